@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine with Python >= 3.11, git and make:
+#   make demo    set up, then show the main job on the embedded engine
+#   make test    set up, then run lint, types, import contracts and every test
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt lint types contracts unit bench lock docs clean
+
+help:  ## show this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "relaybroker needs Python >= 3.11, found " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.installed  ## the main job: three agents, 200 deliveries in flight, kill -9, nothing lost
+	@$(BIN)/relaybroker demo
+
+test: $(VENV)/.installed lint types contracts docs  ## everything CI runs
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+check: $(VENV)/.installed lint types contracts docs unit  ## before every commit: under a minute
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+fmt: $(VENV)/.installed  ## format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+contracts: $(VENV)/.installed
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+docs: $(VENV)/.installed  ## generated pages agree with the code
+	$(BIN)/python -m relaybroker.pages --check
+
+unit: $(VENV)/.installed  ## the fast tests
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal tests/unit tests/property tests/contract -m 'not slow and not peers'
+
+bench: $(VENV)/.installed  ## first figures, with method
+	$(BIN)/python -m bench
+
+lock:  ## renew requirements.lock (needs network)
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev -o requirements.lock pyproject.toml
+	rm -rf .venv-lock
+
+clean:  ## remove everything that make made
+	rm -rf $(VENV) .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,258 @@
+"""The wire between the broker and its PTY host: a closed set of messages in length-prefixed MessagePack.
+
+Two directions, two tagged unions. Requests go broker -> host, everything else host -> broker. A `Report` is a fact that the
+host keeps until the broker has made it durable and confirmed it; `Output` is ephemeral; an `Answer` belongs to one request.
+
+Source: design/architecture.md section 5; spec/node-protocol.md section 6; ADR-0005.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""A longer message is a protocol violation; the connection is closed."""
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True, tag_field="t"):
+    """Common shape of every message: an immutable record with its type name in `t`."""
+
+
+# --- broker -> host ---------------------------------------------------------------------------------------------------
+
+
+class Hello(_Message):
+    """First message on a connection. A newer connection replaces the older one."""
+
+    version: int
+    broker_pid: int
+    lease_s: float | None = None
+    """After the broker is gone for this long the host ends its agents and itself; None = it stays (`--persist`)."""
+
+
+class Start(_Message):
+    """Start a program in a PTY of its own. A session id that exists already is answered by its present state, not started."""
+
+    session_id: str
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    """The complete environment; nothing is inherited from the host."""
+    cwd: str
+    profile: str
+    """Name of the harness profile (`adapters/pty/harnesses/`), chosen by the broker from the command."""
+    rows: int = 24
+    cols: int = 80
+    log_path: str | None = None
+    idle_threshold_s: float = 30.0
+    """Silence after which one `idle` report is made; 0 = never."""
+
+
+class Inject(_Message):
+    """Type `text` and Enter into a session, once per `delivery_id`. Queued behind earlier ones of the session (at most 256)."""
+
+    session_id: str
+    delivery_id: str
+    attempt: int
+    text: str
+    """Sanitised text without the final Enter; LF separates lines."""
+    marker: str = ""
+    """A short token inside `text` that proves the echo when it is seen on the screen."""
+    steer: bool = False
+    """Interrupt the program (ESC ESC where the profile says so) before typing."""
+
+
+class Input(_Message):
+    """Raw bytes from a person, verbatim; never between the text and the Enter of an injection."""
+
+    request_id: str
+    session_id: str
+    data: bytes
+
+
+class Resize(_Message):
+    request_id: str
+    session_id: str
+    rows: int
+    cols: int
+
+
+class Snapshot(_Message):
+    request_id: str
+    session_id: str
+    format: str = "plain"
+    """`plain` or `ansi` (local-api.md route 9)."""
+
+
+class Stop(_Message):
+    """Take the session out of service: queued injections are handed back, SIGTERM to its group, SIGKILL after `grace_s`."""
+
+    session_id: str
+    grace_s: float
+    reason: str
+
+
+class Confirm(_Message):
+    """Every report with a number <= `number` is durable at the broker; the host may forget them."""
+
+    number: int
+
+
+class Forget(_Message):
+    """An exited session is settled; the host drops its screen, ring and record."""
+
+    session_id: str
+
+
+class Subscribe(_Message):
+    """Turn the ephemeral `Output` stream on or off for this connection (off after Hello)."""
+
+    on: bool
+
+
+class Shutdown(_Message):
+    """End every session (TERM, then KILL after `grace_s`) and the host itself."""
+
+    grace_s: float
+
+
+Request = Hello | Start | Inject | Input | Resize | Snapshot | Stop | Confirm | Forget | Subscribe | Shutdown
+
+
+# --- host -> broker ---------------------------------------------------------------------------------------------------
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host knows of one session at the moment a broker attaches."""
+
+    session_id: str
+    name: str
+    pid: int
+    state: str
+    """`booting`, `ready`, `blocked`, `stopping` or `exited`."""
+    started_at: float
+    """Epoch seconds."""
+    queued: tuple[str, ...] = ()
+    """Delivery ids accepted and not yet typed, in order."""
+
+
+class Welcome(_Message):
+    """Answer to Hello. Every unconfirmed report follows, in order, before anything new."""
+
+    version: int
+    host_id: str
+    """Opaque, new for each host process: another id means that the sessions of the former host are gone."""
+    host_pid: int
+    sessions: tuple[SessionInfo, ...]
+    next_report: int
+
+
+class Started(_Message):
+    pid: int
+
+
+class StartFailed(_Message):
+    reason: str
+    """`cli_not_found`, `invalid_cwd` or `spawn_failed`."""
+    detail: str
+
+
+class Ready(_Message):
+    """The readiness gate opened. `evidence`: `prompt`, `hook`, `output` or `startup_timeout` (not proven)."""
+
+    evidence: str
+
+
+class Blocked(_Message):
+    """A dialog or login is on the screen; nothing is typed until `Unblocked`."""
+
+    pattern: str
+
+
+class Unblocked(_Message):
+    pass
+
+
+class Injected(_Message):
+    """Body and Enter of one delivery were written to the terminal. This, and nothing else, proves `typed`."""
+
+    delivery_id: str
+    attempt: int
+    bytes_written: int
+    evidence: str
+    """How the terminal reacted before Enter: `echo` (marker or text seen), `output` (something moved), `none` (bounded wait)."""
+    wait_ms: float
+    repeated: bool = False
+    """The delivery had been typed before this request came (a broker that was killed asks again): nothing was typed now."""
+
+
+class InjectFailed(_Message):
+    """A delivery was not completed. `typed`: `no` (nothing reached the terminal) or `partly` (text without Enter)."""
+
+    delivery_id: str
+    attempt: int
+    reason: str
+    """`not_running`, `queue_full`, `pty_write_failed`, `too_large`, `agent_released` or `worker_exited`."""
+    typed: str
+
+
+class Verified(_Message):
+    """End of the verification window: `echo` or `timeout_fallback`."""
+
+    delivery_id: str
+    verification: str
+
+
+class Idle(_Message):
+    idle_s: float
+
+
+class Exited(_Message):
+    """The process is reaped and its output drained. Every delivery still queued was handed back by an `InjectFailed` before."""
+
+    code: int | None
+    signal: int | None
+    last_output: str
+    """At most 2000 characters of clean text."""
+    uptime_s: float
+    requested: bool
+    """True when a Stop or Shutdown asked for it."""
+
+
+Fact = Started | StartFailed | Ready | Blocked | Unblocked | Injected | InjectFailed | Verified | Idle | Exited
+
+
+class Report(_Message):
+    """A fact about one session, numbered from 1 without gaps within one host, kept until confirmed."""
+
+    number: int
+    session_id: str
+    at: float
+    """Epoch seconds at the host."""
+    fact: Fact
+
+
+class Output(_Message):
+    """Raw terminal output. `offset` counts bytes since the start of the session; a jump means that the reader was slow."""
+
+    session_id: str
+    offset: int
+    data: bytes
+
+
+class Answer(_Message):
+    """Outcome of Input, Resize or Snapshot. `error` is "" or a code: `agent_not_found`, `queue_full`, `pty_write_failed`, ..."""
+
+    request_id: str
+    error: str = ""
+    data: dict[str, str | int | tuple[int, int]] = {}
+
+
+class Violation(_Message):
+    """The peer broke the protocol; the connection is closed after this message."""
+
+    detail: str
+
+
+Response = Welcome | Report | Output | Answer | Violation
