@@ -1,0 +1,49 @@
+"""ActionInvocation: one piece of work that the engine asked this node for (stream `action:<invocation_id>`).
+
+Rules:
+
+* At most one execution per invocation id; the same result every time it is asked for again, also after a restart.
+* `running` has a deadline. Work that was running when the broker died is `done` with an error: it is not run twice.
+* `handler_unavailable` is reported and forgotten: the engine may then try elsewhere and may come back here.
+* `reported` means that the result was given to a live link. It stays in the ledger (10 000 entries, 24 h) to answer repeats.
+
+Source: spec/node-protocol.md section 5.4.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from domain.kernel import Table
+
+SPAWN_S = 25.0
+RELEASE_S = 10.0
+LEDGER_LIMIT = 10_000
+LEDGER_S = 24 * 3600.0
+
+
+class State(StrEnum):
+    RECEIVED = "received"
+    RUNNING = "running"
+    DONE = "done"
+    REPORTED = "reported"
+
+
+class Trigger(StrEnum):
+    RUN = "run"
+    FINISH = "finish"
+    REPORT = "report"
+
+
+TABLE = Table(
+    "action_invocation",
+    states=State,
+    terminal=(State.REPORTED,),
+    triggers=Trigger,
+    edges=(
+        (Trigger.RUN, (State.RECEIVED,), State.RUNNING),
+        (Trigger.FINISH, (State.RECEIVED, State.RUNNING), State.DONE),
+        (Trigger.REPORT, (State.DONE,), State.REPORTED),
+    ),
+    rules=__doc__,
+)

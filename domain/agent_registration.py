@@ -1,0 +1,66 @@
+"""AgentRegistration: one name, one generation, one life in the engine (stream `agent:<name>:<generation>`).
+
+Rules:
+
+* The name is reserved before anything remote happens; a name that is reserved or live refuses a second spawn at once.
+* Success at the engine gives an agent id and a token. The token goes to the vault; only its fingerprint is recorded.
+* A transport failure may fall back to HTTP registration and binding; a refusal by the engine is final.
+* Every way out of a successful registration leads through `deregistering`: `agent.deregister` is on the wire, or waits for the link,
+  before the name registers again.
+* A failed registration leaves nothing behind: `failed` before the engine said yes, `deregistering` after.
+
+Source: spec/node-protocol.md sections 3.1 to 3.5.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from domain.kernel import Table
+
+REGISTER_S = 20.0
+"""From request to outcome; the local API answers a spawn within 25 s."""
+HOLD_REQUEST_S = 5.0
+"""How long a registration waits for a link that is not online, before it fails."""
+
+
+class State(StrEnum):
+    RESERVED = "reserved"
+    REGISTERING = "registering"
+    FALLING_BACK = "falling_back"
+    BINDING = "binding"
+    REGISTERED = "registered"
+    LIVE = "live"
+    DEREGISTERING = "deregistering"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+class Trigger(StrEnum):
+    REGISTER = "register"
+    FALL_BACK = "fall_back"
+    BIND = "bind"
+    ACCEPT = "accept"
+    GO_LIVE = "go_live"
+    DEREGISTER = "deregister"
+    RETIRE = "retire"
+    FAIL = "fail"
+
+
+TABLE = Table(
+    "agent_registration",
+    states=State,
+    terminal=(State.GONE, State.FAILED),
+    triggers=Trigger,
+    edges=(
+        (Trigger.REGISTER, (State.RESERVED,), State.REGISTERING),
+        (Trigger.FALL_BACK, (State.REGISTERING,), State.FALLING_BACK),
+        (Trigger.BIND, (State.RESERVED, State.FALLING_BACK), State.BINDING),
+        (Trigger.ACCEPT, (State.REGISTERING, State.BINDING), State.REGISTERED),
+        (Trigger.GO_LIVE, (State.REGISTERED,), State.LIVE),
+        (Trigger.DEREGISTER, (State.BINDING, State.REGISTERED, State.LIVE), State.DEREGISTERING),
+        (Trigger.RETIRE, (State.DEREGISTERING,), State.GONE),
+        (Trigger.FAIL, (State.RESERVED, State.REGISTERING, State.FALLING_BACK, State.BINDING), State.FAILED),
+    ),
+    rules=__doc__,
+)

@@ -1,0 +1,156 @@
+"""Everything the core can ask for, as plain data. The runtime hands these to the adapters after the events behind them are durable.
+
+Effects are a function of events and state: replay emits none, and after a restart `resume` asks again for whatever is still owed.
+
+Source: design/architecture.md section 3; ADR-0004.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class _Effect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Common shape of effects."""
+
+
+# --- engine ------------------------------------------------------------------------------------------------------------
+
+
+class DialEngine(_Effect):
+    """Open the node socket with the vault's node token. Answered by LinkOpened or LinkDialFailed with the same `dial`."""
+
+    dial: int
+
+
+class SendFrame(_Effect):
+    """Write one text frame on the socket of this dial; dropped if that socket is gone (the core learns of it by LinkClosed)."""
+
+    dial: int
+    frame: dict[str, Any]
+
+
+class CloseLink(_Effect):
+    """Close the socket of this dial after what was sent before. Answered by LinkClosed."""
+
+    dial: int
+    detail: str
+
+
+class EngineCall(_Effect):
+    """One REST request. Answered by exactly one EngineAnswered or EngineUnanswered."""
+
+    call_id: str
+    method: str
+    path: str
+    """Begins with /v1, percent-encoded."""
+    auth: str
+    """Vault reference: `workspace` or `agent:<agent_id>`."""
+    body: dict[str, Any] | None = None
+    idempotency_key: str = ""
+    capture: str = ""
+    """Vault reference for a `token` in the answer: `node`, `own` or "" (kept as `agent:<agent_id>` where the answer has an `id`)."""
+    timeout_s: float = 20.0
+
+
+# --- PTY host ----------------------------------------------------------------------------------------------------------
+
+
+class AttachHost(_Effect):
+    """Connect to the living PTY host or start one. Answered by HostAttached or HostLost."""
+
+
+class StartProgram(_Effect):
+    """Start a program in a PTY; starting a session id that the host has already changes nothing."""
+
+    session_id: str
+    name: str
+    argv: tuple[str, ...]
+    cwd: str
+    env: dict[str, str]
+    """Added to the scrubbed environment of the broker; holds no secret."""
+    profile: str
+    agent_id: str
+    """Whose token goes into RELAY_AGENT_TOKEN; "" = none."""
+    rows: int
+    cols: int
+    idle_threshold_s: float
+
+
+class TypeText(_Effect):
+    """Type text and Enter, once per delivery id."""
+
+    session_id: str
+    delivery_id: str
+    attempt: int
+    text: str
+    marker: str
+    steer: bool
+
+
+class StopProgram(_Effect):
+    session_id: str
+    grace_s: float
+    reason: str
+
+
+class ForgetProgram(_Effect):
+    session_id: str
+
+
+class ConfirmReports(_Effect):
+    """Every host report up to this number is durable."""
+
+    host_id: str
+    report: int
+
+
+class EndHost(_Effect):
+    """End the PTY host with whatever it still runs."""
+
+    grace_s: float
+
+
+# --- local API and process ---------------------------------------------------------------------------------------------
+
+
+class Reply(_Effect):
+    """Answer a local API request. `body` is complete; errors carry the envelope of local-api.md section 1.1."""
+
+    request_id: str
+    status: int
+    body: dict[str, Any]
+
+
+class Notify(_Effect):
+    """One event for `/ws` clients, with its durable `seq`."""
+
+    seq: int
+    body: dict[str, Any]
+
+
+class ExitBroker(_Effect):
+    """All is said: flush, close and end the process with this status."""
+
+    status: int
+    reason: str
+
+
+Effect = (
+    DialEngine
+    | SendFrame
+    | CloseLink
+    | EngineCall
+    | AttachHost
+    | StartProgram
+    | TypeText
+    | StopProgram
+    | ForgetProgram
+    | ConfirmReports
+    | EndHost
+    | Reply
+    | Notify
+    | ExitBroker
+)

@@ -1,0 +1,288 @@
+"""Everything that can reach the core, each named after who told us. Adapters make these; `Broker.handle` takes them.
+
+No input carries a secret: adapters put tokens into the vault and pass a fingerprint. Times are epoch seconds, ids are strings.
+
+Source: design/architecture.md section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class _Input(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Common shape of inputs: immutable, encodable."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator chose for this run; recorded with the start so that replay decides the same."""
+
+    node_id: str
+    node_name: str
+    workspace_id: str
+    base_url: str
+    version: str
+    broker_name: str
+    """The instance name: the broker's own identity in the workspace."""
+    token_pinned: bool = False
+    in_doubt: str = "ask"
+    """`ask`, `at_least_once` or `at_most_once`."""
+    default_channels: tuple[str, ...] = ("general",)
+    capabilities: tuple[str, ...] = ()
+    """Harnesses offered for placement, as `spawn:<cli>`."""
+    remote_args: bool = False
+    """Whether spawn actions may bring `args` and `cwd`."""
+    persist: bool = True
+
+
+class BrokerStarted(_Input):
+    """The first input of every run. `entropy` (32 hex digits or more) is all the randomness that the run has."""
+
+    boot_id: str
+    entropy: str
+    settings: Settings
+    has_node_token: bool
+    """The vault holds a node token for this node, workspace and engine."""
+    has_own_token: bool = False
+    """The vault holds the token of the broker's own agent identity."""
+    own_agent_id: str = ""
+
+
+# --- node link ---------------------------------------------------------------------------------------------------------
+
+
+class LinkOpened(_Input):
+    """The socket of dial number `dial` is open (101). Nothing is proven yet."""
+
+    dial: int
+
+
+class LinkDialFailed(_Input):
+    """The dial ended without a socket. `status` is the HTTP status of the upgrade, if there was one."""
+
+    dial: int
+    status: int | None
+    detail: str
+
+
+class LinkClosed(_Input):
+    """The socket ended. `code` is the WebSocket close code, if any; `detail` says what was seen (`idle`, `eof`, `superseded`, ...)."""
+
+    dial: int
+    code: int | None
+    detail: str
+
+
+class FrameArrived(_Input):
+    """One text frame that is a JSON object. A `token` in reply data is already replaced by its fingerprint."""
+
+    dial: int
+    frame: dict[str, Any]
+
+
+class FrameUnreadable(_Input):
+    """One frame that is no JSON object. `reason` is `bad_json` or `binary_frame`."""
+
+    dial: int
+    reason: str
+    size: int
+
+
+# --- engine REST -------------------------------------------------------------------------------------------------------
+
+
+class EngineAnswered(_Input):
+    """The engine answered an `EngineCall`. `data` is the envelope's data (a token is replaced by its fingerprint)."""
+
+    call_id: str
+    status: int
+    data: Any = None
+    code: str = ""
+    message: str = ""
+
+
+class EngineUnanswered(_Input):
+    """An `EngineCall` ended without an HTTP answer: `detail` says why (`timeout`, `connection refused`, ...)."""
+
+    call_id: str
+    detail: str
+
+
+# --- PTY host ----------------------------------------------------------------------------------------------------------
+
+
+class HostSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that the host has: its state is `booting`, `ready`, `blocked`, `stopping` or `exited`."""
+
+    session_id: str
+    pid: int
+    state: str
+
+
+class HostAttached(_Input):
+    """The host answered. `sessions` are all it has; reports not yet confirmed follow as inputs of their own."""
+
+    host_id: str
+    host_pid: int
+    sessions: tuple[HostSession, ...]
+
+
+class HostLost(_Input):
+    """The connection to the host ended, or it could not be started."""
+
+    detail: str
+
+
+class _HostReport(_Input):
+    """A fact from the host about one session. `report` is its number within the host; a number seen before changes nothing."""
+
+    host_id: str
+    report: int
+    session_id: str
+
+
+class ProgramStarted(_HostReport):
+    pid: int
+
+
+class ProgramNotStarted(_HostReport):
+    reason: str
+    """`cli_not_found`, `invalid_cwd` or `spawn_failed`."""
+    detail: str
+
+
+class ProgramReady(_HostReport):
+    evidence: str
+
+
+class ProgramBlocked(_HostReport):
+    pattern: str
+
+
+class ProgramUnblocked(_HostReport):
+    pass
+
+
+class ProgramIdle(_HostReport):
+    idle_s: float
+
+
+class ProgramExited(_HostReport):
+    code: int | None
+    signal: int | None
+    last_output: str
+    uptime_s: float
+    requested: bool
+
+
+class TextTyped(_HostReport):
+    """Body and Enter of a delivery are written. `evidence`: `echo`, `output` or `none`."""
+
+    delivery_id: str
+    attempt: int
+    bytes_written: int
+    evidence: str
+    wait_ms: float
+    repeated: bool = False
+
+
+class TextNotTyped(_HostReport):
+    """A delivery was not completed. `typed` is `no` or `partly`."""
+
+    delivery_id: str
+    attempt: int
+    reason: str
+    typed: str
+
+
+class TextVerified(_HostReport):
+    """End of the verification window: `echo` or `timeout_fallback`."""
+
+    delivery_id: str
+    verification: str
+
+
+# --- local API ---------------------------------------------------------------------------------------------------------
+
+
+class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run as an agent. `cli` may hold inline arguments (split by shell rules)."""
+
+    name: str
+    cli: str
+    args: tuple[str, ...] = ()
+    cwd: str = ""
+    """Absolute; "" means the broker's own."""
+    task: str = ""
+    channels: tuple[str, ...] = ()
+    model: str = ""
+    team: str = ""
+    session_ref: str = ""
+    env: dict[str, str] = {}
+    idle_threshold_s: float = 30.0
+    exit_after_task: bool = False
+    skip_relay_prompt: bool = False
+    rows: int = 24
+    cols: int = 80
+
+
+class SpawnRequested(_Input):
+    """A person or program asks for an agent through the local API."""
+
+    request_id: str
+    spec: SpawnSpec
+
+
+class ReleaseRequested(_Input):
+    request_id: str
+    name: str
+    reason: str = ""
+
+
+class SendRequested(_Input):
+    """A message from a person or a local agent. `to` is `#channel`, an agent name, `@name` or a conversation id."""
+
+    request_id: str
+    to: str
+    text: str
+    sender: str = ""
+    thread_id: str = ""
+    mode: str = "wait"
+    data: dict[str, Any] | None = None
+
+
+class ShutdownRequested(_Input):
+    """Stop the broker. With `agents_too` the agents are released and the host ends; else they live on for the next broker."""
+
+    reason: str
+    agents_too: bool = True
+
+
+Input = (
+    BrokerStarted
+    | LinkOpened
+    | LinkDialFailed
+    | LinkClosed
+    | FrameArrived
+    | FrameUnreadable
+    | EngineAnswered
+    | EngineUnanswered
+    | HostAttached
+    | HostLost
+    | ProgramStarted
+    | ProgramNotStarted
+    | ProgramReady
+    | ProgramBlocked
+    | ProgramUnblocked
+    | ProgramIdle
+    | ProgramExited
+    | TextTyped
+    | TextNotTyped
+    | TextVerified
+    | SpawnRequested
+    | ReleaseRequested
+    | SendRequested
+    | ShutdownRequested
+)

@@ -1,0 +1,74 @@
+"""NodeConnection: the life of the one link between this node and its engine (stream `node:<node_id>`).
+
+Rules:
+
+* The link is `online` only after the engine accepted `node.register` on this very socket. An open socket proves nothing.
+* One dial at a time, numbered. What a socket of an earlier dial still reports changes nothing.
+* Every failure leads to `backing_off` with a reason and a deadline. The delay is drawn from [1 s, min(30 s, 2 x base)]; base doubles
+  with every sleep and restarts at 1 s after a proven session.
+* `refused` ends this incarnation: the engine said no to the credential, and nothing the node may do by itself would change that. A
+  new incarnation starts with the broker, on an operator's word, or 300 s later with the same credential and no minting.
+* `draining` sends what is owed (agent.deregister, acks, results, node.deregister) within its limit; then `closed`.
+
+Source: spec/node-protocol.md sections 1.8, 2.8, 2.10, 2.12.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from domain.kernel import Table
+
+BACKOFF_FIRST_S = 1.0
+BACKOFF_MAX_S = 30.0
+SUPERSEDED_WAIT_S = 30.0
+REFUSED_PROBE_S = 300.0
+REGISTER_REPLY_S = 10.0
+HEARTBEAT_S = 12.0
+INVENTORY_S = 60.0
+MAX_MINTS = 5
+"""Re-mints between two proven sessions."""
+
+
+class State(StrEnum):
+    OFFLINE = "offline"
+    MINTING = "minting"
+    CONNECTING = "connecting"
+    REGISTERING = "registering"
+    ONLINE = "online"
+    BACKING_OFF = "backing_off"
+    DRAINING = "draining"
+    CLOSED = "closed"
+    REFUSED = "refused"
+
+
+class Trigger(StrEnum):
+    MINT = "mint"
+    CONNECT = "connect"
+    OPEN = "open"
+    ACCEPT = "accept"
+    BACK_OFF = "back_off"
+    DRAIN = "drain"
+    CLOSE = "close"
+    REFUSE = "refuse"
+
+
+_UNPROVEN = (State.MINTING, State.CONNECTING, State.REGISTERING)
+
+TABLE = Table(
+    "node_connection",
+    states=State,
+    terminal=(State.CLOSED, State.REFUSED),
+    triggers=Trigger,
+    edges=(
+        (Trigger.MINT, (State.OFFLINE, State.BACKING_OFF), State.MINTING),
+        (Trigger.CONNECT, (State.OFFLINE, State.MINTING, State.BACKING_OFF), State.CONNECTING),
+        (Trigger.OPEN, (State.CONNECTING,), State.REGISTERING),
+        (Trigger.ACCEPT, (State.REGISTERING,), State.ONLINE),
+        (Trigger.BACK_OFF, (*_UNPROVEN, State.ONLINE), State.BACKING_OFF),
+        (Trigger.DRAIN, (State.ONLINE,), State.DRAINING),
+        (Trigger.CLOSE, (State.OFFLINE, *_UNPROVEN, State.ONLINE, State.BACKING_OFF, State.DRAINING), State.CLOSED),
+        (Trigger.REFUSE, (*_UNPROVEN, State.ONLINE, State.BACKING_OFF), State.REFUSED),
+    ),
+    rules=__doc__,
+)

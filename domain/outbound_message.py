@@ -1,0 +1,53 @@
+"""OutboundMessage: what a person or an agent sends through the local API (stream `message:<event_id>`).
+
+Rules:
+
+* The message is durable before it is published; it is published as its true sender, with one idempotency key for all tries.
+* A transport failure or a 5xx waits and tries again with the same key; a definite refusal by the engine ends it with the engine's code.
+* Tries end after `MAX_TRIES`; then the message is `refused` with `attempts_exhausted`, never silently.
+
+Source: spec/local-api.md section 6.1; scenarios F034, F061.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from domain.kernel import Table
+
+MAX_TRIES = 12
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 30.0
+ANSWER_S = 20.0
+"""The local caller gets an answer within this time; the message goes on without it."""
+MAX_OPEN = 1024
+"""Messages accepted and not yet published; the next one is refused with `queue_full`."""
+
+
+class State(StrEnum):
+    ACCEPTED = "accepted"
+    PUBLISHING = "publishing"
+    PUBLISHED = "published"
+    REFUSED = "refused"
+
+
+class Trigger(StrEnum):
+    PUBLISH = "publish"
+    WAIT = "wait"
+    CONFIRM = "confirm"
+    REFUSE = "refuse"
+
+
+TABLE = Table(
+    "outbound_message",
+    states=State,
+    terminal=(State.PUBLISHED, State.REFUSED),
+    triggers=Trigger,
+    edges=(
+        (Trigger.PUBLISH, (State.ACCEPTED,), State.PUBLISHING),
+        (Trigger.WAIT, (State.PUBLISHING,), State.ACCEPTED),
+        (Trigger.CONFIRM, (State.PUBLISHING,), State.PUBLISHED),
+        (Trigger.REFUSE, (State.ACCEPTED, State.PUBLISHING), State.REFUSED),
+    ),
+    rules=__doc__,
+)

@@ -1,0 +1,147 @@
+"""The closed list of reasons: why a message was not typed, why something waits, was refused or failed.
+
+Every event that drops, dead-letters, holds, refuses or fails carries one of these, and nothing else. `SENTENCES` says each one to a person,
+with the next step where there is one; a test checks that none is missing.
+
+Source: spec/failure-scenarios.md section 2. Engine codes are passed on beside a reason, never instead of one.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    # settled without typing
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    UNKNOWN_TYPE = "unknown_type"
+    RECEIPT_ONLY = "receipt_only"
+    SELF_ECHO = "self_echo"
+    POISON = "poison"
+    LOST = "lost"
+    RETIRED = "retired"
+    UNKNOWN = "unknown"
+    # refused, cursor unmoved
+    IN_PROGRESS = "in_progress"
+    SEQ_CONFLICT = "seq_conflict"
+    DELIVERY_ID_REUSED = "delivery_id_reused"
+    HOLD_FULL = "hold_full"
+    QUEUE_FULL = "queue_full"
+    NOT_RUNNING = "not_running"
+    # held
+    GAP_WAIT = "gap_wait"
+    AGENT_STARTING = "agent_starting"
+    NOT_READY = "not_ready"
+    BLOCKED_BY_DIALOG = "blocked_by_dialog"
+    WRITE_BACKOFF = "write_backoff"
+    # ended undelivered
+    WORKER_EXITED = "worker_exited"
+    WORKER_LOST = "worker_lost"
+    AGENT_RELEASED = "agent_released"
+    SPAWN_FAILED = "spawn_failed"
+    PTY_WRITE_FAILED = "pty_write_failed"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    HOLD_EXPIRED = "hold_expired"
+    TOO_LARGE = "too_large"
+    AMBIGUOUS = "ambiguous"
+    # frames
+    BAD_JSON = "bad_json"
+    BAD_VERSION = "bad_version"
+    BAD_FRAME = "bad_frame"
+    BINARY_FRAME = "binary_frame"
+    UNKNOWN_FRAME = "unknown_frame"
+    NO_IDENTITY = "no_identity"
+    UNKNOWN_REPLY = "unknown_reply"
+    # link
+    TOKEN_REJECTED = "token_rejected"  # noqa: S105 - a reason, not a token
+    MINT_FAILED = "mint_failed"
+    DIAL_FAILED = "dial_failed"
+    REGISTER_REFUSED = "register_refused"
+    NO_ANSWER = "no_answer"
+    LINK_CLOSED = "link_closed"
+    SUPERSEDED = "superseded"
+    WRONG_DESTINATION = "wrong_destination"
+    SHUTDOWN = "shutdown"
+    # registration and spawn
+    AGENT_EXISTS = "agent_exists"
+    INVALID_NAME = "invalid_name"
+    ENGINE_UNAVAILABLE = "engine_unavailable"
+    REGISTRATION_REFUSED = "registration_refused"
+    REGISTRATION_TIMEOUT = "registration_timeout"
+    CLI_NOT_FOUND = "cli_not_found"
+    INVALID_CWD = "invalid_cwd"
+    INVALID_SPAWN_MODE = "invalid_spawn_mode"
+    # actions
+    HANDLER_UNAVAILABLE = "handler_unavailable"
+    MISSING_NAME = "missing_name"
+    MISSING_CLI = "missing_cli"
+    ACTION_TIMEOUT = "action_timeout"
+    BROKER_RESTARTED = "broker_restarted"
+    # outbound
+    RECIPIENT_NOT_FOUND = "recipient_not_found"
+    ENGINE_ERROR = "engine_error"
+
+
+SENTENCES: dict[Reason, str] = {
+    Reason.DUPLICATE: "The same message was already taken; it is not typed again.",
+    Reason.STALE: "Everything up to this sequence number was settled before; the acknowledgement was repeated.",
+    Reason.UNKNOWN_TYPE: "Nobody here knows this kind of message; it was counted and acknowledged, not typed.",
+    Reason.RECEIPT_ONLY: "A receipt (reaction or read mark), recorded and not typed.",
+    Reason.SELF_ECHO: "The agent's own message came back to it; it is not typed into its own terminal.",
+    Reason.POISON: "Recipient and sequence number could be read, the message itself could not.",
+    Reason.LOST: "This sequence number never came, also not after asking for it again; the agent went on without it.",
+    Reason.RETIRED: "The agent id belongs to an agent that is gone or replaced. Register the agent again to receive messages.",
+    Reason.UNKNOWN: "No agent with this id was ever registered by this broker.",
+    Reason.IN_PROGRESS: "The message is already being delivered; this copy changes nothing.",
+    Reason.SEQ_CONFLICT: "Another message already has this sequence number; the first one stands and this one is not typed.",
+    Reason.DELIVERY_ID_REUSED: "The delivery id was used for a different message before; this one is neither typed nor acknowledged.",
+    Reason.HOLD_FULL: "The agent has as many waiting messages as it may; the engine keeps this one and offers it again.",
+    Reason.QUEUE_FULL: "The queue is full; send again later.",
+    Reason.NOT_RUNNING: "The agent's program is not running.",
+    Reason.GAP_WAIT: "An earlier sequence number has not come yet; the message waits for it.",
+    Reason.AGENT_STARTING: "The agent is being started; the message waits until it runs.",
+    Reason.NOT_READY: "The agent's program has not shown that it takes input; the message waits.",
+    Reason.BLOCKED_BY_DIALOG: "A dialog or login is on the agent's screen; a person must answer it (relaybroker agent attach NAME).",
+    Reason.WRITE_BACKOFF: "The terminal refused the text; it is tried again shortly.",
+    Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
+    Reason.WORKER_LOST: "The PTY host died and its programs with it.",
+    Reason.AGENT_RELEASED: "The agent was released.",
+    Reason.SPAWN_FAILED: "The program could not be started, or ended at once.",
+    Reason.PTY_WRITE_FAILED: "The terminal did not take the text.",
+    Reason.ATTEMPTS_EXHAUSTED: "It was tried as often as allowed.",
+    Reason.HOLD_EXPIRED: "The message waited as long as it may.",
+    Reason.TOO_LARGE: "The message is longer than a terminal message may be (16 KiB).",
+    Reason.AMBIGUOUS: "The PTY host died while the message was with it; whether it was typed cannot be known. The in-doubt policy settled it.",
+    Reason.BAD_JSON: "The frame is not JSON.",
+    Reason.BAD_VERSION: "The frame has another protocol version than 1.",
+    Reason.BAD_FRAME: "The frame lacks a field that its type needs.",
+    Reason.BINARY_FRAME: "Binary frames have no meaning on this link.",
+    Reason.UNKNOWN_FRAME: "Nobody here knows this frame type; it was counted.",
+    Reason.NO_IDENTITY: "The delivery names neither a usable recipient nor a sequence number.",
+    Reason.UNKNOWN_REPLY: "The engine answered a request that is not open.",
+    Reason.TOKEN_REJECTED: "The engine does not accept the node's token. If it is pinned by RELAY_NODE_TOKEN, set a valid one and restart.",
+    Reason.MINT_FAILED: "The engine did not give the node a token.",
+    Reason.DIAL_FAILED: "The engine could not be reached.",
+    Reason.REGISTER_REFUSED: "The engine refused the node's registration.",
+    Reason.NO_ANSWER: "The engine did not answer in time.",
+    Reason.LINK_CLOSED: "The connection to the engine ended.",
+    Reason.SUPERSEDED: "Another process connected as this node. Check that one broker runs per node.",
+    Reason.WRONG_DESTINATION: "This state directory belongs to another workspace or engine; use another directory.",
+    Reason.SHUTDOWN: "The broker is stopping.",
+    Reason.AGENT_EXISTS: "An agent with this name is already there or being started.",
+    Reason.INVALID_NAME: "The name is not allowed.",
+    Reason.ENGINE_UNAVAILABLE: "The engine cannot be reached now.",
+    Reason.REGISTRATION_REFUSED: "The engine refused to register the agent.",
+    Reason.REGISTRATION_TIMEOUT: "The engine did not answer the registration in time.",
+    Reason.CLI_NOT_FOUND: "The command does not exist on this machine.",
+    Reason.INVALID_CWD: "The working directory does not exist.",
+    Reason.INVALID_SPAWN_MODE: "The spawn mode is not known.",
+    Reason.HANDLER_UNAVAILABLE: "No handler for this action is connected.",
+    Reason.MISSING_NAME: "The action does not name an agent.",
+    Reason.MISSING_CLI: "The action does not say which program to start.",
+    Reason.ACTION_TIMEOUT: "The action did not finish in time.",
+    Reason.BROKER_RESTARTED: "The broker was restarted while the action ran; it is not run twice.",
+    Reason.RECIPIENT_NOT_FOUND: "The engine knows no such recipient.",
+    Reason.ENGINE_ERROR: "The engine answered with an error.",
+}

@@ -1,0 +1,69 @@
+"""Worker: one program in one pseudo-terminal (stream `worker:<session_id>`).
+
+Rules:
+
+* The process belongs to the PTY host. Everything here is what the host reported, in the order in which it happened.
+* Nothing is typed before `ready`, and nothing while `blocked` by a dialog or a login.
+* A broker that dies leaves the worker as it is. A host that dies takes its workers along: `lost`.
+* `exited` carries the process's own code and signal; `lost` says that nobody could read them.
+* A stop takes the worker out of dispatch first, then ends its process group.
+
+Source: spec/node-protocol.md sections 6.1 to 6.4 and 6.9; design/architecture.md section 5.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from domain.kernel import Table
+
+SURVIVAL_S = 0.25
+"""A program that lives this long counts as started."""
+START_S = 15.0
+"""Within this time the host must say that the process exists."""
+RELEASE_GRACE_S = 2.0
+
+
+class State(StrEnum):
+    LAUNCHING = "launching"
+    BOOTING = "booting"
+    READY = "ready"
+    BUSY = "busy"
+    BLOCKED = "blocked"
+    STOPPING = "stopping"
+    EXITED = "exited"
+    LOST = "lost"
+
+
+class Trigger(StrEnum):
+    START = "start"
+    OPEN = "open"
+    OCCUPY = "occupy"
+    FREE = "free"
+    BLOCK = "block"
+    UNBLOCK = "unblock"
+    STOP = "stop"
+    EXIT = "exit"
+    LOSE = "lose"
+
+
+_ALIVE = (State.LAUNCHING, State.BOOTING, State.READY, State.BUSY, State.BLOCKED)
+
+TABLE = Table(
+    "worker",
+    states=State,
+    terminal=(State.EXITED, State.LOST),
+    triggers=Trigger,
+    edges=(
+        (Trigger.START, (State.LAUNCHING,), State.BOOTING),
+        (Trigger.OPEN, (State.BOOTING,), State.READY),
+        (Trigger.OCCUPY, (State.READY,), State.BUSY),
+        (Trigger.FREE, (State.BUSY,), State.READY),
+        (Trigger.BLOCK, (State.BOOTING, State.READY, State.BUSY), State.BLOCKED),
+        (Trigger.UNBLOCK, (State.BLOCKED,), State.BOOTING),
+        (Trigger.STOP, _ALIVE, State.STOPPING),
+        (Trigger.EXIT, (*_ALIVE, State.STOPPING), State.EXITED),
+        (Trigger.LOSE, (*_ALIVE, State.STOPPING), State.LOST),
+    ),
+    rules=__doc__,
+)
