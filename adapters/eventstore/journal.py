@@ -1,0 +1,311 @@
+"""The one writer of the log: batches in, durable positions out, in order.
+
+Rules:
+
+* A batch is written whole or not at all, in the order of the calls. Its future resolves after the commit that holds
+  it was fsynced.
+* Group commit: every batch that waits when the writer thread comes round goes into the same transaction.
+* Fail-stop: a failed commit fails every batch in it and every later one, `on_failure` is called once, and this
+  journal writes nothing any more. A batch whose commit failed at its fsync may still be found in the log at the next
+  start; nothing left the broker because of it, so the fold treats it like any other record.
+* Bounded: at most `queue_limit` batches wait; `room()` is how a caller waits for a place.
+
+Threads: `append` and `room` belong to one asyncio loop; reading is possible from any thread; the writer thread is ours.
+
+Source: design/architecture.md sections 3 and 4; failure-scenarios.md LOG-FIRST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from eventsourcing.persistence import PersistenceError
+
+from adapters.eventstore import integrity, recorders
+from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, StateCorrupt
+from adapters.eventstore.mapper import Mapper
+from adapters.eventstore.mark import Mark, MarkWriter
+from adapters.eventstore.reader import PAGE, LogReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from eventsourcing.persistence import ApplicationRecorder, StoredEvent
+
+    from domain.events import Event, Recorded
+
+_LOG = logging.getLogger(__name__)
+
+QUEUE_LIMIT = 1024
+"""Batches that may wait for the writer thread."""
+
+
+class _Batch(NamedTuple):
+    rows: list[StoredEvent]
+    chain: bytes
+    """Chain value after its last row."""
+    future: asyncio.Future[int]
+
+
+class Journal:
+    """A durable, ordered, hash-chained log of recorded events. Made by `Journal.open`."""
+
+    def __init__(
+        self,
+        recorder: ApplicationRecorder,
+        mapper: Mapper,
+        path: Path | None,
+        *,
+        on_failure: Callable[[BaseException], None],
+        queue_limit: int,
+    ) -> None:
+        self._recorder = recorder
+        self._mapper = mapper
+        self._log = LogReader(recorder, mapper, path)
+        self._on_failure = on_failure
+        self._queue_limit = queue_limit
+
+        self._position = self._log.position
+        chain = self._log.chain_at(self._position)
+        if chain is None:
+            raise StateCorrupt(path or Path(), f"the last record, at position {self._position}, has no chain value")
+        self._chain = chain
+        self._mark = MarkWriter(recorders.side_file(path, ".mark")) if path is not None else None
+        if self._mark is not None and self._position:
+            self._mark.move(Mark(self._position, chain))
+
+        # Loop side. `_unsettled` counts batches whose futures are open, so it bounds the queue and the commit under
+        # way.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._unsettled = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+        # Shared with the writer thread, under `_arrived`.
+        self._arrived = threading.Condition()
+        self._queue: deque[_Batch] = deque()
+        self._closing = False
+        self._failure: BaseException | None = None
+
+        self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._writer.start()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | None,
+        *,
+        registry: Mapping[str, type[Event]],
+        upcasters: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]],
+        on_failure: Callable[[BaseException], None],
+        queue_limit: int = QUEUE_LIMIT,
+    ) -> Self:
+        """The journal at `path`, made when there is none, checked when there is one. Hold the `StateLock` first.
+
+        Args:
+            path: the database file; None keeps the log in memory.
+            registry: topic -> event class.
+            upcasters: superseded topic -> upcaster.
+            on_failure: called once, on the loop that appends, with the cause, when the journal has failed for good.
+            queue_limit: batches that may wait.
+
+        Raises:
+            StateCorrupt: the stored log is damaged or has lost its end; nothing was changed.
+            CorruptEvent: a record is damaged; nothing was changed.
+        """
+        mapper = Mapper(registry, upcasters)
+        if path is None:
+            return cls(recorders.popo(), mapper, None, on_failure=on_failure, queue_limit=queue_limit)
+        file = Path(path)
+        if file.exists():
+            integrity.check_before_open(file, mapper)
+        else:
+            recorders.create_sqlite(file)
+        recorder = recorders.open_sqlite(file)
+        try:
+            return cls(recorder, mapper, file, on_failure=on_failure, queue_limit=queue_limit)
+        except BaseException:
+            recorder.close()
+            raise
+
+    @property
+    def position(self) -> int:
+        """Position of the last durable record; 0 for an empty log."""
+        return self._position
+
+    def append(self, batch: Sequence[Recorded]) -> asyncio.Future[int]:
+        """Queue `batch`; the future resolves with the position of its last record once that is durable.
+
+        An empty batch is a barrier: it resolves when everything before it is durable.
+
+        Raises:
+            NotRecordable: an event would not read back equal; nothing was queued.
+            UnknownTopic: an event is not registered; nothing was queued.
+            JournalFull: the caller did not wait for `room()`; nothing was queued.
+
+        The future raises `JournalClosed` or `JournalFailed`.
+        """
+        loop = self._bind_loop()
+        if self._unsettled >= self._queue_limit:
+            raise JournalFull(f"{self._queue_limit} batches are waiting")
+        rows, chain = [], self._chain
+        for recorded in batch:
+            row, chain = self._mapper.to_stored(recorded, chain)
+            rows.append(row)
+        future: asyncio.Future[int] = loop.create_future()
+        with self._arrived:
+            if (refusal := self._refusal()) is not None:
+                future.set_exception(refusal)
+                return future
+            self._chain = chain
+            self._unsettled += 1
+            self._queue.append(_Batch(rows, chain, future))
+            self._arrived.notify()
+        return future
+
+    async def room(self) -> None:
+        """Return when `append` will take a batch; the caller appends before its next await.
+
+        Raises:
+            JournalClosed, JournalFailed: it never will.
+        """
+        loop = self._bind_loop()
+        while True:
+            with self._arrived:
+                if (refusal := self._refusal()) is not None:
+                    raise refusal
+            if self._unsettled < self._queue_limit:
+                return
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+
+    def read(self, after: int = 0, upto: int | None = None, page: int = PAGE) -> Iterator[tuple[int, Recorded]]:
+        """Durable (position, record) pairs in log order; see `LogReader.read`."""
+        return self._log.read(after, upto, page)
+
+    def read_stream(self, stream: str) -> list[Recorded]:
+        """Durable records of one stream, oldest first; see `LogReader.read_stream`."""
+        return self._log.read_stream(stream)
+
+    def chain_at(self, position: int) -> bytes | None:
+        """Chain value of the durable record at `position`; see `LogReader.chain_at`."""
+        return self._log.chain_at(position)
+
+    def close(self) -> None:
+        """Write what is queued, stop the writer thread, close the database. Blocks for one commit; may be repeated."""
+        with self._arrived:
+            self._closing = True
+            self._arrived.notify()
+        self._writer.join()
+        if self._mark is None:
+            return
+        self._mark.close()
+        self._mark = None
+        assert isinstance(self._recorder, recorders.JournalRecorder)
+        try:
+            self._recorder.checkpoint()
+        except (PersistenceError, sqlite3.Error) as error:
+            # Everything is durable in the WAL; the next start reads it from there.
+            _LOG.warning("the journal's WAL stays for the next start: %s", error)
+        self._recorder.close()
+
+    def _bind_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        assert self._loop is loop, "a journal belongs to one event loop"
+        return loop
+
+    def _refusal(self) -> Exception | None:
+        if self._failure is not None:
+            return self._failed()
+        return JournalClosed("the journal is closed") if self._closing else None
+
+    def _failed(self) -> JournalFailed:
+        refusal = JournalFailed(f"the journal has failed and writes nothing any more: {self._failure}")
+        refusal.__cause__ = self._failure
+        return refusal
+
+    # --- writer thread ------------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        while batches := self._take():
+            try:
+                positions = self._commit(batches)
+            except BaseException as error:  # noqa: BLE001 - it must end the journal, not only its thread
+                self._fail(batches, error)
+                return
+            self._on_loop(self._settle, [batch.future for batch in batches], positions)
+
+    def _take(self) -> list[_Batch]:
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._queue or self._closing)
+            batches = list(self._queue)
+            self._queue.clear()
+            return batches
+
+    def _commit(self, batches: list[_Batch]) -> list[int]:
+        """Write one group in one transaction; the position after each of its batches."""
+        rows = [row for batch in batches for row in batch.rows]
+        ids = (self._recorder.insert_events(rows) if rows else None) or ()
+        positions = []
+        written = 0
+        position = self._position
+        for batch in batches:
+            written += len(batch.rows)
+            position = ids[written - 1] if written else position
+            positions.append(position)
+        if position != self._position:
+            self._position = position
+            if self._mark is not None:
+                self._mark.move(Mark(position, batches[-1].chain))
+        return positions
+
+    def _fail(self, batches: list[_Batch], error: BaseException) -> None:
+        with self._arrived:
+            self._failure = error
+            batches += self._queue
+            self._queue.clear()
+        self._on_loop(self._settle_failed, [batch.future for batch in batches], error)
+
+    def _on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
+        loop = self._loop
+        assert loop is not None, "batches come from a loop"
+        try:
+            loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            # Nobody is left to be told; what was written is in the log.
+
+    # --- loop side ----------------------------------------------------------------------------------------------------
+
+    def _settle(self, futures: list[asyncio.Future[int]], positions: list[int]) -> None:
+        for future, position in zip(futures, positions, strict=True):
+            if not future.done():
+                future.set_result(position)
+        self._make_room(len(futures))
+
+    def _settle_failed(self, futures: list[asyncio.Future[int]], error: BaseException) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_exception(self._failed())
+        self._make_room(len(futures))
+        self._on_failure(error)
+
+    def _make_room(self, settled: int) -> None:
+        self._unsettled -= settled
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)

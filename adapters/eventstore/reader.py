@@ -1,0 +1,148 @@
+"""Reading the log in order, with every link of its hash chain checked on the way.
+
+What a caller gets has been verified from the record it started behind; a broken link raises at its position, so
+nothing is folded from a damaged log. Memory is bounded by the page size; each page is one short read transaction, so
+a reader never holds back the writer's checkpoints for longer than a page.
+
+Source: design/architecture.md section 4; failure-scenarios.md F132, F134.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from eventsourcing.persistence import ApplicationRecorder, Notification, PersistenceError, StoredEvent
+
+from adapters.eventstore.errors import StateCorrupt
+from adapters.eventstore.mapper import GENESIS, Mapper, split_state
+from adapters.eventstore.recorders import ReadOnlyRecorder, is_damage, open_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from domain.events import Event, Recorded
+
+PAGE = 5000
+"""Rows per read transaction."""
+
+_Answer = TypeVar("_Answer")
+
+_REOPENINGS = 5
+"""How often one page is tried again because a broker started or stopped meanwhile."""
+
+
+class LogReader:
+    """One log, readable from any thread.
+
+    Args:
+        recorder: where the rows are.
+        mapper: how they are read.
+        path: the database file, None for a log in memory.
+    """
+
+    def __init__(self, recorder: ApplicationRecorder, mapper: Mapper, path: Path | None) -> None:
+        self.recorder = recorder
+        self.mapper = mapper
+        self.path = path
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        registry: Mapping[str, type[Event]],
+        upcasters: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]],
+    ) -> Self:
+        """Read the database at `path` from outside its broker, whether that runs, was stopped or was killed.
+
+        Raises:
+            FileNotFoundError: there is no database.
+        """
+        return cls(open_reader(path), Mapper(registry, upcasters), path)
+
+    @property
+    def position(self) -> int:
+        """Position of the last record; 0 for an empty log."""
+        return self._ask(lambda recorder: recorder.max_notification_id() or 0)
+
+    def rows(self, after: int = 0, upto: int | None = None, page: int = PAGE) -> Iterator[Notification]:
+        """Stored rows with `after < id <= upto` in log order, as they are, unverified.
+
+        Raises:
+            StateCorrupt: the database file is damaged there.
+        """
+        while True:
+            found = self._select(after, page, upto)
+            yield from found
+            if len(found) < page:
+                return
+            after = found[-1].id
+
+    def read(self, after: int = 0, upto: int | None = None, page: int = PAGE) -> Iterator[tuple[int, Recorded]]:
+        """(position, record) with `after < position <= upto` in log order; `upto` None = all there is.
+
+        Raises:
+            CorruptEvent: a record or its link is damaged; everything before it was yielded.
+            UnknownTopic: a record is of a newer version or foreign.
+            StateCorrupt: the database file is damaged there.
+        """
+        previous = self.chain_at(after)
+        for row in self.rows(after, upto, page):
+            previous = self.mapper.follows(previous, row, row.id)
+            yield row.id, self.mapper.to_recorded(row, row.id)
+
+    def read_stream(self, stream: str) -> list[Recorded]:
+        """All records of `stream`, oldest first; each one readable, its links not checked (that needs the whole log).
+
+        Raises:
+            CorruptEvent, UnknownTopic, StateCorrupt: as for `read`; the position is not known here (0).
+        """
+        rows: Sequence[StoredEvent] = self._ask(lambda recorder: recorder.select_events(stream))
+        return [self.mapper.to_recorded(row, 0) for row in rows]
+
+    def chain_at(self, position: int) -> bytes | None:
+        """Chain value of the record at `position` (`GENESIS` for 0); None when there is none."""
+        if position == 0:
+            return GENESIS
+        rows = self._select(position - 1, 1, position)
+        if not rows:
+            return None
+        try:
+            return split_state(rows[0].state)[1]
+        except (ValueError, TypeError, AttributeError):
+            return None
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if isinstance(self.recorder, ReadOnlyRecorder):
+            self.recorder.close()
+
+    def _select(self, after: int, limit: int, upto: int | None) -> Sequence[Notification]:
+        return self._ask(lambda recorder: recorder.select_notifications(after, limit, upto, inclusive_of_start=False))
+
+    def _ask(self, question: Callable[[ApplicationRecorder], _Answer]) -> _Answer:
+        reopenings = 0
+        while True:
+            try:
+                answer = question(self.recorder)
+            except (PersistenceError, sqlite3.Error) as error:
+                if not self._has_moved() or reopenings == _REOPENINGS:
+                    if is_damage(error) and self.path is not None:
+                        raise StateCorrupt(self.path, str(error)) from error
+                    raise
+            else:
+                if not self._has_moved():
+                    return answer
+            reopenings += 1
+            self._reopen()
+
+    def _has_moved(self) -> bool:
+        return isinstance(self.recorder, ReadOnlyRecorder) and not self.recorder.is_current()
+
+    def _reopen(self) -> None:
+        assert isinstance(self.recorder, ReadOnlyRecorder)
+        assert self.path is not None
+        self.recorder.close()
+        self.recorder = open_reader(self.path)

@@ -1,0 +1,290 @@
+"""Recorders of the `eventsourcing` library, opened the way a journal needs them.
+
+`create_sqlite` makes a new database whole or not at all, `open_sqlite` opens it for the one writer, `open_reader`
+opens it for looking only, `popo` keeps a log in memory (tests). Table and columns are the library's own, so any of
+its tools can read the file.
+
+Durability: `journal_mode=WAL` and `synchronous=FULL` are set on every connection and read back; a database that answers
+otherwise is not used. A commit returns after the WAL is fsynced; what another connection can see is therefore durable.
+
+Positions are SQLite rowids of a table without deletions at its end: contiguous from 1, never reused, not changed by
+a rollback. `VACUUM` may renumber them and must never be run on this file.
+
+Source: design/architecture.md section 4; https://sqlite.org/wal.html (read-only and immutable databases).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import urllib.parse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from eventsourcing.persistence import InterfaceError, PersistenceError
+from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
+from eventsourcing.sqlite import (
+    SQLiteApplicationRecorder,
+    SQLiteConnection,
+    SQLiteConnectionPool,
+    SQLiteCursor,
+    SQLiteDatastore,
+    SQLiteFactory,
+)
+from eventsourcing.utils import Environment
+
+from adapters.eventstore import private_files
+from adapters.eventstore.errors import StateCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eventsourcing.persistence import StoredEvent
+
+BUSY_TIMEOUT_S = 5
+"""How long a commit waits for a foreign lock (a reader that rebuilds the WAL index, a backup) before it fails."""
+
+WAL_SIZE_LIMIT_BYTES = 64 * 1024 * 1024
+"""A WAL that grew past this under a long reader is cut back when it is reset."""
+
+_WRITER_PRAGMAS = (
+    ("journal_mode", "wal"),
+    ("synchronous", 2),  # FULL: fsync in every commit
+    ("fullfsync", 1),  # macOS: reach the platter, not the drive's cache; elsewhere the flag is without effect
+    ("checkpoint_fullfsync", 1),
+    ("journal_size_limit", WAL_SIZE_LIMIT_BYTES),
+)
+
+Access = Literal["rw", "rwc", "ro", "immutable"]
+
+
+def side_file(path: Path, suffix: str) -> Path:
+    """The file that belongs to the database at `path`: `-wal`, `-shm`, `.snapshot`, `.mark`."""
+    return path.with_name(path.name + suffix)
+
+
+def has_pending_wal(path: Path) -> bool:
+    """Whether the WAL holds anything: a broker is running, or the last one did not stop cleanly."""
+    try:
+        return side_file(path, "-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether a database error says that the file's content is damaged (and not busy, full or unreachable)."""
+    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+    if not isinstance(cause, sqlite3.Error):
+        return False
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is None:  # raised by Python's own layer
+        return "Could not decode to UTF-8" in str(cause)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _uri(path: Path, access: Access) -> str:
+    # Everything that SQLite or the library could read as an option of the URI is quoted.
+    quoted = urllib.parse.quote(str(path.absolute()), safe="/")
+    flags = {
+        "rw": "mode=rw",
+        "rwc": "mode=rwc",
+        # readonly_shm: neither a missing WAL index is created nor an old one rebuilt in place.
+        "ro": "mode=ro&readonly_shm=1",
+        "immutable": "mode=ro&immutable=1",
+    }
+    return f"file:{quoted}?{flags[access]}"
+
+
+class _WriterPool(SQLiteConnectionPool):
+    """Connections that commit durably; each is asked whether it does."""
+
+    def _create_connection(self) -> SQLiteConnection:
+        connection = super()._create_connection()
+        cursor = connection.cursor()
+        for name, wanted in _WRITER_PRAGMAS:
+            cursor.execute(f"PRAGMA {name}={wanted}")
+            cursor.execute(f"PRAGMA {name}")
+            if (actual := cursor.fetchone()[0]) != wanted:
+                connection.close()
+                raise InterfaceError(f"SQLite answers {name}={actual}, not {wanted}: commits would not be durable")
+        return connection
+
+
+class _ReaderPool(SQLiteConnectionPool):
+    """Connections that cannot write; the library's own would try to switch the journal mode."""
+
+    def _create_connection(self) -> SQLiteConnection:
+        try:
+            connection = sqlite3.connect(
+                self.db_name,
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+                timeout=BUSY_TIMEOUT_S,
+            )
+        except sqlite3.Error as error:
+            raise InterfaceError(error) from error
+        connection.row_factory = sqlite3.Row
+        return SQLiteConnection(sqlite_conn=connection, max_age=self.max_age)
+
+
+class _Datastore(SQLiteDatastore):
+    """The library's datastore over one of our pools."""
+
+    def __init__(self, path: Path, access: Access) -> None:
+        super().__init__(_uri(path, access), lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
+        pool_class = _WriterPool if access in ("rw", "rwc") else _ReaderPool
+        self.pool = pool_class(db_name=self.pool.db_name, lock_timeout=BUSY_TIMEOUT_S)
+
+
+class JournalRecorder(SQLiteApplicationRecorder):
+    """The library's application recorder, with one statement per batch instead of one per event."""
+
+    def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
+        if not stored_events:
+            return []
+        c.executemany(
+            self.insert_events_statement,
+            [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events],
+        )
+        # The write lock is held since the first row, and a new rowid is the greatest plus one: the batch's ids are
+        # contiguous.
+        c.execute("SELECT last_insert_rowid()")
+        last: int = c.fetchone()[0]
+        return range(last - len(stored_events) + 1, last + 1)
+
+    def checkpoint(self) -> None:
+        """Move everything from the WAL into the database file; a reader at work only delays this to a later time."""
+        with self.datastore.get_connection(commit=True) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close every connection. When it is the last one, SQLite removes an empty WAL."""
+        self.datastore.close()
+
+
+class JournalFactory(SQLiteFactory):
+    """The library's factory with our recorder; nothing is taken from `os.environ`."""
+
+    application_recorder_class = JournalRecorder
+
+    def __init__(self, path: Path, access: Access) -> None:
+        environment = Environment(
+            env={
+                self.SQLITE_DBNAME: _uri(path, access),
+                self.SQLITE_LOCK_TIMEOUT: str(BUSY_TIMEOUT_S),
+                self.ORIGINATOR_ID_TYPE: "text",
+                self.CREATE_TABLE: "yes" if access == "rwc" else "no",
+            }
+        )
+        super().__init__(environment)
+        self.datastore.close()
+        self.datastore = _Datastore(path, access)
+
+    def journal_recorder(self) -> JournalRecorder:
+        """The recorder of the journal's table `stored_events`."""
+        recorder = self.application_recorder()
+        assert isinstance(recorder, JournalRecorder)
+        return recorder
+
+
+def create_sqlite(path: Path) -> None:
+    """Make an empty journal database of mode 0600 at `path`, whole or not at all.
+
+    An existing database is therefore never empty of its table, and an empty file at `path` is always damage.
+
+    Raises:
+        FileExistsError: there is a database already.
+        StateCorrupt: there is none, but what belongs to one (`-wal`, `.mark`) is there: a log has been lost.
+    """
+    if path.exists():
+        raise FileExistsError(path)
+    for suffix in ("-wal", ".mark", ".snapshot"):
+        if side_file(path, suffix).exists():
+            raise StateCorrupt(path, f"the database is missing, but {side_file(path, suffix).name} is there")
+    unfinished = side_file(path, ".new")
+    for leftover in (unfinished, side_file(unfinished, "-wal"), side_file(unfinished, "-shm")):
+        leftover.unlink(missing_ok=True)
+    private_files.create(unfinished)
+    recorder = JournalFactory(unfinished, "rwc").journal_recorder()
+    try:
+        recorder.checkpoint()
+    finally:
+        recorder.close()
+    unfinished.rename(path)
+    private_files.sync_directory(path.parent)
+
+
+def open_sqlite(path: Path) -> JournalRecorder:
+    """The recorder of the one writer of the database at `path`, which must exist.
+
+    Raises:
+        eventsourcing.persistence.PersistenceError: it cannot be opened, or would not commit durably.
+    """
+    for suffix in ("", "-wal", "-shm"):
+        private_files.narrow(side_file(path, suffix))
+    recorder = JournalFactory(path, "rw").journal_recorder()
+    try:
+        recorder.max_notification_id()
+    except (PersistenceError, sqlite3.Error):
+        recorder.close()
+        raise
+    return recorder
+
+
+class ReadOnlyRecorder(JournalRecorder):
+    """A recorder for looking at a database, in whatever state its broker left it, that writes nothing beside it either.
+
+    * A broker is running, or was killed: the WAL and its index are there and are read, not rebuilt in place.
+    * A broker was stopped: there is no WAL; the file is read as immutable, and `is_current` says whether that still
+      holds.
+    * WAL without index (a copied directory): a private copy is read, and removed at `close`.
+
+    Inside the broker's own process use the journal itself: SQLite shares the index between connections of one process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        wal = side_file(path, "-wal")
+        self._identity = self._stat()
+        self._immutable = not has_pending_wal(path)
+        if not self._immutable and not side_file(path, "-shm").exists():
+            self._copy = tempfile.TemporaryDirectory(prefix="relaybroker-log-")
+            copied = Path(self._copy.name) / path.name
+            shutil.copyfile(path, copied)
+            shutil.copyfile(wal, side_file(copied, "-wal"))
+            datastore = _Datastore(copied, "rw")
+        else:
+            datastore = _Datastore(path, "immutable" if self._immutable else "ro")
+        super().__init__(datastore)
+
+    def is_current(self) -> bool:
+        """Whether what was read so far is one consistent log; False = a broker has started since: open it anew."""
+        return not self._immutable or (not has_pending_wal(self._path) and self._stat() == self._identity)
+
+    def close(self) -> None:
+        super().close()
+        if self._copy is not None:
+            self._copy.cleanup()
+
+    def _stat(self) -> tuple[int, int, int]:
+        status = self._path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def open_reader(path: Path) -> ReadOnlyRecorder:
+    """A recorder that reads the database at `path` and changes, creates and locks nothing that its broker would notice.
+
+    Raises:
+        FileNotFoundError: there is no database.
+    """
+    return ReadOnlyRecorder(path)
+
+
+def popo() -> POPOApplicationRecorder:
+    """A recorder in memory, gone with the process."""
+    recorder = POPOFactory(Environment(env={})).application_recorder()
+    assert isinstance(recorder, POPOApplicationRecorder)
+    return recorder
