@@ -1,0 +1,144 @@
+"""The vault: the only place of the broker where tokens are. Everything else has references and fingerprints.
+
+References: `workspace` (the workspace key), `node` (the node token), `own` (the broker's own agent) and
+`agent:<agent_id>`.
+
+Agents' tokens are files of their own in the run directory, outside the project tree, so that they survive a killed
+broker like the agents themselves do. A pinned node token is never written anywhere.
+
+Source: spec/node-protocol.md sections 1.5 to 1.7; spec/local-api.md sections 4.6 and 11.1; invariants I3, I7; F064.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from adapters.files import make_private_directory, read_private, remove_private, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from adapters.token_cache import TokenCache
+
+WORKSPACE = "workspace"
+NODE = "node"
+OWN = "own"
+_AGENT = "agent:"
+_SUFFIX = ".token"
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def agent_reference(agent_id: str) -> str:
+    """The vault reference of an agent's token."""
+    return f"{_AGENT}{agent_id}"
+
+
+def fingerprint(token: str) -> str:
+    """What may be shown and recorded of a token: `sha256:` and twelve hex digits, good only for comparing."""
+    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()[:12]}"
+
+
+class Vault:
+    """Tokens by reference. Thread-safe; `keep` and `forget` write files and may be called from a thread.
+
+    Args:
+        workspace_key: the key of the workspace, "" if there is none (a node token alone).
+        agents_directory: `<run>/tokens`, made with mode 0700 when the first token comes.
+        node_cache: where the node token lives on disk.
+        own_cache: where the token of the broker's own agent lives on disk.
+        pinned_node_token: the operator's node token; with it nothing about the node is read, written or replaced.
+    """
+
+    def __init__(
+        self,
+        *,
+        workspace_key: str,
+        agents_directory: Path,
+        node_cache: TokenCache,
+        own_cache: TokenCache,
+        pinned_node_token: str = "",
+    ) -> None:
+        self._lock = threading.Lock()
+        self._agents_directory = agents_directory
+        self._node_cache = node_cache
+        self._own_cache = own_cache
+        self._pinned = bool(pinned_node_token)
+        self._tokens: dict[str, str] = {}
+        self.own_agent_id = ""
+        if workspace_key:
+            self._tokens[WORKSPACE] = workspace_key
+        if pinned_node_token:
+            self._tokens[NODE] = pinned_node_token
+        elif cached := node_cache.load():
+            self._tokens[NODE] = cached.token
+        if (own := own_cache.load()) and own.agent_id:
+            self._tokens[OWN] = own.token
+            self.own_agent_id = own.agent_id
+        if agents_directory.exists():
+            make_private_directory(agents_directory)
+            for path in agents_directory.glob(f"*{_SUFFIX}"):
+                self._tokens[agent_reference(path.name.removesuffix(_SUFFIX))] = read_private(path).decode().strip()
+
+    def __repr__(self) -> str:
+        return f"Vault({sorted(self._tokens)})"
+
+    def has(self, reference: str) -> bool:
+        """Whether there is a token for this reference."""
+        return self.token(reference) is not None
+
+    def token(self, reference: str) -> str | None:
+        """The token; None when there is none. The broker's own agent is found by its agent id too."""
+        with self._lock:
+            if self.own_agent_id and reference == agent_reference(self.own_agent_id):
+                return self._tokens.get(OWN)
+            return self._tokens.get(reference)
+
+    def keep(self, reference: str, token: str, *, agent_id: str = "") -> None:
+        """Make `token` the one of this reference, durably. Returns when it is on disk.
+
+        Args:
+            reference: `node`, `own` or `agent:<agent_id>`.
+            token: the secret, trimmed.
+            agent_id: for `own`, whose token it is.
+
+        Raises:
+            ValueError: an unknown reference, an agent id that is no file name, or a node token in pinned mode.
+            OSError: an agent's token could not be written.
+        """
+        with self._lock:
+            if reference == NODE:
+                if self._pinned:
+                    raise ValueError("the operator's node token is never replaced")
+                self._node_cache.store(token)
+            elif reference == OWN:
+                self._own_cache.store(token, agent_id=agent_id)
+                self.own_agent_id = agent_id
+            else:
+                path = self._path(reference)
+                make_private_directory(self._agents_directory)
+                write_private(path, token.encode() + b"\n")
+            self._tokens[reference] = token
+
+    def forget(self, reference: str) -> None:
+        """Drop an agent's token from memory and disk."""
+        with self._lock:
+            self._tokens.pop(reference, None)
+            remove_private(self._path(reference))
+
+    def forget_agents_except(self, agent_ids: Collection[str]) -> None:
+        """Drop the tokens of every agent that is not named."""
+        kept = {agent_reference(agent_id) for agent_id in agent_ids}
+        with self._lock:
+            gone = [reference for reference in self._tokens if reference.startswith(_AGENT) and reference not in kept]
+        for reference in gone:
+            self.forget(reference)
+
+    def _path(self, reference: str) -> Path:
+        agent_id = reference.removeprefix(_AGENT)
+        if not reference.startswith(_AGENT) or not _SAFE_ID.fullmatch(agent_id):
+            raise ValueError(f"not the reference of an agent's token: {reference!r}")
+        return self._agents_directory / f"{agent_id}{_SUFFIX}"
