@@ -37,6 +37,11 @@ def agent_reference(agent_id: str) -> str:
     return f"{_AGENT}{agent_id}"
 
 
+def is_agent_id(text: str) -> bool:
+    """Whether the vault can keep a token under this agent id (it becomes a file name)."""
+    return _SAFE_ID.fullmatch(text) is not None
+
+
 def fingerprint(token: str) -> str:
     """What may be shown and recorded of a token: `sha256:` and twelve hex digits, good only for comparing."""
     return f"sha256:{hashlib.sha256(token.encode()).hexdigest()[:12]}"
@@ -139,6 +144,6 @@ class Vault:
 
     def _path(self, reference: str) -> Path:
         agent_id = reference.removeprefix(_AGENT)
-        if not reference.startswith(_AGENT) or not _SAFE_ID.fullmatch(agent_id):
+        if not reference.startswith(_AGENT) or not is_agent_id(agent_id):
             raise ValueError(f"not the reference of an agent's token: {reference!r}")
         return self._agents_directory / f"{agent_id}{_SUFFIX}"

@@ -1,1 +1,1 @@
-
+"""The node socket to the engine."""
