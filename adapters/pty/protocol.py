@@ -22,7 +22,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 # --- broker -> host ---------------------------------------------------------------------------------------------------
 
 
-class Hello(_Message):
+class Hello(_Message, frozen=True):
     """First message on a connection. A newer connection replaces the older one."""
 
     version: int
@@ -31,7 +31,7 @@ class Hello(_Message):
     """After the broker is gone for this long the host ends its agents and itself; None = it stays (`--persist`)."""
 
 
-class Start(_Message):
+class Start(_Message, frozen=True):
     """Start a program in a PTY of its own. A session id that exists already is answered by its present state, not started."""
 
     session_id: str
@@ -49,7 +49,7 @@ class Start(_Message):
     """Silence after which one `idle` report is made; 0 = never."""
 
 
-class Inject(_Message):
+class Inject(_Message, frozen=True):
     """Type `text` and Enter into a session, once per `delivery_id`. Queued behind earlier ones of the session (at most 256)."""
 
     session_id: str
@@ -63,7 +63,7 @@ class Inject(_Message):
     """Interrupt the program (ESC ESC where the profile says so) before typing."""
 
 
-class Input(_Message):
+class Input(_Message, frozen=True):
     """Raw bytes from a person, verbatim; never between the text and the Enter of an injection."""
 
     request_id: str
@@ -71,21 +71,21 @@ class Input(_Message):
     data: bytes
 
 
-class Resize(_Message):
+class Resize(_Message, frozen=True):
     request_id: str
     session_id: str
     rows: int
     cols: int
 
 
-class Snapshot(_Message):
+class Snapshot(_Message, frozen=True):
     request_id: str
     session_id: str
     format: str = "plain"
     """`plain` or `ansi` (local-api.md route 9)."""
 
 
-class Stop(_Message):
+class Stop(_Message, frozen=True):
     """Take the session out of service: queued injections are handed back, SIGTERM to its group, SIGKILL after `grace_s`."""
 
     session_id: str
@@ -93,25 +93,25 @@ class Stop(_Message):
     reason: str
 
 
-class Confirm(_Message):
+class Confirm(_Message, frozen=True):
     """Every report with a number <= `number` is durable at the broker; the host may forget them."""
 
     number: int
 
 
-class Forget(_Message):
+class Forget(_Message, frozen=True):
     """An exited session is settled; the host drops its screen, ring and record."""
 
     session_id: str
 
 
-class Subscribe(_Message):
+class Subscribe(_Message, frozen=True):
     """Turn the ephemeral `Output` stream on or off for this connection (off after Hello)."""
 
     on: bool
 
 
-class Shutdown(_Message):
+class Shutdown(_Message, frozen=True):
     """End every session (TERM, then KILL after `grace_s`) and the host itself."""
 
     grace_s: float
@@ -137,7 +137,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Delivery ids accepted and not yet typed, in order."""
 
 
-class Welcome(_Message):
+class Welcome(_Message, frozen=True):
     """Answer to Hello. Every unconfirmed report follows, in order, before anything new."""
 
     version: int
@@ -148,33 +148,33 @@ class Welcome(_Message):
     next_report: int
 
 
-class Started(_Message):
+class Started(_Message, frozen=True):
     pid: int
 
 
-class StartFailed(_Message):
+class StartFailed(_Message, frozen=True):
     reason: str
     """`cli_not_found`, `invalid_cwd` or `spawn_failed`."""
     detail: str
 
 
-class Ready(_Message):
+class Ready(_Message, frozen=True):
     """The readiness gate opened. `evidence`: `prompt`, `hook`, `output` or `startup_timeout` (not proven)."""
 
     evidence: str
 
 
-class Blocked(_Message):
+class Blocked(_Message, frozen=True):
     """A dialog or login is on the screen; nothing is typed until `Unblocked`."""
 
     pattern: str
 
 
-class Unblocked(_Message):
+class Unblocked(_Message, frozen=True):
     pass
 
 
-class Injected(_Message):
+class Injected(_Message, frozen=True):
     """Body and Enter of one delivery were written to the terminal. This, and nothing else, proves `typed`."""
 
     delivery_id: str
@@ -187,7 +187,7 @@ class Injected(_Message):
     """The delivery had been typed before this request came (a broker that was killed asks again): nothing was typed now."""
 
 
-class InjectFailed(_Message):
+class InjectFailed(_Message, frozen=True):
     """A delivery was not completed. `typed`: `no` (nothing reached the terminal) or `partly` (text without Enter)."""
 
     delivery_id: str
@@ -197,18 +197,18 @@ class InjectFailed(_Message):
     typed: str
 
 
-class Verified(_Message):
+class Verified(_Message, frozen=True):
     """End of the verification window: `echo` or `timeout_fallback`."""
 
     delivery_id: str
     verification: str
 
 
-class Idle(_Message):
+class Idle(_Message, frozen=True):
     idle_s: float
 
 
-class Exited(_Message):
+class Exited(_Message, frozen=True):
     """The process is reaped and its output drained. Every delivery still queued was handed back by an `InjectFailed` before."""
 
     code: int | None
@@ -223,7 +223,7 @@ class Exited(_Message):
 Fact = Started | StartFailed | Ready | Blocked | Unblocked | Injected | InjectFailed | Verified | Idle | Exited
 
 
-class Report(_Message):
+class Report(_Message, frozen=True):
     """A fact about one session, numbered from 1 without gaps within one host, kept until confirmed."""
 
     number: int
@@ -233,7 +233,7 @@ class Report(_Message):
     fact: Fact
 
 
-class Output(_Message):
+class Output(_Message, frozen=True):
     """Raw terminal output. `offset` counts bytes since the start of the session; a jump means that the reader was slow."""
 
     session_id: str
@@ -241,7 +241,7 @@ class Output(_Message):
     data: bytes
 
 
-class Answer(_Message):
+class Answer(_Message, frozen=True):
     """Outcome of Input, Resize or Snapshot. `error` is "" or a code: `agent_not_found`, `queue_full`, `pty_write_failed`, ..."""
 
     request_id: str
@@ -249,7 +249,7 @@ class Answer(_Message):
     data: dict[str, str | int | tuple[int, int]] = {}
 
 
-class Violation(_Message):
+class Violation(_Message, frozen=True):
     """The peer broke the protocol; the connection is closed after this message."""
 
     detail: str

@@ -1,0 +1,459 @@
+"""The PTY host: owns every terminal, serves one broker at a time, outlives it, and reports each fact until it is confirmed.
+
+Connections: each must be of the same user and begin with Hello; a newer one replaces the older. Reports are pushed in order
+from the oldest unconfirmed one after every Hello; the connection's own buffer bounds how far ahead. Output is dropped for a
+broker that is slow, reports never. Source: architecture.md 5; node-protocol.md 0.5; ADR-0005.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from adapters.pty import harnesses
+from adapters.pty.framing import FrameError, encode, request_decoder
+from adapters.pty.ledger import DeliveryLedger, ReportLog
+from adapters.pty.local_socket import peer_uid
+from adapters.pty.process import SpawnError, spawn
+from adapters.pty.protocol import (
+    PROTOCOL_VERSION,
+    Answer,
+    Confirm,
+    Fact,
+    Forget,
+    Hello,
+    Inject,
+    Injected,
+    InjectFailed,
+    Input,
+    Output,
+    Request,
+    Resize,
+    Response,
+    Shutdown,
+    Snapshot,
+    Start,
+    StartFailed,
+    Stop,
+    Subscribe,
+    Violation,
+    Welcome,
+)
+from adapters.pty.session import Session
+from adapters.pty.writer import KeyboardFull
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Coroutine
+
+MAX_SESSIONS = 512
+MAX_DIMENSION = 1000
+REPORT_HIGH_WATER = 1024 * 1024
+"""Reports wait in the log, not in the connection, while this much is unsent."""
+OUTPUT_HIGH_WATER = 4 * 1024 * 1024
+"""Output is dropped while this much is unsent."""
+OUTPUT_FLUSH_S = 0.016
+OUTPUT_FLUSH_BYTES = 4096
+FAREWELL_S = 2.0
+"""After a shutdown the host waits this long for its last reports to be confirmed."""
+SIGNAL_GRACE_S = 2.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Host:
+    """All sessions, the report log, and at most one broker connection."""
+
+    def __init__(self, umask: int = 0o077) -> None:
+        self.host_id = f"host_{secrets.token_hex(8)}"
+        self.finished = asyncio.Event()
+        self._umask = umask
+        self._sessions: dict[str, Session] = {}
+        self._starting: dict[str, tuple[Start, asyncio.Task[None]]] = {}
+        self._reports = ReportLog()
+        self._ledger = DeliveryLedger()
+        self._broker: _Connection | None = None
+        self._lease_s: float | None = None
+        self._lease: asyncio.TimerHandle | None = None
+        self._asks: set[asyncio.Task[None]] = set()
+        self._shutdown: asyncio.Task[None] | None = None
+        self._all_confirmed = asyncio.Event()
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Accept brokers until the host is told to end; returns when every session is gone."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
+        try:
+            await self.finished.wait()
+        finally:
+            server.close()
+            if self._broker is not None:
+                self._broker.close()
+
+    def end(self, grace_s: float = SIGNAL_GRACE_S) -> None:
+        """End every session (TERM, then KILL after `grace_s`), then the host."""
+        if self._shutdown is None:
+            self._shutdown = asyncio.get_running_loop().create_task(self._end(grace_s))
+
+    async def _end(self, grace_s: float) -> None:
+        for _start, task in list(self._starting.values()):
+            await asyncio.wait([task])
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            session.stop(grace_s)
+        await asyncio.gather(*(session.exited.wait() for session in sessions))
+        self._all_confirmed.clear()
+        if self._broker is not None and self._reports.first_number < self._reports.next_number:
+            try:
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._all_confirmed.wait()
+            except TimeoutError:
+                _logger.warning("the broker did not confirm the last reports")
+        self.finished.set()
+
+    # --- connections -------------------------------------------------------------------------------------------------
+
+    def attach(self, connection: _Connection, hello: Hello) -> None:
+        """Make `connection` the broker's; the former one is closed."""
+        if self._broker is not None:
+            self._broker.close()
+        self._broker = connection
+        self._lease_s = hello.lease_s
+        if self._lease is not None:
+            self._lease.cancel()
+            self._lease = None
+        _logger.info("broker %d attached", hello.broker_pid)
+        connection.send(
+            Welcome(
+                version=PROTOCOL_VERSION,
+                host_id=self.host_id,
+                host_pid=os.getpid(),
+                sessions=tuple(session.info() for session in self._sessions.values()),
+                next_report=self._reports.next_number,
+            )
+        )
+        connection.next_report = self._reports.first_number
+        self.push_reports()
+
+    def detached(self, connection: _Connection) -> None:
+        """The connection is gone; the lease of its Hello begins."""
+        if connection is not self._broker:
+            return
+        self._broker = None
+        self._all_confirmed.set()
+        _logger.info("broker gone")
+        if self._lease_s is not None:
+            self._lease = asyncio.get_running_loop().call_later(self._lease_s, self._lease_over)
+
+    def _lease_over(self) -> None:
+        _logger.warning("no broker came back within %s s", self._lease_s)
+        self.end()
+
+    def push_reports(self) -> None:
+        """Send the reports that are due, as far as the connection takes them."""
+        connection = self._broker
+        if connection is None or connection.unsent > REPORT_HIGH_WATER:
+            return
+        for report in self._reports.since(connection.next_report):
+            connection.send(report)
+            connection.next_report = report.number + 1
+            if connection.unsent > REPORT_HIGH_WATER:
+                return
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> None:
+        """Do what the broker asks. Every outcome is a report or an answer; nothing is raised to the connection."""
+        match request:
+            case Start():
+                self._start(request)
+            case Inject():
+                self._inject(request)
+            case Input():
+                self._input(request)
+            case Resize():
+                self._resize(request)
+            case Snapshot():
+                self._ask(self._snapshot(request))
+            case Stop(session_id=session_id, grace_s=grace_s):
+                self._stop(session_id, grace_s)
+            case Confirm(number=number):
+                self._confirm(number)
+            case Forget(session_id=session_id):
+                self._forget(session_id)
+            case Subscribe(on=on):
+                if self._broker is not None:
+                    self._broker.subscribed = on
+            case Shutdown(grace_s=grace_s):
+                self.end(grace_s)
+            case Hello():
+                self._violation("a second Hello on one connection")
+
+    def _start(self, start: Start) -> None:
+        if start.session_id in self._sessions or start.session_id in self._starting:
+            return  # a broker that was killed asks again: the reports of the first time are kept for it
+        if self._shutdown is not None:
+            self._report(start.session_id, StartFailed(reason="spawn_failed", detail="the host is ending"))
+        elif len(self._sessions) + len(self._starting) >= MAX_SESSIONS:
+            self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"{MAX_SESSIONS} sessions exist"))
+        else:
+            task = asyncio.get_running_loop().create_task(self._spawn(start))
+            self._starting[start.session_id] = (start, task)
+
+    async def _spawn(self, start: Start) -> None:
+        try:
+            profile = harnesses.profile(start.profile)
+            process = await spawn(
+                start.argv, env=start.env, cwd=start.cwd, rows=start.rows, cols=start.cols, umask=self._umask
+            )
+        except KeyError:
+            self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"no profile {start.profile!r}"))
+        except SpawnError as error:
+            self._report(start.session_id, StartFailed(reason=error.reason, detail=error.detail))
+        else:
+            self._sessions[start.session_id] = Session(
+                start, process, profile=profile, on_fact=self._report, on_output=self._output
+            )
+        finally:
+            del self._starting[start.session_id]
+
+    def _inject(self, inject: Inject) -> None:
+        session = self._sessions.get(inject.session_id)
+        proof = self._ledger.proof(inject.session_id, inject.delivery_id)
+        if proof is not None:
+            self._report(
+                inject.session_id,
+                Injected(
+                    delivery_id=inject.delivery_id,
+                    attempt=inject.attempt,
+                    bytes_written=proof.bytes_written,
+                    evidence=proof.evidence,
+                    wait_ms=proof.wait_ms,
+                    repeated=True,
+                ),
+            )
+        elif session is None or not session.takes_injections:
+            self._refuse(inject, "not_running")
+        elif self._reports.is_full:
+            self._refuse(inject, "queue_full")
+        else:
+            session.inject(inject)
+
+    def _refuse(self, inject: Inject, reason: str) -> None:
+        self._report(
+            inject.session_id,
+            InjectFailed(delivery_id=inject.delivery_id, attempt=inject.attempt, reason=reason, typed="no"),
+        )
+
+    def _input(self, request: Input) -> None:
+        session = self._running(request.request_id, request.session_id)
+        if session is None:
+            return
+        data = request.data
+
+        def done(error: str) -> None:
+            answered: dict[str, str | int | tuple[int, int]] = {} if error else {"bytes_written": len(data)}
+            self._answer(Answer(request_id=request.request_id, error=error, data=answered))
+
+        try:
+            session.keys(data, done)
+        except KeyboardFull:
+            done("queue_full")
+
+    def _resize(self, request: Resize) -> None:
+        session = self._running(request.request_id, request.session_id)
+        if session is None:
+            return
+        if not (1 <= request.rows <= MAX_DIMENSION and 1 <= request.cols <= MAX_DIMENSION):
+            self._answer(Answer(request_id=request.request_id, error="invalid_dimensions"))
+            return
+        session.resize(request.rows, request.cols)
+        self._answer(Answer(request_id=request.request_id, data={"rows": request.rows, "cols": request.cols}))
+
+    async def _snapshot(self, request: Snapshot) -> None:
+        session = self._sessions.get(request.session_id)
+        if session is None:
+            self._answer(Answer(request_id=request.request_id, error="agent_not_found"))
+            return
+        if request.format not in ("plain", "ansi"):
+            self._answer(Answer(request_id=request.request_id, error="invalid_format"))
+            return
+        terminal = await session.settled()
+        self._answer(
+            Answer(
+                request_id=request.request_id,
+                data={
+                    "format": request.format,
+                    "rows": terminal.rows,
+                    "cols": terminal.columns,
+                    "cursor": terminal.cursor(),
+                    "screen": terminal.plain() if request.format == "plain" else terminal.ansi(),
+                },
+            )
+        )
+
+    def _stop(self, session_id: str, grace_s: float) -> None:
+        if (session := self._sessions.get(session_id)) is not None:
+            session.stop(grace_s)
+        elif (starting := self._starting.get(session_id)) is not None:
+            starting[1].add_done_callback(lambda _task: self._stop(session_id, grace_s))
+
+    def _confirm(self, number: int) -> None:
+        for report in self._reports.confirm(number):
+            if isinstance(report.fact, Injected):
+                self._ledger.confirmed(report.session_id, report.fact.delivery_id)
+        if self._reports.first_number == self._reports.next_number:
+            self._all_confirmed.set()
+
+    def _forget(self, session_id: str) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None and session.state == "exited":
+            del self._sessions[session_id]
+            self._ledger.forget_session(session_id)
+
+    def _running(self, request_id: str, session_id: str) -> Session | None:
+        """The session, if it has a terminal; else the request is answered with why not."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            self._answer(Answer(request_id=request_id, error="agent_not_found"))
+        elif session.state == "exited":
+            self._answer(Answer(request_id=request_id, error="worker_disappeared"))
+            return None
+        return session
+
+    def _ask(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._asks.add(task)
+        task.add_done_callback(self._asks.discard)
+
+    def _violation(self, detail: str) -> None:
+        if self._broker is not None:
+            self._broker.violation(detail)
+
+    # --- facts and output --------------------------------------------------------------------------------------------
+
+    def _report(self, session_id: str, fact: Fact) -> None:
+        report = self._reports.append(session_id, fact, time.time())
+        if isinstance(fact, Injected) and not fact.repeated:
+            self._ledger.typed(session_id, fact)
+        connection = self._broker
+        if connection is not None and connection.next_report == report.number:
+            self.push_reports()
+
+    def _answer(self, answer: Answer) -> None:
+        if self._broker is not None:
+            self._broker.send(answer)
+
+    def _output(self, session_id: str, offset: int, data: bytes) -> None:
+        if self._broker is not None and self._broker.subscribed:
+            self._broker.output(session_id, offset, data)
+
+
+class _Connection(asyncio.Protocol):
+    """One accepted connection: frames in, frames out. It is the broker's from its Hello on."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._decoder = request_decoder()
+        self._transport: asyncio.Transport | None = None
+        self._greeted = False
+        self._pending: dict[str, tuple[int, bytearray]] = {}
+        self._flush_due: asyncio.TimerHandle | None = None
+        self._last_flush = 0.0
+        self.subscribed = False
+        self.next_report = 0
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written and not yet taken by the socket."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=REPORT_HIGH_WATER // 2, low=REPORT_HIGH_WATER // 8)
+        uid = peer_uid(transport.get_extra_info("socket"))
+        if uid != os.getuid():
+            _logger.warning("a process of user %d was refused", uid)
+            self.violation(f"this host serves user {os.getuid()} only")
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            requests = self._decoder.feed(data)
+        except FrameError as error:
+            self.violation(str(error))
+            return
+        for request in requests:
+            if self._transport is None:
+                return
+            if self._greeted:
+                self._host.handle(request)
+            elif not isinstance(request, Hello):
+                self.violation("the first message is not Hello")
+            elif request.version != PROTOCOL_VERSION:
+                self.violation(f"this host speaks version {PROTOCOL_VERSION}, not {request.version}")
+            else:
+                self._greeted = True
+                self._host.attach(self, request)
+
+    def resume_writing(self) -> None:
+        self._host.push_reports()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._transport = None
+        self._cancel_flush()
+        self._host.detached(self)
+
+    def send(self, message: Response) -> None:
+        if self._transport is not None:
+            self._transport.write(encode(message))
+
+    def violation(self, detail: str) -> None:
+        """Say why, and hang up."""
+        self.send(Violation(detail=detail))
+        self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+            self._cancel_flush()
+            self._host.detached(self)
+
+    # --- output ------------------------------------------------------------------------------------------------------
+
+    def output(self, session_id: str, offset: int, data: bytes) -> None:
+        """Send output at the leading edge, then at most every 16 ms or 4096 bytes."""
+        pending = self._pending.get(session_id)
+        if pending is None:
+            self._pending[session_id] = (offset, bytearray(data))
+        else:
+            pending[1].extend(data)
+        if len(self._pending[session_id][1]) >= OUTPUT_FLUSH_BYTES:
+            self._flush()
+        elif self._flush_due is None:
+            loop = asyncio.get_running_loop()
+            wait = self._last_flush + OUTPUT_FLUSH_S - loop.time()
+            if wait <= 0:
+                self._flush()
+            else:
+                self._flush_due = loop.call_later(wait, self._flush)
+
+    def _flush(self) -> None:
+        self._cancel_flush()
+        self._last_flush = asyncio.get_running_loop().time()
+        pending, self._pending = self._pending, {}
+        if self.unsent > OUTPUT_HIGH_WATER:
+            return  # the reader is slow: the next frame's offset tells it how much it missed
+        for session_id, (offset, data) in pending.items():
+            self.send(Output(session_id=session_id, offset=offset, data=bytes(data)))
+
+    def _cancel_flush(self) -> None:
+        if self._flush_due is not None:
+            self._flush_due.cancel()
+            self._flush_due = None

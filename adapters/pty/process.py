@@ -1,0 +1,216 @@
+"""One program in a pseudo-terminal of its own: start it, see its exit, end it with everything that it started.
+
+The program leads a session and a process group, dies with the host (Linux: parent-death signal), and gets exactly the
+environment it was given. Nothing here blocks the event loop longer than a fork. Source: node-protocol.md 6.1, 6.9; F099-F110.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import struct
+import sys
+import termios
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptyprocess.ptyprocess import PtyProcess
+
+from adapters.pty.process_table import session_members
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+FALLBACK_DIRECTORIES = (
+    "~/.local/bin",
+    "~/.opencode/bin",
+    "~/.claude/local",
+    "/usr/local/bin",
+    "/usr/bin",
+    "/bin",
+    "/opt/homebrew/bin",
+)
+"""Where a command is looked for after PATH (local-api.md 3.2)."""
+
+_BUSY_RETRY_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Waits between attempts to start a program file that is being written (F099)."""
+_REAP_POLL_S = 0.2
+"""Where there is no pidfd (macOS) the exit is looked for this often."""
+_SURVIVOR_POLL_S = 0.02
+_PR_SET_PDEATHSIG = 1
+_TIOCGPTN = 0x80045430
+_IS_LINUX = sys.platform.startswith("linux")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class SpawnError(Exception):
+    """The program was not started; nothing of it exists. `reason` is a member of StartFailed's list."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def find_command(command: str, env: Mapping[str, str], cwd: str) -> str | None:
+    """Absolute path of `command` by the PATH of `env`, then the fallback directories; symlinks are not resolved (F100)."""
+    if "/" in command:
+        path = os.path.join(cwd, command)  # noqa: PTH118  # keeps the name exactly as it was given
+        return path if _is_executable(path) else None
+    home = env.get("HOME", "")
+    fallbacks = [d.replace("~", home, 1) for d in FALLBACK_DIRECTORIES if home or not d.startswith("~")]
+    for directory in [*env.get("PATH", "").split(":"), *fallbacks]:
+        path = os.path.join(cwd, directory, command)  # noqa: PTH118  # an empty PATH entry means the working directory
+        if directory and _is_executable(path):
+            return path
+    return None
+
+
+def _is_executable(path: str) -> bool:
+    return os.access(path, os.X_OK) and not Path(path).is_dir()
+
+
+async def spawn(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int
+) -> AgentProcess:
+    """Start a program. Raises SpawnError with `cli_not_found`, `invalid_cwd` or `spawn_failed`."""
+    if not os.path.isabs(cwd) or not Path(cwd).is_dir():  # noqa: PTH117  # a string on the wire
+        raise SpawnError("invalid_cwd", f"the working directory {cwd!r} is not an absolute path of a directory")
+    if not argv or not argv[0]:
+        raise SpawnError("cli_not_found", "the command is empty")
+    command = find_command(argv[0], env, cwd)
+    if command is None:
+        raise SpawnError("cli_not_found", f"{argv[0]!r} is neither in PATH nor in the usual directories")
+    for wait in (*_BUSY_RETRY_S, None):
+        try:
+            return AgentProcess(_fork([command, *argv[1:]], env, cwd, rows, cols, umask))
+        except OSError as error:
+            if error.errno == errno.ETXTBSY and wait is not None:
+                await asyncio.sleep(wait)
+                continue
+            raise SpawnError("spawn_failed", f"{command}: {error}") from error
+        except Exception as error:
+            # ptyprocess reports what the child could not do before exec as an exception of its name, or as Exception
+            raise SpawnError("spawn_failed", f"{command}: {error}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int) -> PtyProcess:
+    host = os.getpid()
+
+    def before_exec() -> None:
+        os.umask(umask)
+        for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if _IS_LINUX:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != host:
+                os._exit(1)
+        os.chdir(cwd)
+
+    process: PtyProcess = PtyProcess.spawn(  # type: ignore[no-untyped-call]  # ptyprocess has no types
+        argv, env=dict(env), preexec_fn=before_exec, dimensions=(rows, cols)
+    )
+    return process
+
+
+class AgentProcess:
+    """A started program. `fd` is the non-blocking master side of its terminal, closed by `close`."""
+
+    def __init__(self, process: PtyProcess) -> None:
+        self.pid: int = process.pid
+        self.fd = os.dup(process.fd)
+        os.set_blocking(self.fd, False)
+        self.terminal_device = _device_of(self.fd)
+        process.fileobj.close()
+        process.closed = True  # its own close() and __del__ sleep and kill; this class does both, without sleeping
+        self._pidfd: int | None = None
+        self._poll: asyncio.TimerHandle | None = None
+
+    def watch_exit(self, on_exit: Callable[[int | None, int | None], None]) -> None:
+        """Call `on_exit(code, signal)` once, when the program is reaped; exactly one of the two is a number."""
+        loop = asyncio.get_running_loop()
+        if hasattr(os, "pidfd_open"):
+            self._pidfd = os.pidfd_open(self.pid)
+            loop.add_reader(self._pidfd, self._reap, on_exit)
+        else:
+            self._poll = loop.call_later(_REAP_POLL_S, self._reap, on_exit)
+
+    def _reap(self, on_exit: Callable[[int | None, int | None], None]) -> None:
+        loop = asyncio.get_running_loop()
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0:
+            if self._pidfd is None:
+                self._poll = loop.call_later(_REAP_POLL_S, self._reap, on_exit)
+            return
+        if self._pidfd is not None:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+        if os.WIFSIGNALED(status):
+            on_exit(None, os.WTERMSIG(status))
+        else:
+            on_exit(os.WEXITSTATUS(status), None)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to the program's process group and to every other member of its session (F109)."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+        for pid in session_members(self.pid):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+    async def end_survivors(self, deadline: float) -> None:
+        """Return when nothing of the session lives; SIGKILL what is left at `deadline` (loop time)."""
+        loop = asyncio.get_running_loop()
+        while survivors := session_members(self.pid):
+            if loop.time() >= deadline:
+                for pid in survivors:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(_SURVIVOR_POLL_S)
+
+    # --- terminal ----------------------------------------------------------------------------------------------------
+
+    def resize(self, rows: int, cols: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    def line_discipline(self) -> tuple[bool, bool]:
+        """Whether the terminal collects lines (ICANON) and whether it echoes (ECHO), at this moment."""
+        try:
+            flags = termios.tcgetattr(self.fd)[3]
+        except termios.error:
+            return False, False
+        return bool(flags & termios.ICANON), bool(flags & termios.ECHO)
+
+    def foreground_group(self) -> int:
+        """The process group that gets the keys; the program's own where it cannot be known."""
+        try:
+            group = os.tcgetpgrp(self.fd)
+        except OSError:
+            return self.pid
+        return group if group > 0 else self.pid
+
+    def close(self) -> None:
+        """Hang up the terminal."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _device_of(master: int) -> int:
+    """Device number of the terminal's other side, where the system tells it; else 0."""
+    if not _IS_LINUX:
+        return 0
+    number = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))[0]
+    try:
+        return Path(f"/dev/pts/{number}").stat().st_rdev
+    except OSError:
+        return 0
