@@ -23,6 +23,8 @@ LEDGER_S = 24 * 3600.0
 
 
 class State(StrEnum):
+    """States; the first one is initial."""
+
     RECEIVED = "received"
     RUNNING = "running"
     DONE = "done"
@@ -30,6 +32,8 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
+    """What moves it."""
+
     RUN = "run"
     FINISH = "finish"
     REPORT = "report"

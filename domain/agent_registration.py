@@ -25,6 +25,8 @@ HOLD_REQUEST_S = 5.0
 
 
 class State(StrEnum):
+    """States; the first one is initial."""
+
     RESERVED = "reserved"
     REGISTERING = "registering"
     FALLING_BACK = "falling_back"
@@ -37,6 +39,8 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
+    """What moves it."""
+
     REGISTER = "register"
     FALL_BACK = "fall_back"
     BIND = "bind"

@@ -35,6 +35,8 @@ MAX_BODY_BYTES = 16 * 1024
 
 
 class State(StrEnum):
+    """States; the first one is initial."""
+
     OFFERED = "offered"
     HELD = "held"
     QUEUED = "queued"
@@ -46,6 +48,8 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
+    """What moves it."""
+
     HOLD = "hold"
     QUEUE = "queue"
     INJECT = "inject"

@@ -19,27 +19,27 @@ class _Effect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 # --- engine ------------------------------------------------------------------------------------------------------------
 
 
-class DialEngine(_Effect):
+class DialEngine(_Effect, frozen=True, kw_only=True):
     """Open the node socket with the vault's node token. Answered by LinkOpened or LinkDialFailed with the same `dial`."""
 
     dial: int
 
 
-class SendFrame(_Effect):
+class SendFrame(_Effect, frozen=True, kw_only=True):
     """Write one text frame on the socket of this dial; dropped if that socket is gone (the core learns of it by LinkClosed)."""
 
     dial: int
     frame: dict[str, Any]
 
 
-class CloseLink(_Effect):
+class CloseLink(_Effect, frozen=True, kw_only=True):
     """Close the socket of this dial after what was sent before. Answered by LinkClosed."""
 
     dial: int
     detail: str
 
 
-class EngineCall(_Effect):
+class EngineCall(_Effect, frozen=True, kw_only=True):
     """One REST request. Answered by exactly one EngineAnswered or EngineUnanswered."""
 
     call_id: str
@@ -58,11 +58,11 @@ class EngineCall(_Effect):
 # --- PTY host ----------------------------------------------------------------------------------------------------------
 
 
-class AttachHost(_Effect):
+class AttachHost(_Effect, frozen=True, kw_only=True):
     """Connect to the living PTY host or start one. Answered by HostAttached or HostLost."""
 
 
-class StartProgram(_Effect):
+class StartProgram(_Effect, frozen=True, kw_only=True):
     """Start a program in a PTY; starting a session id that the host has already changes nothing."""
 
     session_id: str
@@ -79,7 +79,7 @@ class StartProgram(_Effect):
     idle_threshold_s: float
 
 
-class TypeText(_Effect):
+class TypeText(_Effect, frozen=True, kw_only=True):
     """Type text and Enter, once per delivery id."""
 
     session_id: str
@@ -90,24 +90,24 @@ class TypeText(_Effect):
     steer: bool
 
 
-class StopProgram(_Effect):
+class StopProgram(_Effect, frozen=True, kw_only=True):
     session_id: str
     grace_s: float
     reason: str
 
 
-class ForgetProgram(_Effect):
+class ForgetProgram(_Effect, frozen=True, kw_only=True):
     session_id: str
 
 
-class ConfirmReports(_Effect):
+class ConfirmReports(_Effect, frozen=True, kw_only=True):
     """Every host report up to this number is durable."""
 
     host_id: str
     report: int
 
 
-class EndHost(_Effect):
+class EndHost(_Effect, frozen=True, kw_only=True):
     """End the PTY host with whatever it still runs."""
 
     grace_s: float
@@ -116,7 +116,7 @@ class EndHost(_Effect):
 # --- local API and process ---------------------------------------------------------------------------------------------
 
 
-class Reply(_Effect):
+class Reply(_Effect, frozen=True, kw_only=True):
     """Answer a local API request. `body` is complete; errors carry the envelope of local-api.md section 1.1."""
 
     request_id: str
@@ -124,14 +124,14 @@ class Reply(_Effect):
     body: dict[str, Any]
 
 
-class Notify(_Effect):
+class Notify(_Effect, frozen=True, kw_only=True):
     """One event for `/ws` clients, with its durable `seq`."""
 
     seq: int
     body: dict[str, Any]
 
 
-class ExitBroker(_Effect):
+class ExitBroker(_Effect, frozen=True, kw_only=True):
     """All is said: flush, close and end the process with this status."""
 
     status: int

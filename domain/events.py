@@ -63,7 +63,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 # --- broker ------------------------------------------------------------------------------------------------------------
 
 
-class BrokerStarted(Event):
+class BrokerStarted(Event, frozen=True, kw_only=True):
     """A broker process took over this log."""
 
     topic: ClassVar[str] = "broker.started.v1"
@@ -77,7 +77,7 @@ class BrokerStarted(Event):
     own_agent_id: str = ""
 
 
-class BrokerStopping(Event):
+class BrokerStopping(Event, frozen=True, kw_only=True):
     """The broker was asked to stop."""
 
     topic: ClassVar[str] = "broker.stopping.v1"
@@ -88,7 +88,24 @@ class BrokerStopping(Event):
     until: float
 
 
-class RequestRefused(Event):
+class ShutdownRepeated(Event, frozen=True, kw_only=True):
+    """The broker was asked to stop once more."""
+
+    topic: ClassVar[str] = "broker.shutdown_repeated.v1"
+    machine: ClassVar[str] = "broker"
+    kind: ClassVar[Kind] = "fact"
+    reason: str
+
+
+class BrokerLeft(Event, frozen=True, kw_only=True):
+    """Everything is said; the process ends."""
+
+    topic: ClassVar[str] = "broker.left.v1"
+    machine: ClassVar[str] = "broker"
+    reason: str
+
+
+class RequestRefused(Event, frozen=True, kw_only=True):
     """A local request was refused before anything happened."""
 
     topic: ClassVar[str] = "broker.request_refused.v1"
@@ -100,7 +117,7 @@ class RequestRefused(Event):
     detail: str
 
 
-class ReleaseIgnored(Event):
+class ReleaseIgnored(Event, frozen=True, kw_only=True):
     """A release named an agent that is not here; it is answered as done."""
 
     topic: ClassVar[str] = "broker.release_ignored.v1"
@@ -110,7 +127,7 @@ class ReleaseIgnored(Event):
     reason: str = ""
 
 
-class OwnIdentityRequested(Event):
+class OwnIdentityRequested(Event, frozen=True, kw_only=True):
     """The broker asks the engine for its own agent identity."""
 
     topic: ClassVar[str] = "broker.own_identity_requested.v1"
@@ -119,7 +136,7 @@ class OwnIdentityRequested(Event):
     name: str
 
 
-class OwnIdentityGranted(Event):
+class OwnIdentityGranted(Event, frozen=True, kw_only=True):
     """The engine gave the broker its own agent identity."""
 
     topic: ClassVar[str] = "broker.own_identity_granted.v1"
@@ -129,7 +146,7 @@ class OwnIdentityGranted(Event):
     name: str
 
 
-class OwnIdentityRefused(Event):
+class OwnIdentityRefused(Event, frozen=True, kw_only=True):
     """The engine did not give the broker its own identity; it is asked again at `until`, or never (`until` 0)."""
 
     topic: ClassVar[str] = "broker.own_identity_refused.v1"
@@ -141,7 +158,7 @@ class OwnIdentityRefused(Event):
     until: float
 
 
-class CallUnmatched(Event):
+class CallUnmatched(Event, frozen=True, kw_only=True):
     """An engine answer came for a call that is not open (any more)."""
 
     topic: ClassVar[str] = "broker.call_unmatched.v1"
@@ -155,18 +172,18 @@ class CallUnmatched(Event):
 # --- node link ---------------------------------------------------------------------------------------------------------
 
 
-class _Link(Event):
+class _Link(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "node"
 
 
-class LinkBegun(_Link):
+class LinkBegun(_Link, frozen=True, kw_only=True):
     """A new incarnation of the link starts `offline`."""
 
     topic: ClassVar[str] = "link.begun.v1"
     incarnation: int
 
 
-class TokenAsked(_Link):
+class TokenAsked(_Link, frozen=True, kw_only=True):
     """A node token is being minted."""
 
     topic: ClassVar[str] = "link.token_asked.v1"
@@ -175,7 +192,7 @@ class TokenAsked(_Link):
     node_name: str
 
 
-class TokenGranted(_Link):
+class TokenGranted(_Link, frozen=True, kw_only=True):
     """The engine gave the node a token (fingerprint only)."""
 
     topic: ClassVar[str] = "link.token_granted.v1"
@@ -184,7 +201,7 @@ class TokenGranted(_Link):
     fingerprint: str
 
 
-class LinkDialled(_Link):
+class LinkDialled(_Link, frozen=True, kw_only=True):
     """A dial starts."""
 
     topic: ClassVar[str] = "link.dialled.v1"
@@ -192,7 +209,7 @@ class LinkDialled(_Link):
     dial: int
 
 
-class LinkOpened(_Link):
+class LinkOpened(_Link, frozen=True, kw_only=True):
     """The socket is open; `node.register` goes out with this request id."""
 
     topic: ClassVar[str] = "link.opened.v1"
@@ -203,7 +220,7 @@ class LinkOpened(_Link):
     until: float
 
 
-class LinkOnline(_Link):
+class LinkOnline(_Link, frozen=True, kw_only=True):
     """The engine accepted the registration on this socket."""
 
     topic: ClassVar[str] = "link.online.v1"
@@ -212,7 +229,7 @@ class LinkOnline(_Link):
     dial: int
 
 
-class LinkBackedOff(_Link):
+class LinkBackedOff(_Link, frozen=True, kw_only=True):
     """The link is down and will be tried again at `until`."""
 
     topic: ClassVar[str] = "link.backed_off.v1"
@@ -225,7 +242,7 @@ class LinkBackedOff(_Link):
     """The next attempt mints a new token first."""
 
 
-class LinkRefused(_Link):
+class LinkRefused(_Link, frozen=True, kw_only=True):
     """The engine refused this node; probed again at `until` with the same credential."""
 
     topic: ClassVar[str] = "link.refused.v1"
@@ -235,14 +252,14 @@ class LinkRefused(_Link):
     until: float
 
 
-class LinkDraining(_Link):
+class LinkDraining(_Link, frozen=True, kw_only=True):
     """The last frames are on their way."""
 
     topic: ClassVar[str] = "link.draining.v1"
     trigger: ClassVar[str] = node_connection.Trigger.DRAIN
 
 
-class LinkShut(_Link):
+class LinkShut(_Link, frozen=True, kw_only=True):
     """The link is closed for good in this run."""
 
     topic: ClassVar[str] = "link.shut.v1"
@@ -250,7 +267,7 @@ class LinkShut(_Link):
     detail: str
 
 
-class LinkReportIgnored(_Link):
+class LinkReportIgnored(_Link, frozen=True, kw_only=True):
     """Something came from a socket that is not the current one."""
 
     topic: ClassVar[str] = "link.report_ignored.v1"
@@ -259,7 +276,7 @@ class LinkReportIgnored(_Link):
     detail: str
 
 
-class FrameRejected(_Link):
+class FrameRejected(_Link, frozen=True, kw_only=True):
     """A frame could not be used."""
 
     topic: ClassVar[str] = "link.frame_rejected.v1"
@@ -269,7 +286,7 @@ class FrameRejected(_Link):
     detail: str
 
 
-class FrameNoted(_Link):
+class FrameNoted(_Link, frozen=True, kw_only=True):
     """A frame that asks for nothing (ping, context.update, a reply to a sync)."""
 
     topic: ClassVar[str] = "link.frame_noted.v1"
@@ -278,7 +295,7 @@ class FrameNoted(_Link):
     detail: str = ""
 
 
-class EngineErrorReceived(_Link):
+class EngineErrorReceived(_Link, frozen=True, kw_only=True):
     """The engine sent an `error` frame."""
 
     topic: ClassVar[str] = "link.error_received.v1"
@@ -290,14 +307,14 @@ class EngineErrorReceived(_Link):
     """Which request it answers; "" when it answers none that is open."""
 
 
-class HeartbeatDue(_Link):
+class HeartbeatDue(_Link, frozen=True, kw_only=True):
     """The heartbeat interval has passed (or the load changed)."""
 
     topic: ClassVar[str] = "link.heartbeat_due.v1"
     kind: ClassVar[Kind] = "fact"
 
 
-class InventoryPublished(_Link):
+class InventoryPublished(_Link, frozen=True, kw_only=True):
     """The list of live agents goes to the engine."""
 
     topic: ClassVar[str] = "link.inventory_published.v1"
@@ -320,11 +337,11 @@ class Harness(msgspec.Struct, frozen=True, kw_only=True):
     """Flag that selects a model; "" = the program has none."""
 
 
-class _Agent(Event):
+class _Agent(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "agent"
 
 
-class NameReserved(_Agent):
+class NameReserved(_Agent, frozen=True, kw_only=True):
     """A spawn begins: the name is taken here; nothing remote has happened."""
 
     topic: ClassVar[str] = "agent.name_reserved.v1"
@@ -344,7 +361,7 @@ class NameReserved(_Agent):
     """The spawn must have an outcome by then."""
 
 
-class RegistrationAsked(_Agent):
+class RegistrationAsked(_Agent, frozen=True, kw_only=True):
     """`agent.register` goes to the engine."""
 
     topic: ClassVar[str] = "agent.registration_asked.v1"
@@ -352,7 +369,7 @@ class RegistrationAsked(_Agent):
     request_id: str
 
 
-class RegistrationAccepted(_Agent):
+class RegistrationAccepted(_Agent, frozen=True, kw_only=True):
     """The engine registered the agent; its token is in the vault."""
 
     topic: ClassVar[str] = "agent.registration_accepted.v1"
@@ -363,7 +380,7 @@ class RegistrationAccepted(_Agent):
     ack_seq: int | None = None
 
 
-class RegistrationFailed(_Agent):
+class RegistrationFailed(_Agent, frozen=True, kw_only=True):
     """The spawn ends before the engine said yes."""
 
     topic: ClassVar[str] = "agent.registration_failed.v1"
@@ -373,7 +390,7 @@ class RegistrationFailed(_Agent):
     detail: str
 
 
-class AgentLive(_Agent):
+class AgentLive(_Agent, frozen=True, kw_only=True):
     """The program runs and the engine knows it: the spawn succeeded."""
 
     topic: ClassVar[str] = "agent.live.v1"
@@ -381,7 +398,7 @@ class AgentLive(_Agent):
     pid: int
 
 
-class AgentLeaving(_Agent):
+class AgentLeaving(_Agent, frozen=True, kw_only=True):
     """The agent ends; the engine must be told."""
 
     topic: ClassVar[str] = "agent.leaving.v1"
@@ -390,14 +407,14 @@ class AgentLeaving(_Agent):
     detail: str = ""
 
 
-class AgentRetired(_Agent):
+class AgentRetired(_Agent, frozen=True, kw_only=True):
     """`agent.deregister` was given to a live link: the registration is over."""
 
     topic: ClassVar[str] = "agent.retired.v1"
     trigger: ClassVar[str] = agent_registration.Trigger.RETIRE
 
 
-class ReleaseAsked(_Agent):
+class ReleaseAsked(_Agent, frozen=True, kw_only=True):
     """Somebody wants the agent released. Several may wait for the same release."""
 
     topic: ClassVar[str] = "agent.release_asked.v1"
@@ -407,7 +424,7 @@ class ReleaseAsked(_Agent):
     reason: str = ""
 
 
-class LateRegistrationRefused(_Agent):
+class LateRegistrationRefused(_Agent, frozen=True, kw_only=True):
     """The engine accepted a registration that nobody waits for any more; it is undone."""
 
     topic: ClassVar[str] = "agent.late_registration_refused.v1"
@@ -416,7 +433,7 @@ class LateRegistrationRefused(_Agent):
     request_id: str
 
 
-class ChannelAsked(_Agent):
+class ChannelAsked(_Agent, frozen=True, kw_only=True):
     """The agent joins a channel, in its own name."""
 
     topic: ClassVar[str] = "agent.channel_asked.v1"
@@ -424,7 +441,7 @@ class ChannelAsked(_Agent):
     call_id: str
 
 
-class ChannelAnswered(_Agent):
+class ChannelAnswered(_Agent, frozen=True, kw_only=True):
     """The engine answered the join."""
 
     topic: ClassVar[str] = "agent.channel_answered.v1"
@@ -437,7 +454,7 @@ class ChannelAnswered(_Agent):
 # --- PTY host and workers -------------------------------------------------------------------------------------------------
 
 
-class HostAttached(Event):
+class HostAttached(Event, frozen=True, kw_only=True):
     """The PTY host answered; these are its sessions."""
 
     topic: ClassVar[str] = "host.attached.v1"
@@ -448,7 +465,7 @@ class HostAttached(Event):
     sessions: tuple[HostSession, ...]
 
 
-class HostLost(Event):
+class HostLost(Event, frozen=True, kw_only=True):
     """The connection to the PTY host ended; it is attached again (or a new one started) at `until`."""
 
     topic: ClassVar[str] = "host.lost.v1"
@@ -458,7 +475,15 @@ class HostLost(Event):
     until: float
 
 
-class HostReportIgnored(Event):
+class HostAttachDue(Event, frozen=True, kw_only=True):
+    """It is time to look for the PTY host again."""
+
+    topic: ClassVar[str] = "host.attach_due.v1"
+    machine: ClassVar[str] = "host"
+    kind: ClassVar[Kind] = "fact"
+
+
+class HostReportIgnored(Event, frozen=True, kw_only=True):
     """A host report that changes nothing: repeated, or about a session that is settled."""
 
     topic: ClassVar[str] = "host.report_ignored.v1"
@@ -469,12 +494,12 @@ class HostReportIgnored(Event):
     what: str
 
 
-class _Worker(Event):
+class _Worker(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "worker"
     kind: ClassVar[Kind] = "fact"
 
 
-class WorkerLaunched(_Worker):
+class WorkerLaunched(_Worker, frozen=True, kw_only=True):
     """The host is asked to start the program."""
 
     topic: ClassVar[str] = "worker.launched.v1"
@@ -484,7 +509,7 @@ class WorkerLaunched(_Worker):
     until: float
 
 
-class WorkerStarted(_Worker):
+class WorkerStarted(_Worker, frozen=True, kw_only=True):
     """The process exists."""
 
     topic: ClassVar[str] = "worker.started.v1"
@@ -495,7 +520,7 @@ class WorkerStarted(_Worker):
     """It counts as started when it still lives then."""
 
 
-class WorkerReady(_Worker):
+class WorkerReady(_Worker, frozen=True, kw_only=True):
     """The program takes input."""
 
     topic: ClassVar[str] = "worker.ready.v1"
@@ -504,7 +529,7 @@ class WorkerReady(_Worker):
     evidence: str
 
 
-class WorkerBlocked(_Worker):
+class WorkerBlocked(_Worker, frozen=True, kw_only=True):
     """A dialog or login is on the screen."""
 
     topic: ClassVar[str] = "worker.blocked.v1"
@@ -513,7 +538,7 @@ class WorkerBlocked(_Worker):
     pattern: str
 
 
-class WorkerUnblocked(_Worker):
+class WorkerUnblocked(_Worker, frozen=True, kw_only=True):
     """The dialog is gone."""
 
     topic: ClassVar[str] = "worker.unblocked.v1"
@@ -521,7 +546,7 @@ class WorkerUnblocked(_Worker):
     report: int
 
 
-class WorkerIdle(_Worker):
+class WorkerIdle(_Worker, frozen=True, kw_only=True):
     """Nothing was printed for a while and nothing is pending."""
 
     topic: ClassVar[str] = "worker.idle.v1"
@@ -529,7 +554,7 @@ class WorkerIdle(_Worker):
     idle_s: float
 
 
-class WorkerStopping(_Worker):
+class WorkerStopping(_Worker, frozen=True, kw_only=True):
     """The worker is out of dispatch and is being ended."""
 
     topic: ClassVar[str] = "worker.stopping.v1"
@@ -540,7 +565,7 @@ class WorkerStopping(_Worker):
     until: float
 
 
-class WorkerExited(_Worker):
+class WorkerExited(_Worker, frozen=True, kw_only=True):
     """The process ended, with its own status. `report` 0: the host could not start it at all."""
 
     topic: ClassVar[str] = "worker.exited.v1"
@@ -553,7 +578,7 @@ class WorkerExited(_Worker):
     reason: Reason
 
 
-class WorkerLost(_Worker):
+class WorkerLost(_Worker, frozen=True, kw_only=True):
     """Nobody can say any more what became of the process: its host is gone."""
 
     topic: ClassVar[str] = "worker.lost.v1"
@@ -565,11 +590,11 @@ class WorkerLost(_Worker):
 # --- delivery -----------------------------------------------------------------------------------------------------------
 
 
-class _Delivery(Event):
+class _Delivery(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "delivery"
 
 
-class DeliveryOffered(_Delivery):
+class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     """A message for an agent was taken on."""
 
     topic: ClassVar[str] = "delivery.offered.v1"
@@ -593,7 +618,7 @@ class DeliveryOffered(_Delivery):
     workspace_id: str = ""
 
 
-class DeliveryHeld(_Delivery):
+class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
     """The message waits, for this reason, until then at the latest."""
 
     topic: ClassVar[str] = "delivery.held.v1"
@@ -602,14 +627,14 @@ class DeliveryHeld(_Delivery):
     until: float
 
 
-class DeliveryQueued(_Delivery):
+class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
     """The message may be typed as soon as it is its turn."""
 
     topic: ClassVar[str] = "delivery.queued.v1"
     trigger: ClassVar[str] = delivery.Trigger.QUEUE
 
 
-class DeliveryInjecting(_Delivery):
+class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
     """The intent to type it, durable before the terminal is touched."""
 
     topic: ClassVar[str] = "delivery.injecting.v1"
@@ -620,7 +645,7 @@ class DeliveryInjecting(_Delivery):
     marker: str
 
 
-class DeliveryInjected(_Delivery):
+class DeliveryInjected(_Delivery, frozen=True, kw_only=True):
     """Body and Enter were written, says the host."""
 
     topic: ClassVar[str] = "delivery.injected.v1"
@@ -633,7 +658,7 @@ class DeliveryInjected(_Delivery):
     repeated: bool = False
 
 
-class DeliveryHandedBack(_Delivery):
+class DeliveryHandedBack(_Delivery, frozen=True, kw_only=True):
     """The host did not type it; it is queued again and due at `until`."""
 
     topic: ClassVar[str] = "delivery.handed_back.v1"
@@ -644,7 +669,7 @@ class DeliveryHandedBack(_Delivery):
     until: float
 
 
-class DeliveryVerified(_Delivery):
+class DeliveryVerified(_Delivery, frozen=True, kw_only=True):
     """The verification window ended."""
 
     topic: ClassVar[str] = "delivery.verified.v1"
@@ -653,7 +678,7 @@ class DeliveryVerified(_Delivery):
     verification: str
 
 
-class DeliveryAcked(_Delivery):
+class DeliveryAcked(_Delivery, frozen=True, kw_only=True):
     """The acknowledgement that covers it was given to the link (`dial` 0: nothing is owed upstream)."""
 
     topic: ClassVar[str] = "delivery.acked.v1"
@@ -662,7 +687,7 @@ class DeliveryAcked(_Delivery):
     dial: int
 
 
-class DeliveryDropped(_Delivery):
+class DeliveryDropped(_Delivery, frozen=True, kw_only=True):
     """Not typed. `settled`: it counts for the cursor; else it is returned and the engine keeps it."""
 
     topic: ClassVar[str] = "delivery.dropped.v1"
@@ -670,25 +695,27 @@ class DeliveryDropped(_Delivery):
     reason: Reason
     settled: bool
     detail: str = ""
+    report: int = 0
 
 
-class DeliveryDeadLettered(_Delivery):
+class DeliveryDeadLettered(_Delivery, frozen=True, kw_only=True):
     """Not typed and kept for a person; it counts for the cursor."""
 
     topic: ClassVar[str] = "delivery.dead_lettered.v1"
     trigger: ClassVar[str] = delivery.Trigger.DEAD_LETTER
     reason: Reason
     detail: str = ""
+    report: int = 0
 
 
 # --- mailbox ------------------------------------------------------------------------------------------------------------
 
 
-class _Mailbox(Event):
+class _Mailbox(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "mailbox"
 
 
-class MailboxOpened(_Mailbox):
+class MailboxOpened(_Mailbox, frozen=True, kw_only=True):
     """An agent id gets its mailbox, or its mailbox a (new) name and generation."""
 
     topic: ClassVar[str] = "mailbox.opened.v1"
@@ -696,7 +723,7 @@ class MailboxOpened(_Mailbox):
     generation: int
 
 
-class MailboxBased(_Mailbox):
+class MailboxBased(_Mailbox, frozen=True, kw_only=True):
     """The sequence starts here. `source`: `journal`, `engine`, `first_frame` (seq 1) or `adopted`."""
 
     topic: ClassVar[str] = "mailbox.based.v1"
@@ -704,7 +731,7 @@ class MailboxBased(_Mailbox):
     source: str
 
 
-class FrameBuffered(_Mailbox):
+class FrameBuffered(_Mailbox, frozen=True, kw_only=True):
     """A frame waits for earlier ones (or for the base to be known)."""
 
     topic: ClassVar[str] = "mailbox.frame_buffered.v1"
@@ -714,7 +741,7 @@ class FrameBuffered(_Mailbox):
     until: float
 
 
-class FrameIgnored(_Mailbox):
+class FrameIgnored(_Mailbox, frozen=True, kw_only=True):
     """A frame that is not taken on. `advances`: it fills its place in the sequence all the same."""
 
     topic: ClassVar[str] = "mailbox.frame_ignored.v1"
@@ -726,7 +753,7 @@ class FrameIgnored(_Mailbox):
     advances: bool = False
 
 
-class ResyncAsked(_Mailbox):
+class ResyncAsked(_Mailbox, frozen=True, kw_only=True):
     """`node.register` is repeated so that the engine offers its open rows again."""
 
     topic: ClassVar[str] = "mailbox.resync_asked.v1"
@@ -735,7 +762,7 @@ class ResyncAsked(_Mailbox):
     until: float
 
 
-class RangeLost(_Mailbox):
+class RangeLost(_Mailbox, frozen=True, kw_only=True):
     """These sequence numbers never came; the mailbox goes on behind them."""
 
     topic: ClassVar[str] = "mailbox.range_lost.v1"
@@ -744,14 +771,22 @@ class RangeLost(_Mailbox):
     reason: Reason = Reason.LOST
 
 
+class AckSent(_Mailbox, frozen=True, kw_only=True):
+    """The floor moved without anything typed; the acknowledgement was given to the link."""
+
+    topic: ClassVar[str] = "mailbox.ack_sent.v1"
+    up_to: int
+    dial: int
+
+
 # --- actions ------------------------------------------------------------------------------------------------------------
 
 
-class _Action(Event):
+class _Action(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "action"
 
 
-class ActionReceived(_Action):
+class ActionReceived(_Action, frozen=True, kw_only=True):
     """The engine asks for work."""
 
     topic: ClassVar[str] = "action.received.v1"
@@ -762,7 +797,7 @@ class ActionReceived(_Action):
     agent_name: str = ""
 
 
-class ActionRunning(_Action):
+class ActionRunning(_Action, frozen=True, kw_only=True):
     """The work begins, once."""
 
     topic: ClassVar[str] = "action.running.v1"
@@ -771,7 +806,7 @@ class ActionRunning(_Action):
     until: float
 
 
-class ActionDone(_Action):
+class ActionDone(_Action, frozen=True, kw_only=True):
     """The work has its result: `output` or, when `error` is not empty, that error. `reason` is the cause of an error."""
 
     topic: ClassVar[str] = "action.done.v1"
@@ -782,7 +817,7 @@ class ActionDone(_Action):
     detail: str = ""
 
 
-class ActionReported(_Action):
+class ActionReported(_Action, frozen=True, kw_only=True):
     """The result was given to a live link."""
 
     topic: ClassVar[str] = "action.reported.v1"
@@ -790,7 +825,7 @@ class ActionReported(_Action):
     dial: int
 
 
-class ActionRepeated(_Action):
+class ActionRepeated(_Action, frozen=True, kw_only=True):
     """The engine asked again for an invocation that is known; a stored result is sent again."""
 
     topic: ClassVar[str] = "action.repeated.v1"
@@ -801,11 +836,11 @@ class ActionRepeated(_Action):
 # --- outbound messages -----------------------------------------------------------------------------------------------------
 
 
-class _Message(Event):
+class _Message(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "message"
 
 
-class MessageAccepted(_Message):
+class MessageAccepted(_Message, frozen=True, kw_only=True):
     """A local caller handed in a message; it will be published."""
 
     topic: ClassVar[str] = "message.accepted.v1"
@@ -825,7 +860,7 @@ class MessageAccepted(_Message):
     data: dict[str, Any] | None = None
 
 
-class MessagePublishing(_Message):
+class MessagePublishing(_Message, frozen=True, kw_only=True):
     """The engine is asked to publish it."""
 
     topic: ClassVar[str] = "message.publishing.v1"
@@ -834,7 +869,7 @@ class MessagePublishing(_Message):
     tries: int
 
 
-class MessageWaiting(_Message):
+class MessageWaiting(_Message, frozen=True, kw_only=True):
     """Publishing failed for now; it is tried again at `until`."""
 
     topic: ClassVar[str] = "message.waiting.v1"
@@ -845,7 +880,7 @@ class MessageWaiting(_Message):
     until: float
 
 
-class MessagePublished(_Message):
+class MessagePublished(_Message, frozen=True, kw_only=True):
     """The engine has it."""
 
     topic: ClassVar[str] = "message.published.v1"
@@ -854,7 +889,7 @@ class MessagePublished(_Message):
     message_id: str
 
 
-class MessageRefused(_Message):
+class MessageRefused(_Message, frozen=True, kw_only=True):
     """It will not be published."""
 
     topic: ClassVar[str] = "message.refused.v1"
@@ -866,7 +901,7 @@ class MessageRefused(_Message):
     detail: str
 
 
-class MessageAnswered(_Message):
+class MessageAnswered(_Message, frozen=True, kw_only=True):
     """The local caller was answered before the engine had the message; it goes on."""
 
     topic: ClassVar[str] = "message.answered.v1"

@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     persist: bool = True
 
 
-class BrokerStarted(_Input):
+class BrokerStarted(_Input, frozen=True, kw_only=True):
     """The first input of every run. `entropy` (32 hex digits or more) is all the randomness that the run has."""
 
     boot_id: str
@@ -53,13 +53,13 @@ class BrokerStarted(_Input):
 # --- node link ---------------------------------------------------------------------------------------------------------
 
 
-class LinkOpened(_Input):
+class LinkOpened(_Input, frozen=True, kw_only=True):
     """The socket of dial number `dial` is open (101). Nothing is proven yet."""
 
     dial: int
 
 
-class LinkDialFailed(_Input):
+class LinkDialFailed(_Input, frozen=True, kw_only=True):
     """The dial ended without a socket. `status` is the HTTP status of the upgrade, if there was one."""
 
     dial: int
@@ -67,7 +67,7 @@ class LinkDialFailed(_Input):
     detail: str
 
 
-class LinkClosed(_Input):
+class LinkClosed(_Input, frozen=True, kw_only=True):
     """The socket ended. `code` is the WebSocket close code, if any; `detail` says what was seen (`idle`, `eof`, `superseded`, ...)."""
 
     dial: int
@@ -75,14 +75,14 @@ class LinkClosed(_Input):
     detail: str
 
 
-class FrameArrived(_Input):
+class FrameArrived(_Input, frozen=True, kw_only=True):
     """One text frame that is a JSON object. A `token` in reply data is already replaced by its fingerprint."""
 
     dial: int
     frame: dict[str, Any]
 
 
-class FrameUnreadable(_Input):
+class FrameUnreadable(_Input, frozen=True, kw_only=True):
     """One frame that is no JSON object. `reason` is `bad_json` or `binary_frame`."""
 
     dial: int
@@ -93,7 +93,7 @@ class FrameUnreadable(_Input):
 # --- engine REST -------------------------------------------------------------------------------------------------------
 
 
-class EngineAnswered(_Input):
+class EngineAnswered(_Input, frozen=True, kw_only=True):
     """The engine answered an `EngineCall`. `data` is the envelope's data (a token is replaced by its fingerprint)."""
 
     call_id: str
@@ -103,7 +103,7 @@ class EngineAnswered(_Input):
     message: str = ""
 
 
-class EngineUnanswered(_Input):
+class EngineUnanswered(_Input, frozen=True, kw_only=True):
     """An `EngineCall` ended without an HTTP answer: `detail` says why (`timeout`, `connection refused`, ...)."""
 
     call_id: str
@@ -121,7 +121,7 @@ class HostSession(msgspec.Struct, frozen=True, kw_only=True):
     state: str
 
 
-class HostAttached(_Input):
+class HostAttached(_Input, frozen=True, kw_only=True):
     """The host answered. `sessions` are all it has; reports not yet confirmed follow as inputs of their own."""
 
     host_id: str
@@ -129,13 +129,13 @@ class HostAttached(_Input):
     sessions: tuple[HostSession, ...]
 
 
-class HostLost(_Input):
+class HostLost(_Input, frozen=True, kw_only=True):
     """The connection to the host ended, or it could not be started."""
 
     detail: str
 
 
-class _HostReport(_Input):
+class _HostReport(_Input, frozen=True, kw_only=True):
     """A fact from the host about one session. `report` is its number within the host; a number seen before changes nothing."""
 
     host_id: str
@@ -143,33 +143,45 @@ class _HostReport(_Input):
     session_id: str
 
 
-class ProgramStarted(_HostReport):
+class ProgramStarted(_HostReport, frozen=True, kw_only=True):
+    """The process exists."""
+
     pid: int
 
 
-class ProgramNotStarted(_HostReport):
+class ProgramNotStarted(_HostReport, frozen=True, kw_only=True):
+    """The process could not be started."""
+
     reason: str
     """`cli_not_found`, `invalid_cwd` or `spawn_failed`."""
     detail: str
 
 
-class ProgramReady(_HostReport):
+class ProgramReady(_HostReport, frozen=True, kw_only=True):
+    """The readiness gate opened. `evidence`: `prompt`, `hook`, `output`, `reading` or `startup_timeout`."""
+
     evidence: str
 
 
-class ProgramBlocked(_HostReport):
+class ProgramBlocked(_HostReport, frozen=True, kw_only=True):
+    """A dialog or login is on the screen."""
+
     pattern: str
 
 
-class ProgramUnblocked(_HostReport):
-    pass
+class ProgramUnblocked(_HostReport, frozen=True, kw_only=True):
+    """The dialog is gone."""
 
 
-class ProgramIdle(_HostReport):
+class ProgramIdle(_HostReport, frozen=True, kw_only=True):
+    """Silence for this long, nothing pending."""
+
     idle_s: float
 
 
-class ProgramExited(_HostReport):
+class ProgramExited(_HostReport, frozen=True, kw_only=True):
+    """The process is reaped, its output drained."""
+
     code: int | None
     signal: int | None
     last_output: str
@@ -177,7 +189,7 @@ class ProgramExited(_HostReport):
     requested: bool
 
 
-class TextTyped(_HostReport):
+class TextTyped(_HostReport, frozen=True, kw_only=True):
     """Body and Enter of a delivery are written. `evidence`: `echo`, `output` or `none`."""
 
     delivery_id: str
@@ -188,7 +200,7 @@ class TextTyped(_HostReport):
     repeated: bool = False
 
 
-class TextNotTyped(_HostReport):
+class TextNotTyped(_HostReport, frozen=True, kw_only=True):
     """A delivery was not completed. `typed` is `no` or `partly`."""
 
     delivery_id: str
@@ -197,7 +209,7 @@ class TextNotTyped(_HostReport):
     typed: str
 
 
-class TextVerified(_HostReport):
+class TextVerified(_HostReport, frozen=True, kw_only=True):
     """End of the verification window: `echo` or `timeout_fallback`."""
 
     delivery_id: str
@@ -228,20 +240,22 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     cols: int = 80
 
 
-class SpawnRequested(_Input):
+class SpawnRequested(_Input, frozen=True, kw_only=True):
     """A person or program asks for an agent through the local API."""
 
     request_id: str
     spec: SpawnSpec
 
 
-class ReleaseRequested(_Input):
+class ReleaseRequested(_Input, frozen=True, kw_only=True):
+    """A person or program wants an agent ended."""
+
     request_id: str
     name: str
     reason: str = ""
 
 
-class SendRequested(_Input):
+class SendRequested(_Input, frozen=True, kw_only=True):
     """A message from a person or a local agent. `to` is `#channel`, an agent name, `@name` or a conversation id."""
 
     request_id: str
@@ -253,7 +267,7 @@ class SendRequested(_Input):
     data: dict[str, Any] | None = None
 
 
-class ShutdownRequested(_Input):
+class ShutdownRequested(_Input, frozen=True, kw_only=True):
     """Stop the broker. With `agents_too` the agents are released and the host ends; else they live on for the next broker."""
 
     reason: str

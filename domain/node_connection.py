@@ -31,6 +31,8 @@ MAX_MINTS = 5
 
 
 class State(StrEnum):
+    """States; the first one is initial."""
+
     OFFLINE = "offline"
     MINTING = "minting"
     CONNECTING = "connecting"
@@ -43,6 +45,8 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
+    """What moves it."""
+
     MINT = "mint"
     CONNECT = "connect"
     OPEN = "open"

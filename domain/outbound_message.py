@@ -25,6 +25,8 @@ MAX_OPEN = 1024
 
 
 class State(StrEnum):
+    """States; the first one is initial."""
+
     ACCEPTED = "accepted"
     PUBLISHING = "publishing"
     PUBLISHED = "published"
@@ -32,6 +34,8 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
+    """What moves it."""
+
     PUBLISH = "publish"
     WAIT = "wait"
     CONFIRM = "confirm"

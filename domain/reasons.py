@@ -12,6 +12,8 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
+    """Every reason there is."""
+
     # settled without typing
     DUPLICATE = "duplicate"
     STALE = "stale"

@@ -17,12 +17,16 @@ from domain.kernel import Table
 
 
 class State(StrEnum):
+    """States; the first one is initial."""
+
     CONNECTED = "connected"
     SERVING = "serving"
     GONE = "gone"
 
 
 class Trigger(StrEnum):
+    """What moves it."""
+
     SERVE = "serve"
     PAUSE = "pause"
     LEAVE = "leave"

@@ -25,6 +25,8 @@ RELEASE_GRACE_S = 2.0
 
 
 class State(StrEnum):
+    """States; the first one is initial."""
+
     LAUNCHING = "launching"
     BOOTING = "booting"
     READY = "ready"
@@ -36,6 +38,8 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
+    """What moves it."""
+
     START = "start"
     OPEN = "open"
     OCCUPY = "occupy"

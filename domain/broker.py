@@ -1,0 +1,205 @@
+"""The core: inputs in, decisions out. Synchronous and deterministic; the state is a fold of the events it decided.
+
+`handle` and `on_time` take the moment as an argument and return the events to make durable and the effects to carry out after that.
+Same inputs at the same times, same events: that is what makes replay, simulation and audit possible.
+
+Source: design/architecture.md section 3; ADR-0003, ADR-0004.
+"""
+
+from __future__ import annotations
+
+from domain import events, frames, inputs
+from domain.errors import FrameRejected
+from domain.inputs import Input
+from domain.reasons import Reason
+from domain.rules import actions, agents, deliveries, hosts, link, messages, process
+from domain.rules.agents import HarnessOf
+from domain.state import State
+from domain.turn import Decision, Turn
+
+_RULES = (link, hosts, agents, deliveries, actions, messages, process)
+
+
+class Broker:
+    """One node's core.
+
+    Args:
+        harness_of: the harness profile of a command line; a pure function of it.
+        state: the folded state to go on from; None = a log that is empty.
+    """
+
+    def __init__(self, harness_of: HarnessOf, state: State | None = None) -> None:
+        self.state = state if state is not None else State()
+        self._harness_of = harness_of
+
+    def handle(self, item: Input, now: float) -> Decision:
+        """Decide about one input at this moment (epoch seconds). At least one event results."""
+        turn = Turn(self.state, now)
+        self._dispatch(turn, item)
+        process.proceed(turn)
+        assert turn.events, f"{type(item).__name__} left no event"
+        return turn.decision()
+
+    def on_time(self, now: float) -> Decision:
+        """Do whatever is due by now."""
+        turn = Turn(self.state, now)
+        link.due(turn)
+        hosts.due(turn)
+        agents.due(turn)
+        deliveries.due(turn)
+        actions.due(turn)
+        messages.due(turn)
+        process.proceed(turn)
+        return turn.decision()
+
+    def next_deadline(self) -> float | None:
+        """When `on_time` must be called next (epoch seconds); None = nothing waits for time."""
+        if self.state.settings is None or self.state.left:
+            return None
+        return min((when for rules in _RULES if (when := rules.deadline(self.state)) is not None), default=None)
+
+    def _dispatch(self, turn: Turn, item: Input) -> None:
+        match item:
+            case inputs.FrameArrived():
+                self._frame(turn, item)
+            case (
+                inputs.TextTyped()
+                | inputs.TextVerified()
+                | inputs.TextNotTyped()
+                | inputs.ProgramStarted()
+                | inputs.ProgramNotStarted()
+                | inputs.ProgramReady()
+                | inputs.ProgramBlocked()
+                | inputs.ProgramUnblocked()
+                | inputs.ProgramIdle()
+                | inputs.ProgramExited()
+            ):
+                hosts.reported(turn, item)
+            case inputs.SendRequested():
+                messages.send_requested(turn, item)
+            case inputs.SpawnRequested():
+                agents.spawn_requested(turn, item, self._harness_of)
+            case inputs.ReleaseRequested():
+                agents.release_requested(turn, item)
+            case inputs.EngineAnswered() | inputs.EngineUnanswered():
+                _answered(turn, item)
+            case inputs.LinkOpened():
+                link.opened(turn, item)
+            case inputs.LinkDialFailed():
+                link.dial_failed(turn, item)
+            case inputs.LinkClosed():
+                link.closed(turn, item)
+                if turn.state.link.state != "online":
+                    agents.link_lost(turn)
+            case inputs.FrameUnreadable():
+                reason = Reason(item.reason)
+                turn.record(events.FrameRejected(reason=reason, frame_type="", detail=f"{item.size} bytes"), turn.node)
+            case inputs.HostAttached():
+                hosts.attached(turn, item)
+            case inputs.HostLost():
+                hosts.lost(turn, item)
+            case inputs.ShutdownRequested():
+                process.shutdown_requested(turn, item)
+            case inputs.BrokerStarted():
+                process.started(turn, item)
+
+    def _frame(self, turn: Turn, item: inputs.FrameArrived) -> None:
+        """Every inbound frame gets one recorded decision, whatever it looks like."""
+        if item.dial != turn.state.link.dial or turn.state.link.state not in ("registering", "online", "draining"):
+            kind = item.frame.get("type")
+            turn.record(events.LinkReportIgnored(dial=item.dial, detail=f"frame {kind!r}"[:200]), turn.node)
+            return
+        try:
+            kind = frames.frame_type(item.frame)
+            match kind:
+                case "deliver":
+                    deliveries.offered(turn, item.frame)
+                case "action.invoke":
+                    actions.invoked(turn, item.frame, self._harness_of)
+                case "reply":
+                    _reply(turn, item.frame)
+                case "error":
+                    _error(turn, item.frame)
+                case "ping" | "context.update":
+                    detail = frames.text_of(item.frame, "event")
+                    turn.record(events.FrameNoted(frame_type=kind, detail=detail), turn.node)
+                case _:
+                    raise FrameRejected(Reason.UNKNOWN_FRAME, kind[:200], kind[:200])
+        except FrameRejected as error:
+            turn.record(
+                events.FrameRejected(
+                    reason=Reason(error.reason), frame_type=error.frame_type or "", detail=error.detail[:500]
+                ),
+                turn.node,
+            )
+
+
+def _answered(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered) -> None:
+    """Give an engine answer to whoever waits for it."""
+    state = turn.state
+    if item.call_id == state.link.mint_call:
+        if isinstance(item, inputs.EngineAnswered):
+            link.minted(turn, item)
+        else:
+            link.mint_unanswered(turn, item)
+    elif item.call_id == state.own.call_id:
+        messages.own_answered(turn, item)
+    elif item.call_id in state.calls:
+        agents.channel_answered(turn, state.calls[item.call_id], item)
+    else:
+        event_id = item.call_id.removeprefix("publish_").rpartition("_")[0]
+        message = state.messages.get(f"message:{event_id}")
+        if message is not None and message.call_id == item.call_id:
+            messages.answered(turn, message, item)
+            return
+        status, detail = (item.status, item.code) if isinstance(item, inputs.EngineAnswered) else (0, item.detail)
+        turn.record(events.CallUnmatched(call_id=item.call_id, status=status, detail=detail), turn.broker)
+
+
+def _reply(turn: Turn, frame: frames.Frame) -> None:
+    """Match a reply with its request, by id only."""
+    request_id = frames.text_of(frame, "id")
+    data = frame.get("data")
+    data = data if isinstance(data, dict) else {}
+    pending = turn.state.link.pending.get(request_id)
+    if pending is None:
+        if request_id in turn.state.link.abandoned:
+            agents.late_reply(turn, turn.state.link.abandoned[request_id], request_id, data)
+        if not turn.events:
+            turn.record(events.FrameNoted(frame_type="reply", detail=request_id), turn.node)
+        return
+    if pending.kind == "node.register":
+        if turn.state.link.state == "registering":
+            turn.record(events.LinkOnline(dial=turn.state.link.dial), turn.node)
+            agents.link_online(turn)
+            deliveries.acknowledge_all(turn)
+            actions.link_online(turn)
+        return
+    turn.record(events.FrameNoted(frame_type="reply", detail=request_id), turn.node)
+    if pending.kind == "agent.register":
+        found = turn.state.registrations.get(pending.subject)
+        if found is not None:
+            agents.accepted(turn, found, data, request_id)
+
+
+def _error(turn: Turn, frame: frames.Frame) -> None:
+    """An error frame: of a request that waits, or of something that cannot be told."""
+    request_id, code = frames.text_of(frame, "id"), frames.text_of(frame, "code")
+    message = frames.text_of(frame, "message")[:500]
+    pending = turn.state.link.pending.get(request_id)
+    turn.record(
+        events.EngineErrorReceived(
+            code=code, message=message, request_id=request_id, request=pending.kind if pending else ""
+        ),
+        turn.node,
+    )
+    if pending is None:
+        if code == "node_id_mismatch" and turn.state.link.state == "registering":
+            link.registration_refused(turn, code, message)
+        return
+    if pending.kind == "node.register":
+        link.registration_refused(turn, code, message)
+    elif pending.kind == "agent.register":
+        found = turn.state.registrations.get(pending.subject)
+        if found is not None:
+            agents.refused(turn, found, code, message)

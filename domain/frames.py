@@ -1,0 +1,158 @@
+"""The frames of the node link: how outbound ones are built and how inbound ones are read.
+
+Outbound is strict: only the keys that every engine version knows, absent optionals omitted. Inbound is lenient: unknown keys are ignored,
+null counts as absent, and a frame is read as far as it makes sense.
+
+Source: spec/node-protocol.md sections 2.2 to 2.4; invariants N10, N11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from domain.errors import FrameRejected
+from domain.reasons import Reason
+from domain.state import Registration
+
+Frame = dict[str, Any]
+
+
+class Deliver(msgspec.Struct, frozen=True, kw_only=True):
+    """A `deliver` frame that names a recipient and a sequence number. `msg_id` "" or `payload` None: the rest cannot be read."""
+
+    agent: str
+    agent_id: str
+    delivery_id: str
+    msg_id: str
+    seq: int
+    mode: str
+    payload: Any
+
+
+def frame_type(frame: Frame) -> str:
+    """The type of an inbound frame.
+
+    Raises:
+        FrameRejected: no string type, or another protocol version.
+    """
+    kind = frame.get("type")
+    if not isinstance(kind, str) or not kind:
+        raise FrameRejected(Reason.BAD_FRAME, "no type")
+    version = frame.get("v")
+    if version != 1 or isinstance(version, bool):
+        raise FrameRejected(Reason.BAD_VERSION, f"v is {version!r}"[:200], kind)
+    return kind
+
+
+def text_of(frame: Frame, key: str) -> str:
+    """A string field, trimmed; "" when it is absent, null or of another type."""
+    value = frame.get(key)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def read_deliver(frame: Frame) -> Deliver:
+    """Read a `deliver` frame as far as it goes.
+
+    Raises:
+        FrameRejected: neither agent nor agent_id, or no usable seq (`no_identity`).
+    """
+    agent, agent_id, seq = text_of(frame, "agent"), text_of(frame, "agent_id"), frame.get("seq")
+    if not (agent or agent_id) or not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**64:
+        raise FrameRejected(Reason.NO_IDENTITY, f"agent={agent!r} seq={seq!r}"[:200], "deliver")
+    msg_id = text_of(frame, "msg_id")
+    delivery_id = text_of(frame, "delivery_id") or (f"del_{msg_id}_{agent_id}" if msg_id and seq else "")
+    return Deliver(
+        agent=agent,
+        agent_id=agent_id,
+        delivery_id=delivery_id,
+        msg_id=msg_id,
+        seq=seq,
+        mode="steer" if frame.get("mode") == "steer" else "wait",
+        payload=frame.get("payload"),
+    )
+
+
+def node_register(request_id: str, *, name: str, node_id: str, capabilities: Iterable[str], version: str) -> Frame:
+    """The first frame of every connection."""
+    return {
+        "v": 1,
+        "id": request_id,
+        "type": "node.register",
+        "name": name,
+        "node_id": node_id,
+        "capabilities": _capabilities(capabilities),
+        "max_agents": 0,
+        "tags": [],
+        "version": version,
+        "resume_cursor": None,
+    }
+
+
+def node_heartbeat(
+    request_id: str, *, name: str, node_id: str, capabilities: Iterable[str], version: str, active_agents: int
+) -> Frame:
+    """Load and liveness; the node has no agent limit, so its load is 0."""
+    listed = _capabilities(capabilities)
+    return {
+        "v": 1,
+        "id": request_id,
+        "type": "node.heartbeat",
+        "name": name,
+        "node_id": node_id,
+        "capabilities": listed,
+        "max_agents": 0,
+        "version": version,
+        "load": 0.0,
+        "active_agents": active_agents,
+        "handlers_live": bool(listed),
+    }
+
+
+def _capabilities(names: Iterable[str]) -> list[Frame]:
+    return [{"name": name, "kind": "spawn"} if name.startswith("spawn:") else {"name": name} for name in names]
+
+
+def node_deregister(request_id: str) -> Frame:
+    """The node leaves."""
+    return {"v": 1, "id": request_id, "type": "node.deregister"}
+
+
+def agent_register(request_id: str, *, name: str, invocation_id: str, session_ref: str) -> Frame:
+    """An agent wants to live on this node."""
+    frame: Frame = {"v": 1, "id": request_id, "type": "agent.register", "name": name}
+    if invocation_id:
+        frame["invocation_id"] = invocation_id
+    if session_ref:
+        frame |= {"session_ref": session_ref, "resumable": True}
+    return frame
+
+
+def agent_deregister(request_id: str, *, agent_id: str, name: str) -> Frame:
+    """An agent no longer lives on this node."""
+    return {"v": 1, "id": request_id, "type": "agent.deregister", "agent_id": agent_id, "name": name}
+
+
+def delivery_ack(request_id: str, *, agent: str, up_to: int) -> Frame:
+    """Everything up to this sequence number is settled."""
+    return {"v": 1, "id": request_id, "type": "delivery.ack", "agent": agent, "up_to_seq": up_to}
+
+
+def action_result(request_id: str, *, invocation_id: str, output: Any, error: str) -> Frame:
+    """The outcome of an invocation: exactly one of output and error."""
+    frame: Frame = {"v": 1, "id": request_id, "type": "action.result", "invocation_id": invocation_id}
+    return frame | ({"error": error} if error else {"output": output})
+
+
+def inventory_sync(request_id: str, agents: Iterable[Registration]) -> Frame:
+    """Exactly the agents that live here."""
+    return {"v": 1, "id": request_id, "type": "inventory.sync", "agents": [_row(found) for found in agents]}
+
+
+def _row(found: Registration) -> Frame:
+    row = {"agent_id": found.agent_id, "name": found.name}
+    if found.spec.session_ref:
+        row["session_ref"] = found.spec.session_ref
+    return row

@@ -1,0 +1,214 @@
+"""Mailbox: the sequence of one agent id — what was admitted, what is settled, what may be acknowledged (stream `mailbox:<agent_id>`).
+
+Rules, first match wins for an incoming frame with sequence number n:
+
+ 1. n = 0 and its fan-out key is known: `duplicate`, nothing happens. n = 0 else: admitted; it never touches the cursor.
+ 2. The base is not known yet: n = 1 makes it 0; any other n is collected for half a second, then the lowest n - 1 is adopted.
+ 3. n was taken before with another message id: `seq_conflict`. The first one stands; nothing is typed or acknowledged.
+ 4. n was returned to the engine (its agent went away before it was typed): admitted again as a new attempt.
+ 5. n is still open here: `in_progress`. n <= the highest admitted: `stale`, and the acknowledgement is repeated.
+ 6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted.
+ 7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`.
+
+`floor` is the highest n such that everything from the base up to it is settled (typed, dropped for good, or lost). Only the floor is ever
+acknowledged, and it never falls. The key is the agent id, never the name: a successor inherits nothing, a returning id keeps its cursor.
+
+Source: spec/node-protocol.md sections 4.1, 4.2, 4.5, 4.6; invariants D1 to D8, D12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import msgspec
+
+from domain.reasons import Reason
+
+_V = TypeVar("_V")
+
+SEEN_WINDOW = 512
+"""Message ids (sequenced) and fan-out keys remembered, each, by count and order, never by clock."""
+BUFFER_LIMIT = 256
+COLLECT_S = 0.5
+RESYNC_AFTER_S = (1.0, 5.5)
+GIVE_UP_S = 10.0
+
+
+class Verdict(StrEnum):
+    """What to do with a frame."""
+
+    ADMIT = "admit"
+    IGNORE = "ignore"
+    BUFFER = "buffer"
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """The verdict on one frame; `reason` for those that are not admitted, `advances` if it fills its place untyped."""
+
+    verdict: Verdict
+    reason: Reason | None = None
+    advances: bool = False
+
+
+class Mailbox(msgspec.Struct):
+    """The sequence state of one agent id. Changed only by the fold."""
+
+    agent_id: str
+    name: str = ""
+    generation: int = 0
+    base: int | None = None
+    recv: int = 0
+    """Highest contiguous sequence number admitted (valid once `base` is known)."""
+    floor: int = 0
+    sent_ack: int = -1
+    """Highest number acknowledged so far; -1 = never."""
+    settled: set[int] = msgspec.field(default_factory=set)
+    """Settled numbers above the floor."""
+    open: dict[int, str] = msgspec.field(default_factory=dict)
+    """Admitted, not settled: number -> delivery stream."""
+    typed: dict[int, str] = msgspec.field(default_factory=dict)
+    """Typed, not yet acknowledged: number -> delivery stream."""
+    returned: dict[int, int] = msgspec.field(default_factory=dict)
+    """Given back to the engine: number -> attempts so far."""
+    doubtful: set[int] = msgspec.field(default_factory=set)
+    """Returned although they may have been typed: marked when they are typed again."""
+    starved: bool = False
+    """Frames were refused for lack of room; the engine is asked for them when there is room again."""
+    seen: dict[str, int] = msgspec.field(default_factory=dict)
+    """Sequenced message ids -> number, first in, first out."""
+    fan: dict[str, None] = msgspec.field(default_factory=dict)
+    buffer: dict[int, dict[str, Any]] = msgspec.field(default_factory=dict)
+    gap_since: float = 0.0
+    """When the oldest buffered frame came; 0 = nothing is buffered."""
+    resyncs: int = 0
+
+    def judge(self, seq: int, msg_id: str, fan_key: str) -> Judgement:
+        """The verdict on a frame (rules above); changes nothing."""
+        if seq == 0:
+            if fan_key in self.fan:
+                return Judgement(Verdict.IGNORE, Reason.DUPLICATE)
+            return Judgement(Verdict.ADMIT)
+        if self.base is None and seq != 1:
+            return self._ahead(seq, msg_id)
+        known = self.seen.get(msg_id)
+        if seq <= self.recv:
+            if known != seq and seq in self.seen.values():
+                return Judgement(Verdict.IGNORE, Reason.SEQ_CONFLICT)
+            if seq in self.returned:
+                return Judgement(Verdict.ADMIT)
+            return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS if seq in self.open else Reason.STALE)
+        if seq == self.recv + 1:
+            if known is not None:
+                return Judgement(Verdict.IGNORE, Reason.DUPLICATE, advances=True)
+            return Judgement(Verdict.ADMIT)
+        return self._ahead(seq, msg_id)
+
+    def _ahead(self, seq: int, msg_id: str) -> Judgement:
+        if seq in self.buffer:
+            same = self.buffer[seq].get("msg_id") == msg_id
+            return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS if same else Reason.SEQ_CONFLICT)
+        if len(self.buffer) >= BUFFER_LIMIT and seq > max(self.buffer):
+            return Judgement(Verdict.IGNORE, Reason.HOLD_FULL)
+        return Judgement(Verdict.BUFFER, Reason.GAP_WAIT)
+
+    @property
+    def next_buffered(self) -> int | None:
+        """The buffered number that is now the next one to admit, if it is there."""
+        return self.recv + 1 if self.base is not None and self.recv + 1 in self.buffer else None
+
+    @property
+    def deadline(self) -> float | None:
+        """When a gap (or an unknown base) needs the next step; None = nothing waits."""
+        if not self.buffer or self.starved:
+            return None
+        if self.base is None:
+            return self.gap_since + COLLECT_S
+        return self.gap_since + (*RESYNC_AFTER_S, GIVE_UP_S)[min(self.resyncs, len(RESYNC_AFTER_S))]
+
+    # --- changes, called by the fold only -------------------------------------------------------------------------
+
+    def start_at(self, base: int) -> None:
+        """The sequence begins (or was advanced by the engine) behind `base`."""
+        self.base = base
+        self.recv = max(self.recv, base)
+        if base > self.floor:
+            self.floor = base
+            self.settled = {seq for seq in self.settled if seq > base}
+        for seq in [seq for seq in self.buffer if seq <= self.recv]:
+            del self.buffer[seq]
+        self._advance()
+        self._gap_moved()
+
+    def admit(self, seq: int, msg_id: str, fan_key: str, stream: str) -> None:
+        """A delivery was opened for this frame."""
+        if seq == 0:
+            _remember(self.fan, fan_key, None)
+            return
+        self.returned.pop(seq, None)
+        self.open[seq] = stream
+        _remember(self.seen, msg_id, seq)
+        self._received(seq)
+
+    def skip(self, seq: int, msg_id: str) -> None:
+        """This number is filled without a delivery."""
+        _remember(self.seen, msg_id, seq)
+        self._received(seq)
+        self.settle(seq)
+
+    def lose(self, first: int, last: int) -> None:
+        """The range never came."""
+        for seq in range(first, last + 1):
+            self.settled.add(seq)
+        self.recv = max(self.recv, last)
+        self._advance()
+        self._gap_moved()
+
+    def settle(self, seq: int) -> None:
+        """This number is terminal and counts."""
+        self.open.pop(seq, None)
+        self.returned.pop(seq, None)
+        self.doubtful.discard(seq)
+        if seq > self.floor:
+            self.settled.add(seq)
+            self._advance()
+
+    def give_back(self, seq: int, attempt: int, *, doubtful: bool) -> None:
+        """This number goes back to the engine, which offers it again."""
+        self.open.pop(seq, None)
+        if doubtful:
+            self.doubtful.add(seq)
+        self.returned[seq] = attempt
+        for msg_id in [known for known, number in self.seen.items() if number == seq]:
+            del self.seen[msg_id]
+
+    def hold_back(self, seq: int, frame: Mapping[str, Any], now: float) -> None:
+        """A frame waits for those before it; the highest gives way when the buffer is full."""
+        if len(self.buffer) >= BUFFER_LIMIT:
+            del self.buffer[max(self.buffer)]
+        self.buffer[seq] = dict(frame)
+        if not self.gap_since:
+            self.gap_since = now
+
+    def _received(self, seq: int) -> None:
+        self.buffer.pop(seq, None)
+        self.recv = max(self.recv, seq)
+        self._gap_moved()
+
+    def _gap_moved(self) -> None:
+        if not self.buffer:
+            self.gap_since, self.resyncs = 0.0, 0
+
+    def _advance(self) -> None:
+        while self.floor + 1 in self.settled:
+            self.floor += 1
+            self.settled.discard(self.floor)
+
+
+def _remember(window: dict[str, _V], key: str, value: _V) -> None:
+    """Insert at the end once; the oldest leave when the window is full."""
+    if key not in window:
+        window[key] = value
+        if len(window) > SEEN_WINDOW:
+            del window[next(iter(window))]

@@ -1,0 +1,324 @@
+"""What local clients see of each event on `/ws`: flat JSON objects with `kind`, in the published vocabulary.
+
+A projection: a pure function of the event and the state after it. Sequence numbers are given by the fold, so they go on over restarts.
+
+Source: spec/local-api.md section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from domain import events
+from domain.events import Recorded
+from domain.reasons import Reason
+from domain.state import Delivery, Registration, State, Worker
+
+
+def project(state: State, recorded: Recorded) -> list[dict[str, Any]]:
+    """The local events of one recorded event, without `seq`."""
+    make = _PROJECTIONS.get(type(recorded.event))
+    if make is None:
+        return []
+    common = {"epoch": state.epoch, "timestamp": int(recorded.at * 1000)}
+    return [body | common for body in make(state, recorded.event, recorded)]
+
+
+_Bodies = Iterable[dict[str, Any]]
+
+
+def _agent_fields(found: Registration) -> dict[str, Any]:
+    session = found.spec.session_ref or found.session_id
+    return {
+        "name": found.name,
+        "runtime": "pty",
+        "provider": None,
+        "cli": found.spec.cli,
+        "model": found.spec.model or None,
+        "sessionId": session,
+        "session_id": session,
+    }
+
+
+def _spawned(state: State, event: events.AgentLive, at: Recorded) -> _Bodies:
+    found = state.registrations[at.stream]
+    yield _agent_fields(found) | {
+        "kind": "agent_spawned",
+        "pid": event.pid,
+        "source": found.source,
+        "parent": parent_label(found.source),
+        "pre_registered": True,
+        "registration_warning": None,
+    }
+
+
+def parent_label(source: str) -> str:
+    """Who spawned it, in the words that clients know."""
+    return "Relaycast" if source == "relaycast_ws" else "Dashboard"
+
+
+def _ready(state: State, event: events.WorkerReady, at: Recorded) -> _Bodies:
+    found = state.workers[_session(at)]
+    if event.report and found.ready_at == at.at:
+        registration = state.registrations[found.registration]
+        body = _agent_fields(registration) | {"kind": "worker_ready", "pid": found.pid, "evidence": event.evidence}
+        if event.evidence == "startup_timeout":
+            body["reason"] = "startup_timeout"
+        yield body
+
+
+def _session(at: Recorded) -> str:
+    return at.stream.partition(":")[2]
+
+
+def _blocked(state: State, event: events.WorkerBlocked, at: Recorded) -> _Bodies:
+    yield {"kind": "agent_blocked", "name": state.workers[_session(at)].name, "pattern": event.pattern}
+
+
+def _idle(state: State, event: events.WorkerIdle, at: Recorded) -> _Bodies:
+    yield {"kind": "agent_idle", "name": state.workers[_session(at)].name, "idle_secs": round(event.idle_s)}
+
+
+def _exited(state: State, event: events.WorkerExited, at: Recorded) -> _Bodies:
+    found = state.workers[_session(at)]
+    return _exit_bodies(state, found, event.reason, event.last_output)
+
+
+def _lost(state: State, event: events.WorkerLost, at: Recorded) -> _Bodies:
+    found = state.workers[_session(at)]
+    return _exit_bodies(state, found, event.reason, "")
+
+
+def _exit_bodies(state: State, found: Worker, reason: Reason, last_output: str) -> _Bodies:
+    registration = state.registrations.get(found.registration)
+    if registration is None or not registration.live_at:
+        return
+    if found.stop_reason is Reason.AGENT_RELEASED or found.stop_reason is Reason.SHUTDOWN:
+        yield {"kind": "agent_released", "name": found.name}
+        return
+    yield {
+        "kind": "agent_exited",
+        "name": found.name,
+        "code": found.code,
+        "signal": None if found.signal is None else str(found.signal),
+        "reason": str(reason),
+        "uptime_secs": int(found.uptime_s),
+        "last_output": last_output,
+    }
+    announced = "child_exited" if reason is Reason.WORKER_EXITED else "unknown"
+    yield {"kind": "agent_exit", "name": found.name, "reason": announced, "last_output": last_output}
+
+
+def _delivery(state: State, at: Recorded) -> Delivery:
+    return state.deliveries[at.stream]
+
+
+def _about(found: Delivery) -> dict[str, Any]:
+    return {"name": found.name, "delivery_id": found.delivery_id, "event_id": found.msg_id}
+
+
+def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    if event.source == "engine" and event.attempt == 1:
+        yield {
+            "kind": "relay_inbound",
+            "event_id": event.msg_id,
+            "from": event.sender,
+            "target": event.target,
+            "body": event.body,
+            "thread_id": event.thread_id or None,
+            "workspace_id": event.workspace_id,
+            "workspace_alias": None,
+            "mode": event.mode,
+            "injection_mode": event.mode,
+            "names": [event.name],
+        }
+    yield _about(found) | {
+        "kind": "delivery_queued",
+        "from": event.sender,
+        "target": event.target,
+    }
+
+
+def _held(state: State, event: events.DeliveryHeld, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    yield {
+        "kind": "delivery_held",
+        "agent": found.name,
+        "name": found.name,
+        "delivery_id": found.delivery_id,
+        "event_id": found.msg_id,
+        "seq_no": found.seq,
+        "reason": str(event.reason),
+        "deadline": int(event.until * 1000),
+    }
+
+
+def _injected(state: State, event: events.DeliveryInjected, at: Recorded) -> _Bodies:
+    yield _about(_delivery(state, at)) | {"kind": "delivery_injected", "evidence": event.evidence}
+
+
+def _verified(state: State, event: events.DeliveryVerified, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    about = _about(found)
+    yield about | {"kind": "delivery_ack"}
+    yield about | {"kind": "message_delivery_confirmed", "from": found.sender, "to": found.name}
+    yield about | {"kind": "delivery_verified", "verification": event.verification}
+
+
+def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    if not event.settled:
+        yield {
+            "kind": "delivery_returned",
+            "agent": found.name,
+            "name": found.name,
+            "delivery_id": found.delivery_id,
+            "event_id": found.msg_id,
+            "reason": str(event.reason),
+        }
+
+
+def _dead_lettered(state: State, event: events.DeliveryDeadLettered, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    yield _about(found) | {"kind": "delivery_failed", "reason": str(event.reason)}
+    yield _about(found) | {
+        "kind": "message_delivery_failed",
+        "from": found.sender,
+        "to": found.name,
+        "attempts": found.tries,
+        "lastError": str(event.reason),
+    }
+    if event.reason is Reason.AMBIGUOUS and state.settings is not None:
+        yield {
+            "kind": "delivery_ambiguous",
+            "agent": found.name,
+            "name": found.name,
+            "delivery_id": found.delivery_id,
+            "event_id": found.msg_id,
+            "policy": state.settings.in_doubt,
+        }
+
+
+def _lost_range(state: State, event: events.RangeLost, at: Recorded) -> _Bodies:
+    box = state.mailboxes[_session(at)]
+    yield {"kind": "delivery_lost", "agent": box.name, "name": box.name, "from": event.first, "to": event.last}
+
+
+def _resync(state: State, event: events.ResyncAsked, at: Recorded) -> _Bodies:
+    box = state.mailboxes[_session(at)]
+    last = min(box.buffer, default=event.first) - 1
+    yield {"kind": "delivery_gap", "agent": box.name, "name": box.name, "from": event.first, "to": last}
+
+
+def _ignored(state: State, event: events.FrameIgnored, at: Recorded) -> _Bodies:
+    if event.reason in (
+        Reason.SEQ_CONFLICT,
+        Reason.DELIVERY_ID_REUSED,
+        Reason.HOLD_FULL,
+        Reason.RETIRED,
+        Reason.UNKNOWN,
+    ):
+        agent_id = _session(at)
+        box = state.mailboxes.get(agent_id)
+        name = box.name if box is not None else ""
+        yield {
+            "kind": "delivery_undeliverable",
+            "agent": name,
+            "name": name,
+            "agent_id": agent_id,
+            "seq_no": event.seq,
+            "msg_id": event.msg_id,
+            "reason": str(event.reason),
+        }
+
+
+def _link(label: str) -> Callable[[State, Any, Recorded], _Bodies]:
+    def bodies(_state: State, event: Any, _at: Recorded) -> _Bodies:
+        yield {"kind": "node_link_state", "state": label, "reason": str(getattr(event, "reason", "") or "")}
+
+    return bodies
+
+
+def _rejected(_state: State, event: events.FrameRejected, _at: Recorded) -> _Bodies:
+    yield {"kind": "node_frame_rejected", "frame_type": event.frame_type, "reason": str(event.reason)}
+
+
+def _engine_error(_state: State, event: events.EngineErrorReceived, _at: Recorded) -> _Bodies:
+    yield {
+        "kind": "node_engine_error",
+        "code": event.code,
+        "message": event.message,
+        "request_id": event.request_id or None,
+    }
+
+
+def _published(state: State, event: events.MessagePublished, at: Recorded) -> _Bodies:
+    found = state.messages[at.stream]
+    yield {
+        "kind": "relaycast_published",
+        "event_id": found.event_id,
+        "message_id": event.message_id,
+        "to": found.to,
+        "target_type": target_type(found.to),
+    }
+
+
+def target_type(to: str) -> str:
+    """`channel`, `conversation` or `agent`."""
+    if to.startswith("#"):
+        return "channel"
+    return "conversation" if to.startswith(("dm_", "conv_")) or to.isdigit() else "agent"
+
+
+def _message_failed(state: State, event: Any, at: Recorded) -> _Bodies:
+    found = state.messages[at.stream]
+    yield {"kind": "relaycast_publish_failed", "event_id": found.event_id, "to": found.to, "reason": event.detail}
+
+
+def _action(label: str) -> Callable[[State, Any, Recorded], _Bodies]:
+    def bodies(_state: State, event: Any, at: Recorded) -> _Bodies:
+        body = {"kind": "action_state", "invocation_id": _session(at), "state": label}
+        if reason := getattr(event, "reason", None):
+            body["reason"] = str(reason)
+        yield body
+
+    return bodies
+
+
+def _channel(state: State, event: events.ChannelAnswered, at: Recorded) -> _Bodies:
+    if event.status < 300 and at.stream in state.registrations:
+        yield {"kind": "channel_subscribed", "name": state.registrations[at.stream].name, "channels": [event.channel]}
+
+
+_PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
+    events.AgentLive: _spawned,
+    events.WorkerReady: _ready,
+    events.WorkerBlocked: _blocked,
+    events.WorkerIdle: _idle,
+    events.WorkerExited: _exited,
+    events.WorkerLost: _lost,
+    events.DeliveryOffered: _offered,
+    events.DeliveryHeld: _held,
+    events.DeliveryInjected: _injected,
+    events.DeliveryVerified: _verified,
+    events.DeliveryDropped: _dropped,
+    events.DeliveryDeadLettered: _dead_lettered,
+    events.RangeLost: _lost_range,
+    events.ResyncAsked: _resync,
+    events.FrameIgnored: _ignored,
+    events.LinkOnline: _link("online"),
+    events.LinkBackedOff: _link("backing_off"),
+    events.LinkRefused: _link("refused"),
+    events.LinkShut: _link("closed"),
+    events.FrameRejected: _rejected,
+    events.EngineErrorReceived: _engine_error,
+    events.MessagePublished: _published,
+    events.MessageWaiting: _message_failed,
+    events.MessageRefused: _message_failed,
+    events.ActionRunning: _action("running"),
+    events.ActionDone: _action("done"),
+    events.ActionReported: _action("reported"),
+    events.ChannelAnswered: _channel,
+}

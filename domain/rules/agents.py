@@ -1,0 +1,502 @@
+"""Decisions about agents: one spawn pipeline for every caller, registration, release, and the end of a worker.
+
+Source: spec/node-protocol.md section 3; spec/local-api.md sections 5.1, 5.6, 11.3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from domain import agent_registration, events, frames, worker
+from domain.agent_registration import State
+from domain.effects import EngineCall, ForgetProgram, Reply, StartProgram, StopProgram
+from domain.errors import InvalidRequest
+from domain.events import Harness
+from domain.inputs import (
+    EngineAnswered,
+    EngineUnanswered,
+    ProgramExited,
+    ProgramNotStarted,
+    ReleaseRequested,
+    SpawnRequested,
+    SpawnSpec,
+)
+from domain.launch import command_line
+from domain.reasons import SENTENCES, Reason
+from domain.rules import actions, deliveries, link
+from domain.state import Registration, Worker
+from domain.state import State as BrokerState
+from domain.turn import Turn
+from domain.worker import State as WorkerState
+
+NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
+
+HarnessOf = Callable[[tuple[str, ...]], Harness]
+
+
+def refuse(turn: Turn, request_id: str, request: str, error: InvalidRequest) -> None:
+    """Record that a local request was refused, and say so."""
+    turn.record(
+        events.RequestRefused(
+            request_id=request_id, request=request, status=error.status, code=error.code, detail=error.message
+        ),
+        turn.broker,
+    )
+    turn.effect(Reply(request_id=request_id, status=error.status, body=error_body(error)))
+
+
+def error_body(error: InvalidRequest) -> dict[str, object]:
+    """The one error envelope of the local API."""
+    return {
+        "success": False,
+        "code": error.code,
+        "message": error.message,
+        "error": error.message,
+        "retryable": error.status >= 500 or error.status == 429,
+        "statusCode": error.status,
+        **error.extra,
+    }
+
+
+# --- spawn --------------------------------------------------------------------------------------------------------------
+
+
+def spawn_requested(turn: Turn, request: SpawnRequested, harness_of: HarnessOf) -> None:
+    """A local caller wants an agent."""
+    try:
+        reserve(turn, request.spec, harness_of, source="http_api", request_id=request.request_id, invocation_id="")
+    except InvalidRequest as error:
+        error.extra.setdefault("name", request.spec.name)
+        refuse(turn, request.request_id, "spawn", error)
+
+
+def reserve(
+    turn: Turn,
+    spec: SpawnSpec,
+    harness_of: HarnessOf,
+    *,
+    source: str,
+    request_id: str,
+    invocation_id: str,
+) -> Registration:
+    """Take the name, before anything remote happens, and start the registration if the link is online.
+
+    Raises:
+        InvalidRequest: the name is not allowed or taken, the command cannot be read, or the broker is stopping. Nothing changed.
+    """
+    check_name(turn, spec.name)
+    argv = command_line(spec.cli, spec.args)
+    harness = harness_of(argv)
+    if spec.model:
+        if not harness.model_flag:
+            raise InvalidRequest(400, "invalid_model", f"'{spec.cli}' has no model to select", field="model")
+        argv = (argv[0], harness.model_flag, spec.model, *argv[1:])
+    generation = turn.state.generations.get(spec.name.lower(), 0) + 1
+    stream = f"agent:{spec.name}:{generation}"
+    seconds = agent_registration.REGISTER_S if link.is_online(turn) else agent_registration.HOLD_REQUEST_S
+    turn.record(
+        events.NameReserved(
+            name=spec.name,
+            generation=generation,
+            session_id=f"ws_{turn.fresh('session')}",
+            source=source,
+            request_id=request_id,
+            invocation_id=invocation_id,
+            spec=spec,
+            harness=harness,
+            argv=argv,
+            until=turn.now + seconds,
+        ),
+        stream,
+        spec.name,
+    )
+    found = turn.state.registrations[stream]
+    if link.is_online(turn):
+        _register(turn, found)
+    return found
+
+
+def check_name(turn: Turn, name: str) -> None:
+    """Raise InvalidRequest unless the name may be spawned now."""
+    if turn.state.stopping_until:
+        raise InvalidRequest(503, "shutting_down", "the broker is stopping")
+    if not name:
+        raise InvalidRequest(400, "missing_field", "Missing required field: name", field="name")
+    own = {turn.settings.broker_name.lower(), turn.state.own.name.lower()}
+    if not NAME_PATTERN.match(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
+        raise InvalidRequest(400, "invalid_name", f"'{name[:140]}' is not an allowed agent name")
+    holder = turn.state.registration_of(name)
+    if holder is not None and holder.state != State.DEREGISTERING:
+        raise InvalidRequest(409, "agent_exists", f"agent '{name}' already exists")
+
+
+def _register(turn: Turn, found: Registration) -> None:
+    request_id = f"agent_register_{turn.fresh('agent')}"
+    turn.record(events.RegistrationAsked(request_id=request_id), found.stream, found.name)
+    link.send(
+        turn,
+        frames.agent_register(
+            request_id,
+            name=found.name,
+            invocation_id=found.invocation_id,
+            session_ref=found.spec.session_ref,
+        ),
+    )
+
+
+def link_online(turn: Turn) -> None:
+    """The link takes frames again: what is owed for agents goes out, deregistrations before registrations."""
+    for found in list(turn.state.registrations.values()):
+        if found.state == State.DEREGISTERING:
+            _deregister(turn, found)
+    for found in list(turn.state.registrations.values()):
+        if found.waits_for_link:
+            _register(turn, found)
+
+
+def link_lost(turn: Turn) -> None:
+    """Registrations that waited for an answer on the lost socket fail."""
+    for found in list(turn.state.registrations.values()):
+        if found.state == State.REGISTERING:
+            _fail(turn, found, Reason.ENGINE_UNAVAILABLE, "", "the link to the engine was lost")
+
+
+def accepted(turn: Turn, found: Registration, data: dict[str, object], request_id: str) -> None:
+    """The engine registered the agent: start its program."""
+    agent_id, token = data.get("agent_id"), data.get("token")
+    if not isinstance(agent_id, str) or not agent_id or not isinstance(token, str) or not token:
+        if isinstance(agent_id, str) and agent_id:
+            link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=found.name))
+        _fail(
+            turn, found, Reason.REGISTRATION_REFUSED, "invalid_agent_register_reply_data", "no usable agent id or token"
+        )
+        return
+    cursor = data.get("delivery_ack_seq")
+    ack_seq = cursor if isinstance(cursor, int) and not isinstance(cursor, bool) and cursor >= 0 else None
+    turn.record(
+        events.RegistrationAccepted(agent_id=agent_id, fingerprint=token, ack_seq=ack_seq), found.stream, found.name
+    )
+    _open_mailbox(turn, found, ack_seq)
+    turn.record(
+        events.WorkerLaunched(name=found.name, agent_id=agent_id, until=turn.now + worker.START_S),
+        f"worker:{found.session_id}",
+        found.name,
+    )
+    start_program(turn, found)
+    if found.spec.task.strip():
+        deliveries.task_offered(turn, found)
+
+
+def _open_mailbox(turn: Turn, found: Registration, ack_seq: int | None) -> None:
+    stream = f"mailbox:{found.agent_id}"
+    turn.record(events.MailboxOpened(name=found.name, generation=found.generation), stream, found.name)
+    box = turn.state.mailboxes[found.agent_id]
+    if ack_seq is not None and (box.base is None or ack_seq > box.floor):
+        turn.record(events.MailboxBased(base=ack_seq, source="engine"), stream, found.name)
+
+
+def start_program(turn: Turn, found: Registration) -> None:
+    """Ask the host for the program of a registration; asking again for the same session starts nothing more."""
+    spec = found.spec
+    turn.effect(
+        StartProgram(
+            session_id=found.session_id,
+            name=found.name,
+            argv=found.argv,
+            cwd=spec.cwd,
+            env=spec.env,
+            profile=found.harness.profile,
+            agent_id="" if spec.skip_relay_prompt else found.agent_id,
+            rows=spec.rows,
+            cols=spec.cols,
+            idle_threshold_s=spec.idle_threshold_s,
+        )
+    )
+
+
+def refused(turn: Turn, found: Registration, code: str, message: str) -> None:
+    """The engine refused the registration: final."""
+    _fail(turn, found, Reason.REGISTRATION_REFUSED, code, message)
+
+
+def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]) -> None:
+    """A registration that nobody waits for was accepted after all: undo it, unless the agent id lives here by now."""
+    agent_id = data.get("agent_id")
+    if not isinstance(agent_id, str) or not agent_id:
+        return
+    turn.record(events.LateRegistrationRefused(agent_id=agent_id, request_id=request_id), stream)
+    name = stream.split(":")[1]
+    if agent_id not in turn.state.agents and turn.state.registration_of(name) is None:
+        link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=name))
+
+
+_FAILURES = {
+    Reason.ENGINE_UNAVAILABLE: (503, "engine_unavailable"),
+    Reason.REGISTRATION_TIMEOUT: (504, "registration_timeout"),
+    Reason.REGISTRATION_REFUSED: (409, "registration_refused"),
+    Reason.AGENT_RELEASED: (409, "agent_released"),
+    Reason.SHUTDOWN: (503, "shutting_down"),
+    Reason.CLI_NOT_FOUND: (400, "cli_not_found"),
+    Reason.INVALID_CWD: (400, "invalid_cwd"),
+}
+
+
+def _fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str) -> None:
+    """The spawn ends before the engine said yes."""
+    request_id, invocation_id, name = found.request_id, found.invocation_id, found.name
+    releases = (list(found.release_requests), list(found.release_invocations))
+    turn.record(events.RegistrationFailed(reason=reason, code=code, detail=detail[:500]), found.stream, name)
+    _answer_failure(turn, request_id, invocation_id, name, reason, f"{code}: {detail}" if code else detail)
+    _answer_releases(turn, name, *releases)
+
+
+def _answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, reason: Reason, detail: str) -> None:
+    status, code = _FAILURES.get(reason, (500, "spawn_failed"))
+    if request_id:
+        message = f"agent '{name}' was not started: {SENTENCES[reason]} {detail}".strip()
+        error = InvalidRequest(status, code, message, name=name)
+        turn.effect(Reply(request_id=request_id, status=status, body=error_body(error)))
+    if invocation_id:
+        actions.spawn_ended(turn, invocation_id, name, reason, detail)
+
+
+# --- the program ----------------------------------------------------------------------------------------------------------
+
+
+def survived(turn: Turn, found: Registration, program: Worker) -> None:
+    """The program outlived its first moments: the spawn succeeded, and everybody who waits is told."""
+    request_id, invocation_id = found.request_id, found.invocation_id
+    turn.record(events.AgentLive(pid=program.pid), found.stream, found.name)
+    if request_id:
+        turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(found, program)))
+    if invocation_id:
+        actions.spawn_ended(turn, invocation_id, found.name, None, "")
+    for channel in found.spec.channels or turn.settings.default_channels:
+        _join(turn, found, channel.strip().removeprefix("#"))
+
+
+def _spawn_body(found: Registration, program: Worker) -> dict[str, object]:
+    return {
+        "success": True,
+        "name": found.name,
+        "runtime": "pty",
+        "model": found.spec.model or None,
+        "sessionId": found.spec.session_ref or found.session_id,
+        "pid": program.pid,
+        "pre_registered": True,
+        "warning": None,
+        "agent_id": found.agent_id,
+    }
+
+
+def _join(turn: Turn, found: Registration, channel: str) -> None:
+    if not channel or channel == "general":  # registration joins general
+        return
+    call_id = f"join_{turn.fresh(channel)}"
+    turn.record(events.ChannelAsked(channel=channel, call_id=call_id), found.stream, found.name)
+    turn.effect(
+        EngineCall(
+            call_id=call_id,
+            method="POST",
+            path=f"/v1/channels/{channel}/join",
+            auth=f"agent:{found.agent_id}",
+            body={},
+        )
+    )
+
+
+def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUnanswered) -> None:
+    """The engine answered a join. A channel that does not exist is created by the agent (who thereby joins it)."""
+    stream, _, channel = subject.partition(" ")
+    found = turn.state.registrations.get(stream)
+    if isinstance(answer, EngineUnanswered):
+        turn.record(events.ChannelAnswered(channel=channel, status=503, detail=answer.detail), stream)
+        return
+    turn.record(
+        events.ChannelAnswered(channel=channel, status=answer.status, detail=f"{answer.code} {answer.message}".strip()),
+        stream,
+    )
+    if answer.status == 404 and answer.code == "channel_not_found" and found is not None:
+        call_id = f"create_{turn.fresh(channel)}"
+        turn.record(events.ChannelAsked(channel=channel, call_id=call_id), stream, found.name)
+        turn.effect(
+            EngineCall(
+                call_id=call_id,
+                method="POST",
+                path="/v1/channels",
+                auth=f"agent:{found.agent_id}",
+                body={"name": channel},
+            )
+        )
+
+
+def not_started(turn: Turn, program: Worker, report: ProgramNotStarted) -> None:
+    """The host could not start the program."""
+    reason = Reason(report.reason) if report.reason in list(Reason) else Reason.SPAWN_FAILED
+    turn.record(
+        events.WorkerExited(report=report.report, code=None, signal=None, last_output="", uptime_s=0.0, reason=reason),
+        program.stream,
+        program.name,
+    )
+    ended(turn, program, reason, report.detail)
+
+
+def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
+    """The program ended, by itself or because it was told to."""
+    reason = program.stop_reason or Reason.WORKER_EXITED
+    turn.record(
+        events.WorkerExited(
+            report=report.report,
+            code=report.code,
+            signal=report.signal,
+            last_output=report.last_output,
+            uptime_s=report.uptime_s,
+            reason=reason,
+        ),
+        program.stream,
+        program.name,
+    )
+    how = f"signal {report.signal}" if report.signal else f"exit status {report.code}"
+    ended(turn, program, reason, f"{how}; last output: {report.last_output[-400:]}")
+
+
+def lost(turn: Turn, program: Worker, detail: str) -> None:
+    """Nobody can say any more what became of the program."""
+    turn.record(events.WorkerLost(reason=Reason.WORKER_LOST, detail=detail), program.stream, program.name)
+    ended(turn, program, program.stop_reason or Reason.WORKER_LOST, detail)
+
+
+def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
+    """One clean-up for every way in which a worker ends: deliveries, waiting callers, the engine, the host."""
+    deliveries.worker_ended(turn, program, reason)
+    turn.effect(ForgetProgram(session_id=program.session_id))
+    found = turn.state.registrations.get(program.registration)
+    if found is None or found.state not in (State.REGISTERED, State.LIVE):
+        return
+    request_id, invocation_id = found.request_id, found.invocation_id
+    releases = (list(found.release_requests), list(found.release_invocations))
+    turn.record(events.AgentLeaving(reason=reason, detail=detail[:500]), found.stream, found.name)
+    _answer_failure(turn, request_id, invocation_id, found.name, _spawn_reason(reason), detail)
+    _answer_releases(turn, found.name, *releases)
+    if link.is_online(turn):
+        _deregister(turn, found)
+
+
+def _spawn_reason(reason: Reason) -> Reason:
+    return reason if reason in _FAILURES else Reason.SPAWN_FAILED
+
+
+def _deregister(turn: Turn, found: Registration) -> None:
+    """Tell the engine; acknowledgements that are owed go first."""
+    if (box := turn.state.mailboxes.get(found.agent_id)) is not None:
+        deliveries.acknowledge(turn, box)
+    request_id = f"dereg_{turn.state.position}"
+    agent_id, name = found.agent_id, found.name
+    turn.record(events.AgentRetired(), found.stream, name)
+    link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=name))
+
+
+# --- release ------------------------------------------------------------------------------------------------------------------
+
+
+def release_requested(turn: Turn, request: ReleaseRequested) -> None:
+    """A local caller wants an agent gone; an unknown one is gone already."""
+    if not release(turn, request.name, request_id=request.request_id, reason=request.reason):
+        turn.record(
+            events.ReleaseIgnored(request_id=request.request_id, name=request.name, reason=request.reason), turn.broker
+        )
+        turn.effect(
+            Reply(
+                request_id=request.request_id,
+                status=200,
+                body={"success": True, "name": request.name, "existed": False},
+            )
+        )
+
+
+def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str = "", reason: str = "") -> bool:
+    """End the agent of this name; False if there is none."""
+    found = turn.state.registration_of(name)
+    if found is None or found.state == State.DEREGISTERING:
+        return False
+    turn.record(
+        events.ReleaseAsked(request_id=request_id, invocation_id=invocation_id, reason=reason[:500]),
+        found.stream,
+        found.name,
+    )
+    if found.state in (State.RESERVED, State.REGISTERING):
+        _fail(turn, found, Reason.AGENT_RELEASED, "", "released while it was being registered")
+    else:
+        stop(turn, turn.state.workers[found.session_id], Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
+    return True
+
+
+def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
+    """Take the worker out of dispatch, hand its queue back, and end its process group."""
+    if program.ended or program.state == WorkerState.STOPPING:
+        return
+    turn.record(
+        events.WorkerStopping(reason=reason, grace_s=grace_s, until=turn.now + grace_s + 5.0),
+        program.stream,
+        program.name,
+    )
+    for stream in list(program.waiting):
+        deliveries.give_up(turn, turn.state.deliveries[stream], reason)
+    turn.effect(StopProgram(session_id=program.session_id, grace_s=grace_s, reason=str(reason)))
+
+
+def _answer_releases(turn: Turn, name: str, request_ids: list[str], invocation_ids: list[str]) -> None:
+    for request_id in request_ids:
+        turn.effect(Reply(request_id=request_id, status=200, body={"success": True, "name": name, "existed": True}))
+    for invocation_id in invocation_ids:
+        actions.release_ended(turn, invocation_id, name)
+
+
+def fail_unregistered(turn: Turn, reason: Reason) -> None:
+    """Spawns that are not registered yet end now."""
+    for found in list(turn.state.registrations.values()):
+        if found.state in (State.RESERVED, State.REGISTERING):
+            _fail(turn, found, reason, "", "")
+
+
+def broker_started(turn: Turn) -> None:
+    """Callers of the former process are gone; registrations that waited for the former socket fail."""
+    for found in list(turn.state.registrations.values()):
+        if found.state in (State.RESERVED, State.REGISTERING):
+            _fail(turn, found, Reason.ENGINE_UNAVAILABLE, "", "the broker was restarted during the registration")
+
+
+# --- time ------------------------------------------------------------------------------------------------------------------------
+
+
+def due(turn: Turn) -> None:
+    """Registrations and workers whose time is up."""
+    for found in list(turn.state.registrations.values()):
+        if found.state in (State.RESERVED, State.REGISTERING) and found.until <= turn.now:
+            late = Reason.REGISTRATION_TIMEOUT if found.state == State.REGISTERING else Reason.ENGINE_UNAVAILABLE
+            _fail(turn, found, late, "", "no answer from the engine in time")
+    for program in list(turn.state.workers.values()):
+        if program.until and program.until <= turn.now and not program.ended:
+            _worker_due(turn, program)
+
+
+def _worker_due(turn: Turn, program: Worker) -> None:
+    found = turn.state.registrations[program.registration]
+    if program.state == WorkerState.LAUNCHING:
+        turn.effect(StopProgram(session_id=program.session_id, grace_s=0.0, reason="start_timeout"))
+        lost(turn, program, "the PTY host did not start the program in time")
+    elif program.state == WorkerState.STOPPING:
+        lost(turn, program, "the PTY host did not report the end of the program in time")
+    elif found.state == State.REGISTERED:
+        survived(turn, found, program)
+
+
+def deadline(state: BrokerState) -> float | None:
+    """When a registration or worker needs attention next."""
+    times = [
+        found.until for found in state.registrations.values() if found.state in (State.RESERVED, State.REGISTERING)
+    ]
+    times += [program.until for program in state.workers.values() if program.until and not program.ended]
+    return min(times) if times else None

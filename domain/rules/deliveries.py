@@ -1,0 +1,536 @@
+"""Decisions about deliveries: taking a frame on, holding, typing, settling, acknowledging.
+
+Source: spec/node-protocol.md section 4; design/architecture.md section 3.2.
+"""
+
+from __future__ import annotations
+
+from domain import composition, couplings, events, extraction, frames
+from domain.agent_registration import State as AgentState
+from domain.couplings import Fate
+from domain.delivery import (
+    HOLD_S,
+    HOLD_STARTING_S,
+    INJECT_WINDOW,
+    MAX_ATTEMPTS,
+    MAX_BODY_BYTES,
+    MAX_WAITING,
+    RETRY_S,
+    State,
+)
+from domain.effects import TypeText
+from domain.errors import FrameRejected
+from domain.extraction import Class
+from domain.fold import fan_key
+from domain.inputs import TextNotTyped, TextTyped, TextVerified
+from domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict
+from domain.node_connection import State as LinkState
+from domain.reasons import Reason
+from domain.rules import link
+from domain.state import Delivery, Registration, Worker
+from domain.state import State as BrokerState
+from domain.turn import Turn
+from domain.worker import State as WorkerState
+
+# --- a frame comes in ---------------------------------------------------------------------------------------------------
+
+
+def offered(turn: Turn, frame: frames.Frame) -> None:
+    """Decide about one `deliver` frame."""
+    found = frames.read_deliver(frame)
+    registration = _recipient(turn, found)
+    agent_id = found.agent_id or (registration.agent_id if registration else "")
+    if not agent_id:
+        raise FrameRejected(Reason.NO_IDENTITY, f"no agent id for {found.agent!r}"[:200], "deliver")
+    box = turn.state.mailboxes.get(agent_id)
+    if registration is None or box is None:
+        _refuse_stranger(turn, found, agent_id, known=box is not None)
+        return
+    key = fan_key(found.delivery_id, found.msg_id, extraction.payload_type(found.payload))
+    verdict = box.judge(found.seq, found.msg_id, key)
+    if verdict.verdict is not Verdict.IGNORE and _is_full(turn, registration):
+        _ignore(turn, box, found, Reason.HOLD_FULL)
+        return
+    match verdict.verdict:
+        case Verdict.IGNORE:
+            assert verdict.reason is not None
+            _ignore(turn, box, found, verdict.reason, advances=verdict.advances)
+            _after_ignored(turn, box, verdict.reason, advances=verdict.advances)
+        case Verdict.BUFFER:
+            turn.record(
+                events.FrameBuffered(seq=found.seq, frame=frame, until=turn.now + GIVE_UP_S),
+                f"mailbox:{agent_id}",
+                found.msg_id,
+            )
+        case Verdict.ADMIT:
+            if found.seq == 1 and box.base is None:
+                turn.record(events.MailboxBased(base=0, source="first_frame"), f"mailbox:{agent_id}")
+            _admit(turn, box, found)
+    drain_buffer(turn, box)
+
+
+def _recipient(turn: Turn, found: frames.Deliver) -> Registration | None:
+    state = turn.state
+    if found.agent_id:
+        stream = state.agents.get(found.agent_id)
+        registration = state.registrations.get(stream) if stream else None
+    else:
+        registration = state.registration_of(found.agent)
+    if registration is None or registration.state not in (AgentState.REGISTERED, AgentState.LIVE):
+        return None
+    return registration
+
+
+def _refuse_stranger(turn: Turn, found: frames.Deliver, agent_id: str, *, known: bool) -> None:
+    """A frame for an agent id that does not live here: never typed, never acknowledged (acks go by name), the engine keeps it.
+
+    The engine is told that the agent is not here, unless its name is being registered just now.
+    """
+    reason = Reason.RETIRED if known else Reason.UNKNOWN
+    turn.record(
+        events.FrameIgnored(reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id),
+        f"mailbox:{agent_id}",
+        found.msg_id,
+    )
+    successor = turn.state.registration_of(found.agent) if found.agent else None
+    if successor is None and link.is_online(turn):
+        request_id = f"dereg_{turn.state.position}"
+        link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=found.agent))
+
+
+def _is_full(turn: Turn, registration: Registration) -> bool:
+    target = turn.state.workers.get(registration.session_id)
+    return target is not None and len(target.waiting) >= MAX_WAITING
+
+
+def _ignore(turn: Turn, box: Mailbox, found: frames.Deliver, reason: Reason, *, advances: bool = False) -> None:
+    turn.record(
+        events.FrameIgnored(
+            reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id, advances=advances
+        ),
+        f"mailbox:{box.agent_id}",
+        found.msg_id,
+    )
+
+
+def _after_ignored(turn: Turn, box: Mailbox, reason: Reason, *, advances: bool) -> None:
+    if advances:
+        acknowledge(turn, box)
+    elif reason is Reason.STALE and box.floor and link.is_online(turn):
+        _send_ack(turn, box)
+
+
+def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
+    """Open a delivery for the frame and decide what happens to it first."""
+    attempt = box.returned.get(found.seq, 0) + 1
+    stream = f"delivery:{found.delivery_id or found.msg_id or f'{box.agent_id}:{found.seq}'}"
+    if attempt > 1:
+        stream = f"{stream}#{attempt}"
+    if stream in turn.state.deliveries:
+        _ignore(turn, box, found, Reason.DELIVERY_ID_REUSED)
+        return
+    poison = not found.msg_id or found.payload is None
+    extract = extraction.extract(found.payload, box.name)
+    turn.record(
+        events.DeliveryOffered(
+            delivery_id=found.delivery_id,
+            attempt=attempt,
+            agent_id=box.agent_id,
+            name=box.name,
+            seq=found.seq,
+            msg_id=found.msg_id or f"poison_{turn.state.position}",
+            source="engine",
+            sender=extract.sender,
+            target=extract.target,
+            body="" if poison else extract.body,
+            thread_id=extract.thread_id,
+            priority=extract.priority,
+            mode=found.mode,
+            payload_type=extract.type,
+            workspace_id=turn.settings.workspace_id,
+        ),
+        stream,
+        found.msg_id,
+    )
+    delivery = turn.state.deliveries[stream]
+    if reason := _why_not_typed(box, extract, poison=poison):
+        drop(turn, delivery, reason, settled=True)
+    elif len(extract.body.encode()) > MAX_BODY_BYTES:
+        dead_letter(turn, delivery, Reason.TOO_LARGE)
+    else:
+        place(turn, delivery)
+
+
+def _why_not_typed(box: Mailbox, extract: extraction.Extract, *, poison: bool) -> Reason | None:
+    if poison:
+        return Reason.POISON
+    if extract.cls is Class.UNKNOWN:
+        return Reason.UNKNOWN_TYPE
+    if extract.cls is Class.RECEIPT:
+        return Reason.RECEIPT_ONLY
+    return Reason.SELF_ECHO if extraction.is_self_echo(extract, box.agent_id, box.name) else None
+
+
+def drain_buffer(turn: Turn, box: Mailbox) -> None:
+    """Admit whatever has become the next one."""
+    while (seq := box.next_buffered) is not None:
+        found = frames.read_deliver(box.buffer[seq])
+        if found.msg_id in box.seen:
+            _ignore(turn, box, found, Reason.DUPLICATE, advances=True)
+        else:
+            _admit(turn, box, found)
+            if box.recv < seq:  # refused as delivery_id_reused: its place stays open and is lost in time
+                return
+    acknowledge(turn, box)
+
+
+def task_offered(turn: Turn, registration: Registration) -> None:
+    """The initial task of an agent is a local message of its own, typed once the program is ready."""
+    event_id = f"init_{turn.fresh('task')}"
+    stream = f"delivery:{event_id}"
+    turn.record(
+        events.DeliveryOffered(
+            delivery_id=event_id,
+            attempt=1,
+            agent_id=registration.agent_id,
+            name=registration.name,
+            seq=None,
+            msg_id=event_id,
+            source="task",
+            sender=registration.source,
+            target=registration.name,
+            body=composition.compose_task(registration.spec.task),
+            workspace_id=turn.settings.workspace_id,
+        ),
+        stream,
+        registration.name,
+    )
+    place(turn, turn.state.deliveries[stream])
+
+
+# --- waiting and typing ---------------------------------------------------------------------------------------------------
+
+
+def place(turn: Turn, delivery: Delivery) -> None:
+    """An offered delivery is queued for its worker, or held with a reason."""
+    target = turn.state.worker_of_agent(delivery.agent_id)
+    assert target is not None, "deliveries are offered only to registered agents, which have a worker"
+    match target.state:
+        case WorkerState.READY | WorkerState.BUSY:
+            turn.record(events.DeliveryQueued(), delivery.stream, delivery.msg_id)
+            pump(turn, target)
+        case WorkerState.LAUNCHING:
+            hold(turn, delivery, Reason.AGENT_STARTING, HOLD_STARTING_S)
+        case WorkerState.BOOTING:
+            hold(turn, delivery, Reason.NOT_READY, HOLD_S)
+        case WorkerState.BLOCKED:
+            hold(turn, delivery, Reason.BLOCKED_BY_DIALOG, HOLD_S)
+        case _:
+            give_up(turn, delivery, target.stop_reason or target.exit_reason or Reason.NOT_RUNNING)
+
+
+def hold(turn: Turn, delivery: Delivery, reason: Reason, seconds: float) -> None:
+    """The delivery waits, with a reason and a deadline."""
+    turn.record(events.DeliveryHeld(reason=reason, until=turn.now + seconds), delivery.stream, delivery.msg_id)
+
+
+def release_held(turn: Turn, target: Worker) -> None:
+    """The worker takes text now: what was held for it is queued, in order."""
+    for stream in list(target.waiting):
+        delivery = turn.state.deliveries[stream]
+        if delivery.state == State.HELD:
+            turn.record(events.DeliveryQueued(), stream, delivery.msg_id)
+    pump(turn, target)
+
+
+def hold_queued(turn: Turn, target: Worker, reason: Reason) -> None:
+    """The worker takes no text any more: what is queued for it is held."""
+    for stream in list(target.waiting):
+        delivery = turn.state.deliveries[stream]
+        if delivery.state == State.QUEUED:
+            hold(turn, delivery, reason, HOLD_S)
+
+
+def pump(turn: Turn, target: Worker) -> None:
+    """Give the next deliveries to the PTY host, in order, up to the window."""
+    if not turn.state.host.attached:
+        return
+    while target.takes_text and target.waiting and len(target.typing) < INJECT_WINDOW:
+        delivery = turn.state.deliveries[target.waiting[0]]
+        if delivery.state != State.QUEUED or delivery.until > turn.now:
+            return
+        _inject(turn, target, delivery)
+    _refill(turn, target)
+
+
+def _inject(turn: Turn, target: Worker, delivery: Delivery) -> None:
+    registration = turn.state.registrations[target.registration]
+    if delivery.source == "task":
+        text, marker = delivery.body, ""
+    else:
+        box = turn.state.mailboxes[delivery.agent_id]
+        text = composition.compose(
+            harness=registration.harness,
+            sender=delivery.sender,
+            target=delivery.target,
+            msg_id=delivery.msg_id,
+            body=delivery.body,
+            thread_id=delivery.thread_id,
+            priority=delivery.priority,
+            possible_duplicate=delivery.seq in box.doubtful,
+            hint=not registration.hinted and not registration.spec.skip_relay_prompt,
+        )
+        marker = composition.marker_of(delivery.msg_id)
+    turn.record(
+        events.DeliveryInjecting(session_id=target.session_id, tries=delivery.tries + 1, text=text, marker=marker),
+        delivery.stream,
+        delivery.msg_id,
+    )
+    type_text(turn, delivery)
+
+
+def type_text(turn: Turn, delivery: Delivery) -> None:
+    """Ask the host to type a delivery; asking again for the same one types nothing more."""
+    turn.effect(
+        TypeText(
+            session_id=delivery.session_id,
+            delivery_id=delivery.typing_id,
+            attempt=delivery.tries,
+            text=delivery.text,
+            marker=delivery.marker,
+            steer=delivery.mode == "steer",
+        )
+    )
+
+
+def _refill(turn: Turn, target: Worker) -> None:
+    """There is room again for what was refused as `hold_full`: ask the engine to offer it once more."""
+    box = turn.state.mailboxes.get(target.agent_id)
+    if box is None or not box.starved or len(target.waiting) > MAX_WAITING // 2 or not link.is_online(turn):
+        return
+    _ask_resync(turn, box, box.resyncs)
+
+
+def typing_of(turn: Turn, typing_id: str) -> Delivery | None:
+    """The delivery that the host knows by this id."""
+    delivery = turn.state.deliveries.get(typing_id.rpartition("@")[0])
+    return delivery if delivery is not None and delivery.typing_id == typing_id else None
+
+
+def typed(turn: Turn, report: TextTyped) -> bool:
+    """The host wrote body and Enter. False if nothing here waits for that."""
+    delivery = typing_of(turn, report.delivery_id)
+    if delivery is None or delivery.state != State.INJECTING:
+        return False
+    turn.record(
+        events.DeliveryInjected(
+            report=report.report,
+            bytes_written=report.bytes_written,
+            evidence=report.evidence,
+            wait_ms=round(report.wait_ms, 3),
+            repeated=report.repeated,
+        ),
+        delivery.stream,
+        delivery.msg_id,
+    )
+    if delivery.seq:
+        acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
+    else:
+        turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
+    if (target := turn.state.workers.get(report.session_id)) is not None:
+        pump(turn, target)
+    return True
+
+
+def not_typed(turn: Turn, report: TextNotTyped) -> bool:
+    """The host did not complete it. False if nothing here waits for that."""
+    delivery = typing_of(turn, report.delivery_id)
+    if delivery is None or delivery.state != State.INJECTING:
+        return False
+    if report.typed != "no":
+        settle_doubt(turn, delivery, Reason.PTY_WRITE_FAILED, report.report)
+    elif report.reason == Reason.TOO_LARGE:
+        dead_letter(turn, delivery, Reason.TOO_LARGE, report=report.report)
+    elif report.reason == Reason.PTY_WRITE_FAILED and delivery.tries >= MAX_ATTEMPTS:
+        dead_letter(turn, delivery, Reason.ATTEMPTS_EXHAUSTED, detail=report.reason, report=report.report)
+    else:
+        _hand_back(turn, delivery, report)
+    if (target := turn.state.workers.get(report.session_id)) is not None:
+        pump(turn, target)
+    return True
+
+
+def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped) -> None:
+    write_failed = report.reason in (Reason.PTY_WRITE_FAILED, Reason.QUEUE_FULL)
+    turn.record(
+        events.DeliveryHandedBack(
+            report=report.report,
+            reason=Reason.WRITE_BACKOFF if write_failed else Reason.NOT_RUNNING,
+            until=turn.now + (RETRY_S * delivery.tries if write_failed else 0.0),
+        ),
+        delivery.stream,
+        delivery.msg_id,
+    )
+
+
+def verified(turn: Turn, report: TextVerified) -> bool:
+    """The verification window ended. False if nothing here waits for that."""
+    delivery = typing_of(turn, report.delivery_id)
+    if delivery is None or delivery.verified or delivery.state not in (State.INJECTED, State.ACKED):
+        return False
+    turn.record(
+        events.DeliveryVerified(report=report.report, verification=report.verification),
+        delivery.stream,
+        delivery.msg_id,
+    )
+    return True
+
+
+# --- settling and acknowledging -----------------------------------------------------------------------------------------
+
+
+def drop(turn: Turn, delivery: Delivery, reason: Reason, *, settled: bool, detail: str = "", report: int = 0) -> None:
+    """End it untyped. If it counts for the cursor, the acknowledgement may move."""
+    turn.record(
+        events.DeliveryDropped(reason=reason, settled=settled, detail=detail, report=report),
+        delivery.stream,
+        delivery.msg_id,
+    )
+    _settled(turn, delivery)
+
+
+def dead_letter(turn: Turn, delivery: Delivery, reason: Reason, *, detail: str = "", report: int = 0) -> None:
+    """End it untyped and keep it for a person; it counts for the cursor."""
+    turn.record(
+        events.DeliveryDeadLettered(reason=reason, detail=detail, report=report), delivery.stream, delivery.msg_id
+    )
+    _settled(turn, delivery)
+
+
+def _settled(turn: Turn, delivery: Delivery) -> None:
+    if delivery.seq:
+        acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
+
+
+def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
+    """Its worker is gone or going: the coupling table says what becomes of it."""
+    match couplings.WORKER_ENDED[delivery.state, delivery.seq is not None]:
+        case Fate.RETURN:
+            drop(turn, delivery, reason, settled=False)
+        case Fate.DEAD_LETTER:
+            dead_letter(turn, delivery, reason)
+        case Fate.IN_DOUBT:
+            settle_doubt(turn, delivery, Reason.AMBIGUOUS)
+
+
+def settle_doubt(turn: Turn, delivery: Delivery, reason: Reason, report: int = 0) -> None:
+    """Whether it was typed cannot be known: the configured policy settles it, and says so."""
+    policy = turn.settings.in_doubt
+    fate, settled = couplings.policy_fate(policy, from_engine=bool(delivery.seq))
+    if fate is Fate.RETURN:
+        drop(turn, delivery, Reason.AMBIGUOUS, settled=settled, detail=f"policy {policy}: {reason}", report=report)
+    else:
+        dead_letter(turn, delivery, Reason.AMBIGUOUS, detail=f"policy {policy}: {reason}", report=report)
+
+
+def worker_ended(turn: Turn, gone: Worker, reason: Reason) -> None:
+    """Settle everything that was on its way to this worker."""
+    for stream in [*gone.typing, *gone.waiting]:
+        give_up(turn, turn.state.deliveries[stream], reason)
+
+
+def acknowledge(turn: Turn, box: Mailbox) -> None:
+    """Give the acknowledgement up to the floor to the link, if it moved and the link takes it."""
+    if box.floor <= box.sent_ack or box.base is None or not link.is_online(turn):
+        return
+    if box.agent_id not in turn.state.agents or (box.floor == box.base and box.sent_ack < 0):
+        return
+    dial = turn.state.link.dial
+    covered = [stream for seq, stream in box.typed.items() if seq <= box.floor]
+    for stream in covered:
+        turn.record(events.DeliveryAcked(up_to=box.floor, dial=dial), stream, turn.state.deliveries[stream].msg_id)
+    if not covered:
+        turn.record(events.AckSent(up_to=box.floor, dial=dial), f"mailbox:{box.agent_id}")
+    _send_ack(turn, box)
+
+
+def _send_ack(turn: Turn, box: Mailbox) -> None:
+    link.send(turn, frames.delivery_ack(f"ack_{turn.state.position}", agent=box.name, up_to=box.floor))
+
+
+def acknowledge_all(turn: Turn) -> None:
+    """After a (re)connect: the newest acknowledgement of every agent is given again."""
+    for agent_id in turn.state.agents:
+        box = turn.state.mailboxes.get(agent_id)
+        if box is None or box.base is None:
+            continue
+        if box.floor > max(box.sent_ack, box.base):
+            acknowledge(turn, box)
+        elif box.sent_ack > 0:
+            _send_ack(turn, box)
+
+
+# --- time ------------------------------------------------------------------------------------------------------------------
+
+
+def due(turn: Turn) -> None:
+    """Holds that ran out, retries that are due, gaps that need the next step."""
+    for target in list(turn.state.workers.values()):
+        for stream in list(target.waiting):
+            delivery = turn.state.deliveries[stream]
+            if delivery.state != State.HELD or delivery.until > turn.now:
+                break
+            _expire(turn, delivery)
+        pump(turn, target)
+    for agent_id in list(turn.state.agents):
+        box = turn.state.mailboxes.get(agent_id)
+        if box is not None and (when := box.deadline) is not None and when <= turn.now:
+            _gap_due(turn, box)
+
+
+def _expire(turn: Turn, delivery: Delivery) -> None:
+    if delivery.seq is not None:
+        drop(turn, delivery, Reason.HOLD_EXPIRED, settled=False)
+    else:
+        dead_letter(turn, delivery, Reason.HOLD_EXPIRED)
+
+
+def _gap_due(turn: Turn, box: Mailbox) -> None:
+    stream = f"mailbox:{box.agent_id}"
+    if box.base is None:
+        turn.record(events.MailboxBased(base=min(box.buffer) - 1, source="adopted"), stream)
+        drain_buffer(turn, box)
+        return
+    if not link.is_online(turn):
+        return
+    if box.resyncs < len(RESYNC_AFTER_S):
+        _ask_resync(turn, box, box.resyncs + 1)
+        return
+    turn.record(events.RangeLost(first=box.recv + 1, last=min(box.buffer) - 1), stream)
+    drain_buffer(turn, box)
+
+
+def _ask_resync(turn: Turn, box: Mailbox, tries: int) -> None:
+    quiet = turn.state.link.next_resync > turn.now
+    turn.record(
+        events.ResyncAsked(
+            tries=tries, first=box.recv + 1, until=turn.state.link.next_resync if quiet else turn.now + 2.0
+        ),
+        f"mailbox:{box.agent_id}",
+    )
+    if not quiet:
+        link.resync(turn)
+
+
+def deadline(state: BrokerState) -> float | None:
+    """When a delivery or a gap needs attention next. Holds of one worker end in order, so its first one is the next."""
+    times: list[float] = []
+    for target in state.workers.values():
+        if target.waiting and (until := state.deliveries[target.waiting[0]].until):
+            times.append(until)
+    online = state.link.state == LinkState.ONLINE
+    for agent_id in state.agents:
+        box = state.mailboxes.get(agent_id)
+        if box is not None and (online or box.base is None) and (when := box.deadline) is not None:
+            times.append(when)
+    return min(times) if times else None

@@ -1,0 +1,89 @@
+"""One turn of the core: the events and effects that one input (or one due timer) leads to.
+
+`record` is the only way to change the state: it checks the transition, folds the event in, and keeps it for the journal. The first event of
+a turn is the fact; it is the cause of all that follow.
+
+Source: design/architecture.md section 3; ADR-0003.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from domain import effects, entropy, fold
+from domain.effects import Effect
+from domain.events import Event, Recorded
+from domain.inputs import Settings
+from domain.state import State
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What one input leads to: events to make durable, then effects to carry out, in order."""
+
+    events: list[Recorded]
+    effects: list[Effect]
+
+
+class Turn:
+    """Collects what follows from one input at one moment."""
+
+    __slots__ = ("_cause", "_notified", "effects", "events", "now", "state")
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state = state
+        self.now = now
+        self.events: list[Recorded] = []
+        self.effects: list[Effect] = []
+        self._cause = ""
+        self._notified = state.notified
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this run; only after BrokerStarted."""
+        assert self.state.settings is not None
+        return self.state.settings
+
+    def record(self, event: Event, stream: str, correlation: str = "") -> Recorded:
+        """Take the event into the log and the state; IllegalTransition, changing nothing, if the machine forbids it."""
+        fold.check(self.state, event, stream)
+        version = self.state.position + 1
+        if not self._cause:
+            self._cause = f"{stream}@{version}"
+        recorded = Recorded(
+            stream=stream, version=version, at=self.now, causation=self._cause, correlation=correlation, event=event
+        )
+        fold.apply(self.state, recorded)
+        self.events.append(recorded)
+        return recorded
+
+    def effect(self, effect: Effect) -> None:
+        """Ask for something, to be done after the events of this turn are durable."""
+        self.effects.append(effect)
+
+    def fresh(self, label: str) -> str:
+        """32 hex digits that no other place in the log has."""
+        return entropy.derive(self.state.entropy, self.state.position, label)
+
+    def fraction(self, label: str) -> float:
+        """A number in [0, 1) of its own."""
+        return entropy.fraction(self.state.entropy, self.state.position, label)
+
+    @property
+    def node(self) -> str:
+        """Stream of the node link."""
+        return f"node:{self.settings.node_id}"
+
+    @property
+    def broker(self) -> str:
+        """Stream of the broker itself."""
+        return f"broker:{self.settings.node_id}"
+
+    def decision(self) -> Decision:
+        """Close the turn: what is to be recorded, what is to be done, and what local clients are told."""
+        told = self.state.notified - self._notified
+        if told:
+            self.effects.extend(
+                effects.Notify(seq=notification.seq, body=notification.body)
+                for notification in self.state.notifications[-told:]
+            )
+        return Decision(self.events, self.effects)
