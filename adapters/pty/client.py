@@ -45,8 +45,9 @@ class HostBackpressure(Exception):  # noqa: N818  # reads as what happened
 
 
 class HostClient:
-    """One connection to the PTY host at `socket_path`. `on_response` gets Report, Output and Violation messages, in order.
+    """One connection to the PTY host at `socket_path`.
 
+    `on_response` gets Report, Output and Violation messages, in order.
     `on_lost(why)` is called once when the connection ends without `close`; `attach` may then be called again.
     """
 
@@ -107,7 +108,7 @@ class HostClient:
         raise HostUnavailable(f"no PTY host at {self._socket_path}: {refused}")
 
     async def _start_host(self) -> None:
-        """Start a detached host; returns when it listens or has ended (because another one serves, or with an error)."""
+        """Start a detached host; returns when it, or another one, listens. Raises HostUnavailable."""
         try:
             prepare_directory(self._socket_path)
         except (SocketRefused, OSError) as error:
@@ -128,7 +129,7 @@ class HostClient:
         self._link.send(request)
 
     async def ask(self, request: Input | Resize | Snapshot, timeout_s: float = 5) -> Answer:
-        """Send and wait for the answer. Error `worker_timeout` after `timeout_s`, `worker_disappeared` when the host is lost.
+        """Send and wait for the answer: `worker_timeout` after `timeout_s`, `worker_disappeared` without host.
 
         Raises HostUnavailable or HostBackpressure as `send` does.
         """

@@ -1,8 +1,9 @@
-"""The PTY host: owns every terminal, serves one broker at a time, outlives it, and reports each fact until it is confirmed.
+"""The PTY host: owns every terminal, serves one broker at a time, outlives it, reports each fact until confirmed.
 
-Connections: each must be of the same user and begin with Hello; a newer one replaces the older. Reports are pushed in order
-from the oldest unconfirmed one after every Hello; the connection's own buffer bounds how far ahead. Output is dropped for a
-broker that is slow, reports never. Source: architecture.md 5; node-protocol.md 0.5; ADR-0005.
+Connections: each must be of the same user and begin with Hello; a newer one replaces the older. Reports are pushed in
+order
+from the oldest unconfirmed one after every Hello; the connection's own buffer bounds how far ahead. Output is dropped
+for a broker that is slow, reports never. Source: architecture.md 5; node-protocol.md 0.5; ADR-0005.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Command of the PTY host: `python -m adapters.pty.host_main --socket PATH --log PATH --pid-file PATH`.
 
-Detaches itself (own session, no terminal, standard error to an owner-only rotated log), takes the socket's lock, writes its
-pid and serves until told to end. Exits with 75 when another host serves the socket, 78 when the socket's place is not safe.
-The option `--ready-fd N` names an inherited descriptor that is closed after one byte when the socket listens.
+Detaches itself (own session, no terminal, standard error to an owner-only rotated log), takes the socket's lock,
+writes its
+pid and serves until told to end. Exits with 75 when another host serves the socket, 78 when the socket's place is not
+safe. The option `--ready-fd N` names an inherited descriptor that is closed after one byte when the socket listens.
 """
 
 from __future__ import annotations

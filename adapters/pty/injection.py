@@ -3,13 +3,14 @@
 The procedure for one delivery:
 1. Wait until the program is ready, no dialog is on the screen, and no foreign draft stands in the composer.
 2. Take the keyboard. Write the text, as a bracketed paste when the program asked for that.
-3. Wait until the terminal reacts: the marker is seen (`echo`), something came and it fell silent (`output`), or the bound is
+3. Wait until the terminal reacts: the marker is seen (`echo`), something came and it fell silent (`output`), or the
+bound is
    over (`none`). Look again for a dialog: Enter must never answer one.
 4. Write CR. Only now is the delivery typed; report `Injected` and give the keyboard back.
 5. Wait (bounded) for the reaction to Enter before the next one; verification goes on in the background.
 
-What fails before a byte was written is handed back (`typed="no"`). What fails later leaves a *draft*: nothing else is typed
-on top of it; the same delivery, asked for again, goes on where it stopped, so that it is typed once (F084).
+What fails before a byte was written is handed back (`typed="no"`). What fails later leaves a *draft*: nothing else is
+typed on top of it; the same delivery, asked for again, goes on where it stopped, so that it is typed once (F084).
 Source: node-protocol.md 6.5-6.7; failure-scenarios.md 3.D; PROOF, TYPED-ONCE, SAFE-KEYS.
 """
 
@@ -125,7 +126,7 @@ class Injector:
         self._draft: _Draft | None = None
         self._draft_stands = False
         self._spoiled: deque[str] = deque(maxlen=MAX_SPOILED)
-        """Deliveries whose draft a person touched: nobody knows whether they were submitted, so they are never retyped."""
+        """Deliveries whose draft a person touched: they may have been submitted, so they are never retyped."""
         self._has_echoed = False
         self._task: asyncio.Task[None] | None = None
         self._news: asyncio.Future[None] | None = None
@@ -172,7 +173,7 @@ class Injector:
             self._end_draft()
 
     def notify(self) -> None:
-        """Something changed that a waiting injection may be waiting for: output, readiness, a dialog gone, a new delivery."""
+        """Something changed that an injection may wait for: output, readiness, a dialog gone, a new delivery."""
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 

@@ -1,7 +1,8 @@
 """What the host owes the broker (reports until confirmed) and what it must never do twice (typed deliveries).
 
 Both are bounded, and neither forgets what the broker has not confirmed: when the report log is full the host accepts no
-new work (`is_full`), it never drops a report. Source: node-protocol.md 0.5; TYPED-ONCE and PROOF in failure-scenarios.md.
+new work (`is_full`), it never drops a report. Source: node-protocol.md 0.5; TYPED-ONCE and PROOF in
+failure-scenarios.md.
 """
 
 from __future__ import annotations

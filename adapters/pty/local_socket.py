@@ -1,7 +1,7 @@
 """The Unix socket between broker and host: owner only, bound by one host at a time, its peer known to be the same user.
 
-A path longer than `sun_path` allows is reached through its directory's descriptor (Linux) or refused with a clear error.
-Source: architecture.md 5; local-api.md 11.7.
+A path longer than `sun_path` allows is reached through its directory's descriptor (Linux) or refused with a clear
+error. Source: architecture.md 5; local-api.md 11.7.
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ def connect(path: str) -> socket.socket:
     try:
         with _reachable(path) as address:
             client.connect(address)
-        if (uid := peer_uid(client)) != os.getuid():
-            raise SocketRefused(f"{path} is served by user {uid}, not by you")
     except BaseException:
         client.close()
         raise
+    if (uid := peer_uid(client)) != os.getuid():
+        client.close()
+        raise SocketRefused(f"{path} is served by user {uid}, not by you")
     client.setblocking(False)
     return client
 

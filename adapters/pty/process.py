@@ -1,7 +1,8 @@
 """One program in a pseudo-terminal of its own: start it, see its exit, end it with everything that it started.
 
 The program leads a session and a process group, dies with the host (Linux: parent-death signal), and gets exactly the
-environment it was given. Nothing here blocks the event loop longer than a fork. Source: node-protocol.md 6.1, 6.9; F099-F110.
+environment it was given. Nothing here blocks the event loop longer than a fork. Source: node-protocol.md 6.1, 6.9;
+F099-F110.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class SpawnError(Exception):
 
 
 def find_command(command: str, env: Mapping[str, str], cwd: str) -> str | None:
-    """Absolute path of `command` by the PATH of `env`, then the fallback directories; symlinks are not resolved (F100)."""
+    """Path of `command` by the PATH of `env`, then the fallback directories; symlinks are kept (F100)."""
     if "/" in command:
         path = os.path.join(cwd, command)  # noqa: PTH118  # keeps the name exactly as it was given
         return path if _is_executable(path) else None
@@ -76,11 +77,15 @@ def _is_executable(path: str) -> bool:
     return os.access(path, os.X_OK) and not Path(path).is_dir()
 
 
+def _is_absolute_directory(path: str) -> bool:
+    return Path(path).is_absolute() and Path(path).is_dir()
+
+
 async def spawn(
     argv: Sequence[str], *, env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int
 ) -> AgentProcess:
     """Start a program. Raises SpawnError with `cli_not_found`, `invalid_cwd` or `spawn_failed`."""
-    if not os.path.isabs(cwd) or not Path(cwd).is_dir():  # noqa: PTH117  # a string on the wire
+    if not _is_absolute_directory(cwd):
         raise SpawnError("invalid_cwd", f"the working directory {cwd!r} is not an absolute path of a directory")
     if not argv or not argv[0]:
         raise SpawnError("cli_not_found", "the command is empty")

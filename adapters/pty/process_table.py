@@ -69,8 +69,9 @@ def session_members(session: int) -> list[int]:
 
 
 def waits_for_terminal(group: int, terminal: int) -> Wait | None:
-    """Whether a process of the foreground group sleeps until somebody types. `terminal` is the device number of the tty.
+    """Whether a process of the foreground group sleeps until somebody types.
 
+    `terminal` is the device number of the tty.
     None = cannot be known here (no /proc, other architecture, not permitted): the caller falls back to other evidence.
     """
     calls = _WAITS.get(platform.machine())

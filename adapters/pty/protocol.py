@@ -1,7 +1,9 @@
 """The wire between the broker and its PTY host: a closed set of messages in length-prefixed MessagePack.
 
-Two directions, two tagged unions. Requests go broker -> host, everything else host -> broker. A `Report` is a fact that the
-host keeps until the broker has made it durable and confirmed it; `Output` is ephemeral; an `Answer` belongs to one request.
+Two directions, two tagged unions. Requests go broker -> host, everything else host -> broker. A `Report` is a fact
+that the
+host keeps until the broker has made it durable and confirmed it; `Output` is ephemeral; an `Answer` belongs to one
+request.
 
 Source: design/architecture.md section 5; spec/node-protocol.md section 6; ADR-0005.
 """
@@ -32,7 +34,7 @@ class Hello(_Message, frozen=True):
 
 
 class Start(_Message, frozen=True):
-    """Start a program in a PTY of its own. A session id that exists already is answered by its present state, not started."""
+    """Start a program in a PTY of its own. A session id that exists already is not started again (see Welcome)."""
 
     session_id: str
     name: str
@@ -50,7 +52,7 @@ class Start(_Message, frozen=True):
 
 
 class Inject(_Message, frozen=True):
-    """Type `text` and Enter into a session, once per `delivery_id`. Queued behind earlier ones of the session (at most 256)."""
+    """Type `text` and Enter into a session, once per `delivery_id`; queued behind earlier ones (at most 256)."""
 
     session_id: str
     delivery_id: str
@@ -72,6 +74,8 @@ class Input(_Message, frozen=True):
 
 
 class Resize(_Message, frozen=True):
+    """Change the size of the terminal, 1 to 1000 each."""
+
     request_id: str
     session_id: str
     rows: int
@@ -79,6 +83,8 @@ class Resize(_Message, frozen=True):
 
 
 class Snapshot(_Message, frozen=True):
+    """Ask for the screen as it is now."""
+
     request_id: str
     session_id: str
     format: str = "plain"
@@ -86,7 +92,7 @@ class Snapshot(_Message, frozen=True):
 
 
 class Stop(_Message, frozen=True):
-    """Take the session out of service: queued injections are handed back, SIGTERM to its group, SIGKILL after `grace_s`."""
+    """End the session: queued injections are handed back, SIGTERM to all of it, SIGKILL after `grace_s`."""
 
     session_id: str
     grace_s: float
@@ -149,29 +155,41 @@ class Welcome(_Message, frozen=True):
 
 
 class Started(_Message, frozen=True):
+    """The program runs; nothing is typed yet."""
+
     pid: int
 
 
 class StartFailed(_Message, frozen=True):
+    """The program was not started; nothing of it exists."""
+
     reason: str
     """`cli_not_found`, `invalid_cwd` or `spawn_failed`."""
     detail: str
 
 
 class Ready(_Message, frozen=True):
-    """The readiness gate opened. `evidence`: `prompt`, `hook`, `output` or `startup_timeout` (not proven)."""
+    """The readiness gate opened, once per session.
+
+    `evidence`: `prompt` (a rule of the profile), `hook` (`->pty:ready`), `reading` (it waits for its keyboard), `output`
+    (it fell silent, or wrote enough) or `startup_timeout` (not proven).
+    """
 
     evidence: str
 
 
 class Blocked(_Message, frozen=True):
-    """A dialog or login is on the screen; nothing is typed until `Unblocked`."""
+    """A dialog or login is on the screen, or a draft stands in the composer; nothing is typed until `Unblocked`.
+
+    `pattern` names the dialog (`adapters/pty/harnesses/*.toml`), or is `hidden input` (a password question) or
+    `unsubmitted draft` (a delivery failed after its text; the same delivery, asked for again, goes on with what is missing).
+    """
 
     pattern: str
 
 
 class Unblocked(_Message, frozen=True):
-    pass
+    """What blocked is gone."""
 
 
 class Injected(_Message, frozen=True):
@@ -181,10 +199,10 @@ class Injected(_Message, frozen=True):
     attempt: int
     bytes_written: int
     evidence: str
-    """How the terminal reacted before Enter: `echo` (marker or text seen), `output` (something moved), `none` (bounded wait)."""
+    """The reaction before Enter: `echo` (marker or text seen), `output` (something moved), `none` (bounded wait)."""
     wait_ms: float
     repeated: bool = False
-    """The delivery had been typed before this request came (a broker that was killed asks again): nothing was typed now."""
+    """It had been typed before this request came (a broker that was killed asks again): nothing was typed now."""
 
 
 class InjectFailed(_Message, frozen=True):
@@ -193,7 +211,8 @@ class InjectFailed(_Message, frozen=True):
     delivery_id: str
     attempt: int
     reason: str
-    """`not_running`, `queue_full`, `pty_write_failed`, `too_large`, `agent_released` or `worker_exited`."""
+    """`not_running`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
+    Enter), `composer_unclear` (a person touched the unsubmitted text), `agent_released` or `worker_exited`."""
     typed: str
 
 
@@ -205,11 +224,13 @@ class Verified(_Message, frozen=True):
 
 
 class Idle(_Message, frozen=True):
+    """Silence over the threshold with nothing pending; once per screen content."""
+
     idle_s: float
 
 
 class Exited(_Message, frozen=True):
-    """The process is reaped and its output drained. Every delivery still queued was handed back by an `InjectFailed` before."""
+    """The process is reaped, its output drained; every delivery still queued was handed back by `InjectFailed`."""
 
     code: int | None
     signal: int | None
@@ -234,7 +255,7 @@ class Report(_Message, frozen=True):
 
 
 class Output(_Message, frozen=True):
-    """Raw terminal output. `offset` counts bytes since the start of the session; a jump means that the reader was slow."""
+    """Raw terminal output. `offset` counts bytes since the session's start; a jump means that the reader was slow."""
 
     session_id: str
     offset: int
@@ -242,7 +263,12 @@ class Output(_Message, frozen=True):
 
 
 class Answer(_Message, frozen=True):
-    """Outcome of Input, Resize or Snapshot. `error` is "" or a code: `agent_not_found`, `queue_full`, `pty_write_failed`, ..."""
+    """Outcome of Input, Resize or Snapshot.
+
+    `error` is "" or `agent_not_found`, `worker_disappeared`, `worker_timeout`, `queue_full`, `pty_write_failed`,
+    `invalid_dimensions` or `invalid_format`. `data` of Input: `bytes_written`; of Resize: `rows`, `cols`; of Snapshot:
+    `format`, `rows`, `cols`, `cursor` (1-based row, column) and `screen` as in local-api.md route 9.
+    """
 
     request_id: str
     error: str = ""

@@ -1,13 +1,16 @@
 """When text may be typed into a program: never before it is ready, never into a dialog or login.
 
 Rules, in order:
-1. A dialog of the profile, or a hidden-input question (password), blocks; nothing else counts while it is on the screen.
+1. A dialog of the profile, or a hidden-input question (password), blocks; nothing else counts while it is on the
+screen.
 2. `->pty:ready` in the clean output: ready by `hook`.
 3. One of the profile's rules holds on the screen: ready by `prompt`.
-4. Plain programs: a process of the foreground group waits for the keyboard: ready by `reading`. Where the operating system
+4. Plain programs: a process of the foreground group waits for the keyboard: ready by `reading`. Where the operating
+system
    does not tell, or the program put its keyboard into raw mode, silence is taken for it: ready by `output`.
 5. More than the profile's `min_output` bytes: ready by `output`.
-6. The profile's deadline is over, counted from the start or from the end of the last dialog: ready by `startup_timeout`,
+6. The profile's deadline is over, counted from the start or from the end of the last dialog: ready by
+`startup_timeout`,
    which is no proof.
 
 Pure: what is seen is an argument. Source: node-protocol.md 6.4 as corrected by spec/README.md; F091-F097; SAFE-KEYS.

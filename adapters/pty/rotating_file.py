@@ -13,7 +13,7 @@ KEPT_FILES = 3
 
 
 class RotatingFile:
-    """Owner-only log file; at most `kept` files of `max_bytes` each. Raises OSError when it cannot be opened or written."""
+    """Owner-only log; at most `kept` files of `max_bytes` each. Raises OSError when it cannot be opened or written."""
 
     def __init__(self, path: str, *, max_bytes: int = MAX_BYTES, kept: int = KEPT_FILES) -> None:
         self._path = Path(path)

@@ -1,6 +1,7 @@
 """What a person would see on the terminal of a program, kept from its output bytes, cut in any way, of any content.
 
-Output is split at once (flags such as bracketed paste are always exact) and painted later, when somebody looks: painting
+Output is split at once (flags such as bracketed paste are always exact) and painted later, when somebody looks:
+painting
 is the costly part. The backlog is bounded by the reader, which stops at `BACKLOG_BYTES`; output that scrolled off
 before anybody looked is not painted at all. The character grid is pyte's. Source: F095, F098; local-api.md route 9.
 """
@@ -126,7 +127,7 @@ class _Grid(pyte.Screen):
             cursor.x += width
 
     def _combine(self, character: str) -> None:
-        """Put a character without width on the one before it; a cell holds at most 8, so that no cell grows for ever."""
+        """Put a character without width on the one before it; a cell holds at most 8, so none grows for ever."""
         x = min(self.cursor.x, self.columns) - 1
         if x < 0:
             return
@@ -357,11 +358,12 @@ class Terminal:
             self.replies.append(answer.encode("ascii"))
 
     def _skip_scrolled_off(self) -> None:
-        """Leave out output at the front of the backlog that cannot be on the screen any more when the backlog is painted.
+        """Leave out what will have scrolled off when the backlog is painted.
 
-        Only a run of text, colours and line erasures counts (nothing in it moves the cursor up), without margins. The cut
-        is after a CR LF with a full screen of line feeds before it and another one after it: so the cursor stands in the
-        first column of the last row there, and everything painted until there scrolls off.
+        Only a run of text, colours and line erasures counts (nothing in it moves the cursor up), without margins. The
+        cut
+        is after a CR LF with a full screen of line feeds before it and another one after it: so the cursor stands in
+        the first column of the last row there, and everything painted until there scrolls off.
         """
         grid = self._grid
         if grid.margins is not None:
@@ -374,17 +376,16 @@ class Terminal:
                 feeds.append(0)
             else:
                 break
-        skippable = sum(feeds) - grid.lines
-        for index, count in enumerate(feeds):
-            if skippable <= count:
-                break
-            skippable -= count
-        else:
+        to_skip = sum(feeds) - grid.lines
+        if to_skip < grid.lines:
             return
+        index = 0
+        while feeds[index] < to_skip:
+            to_skip -= feeds[index]
+            index += 1
         piece = self._backlog[index]
-        if sum(feeds[:index]) + skippable < grid.lines or not isinstance(piece, str):
-            return
-        end = _end_of_line(piece, skippable)
+        assert isinstance(piece, str)
+        end = _end_of_line(piece, to_skip)
         if not piece.endswith("\r\n", 0, end):
             return
         for _ in range(index):

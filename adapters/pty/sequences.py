@@ -1,6 +1,7 @@
 """Splits terminal output into plain text and control sequences, whatever way the stream was cut into reads.
 
-UTF-8 is decoded incrementally; a byte that is none becomes U+FFFD. Sequences without meaning for a screen (OSC, DCS, APC,
+UTF-8 is decoded incrementally; a byte that is none becomes U+FFFD. Sequences without meaning for a screen (OSC, DCS,
+APC,
 charset selection, malformed CSI) are taken out here, so that the screen model sees only text and well-formed sequences.
 Everything is bounded: a CSI has at most 200 characters of parameters, a string sequence is dropped as it comes.
 Source: F098; ECMA-48; xterm's ctlseqs.
@@ -44,7 +45,7 @@ class Control(NamedTuple):
 
 
 class SequenceSplitter:
-    """Incremental splitter of one output stream. Its only state is one incomplete character and one incomplete sequence."""
+    """Incremental splitter of one output stream; keeps one incomplete character and one incomplete sequence."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -100,7 +101,7 @@ class SequenceSplitter:
 
 
 def plain_text(data: bytes) -> str:
-    """The text of `data` without any control sequence; CR LF and CR are LF. For logs and last words, not for the screen."""
+    """The text of `data` without control sequences; CR LF and CR are LF. For last words, not for the screen."""
     pieces = SequenceSplitter().feed(data)
     text = "".join(piece for piece in pieces if isinstance(piece, str))
     return _LINE_END.sub("\n", text).replace("\x07", "").replace("\x08", "")

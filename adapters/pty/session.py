@@ -1,8 +1,9 @@
 """One agent's terminal: its program, its screen, and what is typed into it; everything observed becomes a report.
 
-States: booting -> ready <-> blocked; any -> stopping -> exited. The readiness gate opens once; a dialog blocks whenever it
-is on the screen. Output is read in bounded slices and painted only when somebody looks; a program that floods is not read
-faster than it is painted. Source: architecture.md 5; node-protocol.md 6; local-api.md 3, 5.6.
+States: booting -> ready <-> blocked; any -> stopping -> exited. The readiness gate opens once; a dialog blocks
+whenever it
+is on the screen. Output is read in bounded slices and painted only when somebody looks; a program that floods is not
+read faster than it is painted. Source: architecture.md 5; node-protocol.md 6; local-api.md 3, 5.6.
 """
 
 from __future__ import annotations
@@ -67,10 +68,12 @@ DRAFT = "unsubmitted draft"
 _REMEMBERED_INJECTIONS = 4
 _REMEMBERED_CHARACTERS = 4096
 _MIN_ECHOED_ROW = 8
+_BOX_AND_PROMPT = "\u2502|>\u276f\u203a "
+"""What a composer draws around the text: a vertical line and prompt characters."""
 
 
 class Session:
-    """A started program with its terminal. Lives from `Session(...)` to `on_gone`; all calls from the event loop's thread."""
+    """A started program with its terminal, until `exited` is set; all calls from the event loop's thread."""
 
     def __init__(
         self,
@@ -163,7 +166,7 @@ class Session:
 
     async def settled(self) -> Terminal:
         """The terminal with all output painted that has come until now; others get their turn in between."""
-        while not self.terminal.settle(PAINT_SLICE):
+        while not self.terminal.settle(PAINT_SLICE):  # noqa: ASYNC110  # a turn for the others, not a wait
             await asyncio.sleep(0)
         self._answer_queries()
         return self.terminal
@@ -373,7 +376,7 @@ class Session:
             return "\n".join(lines)
         kept: list[str] = []
         for line in lines:
-            bare = without_spaces(line).strip("│|>❯› ")
+            bare = without_spaces(line).strip(_BOX_AND_PROMPT)
             if len(bare) < _MIN_ECHOED_ROW or not any(bare in text for text in self._typed):
                 kept.append(line)
         return "\n".join(kept)
@@ -462,7 +465,7 @@ class Session:
             self._ending = self._loop.create_task(self._end())
 
     async def _end(self) -> None:
-        """Everything after the program is reaped: survivors, last output, open deliveries, the report; in this order."""
+        """Everything after the program is reaped: open deliveries, survivors, last output, the report."""
         assert self._exit is not None
         self._drain()
         requested = self._requested

@@ -169,7 +169,7 @@ class TerminalWriter:
 
 
 def chunks(data: bytes) -> Iterator[bytes]:
-    """`data` in pieces of at most about 1 KiB that end neither inside a UTF-8 character nor inside an escape sequence (F079)."""
+    """`data` in pieces of at most 1 KiB that end neither inside a UTF-8 character nor an escape sequence (F079)."""
     start = 0
     while start < len(data):
         end = min(start + CHUNK_BYTES, len(data))

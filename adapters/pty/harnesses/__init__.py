@@ -1,7 +1,9 @@
-"""Profiles of the programs that agents run in: how each shows that it is ready, blocked, and how it takes text. Data, in TOML.
+"""Profiles of the programs that agents run in: how each shows that it is ready or blocked, and how it takes text.
 
-A profile is chosen by the broker with `profile_for(argv)` and known to the host by its name. A new program is a new file here,
-with its screens in `fixtures/terminals/<name>/`; no code changes. Source: node-protocol.md 6.4, 6.8; local-api.md 3.1, 3.3.
+A profile is chosen by the broker with `profile_for(argv)` and known to the host by its name. A new program is a new
+file here,
+with its screens in `fixtures/terminals/<name>/`; no code changes. Source: node-protocol.md 6.4, 6.8; local-api.md
+3.1, 3.3.
 """
 
 from __future__ import annotations
@@ -64,9 +66,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An unrecognised screen without dialog is released after this time, as `startup_timeout`."""
     dialogs: tuple[Dialog, ...] = ()
     multi_line: Literal["lines", "join"] = "lines"
-    """Without bracketed paste, line feeds are typed as they are, or become spaces so that one Enter submits the text once."""
+    """Without bracketed paste: line feeds are typed as they are, or become spaces so that one Enter submits once."""
     line_editor: bool = False
-    """The prompt switches line collection off: wait (bounded) for that before typing, and never type a TAB outside a paste."""
+    """The prompt switches line collection off: that is waited for (bounded), and no TAB is typed outside a paste."""
     echo_wait_ms: int = 300
     """Longest wait between text and Enter for a program that shows what it is typed."""
     silent_wait_ms: int = 50
