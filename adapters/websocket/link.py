@@ -121,7 +121,7 @@ class NodeLink:
         dial.task.add_done_callback(self._tasks.discard)
 
     def send(self, number: int, frame: dict[str, Any]) -> None:
-        """Write one frame on the socket of dial `number`; dropped if that is not open, which has an input of its own."""
+        """Write one frame on the socket of dial `number`; dropped if that is not open, which the core is told anyway."""
         dial = self._current
         if dial is None or dial.number != number or not dial.opened or dial.detail:
             return
