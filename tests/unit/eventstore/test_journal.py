@@ -1,0 +1,285 @@
+"""The writer: order, group commit, back-pressure, closing and fail-stop. About 2 seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import stat
+import threading
+
+import pytest
+from eventsourcing.persistence import IntegrityError, OperationalError
+
+from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, NotRecordable, StateCorrupt
+from domain.events import FrameNoted, Recorded
+
+
+@pytest.fixture(params=["sqlite", "popo"])
+def journal(request, tmp_path, open_journal):
+    return open_journal(tmp_path / "journal.db" if request.param == "sqlite" else None)
+
+
+class Gate:
+    """Holds the journal's commits back, so that a test decides what waits together."""
+
+    def __init__(self, journal):
+        self.groups = []
+        self._open = threading.Event()
+        self._entered = threading.Event()
+        insert = journal._recorder.insert_events
+
+        def insert_events(rows):
+            self._entered.set()
+            assert self._open.wait(30)
+            self.groups.append(len(rows))
+            return insert(rows)
+
+        journal._recorder.insert_events = insert_events
+
+    async def commit_under_way(self):
+        assert await asyncio.to_thread(self._entered.wait, 30)
+
+    def open(self):
+        self._open.set()
+
+
+async def test_a_future_resolves_with_the_position_of_its_batch(journal, record):
+    assert journal.position == 0
+    assert await journal.append([record(1), record(2)]) == 2
+    assert await journal.append([record(3)]) == 3
+    assert journal.position == 3
+
+
+async def test_records_are_read_back_in_log_order(journal, record):
+    batch = [record(v, str(v), stream=f"delivery:{v % 3}") for v in range(1, 25)]
+    await journal.append(batch)
+    assert list(journal.read(page=5)) == list(enumerate(batch, 1))
+    assert list(journal.read(after=20, page=2)) == list(enumerate(batch, 1))[20:]
+    assert list(journal.read(after=3, upto=9, page=4)) == list(enumerate(batch, 1))[3:9]
+    assert list(journal.read(after=24)) == []
+    assert journal.read_stream("delivery:1") == [r for r in batch if r.stream == "delivery:1"]
+    assert journal.read_stream("delivery:none") == []
+
+
+async def test_an_empty_batch_waits_for_everything_before_it(journal, record):
+    assert await journal.append([]) == 0
+    first = journal.append([record(1)])
+    assert await journal.append([]) == 1
+    assert first.done()
+
+
+async def test_batches_that_wait_together_are_one_commit_and_resolve_in_order(journal, record):
+    gate = Gate(journal)
+    resolved = []
+    futures = [journal.append([record(1)])]
+    await gate.commit_under_way()
+    futures += [journal.append([record(2 * n), record(2 * n + 1)]) for n in range(1, 11)]
+    for future in futures:
+        future.add_done_callback(lambda done: resolved.append(done.result()))
+    gate.open()
+    assert await asyncio.gather(*futures) == [1, *range(3, 22, 2)]
+    assert gate.groups == [1, 20]
+    assert resolved == sorted(resolved)
+
+
+async def test_nothing_is_answered_before_its_commit(journal, record):
+    gate = Gate(journal)
+    future = journal.append([record(1)])
+    await gate.commit_under_way()
+    assert not future.done()
+    assert journal.position == 0
+    assert list(journal.read()) == []
+    gate.open()
+    await future
+
+
+async def test_a_caller_that_gave_up_does_not_disturb_the_others(journal, record):
+    gate = Gate(journal)
+    first, second = journal.append([record(1)]), journal.append([record(2)])
+    first.cancel()
+    gate.open()
+    assert await second == 2
+    assert [position for position, _ in journal.read()] == [1, 2]
+
+
+async def test_the_queue_is_bounded_and_room_waits_for_a_place(open_journal, record):
+    journal = open_journal(None, queue_limit=3)
+    gate = Gate(journal)
+    for version in (1, 2, 3):
+        await journal.room()
+        journal.append([record(version)])
+    with pytest.raises(JournalFull, match="3 batches"):
+        journal.append([record(4)])
+    waiting = asyncio.create_task(journal.room())
+    given_up = asyncio.create_task(journal.room())
+    await gate.commit_under_way()
+    assert not waiting.done()
+    given_up.cancel()
+    gate.open()
+    await waiting
+    assert await journal.append([record(4)]) == 4
+
+
+async def test_an_event_that_cannot_be_recorded_leaves_the_journal_as_it_was(journal, record):
+    await journal.append([record(1)])
+    bad = Recorded(stream="s", version=9, at=0.0, causation="", correlation="", event=FrameNoted(frame_type=3))
+    with pytest.raises(NotRecordable):
+        journal.append([record(2), bad])
+    assert await journal.append([record(2)]) == 2
+    assert len(list(journal.read())) == 2
+
+
+async def test_close_writes_what_waits_and_refuses_what_comes_later(journal, record, tmp_path, open_journal):
+    futures = [journal.append([record(version)]) for version in range(1, 51)]
+    journal.close()
+    assert journal.position == 50
+    assert await asyncio.gather(*futures) == list(range(1, 51))
+    with pytest.raises(JournalClosed):
+        await journal.append([record(51)])
+    with pytest.raises(JournalClosed):
+        await journal.room()
+    journal.close()
+
+
+async def test_a_version_conflict_stops_the_journal_for_good(journal, record, failures):
+    await journal.append([record(1)])
+    gate = Gate(journal)
+    gate.open()
+    good, bad, later = journal.append([record(2)]), journal.append([record(1)]), journal.append([record(3)])
+    for future in (bad, later):
+        with pytest.raises(JournalFailed) as caught:
+            await future
+        assert isinstance(caught.value.__cause__, IntegrityError)
+    with pytest.raises(JournalFailed):
+        await journal.append([record(4)])
+    with pytest.raises(JournalFailed):
+        await journal.room()
+    assert [type(failure) for failure in failures] == [IntegrityError]
+    # `good` shared its commit with the bad one, or was committed before it; either way the answer is the truth.
+    held = [r.version for _, r in journal.read()]
+    assert held == ([1, 2] if good.exception() is None else [1])
+    journal.close()
+    assert len(failures) == 1
+
+
+async def test_waiting_for_room_ends_when_the_journal_fails(open_journal, record, failures):
+    journal = open_journal(None, queue_limit=2)
+    await journal.append([record(1)])
+    gate = Gate(journal)
+    futures = [journal.append([record(1)]), journal.append([record(2)])]
+    waiting = asyncio.create_task(journal.room())
+    await gate.commit_under_way()
+    gate.open()
+    with pytest.raises(JournalFailed):
+        await waiting
+    assert all(isinstance(result, JournalFailed) for result in await asyncio.gather(*futures, return_exceptions=True))
+    assert len(failures) == 1
+
+
+async def append_one_by_one(journal, records):
+    for one in records:
+        await journal.append([one])
+
+
+async def test_a_full_database_stops_the_journal_and_keeps_what_was_durable(tmp_path, open_journal, record, failures):
+    """Disk full, by SQLite's own page limit."""
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    with journal._recorder.datastore.get_connection(commit=True) as connection:
+        connection.cursor().execute("PRAGMA max_page_count=12")
+    with pytest.raises(JournalFailed, match="full") as caught:
+        await append_one_by_one(journal, [record(version, "x" * 2000) for version in range(2, 100)])
+    assert isinstance(caught.value.__cause__, OperationalError)
+    assert [type(failure) for failure in failures] == [OperationalError]
+    durable = journal.position
+    assert 1 < durable < 30
+    journal.close()
+
+    again = open_journal(path)
+    assert again.position == durable
+    assert [position for position, _ in again.read()] == list(range(1, durable + 1))
+    assert await again.append([record(durable + 1)]) == durable + 1
+
+
+async def test_the_log_goes_on_where_it_ended(tmp_path, open_journal, record):
+    for version in (1, 2, 3):
+        journal = open_journal(tmp_path / "journal.db")
+        assert journal.position == version - 1
+        assert await journal.append([record(version)]) == version
+        journal.close()
+    journal = open_journal(tmp_path / "journal.db")
+    assert [r.version for _, r in journal.read()] == [1, 2, 3]
+
+
+async def test_commits_are_durable_ones(tmp_path, open_journal):
+    journal = open_journal(tmp_path / "journal.db")
+    with journal._recorder.datastore.get_connection(commit=True) as connection:
+        cursor = connection.cursor()
+        answers = {}
+        for name in ("journal_mode", "synchronous"):
+            cursor.execute(f"PRAGMA {name}")
+            answers[name] = cursor.fetchone()[0]
+    assert answers == {"journal_mode": "wal", "synchronous": 2}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o277])
+async def test_files_are_ours_alone_whatever_the_umask(tmp_path, open_journal, record, umask):
+    before = os.umask(umask)
+    try:
+        journal = open_journal(tmp_path / "journal.db")
+        await journal.append([record(1)])
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("journal.db", "journal.db-wal", "journal.db-shm", "journal.db.mark"), 0o600)
+
+
+async def test_a_database_that_others_could_read_is_closed_to_them(tmp_path, open_journal, record):
+    path = tmp_path / "journal.db"
+    open_journal(path).close()
+    path.chmod(0o644)
+    open_journal(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["with space.db", "a?mode=memory&b.db", ":memory:x.db", "per%63ent#.db", "ünï.db"])
+async def test_any_file_name_is_only_a_file_name(tmp_path, open_journal, record, name):
+    path = tmp_path / name
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    journal.close()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([name, name + ".mark"])
+    assert open_journal(path).position == 1
+
+
+async def test_a_creation_that_was_killed_is_begun_again(tmp_path, open_journal, record):
+    (tmp_path / "journal.db.new").write_bytes(b"half of a database")
+    (tmp_path / "journal.db.new-wal").write_bytes(b"half of its wal")
+    journal = open_journal(tmp_path / "journal.db")
+    assert await journal.append([record(1)]) == 1
+
+
+@pytest.mark.parametrize("left", ["-wal", ".mark", ".snapshot"])
+def test_a_missing_database_beside_its_files_is_a_lost_log_and_not_a_new_one(tmp_path, open_journal, left):
+    """B12: it never starts empty."""
+    (tmp_path / f"journal.db{left}").write_bytes(b"something")
+    with pytest.raises(StateCorrupt, match=rf"journal\.db{left} is there"):
+        open_journal(tmp_path / "journal.db")
+    assert [path.name for path in tmp_path.iterdir()] == [f"journal.db{left}"]
+
+
+async def test_a_foreign_reader_at_close_costs_nothing(tmp_path, open_journal, record, caplog):
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    foreign = sqlite3.connect(path, isolation_level=None)
+    foreign.execute("BEGIN")
+    assert foreign.execute("SELECT count(*) FROM stored_events").fetchone() == (1,)
+    await journal.append([record(2)])
+    with caplog.at_level(logging.WARNING):
+        await asyncio.to_thread(journal.close)
+    foreign.close()
+    assert open_journal(path).position == 2
