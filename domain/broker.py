@@ -124,7 +124,9 @@ class Broker:
                     detail = frames.text_of(item.frame, "event")
                     turn.record(events.FrameNoted(frame_type=kind, detail=detail), turn.node)
                 case _:
-                    raise FrameRejected(Reason.UNKNOWN_FRAME, kind[:200], kind[:200])
+                    turn.record(
+                        events.FrameRejected(reason=Reason.UNKNOWN_FRAME, frame_type=kind[:200], detail=""), turn.node
+                    )
         except FrameRejected as error:
             turn.record(
                 events.FrameRejected(

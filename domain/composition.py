@@ -57,7 +57,7 @@ def compose(
         if part
     )
     place = f" in {sanitise_word(target)}" if target.startswith("#") else ""
-    clean = _REMINDER.sub(lambda match: match.group().replace("<", "‹"), sanitise(body).strip())
+    clean = _REMINDER.sub(lambda match: match.group().replace("<", "["), sanitise(body).strip())
     clean = _FORGED.sub("| ", clean)
     text = f"Relay message from {_display(sender)}{place} [{context}]: {clean}"
     if hint and harness.hint != "none":

@@ -91,12 +91,16 @@ class TypeText(_Effect, frozen=True, kw_only=True):
 
 
 class StopProgram(_Effect, frozen=True, kw_only=True):
+    """End a program's process group: TERM, then KILL after the grace."""
+
     session_id: str
     grace_s: float
     reason: str
 
 
 class ForgetProgram(_Effect, frozen=True, kw_only=True):
+    """The session has ended and is settled; the host may drop it."""
+
     session_id: str
 
 

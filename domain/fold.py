@@ -111,13 +111,13 @@ def _forget(state: State, event: Event, stream: str) -> None:
             found = state.deliveries[stream]
             if found.ended and (found.verified or found.state != delivery.State.ACKED):
                 del state.deliveries[stream]
-        case "message" if state.messages[stream].state in outbound_message.TABLE.terminal:
-            if not state.messages[stream].answer_by:
+        case "message":
+            if state.messages[stream].state in outbound_message.TABLE.terminal:
                 del state.messages[stream]
         case "agent":
-            found_agent = state.registrations[stream]
-            if found_agent.state in agent_registration.TABLE.terminal:
-                _forget_registration(state, found_agent)
+            registration = state.registrations.get(stream)
+            if registration is not None and registration.state in agent_registration.TABLE.terminal:
+                _forget_registration(state, registration)
         case _:
             pass
 

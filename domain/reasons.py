@@ -114,7 +114,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.ATTEMPTS_EXHAUSTED: "It was tried as often as allowed.",
     Reason.HOLD_EXPIRED: "The message waited as long as it may.",
     Reason.TOO_LARGE: "The message is longer than a terminal message may be (16 KiB).",
-    Reason.AMBIGUOUS: "The PTY host died while the message was with it; whether it was typed cannot be known. The in-doubt policy settled it.",
+    Reason.AMBIGUOUS: "The PTY host died while it had the message; whether it was typed is unknown. The in-doubt policy settled it.",
     Reason.BAD_JSON: "The frame is not JSON.",
     Reason.BAD_VERSION: "The frame has another protocol version than 1.",
     Reason.BAD_FRAME: "The frame lacks a field that its type needs.",

@@ -366,7 +366,7 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped) -> None:
         events.DeliveryHandedBack(
             report=report.report,
             reason=Reason.WRITE_BACKOFF if write_failed else Reason.NOT_RUNNING,
-            until=turn.now + (RETRY_S * delivery.tries if write_failed else 0.0),
+            until=turn.now + RETRY_S * delivery.tries,
         ),
         delivery.stream,
         delivery.msg_id,
@@ -529,8 +529,8 @@ def deadline(state: BrokerState) -> float | None:
         if target.waiting and (until := state.deliveries[target.waiting[0]].until):
             times.append(until)
     online = state.link.state == LinkState.ONLINE
-    for agent_id in state.agents:
-        box = state.mailboxes.get(agent_id)
-        if box is not None and (online or box.base is None) and (when := box.deadline) is not None:
-            times.append(when)
-    return min(times) if times else None
+    boxes = (state.mailboxes.get(agent_id) for agent_id in state.agents)
+    times += [
+        when for box in boxes if box is not None and (online or box.base is None) and (when := box.deadline) is not None
+    ]
+    return min(times, default=None)
