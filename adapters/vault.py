@@ -128,11 +128,12 @@ class Vault:
                 write_private(path, token.encode() + b"\n")
             self._tokens[reference] = token
 
-    def forget(self, reference: str) -> None:
-        """Drop an agent's token from memory and disk."""
+    def forget(self, reference: str, token: str | None = None) -> None:
+        """Drop an agent's token from memory and disk; with `token`, only if it is still that one."""
         with self._lock:
-            self._tokens.pop(reference, None)
-            remove_private(self._path(reference))
+            if token is None or self._tokens.get(reference) == token:
+                self._tokens.pop(reference, None)
+                remove_private(self._path(reference))
 
     def forget_agents_except(self, agent_ids: Collection[str]) -> None:
         """Drop the tokens of every agent that is not named."""

@@ -1,0 +1,113 @@
+"""Every effect to its adapter: one place, one case each, none forgotten.
+
+Source: design/architecture.md sections 3 and 6.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from adapters.pty import protocol
+from domain import effects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from adapters.http.engine_client import EngineClient
+    from adapters.websocket.link import NodeLink
+    from domain.effects import Effect
+    from domain.events import Recorded
+    from relaybroker.host_link import HostLink
+    from relaybroker.launch import Launcher
+    from relaybroker.retired_tokens import RetiredTokens
+
+
+class LocalClients(Protocol):
+    """Whoever waits for answers and events at the local API."""
+
+    def reply(self, reply: effects.Reply) -> None:
+        """Answer one request."""
+
+    def notify(self, notification: effects.Notify) -> None:
+        """Tell every `/ws` client."""
+
+
+class Dispatcher:
+    """Hands effects to adapters. No call waits for anything.
+
+    Args:
+        link: the socket to the engine.
+        engine: the engine's REST interface.
+        host: the PTY host.
+        launcher: completes what is to be started.
+        tokens: forgets the tokens of agents that are over.
+        clients: the local API.
+        leave: ends the process with a status and a reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        link: NodeLink,
+        engine: EngineClient,
+        host: HostLink,
+        launcher: Launcher,
+        tokens: RetiredTokens,
+        clients: LocalClients,
+        leave: Callable[[int, str], None],
+    ) -> None:
+        self._link = link
+        self._engine = engine
+        self._host = host
+        self._launcher = launcher
+        self._tokens = tokens
+        self._clients = clients
+        self._leave = leave
+
+    def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
+        """Carry out effects in order. Their events are durable."""
+        self._tokens.observe(events)
+        for effect in wanted:
+            self._one(effect)
+
+    def _one(self, effect: Effect) -> None:
+        match effect:
+            case effects.SendFrame(dial=dial, frame=frame):
+                self._link.send(dial, frame)
+            case effects.TypeText():
+                self._host.send(
+                    protocol.Inject(
+                        session_id=effect.session_id,
+                        delivery_id=effect.delivery_id,
+                        attempt=effect.attempt,
+                        text=effect.text,
+                        marker=effect.marker,
+                        steer=effect.steer,
+                    )
+                )
+            case effects.ConfirmReports(host_id=host_id, report=number):
+                self._host.confirm(host_id, number)
+            case effects.Notify():
+                self._clients.notify(effect)
+            case effects.Reply():
+                self._clients.reply(effect)
+            case effects.EngineCall():
+                self._engine.call(effect)
+            case effects.DialEngine(dial=dial):
+                self._link.dial(dial)
+            case effects.CloseLink(dial=dial, detail=detail):
+                self._link.close(dial, detail)
+            case effects.AttachHost():
+                self._host.attach()
+            case effects.StartProgram():
+                self._host.send(self._launcher.start(effect))
+            case effects.StopProgram(session_id=session_id, grace_s=grace_s, reason=reason):
+                self._host.send(protocol.Stop(session_id=session_id, grace_s=grace_s, reason=reason))
+            case effects.ForgetProgram(session_id=session_id):
+                self._host.send(protocol.Forget(session_id=session_id))
+            case effects.EndHost(grace_s=grace_s):
+                self._host.send(protocol.Shutdown(grace_s=grace_s))
+            case effects.ExitBroker(status=status, reason=reason):
+                self._leave(status, reason)
+            case never:
+                assert_never(never)

@@ -1,0 +1,179 @@
+"""The broker's connection to its PTY host as the core sees it: attached or lost, and reports in order.
+
+Rules:
+
+* `HostAttached` comes before every report of that attachment, and `HostLost` after all of them.
+* Reports wait in one bounded backlog until the core's queue has room. If the backlog is full, or the host does not take
+  what is sent, the connection is cut and `HostLost` says why: the host keeps what was not confirmed and says it again.
+* Terminal output does not pass through the core; it goes straight to whoever watches.
+
+Source: design/architecture.md sections 5 and 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from adapters.pty import translate
+from adapters.pty.client import HostBackpressure, HostClient, HostUnavailable
+from adapters.pty.protocol import PROTOCOL_VERSION, Confirm, Hello, Output, Report, Subscribe
+from domain.inputs import HostLost
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from adapters.pty.protocol import Answer, Request, Resize, Response, Snapshot
+    from adapters.pty.protocol import Input as RawInput
+    from domain.inputs import Input
+
+_log = logging.getLogger(__name__)
+
+BACKLOG = 8192
+"""Reports that may wait for room in the core's queue."""
+
+
+class HostLink:
+    """Attaches to the PTY host, hands on what it says, sends what the core wants.
+
+    Args:
+        socket: of the host.
+        log: file of a host that is started.
+        lease_s: how long the host lives on without a broker; None = for ever.
+        deliver: takes each input; it returns when there is room for it.
+        on_output: takes terminal output, when it is asked for.
+    """
+
+    def __init__(
+        self,
+        socket: Path,
+        log: Path,
+        *,
+        lease_s: float | None,
+        deliver: Callable[[Input], Awaitable[None]],
+        on_output: Callable[[Output], None],
+    ) -> None:
+        self._client = HostClient(str(socket), log_path=str(log), on_response=self._take, on_lost=self._lost)
+        self._lease_s = lease_s
+        self._deliver = deliver
+        self._on_output = on_output
+        self._host_id = ""
+        """Of the host that we are attached to; "" while we are not."""
+        self._early: list[Report] = []
+        """Reports that came before `attach` returned."""
+        self._lost_early: str | None = None
+        self._backlog: deque[Input] = deque()
+        self._arrived = asyncio.Event()
+        self._watching = False
+        self._attaching: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spawn(self._pump())
+
+    def attach(self) -> None:
+        """Connect to the living host, or start one. Answered by HostAttached or HostLost; asking twice asks once."""
+        if self._attaching is None or self._attaching.done():
+            self._attaching = self._spawn(self._attach())
+
+    def send(self, request: Request) -> None:
+        """Send a request; without a connection it is dropped, and the core asks again when it is attached."""
+        try:
+            self._client.send(request)
+        except HostUnavailable as error:
+            _log.info("%s not sent: %s", type(request).__name__, error)
+        except HostBackpressure as error:
+            self._cut(str(error))
+
+    def confirm(self, host_id: str, number: int) -> None:
+        """Every report of this host up to `number` is durable; nothing if another host is attached by now."""
+        if host_id == self._host_id:
+            self.send(Confirm(number=number))
+
+    async def ask(self, request: RawInput | Resize | Snapshot) -> Answer:
+        """Ask the host for something that is nobody's business but the caller's. Raises as `HostClient.ask` does."""
+        return await self._client.ask(request)
+
+    def watch(self, *, on: bool) -> None:
+        """Turn the stream of terminal output on or off, now and for every later attachment."""
+        self._watching = on
+        if self._host_id:
+            self.send(Subscribe(on=on))
+
+    async def shut(self) -> None:
+        """End the connection; the host and its agents go on unless they were told to end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.close()
+
+    async def _attach(self) -> None:
+        self._host_id, self._early, self._lost_early = "", [], None
+        try:
+            welcome = await self._client.attach(
+                Hello(version=PROTOCOL_VERSION, broker_pid=os.getpid(), lease_s=self._lease_s)
+            )
+        except HostUnavailable as error:
+            self._put(HostLost(detail=str(error)))
+            return
+        self._host_id = welcome.host_id
+        self._put(translate.attached(welcome))
+        for report in self._early:
+            self._put(translate.reported(welcome.host_id, report))
+        self._early = []
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """What happened while `attach` was still returning."""
+        if self._lost_early is not None:
+            self._lost(self._lost_early)
+        elif self._watching:
+            self.send(Subscribe(on=True))
+
+    def _take(self, response: Response) -> None:
+        if isinstance(response, Output):
+            self._on_output(response)
+        elif isinstance(response, Report):
+            if not self._host_id:
+                self._early.append(response)
+            elif len(self._backlog) < BACKLOG:
+                self._put(translate.reported(self._host_id, response))
+            else:
+                self._cut("the broker is too slow for the reports of its PTY host")
+
+    def _lost(self, why: str) -> None:
+        if self._host_id:
+            self._host_id = ""
+            self._put(HostLost(detail=why))
+        else:
+            self._lost_early = why
+
+    def _cut(self, why: str) -> None:
+        """Drop the connection. What waits in the backlog is not confirmed, so the host will say it again."""
+        if self._host_id:
+            _log.warning("connection to the PTY host cut: %s", why)
+            self._backlog.clear()
+            self._lost(why)
+            self._spawn(self._client.close())
+
+    def _put(self, item: Input) -> None:
+        self._backlog.append(item)
+        self._arrived.set()
+
+    async def _pump(self) -> None:
+        while True:
+            while self._backlog:
+                await self._deliver(self._backlog.popleft())
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        async def run() -> None:
+            await work
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,113 @@
+"""How an agent is started: its complete environment, with its own token and nobody else's secrets.
+
+Source: spec/local-api.md sections 5.4 and 11.1; spec/node-protocol.md section 6.1.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from adapters.pty.protocol import Start
+from adapters.vault import agent_reference
+from relaybroker.settings import SECRET_VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from adapters.vault import Vault
+    from domain.effects import StartProgram
+
+NEVER_INHERITED = frozenset(SECRET_VARIABLES) | {"RELAY_AGENT_TOKEN", "RELAY_AGENT_NAME", "CLAUDECODE"}
+_NEVER_INHERITED_PREFIXES = ("AGENT_RELAY_APP_SERVER_AUTH_", "AGENT_RELAY_RESULT_")
+_TERMINAL = "xterm-256color"
+_FIXED = {"CLAUDE_CODE_ENABLE_PROMPT_SUGGESTION": "false", "DISABLE_AUTOUPDATER": "1"}
+
+_ORIGINS = {
+    "claude": "claude-code",
+    "codex": "codex",
+    "cursor-agent": "cursor",
+    "gemini": "gemini-cli",
+    "aider": "aider",
+    "opencode": "opencode",
+    "goose": "goose",
+    "droid": "droid",
+    "amp": "amp",
+    "copilot": "github-copilot",
+    "zed": "zed",
+}
+"""Program -> its name in AGENT_RELAY_ORIGIN_ACTOR."""
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what no child of the broker may inherit."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in NEVER_INHERITED and not name.startswith(_NEVER_INHERITED_PREFIXES)
+    }
+
+
+class Launcher:
+    """Turns the core's wish for a program into a complete request for the PTY host.
+
+    Args:
+        environment: of the broker.
+        cwd: of the broker; where agents run that name no directory of their own.
+        base_url: of the engine.
+        workspace_id: of this node.
+        worker_logs: directory of the agents' raw output.
+        vault: has the agents' tokens.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        cwd: Path,
+        base_url: str,
+        workspace_id: str,
+        worker_logs: Path,
+        vault: Vault,
+    ) -> None:
+        terminal = environment.get("TERM", "").strip()
+        self._base = {
+            **scrubbed(environment),
+            **_FIXED,
+            "TERM": _TERMINAL if terminal in ("", "dumb") else terminal,
+            "RELAY_BASE_URL": base_url,
+            "RELAY_WORKSPACE_ID": workspace_id,
+            "RELAY_DEFAULT_WORKSPACE": workspace_id,
+        }
+        self._cwd = cwd
+        self._worker_logs = worker_logs
+        self._vault = vault
+
+    def start(self, wish: StartProgram) -> Start:
+        """The request for the host. The environment of the wish may change everything but identity and secrets."""
+        cwd = wish.cwd or str(self._cwd)
+        environment = {**self._base, "PWD": cwd}
+        if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()):
+            environment["AGENT_RELAY_ORIGIN_ACTOR"] = f"agent-relay-cli/agent/{origin}"
+        environment |= scrubbed(wish.env)
+        if wish.agent_id:
+            environment |= {
+                "RELAY_AGENT_NAME": wish.name,
+                "RELAY_AGENT_TYPE": "agent",
+                "RELAY_STRICT_AGENT_NAME": "1",
+            }
+            if token := self._vault.token(agent_reference(wish.agent_id)):
+                environment["RELAY_AGENT_TOKEN"] = token
+        return Start(
+            session_id=wish.session_id,
+            name=wish.name,
+            argv=wish.argv,
+            env=environment,
+            cwd=cwd,
+            profile=wish.profile,
+            rows=wish.rows,
+            cols=wish.cols,
+            log_path=str(self._worker_logs / f"{wish.name}.log"),
+            idle_threshold_s=wish.idle_threshold_s,
+        )

@@ -1,0 +1,68 @@
+"""Agents' tokens end with the agents: what the log says about registrations decides what the vault forgets.
+
+Source: spec/local-api.md sections 4.6 and 11.1; spec/node-protocol.md section 3.8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from adapters.vault import agent_reference, is_agent_id
+from domain import events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adapters.vault import Vault
+    from domain.events import Recorded
+    from domain.state import State
+
+_log = logging.getLogger(__name__)
+
+
+class RetiredTokens:
+    """Watches registrations and has the vault forget the tokens of those that are over.
+
+    Args:
+        vault: has the tokens.
+        state: the recovered state; tokens of agents that it does not know are forgotten at once.
+    """
+
+    def __init__(self, vault: Vault, state: State) -> None:
+        self._vault = vault
+        self._holders = {found.stream: found.agent_id for found in state.registrations.values() if found.agent_id}
+        self._tasks: set[asyncio.Task[None]] = set()
+        vault.forget_agents_except(set(self._holders.values()))
+
+    def observe(self, recorded: Iterable[Recorded]) -> None:
+        """Take note of durable events, before anything is done because of them."""
+        for one in recorded:
+            match one.event:
+                case events.RegistrationAccepted(agent_id=agent_id):
+                    self._holders[one.stream] = agent_id
+                case events.LateRegistrationRefused(agent_id=agent_id):
+                    self._forget(agent_id)
+                case events.AgentRetired() | events.RegistrationFailed():
+                    self._forget(self._holders.pop(one.stream, ""))
+                case _:
+                    pass
+
+    async def settle(self) -> None:
+        """Return when everything that is to be forgotten is off the disk."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _forget(self, agent_id: str) -> None:
+        if not is_agent_id(agent_id) or agent_id in self._holders.values():
+            return
+        reference = agent_reference(agent_id)
+        task = asyncio.create_task(self._remove(reference, self._vault.token(reference)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _remove(self, reference: str, token: str | None) -> None:
+        try:
+            await asyncio.to_thread(self._vault.forget, reference, token)
+        except OSError as error:
+            _log.warning("the token of %s is still on disk: %s", reference, error)
