@@ -34,6 +34,8 @@ MAX_UNSENT_BYTES = 16 * 1024 * 1024
 MAX_ASKS = 1024
 """Requests that wait for their answer; more fail at once with `queue_full`."""
 ATTACH_S = 10.0
+FINISH_S = 2.0
+"""Longest wait for the host to take what was sent, when a connection is closed."""
 
 
 class HostUnavailable(Exception):  # noqa: N818  # reads as what happened
@@ -141,8 +143,7 @@ class HostClient:
         """End the connection; the host and its agents go on."""
         link, self._link = self._link, None
         if link is not None:
-            link.close()
-            await link.closed.wait()
+            await link.finish()
 
 
 def _start_detached(socket_path: str, log_path: str) -> str:
@@ -279,6 +280,25 @@ class _Link(asyncio.Protocol):
         finally:
             self._asks.pop(request.request_id, None)
 
+    async def finish(self) -> None:
+        """End the connection after everything sent was taken; what still comes is left for the next connection.
+
+        The host closes first: a socket that is closed with something unread takes what its peer has not read with it.
+        """
+        self._on_response = _ignore
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+            try:
+                async with asyncio.timeout(FINISH_S):
+                    await self.closed.wait()
+            except TimeoutError:
+                self.close()
+        await self.closed.wait()
+
     def close(self) -> None:
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
+
+
+def _ignore(_response: Response) -> None:
+    """A connection that ends hands nothing on: the host keeps it until it is confirmed."""

@@ -15,7 +15,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from adapters.pty import harnesses
+from adapters.pty import harnesses, tasks
 from adapters.pty.framing import FrameError, encode, request_decoder
 from adapters.pty.ledger import DeliveryLedger, ReportLog
 from adapters.pty.local_socket import peer_uid
@@ -98,7 +98,7 @@ class Host:
     def end(self, grace_s: float = SIGNAL_GRACE_S) -> None:
         """End every session (TERM, then KILL after `grace_s`), then the host."""
         if self._shutdown is None:
-            self._shutdown = asyncio.get_running_loop().create_task(self._end(grace_s))
+            self._shutdown = tasks.start(self._end(grace_s))
 
     async def _end(self, grace_s: float) -> None:
         for _start, task in list(self._starting.values()):
@@ -202,7 +202,7 @@ class Host:
         elif len(self._sessions) + len(self._starting) >= MAX_SESSIONS:
             self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"{MAX_SESSIONS} sessions exist"))
         else:
-            task = asyncio.get_running_loop().create_task(self._spawn(start))
+            task = tasks.start(self._spawn(start))
             self._starting[start.session_id] = (start, task)
 
     async def _spawn(self, start: Start) -> None:
@@ -327,7 +327,7 @@ class Host:
         return session
 
     def _ask(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = tasks.start(work)
         self._asks.add(task)
         task.add_done_callback(self._asks.discard)
 

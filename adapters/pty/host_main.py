@@ -15,6 +15,7 @@ sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # None makes `imp
 
 import argparse  # noqa: E402  # after the line above
 import asyncio  # noqa: E402
+import faulthandler  # noqa: E402
 import gc  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
@@ -86,6 +87,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.ready_fd is not None:
         os.write(options.ready_fd, b"\n")
         os.close(options.ready_fd)
+    faulthandler.enable()
     gc.freeze()
     try:
         asyncio.run(_serve(listener, umask))

@@ -22,6 +22,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from adapters.pty import tasks
 from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed
 from adapters.pty.sequences import plain_text, without_spaces
 from adapters.pty.writer import TerminalWriter, WriteError
@@ -145,7 +146,7 @@ class Injector:
         return not self._queue and self._current is None
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = tasks.start(self._run())
 
     def accept(self, inject: Inject) -> None:
         """Queue a delivery, or refuse it with a report. A delivery that is queued already is left where it is."""

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from adapters.pty import harnesses
+from adapters.pty import harnesses, tasks
 from adapters.pty.injection import Injector
 from adapters.pty.output_ring import OutputRing
 from adapters.pty.process_table import Wait, waits_for_terminal
@@ -182,7 +182,7 @@ class Session:
         self._requested = True
         self.state = "stopping"
         if self._ending is None:
-            self._ending = self._loop.create_task(self._stop())
+            self._ending = tasks.start(self._stop())
 
     async def _stop(self) -> None:
         await self._injector.close("agent_released")
@@ -462,7 +462,7 @@ class Session:
         self._exit = (code, number)
         self._exit_seen.set()
         if self._ending is None:
-            self._ending = self._loop.create_task(self._end())
+            self._ending = tasks.start(self._end())
 
     async def _end(self) -> None:
         """Everything after the program is reaped: open deliveries, survivors, last output, the report."""

@@ -13,6 +13,8 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
+from adapters.pty import tasks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -75,7 +77,7 @@ class TerminalWriter:
 
     def _start_pump(self) -> None:
         if self._pump is None and not self._held:
-            self._pump = asyncio.get_running_loop().create_task(self._type_waiting())
+            self._pump = tasks.start(self._type_waiting())
 
     async def _type_waiting(self) -> None:
         try:
