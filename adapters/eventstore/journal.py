@@ -54,7 +54,10 @@ class _Batch(NamedTuple):
 
 
 class Journal:
-    """A durable, ordered, hash-chained log of recorded events. Made by `Journal.open`."""
+    """A durable, ordered, hash-chained log of recorded events. Made by `Journal.open`.
+
+    `append` and `room` never block the loop. Opening, reading and closing do, for as long as the disk takes.
+    """
 
     def __init__(
         self,

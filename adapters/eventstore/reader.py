@@ -11,9 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from eventsourcing.persistence import ApplicationRecorder, Notification, StoredEvent
+from eventsourcing.persistence import (
+    ApplicationRecorder,
+    ConnectionPoolClosedError,
+    Notification,
+    OperationalError,
+    StoredEvent,
+)
 
-from adapters.eventstore.errors import StateCorrupt
+from adapters.eventstore.errors import JournalClosed, StateCorrupt
 from adapters.eventstore.mapper import GENESIS, Mapper, split_state
 from adapters.eventstore.recorders import DATABASE_ERRORS, ReadOnlyRecorder, is_damage, open_reader
 
@@ -28,8 +34,8 @@ PAGE = 5000
 
 _Answer = TypeVar("_Answer")
 
-_REOPENINGS = 5
-"""How often one page is tried again because a broker started or stopped meanwhile."""
+_ATTEMPTS = 5
+"""How often one page is asked for when a broker starts or stops meanwhile."""
 
 
 class LogReader:
@@ -122,20 +128,22 @@ class LogReader:
         return self._ask(lambda recorder: recorder.select_notifications(after, limit, upto, inclusive_of_start=False))
 
     def _ask(self, question: Callable[[ApplicationRecorder], _Answer]) -> _Answer:
-        reopenings = 0
-        while True:
+        for _ in range(_ATTEMPTS):
+            if self._has_moved():
+                self._reopen()
             try:
                 answer = question(self.recorder)
+            except ConnectionPoolClosedError as error:
+                raise JournalClosed("the log is closed") from error
             except DATABASE_ERRORS as error:
-                if not self._has_moved() or reopenings == _REOPENINGS:
-                    if is_damage(error) and self.path is not None:
-                        raise StateCorrupt(self.path, str(error)) from error
-                    raise
-            else:
-                if not self._has_moved():
-                    return answer
-            reopenings += 1
-            self._reopen()
+                if self._has_moved():
+                    continue
+                if is_damage(error) and self.path is not None:
+                    raise StateCorrupt(self.path, str(error)) from error
+                raise
+            if not self._has_moved():
+                return answer
+        raise OperationalError(f"brokers started or stopped during {_ATTEMPTS} attempts to read {self.path}")
 
     def _has_moved(self) -> bool:
         return isinstance(self.recorder, ReadOnlyRecorder) and not self.recorder.is_current()

@@ -15,14 +15,17 @@ Source: design/architecture.md section 4; https://sqlite.org/wal.html (read-only
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sqlite3
 import tempfile
+import threading
 import urllib.parse
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from eventsourcing.persistence import InterfaceError, PersistenceError
+from eventsourcing.persistence import ConnectionPoolClosedError, InterfaceError, PersistenceError
 from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 from eventsourcing.sqlite import (
     SQLiteApplicationRecorder,
@@ -38,12 +41,17 @@ from adapters.eventstore import private_files
 from adapters.eventstore.errors import StateCorrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from eventsourcing.persistence import StoredEvent
 
+_LOG = logging.getLogger(__name__)
+
 BUSY_TIMEOUT_S = 5
 """How long a commit waits for a foreign lock (a reader that rebuilds the WAL index, a backup) before it fails."""
+
+CLOSE_WAIT_S = 2.0
+"""How long closing waits for reads under way (a page takes milliseconds)."""
 
 WAL_SIZE_LIMIT_BYTES = 64 * 1024 * 1024
 """A WAL that grew past this under a long reader is cut back when it is reset."""
@@ -142,12 +150,48 @@ class _ReaderPool(SQLiteConnectionPool):
 
 
 class _Datastore(SQLiteDatastore):
-    """The library's datastore over one of our pools."""
+    """The library's datastore over one of our pools, which is never closed under a thread that is using it.
+
+    The library's own `close` closes connections in use, and a SQLite connection closed while another thread reads from it
+    takes the process down.
+    """
 
     def __init__(self, path: Path, access: Access) -> None:
+        self._use = threading.Condition()
+        self._users = 0
+        self._is_closed = False
         super().__init__(_uri(path, access), lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
         pool_class = _WriterPool if access in ("rw", "rwc") else _ReaderPool
         self.pool = pool_class(db_name=self.pool.db_name, lock_timeout=BUSY_TIMEOUT_S)
+
+    @contextmanager
+    def get_connection(self, *, commit: bool) -> Iterator[SQLiteConnection]:
+        """A connection of the pool for as long as the context lasts.
+
+        Raises:
+            ConnectionPoolClosedError: `close` has been called.
+        """
+        with self._use:
+            if self._is_closed:
+                raise ConnectionPoolClosedError("the database is closed")
+            self._users += 1
+        try:
+            with super().get_connection(commit=commit) as connection:
+                yield connection
+        finally:
+            with self._use:
+                self._users -= 1
+                self._use.notify_all()
+
+    def close(self) -> None:
+        """Refuse new uses, wait for those under way, close all connections."""
+        with self._use:
+            self._is_closed = True
+            idle = self._use.wait_for(lambda: self._users == 0, CLOSE_WAIT_S)
+        if idle:
+            super().close()
+        else:
+            _LOG.warning("a thread is still reading %s: its connections end with the process", self.pool.db_name)
 
 
 class JournalRecorder(SQLiteApplicationRecorder):
@@ -248,36 +292,41 @@ def open_sqlite(path: Path) -> JournalRecorder:
     return recorder
 
 
+def _access_to_read(path: Path) -> Literal["ro", "immutable", "copy"]:
+    if not has_pending_wal(path):
+        return "immutable"
+    return "ro" if side_file(path, "-shm").exists() else "copy"
+
+
 class ReadOnlyRecorder(JournalRecorder):
     """A recorder for looking at a database, in whatever state its broker left it, that writes nothing beside it either.
 
     * A broker is running, or was killed: the WAL and its index are there and are read, not rebuilt in place.
-    * A broker was stopped: there is no WAL; the file is read as immutable, and `is_current` says whether that still
-      holds.
+    * A broker was stopped: there is no WAL; the file is read as immutable.
     * WAL without index (a copied directory): a private copy is read, and removed at `close`.
 
-    Inside the broker's own process use the journal itself: SQLite shares the index between connections of one process.
+    `is_current` says whether it is still so. Inside the broker's own process use the journal itself: SQLite shares the
+    index between the connections of one process.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._copy: tempfile.TemporaryDirectory[str] | None = None
-        wal = side_file(path, "-wal")
         self._identity = self._stat()
-        self._immutable = not has_pending_wal(path)
-        if not self._immutable and not side_file(path, "-shm").exists():
+        self._access = _access_to_read(path)
+        if self._access == "copy":
             self._copy = tempfile.TemporaryDirectory(prefix="relaybroker-log-")
             copied = Path(self._copy.name) / path.name
             shutil.copyfile(path, copied)
-            shutil.copyfile(wal, side_file(copied, "-wal"))
+            shutil.copyfile(side_file(path, "-wal"), side_file(copied, "-wal"))
             datastore = _Datastore(copied, "rw")
         else:
-            datastore = _Datastore(path, "immutable" if self._immutable else "ro")
+            datastore = _Datastore(path, self._access)
         super().__init__(datastore)
 
     def is_current(self) -> bool:
-        """Whether what was read so far is one consistent log; False = a broker has started since: open it anew."""
-        return not self._immutable or (not has_pending_wal(self._path) and self._stat() == self._identity)
+        """Whether the last answer is of one consistent log; False = a broker has started or stopped: open it anew."""
+        return self._access == _access_to_read(self._path) and (self._access == "ro" or self._stat() == self._identity)
 
     def close(self) -> None:
         super().close()

@@ -63,6 +63,15 @@ def test_a_reader_does_not_change_what_a_running_writer_does(path, run, open_rea
     assert names(path.parent) == STOPPED
 
 
+def test_a_reader_that_asks_only_after_the_broker_stopped_gets_its_answer(path, run, open_reader):
+    """The WAL and its index, there when it was opened, are gone when it first looks."""
+    writer = write(run, path, 1)
+    reader = open_reader(path)
+    writer.communicate("stop\n")
+    assert reader.position == 6
+    assert names(path.parent) == STOPPED
+
+
 def test_a_reader_of_a_killed_broker_leaves_its_files_and_follows_the_next_one(path, run, open_reader):
     write(run, path, 3).communicate("die\n")
     files = names(path.parent)

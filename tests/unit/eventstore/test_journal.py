@@ -10,6 +10,7 @@ import stat
 import threading
 
 import pytest
+from blockbuster import blockbuster_ctx
 from eventsourcing.persistence import IntegrityError, OperationalError
 
 from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, NotRecordable, StateCorrupt
@@ -283,3 +284,64 @@ async def test_a_foreign_reader_at_close_costs_nothing(tmp_path, open_journal, r
         await asyncio.to_thread(journal.close)
     foreign.close()
     assert open_journal(path).position == 2
+
+
+def test_a_loop_that_ended_before_its_answer_costs_no_record(tmp_path, open_journal, record):
+    """The broker's loop is gone when the commit returns: the record is in the log, and closing does not hang."""
+    journal = open_journal(tmp_path / "journal.db")
+    gate = Gate(journal)
+
+    async def append_and_leave():
+        journal.append([record(1)])
+        await gate.commit_under_way()
+
+    asyncio.run(append_and_leave())
+    gate.open()
+    journal.close()
+    assert open_journal(tmp_path / "journal.db").position == 1
+
+
+async def test_whatever_ends_a_commit_fails_the_journal_and_not_only_its_thread(open_journal, record, failures):
+    journal = open_journal(None)
+
+    def out_of_memory(rows):
+        raise MemoryError
+
+    journal._recorder.insert_events = out_of_memory
+    with pytest.raises(JournalFailed):
+        await journal.append([record(1)])
+    assert [type(failure) for failure in failures] == [MemoryError]
+
+
+async def test_appending_never_blocks_the_loop(tmp_path, open_journal, record):
+    journal = open_journal(tmp_path / "journal.db")
+    with blockbuster_ctx():
+        for version in range(1, 200):
+            await journal.room()
+            future = journal.append([record(version, "x" * 500)])
+        assert await future == 199
+
+
+async def test_closing_under_a_reading_thread_ends_its_reading_and_not_the_process(tmp_path, open_journal, record):
+    """SQLite connections closed under a thread that uses them crash the process."""
+    journal = open_journal(tmp_path / "journal.db")
+    await journal.append([record(version) for version in range(1, 501)])
+    reading = threading.Barrier(5)
+    ends = []
+
+    def read_on():
+        reading.wait(30)
+        try:
+            while True:
+                assert len(list(journal.read(page=50))) == 500
+        except JournalClosed:
+            ends.append("closed")
+
+    threads = [threading.Thread(target=read_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    reading.wait(30)
+    journal.close()
+    for thread in threads:
+        thread.join(30)
+    assert ends == ["closed"] * 4
