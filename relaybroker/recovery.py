@@ -1,0 +1,33 @@
+"""From the log to the state: the newest usable snapshot and the fold of what came after it.
+
+Source: design/architecture.md section 4.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from domain import fold
+from domain.state import State, decode
+
+if TYPE_CHECKING:
+    from adapters.eventstore.journal import Journal
+    from adapters.eventstore.snapshots import SnapshotFile
+
+_log = logging.getLogger(__name__)
+
+
+def recover(journal: Journal, snapshots: SnapshotFile) -> State:
+    """The state at the end of the journal; its time depends on the tail after the snapshot, not on history.
+
+    Raises:
+        CorruptLog: a record does not fit; every byte is kept.
+    """
+    snapshot = snapshots.load(journal)
+    state = (decode(snapshot.payload) if snapshot is not None else None) or State()
+    base = state.position
+    for _, recorded in journal.read(after=base):
+        fold.apply(state, recorded)
+    _log.info("recovered to position %d from a snapshot at %d", state.position, base)
+    return state
