@@ -524,10 +524,11 @@ def _ask_resync(turn: Turn, box: Mailbox, tries: int) -> None:
 
 def deadline(state: BrokerState) -> float | None:
     """When a delivery or a gap needs attention next. Holds of one worker end in order, so its first one is the next."""
-    times: list[float] = []
-    for target in state.workers.values():
-        if target.waiting and (until := state.deliveries[target.waiting[0]].until):
-            times.append(until)
+    times = [
+        until
+        for target in state.workers.values()
+        if target.waiting and (until := state.deliveries[target.waiting[0]].until)
+    ]
     online = state.link.state == LinkState.ONLINE
     boxes = (state.mailboxes.get(agent_id) for agent_id in state.agents)
     times += [

@@ -1,0 +1,236 @@
+"""The whole core under arbitrary histories: a fair engine, a PTY host that dies, a broker that is killed at any moment.
+
+Invariants checked after every step: fold(log) = live state (D14), an acknowledgement covers only what is settled (D1, D2), nothing is
+typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from domain import inputs
+
+_SPEC = importlib.util.spec_from_file_location(
+    "domain_world", Path(__file__).parents[2] / "unit" / "domain" / "conftest.py"
+)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+_MODULE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_MODULE)
+World = _MODULE.World
+
+NAMES = ("ann", "bob")
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """A world in which everything may happen in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.world.auto_type = False
+        self.rows: dict[str, list[str]] = {name: [] for name in NAMES}
+        self.acked: dict[str, int] = dict.fromkeys(NAMES, 0)
+        self.seen_acks = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.world.start()
+        self.world.online()
+        for name in NAMES:
+            self.world.spawn(name)
+
+    # --- the engine -------------------------------------------------------------------------------------------------
+
+    def _is_online(self) -> bool:
+        return self.world.broker.state.link.state == "online"
+
+    def _live(self, name: str) -> bool:
+        found = self.world.broker.state.registration_of(name)
+        return found is not None and found.state == "live"
+
+    @rule(name=st.sampled_from(NAMES))
+    def post(self, name: str) -> None:
+        """Somebody sends a message; it is pushed if the node is there."""
+        self.rows[name].append(f"{name}-{len(self.rows[name]) + 1}")
+        if self._is_online() and self._live(name):
+            self._offer(name, len(self.rows[name]))
+
+    @rule(name=st.sampled_from(NAMES), data=st.data())
+    def offer_again(self, name: str, data: st.DataObject) -> None:
+        """Any row may be pushed again, in any order."""
+        if self.rows[name] and self._is_online() and name in self.world.agent_ids:
+            self._offer(name, data.draw(st.integers(1, len(self.rows[name]))))
+
+    @rule(name=st.sampled_from(NAMES))
+    def replay(self, name: str) -> None:
+        """Everything that is not acknowledged is offered again, in order."""
+        if self._is_online() and name in self.world.agent_ids:
+            self._collect_acks()
+            for seq in range(self.acked[name] + 1, len(self.rows[name]) + 1):
+                self._offer(name, seq)
+
+    def _offer(self, name: str, seq: int) -> None:
+        self.world.deliver(name, seq, msg_id=self.rows[name][seq - 1])
+
+    @rule(name=st.sampled_from(NAMES), key=st.integers(1, 3))
+    def fan_out(self, name: str, key: int) -> None:
+        if self._is_online() and name in self.world.agent_ids:
+            payload = {"type": "action.completed", "data": {"output": key}}
+            self.world.deliver(name, 0, msg_id=f"inv{key}", delivery_id=f"evt_{key}", payload=payload)
+
+    @rule()
+    def drop_link(self) -> None:
+        link = self.world.broker.state.link
+        if link.state in ("registering", "online"):
+            self.world.tell(inputs.LinkClosed(dial=link.dial, code=1006, detail="eof"))
+
+    @rule()
+    def connect(self) -> None:
+        self._collect_acks()
+        if self.world.broker.state.link.state == "backing_off":
+            self.world.advance(31)
+        if self.world.broker.state.link.state == "connecting":
+            self.world.online()
+
+    @rule(seconds=st.sampled_from([0.1, 0.6, 3.0, 12.0]))
+    def wait(self, seconds: float) -> None:
+        self.world.advance(seconds)
+
+    # --- agents -------------------------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES))
+    def spawn(self, name: str) -> None:
+        if self._is_online() and self.world.broker.state.registration_of(name) is None:
+            self.world.spawn(name)
+
+    @rule(name=st.sampled_from(NAMES))
+    def release(self, name: str) -> None:
+        self.world.tell(inputs.ReleaseRequested(request_id="r", name=name))
+
+    @rule(name=st.sampled_from(NAMES))
+    def die(self, name: str) -> None:
+        found = self.world.broker.state.registration_of(name)
+        if found is None or found.session_id not in self.world.sessions:
+            return
+        self.world.pending_text = [text for text in self.world.pending_text if text.session_id != found.session_id]
+        worker = self.world.broker.state.workers[found.session_id]
+        for stream in list(worker.typing):
+            delivery = self.world.broker.state.deliveries[stream]
+            if delivery.typing_id not in self.world.done:
+                self.world.report(
+                    inputs.TextNotTyped,
+                    found.session_id,
+                    delivery_id=delivery.typing_id,
+                    attempt=delivery.tries,
+                    reason="worker_exited",
+                    typed="no",
+                )
+        self.world.report(
+            inputs.ProgramExited,
+            found.session_id,
+            code=1,
+            signal=None,
+            last_output="",
+            uptime_s=1.0,
+            requested=False,
+        )
+
+    # --- the host --------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.world.pending_text)
+    @rule()
+    def type_next(self) -> None:
+        text = self.world.pending_text[0]
+        if text.session_id in self.world.sessions:
+            self.world.type_next()
+        else:
+            self.world.pending_text.pop(0)
+
+    @precondition(lambda self: self.world.done)
+    @rule(data=st.data())
+    def verify(self, data: st.DataObject) -> None:
+        typing_id = data.draw(st.sampled_from(sorted(self.world.done)))
+        for session in list(self.world.sessions):
+            self.world.report(inputs.TextVerified, session, delivery_id=typing_id, verification="echo")
+
+    @rule()
+    def host_dies(self) -> None:
+        world = self.world
+        world.host_id = f"host_{len(world.log)}"
+        world.sessions, world.reports, world.unconfirmed, world.pending_text = {}, 0, [], []
+        world.tell(inputs.HostLost(detail="eof"))
+        world.advance(1)
+
+    @rule(has_own_token=st.booleans())
+    def kill_the_broker(self, has_own_token: bool) -> None:
+        """kill -9 and restart: what was recorded stays, what the host holds stays."""
+        del has_own_token
+        self._collect_acks()
+        self.world.pending_text = []
+        self.world.crash()
+        self.world.start()
+
+    # --- what must always hold ------------------------------------------------------------------------------------------------
+
+    def _collect_acks(self) -> None:
+        for frame in self.world.frames[self.seen_acks :]:
+            if frame["type"] == "delivery.ack":
+                name = frame["agent"]
+                settled = self._settled(name)
+                for seq in range(1, frame["up_to_seq"] + 1):
+                    assert seq in settled, f"ack {frame['up_to_seq']} of {name} covers {seq}, which is not settled"
+                self.acked[name] = max(self.acked[name], frame["up_to_seq"])
+        self.seen_acks = len(self.world.frames)
+
+    def _settled(self, name: str) -> set[int]:
+        agent_id = self.world.agent_ids[name]
+        seqs: dict[str, int] = {}
+        settled: set[int] = set()
+        for recorded in self.world.log:
+            event = recorded.event
+            match event.topic:
+                case "delivery.offered.v1" if event.agent_id == agent_id and event.seq:
+                    seqs[recorded.stream] = event.seq
+                case "delivery.injected.v1" | "delivery.dead_lettered.v1" if recorded.stream in seqs:
+                    settled.add(seqs[recorded.stream])
+                case "delivery.dropped.v1" if recorded.stream in seqs and event.settled:
+                    settled.add(seqs[recorded.stream])
+                case "mailbox.range_lost.v1" if recorded.stream == f"mailbox:{agent_id}":
+                    settled.update(range(event.first, event.last + 1))
+                case "mailbox.based.v1" if recorded.stream == f"mailbox:{agent_id}":
+                    settled.update(range(1, event.base + 1))
+                case "mailbox.frame_ignored.v1" if recorded.stream == f"mailbox:{agent_id}" and event.advances:
+                    settled.add(event.seq)
+                case _:
+                    pass
+        return settled
+
+    @invariant()
+    def acknowledgements_cover_only_what_is_settled(self) -> None:
+        self._collect_acks()
+
+    @invariant()
+    def fold_of_the_log_is_the_live_state(self) -> None:
+        self.world.assert_fold_is_live()
+
+    @invariant()
+    def nothing_is_typed_twice_and_everything_in_order(self) -> None:
+        numbers: dict[str, list[int]] = {}
+        for texts in self.world.typed.values():
+            for text in texts:
+                marker = text.partition("[")[2].partition("]")[0]
+                name, _, number = marker.partition("-")
+                if number:
+                    numbers.setdefault(name, []).append(int(number))
+        for name, seen in numbers.items():
+            assert len(seen) == len(set(seen)), f"{name} got {seen}"
+            adopted = any(e.event.source == "adopted" for e in self.world.events("mailbox.based.v1"))
+            assert adopted or seen == sorted(seen), f"{name} got {seen}"
+
+
+TestBrokerMachine = BrokerMachine.TestCase

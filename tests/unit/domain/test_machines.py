@@ -1,0 +1,110 @@
+"""Every (state x trigger) of every table, and what the tables promise."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import pytest
+
+from domain import events
+from domain.couplings import WORKER_ENDED
+from domain.delivery import TABLE as DELIVERY
+from domain.errors import IllegalTransition
+from domain.kernel import Table
+from domain.machines import MACHINES
+from domain.reasons import SENTENCES, Reason
+
+ALL = [(table, state, trigger) for table in MACHINES.values() for state in table.states for trigger in table.triggers]
+
+
+@pytest.mark.parametrize(("table", "state", "trigger"), ALL, ids=lambda value: getattr(value, "name", value))
+def test_firing_and_following_agree_with_the_table(table, state, trigger):
+    target = table.edges.get((state, trigger))
+    if target is None:
+        for step in (table.fire, table.follow):
+            with pytest.raises(IllegalTransition) as caught:
+                step(state, trigger)
+            assert (caught.value.machine, caught.value.state, caught.value.trigger) == (table.name, state, trigger)
+    else:
+        assert table.fire(state, trigger) == table.follow(state, trigger) == target
+
+
+@pytest.mark.parametrize("table", MACHINES.values(), ids=lambda table: table.name)
+def test_a_terminal_state_can_be_reached_from_everywhere(table):
+    can_end = set(table.terminal)
+    while True:
+        more = {source for (source, _), target in table.edges.items() if target in can_end} - can_end
+        if not more:
+            break
+        can_end |= more
+    assert can_end == set(table.states)
+
+
+@pytest.mark.parametrize("table", MACHINES.values(), ids=lambda table: table.name)
+def test_the_diagram_shows_every_edge(table):
+    diagram = table.mermaid()
+    shown = sum(len(label.split(" / ")) for label in re.findall(r"^    \w+ --> \w+: (.+)$", diagram, re.MULTILINE))
+    assert shown == len(table.edges)
+
+
+@pytest.mark.parametrize("table", MACHINES.values(), ids=lambda table: table.name)
+def test_no_machine_holds_a_model(table):
+    assert table._machine.models == []
+
+
+def test_every_transition_event_uses_a_trigger_of_its_machine():
+    machines = {
+        "node": "node_connection",
+        "agent": "agent_registration",
+        "worker": "worker",
+        "delivery": "delivery",
+        "action": "action_invocation",
+        "message": "outbound_message",
+    }
+    for event in events.REGISTRY.values():
+        if event.trigger:
+            assert event.trigger in MACHINES[machines[event.machine]].triggers, event.topic
+
+
+def test_topics_are_versioned_and_never_import_paths():
+    for topic in events.REGISTRY:
+        assert re.fullmatch(r"[a-z_]+\.[a-z_]+\.v\d+", topic), topic
+
+
+def test_every_reason_has_one_sentence():
+    assert set(SENTENCES) == set(Reason)
+    assert all(sentence.endswith(".") for sentence in SENTENCES.values())
+
+
+def test_the_coupling_table_covers_every_open_delivery_state():
+    typed = {"injected"}
+    open_states = set(DELIVERY.states) - DELIVERY.terminal - typed
+    assert {state for state, _ in WORKER_ENDED} == open_states
+
+
+class Light(StrEnum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Turn(StrEnum):
+    GO = "go"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "edges", "message"),
+    [
+        ([], [(Turn.GO, [Light.RED], Light.GREEN)], "has no exit"),
+        ([Light.GREEN], [], "unreachable"),
+        ([Light.RED, Light.GREEN], [(Turn.GO, [Light.RED], Light.GREEN)], "has an exit"),
+        (
+            [Light.GREEN],
+            [(Turn.GO, [Light.RED], Light.GREEN), (Turn.GO, [Light.RED], Light.RED)],
+            "two targets",
+        ),
+    ],
+)
+def test_a_table_that_is_not_total_cannot_be_built(terminal, edges, message):
+    with pytest.raises(ValueError, match=message):
+        Table("light", states=Light, terminal=terminal, triggers=Turn, edges=edges, rules="")
