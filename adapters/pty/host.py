@@ -13,10 +13,12 @@ import logging
 import os
 import secrets
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adapters.pty import harnesses, tasks
 from adapters.pty.framing import FrameError, encode, request_decoder
+from adapters.pty.injection import MAX_QUEUED
 from adapters.pty.ledger import DeliveryLedger, ReportLog
 from adapters.pty.local_socket import peer_uid
 from adapters.pty.process import SpawnError, spawn
@@ -24,6 +26,7 @@ from adapters.pty.protocol import (
     PROTOCOL_VERSION,
     Answer,
     Confirm,
+    Exited,
     Fact,
     Forget,
     Hello,
@@ -66,6 +69,14 @@ SIGNAL_GRACE_S = 2.0
 _logger = logging.getLogger(__name__)
 
 
+@dataclass
+class _Starting:
+    """A session whose program is being started, and what is to be typed into it."""
+
+    task: asyncio.Task[None]
+    injects: list[Inject] = field(default_factory=list)
+
+
 class Host:
     """All sessions, the report log, and at most one broker connection."""
 
@@ -74,7 +85,7 @@ class Host:
         self.finished = asyncio.Event()
         self._umask = umask
         self._sessions: dict[str, Session] = {}
-        self._starting: dict[str, tuple[Start, asyncio.Task[None]]] = {}
+        self._starting: dict[str, _Starting] = {}
         self._reports = ReportLog()
         self._ledger = DeliveryLedger()
         self._broker: _Connection | None = None
@@ -101,8 +112,8 @@ class Host:
             self._shutdown = tasks.start(self._end(grace_s))
 
     async def _end(self, grace_s: float) -> None:
-        for _start, task in list(self._starting.values()):
-            await asyncio.wait([task])
+        for starting in list(self._starting.values()):
+            await asyncio.wait([starting.task])
         sessions = list(self._sessions.values())
         for session in sessions:
             session.stop(grace_s)
@@ -160,6 +171,8 @@ class Host:
         if connection is None or connection.unsent > REPORT_HIGH_WATER:
             return
         for report in self._reports.since(connection.next_report):
+            if isinstance(report.fact, Exited):
+                connection.flush_output()
             connection.send(report)
             connection.next_report = report.number + 1
             if connection.unsent > REPORT_HIGH_WATER:
@@ -202,8 +215,7 @@ class Host:
         elif len(self._sessions) + len(self._starting) >= MAX_SESSIONS:
             self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"{MAX_SESSIONS} sessions exist"))
         else:
-            task = tasks.start(self._spawn(start))
-            self._starting[start.session_id] = (start, task)
+            self._starting[start.session_id] = _Starting(tasks.start(self._spawn(start)))
 
     async def _spawn(self, start: Start) -> None:
         try:
@@ -220,7 +232,8 @@ class Host:
                 start, process, profile=profile, on_fact=self._report, on_output=self._output
             )
         finally:
-            del self._starting[start.session_id]
+            for inject in self._starting.pop(start.session_id).injects:
+                self._inject(inject)
 
     def _inject(self, inject: Inject) -> None:
         session = self._sessions.get(inject.session_id)
@@ -237,8 +250,10 @@ class Host:
                     repeated=True,
                 ),
             )
+        elif (starting := self._starting.get(inject.session_id)) is not None and len(starting.injects) < MAX_QUEUED:
+            starting.injects.append(inject)
         elif session is None or not session.takes_injections:
-            self._refuse(inject, "not_running")
+            self._refuse(inject, "queue_full" if starting is not None else "not_running")
         elif self._reports.is_full:
             self._refuse(inject, "queue_full")
         else:
@@ -301,7 +316,7 @@ class Host:
         if (session := self._sessions.get(session_id)) is not None:
             session.stop(grace_s)
         elif (starting := self._starting.get(session_id)) is not None:
-            starting[1].add_done_callback(lambda _task: self._stop(session_id, grace_s))
+            starting.task.add_done_callback(lambda _task: self._stop(session_id, grace_s))
 
     def _confirm(self, number: int) -> None:
         for report in self._reports.confirm(number):
@@ -436,16 +451,16 @@ class _Connection(asyncio.Protocol):
         else:
             pending[1].extend(data)
         if len(self._pending[session_id][1]) >= OUTPUT_FLUSH_BYTES:
-            self._flush()
+            self.flush_output()
         elif self._flush_due is None:
             loop = asyncio.get_running_loop()
             wait = self._last_flush + OUTPUT_FLUSH_S - loop.time()
             if wait <= 0:
-                self._flush()
+                self.flush_output()
             else:
-                self._flush_due = loop.call_later(wait, self._flush)
+                self._flush_due = loop.call_later(wait, self.flush_output)
 
-    def _flush(self) -> None:
+    def flush_output(self) -> None:
         self._cancel_flush()
         self._last_flush = asyncio.get_running_loop().time()
         pending, self._pending = self._pending, {}

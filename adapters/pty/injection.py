@@ -75,7 +75,7 @@ class Line(Protocol):
     def may_type(self) -> bool: ...
     async def find_dialog(self) -> str | None: ...
     def report(self, fact: Fact) -> None: ...
-    def typed(self, fact: Injected) -> None: ...
+    def typing(self, text: str) -> None: ...
     def draft_changed(self, *, stands: bool) -> None: ...
 
 
@@ -224,6 +224,7 @@ class Injector:
         line = self._line
         echo = _Echo(without_spaces(inject.marker) or _needle(inject.text), draft.start)
         self._draft = draft
+        line.typing(inject.text)
         try:
             if draft.rest:
                 draft.written += await line.writer.write(draft.rest)
@@ -244,7 +245,7 @@ class Injector:
             return None
         waited = (asyncio.get_running_loop().time() - written_at) * 1000
         self._end_draft()
-        line.typed(
+        line.report(
             Injected(
                 delivery_id=inject.delivery_id,
                 attempt=inject.attempt,

@@ -168,6 +168,8 @@ class Terminal:
         """The main screen while the alternate one is shown."""
         self._backlog: deque[str | Control] = deque()
         self._backlog_size = 0
+        self.fed = 0
+        """Size of all output so far, in the units of `settle`'s budget."""
         self.replies: deque[bytes] = deque()
         """Answers to terminal queries in the order of the questions; the session types them and takes them out."""
         self.bracketed_paste = False
@@ -184,8 +186,9 @@ class Terminal:
         return int(self._grid.columns)
 
     @property
-    def is_settled(self) -> bool:
-        return not self._backlog
+    def painted(self) -> int:
+        """How much of `fed` is on the screen."""
+        return self.fed - self._backlog_size
 
     @property
     def is_backlogged(self) -> bool:
@@ -197,6 +200,7 @@ class Terminal:
             if isinstance(piece, Control):
                 self._note(piece)
             self._backlog_size += _cost(piece)
+            self.fed += _cost(piece)
             self._backlog.append(piece)
 
     def settle(self, budget: int | None = None) -> bool:

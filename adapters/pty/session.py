@@ -26,7 +26,6 @@ from adapters.pty.protocol import (
     Fact,
     Idle,
     Inject,
-    Injected,
     Ready,
     SessionInfo,
     Start,
@@ -34,7 +33,7 @@ from adapters.pty.protocol import (
     Unblocked,
     Verified,
 )
-from adapters.pty.readiness import Look, dialog_on, readiness
+from adapters.pty.readiness import READY_HOOK, Look, dialog_on, readiness
 from adapters.pty.rotating_file import RotatingFile
 from adapters.pty.screen import Terminal
 from adapters.pty.sequences import plain_text, without_spaces
@@ -57,6 +56,8 @@ TICK_S = 0.2
 FAST_TICK_S = 0.03
 FAST_TICKS = 40
 """A program that starts is looked at more often at first: 40 x 30 ms."""
+MAX_UNSETTLED_LOOKS = 20
+"""A program that floods is judged, after so many looks, by a screen that is a little old."""
 LAST_OUTPUT_CHARACTERS = 2000
 CLEAN_OUTPUT_BYTES = 12_000
 DRAIN_BYTES = 4 * 1024 * 1024
@@ -102,6 +103,8 @@ class Session:
         now = self._loop.time()
         self._born = self._gate_since = self.last_output_at = now
         self._ticks = 0
+        self._unsettled_looks = 0
+        self._hook_seen = False
         self._tick: asyncio.TimerHandle | None = None
         self._look_due: asyncio.TimerHandle | None = None
         self._paint_due: asyncio.Handle | None = None
@@ -154,7 +157,7 @@ class Session:
         """Type a person's keys; `done` as in TerminalWriter.keys. Raises KeyboardFull."""
 
         def typed(error: str) -> None:
-            if not error:
+            if not error and data and self._dialog is None:
                 self._injector.person_typed(data)
             done(error)
 
@@ -166,7 +169,9 @@ class Session:
 
     async def settled(self) -> Terminal:
         """The terminal with all output painted that has come until now; others get their turn in between."""
-        while not self.terminal.settle(PAINT_SLICE):  # noqa: ASYNC110  # a turn for the others, not a wait
+        wanted = self.terminal.fed
+        while self.terminal.painted < wanted:
+            self.terminal.settle(PAINT_SLICE)
             await asyncio.sleep(0)
         self._answer_queries()
         return self.terminal
@@ -223,8 +228,9 @@ class Session:
     def report(self, fact: Fact) -> None:
         self._on_fact(self.session_id, fact)
 
-    def typed(self, fact: Injected) -> None:
-        self.report(fact)
+    def typing(self, text: str) -> None:
+        """Remember what is typed: rows that only show it are no dialog of the program's."""
+        self._typed.append(without_spaces(text)[:_REMEMBERED_CHARACTERS])
 
     def draft_changed(self, *, stands: bool) -> None:
         self._draft_stands = stands
@@ -263,6 +269,8 @@ class Session:
         self.ring.append(data)
         self.last_output_at = self._loop.time()
         self.terminal.feed(data)
+        if self.state == "booting" and READY_HOOK.encode() in self.ring.since(offset - len(READY_HOOK)):
+            self._hook_seen = True
         self._write_log(data)
         self._on_output(self.session_id, offset, data)
         if self.terminal.query_waits:
@@ -328,10 +336,11 @@ class Session:
             self._look_due = None
         if not self._must_look:
             return
-        if not self.terminal.settle(PAINT_SLICE):
+        self._unsettled_looks = 0 if self.terminal.settle(PAINT_SLICE) else self._unsettled_looks + 1
+        self._answer_queries()
+        if 0 < self._unsettled_looks < MAX_UNSETTLED_LOOKS:
             self._schedule_look()
             return
-        self._answer_queries()
         self._notice_dialog(self._dialog_now())
         if self.state == "booting":
             evidence = readiness(self.profile, self._what_is_seen(), self._loop.time() - self._gate_since)
@@ -386,7 +395,7 @@ class Session:
         return Look(
             screen="\n".join(self.terminal.lines()),
             cursor_line=self.terminal.cursor_line(),
-            output=self._clean_output(),
+            output=self._clean_output() if not self._hook_seen else READY_HOOK,
             output_bytes=self.ring.end,
             quiet_s=self._loop.time() - self.last_output_at,
             collects_lines=collects_lines,
@@ -404,7 +413,6 @@ class Session:
 
     def _verify(self, inject: Inject, seen_in: Callable[[OutputRing], bool], seen: bool) -> None:
         """Report how a typed delivery showed itself, at once or within the profile's window."""
-        self._typed.append(without_spaces(inject.text)[:_REMEMBERED_CHARACTERS])
         delivery_id = inject.delivery_id
         if seen:
             self.report(Verified(delivery_id=delivery_id, verification="echo"))

@@ -26,6 +26,7 @@ from adapters.pty.protocol import (
     Output,
     Ready,
     Report,
+    Resize,
     Shutdown,
     Snapshot,
     Start,
@@ -53,6 +54,13 @@ class Broker:
         self._ids = itertools.count(1)
         self._news = asyncio.Event()
         self.client = self.new_client()
+
+    python = sys.executable
+
+    @staticmethod
+    def agent(name):
+        """Path of a scripted agent."""
+        return AGENTS / f"{name}.py"
 
     def new_client(self) -> HostClient:
         return HostClient(self.socket_path, log_path=self.log_path, on_response=self._take, on_lost=self._lost)
@@ -132,7 +140,7 @@ class Broker:
         return AgentLog(log, self)
 
     def inject(self, text, delivery_id=None, session_id="a1", attempt=1, marker="", steer=False):
-        delivery_id = delivery_id or f"d{next(self._ids)}"
+        delivery_id = delivery_id or f"auto{next(self._ids)}"
         self.client.send(
             Inject(
                 session_id=session_id, delivery_id=delivery_id, attempt=attempt, text=text, marker=marker, steer=steer
@@ -151,6 +159,14 @@ class Broker:
 
     async def screen(self, session_id="a1", form="plain"):
         return await self.client.ask(Snapshot(request_id=f"r{next(self._ids)}", session_id=session_id, format=form))
+
+    async def resize(self, rows, cols, session_id="a1"):
+        request = Resize(request_id=f"r{next(self._ids)}", session_id=session_id, rows=rows, cols=cols)
+        return await self.client.ask(request)
+
+    def break_connection(self):
+        """What a killed broker's socket does: gone without a word."""
+        self.client._link._transport.abort()
 
     async def stop(self, session_id="a1", grace_s=2.0):
         self.client.send(Stop(session_id=session_id, grace_s=grace_s, reason="test"))
@@ -205,12 +221,6 @@ def is_alive(pid: int) -> bool:
 @pytest.fixture(name="is_alive")
 def _is_alive():
     return is_alive
-
-
-@pytest.fixture
-def agents():
-    """Directory of the scripted agents."""
-    return AGENTS
 
 
 @pytest.fixture

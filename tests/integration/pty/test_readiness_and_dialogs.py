@@ -1,0 +1,126 @@
+"""Nothing is typed before a program is ready, nor into a dialog, login or password question."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import msgspec
+
+from adapters.pty import harnesses
+from adapters.pty.process import spawn
+from adapters.pty.protocol import Blocked, Exited, Idle, Inject, Injected, Ready, Start, Unblocked
+from adapters.pty.session import Session
+
+
+async def test_a_task_is_typed_after_the_prompt_of_a_slow_program_and_not_before(broker):
+    """F091: it boots for a while, writes much, and throws away what was typed meanwhile."""
+    log = await broker.start_agent("boots_slowly", "2", wait=None)
+    broker.inject("the task", "task")
+    assert await log.wait(1) == ["the task"]
+    await broker.fact("a1", Injected)
+    assert broker.facts("a1", Ready)[0].evidence in ("prompt", "reading")
+    assert len(broker.facts("a1", Injected)) == 1
+
+
+async def test_a_dialog_blocks_until_a_person_answers_it(broker):
+    """F094, F095: painted in pieces, found on the screen; no key of ours reaches it."""
+    log = await broker.start_agent("dialog", wait=Blocked, profile="claude")
+    assert broker.facts("a1", Blocked)[0].pattern == "claude trust"
+    broker.inject("hello", "d1")
+    assert "trust the files in this folder" in (await broker.screen()).data["screen"]
+    assert log.lines() == []
+    assert (await broker.keys(b"y")).error == ""
+    await broker.fact("a1", Unblocked)
+    await broker.fact("a1", Injected, delivery_id="d1")
+    assert await log.wait(2) == [{"dialog": "y"}, "\x1b[200~hello\x1b[201~"]
+    assert broker.facts("a1", Ready)[0].evidence == "prompt"
+
+
+async def test_a_password_question_is_never_answered_by_a_message(broker):
+    """SAFE-KEYS for any program: input that is not shown belongs to a person."""
+    log = await broker.start_agent("password", wait=Blocked)
+    assert broker.facts("a1", Blocked)[0].pattern == "hidden input"
+    broker.inject("a message", "d1")
+    assert log.lines() == []
+    await broker.keys(b"secret\n")
+    await broker.fact("a1", Injected, delivery_id="d1")
+    assert await log.wait(2) == [{"password": "secret"}, "a message"]
+
+
+async def test_a_message_that_quotes_a_dialog_does_not_block_the_agent(broker):
+    """W4: typed text has no power over the host."""
+    log = await broker.start_agent("dialog", wait=Blocked, profile="claude")
+    await broker.keys(b"y")
+    await broker.fact("a1", Ready)
+    await broker.type_text("I trust folder: yes, trust; no, exit", delivery_id="quote")
+    await broker.type_text("next", delivery_id="next")
+    assert len(await log.wait(3)) == 3
+    assert len(broker.facts("a1", Blocked)) == 1
+
+
+async def test_an_unrecognised_screen_is_released_at_the_deadline_and_says_so(tmp_path):
+    """F092, F093, F096: with a deadline of 0.5 s instead of 60."""
+    session, facts = await _session(tmp_path, "import time; print('boot', flush=True); time.sleep(9)", 0.5)
+    await _until(lambda: any(isinstance(fact, Ready) for fact in facts))
+    assert [fact.evidence for fact in facts if isinstance(fact, Ready)] == ["startup_timeout"]
+    session.stop(1.0)
+    await session.exited.wait()
+
+
+async def test_a_dialog_outlasts_the_deadline(tmp_path):
+    """F094: no deadline types into a dialog; it starts anew when the dialog is gone."""
+    script = (
+        "print('Do you trust this folder? Yes, trust / No, exit', flush=True); input(); print('\\033[2Jon'); input()"
+    )
+    session, facts = await _session(tmp_path, script, 0.3)
+    await _until(lambda: any(isinstance(fact, Blocked) for fact in facts))
+    session.inject(Inject(session_id="s", delivery_id="d", attempt=1, text="hello"))
+    await asyncio.sleep(1.0)  # three times the deadline: nothing may happen in it
+    assert not any(isinstance(fact, Ready | Injected) for fact in facts)
+    session.keys(b"1\r", lambda _error: None)
+    await _until(lambda: any(isinstance(fact, Injected) for fact in facts))
+    kinds = [type(fact) for fact in facts]
+    assert kinds.index(Unblocked) < kinds.index(Ready) < kinds.index(Injected)
+    session.stop(1.0)
+    await session.exited.wait()
+
+
+async def test_silence_is_reported_once_and_not_again_by_a_repaint(tmp_path):
+    """One idle report per quiet period; a repaint without new text does not end it."""
+    repaints = "for _ in range(5): print('\\033[H\\033[2Jsame', flush=True); time.sleep(0.4)"
+    script = f"import time\n{repaints}\nprint('new', flush=True); time.sleep(9)"
+    session, facts = await _session(tmp_path, script, 60.0, idle=0.3)
+    await _until(lambda: "new" in session.terminal.plain())
+    await _until(lambda: sum(isinstance(fact, Idle) for fact in facts) == 2)
+    session.stop(1.0)
+    await session.exited.wait()
+    assert sum(isinstance(fact, Idle) for fact in facts) == 2
+
+
+async def test_a_program_that_ends_while_it_boots_is_reported_with_its_last_words(broker):
+    """F101: exits at once, with status and output."""
+    await broker.start("/bin/sh", "-c", "echo no licence; exit 3", wait=None)
+    exited = await broker.fact("a1", Exited)
+    assert (exited.code, exited.signal, exited.last_output, exited.requested) == (3, None, "no licence", False)
+
+
+async def _session(directory, script, timeout_s, idle=0.0):
+    facts = []
+    profile = msgspec.structs.replace(harnesses.profile("claude"), settle_ms=0, gap_ms=0, startup_timeout_s=timeout_s)
+    argv = (sys.executable, "-c", script)
+    env = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
+    process = await spawn(argv, env=env, cwd=str(directory), rows=24, cols=80, umask=0o022)
+    start = Start(
+        session_id="s", name="s", argv=argv, env=env, cwd=str(directory), profile="claude", idle_threshold_s=idle
+    )
+    session = Session(
+        start, process, profile=profile, on_fact=lambda _id, fact: facts.append(fact), on_output=lambda *_: None
+    )
+    return session, facts
+
+
+async def _until(condition, deadline_s=10.0):
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.01)
