@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from adapters import machine_seed
@@ -45,10 +46,8 @@ def node_of(settings: Settings, paths: Paths, *, workspace_id: str, base_url: st
     node_id = settings.node_id
     if not node_id:
         seed = machine_seed.load_or_create(paths.data)
-        if settings.node_token.get_secret_value():
-            node_id = seed
-        else:
-            node_id = identity.derive_node_id(seed, _canonical_directory(), workspace_id)
+        pinned = bool(settings.node_token.get_secret_value())
+        node_id = seed if pinned else identity.derive_node_id(seed, _canonical_directory(), workspace_id)
     name = identity.choose_node_name(chosen=settings.node_names, hostname=socket.gethostname(), node_id=node_id)
     return Node(node_id, name, workspace_id, base_url)
 
@@ -100,6 +99,6 @@ def hold_node(node: Node, paths: Paths) -> HeldLock:
 
 def _canonical_directory() -> bytes:
     try:
-        return os.path.realpath(os.getcwdb(), strict=True)
+        return os.fsencode(Path.cwd().resolve(strict=True))
     except OSError as error:
         raise NodeError(f"the current directory cannot be resolved: {error}") from error

@@ -27,14 +27,13 @@ class RetiredTokens:
 
     Args:
         vault: has the tokens.
-        state: the recovered state; tokens of agents that it does not know are forgotten at once.
+        state: the recovered state.
     """
 
     def __init__(self, vault: Vault, state: State) -> None:
         self._vault = vault
         self._holders = {found.stream: found.agent_id for found in state.registrations.values() if found.agent_id}
         self._tasks: set[asyncio.Task[None]] = set()
-        vault.forget_agents_except(set(self._holders.values()))
 
     def observe(self, recorded: Iterable[Recorded]) -> None:
         """Take note of durable events, before anything is done because of them."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from adapters.eventstore.snapshots import Snapshot
@@ -112,6 +113,7 @@ class Runtime:
         self._now = core.state.now
         self._decided: asyncio.Queue[_Decided] = asyncio.Queue(PIPELINE)
         self._ending: asyncio.Future[Ending] | None = None
+        self._progress = asyncio.Event()
 
     async def run(self, dispatch: Dispatch) -> Ending:
         """Run until the core asks to exit, or something fails."""
@@ -139,6 +141,15 @@ class Runtime:
         if self._ending is not None and not self._ending.done():
             _log.critical("the broker stops, its agents live on: %s", error, exc_info=error)
             self.end(1, f"{type(error).__name__}: {error}")
+
+    async def reached(self, condition: Callable[[State], bool], limit_s: float) -> bool:
+        """Wait until the state satisfies a condition, at most this long; whether it does."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while not condition(self._core.state):
+                    self._progress.clear()
+                    await self._progress.wait()
+        return condition(self._core.state)
 
     async def save_snapshot(self) -> None:
         """Keep the state as it is. For a clean end, when everything decided is durable."""
@@ -197,6 +208,7 @@ class Runtime:
             decided = await self._decided.get()
             await decided.committed
             dispatch.carry_out(decided.events, decided.effects)
+            self._progress.set()
             if decided.snapshot is not None:
                 self._saving = asyncio.create_task(self._save(decided.snapshot), name="snapshot")
 

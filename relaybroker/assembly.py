@@ -1,0 +1,157 @@
+"""The parts of a running broker, put together: vault, core, loop, adapters.
+
+Source: design/architecture.md sections 2 and 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters.http.engine_client import EngineClient
+from adapters.pty.protocol import Shutdown
+from adapters.token_cache import TokenCache
+from adapters.vault import Vault
+from adapters.websocket.link import NodeLink
+from domain import inputs
+from domain.broker import Broker
+from relaybroker import __version__
+from relaybroker.dispatch import Dispatcher
+from relaybroker.harness import harness_of
+from relaybroker.host_link import HostLink
+from relaybroker.launch import Launcher
+from relaybroker.retired_tokens import RetiredTokens
+from relaybroker.runtime import Runtime
+from relaybroker.settings import LEASE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adapters.eventstore.journal import Journal
+    from adapters.eventstore.snapshots import SnapshotFile
+    from adapters.pty.protocol import Answer, Resize, Snapshot
+    from adapters.pty.protocol import Input as RawInput
+    from domain.inputs import Input
+    from domain.state import State
+    from relaybroker.node import Node
+    from relaybroker.paths import Paths
+    from relaybroker.settings import Settings
+    from relaybroker.surface import Surface
+
+
+def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str, state: State) -> Vault:
+    """The vault with every token that this node may use; those of agents that the state does not know are forgotten.
+
+    Raises:
+        OSError: a token file cannot be read or made private.
+    """
+
+    def cache(directory: Path) -> TokenCache:
+        return TokenCache(directory, node_id=node.node_id, workspace_id=node.workspace_id, base_url=node.base_url)
+
+    vault = Vault(
+        workspace_key=workspace_key,
+        agents_directory=paths.tokens,
+        node_cache=cache(paths.node_tokens),
+        own_cache=cache(paths.own_tokens),
+        pinned_node_token=settings.node_token.get_secret_value(),
+    )
+    vault.forget_agents_except({found.agent_id for found in state.registrations.values()})
+    return vault
+
+
+class Assembly:
+    """A broker's parts, connected. It is also what the local API sees of the broker (`surface.CorePort`).
+
+    Args:
+        settings: what the operator chose.
+        paths: of this broker.
+        node: which it is.
+        vault: with the tokens.
+        journal: open.
+        snapshots: beside the journal.
+        state: at the end of the journal; the core goes on from it.
+        environ: of the broker, without secrets.
+        surface: the local API.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Paths,
+        node: Node,
+        *,
+        vault: Vault,
+        journal: Journal,
+        snapshots: SnapshotFile,
+        state: State,
+        environ: Mapping[str, str],
+        surface: Surface,
+    ) -> None:
+        core = Broker(harness_of, state)
+        self._core = core
+        self.vault = vault
+        self.runtime = Runtime(core, journal, snapshots=snapshots)
+        deliver = self.runtime.inbox.put
+        self.link = NodeLink(node.base_url, vault=vault, deliver=deliver)
+        self.engine = EngineClient(node.base_url, vault=vault, deliver=deliver, version=__version__)
+        self.host = HostLink(
+            paths.host_socket,
+            paths.host_log,
+            lease_s=None if settings.persist else LEASE_S,
+            deliver=deliver,
+            on_output=surface.output,
+        )
+        self._tokens = RetiredTokens(vault, state)
+        launcher = Launcher(
+            environ,
+            cwd=settings.cwd,
+            base_url=node.base_url,
+            workspace_id=node.workspace_id,
+            worker_logs=paths.worker_logs,
+            vault=vault,
+        )
+        self.dispatcher = Dispatcher(
+            link=self.link,
+            engine=self.engine,
+            host=self.host,
+            launcher=launcher,
+            tokens=self._tokens,
+            clients=surface,
+            leave=self.runtime.end,
+        )
+
+    @property
+    def state(self) -> State:
+        """The core's state, to look at and never to change."""
+        return self._core.state
+
+    def offer(self, item: Input) -> bool:
+        """Give the core an input; False if it has no room."""
+        return self.runtime.inbox.offer(item)
+
+    async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
+        """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
+        return await self.host.ask(request)
+
+    def watch_output(self, *, on: bool) -> None:
+        """Turn the stream of terminal output on or off."""
+        self.host.watch(on=on)
+
+    async def stop(self, reason: str) -> None:
+        """Ask the core to stop everything, agents included."""
+        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=True))
+
+    def stop_at_once(self) -> None:
+        """Kill the agents and end the run, without another word to anybody."""
+        self.host.send(Shutdown(grace_s=0.0))
+        self.runtime.end(1, "stopped at once")
+
+    async def shut(self, limit_s: float) -> None:
+        """Close every adapter, at the latest after the limit."""
+        closing = asyncio.gather(
+            self.link.shut(), self.engine.shut(), self.host.shut(), self._tokens.settle(), return_exceptions=True
+        )
+        await asyncio.wait({closing}, timeout=limit_s)
+        closing.cancel()

@@ -1,0 +1,123 @@
+"""How long a broker runs: until a signal, a request, the end of its lease, or a failure. And how long its end may take.
+
+Source: spec/local-api.md sections 7.3 and 7.4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from relaybroker.settings import LEASE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from relaybroker.assembly import Assembly
+    from relaybroker.runtime import Ending
+    from relaybroker.surface import Surface
+
+_log = logging.getLogger(__name__)
+
+STOP_S = 4.5
+"""From the request to stop to the end of the process."""
+LEASE_CHECK_S = 10.0
+_LEAST_S = 0.3
+"""What closing gets even when the time is over."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Lifetime:
+    """The reasons to end one run. Made inside the event loop; takes over the termination signals.
+
+    The first signal asks for a clean stop, the second ends at once. Before there is anything to stop, a signal ends the
+    start.
+    """
+
+    def __init__(self) -> None:
+        self._main = asyncio.current_task()
+        self._parts: Assembly | None = None
+        self._ending: Ending | None = None
+        self._asked_at: float | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether somebody asked for the end."""
+        return self._asked_at is not None
+
+    @property
+    def running(self) -> bool:
+        """Whether the start came as far as the loop."""
+        return self._parts is not None
+
+    @property
+    def ended_by_request(self) -> bool:
+        """Whether the run ended, cleanly, because somebody asked for it."""
+        return self._ending is not None and self._ending.status == 0
+
+    def time_left_s(self) -> float:
+        """Seconds that the end may still take."""
+        asked = self._asked_at if self._asked_at is not None else time.monotonic()
+        return max(_LEAST_S, asked + STOP_S - time.monotonic())
+
+    def attend(self, parts: Assembly, surface: Surface, *, persist: bool) -> None:
+        """From now on a request stops these parts, and without `persist` so does the end of the lease."""
+        self._parts = parts
+        if self._failure is not None:
+            parts.runtime.fail(self._failure)
+        if not persist:
+            self._spawn(self._watch_lease(surface))
+
+    def ended(self, ending: Ending) -> None:
+        """The run is over."""
+        self._ending = ending
+        for task in self._tasks:
+            task.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """The journal failed."""
+        self._failure = error
+        if self._parts is not None:
+            self._parts.runtime.fail(error)
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Ask for a clean stop; a repeated request changes nothing."""
+        if self._asked_at is not None:
+            return
+        self._asked_at = time.monotonic()
+        _log.info("the broker is asked to stop: %s", reason)
+        if self._parts is not None:
+            self._spawn(self._parts.stop(reason))
+        elif self._main is not None:
+            self._main.cancel()
+
+    def restore_signals(self) -> None:
+        """Give the signals back."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._asked_at is None:
+            self.ask_to_stop(number.name)
+        elif self._parts is not None:
+            _log.warning("second signal: agents are killed")
+            self._parts.stop_at_once()
+
+    async def _watch_lease(self, surface: Surface) -> None:
+        while (left_s := LEASE_S - surface.idle_s()) > 0:  # noqa: ASYNC110 - a lease is a length of time, not an event
+            await asyncio.sleep(min(left_s, LEASE_CHECK_S))
+        self.ask_to_stop("lease_expired")
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
