@@ -76,12 +76,14 @@ class _Dial:
         self.detail = ""
         """Why we close it; "" while we do not."""
         self.task: asyncio.Task[None] | None = None
+        self.started = False
+        """Before that it cannot be cancelled without losing its last input."""
         self.ended = False
         """Its last input is on its way: nothing may cancel it any more."""
 
     def drop(self) -> None:
         """End it now, whatever it waits for. Its last input still comes, from its own task."""
-        if self.task is not None and not self.ended:
+        if self.task is not None and self.started and not self.ended:
             self.task.cancel()
 
 
@@ -160,8 +162,9 @@ class NodeLink:
             dial.drop()
 
     async def _run(self, dial: _Dial) -> None:
+        dial.started = True
         try:
-            socket = await self._connect(dial.number)
+            socket = await self._connect(dial)
         except asyncio.CancelledError:
             if not dial.detail:  # `shut`, not `_abort`
                 raise
@@ -173,8 +176,10 @@ class NodeLink:
             self._current = None
         await self._deliver(ended)
 
-    async def _connect(self, number: int) -> _Socket | LinkDialFailed:
-        token = self._vault.token(NODE)
+    async def _connect(self, dial: _Dial) -> _Socket | LinkDialFailed:
+        number, token = dial.number, self._vault.token(NODE)
+        if dial.detail:  # dropped before it began
+            return LinkDialFailed(dial=number, status=None, detail=dial.detail)
         if token is None:
             return LinkDialFailed(dial=number, status=None, detail=NO_CREDENTIAL)
         if self._session is None:

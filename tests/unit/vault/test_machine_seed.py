@@ -11,9 +11,13 @@ import pytest
 
 from adapters.machine_seed import MachineSeedError, load_or_create
 
-PROGRAM = "import sys; from pathlib import Path; from adapters.machine_seed import load_or_create\n" + (
-    "sys.stdin.read(1); print(load_or_create(Path(sys.argv[1])))"
-)
+PROGRAM = """
+import sys
+from pathlib import Path
+from adapters.machine_seed import load_or_create
+sys.stdin.read(1)
+print(load_or_create(Path(sys.argv[1])))
+"""
 
 
 def test_a_first_start_makes_a_seed_that_later_starts_find(tmp_path: Path) -> None:
