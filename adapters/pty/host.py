@@ -65,6 +65,10 @@ OUTPUT_FLUSH_BYTES = 4096
 FAREWELL_S = 2.0
 """After a shutdown the host waits this long for its last reports to be confirmed."""
 SIGNAL_GRACE_S = 2.0
+EMPTY_LINGER_S = 30.0
+"""A host that has nothing to keep and no broker ends after this time."""
+MAX_SNAPSHOTS = 64
+"""Snapshots painted at the same time; more are refused with `queue_full`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -99,6 +103,7 @@ class Host:
         """Accept brokers until the host is told to end; returns when every session is gone."""
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
+        self._linger()
         try:
             await self.finished.wait()
         finally:
@@ -160,6 +165,8 @@ class Host:
         _logger.info("broker gone")
         if self._lease_s is not None:
             self._lease = asyncio.get_running_loop().call_later(self._lease_s, self._lease_over)
+        elif self._is_empty:
+            self._linger()
 
     def _lease_over(self) -> None:
         _logger.warning("no broker came back within %s s", self._lease_s)
@@ -295,6 +302,9 @@ class Host:
         if session is None:
             self._answer(Answer(request_id=request.request_id, error="agent_not_found"))
             return
+        if len(self._asks) > MAX_SNAPSHOTS:
+            self._answer(Answer(request_id=request.request_id, error="queue_full"))
+            return
         if request.format not in ("plain", "ansi"):
             self._answer(Answer(request_id=request.request_id, error="invalid_format"))
             return
@@ -340,6 +350,21 @@ class Host:
             self._answer(Answer(request_id=request_id, error="worker_disappeared"))
             return None
         return session
+
+    def _linger(self) -> None:
+        """Without broker, sessions and reports there is nothing to keep: end, unless a broker comes soon."""
+        if self._broker is None and self._lease is None:
+            self._lease = asyncio.get_running_loop().call_later(EMPTY_LINGER_S, self._linger_over)
+
+    def _linger_over(self) -> None:
+        self._lease = None
+        if self._is_empty:
+            _logger.info("nothing to keep")
+            self.end()
+
+    @property
+    def _is_empty(self) -> bool:
+        return not self._sessions and not self._starting and self._reports.first_number == self._reports.next_number
 
     def _ask(self, work: Coroutine[None, None, None]) -> None:
         task = tasks.start(work)

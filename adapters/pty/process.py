@@ -73,6 +73,18 @@ def find_command(command: str, env: Mapping[str, str], cwd: str) -> str | None:
     return None
 
 
+def _check_encodable(argv: Sequence[str], env: Mapping[str, str]) -> None:
+    """Refuse what exec cannot take: in the forked child it would be too late."""
+    try:
+        for text in (*argv, *env, *env.values()):
+            if b"\0" in os.fsencode(text):
+                raise SpawnError("spawn_failed", "an argument or variable contains a NUL byte")
+    except UnicodeEncodeError as error:
+        raise SpawnError("spawn_failed", f"an argument or variable cannot be encoded: {error.reason}") from error
+    if any(not name or "=" in name for name in env):
+        raise SpawnError("spawn_failed", "the name of a variable is empty or contains '='")
+
+
 def _is_executable(path: str) -> bool:
     return os.access(path, os.X_OK) and not Path(path).is_dir()
 
@@ -89,6 +101,7 @@ async def spawn(
         raise SpawnError("invalid_cwd", f"the working directory {cwd!r} is not an absolute path of a directory")
     if not argv or not argv[0]:
         raise SpawnError("cli_not_found", "the command is empty")
+    _check_encodable(argv, env)
     command = find_command(argv[0], env, cwd)
     if command is None:
         raise SpawnError("cli_not_found", f"{argv[0]!r} is neither in PATH nor in the usual directories")

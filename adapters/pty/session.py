@@ -52,6 +52,8 @@ PAINT_SLICE = 8 * 1024
 """Characters painted before other sessions get their turn."""
 LOOK_DELAY_S = 0.01
 """Output that comes in one burst is looked at once."""
+READY_LOOK_DELAY_S = 0.25
+"""A ready program is looked at less often: before something is typed it is looked at in any case."""
 TICK_S = 0.2
 FAST_TICK_S = 0.03
 FAST_TICKS = 40
@@ -318,7 +320,8 @@ class Session:
 
     def _schedule_look(self) -> None:
         if self._look_due is None and self._must_look:
-            self._look_due = self._loop.call_later(LOOK_DELAY_S, self._look)
+            delay = READY_LOOK_DELAY_S if self.state == "ready" else LOOK_DELAY_S
+            self._look_due = self._loop.call_later(delay, self._look)
 
     def _schedule_tick(self) -> None:
         if self.state in ("booting", "blocked"):
