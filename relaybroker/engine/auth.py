@@ -1,0 +1,78 @@
+"""Who is asking: workspace key, agent token or node token. Only hashes are stored.
+
+Source: spec/engine-contract.md section 1.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relaybroker.engine.errors import EngineError
+from relaybroker.engine.ids import digest
+from relaybroker.engine.store import Tx
+
+SEEN_EVERY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An authenticated caller. `kind`: `workspace`, `agent` or `node`; `id` is the agent's or node's."""
+
+    kind: str
+    workspace_id: str
+    id: str = ""
+    name: str = ""
+
+
+def bearer(header: str | None) -> str:
+    """The token of an Authorization header; "" if there is none."""
+    scheme, _, token = (header or "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def authenticate(tx: Tx, token: str, allowed: str) -> Caller:
+    """The caller behind a token. `allowed` holds the letters W, A, N of the kinds that the route takes.
+
+    Raises:
+        EngineError: 401 with the contract's codes.
+    """
+    if not token:
+        raise EngineError(401, "unauthorized", "Missing or invalid Authorization header")
+    prefix = token[:8]
+    if prefix == "nt_live_" and "N" not in allowed:
+        raise EngineError(401, "node_token_forbidden", "Node tokens are not allowed here")
+    if prefix == "rk_live_":
+        if "W" not in allowed:
+            raise EngineError(401, "unauthorized", "Agent token required (at_live_...)")
+        return _workspace(tx, token)
+    if prefix == "at_live_":
+        if "A" not in allowed:
+            raise EngineError(401, "unauthorized", "Workspace key required (rk_live_...)")
+        return _agent(tx, token)
+    if prefix == "nt_live_":
+        return node_of(tx, token)
+    raise EngineError(401, "unauthorized", "Unknown token type")
+
+
+def _workspace(tx: Tx, token: str) -> Caller:
+    row = tx.one("SELECT id FROM workspaces WHERE key_hash = ?", digest(token))
+    if row is None:
+        raise EngineError(401, "unauthorized", "Invalid workspace key")
+    return Caller("workspace", row["id"])
+
+
+def _agent(tx: Tx, token: str) -> Caller:
+    row = tx.one("SELECT id, workspace_id, name, status, last_seen FROM agents WHERE token_hash = ?", digest(token))
+    if row is None:
+        raise EngineError(401, "agent_token_invalid", "Invalid agent token")
+    if row["last_seen"] is None or tx.now - row["last_seen"] >= SEEN_EVERY_S or row["status"] == "offline":
+        tx.run("UPDATE agents SET last_seen = ?, status = 'active' WHERE id = ?", tx.now, row["id"])
+    return Caller("agent", row["workspace_id"], row["id"], row["name"])
+
+
+def node_of(tx: Tx, token: str) -> Caller:
+    """The node behind a node token. Raises EngineError 401 `node_token_invalid`."""
+    row = tx.one("SELECT id, workspace_id, name FROM nodes WHERE token_hash = ?", digest(token)) if token else None
+    if row is None or not token.startswith("nt_live_"):
+        raise EngineError(401, "node_token_invalid", "Invalid node token")
+    return Caller("node", row["workspace_id"], row["id"], row["name"])

@@ -1,0 +1,338 @@
+"""Deliveries: one row per recipient, a gap-free sequence per agent, push, replay, acknowledgement, expiry.
+
+A row is in the same transaction as its message. `seq` comes from a stored high-water mark of the agent, so a number is never used
+twice. What is pushed live and what is replayed are the same bytes.
+
+Source: spec/engine-contract.md section 7.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from relaybroker.engine import ids
+from relaybroker.engine.context import Engine
+from relaybroker.engine.errors import not_found
+from relaybroker.engine.store import Tx
+
+_OPEN = "status IN ('queued', 'delivered')"
+
+
+def encode(value: Any) -> str:
+    """Compact JSON, the one spelling of every frame and payload."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _frame(*, delivery_id: str, agent_id: str, agent: str, msg_id: str, seq: int, mode: str, payload: str) -> str:
+    head = encode(
+        {
+            "v": 1,
+            "type": "deliver",
+            "delivery_id": delivery_id,
+            "agent_id": agent_id,
+            "agent": agent,
+            "msg_id": msg_id,
+            "seq": seq,
+            "mode": mode,
+        }
+    )
+    return f'{head[:-1]},"payload":{payload}}}'
+
+
+def wire_mode(stored: str) -> str:
+    """`steer` or `wait`."""
+    return "steer" if stored == "next-tool-call" else "wait"
+
+
+def fan_out(
+    tx: Tx,
+    engine: Engine,
+    *,
+    workspace_id: str,
+    message_id: str,
+    channel_id: str,
+    sender_id: str,
+    recipients: Iterable[tuple[str, str]],
+    payload: dict[str, Any],
+    mode: str,
+    dm_row: bool = False,
+) -> None:
+    """Give each recipient (agent id, reason) its row and push it over its active binding after the commit."""
+    text = encode(payload)
+    stored_mode = "next-tool-call" if mode == "steer" else "immediate"
+    for agent_id, reason in recipients:
+        open_rows = tx.one(
+            f"SELECT COUNT(*) AS n FROM deliveries WHERE agent_id = ? AND {_OPEN} AND expires_at > ?", agent_id, tx.now
+        )
+        assert open_rows is not None
+        if open_rows["n"] >= engine.limits.mailbox_depth:
+            _tell_failed(tx, engine, sender_id, agent_id, message_id, None, "depth_cap", None)
+            continue
+        agent = tx.one(
+            "UPDATE agents SET last_seq = last_seq + 1 WHERE id = ? RETURNING last_seq, name, location_node_id",
+            agent_id,
+        )
+        if agent is None:
+            continue
+        delivery_id = f"del_{engine.ids.next()}" if dm_row else f"del_{message_id}_{agent_id}"
+        tx.run(
+            "INSERT INTO deliveries (id, workspace_id, message_id, channel_id, agent_id, sender_id, status, seq, mode, reason, payload,"
+            " expires_at, route_node_id, created_at, updated_at) VALUES (?,?,?,?,?,?,'queued',?,?,?,?,?,?,?,?)",
+            delivery_id, workspace_id, int(message_id), channel_id, agent_id, sender_id, agent["last_seq"], stored_mode, reason, text,
+            tx.now + engine.limits.delivery_ttl_s, agent["location_node_id"], tx.now, tx.now,
+        )  # fmt: skip
+        if agent["location_node_id"]:
+            frame = _frame(
+                delivery_id=delivery_id,
+                agent_id=agent_id,
+                agent=agent["name"],
+                msg_id=message_id,
+                seq=agent["last_seq"],
+                mode=mode,
+                payload=text,
+            )
+            _push_later(tx, engine, agent["location_node_id"], frame, delivery_id)
+
+
+def _push_later(tx: Tx, engine: Engine, node_id: str, frame: str, delivery_id: str) -> None:
+    tx.after(lambda: _push(engine, node_id, frame, delivery_id))
+
+
+def _push(engine: Engine, node_id: str, frame: str, delivery_id: str) -> None:
+    engine.hub.send_text(node_id, frame, delivery_id)
+
+
+def mark_written(engine: Engine, delivery_ids: list[str]) -> None:
+    """A socket took these frames."""
+
+    def work(tx: Tx) -> None:
+        tx.many(
+            "UPDATE deliveries SET status = 'delivered', delivered_at = ?, updated_at = ?, dispatch_attempts = dispatch_attempts + 1"
+            " WHERE id = ? AND status IN ('queued', 'delivered')",
+            [(tx.now, tx.now, delivery_id) for delivery_id in delivery_ids],
+        )
+
+    engine.store.submit(work)
+
+
+def replay(tx: Tx, engine: Engine, node_id: str) -> None:
+    """Push every open row of every agent on the node again, by agent name, then number."""
+    rows = tx.all(
+        "SELECT d.id, d.agent_id, a.name, d.message_id, d.seq, d.mode, d.payload FROM agents a JOIN deliveries d ON d.agent_id = a.id"
+        " WHERE a.location_node_id = ? AND d.status IN ('queued', 'delivered') AND d.seq > a.ack_seq AND d.expires_at > ?"
+        " ORDER BY a.name, d.seq",
+        node_id, tx.now,
+    )  # fmt: skip
+    for row in rows:
+        frame = _frame(
+            delivery_id=row["id"],
+            agent_id=row["agent_id"],
+            agent=row["name"],
+            msg_id=str(row["message_id"]),
+            seq=row["seq"],
+            mode=wire_mode(row["mode"]),
+            payload=row["payload"],
+        )
+        _push_later(tx, engine, node_id, frame, row["id"])
+
+
+def acknowledge(tx: Tx, node_id: str, workspace_id: str, agent_name: str, up_to: int) -> None:
+    """Cumulative, by name, only from the node where the agent is; what is acknowledged is read."""
+    agent = tx.one(
+        "SELECT id, ack_seq, last_seq FROM agents WHERE workspace_id = ? AND name = ? AND location_node_id = ?",
+        workspace_id, agent_name, node_id,
+    )  # fmt: skip
+    if agent is None or up_to <= agent["ack_seq"]:
+        return
+    up_to = min(up_to, agent["last_seq"])
+    rows = tx.all(
+        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ? WHERE agent_id = ? AND seq > ? AND seq <= ?"
+        " AND status NOT IN ('acked', 'dead_lettered') RETURNING message_id, channel_id",
+        tx.now, tx.now, agent["id"], agent["ack_seq"], up_to,
+    )  # fmt: skip
+    tx.run("UPDATE agents SET ack_seq = ? WHERE id = ?", up_to, agent["id"])
+    for row in rows:
+        mark_read(tx, agent["id"], row["message_id"], row["channel_id"])
+
+
+def mark_read(tx: Tx, agent_id: str, message_id: int, channel_id: str) -> bool:
+    """Write the receipt and move the read mark forward; False if the receipt was there."""
+    added = tx.run("INSERT OR IGNORE INTO receipts VALUES (?,?,?)", message_id, agent_id, tx.now)
+    tx.run(
+        "UPDATE members SET last_read_id = ?, last_read_at = ? WHERE channel_id = ? AND agent_id = ? AND last_read_id < ?",
+        message_id, tx.now, channel_id, agent_id, message_id,
+    )  # fmt: skip
+    return added == 1
+
+
+def fan_out_event(
+    tx: Tx,
+    engine: Engine,
+    *,
+    agent_ids: Iterable[str],
+    event: str,
+    key: str,
+    msg_id: str,
+    data: dict[str, Any],
+) -> None:
+    """A seq-0 frame to each of these agents that has a socket: best effort, not stored."""
+    payload = encode({"type": event, "data": data})
+    for agent_id in agent_ids:
+        agent = tx.one("SELECT name, location_node_id FROM agents WHERE id = ?", agent_id)
+        if agent is None or not agent["location_node_id"]:
+            continue
+        frame = _frame(
+            delivery_id=ids.event_delivery_id(event, key, agent_id),
+            agent_id=agent_id,
+            agent=agent["name"],
+            msg_id=msg_id,
+            seq=0,
+            mode="wait",
+            payload=payload,
+        )
+        _push_later(tx, engine, agent["location_node_id"], frame, "")
+
+
+def expire(tx: Tx, engine: Engine, agent_id: str | None = None) -> int:
+    """Dead-letter every overdue row (of one agent, or of all) and tell the senders."""
+    where, values = ("AND agent_id = ?", (agent_id,)) if agent_id else ("", ())
+    rows = tx.all(
+        "UPDATE deliveries SET status = 'dead_lettered', dead_lettered_at = ?, updated_at = ?, error = 'ttl_expired'"
+        f" WHERE {_OPEN} AND expires_at <= ? {where} RETURNING id, message_id, agent_id, sender_id, seq",
+        tx.now, tx.now, tx.now, *values,
+    )  # fmt: skip
+    for row in rows:
+        _tell_failed(
+            tx, engine, row["sender_id"], row["agent_id"], str(row["message_id"]), row["id"], "ttl_expired", row["seq"]
+        )
+    return len(rows)
+
+
+def _tell_failed(
+    tx: Tx,
+    engine: Engine,
+    sender_id: str,
+    target_id: str,
+    message_id: str,
+    delivery_id: str | None,
+    reason: str,
+    seq: int | None,
+) -> None:
+    sender = tx.one("SELECT workspace_id, location_node_id FROM agents WHERE id = ?", sender_id)
+    target = tx.one("SELECT name FROM agents WHERE id = ?", target_id)
+    if sender is None:
+        return
+    data: dict[str, Any] = {
+        "delivery_id": delivery_id,
+        "message_id": message_id,
+        "target_agent_id": target_id,
+        "target_agent_name": target["name"] if target else None,
+        "reason": reason,
+        "error": reason,
+        "retryable": False,
+    }
+    if seq is not None:
+        data["seq"] = seq
+    frame = {
+        "v": 1,
+        "type": "context.update",
+        "topic": "agent",
+        "event": "delivery.failed",
+        "channel_id": None,
+        "agent_ids": [sender_id],
+        "data": data,
+    }
+    node_id, workspace_id = sender["location_node_id"], sender["workspace_id"]
+
+    def tell() -> None:
+        if node_id:
+            engine.hub.send(node_id, frame)
+        engine.hub.publish(workspace_id, {"type": "delivery.failed"} | data)
+
+    tx.after(tell)
+
+
+def rest_ack(tx: Tx, agent_id: str, delivery_id: str) -> dict[str, Any]:
+    """Acknowledge one row; the cumulative cursor does not move. Raises EngineError 404 `delivery_not_found`."""
+    row = tx.one("SELECT * FROM deliveries WHERE id = ? AND agent_id = ?", delivery_id, agent_id)
+    if row is None:
+        raise not_found("delivery_not_found", "Delivery not found")
+    tx.run(
+        "UPDATE deliveries SET status = 'acked', acked_at = COALESCE(acked_at, ?), updated_at = ?"
+        " WHERE id = ? AND status != 'dead_lettered'",
+        tx.now, tx.now, delivery_id,
+    )  # fmt: skip
+    row = tx.one("SELECT * FROM deliveries WHERE id = ?", delivery_id)
+    assert row is not None
+    return view(row)
+
+
+def listing(tx: Tx, engine: Engine, agent_id: str, status: str | None, limit: int) -> list[dict[str, Any]]:
+    """The agent's rows with their messages, oldest first; overdue ones are expired before."""
+    expire(tx, engine, agent_id)
+    wanted = (status,) if status else ("queued", "delivered")
+    marks = ",".join("?" * len(wanted))
+    rows = tx.all(
+        f"SELECT * FROM deliveries WHERE agent_id = ? AND status IN ({marks}) ORDER BY seq LIMIT ?",
+        agent_id, *wanted, limit,
+    )  # fmt: skip
+    found = []
+    for row in rows:
+        message = tx.one("SELECT * FROM messages WHERE id = ?", row["message_id"])
+        assert message is not None
+        found.append(
+            view(row)
+            | {
+                "message": {
+                    "id": str(message["id"]),
+                    "channel_id": message["channel_id"],
+                    "agent_id": message["agent_id"],
+                    "agent_name": message["agent_name"],
+                    "text": message["text"],
+                    "thread_id": None if message["thread_id"] is None else str(message["thread_id"]),
+                    "created_at": ids.iso(message["created_at"]),
+                }
+            }
+        )
+    return found
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else ids.iso(at)
+
+
+def view(row: sqlite3.Row) -> dict[str, Any]:
+    """A row as the API shows it."""
+    return {
+        "id": row["id"],
+        "message_id": str(row["message_id"]),
+        "channel_id": row["channel_id"],
+        "agent_id": row["agent_id"],
+        "status": row["status"],
+        "seq": row["seq"],
+        "location_type": "via_node",
+        "location_node_id": row["route_node_id"],
+        "route_node_id": row["route_node_id"],
+        "route_node_kind": "ws",
+        "route_node_role": None,
+        "delivery_adapter": "ws.node.v1",
+        "dispatch_attempts": row["dispatch_attempts"],
+        "next_attempt_at": None,
+        "last_dispatch_error": row["error"],
+        "mode": row["mode"],
+        "reason": row["reason"],
+        "priority": "normal",
+        "retryable": row["status"] in ("queued", "delivered"),
+        "error": row["error"],
+        "available_at": ids.iso(row["created_at"]),
+        "deadline": ids.iso(row["expires_at"]),
+        "expires_at": ids.iso(row["expires_at"]),
+        "delivered_at": _iso(row["delivered_at"]),
+        "acked_at": _iso(row["acked_at"]),
+        "dead_lettered_at": _iso(row["dead_lettered_at"]),
+        "created_at": ids.iso(row["created_at"]),
+        "updated_at": ids.iso(row["updated_at"]),
+    }

@@ -1,0 +1,191 @@
+"""The bodies of REST requests. Unknown keys are ignored: newer clients send more than this contract knows.
+
+Source: spec/engine-contract.md sections 1.1 and 2.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relaybroker.engine.errors import EngineError, invalid
+
+
+class Body(BaseModel):
+    """Common shape: lenient towards unknown keys, strict about types."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class WorkspaceBody(Body):
+    """POST /v1/workspaces."""
+
+    name: str = Field(min_length=1)
+
+
+class AgentBody(Body):
+    """POST /v1/agents."""
+
+    name: str = Field(min_length=1)
+    type: Literal["agent", "human", "system"] = "agent"
+    persona: str | None = None
+    metadata: dict[str, Any] | None = None
+    skills: list[Any] | None = None
+    capabilities: dict[str, Any] | None = None
+    auto_join_general: bool | None = None
+
+
+class AgentPatch(Body):
+    """PATCH /v1/agents/:name."""
+
+    status: Literal["active", "idle", "blocked", "waiting", "offline", "online"] | None = None
+    persona: str | None = None
+    metadata: dict[str, Any] | None = None
+    skills: list[Any] | None = None
+    capabilities: dict[str, Any] | None = None
+
+
+class SpawnBody(Body):
+    """POST /v1/agents/spawn."""
+
+    name: str = Field(min_length=1)
+    cli: Literal["claude", "codex", "gemini", "aider", "goose", "opencode", "grok"]
+    task: str = Field(min_length=1)
+    channel: str | None = None
+    persona: str | None = None
+    model: str | None = None
+    metadata: dict[str, Any] | None = None
+    target_node: str | None = None
+    node: str | None = None
+    target: str | None = None
+
+
+class ReleaseBody(Body):
+    """POST /v1/agents/release."""
+
+    name: str = Field(min_length=1)
+    reason: str | None = None
+    delete_agent: bool | None = None
+    expected_token_hash: str | None = None
+
+
+class NodeBody(Body):
+    """POST /v1/nodes."""
+
+    node_id: str | None = Field(default=None, min_length=1)
+    name: str = Field(min_length=1)
+    kind: Literal["ws", "http_push", "poll"] | None = None
+    role: Literal["direct", "broker"] | None = None
+    delivery_adapter: str | None = None
+    delivery: dict[str, Any] | None = None
+    capabilities: list[str] | None = None
+    max_agents: int | None = Field(default=None, ge=0)
+    tags: list[str] | None = None
+    version: str | None = None
+
+
+class BindingBody(Body):
+    """POST /v1/nodes/:name/agents."""
+
+    agent_name: str = Field(min_length=1)
+    session_ref: str | None = None
+    priority: int | None = None
+
+
+class ChannelBody(Body):
+    """POST /v1/channels."""
+
+    name: str = Field(min_length=1)
+    topic: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class InviteBody(Body):
+    """POST /v1/channels/:name/invite."""
+
+    agent_name: str = Field(min_length=1)
+
+
+class MessageBody(Body):
+    """A channel message, reply or conversation message."""
+
+    text: str = Field(min_length=1)
+    blocks: list[Any] | None = None
+    attachments: list[str] | None = None
+    data: dict[str, Any] | None = None
+    content_type: str | None = None
+    mode: Literal["wait", "steer"] | None = None
+
+
+class DmBody(Body):
+    """POST /v1/dm."""
+
+    to: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    attachments: list[str] | None = None
+    mode: Literal["wait", "steer"] | None = None
+
+
+class GroupBody(Body):
+    """POST /v1/dm/group."""
+
+    participants: list[str] = Field(min_length=1)
+    name: str | None = None
+
+
+class ReactionBody(Body):
+    """POST /v1/messages/:id/reactions."""
+
+    emoji: str = Field(min_length=1)
+
+
+class ActionBody(Body):
+    """POST /v1/actions."""
+
+    name: str = Field(min_length=1)
+    description: str
+    handler_agent: str | None = None
+    handler_node: str | None = None
+    input_schema: dict[str, Any] | None = None
+    output_schema: dict[str, Any] | None = None
+    available_to: list[str] | None = None
+
+
+class InvokeBody(Body):
+    """POST /v1/actions/:name/invoke."""
+
+    input: dict[str, Any] | None = None
+
+
+class CompleteBody(Body):
+    """POST /v1/actions/:name/invocations/:id/complete."""
+
+    output: Any = None
+    error: str | None = None
+    duration_ms: int | None = None
+
+
+_B = TypeVar("_B", bound=Body)
+
+
+async def read_body(request: web.Request, model: type[_B]) -> _B:
+    """The request's JSON body as this model; an absent body counts as `{}`.
+
+    Raises:
+        EngineError: 400 `invalid_json`, or 400 `invalid_request` naming the key.
+    """
+    raw = await request.read()
+    try:
+        value = json.loads(raw) if raw.strip() else {}
+    except ValueError as error:
+        raise EngineError(400, "invalid_json", "The body is not valid JSON") from error
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "body"
+        required = first["type"] in ("missing", "string_too_short", "too_short")
+        raise invalid(f"{name} is required" if required else f"{name}: {first['msg']}") from error
