@@ -54,12 +54,15 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Coroutine
 
-MAX_SESSIONS = 512
+MAX_SESSIONS = 256
+"""Each needs up to three descriptors, of the usual 1024."""
 MAX_DIMENSION = 1000
 REPORT_HIGH_WATER = 1024 * 1024
 """Reports wait in the log, not in the connection, while this much is unsent."""
 OUTPUT_HIGH_WATER = 4 * 1024 * 1024
 """Output is dropped while this much is unsent."""
+UNSENT_LIMIT = 32 * 1024 * 1024
+"""A broker that leaves this much unread is disconnected."""
 OUTPUT_FLUSH_S = 0.016
 OUTPUT_FLUSH_BYTES = 4096
 FAREWELL_S = 2.0
@@ -451,7 +454,12 @@ class _Connection(asyncio.Protocol):
         self._host.detached(self)
 
     def send(self, message: Response) -> None:
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if self.unsent > UNSENT_LIMIT:
+            _logger.warning("the broker does not read; its connection is ended")
+            self.close()
+        else:
             self._transport.write(encode(message))
 
     def violation(self, detail: str) -> None:
@@ -461,7 +469,10 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport is not None:
-            self._transport.close()
+            if self.unsent > UNSENT_LIMIT:
+                self._transport.abort()
+            else:
+                self._transport.close()
             self._transport = None
             self._cancel_flush()
             self._host.detached(self)

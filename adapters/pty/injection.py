@@ -145,13 +145,18 @@ class Injector:
     def is_idle(self) -> bool:
         return not self._queue and self._current is None
 
-    def start(self) -> None:
-        self._task = tasks.start(self._run())
+    def start(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Begin to type. `on_failure` is called when the procedure itself fails: nothing would ever be typed again."""
+        self._task = tasks.start(self._run(), on_failure)
 
     def accept(self, inject: Inject) -> None:
         """Queue a delivery, or refuse it with a report. A delivery that is queued already is left where it is."""
-        if inject.delivery_id in self.queued:
+        if self._current is not None and self._current.delivery_id == inject.delivery_id:
             return
+        for index, waiting in enumerate(self._queue):
+            if waiting.delivery_id == inject.delivery_id:
+                self._queue[index] = inject  # the same place, the newer attempt
+                return
         if inject.delivery_id in self._spoiled:
             self._fail(inject, "composer_unclear", typed="partly")
         elif len(self._queue) >= MAX_QUEUED:
@@ -199,12 +204,12 @@ class Injector:
             if await self._line.find_dialog() is not None:
                 await self._until(lambda: not self._line.may_type())
                 continue
-            if not self._queue or not self._fits_draft():
-                continue
-            inject = self._current = self._queue.popleft()
             await self._line.writer.hold()
             try:
-                enter_at = await self._type(inject)
+                if not (self._queue and self._line.may_type() and self._fits_draft()):
+                    continue  # what a person was just typing changed it
+                self._current = self._queue.popleft()
+                enter_at = await self._type(self._current)
             finally:
                 self._line.writer.release()
             self._current = None

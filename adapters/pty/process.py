@@ -119,7 +119,7 @@ async def spawn(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int) -> PtyProcess:
+def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int) -> _Process:
     host = os.getpid()
 
     def before_exec() -> None:
@@ -133,30 +133,42 @@ def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: in
                 os._exit(1)
         os.chdir(cwd)
 
-    process: PtyProcess = PtyProcess.spawn(  # type: ignore[no-untyped-call]  # ptyprocess has no types
+    process: _Process = _Process.spawn(  # type: ignore[no-untyped-call]  # ptyprocess has no types
         argv, env=dict(env), preexec_fn=before_exec, dimensions=(rows, cols)
     )
     return process
 
 
+class _Process(PtyProcess):
+    """ptyprocess's own object, whose `close` (also called by `__del__` after a failed exec) does not sleep."""
+
+    def close(self, force: bool = True) -> None:  # noqa: ARG002  # signature of ptyprocess
+        if self.closed:
+            return
+        self.closed = True
+        self.fileobj.close()
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
 class AgentProcess:
     """A started program. `fd` is the non-blocking master side of its terminal, closed by `close`."""
 
-    def __init__(self, process: PtyProcess) -> None:
+    def __init__(self, process: _Process) -> None:
         self.pid: int = process.pid
         self.fd = os.dup(process.fd)
         os.set_blocking(self.fd, False)
         self.terminal_device = _device_of(self.fd)
+        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        process.closed = True  # from here on the program and its terminal are this object's
         process.fileobj.close()
-        process.closed = True  # its own close() and __del__ sleep and kill; this class does both, without sleeping
-        self._pidfd: int | None = None
         self._poll: asyncio.TimerHandle | None = None
 
     def watch_exit(self, on_exit: Callable[[int | None, int | None], None]) -> None:
         """Call `on_exit(code, signal)` once, when the program is reaped; exactly one of the two is a number."""
         loop = asyncio.get_running_loop()
-        if hasattr(os, "pidfd_open"):
-            self._pidfd = os.pidfd_open(self.pid)
+        if self._pidfd is not None:
             loop.add_reader(self._pidfd, self._reap, on_exit)
         else:
             self._poll = loop.call_later(_REAP_POLL_S, self._reap, on_exit)

@@ -127,7 +127,7 @@ class Session:
         self.report(Started(pid=process.pid))
         self._resume_reading()
         process.watch_exit(self._process_exited)
-        self._injector.start()
+        self._injector.start(self._broken)
         self._schedule_tick()
         self._arm_idle(self._idle_threshold)
 
@@ -207,6 +207,10 @@ class Session:
             except TimeoutError:
                 continue
         await self._end()
+
+    def _broken(self, _error: BaseException) -> None:
+        """A fault of ours in this session: end its program, so that the exit is reported and nobody waits for ever."""
+        self._process.signal_group(signal.SIGKILL)
 
     # --- what the injector asks (injection.Line) ---------------------------------------------------------------------
 

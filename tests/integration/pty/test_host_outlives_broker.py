@@ -16,7 +16,23 @@ from pathlib import Path
 import pytest
 
 from adapters.pty.client import HostClient, HostUnavailable
-from adapters.pty.protocol import PROTOCOL_VERSION, Confirm, Exited, Forget, Hello, Injected, Ready, Report, Started
+from adapters.pty.framing import encode, response_decoder
+from adapters.pty.protocol import (
+    PROTOCOL_VERSION,
+    Confirm,
+    Exited,
+    Forget,
+    Hello,
+    Inject,
+    Injected,
+    Output,
+    Ready,
+    Report,
+    Start,
+    Started,
+    Stop,
+    Subscribe,
+)
 
 
 async def test_a_broker_that_comes_back_gets_every_unconfirmed_report_in_order(broker):
@@ -284,3 +300,39 @@ async def test_secrets_of_a_start_appear_neither_in_the_log_nor_in_the_arguments
     assert json.dumps("RELAY_") not in Path(f"/proc/{host}/environ").read_text()
     assert broker.facts("a1", Ready)
     broker.client.send(Confirm(number=1))
+
+
+async def test_a_broker_that_reads_slowly_loses_output_visibly_and_no_report(broker):
+    """Output is dropped with a jump of the offset; reports come complete and in order."""
+    await broker.client.close()
+    reader, writer = await asyncio.open_unix_connection(broker.socket_path, limit=2**20)
+
+    def send(message):
+        writer.write(encode(message))
+
+    env = {"PATH": "/usr/bin:/bin"}
+    send(Hello(version=PROTOCOL_VERSION, broker_pid=1))
+    send(Subscribe(on=True))
+    send(Start(session_id="yes", name="yes", argv=("yes",), env=env, cwd="/", profile="default"))
+    send(Start(session_id="cat", name="cat", argv=("cat",), env=env, cwd="/", profile="default"))
+    for number in range(100):
+        send(Inject(session_id="cat", delivery_id=f"d{number}", attempt=1, text=f"line {number}"))
+    await writer.drain()
+    await asyncio.sleep(2.5)  # the time in which nothing is read; the host's buffers overflow in it
+    send(Stop(session_id="yes", grace_s=0.1, reason="enough"))
+    decoder, got = response_decoder(), []
+    async with asyncio.timeout(15):
+        while not any(isinstance(m, Report) and isinstance(m.fact, Exited) for m in got):
+            got += decoder.feed(await reader.read(2**18))
+    reports = [m for m in got if isinstance(m, Report)]
+    assert [r.number for r in reports] == list(range(1, len(reports) + 1))
+    assert sum(isinstance(r.fact, Injected) for r in reports) == 100
+    expected, jumps = 0, 0
+    for output in (m for m in got if isinstance(m, Output) and m.session_id == "yes"):
+        assert output.offset >= expected
+        jumps += output.offset > expected
+        expected = output.offset + len(output.data)
+    assert jumps >= 1
+    writer.close()
+    await writer.wait_closed()
+    await broker.attach()
