@@ -305,6 +305,8 @@ async def test_secrets_of_a_start_appear_neither_in_the_log_nor_in_the_arguments
 async def test_a_broker_that_reads_slowly_loses_output_visibly_and_no_report(broker):
     """Output is dropped with a jump of the offset; reports come complete and in order."""
     await broker.client.close()
+    (host,) = broker.host_pids
+    before = _bytes_read_by(host)
     reader, writer = await asyncio.open_unix_connection(broker.socket_path, limit=2**20)
 
     def send(message):
@@ -318,7 +320,7 @@ async def test_a_broker_that_reads_slowly_loses_output_visibly_and_no_report(bro
     for number in range(100):
         send(Inject(session_id="cat", delivery_id=f"d{number}", attempt=1, text=f"line {number}"))
     await writer.drain()
-    await asyncio.sleep(2.5)  # the time in which nothing is read; the host's buffers overflow in it
+    await broker.until(lambda: _bytes_read_by(host) - before > 16 * 2**20, "output overflows the host's buffers", 60)
     send(Stop(session_id="yes", grace_s=0.1, reason="enough"))
     decoder, got = response_decoder(), []
     async with asyncio.timeout(15):
@@ -336,3 +338,7 @@ async def test_a_broker_that_reads_slowly_loses_output_visibly_and_no_report(bro
     writer.close()
     await writer.wait_closed()
     await broker.attach()
+
+
+def _bytes_read_by(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/io").read_text().split()[1])
