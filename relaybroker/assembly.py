@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.http.engine_client import EngineClient
-from adapters.pty.protocol import Shutdown
 from adapters.token_cache import TokenCache
 from adapters.vault import Vault
 from adapters.websocket.link import NodeLink
@@ -145,7 +144,7 @@ class Assembly:
 
     def stop_at_once(self) -> None:
         """Kill the agents and end the run, without another word to anybody."""
-        self.host.send(Shutdown(grace_s=0.0))
+        self.host.end(0.0)
         self.runtime.end(1, "stopped at once")
 
     async def shut(self, limit_s: float) -> None:

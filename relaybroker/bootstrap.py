@@ -116,7 +116,6 @@ class Bootstrap:
             async with AsyncExitStack() as stack:
                 return await self._serve(stack, lifetime)
         except START_FAILURES as error:
-            _log.error("the broker did not start: %s", error)
             _say(str(error) if isinstance(error, StateLocked) else f"relaybroker: {error}")
             return 1
         except asyncio.CancelledError:
@@ -129,9 +128,10 @@ class Bootstrap:
     async def _serve(self, stack: AsyncExitStack, lifetime: Lifetime) -> int:
         settings = self._settings
         paths = self._prepare_directories(stack)
-        stack.callback(StateLock(paths.lock).release)
-        handler = logs.configure(f"{paths.name}-{paths.run.name}", self._environ)
+        handler = logs.configure(paths.run.name, self._environ)
         stack.callback(logging.getLogger().removeHandler, handler)
+        stack.push(_note_failure)
+        stack.callback(StateLock(paths.lock).release)
         journal, snapshots, state = await asyncio.to_thread(_open_journal, paths, lifetime.fail)
         stack.push_async_callback(asyncio.to_thread, journal.close)
         self._phase(f"state recovered to position {state.position}")
@@ -163,14 +163,16 @@ class Bootstrap:
         )
         stack.push_async_callback(self._shut, parts, lifetime)
         lifetime.attend(parts, surface, persist=settings.persist)
-        await parts.runtime.inbox.put(self._started(vault, node))
+        started = self._started(vault, node)
+        await parts.runtime.inbox.put(started)
         ended = asyncio.create_task(parts.runtime.run(parts.dispatcher), name="runtime")
-        await parts.runtime.reached(_is_up, READY_WAIT_S)
-        files = (paths.connection, paths.own_connection)
-        stack.callback(connection_file.withdraw, connection, files)
-        connection_file.publish(connection, files)
-        surface.open(parts)
-        self._phase("ready")
+        await parts.runtime.reached(lambda state: _is_settled(state, started.boot_id), READY_WAIT_S)
+        if not lifetime.stop_asked:
+            files = (paths.connection, paths.own_connection)
+            stack.callback(connection_file.withdraw, connection, files)
+            connection_file.publish(connection, files)
+            surface.open(parts)
+            self._phase("ready")
 
         ending = await ended
         _log.info("the broker ends with status %d: %s", ending.status, ending.reason)
@@ -244,9 +246,17 @@ class Bootstrap:
             _say(f"[agent-relay] +{1000 * (time.monotonic() - self._began):.0f} ms {what}")
 
 
-def _is_up(state: State) -> bool:
-    """Whether nothing more is to be expected soon: the host is there, and the link is online or has to wait."""
-    return state.host.attached and state.link.state in ("online", "backing_off", "refused")
+def _note_failure(_kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+    if error is not None:
+        _log.error("the broker did not start: %s", error, exc_info=not isinstance(error, START_FAILURES))
+
+
+def _is_settled(state: State, boot_id: str) -> bool:
+    """Whether this run has its host and its link is online or has to wait; or it is to stop already."""
+    if state.boot_id != boot_id:
+        return False
+    waits = state.link.state in ("online", "backing_off", "refused")
+    return state.stopping_until > 0 or (state.host.attached and waits)
 
 
 def _open_journal(paths: Paths, on_failure: Callable[[BaseException], None]) -> tuple[Journal, SnapshotFile, State]:

@@ -106,7 +106,7 @@ class Dispatcher:
             case effects.ForgetProgram(session_id=session_id):
                 self._host.send(protocol.Forget(session_id=session_id))
             case effects.EndHost(grace_s=grace_s):
-                self._host.send(protocol.Shutdown(grace_s=grace_s))
+                self._host.end(grace_s)
             case effects.ExitBroker(status=status, reason=reason):
                 self._leave(status, reason)
             case never:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from adapters.pty import translate
 from adapters.pty.client import HostBackpressure, HostClient, HostUnavailable
-from adapters.pty.protocol import PROTOCOL_VERSION, Confirm, Hello, Output, Report, Subscribe
+from adapters.pty.protocol import PROTOCOL_VERSION, Confirm, Hello, Output, Report, Shutdown, Subscribe
 from domain.inputs import HostLost
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class HostLink:
         self._arrived = asyncio.Event()
         self._watching = False
         self._attaching: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._pump())
 
@@ -102,19 +103,39 @@ class HostLink:
         if self._host_id:
             self.send(Subscribe(on=on))
 
+    def end(self, grace_s: float) -> None:
+        """End the host with whatever it still runs, also one that is being attached to or that we lost."""
+        if self._host_id:
+            self.send(Shutdown(grace_s=grace_s))
+        else:
+            self._ending = self._spawn(self._end(grace_s))
+
     async def shut(self) -> None:
         """End the connection; the host and its agents go on unless they were told to end."""
+        if self._ending is not None:
+            await self._ending
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
 
+    async def _end(self, grace_s: float) -> None:
+        if self._attaching is not None:
+            await self._attaching
+        try:
+            if not self._host_id:
+                await self._client.attach(self._hello(), start=False)
+            self._client.send(Shutdown(grace_s=grace_s))
+        except HostUnavailable as error:
+            _log.info("no PTY host to end: %s", error)
+
+    def _hello(self) -> Hello:
+        return Hello(version=PROTOCOL_VERSION, broker_pid=os.getpid(), lease_s=self._lease_s)
+
     async def _attach(self) -> None:
         self._host_id, self._early, self._lost_early = "", [], None
         try:
-            welcome = await self._client.attach(
-                Hello(version=PROTOCOL_VERSION, broker_pid=os.getpid(), lease_s=self._lease_s)
-            )
+            welcome = await self._client.attach(self._hello())
         except HostUnavailable as error:
             self._put(HostLost(detail=str(error)))
             return

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 DAYS_KEPT = 14
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_CHATTY = ("transitions", "aiohttp.access")
+"""Libraries that log every step; the journal says more."""
 _OFF = frozenset(("off", "none", "0", "false", "no"))
 _STDERR = frozenset(("stderr", "print"))
 
@@ -67,4 +69,6 @@ def configure(log_id: str, environ: Mapping[str, str]) -> logging.Handler:
         handler = _PrivateDailyFile(place / f"{log_id}.log", when="midnight", backupCount=DAYS_KEPT, encoding="utf-8")
     handler.setFormatter(logging.Formatter(_FORMAT))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     return handler
