@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from adapters.http.engine_client import EngineClient
 from adapters.token_cache import TokenCache
-from adapters.vault import Vault
+from adapters.vault import WORKSPACE, Vault
 from adapters.websocket.link import NodeLink
 from domain import inputs
 from domain.broker import Broker
@@ -125,6 +125,11 @@ class Assembly:
     def state(self) -> State:
         """The core's state, to look at and never to change."""
         return self._core.state
+
+    @property
+    def workspace_key(self) -> str:
+        """The workspace key, or "" if the broker has none."""
+        return self.vault.token(WORKSPACE) or ""
 
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from domain.effects import Notify, Reply
     from domain.inputs import Input
     from domain.state import State
+    from relaybroker.settings import Settings
 
 
 class CorePort(Protocol):
@@ -23,6 +24,10 @@ class CorePort(Protocol):
     @property
     def state(self) -> State:
         """The core's state, to look at and never to change."""
+
+    @property
+    def workspace_key(self) -> str:
+        """The workspace key; callers with the API key may see it."""
 
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room (429 `queue_full`)."""
@@ -62,5 +67,5 @@ class Surface(Protocol):
 class SurfaceFactory(Protocol):
     """How the broker makes its local API."""
 
-    def __call__(self, *, api_key: str, settings: object, request_shutdown: Callable[[str], None]) -> Surface:
+    def __call__(self, *, api_key: str, settings: Settings, request_shutdown: Callable[[str], None]) -> Surface:
         """A local API that is not listening yet."""

@@ -1,0 +1,1 @@
+"""The local HTTP and WebSocket API (spec/local-api.md)."""

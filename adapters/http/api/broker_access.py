@@ -1,0 +1,73 @@
+"""How routes reach the broker: ask and wait for the answer, or look at the state.
+
+A request is answered by the `Reply` effect with its id, which leaves after everything behind it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+
+from adapters.http.api.gateway import Gateway
+from adapters.pty.protocol import Answer, Resize, Snapshot
+from adapters.pty.protocol import Input as RawInput
+from domain.effects import Reply
+from domain.errors import InvalidRequest
+from domain.inputs import Input
+from domain.state import State
+
+MAX_OPEN = 1024
+"""Requests that may wait for an answer at once."""
+
+
+class BrokerAccess:
+    """The broker behind the routes."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._open: dict[str, asyncio.Future[Reply]] = {}
+
+    @property
+    def state(self) -> State:
+        """The core's state, to look at only."""
+        return self.gateway.state
+
+    @staticmethod
+    def now() -> float:
+        """Epoch seconds."""
+        return time.time()
+
+    async def ask(self, build: Callable[[str], Input], timeout_s: float) -> Reply:
+        """Give the core an input with a fresh request id and wait for its answer.
+
+        Raises:
+            InvalidRequest: 429 `queue_full` when the core has no room.
+            TimeoutError: no answer within the time; what was asked may still happen.
+        """
+        request_id = f"api_{uuid.uuid4().hex}"
+        if len(self._open) >= MAX_OPEN or not self.gateway.offer(build(request_id)):
+            raise InvalidRequest(429, "queue_full", "the broker has no room for more requests; try again")
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._open[request_id] = future
+        try:
+            return await asyncio.wait_for(future, timeout_s)
+        finally:
+            del self._open[request_id]
+
+    def reply(self, reply: Reply) -> None:
+        """The core's answer to a request."""
+        future = self._open.get(reply.request_id)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
+        """Ask the PTY host."""
+        return await self.gateway.ask_host(request)
+
+    def close(self) -> None:
+        """Answer every waiting request: the broker is stopping."""
+        for future in self._open.values():
+            if not future.done():
+                future.set_exception(InvalidRequest(503, "shutting_down", "the broker is stopping"))

@@ -1,0 +1,135 @@
+"""The one error envelope of the local API, and the guard in front of every route.
+
+Source: spec/local-api.md sections 1.1 and 11.4.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from domain.errors import InvalidRequest
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_STATUS_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+OPEN_PATHS = frozenset({"/health"})
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A JSON answer."""
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json", charset="utf-8"
+    )
+
+
+def refusal(status: int, code: str, message: str, **extra: object) -> web.Response:
+    """An error in the envelope."""
+    body: dict[str, object] = {
+        "success": False,
+        "code": code,
+        "message": message,
+        "error": message,
+        "retryable": (status >= 500 and status != 501) or status == 429,
+        "statusCode": status,
+    } | extra
+    return answer(body, status, {"Retry-After": "1"} if status == 429 else None)
+
+
+def unauthorized() -> web.Response:
+    """The 401 of the API key, with its legacy nested error."""
+    error = {
+        "code": "unauthorized",
+        "message": "Missing or invalid API key",
+        "retryable": False,
+        "statusCode": 401,
+    }
+    return answer({"success": False} | error | {"error": error}, 401)
+
+
+class Guard:
+    """Checks Host and Origin, then the key; turns every exception into the envelope.
+
+    Args:
+        api_key: the one key.
+        allowed_hosts: further names that a Host header may have.
+        allowed_origins: further origins that a browser may have.
+    """
+
+    def __init__(self, api_key: str, allowed_hosts: tuple[str, ...], allowed_origins: tuple[str, ...]) -> None:
+        self._key = api_key.encode()
+        self._hosts = frozenset(name.lower() for name in allowed_hosts)
+        self._origins = frozenset(allowed_origins)
+
+    def has_key(self, request: web.Request) -> bool:
+        """Whether the request carries the key; a non-blank X-API-Key decides alone. Constant-time."""
+        given = request.headers.get("X-API-Key", "").strip()
+        if not given:
+            scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+            given = token.strip() if scheme.lower() == "bearer" else ""
+        return hmac.compare_digest(_digest(given.encode()), _digest(self._key))
+
+    def trouble(self, request: web.Request) -> web.Response | None:
+        """The refusal of a request that comes from the wrong place."""
+        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+        if not (_is_ip(host) or host == "localhost" or host in self._hosts):
+            return refusal(403, "forbidden_host", f"Host '{host}' is not allowed")
+        origin = request.headers.get("Origin")
+        own = f"{request.scheme}://{request.headers.get('Host', '')}"
+        if origin is not None and origin != own and origin not in self._origins:
+            return refusal(403, "forbidden_origin", f"Origin '{origin}' is not allowed")
+        return None
+
+    @property
+    def middleware(self) -> Any:
+        """For `web.Application(middlewares=…)`."""
+
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if (trouble := self.trouble(request)) is not None:
+                return trouble
+            if request.path not in OPEN_PATHS and not self.has_key(request):
+                return unauthorized()
+            return await _enveloped(request, handler)
+
+        return check
+
+
+async def _enveloped(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except InvalidRequest as error:
+        return refusal(error.status, error.code, error.message, **error.extra)
+    except web.HTTPException as error:
+        return refusal(error.status, _STATUS_CODES.get(error.status, "invalid_request"), error.reason)
+    except TimeoutError:
+        return refusal(504, "request_timeout", "The broker did not answer in time; what was asked may still happen")
+    except Exception:  # noqa: BLE001 - logged with its trace; the client gets an honest 500
+        _log.exception("%s %s failed", request.method, request.path)
+        return refusal(500, "internal_error", "Internal error; see the broker's log")
+
+
+def _digest(value: bytes) -> bytes:
+    return hmac.digest(b"relaybroker", value, "sha256")
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

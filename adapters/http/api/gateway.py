@@ -1,0 +1,31 @@
+"""What the local API asks of the broker behind it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from adapters.pty.protocol import Answer, Resize, Snapshot
+from adapters.pty.protocol import Input as RawInput
+from domain.inputs import Input
+from domain.state import State
+
+
+class Gateway(Protocol):
+    """The broker, as the local API sees it."""
+
+    @property
+    def state(self) -> State:
+        """The core's state, to look at and never to change."""
+
+    @property
+    def workspace_key(self) -> str:
+        """The workspace key; callers with the API key may see it (`/api/session`)."""
+
+    def offer(self, item: Input) -> bool:
+        """Give the core an input; False if it has no room."""
+
+    async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
+        """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
+
+    def watch_output(self, *, on: bool) -> None:
+        """Turn the stream of terminal output on or off."""

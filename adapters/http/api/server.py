@@ -1,0 +1,371 @@
+"""The local API as a server: listens from the first moment, answers everything once the broker is ready.
+
+Source: spec/local-api.md sections 0.3, 1, 7.4, 11.4.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+from aiohttp import web
+
+from adapters.http.api.agents_routes import AgentRoutes
+from adapters.http.api.broker_access import BrokerAccess
+from adapters.http.api.envelope import Guard, Handler, answer, refusal
+from adapters.http.api.event_stream import MAX_SOCKETS, EventStream, gap, oldest, stored
+from adapters.http.api.gateway import Gateway
+from adapters.pty.protocol import Output
+from domain import views
+from domain.effects import Notify, Reply
+from domain.errors import InvalidRequest
+from domain.state import Notification, State
+
+BODY_LIMIT = 2 * 1024 * 1024
+LEASE_S = 120
+PROTOCOL_VERSION = 2
+_STARTING = "Broker is starting, please retry"
+
+_NOT_BUILT = (
+    ("POST", "/api/spawned/{name}/model"),
+    ("GET", "/api/spawned/{name}/delivery-mode"),
+    ("PUT", "/api/spawned/{name}/delivery-mode"),
+    ("GET", "/api/spawned/{name}/pending"),
+    ("POST", "/api/spawned/{name}/flush"),
+    ("POST", "/api/spawned/{name}/subscribe"),
+    ("POST", "/api/spawned/{name}/unsubscribe"),
+    ("GET", "/api/input/{name}/stream"),
+    ("GET", "/api/threads"),
+    ("GET", "/api/crash-insights"),
+    ("POST", "/api/preflight"),
+    ("POST", "/api/agent-result"),
+    ("POST", "/api/agents/by-name/{name}/interrupt"),
+    ("GET", "/api/history/stats"),
+    ("GET", "/api/fleet/ws"),
+    ("GET", "/metrics"),
+)
+"""Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
+
+
+class LocalApi:
+    """The local HTTP and WebSocket API of one broker.
+
+    Args:
+        api_key: the key that every route but `/health` needs.
+        version: of the broker.
+        persist: whether the broker runs without an owner lease.
+        base_url: of the engine, if the operator chose one.
+        allowed_hosts: further Host names.
+        allowed_origins: further browser origins.
+        request_shutdown: asks the broker to stop, with a reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        version: str,
+        persist: bool,
+        base_url: str | None,
+        allowed_hosts: Sequence[str] = (),
+        allowed_origins: Sequence[str] = (),
+        request_shutdown: Callable[[str], None],
+    ) -> None:
+        self._guard = Guard(api_key, tuple(allowed_hosts), tuple(allowed_origins))
+        self._version, self._persist, self._base_url = version, persist, base_url
+        self._request_shutdown = request_shutdown
+        self._began = time.monotonic()
+        self._last_use = time.monotonic()
+        self._access: BrokerAccess | None = None
+        self._events: EventStream | None = None
+        self._routes: dict[str, Handler] = {}
+        self._decoders: dict[str, codecs.IncrementalDecoder] = {}
+        self._runner: web.AppRunner | None = None
+
+    # --- life cycle -----------------------------------------------------------------------------------------------------
+
+    async def bind(self, host: str, port: int) -> int:
+        """Listen, and answer as during start-up; the port. Raises OSError."""
+        if self._runner is None:
+            self._runner = web.AppRunner(self._front(), access_log=None, shutdown_timeout=0.5)
+            await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        return int(self._runner.addresses[-1][1])
+
+    def open(self, core: Gateway) -> None:
+        """Answer everything from now on."""
+        access = BrokerAccess(core)
+        self._events = EventStream(lambda: core.state)
+        self._routes = self._table(access)
+        self._access = access
+
+    async def close(self) -> None:
+        """End sockets with 1001, answer waiting requests with 503, stop listening."""
+        if self._access is not None:
+            self._access.close()
+        if self._events is not None:
+            await self._events.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    # --- what the broker says ---------------------------------------------------------------------------------------------
+
+    def reply(self, reply: Reply) -> None:
+        """Answer one request."""
+        if self._access is not None:
+            self._access.reply(reply)
+
+    def notify(self, notification: Notify) -> None:
+        """Tell every `/ws` client."""
+        if self._events is not None:
+            self._events.notify(Notification(notification.seq, notification.body))
+
+    def output(self, output: Output) -> None:
+        """Give terminal output to who watches it; a code point is never split."""
+        if self._access is None or self._events is None or not len(self._events):
+            return
+        program = self._access.state.workers.get(output.session_id)
+        if program is None:
+            return
+        decoder = self._decoders.setdefault(output.session_id, codecs.getincrementaldecoder("utf-8")("replace"))
+        if text := decoder.decode(output.data):
+            self._events.output(program.name, text, self._access.now())
+
+    def idle_s(self) -> float:
+        """Seconds since anybody with the key asked for anything; 0 while a `/ws` is open."""
+        if self._events is not None and len(self._events):
+            return 0.0
+        return time.monotonic() - self._last_use
+
+    # --- routing ------------------------------------------------------------------------------------------------------------
+
+    def _front(self) -> web.Application:
+        app = web.Application(
+            middlewares=[self._starting, self._guard.middleware],
+            client_max_size=BODY_LIMIT,
+            handler_args={"max_field_size": 32 * 1024, "max_line_size": 32 * 1024},
+        )
+        app.router.add_get("/health", self._health)
+        for method, path, handler in self._routes_by_path():
+            app.router.add_route(method, path, handler)
+        for method, path in _NOT_BUILT:
+            app.router.add_route(method, path, _not_built)
+        return app
+
+    def _routes_by_path(self) -> list[tuple[str, str, Handler]]:
+        def late(name: str) -> Handler:
+            async def handler(request: web.Request) -> web.StreamResponse:
+                self._last_use = time.monotonic()
+                return await self._routes[name](request)
+
+            return handler
+
+        return [(method, path, late(f"{method} {path}")) for method, path in _ROUTES]
+
+    def _table(self, access: BrokerAccess) -> dict[str, Handler]:
+        agents = AgentRoutes(access)
+        return {
+            "GET /api/session": self._session,
+            "POST /api/session/renew": self._renew,
+            "GET /api/config": self._config,
+            "POST /api/spawn": agents.spawn,
+            "GET /api/spawned": agents.listing,
+            "DELETE /api/spawned/{name}": agents.release,
+            "GET /api/spawned/{name}/snapshot": agents.snapshot,
+            "POST /api/input/{name}": agents.type_raw,
+            "POST /api/resize/{name}": agents.resize,
+            "POST /api/send": agents.send,
+            "GET /api/events/replay": self._replay,
+            "GET /ws": self._ws,
+            "GET /api/status": self._status,
+            "GET /api/metrics": self._metrics,
+            "POST /api/shutdown": self._shutdown,
+        }
+
+    @property
+    def _starting(self) -> Any:
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if self._access is None and request.path != "/health":
+                return web.Response(
+                    status=503,
+                    reason="Service Unavailable",
+                    text=_STARTING,
+                    content_type="text/plain",
+                    charset="utf-8",
+                    headers={"Connection": "close"},
+                )
+            return await handler(request)
+
+        return check
+
+    @property
+    def _broker(self) -> BrokerAccess:
+        assert self._access is not None, "routes are reached only after open()"
+        return self._access
+
+    @property
+    def _state(self) -> State:
+        return self._broker.state
+
+    # --- routes about the broker ------------------------------------------------------------------------------------------
+
+    async def _health(self, request: web.Request) -> web.Response:
+        state = self._access.state if self._access is not None else State()
+        body = views.health(state, time.time(), known=self._guard.has_key(request))
+        body |= {
+            "version": self._version,
+            "uptimeMs": int(1000 * (time.monotonic() - self._began)),
+            "wsConnections": len(self._events) if self._events is not None else 0,
+            "memoryMb": psutil.Process().memory_info().rss // (1024 * 1024),
+        }
+        error = os.environ.get("AGENT_RELAY_STARTUP_ERROR_CODE", "").strip().lower()
+        if error:
+            body["relaycastConnected"] = False
+            if error == "rate_limit_exceeded":
+                body["status"] = "degraded"
+        return answer(body)
+
+    async def _session(self, _request: web.Request) -> web.Response:
+        state = self._state
+        return answer(
+            {
+                "broker_version": self._version,
+                "protocol_version": PROTOCOL_VERSION,
+                "workspace_key": self._broker.gateway.workspace_key or None,
+                "relay_base_url": self._base_url,
+                "default_workspace_id": state.settings.workspace_id if state.settings else None,
+                "mode": "persist" if self._persist else "ephemeral",
+                "uptime_secs": int(time.monotonic() - self._began),
+                "epoch": state.epoch,
+                "boot_id": f"bo_{state.boot_id}",
+                "last_seq": self._stream.published,
+                "link": views.link(state, time.time()),
+            }
+        )
+
+    @property
+    def _stream(self) -> EventStream:
+        assert self._events is not None
+        return self._events
+
+    async def _renew(self, _request: web.Request) -> web.Response:
+        lease = 0 if self._persist else LEASE_S
+        return answer({"renewed": True, "expires_in_secs": lease, "persist": self._persist})
+
+    async def _config(self, _request: web.Request) -> web.Response:
+        settings = self._state.settings
+        return answer(
+            {
+                "workspaceKey": self._broker.gateway.workspace_key or None,
+                "defaultWorkspaceId": settings.workspace_id if settings else None,
+                "memberships": views.memberships(self._state),
+            }
+        )
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return answer(views.status(self._state, time.time()))
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("agent")
+        programs = [found for found in views.live_workers(self._state) if wanted in (None, found.name)]
+        if wanted is not None and not programs:
+            raise InvalidRequest(404, "agent_not_found", f"unknown worker '{wanted}'")
+        now = time.time()
+        listed = [
+            {
+                "name": found.name,
+                "pid": found.pid,
+                "memory_bytes": _memory(found.pid),
+                "uptime_secs": int(max(0.0, now - found.launched_at)),
+            }
+            for found in sorted(programs, key=lambda found: found.name)
+        ]
+        return answer({"agents": listed, "broker": views.broker_metrics(self._state, now)})
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        since, limit = _since(request), _number(request, "limit", 1000)
+        upto = self._stream.published
+        missing = gap(self._state, since, upto, request.query.get("epoch"))
+        return answer(
+            {
+                "events": stored(self._state, since if missing is None else missing["seq"], upto, limit),
+                "gap": missing is not None,
+                "oldestAvailable": oldest(self._state) if missing is not None else since,
+                "currentSeq": upto,
+                "epoch": self._state.epoch,
+            }
+        )
+
+    async def _ws(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return refusal(426, "upgrade_required", "This is a WebSocket endpoint")
+        if len(self._stream) >= MAX_SOCKETS:
+            raise InvalidRequest(429, "queue_full", f"more than {MAX_SOCKETS} WebSockets")
+        since, epoch = _since(request), request.query.get("epoch")
+        self._broker.gateway.watch_output(on=True)
+        try:
+            return await self._stream.serve(request, since, epoch)
+        finally:
+            self._last_use = time.monotonic()
+            if not len(self._stream):
+                self._decoders.clear()
+                self._broker.gateway.watch_output(on=False)
+
+    async def _shutdown(self, request: web.Request) -> web.Response:
+        response = answer({"status": "shutting_down"})
+        await response.prepare(request)
+        await response.write_eof()
+        self._request_shutdown("api_shutdown")
+        return response
+
+
+_ROUTES = (
+    ("GET", "/api/session"),
+    ("POST", "/api/session/renew"),
+    ("GET", "/api/config"),
+    ("POST", "/api/spawn"),
+    ("GET", "/api/spawned"),
+    ("DELETE", "/api/spawned/{name}"),
+    ("GET", "/api/spawned/{name}/snapshot"),
+    ("POST", "/api/input/{name}"),
+    ("POST", "/api/resize/{name}"),
+    ("POST", "/api/send"),
+    ("GET", "/api/events/replay"),
+    ("GET", "/ws"),
+    ("GET", "/api/status"),
+    ("GET", "/api/metrics"),
+    ("POST", "/api/shutdown"),
+)
+
+
+async def _not_built(request: web.Request) -> web.Response:
+    name = request.match_info.get("name")
+    extra = {} if name is None else {"name": name}
+    return refusal(501, "not_implemented", f"{request.method} {request.path} is not built yet", **extra)
+
+
+def _since(request: web.Request) -> int:
+    for key in ("sinceSeq", "since_seq"):
+        if key in request.query:
+            return _number(request, key, 0)
+    return 0
+
+
+def _number(request: web.Request, key: str, default: int) -> int:
+    text = request.query.get(key, str(default))
+    if not text.isdigit():
+        raise InvalidRequest(400, "invalid_field", f"{key} must be a number", field=key)
+    return int(text)
+
+
+def _memory(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

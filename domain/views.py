@@ -1,0 +1,196 @@
+"""What the state looks like from outside: plain dicts for the local API and the CLI. Pure functions of the state and the moment.
+
+Source: spec/local-api.md section 1.3; user requirements U02, U03, U04 (failure-scenarios.md section 4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain.notifications import parent_label
+from domain.state import Delivery, Registration, State, Worker
+
+View = dict[str, Any]
+
+
+def _age(now: float, at: float) -> float | None:
+    return None if not at else round(max(0.0, now - at), 3)
+
+
+def link(state: State, now: float) -> View:
+    """How the node stands with its engine, with the ages that prove it."""
+    found = state.link
+    return {
+        "state": found.state,
+        "reason": None if found.reason is None else str(found.reason),
+        "detail": found.detail,
+        "since_secs": _age(now, found.since),
+        "next_step_in_secs": round(found.until - now, 3) if found.until else None,
+        "dial": found.dial,
+        "registered_secs_ago": _age(now, found.online_at) if found.state == "online" else None,
+        "synced_secs_ago": _age(now, found.synced_at),
+        "heard_secs_ago": _age(now, found.heard_at),
+    }
+
+
+def memberships(state: State) -> list[View]:
+    """The workspaces of this broker."""
+    if state.settings is None:
+        return []
+    return [{"workspace_id": state.settings.workspace_id, "is_default": True}]
+
+
+def pending_count(state: State) -> int:
+    """Deliveries that are accepted and not settled."""
+    return sum(not found.ended and found.state != "injected" for found in state.deliveries.values())
+
+
+def health(state: State, now: float, *, known: bool) -> View:
+    """Liveness and basic numbers; workspace ids only for callers with the key."""
+    online = state.link.state == "online"
+    workspace = state.settings.workspace_id if state.settings is not None and known else None
+    return {
+        "status": "ok" if online and state.host.attached else "degraded",
+        "service": "agent-relay-listen",
+        "uptimeMs": int(1000 * max(0.0, now - state.started_at)) if state.started_at else 0,
+        "workspaceId": workspace or "ws_unknown",
+        "defaultWorkspaceId": workspace,
+        "memberships": memberships(state) if known else [],
+        "agentCount": len(agents(state, now)),
+        "pendingDeliveryCount": pending_count(state),
+        "relaycastConnected": online,
+        "link": link(state, now),
+        "ptyHostAttached": state.host.attached,
+    }
+
+
+def agents(state: State, now: float) -> list[View]:
+    """Every agent that is live or on its way, by name."""
+    shown = [found for found in state.registrations.values() if found.state not in ("deregistering", "gone", "failed")]
+    return [agent(state, found, now) for found in sorted(shown, key=lambda found: found.name)]
+
+
+def agent(state: State, found: Registration, now: float) -> View:
+    """One agent, with where its messages stand."""
+    program = state.workers.get(found.session_id)
+    box = state.mailboxes.get(found.agent_id)
+    waiting = [state.deliveries[stream] for stream in program.waiting] if program else []
+    blocked = program is not None and program.state == "blocked"
+    return {
+        "name": found.name,
+        "runtime": "pty",
+        "provider": None,
+        "cli": found.spec.cli,
+        "model": found.spec.model or None,
+        "sessionId": found.spec.session_ref or found.session_id,
+        "team": found.spec.team or None,
+        "channels": list(found.spec.channels) or list(state.settings.default_channels if state.settings else ()),
+        "parent": parent_label(found.source),
+        "pid": program.pid or None if program else None,
+        "workerPid": state.host.pid or None,
+        "last_activity_ms": int(1000 * max(0.0, now - program.active_at)) if program else None,
+        "context_budget_pct": None,
+        "current_state": "blocked_on_send" if blocked else "idle" if program and program.idle else "working",
+        "agentId": found.agent_id or None,
+        "registration": found.state,
+        "worker": program.state if program else None,
+        "ready": program is not None and program.takes_text,
+        "readiness": program.evidence if program else "",
+        "blocked_by": program.blocked_by if program else "",
+        "typed": program.typed if program else 0,
+        "last_typed_secs_ago": _age(now, program.last_typed_at) if program else None,
+        "in_terminal": len(program.typing) if program else 0,
+        "waiting": len(waiting),
+        "waiting_since_secs": _age(now, waiting[0].offered_at) if waiting else None,
+        "waiting_reason": _waiting_reason(waiting),
+        "delivery_mode": "auto_inject",
+        "held_count": sum(item.state == "held" for item in waiting),
+        "cursor": box.recv if box is not None and box.base is not None else None,
+        "ack_floor": box.floor if box is not None and box.base is not None else None,
+        "acked": box.sent_ack if box is not None and box.sent_ack >= 0 else None,
+        "gap_buffered": len(box.buffer) if box is not None else 0,
+    }
+
+
+def _waiting_reason(waiting: list[Delivery]) -> str | None:
+    if not waiting:
+        return None
+    first = waiting[0]
+    return str(first.reason) if first.reason is not None else "queued"
+
+
+def status(state: State, now: float) -> View:
+    """Agents, open deliveries, identity, link."""
+    pending = [found for found in state.deliveries.values() if not found.ended]
+    listed = agents(state, now)
+    settings = state.settings
+    workspaces = []
+    if settings is not None:
+        workspaces.append(
+            {
+                "workspace_id": settings.workspace_id,
+                "workspace_alias": None,
+                "self_name": state.own.name,
+                "self_agent_id": state.own.agent_id or None,
+                "authenticated": bool(state.own.agent_id),
+                "default": True,
+            }
+        )
+    return {
+        "agent_count": len(listed),
+        "agents": listed,
+        "pending_delivery_count": pending_count(state),
+        "pending_deliveries": [delivery(found, now) for found in pending],
+        "auth": {
+            "authenticated": bool(state.own.agent_id),
+            "workspace_count": len(workspaces),
+            "default_workspace_id": settings.workspace_id if settings else None,
+            "workspaces": workspaces,
+        },
+        "link": link(state, now),
+        "node": {"id": settings.node_id, "name": settings.node_name} if settings else None,
+        "host": {"id": state.host.host_id, "pid": state.host.pid, "attached": state.host.attached},
+        "outbound": {"waiting": len(state.messages)},
+        "log_position": state.position,
+        "totals": {
+            name: getattr(state.counters, name)
+            for name in (
+                "spawned", "crashed", "offered", "typed", "acked", "dropped", "dead_lettered", "frames_rejected",
+            )
+        },
+    }  # fmt: skip
+
+
+def delivery(found: Delivery, now: float) -> View:
+    """One open delivery."""
+    return {
+        "delivery_id": found.delivery_id,
+        "worker_name": found.name,
+        "event_id": found.msg_id,
+        "from": found.sender,
+        "to": found.name,
+        "attempts": found.tries,
+        "queued_at_ms": int(found.offered_at * 1000),
+        "age_ms": int(1000 * max(0.0, now - found.offered_at)),
+        "last_error": str(found.reason) if found.reason is not None else None,
+        "state": found.state,
+        "seq": found.seq,
+        "held": found.state == "held",
+        "until_ms": int(found.until * 1000) if found.until else None,
+    }
+
+
+def broker_metrics(state: State, now: float) -> View:
+    """Totals over the life of the log."""
+    return {
+        "uptime_secs": int(max(0.0, now - state.started_at)),
+        "total_agents_spawned": state.counters.spawned,
+        "total_crashes": state.counters.crashed,
+        "total_restarts": 0,
+        "active_agents": sum(1 for found in state.workers.values() if not found.ended),
+    }
+
+
+def live_workers(state: State) -> list[Worker]:
+    """The workers whose programs run."""
+    return [found for found in state.workers.values() if found.pid and not found.ended]

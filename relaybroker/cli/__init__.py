@@ -1,0 +1,7 @@
+"""The `relaybroker` command. Every command imports what it needs when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from relaybroker.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,86 @@
+"""How commands talk to a running broker: find it, ask it over the local API.
+
+Source: spec/local-api.md section 4.2.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from relaybroker.cli.exits import Exit, fail
+
+DEFAULT_STATE = Path(".agentworkforce/relay")
+TIMEOUT_S = 30.0
+
+
+def state_directory(option: str | None) -> Path:
+    """The state directory that a command is about."""
+    return Path(option or os.environ.get("AGENT_RELAY_STATE_DIR") or DEFAULT_STATE)
+
+
+class BrokerClient:
+    """The local API of one broker.
+
+    Args:
+        url: base URL.
+        key: API key.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url
+        self.key = key
+
+    @classmethod
+    def find(cls, state_dir: str | None) -> BrokerClient:
+        """The broker of a state directory, or the one that the environment names. Ends the command if there is none."""
+        url, key = os.environ.get("RELAY_BROKER_URL", ""), os.environ.get("RELAY_BROKER_API_KEY", "")
+        if url and state_dir is None:
+            return cls(url, key)
+        path = state_directory(state_dir) / "connection.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            fail(Exit.NO_BROKER, f"no broker runs here ({path} is not there). Start one: relaybroker up --detach")
+        except (OSError, ValueError) as error:
+            fail(Exit.NO_BROKER, f"{path} cannot be read: {error}")
+        return cls(found["url"], found["api_key"])
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and decoded answer. Ends the command if nobody answers."""
+        target = urlsplit(self.url)
+        connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=TIMEOUT_S)
+        headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            raw = response.read()
+        except OSError as error:
+            fail(
+                Exit.NO_BROKER,
+                f"the broker at {self.url} does not answer ({error}). See: relaybroker status; start one: relaybroker up",
+            )
+        finally:
+            connection.close()
+        try:
+            return response.status, json.loads(raw)
+        except ValueError:
+            return response.status, {"code": "starting", "message": raw.decode("utf-8", "replace")}
+
+    def demand(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The answer of a request that must succeed; any refusal ends the command, saying why."""
+        status, answer = self.ask(method, path, body)
+        if status < 300:
+            return answer
+        code, message = answer.get("code", "?"), answer.get("message", "?")
+        kind = {404: Exit.NOT_FOUND, 503: Exit.NO_BROKER}.get(status, Exit.REFUSED if status < 500 else Exit.FAILED)
+        fail(kind, f"{message} [{code}]")
+
+
+def segment(name: str) -> str:
+    """A name as one path segment."""
+    return quote(name, safe="")

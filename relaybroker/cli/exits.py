@@ -1,0 +1,48 @@
+"""Exit statuses of the command, and how a failure is said.
+
+    0 done · 1 failed · 2 usage · 3 not found · 4 no broker there · 5 refused · 10 not delivered · 11 not settled yet
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import click
+
+
+class Exit(IntEnum):
+    """What the status of the command means."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    NO_BROKER = 4
+    REFUSED = 5
+    NOT_DELIVERED = 10
+    PENDING = 11
+
+
+HELP = (
+    "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no broker there, 5 refused,"
+    " 10 the message was not delivered, 11 it is not settled yet."
+)
+
+
+class CommandError(click.ClickException):
+    """A failure for a person: what happened, why, and the next command."""
+
+    def __init__(self, status: Exit, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = int(status)
+
+    def show(self, file: Any = None) -> None:
+        """Print the message, without a trace."""
+        del file
+        click.echo(f"relaybroker: {self.message}", err=True)
+
+
+def fail(status: Exit, message: str) -> NoReturn:
+    """End the command with this status and message."""
+    raise CommandError(status, message)
