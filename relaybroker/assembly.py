@@ -61,7 +61,7 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
 
 
 class Assembly:
-    """A broker's parts, connected. It is also what the local API sees of the broker (`surface.CorePort`).
+    """A broker's parts, connected. It is also what the local API sees of the broker (`adapters.http.api.gateway.Gateway`).
 
     Args:
         settings: what the operator chose.

@@ -1,4 +1,4 @@
-"""What the broker and its local API (`adapters/http/api`) need of each other.
+"""What the broker needs of its local API (`adapters/http/api`). What that needs of the broker is its `Gateway`.
 
 Source: design/architecture.md section 6; spec/local-api.md sections 0.3 and 7.3.
 """
@@ -10,33 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.pty.protocol import Answer, Output, Resize, Snapshot
-    from adapters.pty.protocol import Input as RawInput
+    from adapters.http.api.gateway import Gateway
+    from adapters.pty.protocol import Output
     from domain.effects import Notify, Reply
-    from domain.inputs import Input
-    from domain.state import State
     from relaybroker.settings import Settings
-
-
-class CorePort(Protocol):
-    """What the local API asks of the broker."""
-
-    @property
-    def state(self) -> State:
-        """The core's state, to look at and never to change."""
-
-    @property
-    def workspace_key(self) -> str:
-        """The workspace key; callers with the API key may see it."""
-
-    def offer(self, item: Input) -> bool:
-        """Give the core an input; False if it has no room (429 `queue_full`)."""
-
-    async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
-        """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
-
-    def watch_output(self, *, on: bool) -> None:
-        """Turn the stream of terminal output on or off."""
 
 
 class Surface(Protocol):
@@ -45,7 +22,7 @@ class Surface(Protocol):
     async def bind(self, host: str, port: int) -> int:
         """Listen and answer as during start-up (503, `/health` 200); the port that was bound. Raises OSError."""
 
-    def open(self, core: CorePort) -> None:
+    def open(self, core: Gateway) -> None:
         """Answer everything from now on."""
 
     def reply(self, reply: Reply) -> None:

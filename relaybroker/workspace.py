@@ -11,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import msgspec
 
-from adapters.files import read_private, write_private
+from adapters.files import exclusive_lock, read_private, write_private
 from adapters.vault import fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from relaybroker.settings import Settings
@@ -68,6 +71,22 @@ async def resolve(settings: Settings, base_url: str, path: Path, *, user: str) -
     Raises:
         WorkspaceError: there is none; an explicit key that is refused is never replaced by another workspace.
     """
+    async with _alone(path):
+        return await _resolve(settings, base_url, path, user)
+
+
+@asynccontextmanager
+async def _alone(path: Path) -> AsyncIterator[None]:
+    """Two brokers that start in one directory at the same moment make one workspace."""
+    lock = exclusive_lock(path.with_name(f"{path.name}.lock"))
+    await asyncio.to_thread(lock.__enter__)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+async def _resolve(settings: Settings, base_url: str, path: Path, user: str) -> Workspace:
     given = settings.workspace_key.get_secret_value()
     embedded = settings.engine_url is None
     kept = _recall(path, base_url, embedded=embedded)
@@ -84,7 +103,9 @@ async def resolve(settings: Settings, base_url: str, path: Path, *, user: str) -
     if kept is not None and kept.api_key:
         return Workspace(kept.workspace_id, kept.api_key)
     digest = hashlib.sha256(f"{user}:{settings.cwd}".encode(errors="surrogateescape")).hexdigest()
-    made = await _create(base_url, f"relay-{digest[:8]}")
+    made = await _create(base_url, f"relay-{digest[:8]}") or await _create(base_url, f"relay-{secrets.token_hex(4)}")
+    if made is None:
+        raise WorkspaceError(f"the engine {base_url} has a workspace of every name that was asked for")
     _keep(path, _Kept(made.workspace_id, base_url, embedded, fingerprint(made.key), api_key=made.key))
     return made
 
@@ -119,9 +140,11 @@ async def _ask_id(base_url: str, key: str, *, explicit: bool) -> str:
     return workspace_id
 
 
-async def _create(base_url: str, name: str) -> Workspace:
-    """A new workspace. Asked for once: a second request after an unclear answer could make a second one."""
+async def _create(base_url: str, name: str) -> Workspace | None:
+    """A new workspace; None if the name is taken. A request without a clear answer is not repeated (F130)."""
     status, answer = await _request("POST", f"{base_url}/v1/workspaces", "", {"name": name})
+    if status == 409:
+        return None
     data = _data(answer)
     workspace_id, key = data.get("workspace_id"), data.get("api_key")
     if status not in (200, 201) or not isinstance(workspace_id, str) or not isinstance(key, str):
