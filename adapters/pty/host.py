@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adapters.pty import harnesses, tasks
-from adapters.pty.framing import FrameError, encode, request_decoder
+from adapters.pty.connection import REPORT_HIGH_WATER, Connection
 from adapters.pty.injection import MAX_QUEUED
 from adapters.pty.ledger import DeliveryLedger, ReportLog
-from adapters.pty.local_socket import peer_uid
 from adapters.pty.process import SpawnError, spawn
 from adapters.pty.protocol import (
     PROTOCOL_VERSION,
@@ -34,17 +33,14 @@ from adapters.pty.protocol import (
     Injected,
     InjectFailed,
     Input,
-    Output,
     Request,
     Resize,
-    Response,
     Shutdown,
     Snapshot,
     Start,
     StartFailed,
     Stop,
     Subscribe,
-    Violation,
     Welcome,
 )
 from adapters.pty.session import Session
@@ -57,14 +53,6 @@ if TYPE_CHECKING:
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
 MAX_DIMENSION = 1000
-REPORT_HIGH_WATER = 1024 * 1024
-"""Reports wait in the log, not in the connection, while this much is unsent."""
-OUTPUT_HIGH_WATER = 4 * 1024 * 1024
-"""Output is dropped while this much is unsent."""
-UNSENT_LIMIT = 32 * 1024 * 1024
-"""A broker that leaves this much unread is disconnected."""
-OUTPUT_FLUSH_S = 0.016
-OUTPUT_FLUSH_BYTES = 4096
 FAREWELL_S = 2.0
 """After a shutdown the host waits this long for its last reports to be confirmed."""
 SIGNAL_GRACE_S = 2.0
@@ -95,7 +83,7 @@ class Host:
         self._starting: dict[str, _Starting] = {}
         self._reports = ReportLog()
         self._ledger = DeliveryLedger()
-        self._broker: _Connection | None = None
+        self._broker: Connection | None = None
         self._lease_s: float | None = None
         self._lease: asyncio.TimerHandle | None = None
         self._asks: set[asyncio.Task[None]] = set()
@@ -105,7 +93,7 @@ class Host:
     async def serve(self, listener: socket.socket) -> None:
         """Accept brokers until the host is told to end; returns when every session is gone."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
+        server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
         self._linger()
         try:
             await self.finished.wait()
@@ -137,7 +125,7 @@ class Host:
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def attach(self, connection: _Connection, hello: Hello) -> None:
+    def attach(self, connection: Connection, hello: Hello) -> None:
         """Make `connection` the broker's; the former one is closed."""
         if self._broker is not None:
             self._broker.close()
@@ -159,7 +147,7 @@ class Host:
         connection.next_report = self._reports.first_number
         self.push_reports()
 
-    def detached(self, connection: _Connection) -> None:
+    def detached(self, connection: Connection) -> None:
         """The connection is gone; the lease of its Hello begins."""
         if connection is not self._broker:
             return
@@ -395,117 +383,3 @@ class Host:
     def _output(self, session_id: str, offset: int, data: bytes) -> None:
         if self._broker is not None and self._broker.subscribed:
             self._broker.output(session_id, offset, data)
-
-
-class _Connection(asyncio.Protocol):
-    """One accepted connection: frames in, frames out. It is the broker's from its Hello on."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._decoder = request_decoder()
-        self._transport: asyncio.Transport | None = None
-        self._greeted = False
-        self._pending: dict[str, tuple[int, bytearray]] = {}
-        self._flush_due: asyncio.TimerHandle | None = None
-        self._last_flush = 0.0
-        self.subscribed = False
-        self.next_report = 0
-
-    @property
-    def unsent(self) -> int:
-        """Bytes written and not yet taken by the socket."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=REPORT_HIGH_WATER // 2, low=REPORT_HIGH_WATER // 8)
-        uid = peer_uid(transport.get_extra_info("socket"))
-        if uid != os.getuid():
-            _logger.warning("a process of user %d was refused", uid)
-            self.violation(f"this host serves user {os.getuid()} only")
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            requests = self._decoder.feed(data)
-        except FrameError as error:
-            self.violation(str(error))
-            return
-        for request in requests:
-            if self._transport is None:
-                return
-            if self._greeted:
-                self._host.handle(request)
-            elif not isinstance(request, Hello):
-                self.violation("the first message is not Hello")
-            elif request.version != PROTOCOL_VERSION:
-                self.violation(f"this host speaks version {PROTOCOL_VERSION}, not {request.version}")
-            else:
-                self._greeted = True
-                self._host.attach(self, request)
-
-    def resume_writing(self) -> None:
-        self._host.push_reports()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._transport = None
-        self._cancel_flush()
-        self._host.detached(self)
-
-    def send(self, message: Response) -> None:
-        if self._transport is None:
-            return
-        if self.unsent > UNSENT_LIMIT:
-            _logger.warning("the broker does not read; its connection is ended")
-            self.close()
-        else:
-            self._transport.write(encode(message))
-
-    def violation(self, detail: str) -> None:
-        """Say why, and hang up."""
-        self.send(Violation(detail=detail))
-        self.close()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            if self.unsent > UNSENT_LIMIT:
-                self._transport.abort()
-            else:
-                self._transport.close()
-            self._transport = None
-            self._cancel_flush()
-            self._host.detached(self)
-
-    # --- output ------------------------------------------------------------------------------------------------------
-
-    def output(self, session_id: str, offset: int, data: bytes) -> None:
-        """Send output at the leading edge, then at most every 16 ms or 4096 bytes."""
-        pending = self._pending.get(session_id)
-        if pending is None:
-            self._pending[session_id] = (offset, bytearray(data))
-        else:
-            pending[1].extend(data)
-        if len(self._pending[session_id][1]) >= OUTPUT_FLUSH_BYTES:
-            self.flush_output()
-        elif self._flush_due is None:
-            loop = asyncio.get_running_loop()
-            wait = self._last_flush + OUTPUT_FLUSH_S - loop.time()
-            if wait <= 0:
-                self.flush_output()
-            else:
-                self._flush_due = loop.call_later(wait, self.flush_output)
-
-    def flush_output(self) -> None:
-        self._cancel_flush()
-        self._last_flush = asyncio.get_running_loop().time()
-        pending, self._pending = self._pending, {}
-        if self.unsent > OUTPUT_HIGH_WATER:
-            return  # the reader is slow: the next frame's offset tells it how much it missed
-        for session_id, (offset, data) in pending.items():
-            self.send(Output(session_id=session_id, offset=offset, data=bytes(data)))
-
-    def _cancel_flush(self) -> None:
-        if self._flush_due is not None:
-            self._flush_due.cancel()
-            self._flush_due = None

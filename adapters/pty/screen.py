@@ -11,13 +11,11 @@ from __future__ import annotations
 import base64
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any
-from unicodedata import combining, normalize
+from typing import TYPE_CHECKING
 
-import pyte
 from pyte import modes as pyte_modes
-from wcwidth import wcwidth
 
+from adapters.pty.grid import Grid, rendition
 from adapters.pty.sequences import Control, SequenceSplitter
 
 if TYPE_CHECKING:
@@ -27,9 +25,6 @@ BACKLOG_BYTES = 128 * 1024
 """Unpainted output above which `is_backlogged` asks the reader to stop."""
 MAX_REPLIES = 128
 """Answers to terminal queries that wait to be typed; more are dropped (node-protocol.md 6.3)."""
-_MAX_SAVED_CURSORS = 16
-_MAX_CELL_CACHE = 4096
-_MAX_CELL_CHARACTERS = 8
 
 _BASIC = re.compile(r"[\x07-\x0d]|[^\x07-\x0d]+")
 _BRACKETED_PASTE = 2004
@@ -87,84 +82,13 @@ _BASIC_METHOD = {
 }
 
 
-class _Grid(pyte.Screen):
-    """pyte's screen with cells shared between equal characters, cheap scrolling and a bounded cursor stack."""
-
-    def __init__(self, columns: int, lines: int) -> None:
-        self._cells: dict[tuple[Any, str], Any] = {}
-        super().__init__(columns, lines)
-
-    def draw(self, data: str) -> None:
-        cursor = self.cursor
-        attributes = cursor.attrs
-        cells = self._cells
-        if len(cells) > _MAX_CELL_CACHE:
-            cells.clear()
-        wrap = pyte_modes.DECAWM in self.mode
-        insert = pyte_modes.IRM in self.mode
-        ascii_only = data.isascii()
-        line = self.buffer[cursor.y]
-        for character in data:
-            width = 1 if ascii_only else wcwidth(character)
-            if width <= 0:
-                self._combine(character)
-                continue
-            if cursor.x + width > self.columns:
-                if wrap:
-                    cursor.x = 0
-                    self.linefeed()
-                    line = self.buffer[cursor.y]
-                else:
-                    cursor.x = max(0, self.columns - width)
-            if insert:
-                self.insert_characters(width)
-            cell = cells.get((attributes, character))
-            if cell is None:
-                cell = cells[attributes, character] = attributes._replace(data=character)
-            line[cursor.x] = cell
-            if width == 2 and cursor.x + 1 < self.columns:
-                line[cursor.x + 1] = attributes._replace(data="")
-            cursor.x += width
-
-    def _combine(self, character: str) -> None:
-        """Put a character without width on the one before it; a cell holds at most 8, so none grows for ever."""
-        x = min(self.cursor.x, self.columns) - 1
-        if x < 0:
-            return
-        line = self.buffer[self.cursor.y]
-        if not line[x].data and x:
-            x -= 1
-        if len(line[x].data) < _MAX_CELL_CHARACTERS and combining(character):
-            line[x] = line[x]._replace(data=normalize("NFC", line[x].data + character))
-
-    def index(self) -> None:
-        if self.margins is not None or self.cursor.y != self.lines - 1:
-            super().index()
-            return
-        buffer = self.buffer
-        for y in range(self.lines - 1):
-            below = buffer.pop(y + 1, None)
-            if below is None:
-                buffer.pop(y, None)
-            else:
-                buffer[y] = below
-
-    def next_line(self) -> None:
-        self.index()
-        self.carriage_return()
-
-    def save_cursor(self) -> None:
-        super().save_cursor()
-        del self.savepoints[:-_MAX_SAVED_CURSORS]
-
-
 class Terminal:
     """The screen, modes and query replies of one PTY. Feed it output in order; `settle` before looking."""
 
     def __init__(self, rows: int, columns: int) -> None:
         self._splitter = SequenceSplitter()
-        self._grid = _Grid(columns, rows)
-        self._main: _Grid | None = None
+        self._grid = Grid(columns, rows)
+        self._main: Grid | None = None
         """The main screen while the alternate one is shown."""
         self._backlog: deque[str | Control] = deque()
         self._backlog_size = 0
@@ -269,15 +193,15 @@ class Terminal:
             if not row:
                 continue
             out.append(f"\x1b[{y + 1};1H")
-            rendition = ""
+            current = ""
             for x in range(min(max(row) + 1, grid.columns)):
                 cell = row[x]
-                wanted = _rendition(cell)
-                if wanted != rendition:
+                wanted = rendition(cell)
+                if wanted != current:
                     out.append(f"\x1b[0{wanted}m")
-                    rendition = wanted
+                    current = wanted
                 out.append(cell.data)
-            if rendition:
+            if current:
                 out.append("\x1b[0m")
         row_number, column = self.cursor()
         out.append(f"\x1b[{row_number};{column}H")
@@ -339,7 +263,7 @@ class Terminal:
     def _switch_screen(self, *, alternate: bool) -> None:
         if alternate and self._main is None:
             self._main = self._grid
-            self._grid = _Grid(self._main.columns, self._main.lines)
+            self._grid = Grid(self._main.columns, self._main.lines)
             self._grid.mode = set(self._main.mode)
             self._grid.cursor.attrs = self._main.cursor.attrs
         elif not alternate and self._main is not None:
@@ -414,33 +338,3 @@ def _end_of_line(text: str, count: int) -> int:
     for _ in range(count):
         position = text.index("\n", position) + 1
     return position
-
-
-_COLOURS = ("black", "red", "green", "brown", "blue", "magenta", "cyan", "white")
-
-
-def _rendition(cell: Any) -> str:
-    out = ""
-    for flag, code in (
-        (cell.bold, 1),
-        (cell.italics, 3),
-        (cell.underscore, 4),
-        (cell.blink, 5),
-        (cell.reverse, 7),
-        (cell.strikethrough, 9),
-    ):
-        if flag:
-            out += f";{code}"
-    return out + _colour(cell.fg, 30) + _colour(cell.bg, 40)
-
-
-def _colour(name: str, base: int) -> str:
-    if name == "default":
-        return ""
-    if name in _COLOURS:
-        return f";{base + _COLOURS.index(name)}"
-    if name.startswith("bright") and (plain := name.removeprefix("bright")) in _COLOURS:
-        return f";{base + 60 + _COLOURS.index(plain)}"
-    if len(name) != 6:
-        return ""  # a colour component above 255
-    return f";{base + 8};2;{int(name[0:2], 16)};{int(name[2:4], 16)};{int(name[4:6], 16)}"
