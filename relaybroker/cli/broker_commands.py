@@ -189,7 +189,9 @@ def status(state_dir: str | None, as_json: bool) -> None:
     click.echo(f"agents  {found['agent_count']}")
     for agent in found["agents"]:
         waits = f", {agent['waiting']} waiting ({agent['waiting_reason']})" if agent["waiting"] else ""
-        click.echo(f"  {agent['name']:<20} {agent['worker'] or agent['registration']:<10} typed {agent['typed']}{waits}")
+        click.echo(
+            f"  {agent['name']:<20} {agent['worker'] or agent['registration']:<10} typed {agent['typed']}{waits}"
+        )
 
 
 def _ago(seconds: float | None) -> str:

@@ -1,6 +1,6 @@
 """Exit statuses of the command, and how a failure is said.
 
-    0 done · 1 failed · 2 usage · 3 not found · 4 no broker there · 5 refused · 10 not delivered · 11 not settled yet
+0 done · 1 failed · 2 usage · 3 not found · 4 no broker there · 5 refused · 10 not delivered · 11 not settled yet
 """
 
 from __future__ import annotations

@@ -1,0 +1,7 @@
+"""`relaybroker demo`: the main job on real processes, measured from what the agents really received."""
+
+from __future__ import annotations
+
+from relaybroker.demo.show import run
+
+__all__ = ["run"]
