@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Coroutine
 
+    from adapters.pty.orphans import SessionRecord
+
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
 MAX_DIMENSION = 1000
@@ -75,10 +77,11 @@ class _Starting:
 class Host:
     """All sessions, the report log, and at most one broker connection."""
 
-    def __init__(self, umask: int = 0o077) -> None:
+    def __init__(self, umask: int = 0o077, record: SessionRecord | None = None) -> None:
         self.host_id = f"host_{secrets.token_hex(8)}"
         self.finished = asyncio.Event()
         self._umask = umask
+        self._record = record
         self._sessions: dict[str, Session] = {}
         self._starting: dict[str, _Starting] = {}
         self._reports = ReportLog()
@@ -226,12 +229,24 @@ class Host:
         except SpawnError as error:
             self._report(start.session_id, StartFailed(reason=error.reason, detail=error.detail))
         else:
-            self._sessions[start.session_id] = Session(
+            session = self._sessions[start.session_id] = Session(
                 start, process, profile=profile, on_fact=self._report, on_output=self._output
             )
+            self._keep_record(session)
         finally:
             for inject in self._starting.pop(start.session_id).injects:
                 self._inject(inject)
+
+    def _keep_record(self, session: Session) -> None:
+        """Note the session on disk until nothing of it lives, for the case that this host is killed."""
+        if self._record is None:
+            return
+        self._record.add(session.pid)
+        tasks.start(self._drop_from_record(session, self._record))
+
+    async def _drop_from_record(self, session: Session, record: SessionRecord) -> None:
+        await session.exited.wait()
+        record.remove(session.pid)
 
     def _inject(self, inject: Inject) -> None:
         session = self._sessions.get(inject.session_id)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING  # noqa: E402
 
 from adapters.pty.host import Host  # noqa: E402
 from adapters.pty.local_socket import AlreadyServed, SocketRefused, listen  # noqa: E402
+from adapters.pty.orphans import SessionRecord  # noqa: E402
 from adapters.pty.rotating_file import RotatingFile  # noqa: E402
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def _run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED
     _redirect(options.log)
+    record = SessionRecord(f"{options.socket}.sessions")
+    if ended := record.end_orphans():
+        _logger.warning("ended what a killed host left behind: %s", ended)
     pid_file = Path(options.pid_file)
     pid_file.write_text(f"{os.getpid()}\n", "ascii")
     if options.ready_fd is not None:
@@ -90,7 +94,8 @@ def _run(options: argparse.Namespace) -> int:
     faulthandler.enable()
     gc.freeze()
     try:
-        asyncio.run(_serve(listener, umask))
+        asyncio.run(_serve(listener, umask, record))
+        record.close()
     finally:
         Path(options.socket).unlink(missing_ok=True)
         pid_file.unlink(missing_ok=True)
@@ -98,8 +103,8 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(listener: socket.socket, umask: int) -> None:
-    host = Host(umask)
+async def _serve(listener: socket.socket, umask: int, record: SessionRecord) -> None:
+    host = Host(umask, record)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.end)

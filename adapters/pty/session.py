@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
+REOPEN_RETRY_S = 0.5
 LAST_OUTPUT_CHARACTERS = 2000
 DRAIN_BYTES = 4 * 1024 * 1024
 """Most output read after the program's exit; a child of it that floods on does not hold the exit report back."""
@@ -244,7 +245,9 @@ class Session:
 
     def _read(self) -> None:
         if self._read_once() is None:
-            self._pause_reading()  # end of file; the exit of the program is seen by its own watch
+            # No process has the terminal open. The exit is seen by its own watch; a living program may open it again.
+            self._pause_reading()
+            self._loop.call_later(REOPEN_RETRY_S, self._resume_reading)
         elif self.terminal.is_backlogged:
             self._pause_reading()
             self._schedule_paint()

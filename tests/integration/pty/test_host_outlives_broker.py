@@ -128,7 +128,7 @@ async def test_a_killed_broker_process_leaves_host_and_agent_alive(broker, is_al
 
 
 async def test_a_killed_host_takes_its_agents_with_it(broker, is_alive):
-    """No terminal without its host, no orphan; the broker is told; a new host has a new id."""
+    """F109: no orphan, not even a grandchild deaf to HUP; the broker is told; a new host has a new id."""
     log = broker.directory / "pids"
     await broker.start(broker.python, broker.agent("family"), log)
     await broker.start("cat", session_id="cat")

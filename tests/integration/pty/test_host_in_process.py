@@ -1,0 +1,98 @@
+"""The host's own bounds, with the host in the test's loop and its limits made small."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from adapters.pty import harnesses
+from adapters.pty import host as host_module
+from adapters.pty.host import Host
+from adapters.pty.ledger import ReportLog
+from adapters.pty.local_socket import listen
+from adapters.pty.process import spawn
+from adapters.pty.protocol import Exited, Inject, Injected, InjectFailed, Start, StartFailed
+from adapters.pty.session import Session
+
+ENV = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
+
+
+def _start(directory, session_id="s", argv=("cat",), **fields):
+    return Start(
+        session_id=session_id, name="n", argv=argv, env=ENV, cwd=str(directory), **{"profile": "default"} | fields
+    )
+
+
+async def _until(condition, deadline_s=10.0):
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def _facts(host, kind):
+    return [report.fact for report in host._reports.since(1) if isinstance(report.fact, kind)]
+
+
+async def test_a_full_report_log_refuses_new_work_and_drops_no_report(tmp_path):
+    """BOUNDED without loss: the bound is on what is accepted."""
+    host = Host()
+    host._reports = ReportLog(limit=4)
+    host.handle(_start(tmp_path))
+    host.handle(Inject(session_id="s", delivery_id="d1", attempt=1, text="x"))
+    await _until(lambda: _facts(host, Injected) and host._reports.is_full)
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=1, text="x"))
+    assert [(f.delivery_id, f.reason, f.typed) for f in _facts(host, InjectFailed)] == [("d2", "queue_full", "no")]
+    host.end(0.1)
+    await _until(host.finished.is_set)
+    assert [report.number for report in host._reports.since(1)] == list(range(1, host._reports.next_number))
+
+
+async def test_a_host_with_nothing_to_keep_and_no_broker_ends(tmp_path, monkeypatch):
+    """No host is left behind by a broker that was killed before it attached."""
+    monkeypatch.setattr(host_module, "EMPTY_LINGER_S", 0.05)
+    tmp_path.chmod(0o700)
+    listener, _lock = listen(str(tmp_path / "h.sock"))
+    async with asyncio.timeout(5):
+        await Host().serve(listener)
+
+
+async def test_an_unknown_profile_or_a_text_that_exec_cannot_take_fails_the_start(tmp_path):
+    """CLEAN-FAIL: nothing is forked for it."""
+    host = Host()
+    host.handle(_start(tmp_path, "a", profile="nobody"))
+    host.handle(_start(tmp_path, "b", argv=("cat", "a\0b")))
+    host.handle(_start(tmp_path, "c", argv=()))
+    await _until(lambda: len(_facts(host, StartFailed)) == 3)
+    assert sorted(f.reason for f in _facts(host, StartFailed)) == ["cli_not_found", "spawn_failed", "spawn_failed"]
+
+
+async def test_the_number_of_sessions_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(host_module, "MAX_SESSIONS", 1)
+    host = Host()
+    host.handle(_start(tmp_path, "a"))
+    host.handle(_start(tmp_path, "b"))
+    await _until(lambda: _facts(host, StartFailed))
+    assert "sessions exist" in _facts(host, StartFailed)[0].detail
+    host.end(0.1)
+    await _until(host.finished.is_set)
+
+
+async def test_a_fault_of_the_host_in_one_session_ends_that_session_and_says_so(tmp_path, caplog):
+    """ONE-END: nobody waits for ever for a delivery that cannot be typed any more."""
+    facts = []
+    broken = msgspec.structs.replace(harnesses.profile("default"), settle_ms="not a number")
+    process = await spawn(("cat",), env=ENV, cwd=str(tmp_path), rows=24, cols=80, umask=0o022)
+    session = Session(
+        _start(tmp_path),
+        process,
+        profile=broken,
+        on_fact=lambda _id, fact: facts.append(fact),
+        on_output=lambda *_: None,
+    )
+    session.inject(Inject(session_id="s", delivery_id="d", attempt=1, text="x"))
+    async with asyncio.timeout(10):
+        await session.exited.wait()
+    assert isinstance(facts[-1], Exited)
+    assert [(f.delivery_id, f.typed) for f in facts if isinstance(f, InjectFailed)] == [("d", "partly")]
+    assert "a task of the host failed" in caplog.text
