@@ -196,7 +196,7 @@ class Runtime:
 
     def _due_snapshot(self) -> Snapshot | None:
         position = self._core.state.position
-        if self._snapshots is None or position < self._snapshot_at or self._saving is not None:
+        if self._snapshots is None or position < self._snapshot_at:
             return None
         self._snapshot_at = position + self._snapshot_every
         return Snapshot(position, domain_state.encode(self._core.state))
@@ -209,7 +209,7 @@ class Runtime:
             await decided.committed
             dispatch.carry_out(decided.events, decided.effects)
             self._progress.set()
-            if decided.snapshot is not None:
+            if decided.snapshot is not None and self._saving is None:
                 self._saving = asyncio.create_task(self._save(decided.snapshot), name="snapshot")
 
     async def _save(self, snapshot: Snapshot) -> None:

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.token_cache import TokenCache
+from adapters.vault import Vault
+from domain import events, inputs
+from domain.events import Recorded
+from domain.state import State
+from relaybroker.node import Node, NodeError, check_destination, hold_node, node_of
+from relaybroker.paths import Paths, paths_of
+from relaybroker.retired_tokens import RetiredTokens
+from relaybroker.settings import Flags, take_settings
+
+NODE = Node("node_1", "vm", "ws_1", "http://e:1")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return paths_of("desk", tmp_path / "state", {"XDG_DATA_HOME": str(tmp_path)}, ephemeral=False)
+
+
+def used(node: Node) -> State:
+    state = State()
+    state.settings = inputs.Settings(
+        node_id=node.node_id,
+        node_name=node.name,
+        workspace_id=node.workspace_id,
+        base_url=node.base_url,
+        version="",
+        broker_name="desk",
+    )
+    return state
+
+
+def settings(environ: dict[str, str] | None = None, **flags: Any) -> Any:
+    return take_settings(Flags(**flags), environ or {}, Path("/p"))
+
+
+# --- which node -------------------------------------------------------------------------------------------------------
+
+
+def test_a_workspace_makes_another_node_of_the_same_directory(paths: Paths) -> None:
+    """F042."""
+    one = node_of(settings(), paths, workspace_id="ws_1", base_url="http://e")
+    two = node_of(settings(), paths, workspace_id="ws_2", base_url="http://e")
+    assert one.node_id != two.node_id
+    assert one == node_of(settings(), paths, workspace_id="ws_1", base_url="http://e")
+
+
+def test_a_pinned_node_takes_its_id_from_the_machine_file_byte_for_byte(paths: Paths) -> None:
+    """I3."""
+    paths.data.mkdir(parents=True)
+    (paths.data / "machine-id").write_text(" my Own id\n")
+    pinned = settings({"RELAY_NODE_TOKEN": "nt_live_x"})
+    assert node_of(pinned, paths, workspace_id="", base_url="http://e").node_id == "my Own id"
+
+
+def test_a_chosen_id_is_used_as_it_is_and_needs_no_machine_file(paths: Paths) -> None:
+    chosen = settings({"RELAY_NODE_ID": "node_mine"})
+    assert node_of(chosen, paths, workspace_id="ws", base_url="http://e").node_id == "node_mine"
+    assert not paths.data.exists()
+
+
+def test_a_directory_that_is_gone_stops_the_start(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(NodeError, match="current directory"):
+        node_of(settings(), paths, workspace_id="ws", base_url="http://e")
+    monkeypatch.chdir("/")
+
+
+def test_one_process_at_a_time_is_a_node(paths: Paths) -> None:
+    held = hold_node(NODE, paths)
+    with pytest.raises(NodeError, match="already run by another process"):
+        hold_node(NODE, paths)
+    hold_node(NODE._replace(node_id="node_2"), paths).release()
+    held.release()
+    hold_node(NODE, paths).release()
+
+
+# --- F135 -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"workspace_id": "ws_2"}, {"base_url": "http://e:2"}, {"node_id": "node_2"}])
+def test_a_state_of_another_destination_is_refused(change: dict[str, str]) -> None:
+    """F135."""
+    with pytest.raises(NodeError, match="wrong_destination"):
+        check_destination(NODE._replace(**change), used(NODE), embedded=False)
+
+
+def test_an_empty_state_fits_every_destination() -> None:
+    check_destination(NODE, State(), embedded=False)
+    check_destination(NODE, used(NODE), embedded=False)
+
+
+def test_the_embedded_engine_may_change_its_port() -> None:
+    check_destination(NODE._replace(base_url="http://e:2"), used(NODE), embedded=True)
+    with pytest.raises(NodeError, match="workspace"):
+        check_destination(NODE._replace(workspace_id="ws_2"), used(NODE), embedded=True)
+
+
+# --- tokens of agents that are over -------------------------------------------------------------------------------------
+
+
+def recorded(stream: str, event: events.Event) -> Recorded:
+    return Recorded(stream=stream, version=1, at=0.0, causation="", correlation="", event=event)
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    cache = TokenCache(tmp_path / "n", node_id="n", workspace_id="w", base_url="u")
+    return Vault(workspace_key="", agents_directory=tmp_path / "run", node_cache=cache, own_cache=cache)
+
+
+def accepted(agent_id: str) -> events.Event:
+    return events.RegistrationAccepted(agent_id=agent_id, fingerprint="")
+
+
+async def test_a_token_ends_with_its_agent(vault: Vault) -> None:
+    tokens = RetiredTokens(vault, State())
+    vault.keep("agent:1", "at_live_1")
+    vault.keep("agent:2", "at_live_2")
+    tokens.observe([recorded("agent:a:1", accepted("1")), recorded("agent:b:1", accepted("2"))])
+    tokens.observe([recorded("agent:a:1", events.AgentRetired())])
+    await tokens.settle()
+    assert not vault.has("agent:1")
+    assert vault.has("agent:2")
+
+
+async def test_a_token_stays_while_another_generation_holds_the_same_agent(vault: Vault) -> None:
+    tokens = RetiredTokens(vault, State())
+    vault.keep("agent:1", "at_live_1")
+    tokens.observe([recorded("agent:a:1", accepted("1")), recorded("agent:a:2", accepted("1"))])
+    tokens.observe([recorded("agent:a:1", events.AgentRetired())])
+    await tokens.settle()
+    assert vault.has("agent:1")
+
+
+async def test_the_token_of_a_registration_that_came_too_late_is_forgotten(vault: Vault) -> None:
+    tokens = RetiredTokens(vault, State())
+    vault.keep("agent:1", "at_live_1")
+    tokens.observe([recorded("agent:a:1", events.LateRegistrationRefused(agent_id="1", request_id="r"))])
+    await tokens.settle()
+    assert not vault.has("agent:1")
+
+
+async def test_a_newer_token_of_the_same_agent_survives_the_end_of_the_older(vault: Vault) -> None:
+    tokens = RetiredTokens(vault, State())
+    vault.keep("agent:1", "at_live_old")
+    tokens.observe([recorded("agent:a:1", accepted("1")), recorded("agent:a:1", events.AgentRetired())])
+    vault.keep("agent:1", "at_live_new")
+    await tokens.settle()
+    assert vault.token("agent:1") == "at_live_new"
