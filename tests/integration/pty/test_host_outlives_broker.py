@@ -142,11 +142,7 @@ async def test_a_killed_host_takes_its_agents_with_it(broker, is_alive):
     welcome = await broker.attach()
     assert welcome.host_id != welcome_id
     assert welcome.sessions == ()
-    for pid in pids[
-        1:3
-    ]:  # children deaf to HUP outlive a killed host; the next host's broker is told that they are lost
-        if is_alive(pid):
-            os.kill(pid, signal.SIGKILL)
+    await broker.until(lambda: not any(is_alive(pid) for pid in pids), "those deaf to HUP are ended by the new host", 3)
 
 
 async def test_two_brokers_that_start_at_once_share_one_host(broker):
