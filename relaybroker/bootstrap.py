@@ -209,6 +209,8 @@ class Bootstrap:
                 await engine_process.end(paths.engine, lifetime.time_left_s())
 
         stack.push_async_callback(end)
+        keeper = asyncio.create_task(engine_process.keep_alive(paths.engine), name="engine keeper")
+        stack.callback(keeper.cancel)
         self._phase(f"embedded engine at {engine.url}")
         return engine.url
 

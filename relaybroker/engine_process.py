@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import logging
 import os
 import subprocess
 import sys
@@ -34,6 +35,8 @@ END_S = 1.0
 """From SIGTERM to SIGKILL."""
 _MODULE = "relaybroker.engine"
 _STEP_S = 0.02
+_WATCH_S = 1.0
+_log = logging.getLogger(__name__)
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Engines that this process started, so that their end is noticed; at most one of each directory lives."""
 _REQUEST_S = 1.0
@@ -78,6 +81,13 @@ async def find_or_start(directory: Path) -> RunningEngine:
     return await asyncio.to_thread(_find_or_start, directory)
 
 
+async def keep_alive(directory: Path) -> None:
+    """Start the engine of this directory again, on its port, whenever it has died. Runs until it is cancelled."""
+    while True:
+        await asyncio.sleep(_WATCH_S)
+        await asyncio.to_thread(_revive, directory)
+
+
 async def end(directory: Path, grace_s: float = END_S) -> bool:
     """End the engine of this directory and return when it is gone; False if none lived. Its database stays.
 
@@ -102,6 +112,22 @@ def _find_or_start(directory: Path) -> RunningEngine:
             raise EngineStartError(f"the embedded engine did not start; see {directory / 'engine.log'}")
         write_private(directory / "engine.json", msgspec.json.encode(started))
         return RunningEngine(_url(started.port), started.pid, started_now=True)
+
+
+def _revive(directory: Path) -> None:
+    record = _recall(directory)
+    if record is None or _process(directory, record.pid) is not None:
+        return
+    with exclusive_lock(directory / "engine.lock"):
+        record = _recall(directory)
+        if record is None or _process(directory, record.pid) is not None:
+            return  # another broker was faster
+        started = _start(directory, record.port)
+        if started is None:
+            _log.error("the embedded engine died and does not start on port %d; see its log", record.port)
+            return
+        _log.warning("the embedded engine died and was started again")
+        write_private(directory / "engine.json", msgspec.json.encode(started))
 
 
 def _end(directory: Path, grace_s: float) -> bool:

@@ -35,6 +35,9 @@ class Engine:
         self.minted = 0
         self.agents: dict[str, str] = {}
         self.changed = asyncio.Event()
+        self.deaf = asyncio.Event()
+        """While it is clear the node socket reads nothing."""
+        self.deaf.set()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -109,6 +112,7 @@ class Engine:
         await socket.prepare(request)
         self.socket = socket
         async for message in socket:
+            await self.deaf.wait()
             if message.type != WSMsgType.TEXT:
                 continue
             frame = json.loads(message.data)

@@ -269,6 +269,29 @@ async def test_fifty_stops_in_one_are_one(engine: Any, start_broker: Start, agen
     await until(lambda: not psutil.pid_exists(pid))
 
 
+async def test_a_stop_ends_in_time_with_an_engine_that_never_answers(
+    engine: Any, start_broker: Start, agent_script: Path
+) -> None:
+    """F131: agents that ignore SIGTERM and an engine that reads nothing do not delay the end."""
+    broker = start_broker(configured(engine))
+    await broker.ready()
+    await until(lambda: link_is(broker, "online"))
+    stubborn = "sh -c 'trap \"\" TERM; while :; do sleep 1; done'"
+    spawned = await asyncio.gather(
+        *(broker.call("POST", "/api/spawn", {"name": f"w{number}", "cli": stubborn}) for number in range(6))
+    )
+    assert {status for status, _ in spawned} == {200}
+    engine.deaf.clear()
+    began = time.monotonic()
+    status, _, err = await broker.stop()
+    took = time.monotonic() - began
+    engine.deaf.set()
+    assert (status, err) == (0, "")
+    assert took < 4.5
+    for _, body in spawned:
+        assert not psutil.pid_exists(body["pid"])
+
+
 async def test_a_pinned_node_uses_the_operators_id_and_token(engine: Any, start_broker: Start, tmp_path: Path) -> None:
     """I3."""
     environment = {"RELAY_BASE_URL": engine.url, "RELAY_NODE_TOKEN": "nt_live_pinned", "RELAY_NODE_ID": "node_mine"}

@@ -96,6 +96,24 @@ async def test_a_broker_without_configuration_works_with_an_engine_of_its_own(
     await third.stop()
 
 
+async def test_an_engine_that_dies_under_a_running_broker_is_started_again(
+    start_broker: Start, agent_script: Path, tmp_path: Path
+) -> None:
+    broker = start_broker()
+    await broker.ready()
+    await until(lambda: online(broker))
+    assert (await broker.call("POST", "/api/spawn", {"name": "w1", "cli": f"python3 {agent_script}"}))[0] == 200
+    before = engine_record(broker)
+    psutil.Process(before["pid"]).kill()
+    await until(lambda: engine_record(broker)["pid"] != before["pid"])
+    assert engine_record(broker)["port"] == before["port"]
+    await until(lambda: online(broker))
+    await say(broker, "after the engine died")
+    typed = tmp_path / "typed.txt"
+    await until(lambda: typed.exists() and "after the engine died" in typed.read_text())
+    assert (await broker.stop())[0] == 0
+
+
 async def test_two_brokers_of_one_directory_share_the_engine_until_the_last_ends(start_broker: Start) -> None:
     one, two = start_broker(name="one"), start_broker(name="two", environment={"RELAY_NODE_ID": "node_two"})
     path = one.state
