@@ -34,6 +34,9 @@ MAX_UNSENT_BYTES = 16 * 1024 * 1024
 MAX_ASKS = 1024
 """Requests that wait for their answer; more fail at once with `queue_full`."""
 ATTACH_S = 10.0
+ATTEMPTS = 40
+RETRY_S = 0.2
+"""Between attempts to reach a host that is there and does not listen or accept yet."""
 FINISH_S = 2.0
 """Longest wait for the host to take what was sent, when a connection is closed."""
 
@@ -82,7 +85,7 @@ class HostClient:
 
     async def _attach(self, hello: Hello, *, start: bool) -> Welcome:
         refused: OSError | None = None
-        for attempt in range(20):
+        for attempt in range(ATTEMPTS):
             try:
                 connection = connect(self._socket_path)
             except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -91,7 +94,11 @@ class HostClient:
                     break
                 await self._start_host()
                 if attempt:
-                    await asyncio.sleep(0.05 * attempt)  # another process won the start and is not listening yet
+                    await asyncio.sleep(RETRY_S)  # another process won the start and does not listen yet
+                continue
+            except BlockingIOError as error:
+                refused = error
+                await asyncio.sleep(RETRY_S)
                 continue
             except (SocketRefused, OSError) as error:
                 raise HostUnavailable(str(error)) from error

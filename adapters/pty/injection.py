@@ -287,10 +287,10 @@ class Injector:
             return PASTE_START + clean.encode() + PASTE_END
         if self._profile.multi_line == "join":
             clean = " ".join(part for part in clean.split("\n") if part.strip())
-        if self._profile.line_editor:
+        collects_lines, _ = line.line_discipline()
+        if self._profile.tabs == "spaces" and not collects_lines:
             clean = clean.replace("\t", "    ")
         data = clean.encode()
-        collects_lines, _ = line.line_discipline()
         if collects_lines and max(len(part) for part in data.split(b"\n")) >= MAX_LINE_BYTES:
             return None
         return data

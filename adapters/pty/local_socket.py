@@ -70,9 +70,11 @@ def listen(path: str) -> tuple[socket.socket, int]:
 def connect(path: str) -> socket.socket:
     """A connected socket, whose server is known to be a process of this user.
 
-    Raises FileNotFoundError or ConnectionRefusedError when no host listens, SocketRefused on a foreign server.
+    Never blocks. Raises FileNotFoundError or ConnectionRefusedError when no host listens, BlockingIOError when too many
+    wait for it already, SocketRefused on a foreign server.
     """
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.setblocking(False)
     try:
         with _reachable(path) as address:
             client.connect(address)
@@ -82,7 +84,6 @@ def connect(path: str) -> socket.socket:
     if (uid := peer_uid(client)) != os.getuid():
         client.close()
         raise SocketRefused(f"{path} is served by user {uid}, not by you")
-    client.setblocking(False)
     return client
 
 

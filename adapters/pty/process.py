@@ -42,7 +42,7 @@ _BUSY_RETRY_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Waits between attempts to start a program file that is being written (F099)."""
 _REAP_POLL_S = 0.2
 """Where there is no pidfd (macOS) the exit is looked for this often."""
-_SURVIVOR_POLL_S = 0.02
+_SURVIVOR_POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 _TIOCGPTN = 0x80045430
 _IS_LINUX = sys.platform.startswith("linux")

@@ -67,8 +67,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dialogs: tuple[Dialog, ...] = ()
     multi_line: Literal["lines", "join"] = "lines"
     """Without bracketed paste: line feeds are typed as they are, or become spaces so that one Enter submits once."""
+    tabs: Literal["keep", "spaces"] = "spaces"
+    """Outside a paste, for a program that takes single keys: a TAB of the text becomes spaces, since it would be a key."""
     line_editor: bool = False
-    """The prompt switches line collection off: that is waited for (bounded), and no TAB is typed outside a paste."""
+    """The prompt switches line collection off: that is waited for (bounded)."""
     echo_wait_ms: int = 300
     """Longest wait between text and Enter for a program that shows what it is typed."""
     silent_wait_ms: int = 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import msgspec
 
@@ -12,7 +13,7 @@ from adapters.pty.host import Host
 from adapters.pty.ledger import ReportLog
 from adapters.pty.local_socket import listen
 from adapters.pty.process import spawn
-from adapters.pty.protocol import Exited, Inject, Injected, InjectFailed, Start, StartFailed
+from adapters.pty.protocol import Blocked, Exited, Inject, Injected, InjectFailed, Start, StartFailed, Unblocked
 from adapters.pty.session import Session
 
 ENV = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
@@ -96,3 +97,40 @@ async def test_a_fault_of_the_host_in_one_session_ends_that_session_and_says_so(
     assert isinstance(facts[-1], Exited)
     assert [(f.delivery_id, f.typed) for f in facts if isinstance(f, InjectFailed)] == [("d", "partly")]
     assert "a task of the host failed" in caplog.text
+
+
+async def test_a_text_that_the_terminal_takes_only_in_part_is_completed_later_and_arrives_once(tmp_path):
+    """F079, F084: the rest and Enter follow when the same delivery is asked for again; nothing is typed on top."""
+    script = (
+        "import os, sys, time, tty; tty.setraw(0); os.write(1, b'->pty:ready')\n"
+        "while not os.path.exists('go'): time.sleep(0.02)\n"
+        "out = open('got', 'wb', buffering=0)\n"
+        "while True: out.write(os.read(0, 65536))\n"
+    )
+    facts = []
+    argv = (sys.executable, "-c", script)
+    process = await spawn(argv, env=ENV, cwd=str(tmp_path), rows=24, cols=80, umask=0o022)
+    session = Session(
+        _start(tmp_path, argv=argv), process, on_fact=lambda _id, fact: facts.append(fact), on_output=lambda *_: None
+    )
+    session.writer._no_progress_s = 0.3
+    texts = [f"<{number}>" + chr(97 + number) * 15000 for number in range(12)]
+    injects = [
+        Inject(session_id="s", delivery_id=f"d{number}", attempt=1, text=text) for number, text in enumerate(texts)
+    ]
+    for inject in injects:
+        session.inject(inject)
+    await _until(lambda: any(isinstance(fact, InjectFailed) for fact in facts))
+    (failed,) = [fact for fact in facts if isinstance(fact, InjectFailed)]
+    assert (failed.reason, failed.typed) == ("pty_write_failed", "partly")
+    assert [fact.pattern for fact in facts if isinstance(fact, Blocked)] == ["unsubmitted draft"]
+    (tmp_path / "go").touch()
+    again = next(inject for inject in injects if inject.delivery_id == failed.delivery_id)
+    session.inject(msgspec.structs.replace(again, attempt=2))
+    await _until(lambda: sum(isinstance(fact, Injected) for fact in facts) == len(texts), 30)
+    assert any(isinstance(fact, Unblocked) for fact in facts)
+    whole = "".join(text + "\r" for text in texts).encode()
+    await _until(lambda: len((tmp_path / "got").read_bytes()) >= len(whole))
+    assert (tmp_path / "got").read_bytes() == whole
+    session.stop(0.2)
+    await session.exited.wait()

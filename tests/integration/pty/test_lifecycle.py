@@ -186,3 +186,27 @@ async def test_a_session_id_is_started_once(broker):
     await asyncio.sleep(0)
     assert len(broker.facts("a1", Started)) == 1
     assert broker.facts("a1", StartFailed) == []
+
+
+async def test_the_output_of_an_agent_is_logged_for_its_owner_only(broker):
+    """local-api.md 3.2: the worker log, 0600."""
+    log = broker.directory / "worker.log"
+    await broker.start("/bin/sh", "-c", "umask; echo logged", wait=None, log_path=str(log))
+    exited = await broker.fact("a1", Exited)
+    assert log.read_bytes().endswith(b"logged\r\n")
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert int(exited.last_output.split()[0], 8) == _own_umask(), (
+        "the agent has the umask of its broker, not the host's"
+    )
+
+
+async def test_a_tab_of_a_message_is_no_key(broker):
+    """SAFE-KEYS: in a program that takes single keys it would complete or jump."""
+    log = await broker.start_agent("raw_reader")
+    await broker.type_text("a\tb")
+    assert await log.wait(1) == ["a    b"]
+
+
+def _own_umask():
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("Umask:")), 8)
