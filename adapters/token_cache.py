@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from adapters.files import NotPrivateError, make_private_directory, read_private, remove_private, write_private
+from adapters.files import make_private_directory, read_private, remove_private, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,26 +51,13 @@ class TokenCache:
 
     def load(self) -> CachedToken | None:
         """The token, trimmed, if the file is for exactly this node, workspace and engine; else None, and why is logged."""
-        refusal = self._refusal_of_directory()
-        if refusal:
-            return self._refuse(refusal)
         try:
-            content = read_private(self._path)
+            return self._checked()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            return self._refuse(str(error))
-        try:
-            found = msgspec.json.decode(content, type=dict[str, str])
-        except msgspec.MsgspecError:
-            return self._refuse("it is not a JSON object of texts")
-        for key, value in self._expected.items():
-            if found.get(key) != value:
-                return self._refuse(f"its {key} is {'another one' if key in found else 'missing'}")
-        token = found.get("token", "").strip()
-        if not token:
-            return self._refuse("it holds no token")
-        return CachedToken(**self._expected, token=token, agent_id=found.get("agent_id", ""))
+        except (_NotAcceptedError, OSError) as error:
+            _log.info("token cache %s is not used: %s", self._path, error)
+            return None
 
     def store(self, token: str, *, agent_id: str = "") -> bool:
         """Replace the file. False, and logged, if it could not be written: the token is then good for this run only."""
@@ -87,14 +74,21 @@ class TokenCache:
         """Forget the token on disk."""
         remove_private(self._path)
 
-    def _refusal_of_directory(self) -> str:
-        if not self._directory.exists():
-            return ""
-        try:
+    def _checked(self) -> CachedToken:
+        if self._directory.exists():
             make_private_directory(self._directory)
-        except NotPrivateError as error:
-            return str(error)
-        return ""
+        try:
+            found = msgspec.json.decode(read_private(self._path), type=dict[str, str])
+        except msgspec.MsgspecError as error:
+            raise _NotAcceptedError("it is not a JSON object of texts") from error
+        for key, value in self._expected.items():
+            if found.get(key) != value:
+                raise _NotAcceptedError(f"its {key} is {'another one' if key in found else 'missing'}")
+        token = found.get("token", "").strip()
+        if not token:
+            raise _NotAcceptedError("it holds no token")
+        return CachedToken(**self._expected, token=token, agent_id=found.get("agent_id", ""))
 
-    def _refuse(self, why: str) -> None:
-        _log.info("token cache %s is not used: %s", self._path, why)
+
+class _NotAcceptedError(Exception):
+    """Why a cached token is not used. Never holds the token."""
