@@ -35,12 +35,12 @@ def _run(flags: Flags) -> int:
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Keep the state directory and print where it is.")
-@click.option("--messages", default=240, show_default=True, help="Messages sent while the broker is killed.")
-def demo(keep: bool, messages: int) -> None:
+@click.option("--while-down", default=60, show_default=True, help="Messages posted while the broker is dead.")
+def demo(keep: bool, while_down: int) -> None:
     """Show the main job on the embedded engine: agents, messages, kill -9, nothing lost."""
     from relaybroker.demo import run
 
-    sys.exit(run(keep=keep, burst=messages))
+    sys.exit(run(keep=keep, while_down=while_down))
 
 
 @click.command()

@@ -41,6 +41,10 @@ class BrokerClient:
         url, key = os.environ.get("RELAY_BROKER_URL", ""), os.environ.get("RELAY_BROKER_API_KEY", "")
         if url and state_dir is None:
             return cls(url, key)
+        return cls._recorded(state_dir)
+
+    @classmethod
+    def _recorded(cls, state_dir: str | None) -> BrokerClient:
         path = state_directory(state_dir) / "connection.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -48,7 +52,8 @@ class BrokerClient:
             fail(Exit.NO_BROKER, f"no broker runs here ({path} is not there). Start one: relaybroker up --detach")
         except (OSError, ValueError) as error:
             fail(Exit.NO_BROKER, f"{path} cannot be read: {error}")
-        return cls(found["url"], found["api_key"])
+        else:
+            return cls(found["url"], found["api_key"])
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """Status and decoded answer. Ends the command if nobody answers."""
@@ -74,11 +79,11 @@ class BrokerClient:
     def demand(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer of a request that must succeed; any refusal ends the command, saying why."""
         status, answer = self.ask(method, path, body)
-        if status < 300:
-            return answer
-        code, message = answer.get("code", "?"), answer.get("message", "?")
-        kind = {404: Exit.NOT_FOUND, 503: Exit.NO_BROKER}.get(status, Exit.REFUSED if status < 500 else Exit.FAILED)
-        fail(kind, f"{message} [{code}]")
+        if status >= 300:
+            code, message = answer.get("code", "?"), answer.get("message", "?")
+            kind = {404: Exit.NOT_FOUND, 503: Exit.NO_BROKER}.get(status, Exit.REFUSED if status < 500 else Exit.FAILED)
+            fail(kind, f"{message} [{code}]")
+        return answer
 
 
 def segment(name: str) -> str:

@@ -35,7 +35,7 @@ class CommandError(click.ClickException):
 
     def __init__(self, status: Exit, message: str) -> None:
         super().__init__(message)
-        self.exit_code = int(status)
+        self.exit_code = int(status)  # type: ignore[misc] # click reads it from the instance as well
 
     def show(self, file: Any = None) -> None:
         """Print the message, without a trace."""

@@ -23,6 +23,7 @@ class Agent:
     name: str
     build: Callable[[Path, Path], list[str]]
     pid: int = 0
+    agent_id: str = ""
 
     def file(self, folder: Path) -> Path:
         """Where the program notes what it received."""

@@ -58,10 +58,10 @@ class Rest:
             raise SystemExit(f"relaybroker: the broker refused {method} {path}: {answer['message']}")
         return answer
 
-    async def spawn(self, name: str, command: str) -> int:
-        """Start an agent; its pid."""
+    async def spawn(self, name: str, command: str) -> tuple[int, str]:
+        """Start an agent; its pid and agent id."""
         answer = await self._local("POST", "/api/spawn", {"name": name, "cli": command})
-        return int(answer["pid"])
+        return int(answer["pid"]), str(answer["agent_id"])
 
     async def status(self) -> Any:
         """The broker's status."""

@@ -1,7 +1,7 @@
 """The story of the demo: set up, talk, crash with messages in flight, recover, count.
 
-Everything is counted at the ends: what was posted is what the engine answered with 201; what was received is what each program wrote into its
-own file; what was acknowledged is what the engine shows as read. Its last line on standard output is one JSON object.
+Everything is counted at the ends: what was posted is what the engine answered with 201; what was received is what each program wrote
+into its own file; what was acknowledged is what the engine shows as read. Its last line on standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,15 @@ from relaybroker.demo.rest import Rest
 READY_S = 30.0
 SETTLE_S = 40.0
 IN_FLIGHT = 200
-ROUND = 60
-"""Messages posted at a time while the broker is about to be killed."""
+ROUND = 40
+"""Channel messages posted at a time until enough is in flight."""
+MAX_POSTS = 2000
 
 
-def run(*, keep: bool, burst: int) -> int:
+def run(*, keep: bool, while_down: int) -> int:
     """Show the demo; the exit status (1 if anything was lost or typed twice)."""
     folder = Path(tempfile.mkdtemp(prefix="relaybroker-demo-"))
-    show = Show(folder, max(burst, IN_FLIGHT + 40))
+    show = Show(folder, while_down)
     try:
         return asyncio.run(show.play())
     finally:
@@ -55,13 +57,13 @@ class Show:
 
     Args:
         folder: private directory for everything.
-        burst: messages posted around the kill.
+        while_down: messages posted while the broker is dead.
     """
 
-    def __init__(self, folder: Path, burst: int) -> None:
+    def __init__(self, folder: Path, while_down: int) -> None:
         self._folder = folder
         self._state = folder / "state"
-        self._burst = burst
+        self._while_down = while_down
         self._began = time.monotonic()
         self._broker: subprocess.Popen[bytes] | None = None
         self._agents = {agent.name: agent for agent in AGENTS}
@@ -104,7 +106,7 @@ class Show:
 
     async def _start_broker(self) -> None:
         with (self._folder / "broker.out").open("ab") as output:
-            self._broker = subprocess.Popen(
+            self._broker = subprocess.Popen(  # noqa: ASYNC220 - a few ms, and nothing else runs yet
                 [sys.executable, "-m", "relaybroker", "up", "--state-dir", str(self._state), "--name", "demo"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -158,7 +160,7 @@ class Show:
         self._step("starting three agents in real terminals: bash, the Python REPL, a scripted chat agent")
         for agent in self._agents.values():
             agent.prepare(self._folder)
-            agent.pid = await rest.spawn(agent.name, agent.command(self._folder))
+            agent.pid, agent.agent_id = await rest.spawn(agent.name, agent.command(self._folder))
         await self._wait_until_ready(rest)
 
     async def _wait_until_ready(self, rest: Rest) -> None:
@@ -184,39 +186,43 @@ class Show:
         await self._until(lambda: self._tally.missing(self._received()) == 0, READY_S)
 
     async def _crash(self, rest: Rest) -> str:
-        """Post until enough is in flight, kill -9 the broker, post the rest; a message that crossed the crash."""
-        self._step(f"posting {self._burst} messages; kill -9 of the broker with at least {IN_FLIGHT} in flight")
-        names = list(self._agents)
-        first = await self._post(rest, names, 0, self._burst - ROUND)
-        typed_before = sum(len(self._received()[name]) for name in names)
-        in_flight = self._tally.missing(self._received())
+        """Post to everybody until enough is in flight, kill -9 the broker, post more; a message that crossed the crash."""
+        self._step(
+            f"posting to the channel until at least {IN_FLIGHT} deliveries are in flight, then kill -9 of the broker"
+        )
+        posted: list[str] = []
+        while self._in_flight() < IN_FLIGHT and len(posted) < MAX_POSTS:
+            posted += await asyncio.gather(*(self._to_everybody(rest, len(posted) + n) for n in range(ROUND)))
+        in_flight, received = self._in_flight(), self._received()
         assert self._broker is not None
         self._broker.send_signal(signal.SIGKILL)
         self._broker.wait()
-        self._step(f"killed (pid {self._broker.pid}): {typed_before} typed so far, {in_flight} in flight")
+        self._step(f"killed (pid {self._broker.pid}) with {in_flight} of {self._tally.sent} deliveries in flight")
         if in_flight < IN_FLIGHT:
-            self._step(f"note: only {in_flight} were in flight, this machine types faster than it posts")
-        await self._post(rest, names, self._burst - ROUND, self._burst)
-        alive = all(psutil.pid_exists(agent.pid) for agent in self._agents.values())
+            raise SystemExit(
+                f"relaybroker: only {in_flight} deliveries were in flight; this machine types faster than it posts"
+            )
+        await asyncio.gather(*(self._to_one(rest, n) for n in range(self._while_down)))
+        alive = all(_is_alive(agent) for agent in self._agents.values())
         self._step(
-            f"agents are {'alive' if alive else 'NOT alive'}; {ROUND} more were posted meanwhile; restarting the broker"
+            f"agents are {'alive' if alive else 'NOT alive'}; {self._while_down} more were posted; restarting the broker"
         )
-        received = self._received()
-        crossed = [(message, name) for message, name in first if message not in received[name]]
         await self._start_broker()
-        return crossed[0][0] if crossed else first[-1][0]
+        crossed = next((message for message in posted if message not in received["chat"]), posted[-1])
+        return f"del_{crossed}_{self._agents['chat'].agent_id}"
 
-    async def _post(self, rest: Rest, names: list[str], start: int, end: int) -> list[tuple[str, str]]:
-        async def one(number: int) -> tuple[str, str]:
-            name = names[number % len(names)]
-            return await rest.direct(name, f"message {number} of the burst"), name
+    def _in_flight(self) -> int:
+        return self._tally.missing(self._received())
 
-        posted: list[tuple[str, str]] = []
-        for batch in range(start, end, ROUND):
-            posted += await asyncio.gather(*(one(number) for number in range(batch, min(end, batch + ROUND))))
-        for message, name in posted:
+    async def _to_everybody(self, rest: Rest, number: int) -> str:
+        message = await rest.channel("general", f"message {number} for everybody")
+        for name in self._agents:
             self._tally.add(message, name)
-        return posted
+        return message
+
+    async def _to_one(self, rest: Rest, number: int) -> None:
+        name = list(self._agents)[number % len(self._agents)]
+        self._tally.add(await rest.direct(name, f"message {number} while the broker is dead"), name)
 
     async def _settle(self, rest: Rest) -> None:
         await self._until(lambda: self._tally.missing(self._received()) == 0, SETTLE_S)
@@ -228,7 +234,7 @@ class Show:
         while await rest.unread(self._tally.messages()) and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
 
-    async def _until(self, holds: Any, limit_s: float) -> None:
+    async def _until(self, holds: Callable[[], bool], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s
         shown = 0.0
         while not holds() and time.monotonic() < deadline:
@@ -257,7 +263,7 @@ class Show:
         }
 
     def _explain(self, message: str) -> None:
-        self._step(f"relaybroker why {message}   (a message that crossed the crash)")
+        self._step(f"relaybroker why {message}   (a delivery that crossed the crash)")
         found = subprocess.run(
             [sys.executable, "-m", "relaybroker", "why", message, "--state-dir", str(self._state)],
             capture_output=True,

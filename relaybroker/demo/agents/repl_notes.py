@@ -19,7 +19,9 @@ class _Prompt:
     def __str__(self) -> str:
         length = readline.get_current_history_length()
         with Path(sys.argv[1]).open("a", encoding="utf-8") as received:
-            received.writelines(f"{readline.get_history_item(index)}\n" for index in range(_Prompt.noted + 1, length + 1))
+            received.writelines(
+                f"{readline.get_history_item(index)}\n" for index in range(_Prompt.noted + 1, length + 1)
+            )
         _Prompt.noted = length
         return self.text
 

@@ -1,0 +1,103 @@
+"""Commands about agents."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import click
+
+from relaybroker.cli.client import BrokerClient, segment
+from relaybroker.cli.exits import Exit, fail
+
+
+@click.group()
+def agent() -> None:
+    """Spawn, list, show, release and attach to agents."""
+
+
+def _common(command: Any) -> Any:
+    command = click.option("--json", "as_json", is_flag=True)(command)
+    return click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")(command)
+
+
+@agent.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--task", default="", help="Typed once the program is ready.")
+@click.option("--cwd", default="", help="Working directory, absolute.")
+@click.option("--channel", "channels", multiple=True, help="Channel to join; may be repeated.")
+@_common
+def spawn(
+    name: str,
+    command: tuple[str, ...],
+    task: str,
+    cwd: str,
+    channels: tuple[str, ...],
+    state_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Start COMMAND as agent NAME, in a terminal of its own."""
+    body = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
+    body |= {key: value for key, value in (("task", task), ("cwd", cwd)) if value}
+    answer = BrokerClient.find(state_dir).demand("POST", "/api/spawn", body)
+    click.echo(json.dumps(answer, indent=2) if as_json else f"{name} runs, pid {answer['pid']}")
+
+
+@agent.command("ls")
+@_common
+def listing(state_dir: str | None, as_json: bool) -> None:
+    """Every agent of this broker."""
+    rows = BrokerClient.find(state_dir).demand("GET", "/api/spawned")["agents"]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        waits = f"{row['waiting']} waiting ({row['waiting_reason']})" if row["waiting"] else ""
+        click.echo(
+            f"{row['name']:<20} pid {row['pid'] or '-':<8} {row['worker'] or row['registration']:<10} typed {row['typed']:<6} {waits}"
+        )
+
+
+@agent.command()
+@click.argument("name")
+@_common
+def show(name: str, state_dir: str | None, as_json: bool) -> None:
+    """One agent, and where its messages stand. NAME may be a unique prefix."""
+    rows = BrokerClient.find(state_dir).demand("GET", "/api/spawned")["agents"]
+    fits = [row for row in rows if row["name"] == name] or [row for row in rows if row["name"].startswith(name)]
+    if len(fits) != 1:
+        fail(
+            Exit.NOT_FOUND,
+            f"no single agent is called {name!r}. See: relaybroker agent ls; its past: relaybroker why {name}",
+        )
+    if as_json:
+        click.echo(json.dumps(fits[0], indent=2))
+        return
+    for key, value in fits[0].items():
+        click.echo(f"{key:<22} {value}")
+
+
+@agent.command()
+@click.argument("name")
+@click.option("--reason", default="")
+@_common
+def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> None:
+    """End an agent and everything that it started."""
+    body = {"reason": reason} if reason else {}
+    answer = BrokerClient.find(state_dir).demand("DELETE", f"/api/spawned/{segment(name)}", body)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo(f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}")
+
+
+@agent.command()
+@click.argument("name")
+@click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")
+def attach(name: str, state_dir: str | None) -> None:
+    """See an agent's terminal and type into it; Ctrl-] leaves."""
+    from relaybroker.cli.attach import run
+
+    run(BrokerClient.find(state_dir), name)

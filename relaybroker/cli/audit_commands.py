@@ -1,0 +1,260 @@
+"""Commands that read the log: why, delivery, log, machine. They work whether the broker runs or not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relaybroker.cli.client import state_directory
+from relaybroker.cli.exits import Exit, fail
+
+if TYPE_CHECKING:
+    from adapters.eventstore.reader import LogReader
+    from domain.events import Recorded
+    from relaybroker.audit.story import Story
+
+
+def _place(command: Any) -> Any:
+    command = click.option("--name", default="", help="Which broker, if the directory has several.")(command)
+    return click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")(command)
+
+
+@contextmanager
+def _log(state_dir: str | None, name: str) -> Iterator[LogReader]:
+    from adapters.eventstore.errors import StateCorrupt
+    from relaybroker.audit.log import NoLog, reading
+
+    try:
+        with reading(state_directory(state_dir), name) as reader:
+            yield reader
+    except NoLog as error:
+        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
+    except StateCorrupt as error:
+        fail(Exit.FAILED, f"the log is damaged: {error}. Nothing was changed; see: relaybroker log verify")
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _detail(found: dict[str, Any]) -> str:
+    return " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in found.items())
+
+
+@click.command()
+@click.argument("identifier")
+@_place
+@click.option("--json", "as_json", is_flag=True)
+def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> None:
+    """Say what became of a message, delivery, AGENT@SEQ, invocation or agent, and why."""
+    import msgspec
+
+    from relaybroker.audit.story import DELIVERED, PENDING, AmbiguousError, NotFoundError, tell
+
+    with _log(state_dir, name) as reader:
+        try:
+            stories = tell(reader.read(), identifier)
+        except NotFoundError:
+            fail(
+                Exit.NOT_FOUND, f"the log knows nothing of {identifier!r}. List what it knows: relaybroker delivery ls"
+            )
+        except AmbiguousError as error:
+            fail(Exit.USAGE, f"{identifier!r} may be any of {error}")
+    if as_json:
+        click.echo(json.dumps([msgspec.to_builtins(story) for story in stories], indent=2))
+    else:
+        for story in stories:
+            _print_story(story)
+    outcomes = {story.outcome for story in stories}
+    if outcomes != {DELIVERED}:
+        raise SystemExit(int(Exit.PENDING if PENDING in outcomes else Exit.NOT_DELIVERED))
+
+
+def _print_story(story: Story) -> None:
+    reason = f" ({story.reason})" if story.reason else ""
+    click.secho(f"{story.state.upper()}{reason}: {story.verdict}", bold=True)
+    for step in story.steps:
+        place = "" if step.stream == story.subject else f" [{step.stream}]"
+        click.echo(
+            f"  #{step.position:<6} {_clock(step.at)} +{step.since_first_s * 1000:9.1f} ms  {step.who:<7} {step.event}{place}"
+        )
+        if step.detail:
+            click.echo(f"  {'':<37}{_detail(step.detail)[:220]}")
+    click.echo(f"  next: {story.next}\n")
+
+
+@click.group()
+def delivery() -> None:
+    """List and show deliveries, from the log."""
+
+
+@delivery.command("ls")
+@_place
+@click.option("--state", "wanted", default="", help="Only deliveries in this state.")
+@click.option("--agent", default="", help="Only deliveries for this agent.")
+@click.option("-n", "count", default=50, show_default=True, help="The newest N.")
+@click.option("--json", "as_json", is_flag=True)
+def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, count: int, as_json: bool) -> None:
+    """The newest deliveries."""
+    import msgspec
+
+    from relaybroker.audit.deliveries import listing
+
+    with _log(state_dir, name) as reader:
+        rows = listing(reader.read())
+    rows = [row for row in rows if wanted in ("", row.state) and agent in ("", row.agent)][-count:]
+    if as_json:
+        click.echo(json.dumps([msgspec.to_builtins(row) for row in rows], indent=2))
+        return
+    for row in rows:
+        seq = "-" if row.seq is None else str(row.seq)
+        click.echo(
+            f"{_clock(row.offered_at)}  {row.agent + '@' + seq:<24} {row.state:<14} {row.reason:<18} {row.msg_id}  from {row.sender}"
+        )
+
+
+@delivery.command("show")
+@click.argument("identifier")
+@_place
+@click.option("--json", "as_json", is_flag=True)
+@click.pass_context
+def delivery_show(context: click.Context, identifier: str, state_dir: str | None, name: str, as_json: bool) -> None:
+    """The whole story of a delivery (the same as `why`)."""
+    context.invoke(why, identifier=identifier, state_dir=state_dir, name=name, as_json=as_json)
+
+
+@click.group()
+def log() -> None:
+    """Follow, export and verify the log."""
+
+
+@log.command("tail")
+@_place
+@click.option("-n", "count", default=20, show_default=True)
+@click.option("-f", "--follow", is_flag=True)
+@click.option("--stream", default="", help="Only streams that begin so, e.g. delivery: or agent:w1.")
+@click.option("--json", "as_json", is_flag=True)
+def log_tail(state_dir: str | None, name: str, count: int, follow: bool, stream: str, as_json: bool) -> None:
+    """The newest events."""
+    with _log(state_dir, name) as reader:
+        window = count if not stream else 1 << 62
+        found = reader.read(max(0, (reader.position or 0) - window))
+        recent = [recorded for _, recorded in found if recorded.stream.startswith(stream)]
+        for recorded in recent[-count:]:
+            _print_event(recorded, as_json=as_json)
+        last = reader.position or 0
+        while follow:
+            time.sleep(0.2)
+            for position, recorded in reader.read(last):
+                last = position
+                if recorded.stream.startswith(stream):
+                    _print_event(recorded, as_json=as_json)
+
+
+def _exported(recorded: Recorded) -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "position": recorded.version,
+        "stream": recorded.stream,
+        "topic": recorded.event.topic,
+        "kind": recorded.event.kind,
+        "at": recorded.at,
+        "causation": recorded.causation,
+        "correlation": recorded.correlation,
+        "body": msgspec.to_builtins(recorded.event),
+    }
+
+
+def _print_event(recorded: Recorded, *, as_json: bool) -> None:
+    found = _exported(recorded)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        click.echo(
+            f"#{found['position']:<7} {_clock(recorded.at)} {found['topic']:<32} {recorded.stream:<40} {_detail(found['body'])[:160]}"
+        )
+
+
+@log.command("export")
+@_place
+@click.option("--output", "-o", type=click.File("w"), default="-", help="File to write; - = standard output.")
+def log_export(state_dir: str | None, name: str, output: Any) -> None:
+    """The whole log as JSON lines."""
+    with _log(state_dir, name) as reader:
+        for _, recorded in reader.read():
+            output.write(json.dumps(_exported(recorded), ensure_ascii=False) + "\n")
+
+
+@log.command("verify")
+@_place
+@click.option("--json", "as_json", is_flag=True)
+def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
+    """Check that the log is whole: order, topics, hash chain, and that it folds by the tables."""
+    from relaybroker.audit.verification import verify
+
+    with _log(state_dir, name) as reader:
+        problems, state = verify(reader)
+        position = reader.position or 0
+    if as_json:
+        click.echo(json.dumps({"events": position, "folded": state.position, "problems": problems}))
+    elif problems:
+        for problem in problems:
+            click.echo(problem, err=True)
+    else:
+        click.echo(f"{position} events: order, topics, hash chain and fold are as they must be")
+    if problems:
+        raise SystemExit(int(Exit.FAILED))
+
+
+@click.group()
+def machine() -> None:
+    """Show the state machines."""
+
+
+@machine.command("ls")
+@click.option("--json", "as_json", is_flag=True)
+def machine_list(as_json: bool) -> None:
+    """Every machine with its states."""
+    from domain.machines import MACHINES
+
+    if as_json:
+        shown = {
+            table.name: {"states": table.states, "terminal": sorted(table.terminal)} for table in MACHINES.values()
+        }
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for table in MACHINES.values():
+        states = ", ".join(f"[{state}]" if state in table.terminal else state for state in table.states)
+        click.echo(f"{table.name:<20} {states}")
+
+
+@machine.command("show")
+@click.argument("name")
+@click.option("--mermaid", is_flag=True, help="Only the diagram.")
+@click.option("--json", "as_json", is_flag=True)
+def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
+    """One machine: its rules, its table, its diagram."""
+    from domain.machines import MACHINES
+
+    fits = [known for known in MACHINES if known.startswith(name)]
+    if len(fits) != 1:
+        fail(Exit.NOT_FOUND, f"no single machine begins with {name!r}; there are: {', '.join(MACHINES)}")
+    table = MACHINES[fits[0]]
+    if as_json:
+        edges = [
+            {"from": source, "trigger": trigger, "to": target} for (source, trigger), target in table.edges.items()
+        ]
+        click.echo(json.dumps({"name": table.name, "states": table.states, "edges": edges}, indent=2))
+    elif mermaid:
+        click.echo(table.mermaid())
+    else:
+        click.echo(f"{table.rules}\n")
+        for (source, trigger), target in table.edges.items():
+            click.echo(f"  {source:<16} {trigger:<14} -> {target}")

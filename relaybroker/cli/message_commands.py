@@ -1,0 +1,36 @@
+"""Commands about messages."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from relaybroker.cli.client import BrokerClient
+
+
+@click.group()
+def message() -> None:
+    """Send messages."""
+
+
+@message.command("send")
+@click.argument("to")
+@click.argument("text")
+@click.option("--from", "sender", default="", help="A local agent's name; else the broker itself sends.")
+@click.option("--thread", default="", help="Message id to reply to.")
+@click.option("--mode", type=click.Choice(["wait", "steer"]), default="wait", show_default=True)
+@click.option("--state-dir", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True)
+def send(to: str, text: str, sender: str, thread: str, mode: str, state_dir: str | None, as_json: bool) -> None:
+    """Send TEXT to an agent, @agent, #channel or conversation."""
+    body = {"to": to, "message": text, "mode": mode} | ({"from": sender} if sender else {})
+    answer = BrokerClient.find(state_dir).demand("POST", "/api/send", body | ({"thread": thread} if thread else {}))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    elif answer["relaycast_published"]:
+        click.echo(f"published as {answer['message_id']}; follow it: relaybroker why {answer['message_id']}")
+    else:
+        click.echo(
+            f"stored as {answer['event_id']}, not published yet; follow it: relaybroker why {answer['event_id']}"
+        )

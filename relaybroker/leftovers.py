@@ -1,0 +1,58 @@
+"""What a broker of a state directory may have left running, and ending it: PTY host and embedded engine, by their own records.
+
+A process is touched only if its command line names this very directory: a recycled pid is somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import psutil
+
+from adapters.eventstore.errors import StateLocked
+from adapters.eventstore.lock import StateLock
+from relaybroker import engine_process
+
+GRACE_S = 5.0
+
+
+def is_locked(state: Path) -> bool:
+    """Whether a broker runs in this directory."""
+    for path in state.glob("broker-*.lock"):
+        try:
+            StateLock(path).release()
+        except StateLocked:
+            return True
+    return False
+
+
+def end_leftovers(state: Path) -> list[str]:
+    """End hosts (with their agents) and the engine of a directory without a broker; what was ended."""
+    ended = [f"PTY host {process.pid}" for process in _hosts(state) if _end(process)]
+    if asyncio.run(engine_process.end(state / "engine")):
+        ended.append("embedded engine")
+    return ended
+
+
+def _hosts(state: Path) -> list[psutil.Process]:
+    found = []
+    for path in state.resolve().glob("host-*.pid"):
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            process = psutil.Process(int(path.read_text(encoding="ascii")))
+            words = process.cmdline()
+            if "adapters.pty.host_main" in words and any(str(state.resolve()) in word for word in words):
+                found.append(process)
+    return found
+
+
+def _end(process: psutil.Process) -> bool:
+    try:
+        process.terminate()
+        process.wait(GRACE_S)
+    except psutil.TimeoutExpired:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""The generated pages: machines, events, reasons, commands. `python -m relaybroker.pages` writes them, `--check` compares.
+
+Each page is made from the code that it describes; CI fails when a page says something else than the code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+
+from domain.events import REGISTRY
+from domain.inputs import SpawnSpec
+from domain.machines import MACHINES
+from domain.reasons import SENTENCES, Reason
+
+DOCS = Path(__file__).parent.parent / "docs"
+_NOTE = "<!-- Made by `python -m relaybroker.pages` from the code. Do not edit. -->\n"
+
+
+def machines() -> str:
+    """Every state machine: rules, table, diagram."""
+    parts = ["# State machines\n"]
+    for table in MACHINES.values():
+        parts.append(f"## {table.name}\n\n{table.rules}\n\n```mermaid\n{table.mermaid()}\n```\n")
+        parts.append("| from | trigger | to |\n|---|---|---|")
+        parts += [
+            f"| {source} | {trigger} | {_state(table, target)} |" for (source, trigger), target in table.edges.items()
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _state(table: Any, name: str) -> str:
+    return f"**{name}**" if name in table.terminal else name
+
+
+def events() -> str:
+    """Every recorded event with its fields."""
+    parts = [
+        "# Recorded events\n",
+        "A *fact* was observed outside, a *decision* is ours. The trigger is the transition that the event makes in its machine.\n",
+        "| topic | kind | machine | trigger | fields | meaning |\n|---|---|---|---|---|---|",
+    ]
+    for topic, event in REGISTRY.items():
+        hints = get_type_hints(event)
+        fields = ", ".join(f"`{name}: {_type(hints[name])}`" for name in event.__struct_fields__)
+        meaning = (event.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+        parts.append(f"| `{topic}` | {event.kind} | {event.machine} | {event.trigger or '–'} | {fields} | {meaning} |")
+    fields = ", ".join(f"`{name}`" for name in SpawnSpec.__struct_fields__)
+    parts.append(f"\n`SpawnSpec` holds {fields}. No event holds a token; `fingerprint` is a hash.")
+    return "\n".join(parts) + "\n"
+
+
+def _type(hint: Any) -> str:
+    text = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+    for prefix in ("domain.reasons.", "domain.inputs.", "domain.events.", "typing."):
+        text = text.replace(prefix, "")
+    return text.replace("|", "\\|")
+
+
+def reasons() -> str:
+    """Every reason with its sentence."""
+    parts = [
+        "# Reasons\n",
+        "Why a message was not typed, why something waits, was refused or failed: a closed list.\n",
+        "| reason | what it means |\n|---|---|",
+    ]
+    parts += [f"| `{reason}` | {SENTENCES[reason]} |" for reason in Reason]
+    return "\n".join(parts) + "\n"
+
+
+def commands() -> str:
+    """Every command with its help."""
+    from relaybroker.cli.app import cli  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
+
+    parts = ["# Commands\n"]
+
+    def add(command: click.Command, words: list[str], parent: click.Context | None) -> None:
+        context = click.Context(command, info_name=words[-1], parent=parent, terminal_width=100, max_content_width=100)
+        parts.append(f"{'#' * (len(words) + 1)} {' '.join(words)}\n\n```\n{command.get_help(context)}\n```\n")
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found is not None
+                add(found, [*words, name], context)
+
+    add(cli, ["relaybroker"], None)
+    return "\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "machines.md": machines,
+    "events.md": events,
+    "reasons.md": reasons,
+    "commands.md": commands,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` say where they differ; the exit status."""
+    status = 0
+    DOCS.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        path, text = DOCS / name, _NOTE + make()
+        if arguments == ["--check"]:
+            before = path.read_text(encoding="utf-8") if path.exists() else ""
+            if before != text:
+                status = 1
+                lines = difflib.unified_diff(
+                    before.splitlines(), text.splitlines(), f"docs/{name}", "the code", lineterm=""
+                )
+                sys.stdout.write("\n".join(list(lines)[:60]) + "\nrun: python -m relaybroker.pages\n")
+        else:
+            path.write_text(text, encoding="utf-8")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
