@@ -168,7 +168,9 @@ class Session:
 
     async def _stop(self) -> None:
         await self._injector.close("agent_released")
-        self._process.signal_group(signal.SIGTERM)
+        for name in self.profile.stop_signals:
+            self._process.signal_group(signal.Signals[f"SIG{name}"])
+        self._process.signal_group(signal.SIGCONT)  # a stopped program gets its signal only when it goes on
         while not self._exit_seen.is_set():
             assert self._grace_deadline is not None
             left = self._grace_deadline - self._loop.time()

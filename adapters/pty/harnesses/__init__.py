@@ -83,6 +83,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Least time between two messages."""
     verify_s: float = 5.0
     """How long the marker is looked for after Enter."""
+    stop_signals: tuple[Literal["TERM", "HUP"], ...] = ("TERM",)
+    """What ends the program in order; interactive shells ignore TERM."""
     steer_keys: bool = False
     """An injection with `steer` interrupts the program with ESC ESC first."""
     comment_prefix: str = ""

@@ -113,6 +113,20 @@ async def test_release_ends_children_and_grandchildren_that_ignore_signals(broke
     assert not any(is_alive(pid) for pid in pids)
 
 
+async def test_an_interactive_shell_ends_at_once_although_it_ignores_term(broker):
+    await broker.start("bash", "--norc")
+    began = time.monotonic()
+    await broker.stop(grace_s=5)
+    assert time.monotonic() - began < 2
+
+
+async def test_a_suspended_program_can_be_released(broker):
+    await broker.start("cat")
+    os.kill(await broker.pid(), signal.SIGSTOP)
+    exited = await broker.stop(grace_s=5)
+    assert exited.signal == signal.SIGTERM
+
+
 async def test_what_a_program_leaves_behind_when_it_ends_is_ended_too(broker, is_alive):
     """No orphan of a session that ended by itself; the exit is told at once."""
     log = broker.directory / "pids"
