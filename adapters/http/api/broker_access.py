@@ -28,6 +28,7 @@ class BrokerAccess:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self._open: dict[str, asyncio.Future[Reply]] = {}
+        self._closed = False
 
     @property
     def state(self) -> State:
@@ -43,9 +44,11 @@ class BrokerAccess:
         """Give the core an input with a fresh request id and wait for its answer.
 
         Raises:
-            InvalidRequest: 429 `queue_full` when the core has no room.
+            InvalidRequest: 429 `queue_full` when the core has no room, 503 `shutting_down` when it answers no more.
             TimeoutError: no answer within the time; what was asked may still happen.
         """
+        if self._closed:
+            raise _stopping()
         request_id = f"api_{uuid.uuid4().hex}"
         if len(self._open) >= MAX_OPEN or not self.gateway.offer(build(request_id)):
             raise InvalidRequest(429, "queue_full", "the broker has no room for more requests; try again")
@@ -67,7 +70,12 @@ class BrokerAccess:
         return await self.gateway.ask_host(request)
 
     def close(self) -> None:
-        """Answer every waiting request: the broker is stopping."""
+        """Answer every waiting request, and every later one: the broker is stopping."""
+        self._closed = True
         for future in self._open.values():
             if not future.done():
-                future.set_exception(InvalidRequest(503, "shutting_down", "the broker is stopping"))
+                future.set_exception(_stopping())
+
+
+def _stopping() -> InvalidRequest:
+    return InvalidRequest(503, "shutting_down", "the broker is stopping")

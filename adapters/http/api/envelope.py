@@ -27,7 +27,8 @@ _STATUS_CODES = {
     413: "body_too_large",
     415: "unsupported_media_type",
 }
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", "/api/agent-result"})
+"""`/api/agent-result` has a token of its own."""
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -67,31 +68,40 @@ class Guard:
     Args:
         api_key: the one key.
         allowed_hosts: further names that a Host header may have.
-        allowed_origins: further origins that a browser may have.
+        allowed_origins: further origins that a browser may have; `null` is never one.
+        on_use: called for every request that carries the key (it renews the owner's lease).
     """
 
-    def __init__(self, api_key: str, allowed_hosts: tuple[str, ...], allowed_origins: tuple[str, ...]) -> None:
-        self._key = api_key.encode()
+    def __init__(
+        self,
+        api_key: str,
+        allowed_hosts: tuple[str, ...],
+        allowed_origins: tuple[str, ...],
+        *,
+        on_use: Callable[[], None],
+    ) -> None:
+        self._key = _digest(api_key)
         self._hosts = frozenset(name.lower() for name in allowed_hosts)
-        self._origins = frozenset(allowed_origins)
+        self._origins = frozenset(origin.lower() for origin in allowed_origins) - {"null"}
+        self._on_use = on_use
 
     def has_key(self, request: web.Request) -> bool:
-        """Whether the request carries the key; a non-blank X-API-Key decides alone. Constant-time."""
+        """Whether the request carries the key; a non-blank X-API-Key decides alone. Constant-time, whatever the length."""
         given = request.headers.get("X-API-Key", "").strip()
         if not given:
             scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
             given = token.strip() if scheme.lower() == "bearer" else ""
-        return hmac.compare_digest(_digest(given.encode()), _digest(self._key))
+        return hmac.compare_digest(_digest(given), self._key)
 
     def trouble(self, request: web.Request) -> web.Response | None:
         """The refusal of a request that comes from the wrong place."""
-        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+        given = request.headers.get("Host", "")
+        host = _host_part(given)
         if not (_is_ip(host) or host == "localhost" or host in self._hosts):
-            return refusal(403, "forbidden_host", f"Host '{host}' is not allowed")
+            return refusal(403, "forbidden_host", "This Host is not allowed (see RELAYBROKER_ALLOWED_HOSTS)")
         origin = request.headers.get("Origin")
-        own = f"{request.scheme}://{request.headers.get('Host', '')}"
-        if origin is not None and origin != own and origin not in self._origins:
-            return refusal(403, "forbidden_origin", f"Origin '{origin}' is not allowed")
+        if origin is not None and origin.lower() not in self._origins | {f"{request.scheme}://{given}".lower()}:
+            return refusal(403, "forbidden_origin", "This Origin is not allowed (see RELAYBROKER_ALLOWED_ORIGINS)")
         return None
 
     @property
@@ -102,7 +112,9 @@ class Guard:
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             if (trouble := self.trouble(request)) is not None:
                 return trouble
-            if request.path not in OPEN_PATHS and not self.has_key(request):
+            if self.has_key(request):
+                self._on_use()
+            elif request.path not in OPEN_PATHS:
                 return unauthorized()
             return await _enveloped(request, handler)
 
@@ -115,7 +127,12 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
     except InvalidRequest as error:
         return refusal(error.status, error.code, error.message, **error.extra)
     except web.HTTPException as error:
-        return refusal(error.status, _STATUS_CODES.get(error.status, "invalid_request"), error.reason)
+        response = refusal(error.status, _STATUS_CODES.get(error.status, "invalid_request"), _explained(error))
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except web.RequestPayloadError as error:
+        return refusal(400, "invalid_request", f"The body cannot be read: {error}")
     except TimeoutError:
         return refusal(504, "request_timeout", "The broker did not answer in time; what was asked may still happen")
     except Exception:  # noqa: BLE001 - logged with its trace; the client gets an honest 500
@@ -123,8 +140,30 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
         return refusal(500, "internal_error", "Internal error; see the broker's log")
 
 
-def _digest(value: bytes) -> bytes:
-    return hmac.digest(b"relaybroker", value, "sha256")
+def _explained(error: web.HTTPException) -> str:
+    match error.status:
+        case 404:
+            return "There is no such path in this API"
+        case 405:
+            return "This path does not take this method"
+        case 413:
+            return "The body is larger than 2 MiB"
+        case _:
+            return error.text or error.reason
+
+
+def _digest(value: str) -> bytes:
+    return hmac.digest(b"relaybroker", value.encode("utf-8", "surrogateescape"), "sha256")
+
+
+def _host_part(host: str) -> str:
+    """The host of a Host header, in lower case; "" if it is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        parts.port  # noqa: B018 - raises ValueError where the port is no number
+    except ValueError:
+        return ""
+    return parts.hostname or "" if parts.netloc == host and "@" not in host else ""
 
 
 def _is_ip(host: str) -> bool:

@@ -17,7 +17,7 @@ from aiohttp import web
 from adapters.http.api.agents_routes import AgentRoutes
 from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import Guard, Handler, answer, refusal
-from adapters.http.api.event_stream import MAX_SOCKETS, EventStream, gap, oldest, stored
+from adapters.http.api.event_stream import EventStream, gap, stored
 from adapters.http.api.gateway import Gateway
 from adapters.pty.protocol import Output
 from domain import views
@@ -28,6 +28,8 @@ from domain.state import Notification, State
 BODY_LIMIT = 2 * 1024 * 1024
 LEASE_S = 120
 PROTOCOL_VERSION = 2
+_DIGITS = 20
+"""Of a 64-bit number."""
 _STARTING = "Broker is starting, please retry"
 
 _NOT_BUILT = (
@@ -75,13 +77,13 @@ class LocalApi:
         allowed_origins: Sequence[str] = (),
         request_shutdown: Callable[[str], None],
     ) -> None:
-        self._guard = Guard(api_key, tuple(allowed_hosts), tuple(allowed_origins))
+        self._guard = Guard(api_key, tuple(allowed_hosts), tuple(allowed_origins), on_use=self._used)
         self._version, self._persist, self._base_url = version, persist, base_url
         self._request_shutdown = request_shutdown
         self._began = time.monotonic()
         self._last_use = time.monotonic()
         self._access: BrokerAccess | None = None
-        self._events: EventStream | None = None
+        self._events = EventStream(lambda: self._state)
         self._routes: dict[str, Handler] = {}
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self._runner: web.AppRunner | None = None
@@ -99,17 +101,15 @@ class LocalApi:
 
     def open(self, core: Gateway) -> None:
         """Answer everything from now on."""
-        access = BrokerAccess(core)
-        self._events = EventStream(lambda: core.state)
-        self._routes = self._table(access)
-        self._access = access
+        self._access = BrokerAccess(core)
+        self._events.open()
+        self._routes = self._table(self._access)
 
     async def close(self) -> None:
         """End sockets with 1001, answer waiting requests with 503, stop listening."""
         if self._access is not None:
             self._access.close()
-        if self._events is not None:
-            await self._events.close()
+        await self._events.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -121,26 +121,29 @@ class LocalApi:
             self._access.reply(reply)
 
     def notify(self, notification: Notify) -> None:
-        """Tell every `/ws` client."""
-        if self._events is not None:
-            self._events.notify(Notification(notification.seq, notification.body))
+        """Tell every `/ws` client. Before the router opens there is none, but the numbers count."""
+        self._events.notify(Notification(notification.seq, notification.body))
 
     def output(self, output: Output) -> None:
         """Give terminal output to who watches it; a code point is never split."""
-        if self._access is None or self._events is None or not len(self._events):
+        if self._access is None or not len(self._events):
             return
-        program = self._access.state.workers.get(output.session_id)
+        workers = self._access.state.workers
+        program = workers.get(output.session_id)
         if program is None:
             return
+        if len(self._decoders) > len(workers):
+            self._decoders = {known: kept for known, kept in self._decoders.items() if known in workers}
         decoder = self._decoders.setdefault(output.session_id, codecs.getincrementaldecoder("utf-8")("replace"))
         if text := decoder.decode(output.data):
             self._events.output(program.name, text, self._access.now())
 
     def idle_s(self) -> float:
         """Seconds since anybody with the key asked for anything; 0 while a `/ws` is open."""
-        if self._events is not None and len(self._events):
-            return 0.0
-        return time.monotonic() - self._last_use
+        return 0.0 if len(self._events) else time.monotonic() - self._last_use
+
+    def _used(self) -> None:
+        self._last_use = time.monotonic()
 
     # --- routing ------------------------------------------------------------------------------------------------------------
 
@@ -160,7 +163,6 @@ class LocalApi:
     def _routes_by_path(self) -> list[tuple[str, str, Handler]]:
         def late(name: str) -> Handler:
             async def handler(request: web.Request) -> web.StreamResponse:
-                self._last_use = time.monotonic()
                 return await self._routes[name](request)
 
             return handler
@@ -211,17 +213,16 @@ class LocalApi:
 
     @property
     def _state(self) -> State:
-        return self._broker.state
+        return self._access.state if self._access is not None else State()
 
     # --- routes about the broker ------------------------------------------------------------------------------------------
 
     async def _health(self, request: web.Request) -> web.Response:
-        state = self._access.state if self._access is not None else State()
-        body = views.health(state, time.time(), known=self._guard.has_key(request))
+        body = views.health(self._state, time.time(), known=self._guard.has_key(request))
         body |= {
             "version": self._version,
             "uptimeMs": int(1000 * (time.monotonic() - self._began)),
-            "wsConnections": len(self._events) if self._events is not None else 0,
+            "wsConnections": len(self._events),
             "memoryMb": psutil.Process().memory_info().rss // (1024 * 1024),
         }
         error = os.environ.get("AGENT_RELAY_STARTUP_ERROR_CODE", "").strip().lower()
@@ -244,15 +245,10 @@ class LocalApi:
                 "uptime_secs": int(time.monotonic() - self._began),
                 "epoch": state.epoch,
                 "boot_id": f"bo_{state.boot_id}",
-                "last_seq": self._stream.published,
+                "last_seq": self._events.published,
                 "link": views.link(state, time.time()),
             }
         )
-
-    @property
-    def _stream(self) -> EventStream:
-        assert self._events is not None
-        return self._events
 
     async def _renew(self, _request: web.Request) -> web.Response:
         lease = 0 if self._persist else LEASE_S
@@ -290,13 +286,13 @@ class LocalApi:
 
     async def _replay(self, request: web.Request) -> web.Response:
         since, limit = _since(request), _number(request, "limit", 1000)
-        upto = self._stream.published
+        upto = self._events.published
         missing = gap(self._state, since, upto, request.query.get("epoch"))
         return answer(
             {
                 "events": stored(self._state, since if missing is None else missing["seq"], upto, limit),
                 "gap": missing is not None,
-                "oldestAvailable": oldest(self._state) if missing is not None else since,
+                "oldestAvailable": since if missing is None else missing["oldestAvailable"],
                 "currentSeq": upto,
                 "epoch": self._state.epoch,
             }
@@ -304,16 +300,14 @@ class LocalApi:
 
     async def _ws(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return refusal(426, "upgrade_required", "This is a WebSocket endpoint")
-        if len(self._stream) >= MAX_SOCKETS:
-            raise InvalidRequest(429, "queue_full", f"more than {MAX_SOCKETS} WebSockets")
+            raise InvalidRequest(400, "invalid_request", "/ws is a WebSocket endpoint: the request must be an upgrade")
         since, epoch = _since(request), request.query.get("epoch")
         self._broker.gateway.watch_output(on=True)
         try:
-            return await self._stream.serve(request, since, epoch)
+            return await self._events.serve(request, since, epoch)
         finally:
-            self._last_use = time.monotonic()
-            if not len(self._stream):
+            self._used()
+            if not len(self._events):
                 self._decoders.clear()
                 self._broker.gateway.watch_output(on=False)
 
@@ -359,8 +353,8 @@ def _since(request: web.Request) -> int:
 
 def _number(request: web.Request, key: str, default: int) -> int:
     text = request.query.get(key, str(default))
-    if not text.isdigit():
-        raise InvalidRequest(400, "invalid_field", f"{key} must be a number", field=key)
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise InvalidRequest(400, "invalid_field", f"{key} must be a whole number", field=key)
     return int(text)
 
 
