@@ -89,6 +89,8 @@ def agent(state: State, found: Registration, now: float) -> View:
         "pid": program.pid or None if program else None,
         "workerPid": state.host.pid or None,
         "last_activity_ms": int(1000 * max(0.0, now - program.active_at)) if program else None,
+        "last_activity_at": program.active_at if program else None,
+        "spawnedAt": found.live_at or None,
         "context_budget_pct": None,
         "current_state": "blocked_on_send" if blocked else "idle" if program and program.idle else "working",
         "agentId": found.agent_id or None,

@@ -1,25 +1,37 @@
 """The bodies of local API requests: aliases tried in order, null means absent, a wrong type names its key.
 
-A field that is documented but not built yet is refused by name; nothing is accepted and ignored (B15).
-
 Source: spec/local-api.md sections 1.1 and 1.3.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import asyncio
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aiohttp import web
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from domain.errors import InvalidRequest
+
+BODY_WAIT_S = 30.0
+"""How long a body may take to arrive."""
 
 
 class Body(BaseModel):
     """Common shape: unknown fields are ignored, types are strict."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
+
+
+def _without_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not hold NUL")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+"""Text that can be an argument, a path or an environment value."""
 
 
 def _alias(*names: str, default: Any = None) -> Any:
@@ -30,35 +42,25 @@ class SpawnBody(Body):
     """POST /api/spawn."""
 
     name: str = ""
-    cli: str = "claude"
+    cli: Text = "claude"
     transport: str = _alias("transport", "runtime", default="pty")
     model: str = ""
-    args: list[str] = []
+    args: list[Text] = []
     task: str = ""
-    channels: list[str] = []
-    cwd: str = ""
+    channels: list[Text] = []
+    cwd: Text = ""
     team: str = ""
     idle_threshold_secs: int = Field(
-        default=30, ge=0, validation_alias=AliasChoices("idle_threshold_secs", "idleThresholdSecs")
+        default=30,
+        ge=0,
+        le=2**32 - 1,
+        validation_alias=AliasChoices("idle_threshold_secs", "idleThresholdSecs"),
     )
     spawn_mode: str = _alias("spawn_mode", "spawnMode", default="interactive")
     exit_after_task: bool = _alias("exit_after_task", "exitAfterTask", default=False)
     skip_relay_prompt: bool = _alias("skip_relay_prompt", "skipRelayPrompt", default=False)
     session_id: str = _alias("session_id", "sessionId", default="")
     permission_mode: str = _alias("permission_mode", "permissionMode", default="")
-
-
-NOT_BUILT = (
-    ("shadow_of", "shadowOf"),
-    ("shadow_mode", "shadowMode"),
-    ("continue_from", "continueFrom"),
-    ("restart_policy", "restartPolicy"),
-    ("harness_config", "harnessConfig", "harness_plan", "harnessPlan"),
-    ("agent_token", "agentToken"),
-    ("agent_result_schema", "agentResultSchema", "resultSchema"),
-    ("idempotency_key", "idempotencyKey"),
-)
-"""Documented spawn fields without an implementation yet: refused with 501, by name."""
 
 
 class SendBody(Body):
@@ -71,7 +73,6 @@ class SendBody(Body):
     workspace_id: str = _alias("workspaceId", "workspace_id", default="")
     workspace_alias: str = _alias("workspaceAlias", "workspace_alias", default="")
     mode: str = _alias("mode", "injectionMode", "injection_mode", default="wait")
-    priority: int | None = Field(default=None, ge=0, le=4)
     data: dict[str, Any] | None = None
 
 
@@ -101,9 +102,13 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     """The request's JSON object, nulls removed; an empty body is `{}`.
 
     Raises:
-        InvalidRequest: 400 `invalid_json` or `invalid_request`.
+        InvalidRequest: 400 `invalid_json` or `invalid_request`, 408 `request_timeout` if it arrives too slowly.
     """
-    raw = await request.read()
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            raw = await request.read()
+    except TimeoutError as error:
+        raise InvalidRequest(408, "request_timeout", f"The body did not arrive within {BODY_WAIT_S:.0f} s") from error
     if not raw.strip():
         return {}
     try:

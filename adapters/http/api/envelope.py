@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
+from domain.effects import Reply
 from domain.errors import InvalidRequest
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return web.Response(
         body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json", charset="utf-8"
     )
+
+
+def relayed(reply: Reply) -> web.Response:
+    """The core's answer."""
+    return answer(reply.body, reply.status, {"Retry-After": "1"} if reply.status == 429 else None)
 
 
 def refusal(status: int, code: str, message: str, **extra: object) -> web.Response:

@@ -19,6 +19,8 @@ from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import Guard, Handler, answer, refusal
 from adapters.http.api.event_stream import EventStream, gap, stored
 from adapters.http.api.gateway import Gateway
+from adapters.http.api.send_route import SendRoute
+from adapters.http.api.timestamps import dated
 from adapters.pty.protocol import Output
 from domain import views
 from domain.effects import Notify, Reply
@@ -181,7 +183,7 @@ class LocalApi:
             "GET /api/spawned/{name}/snapshot": agents.snapshot,
             "POST /api/input/{name}": agents.type_raw,
             "POST /api/resize/{name}": agents.resize,
-            "POST /api/send": agents.send,
+            "POST /api/send": SendRoute(access).send,
             "GET /api/events/replay": self._replay,
             "GET /ws": self._ws,
             "GET /api/status": self._status,
@@ -265,7 +267,8 @@ class LocalApi:
         )
 
     async def _status(self, _request: web.Request) -> web.Response:
-        return answer(views.status(self._state, time.time()))
+        body = views.status(self._state, time.time())
+        return answer(body | {"agents": dated(body["agents"])})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         wanted = request.query.get("agent")

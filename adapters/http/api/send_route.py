@@ -1,0 +1,76 @@
+"""POST /api/send: a message from a person or a program.
+
+Source: spec/local-api.md section 1.3 route 17.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from adapters.http.api.bodies import SendBody, parse, read_json
+from adapters.http.api.broker_access import BrokerAccess
+from adapters.http.api.envelope import relayed
+from domain.errors import InvalidRequest
+from domain.inputs import SendRequested
+
+SEND_WAIT_S = 24.0
+_NOT_BUILT = ("idempotency_key", "idempotencyKey", "priority")
+
+
+class SendRoute:
+    """The handler of the send route."""
+
+    def __init__(self, access: BrokerAccess) -> None:
+        self._access = access
+
+    async def send(self, request: web.Request) -> web.Response:
+        """POST /api/send."""
+        value = await read_json(request)
+        try:
+            _refuse_unbuilt(value, request)
+            asked = self._request(parse(SendBody, value))
+            reply = await self._access.ask(asked, SEND_WAIT_S)
+        except InvalidRequest as error:
+            error.extra.setdefault("to", value["to"] if isinstance(value.get("to"), str) else "")
+            raise
+        return relayed(reply)
+
+    def _request(self, body: SendBody) -> Callable[[str], SendRequested]:
+        to, text, mode = body.to.strip(), body.message.strip(), body.mode.strip().lower() or "wait"
+        if not to or not text:
+            raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
+        if mode not in ("wait", "steer"):
+            raise InvalidRequest(400, "invalid_mode", f"invalid mode '{body.mode}'. expected 'wait' or 'steer'")
+        self._check_workspace(body)
+        return lambda request_id: SendRequested(
+            request_id=request_id,
+            to=to,
+            text=text,
+            sender=_sender(body.sender),
+            thread_id=body.thread.strip(),
+            mode=mode,
+            data=body.data,
+        )
+
+    def _check_workspace(self, body: SendBody) -> None:
+        """A broker has one workspace, without an alias; the id beats the alias."""
+        settings = self._access.state.settings
+        known = settings.workspace_id if settings is not None else ""
+        wanted = body.workspace_id or body.workspace_alias
+        if wanted and wanted != known:
+            raise InvalidRequest(400, "workspace_not_found", f"workspace '{wanted}' not found")
+
+
+def _refuse_unbuilt(value: dict[str, object], request: web.Request) -> None:
+    for field in _NOT_BUILT:
+        if field in value:
+            raise InvalidRequest(501, "not_implemented", f"'{field}' is not built yet", field=field)
+    if "Idempotency-Key" in request.headers:
+        raise InvalidRequest(501, "not_implemented", "'Idempotency-Key' is not built yet", field="Idempotency-Key")
+
+
+def _sender(given: str) -> str:
+    name = given.strip()
+    return f"human:{name.removeprefix('human:').strip()}" if name.startswith("human:") else name

@@ -1,0 +1,161 @@
+"""What a spawn request must satisfy before the core hears of it: everything that this machine can tell.
+
+Source: spec/local-api.md section 1.3 route 5, sections 5.1 and 11.2; B15 (nothing is accepted and ignored).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapters.http.api.bodies import SpawnBody
+from domain.errors import InvalidRequest
+from domain.inputs import SpawnSpec
+from domain.launch import command_line
+
+NOT_BUILT = (
+    ("shadow_of", "shadowOf"),
+    ("shadow_mode", "shadowMode"),
+    ("continue_from", "continueFrom"),
+    ("restart_policy", "restartPolicy"),
+    ("harness_config", "harnessConfig", "harness_plan", "harnessPlan"),
+    ("agent_token", "agentToken"),
+    ("agent_result_schema", "agentResultSchema", "resultSchema"),
+    ("idempotency_key", "idempotencyKey"),
+)
+"""Documented spawn fields without an implementation yet: refused with 501, by name."""
+_SPAWN_MODES = {
+    "": False,
+    "interactive": False,
+    "task_exit": True,
+    "task-exit": True,
+    "single_shot": True,
+    "single-shot": True,
+}
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]{0,127}")
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_EXTRA_PATH = (
+    "~/.local/bin",
+    "~/.opencode/bin",
+    "~/.claude/local",
+    "/usr/local/bin",
+    "/usr/bin",
+    "/bin",
+    "/opt/homebrew/bin",
+)
+"""Where programs are looked for besides PATH."""
+
+
+def refuse_unbuilt(value: Mapping[str, object], headers: Mapping[str, str]) -> None:
+    """Raise InvalidRequest for a field that is documented and not built yet: 501 `not_implemented`, the key in `field`."""
+    if "harness_id" in value or "harnessId" in value:
+        raise InvalidRequest(
+            400, "harness_id_unsupported", "harnessId is not supported by the broker API; send harnessConfig"
+        )
+    for names in NOT_BUILT:
+        for name in names:
+            if name in value:
+                raise _unbuilt(name)
+    if "Idempotency-Key" in headers:
+        raise _unbuilt("Idempotency-Key")
+
+
+def _unbuilt(field: str) -> InvalidRequest:
+    return InvalidRequest(501, "not_implemented", f"'{field}' is not built yet", field=field)
+
+
+def spawn_spec(body: SpawnBody) -> SpawnSpec:
+    """The spec of a spawn request. Looks at the file system, so it runs in a thread.
+
+    Raises:
+        InvalidRequest: with the codes of local-api.md section 1.1; nothing has happened.
+    """
+    if not body.name:
+        raise InvalidRequest(400, "missing_field", "Missing required field: name", field="name")
+    _check_transport(body)
+    _check_modes(body)
+    cwd = _directory(body.cwd)
+    _check_program(body, cwd)
+    return SpawnSpec(
+        name=body.name,
+        cli=body.cli,
+        args=tuple(body.args),
+        cwd=cwd,
+        task=body.task,
+        channels=_channels(body.channels),
+        model=_matching(_MODEL, body.model, "model", "invalid_model"),
+        team=body.team,
+        session_ref=_matching(_SESSION, body.session_id, "session_id", "invalid_field"),
+        idle_threshold_s=float(body.idle_threshold_secs),
+        skip_relay_prompt=body.skip_relay_prompt,
+    )
+
+
+def _check_transport(body: SpawnBody) -> None:
+    transport = body.transport.strip().lower()
+    if transport == "headless":
+        raise InvalidRequest(501, "not_implemented", "headless agents are not built yet", field="transport")
+    if transport != "pty":
+        text = f"unsupported transport '{body.transport}' (expected 'pty' or 'headless')"
+        raise InvalidRequest(400, "invalid_transport", text)
+
+
+def _check_modes(body: SpawnBody) -> None:
+    mode = body.spawn_mode.strip().lower()
+    if mode not in _SPAWN_MODES:
+        text = f"unsupported spawnMode '{body.spawn_mode}' (expected 'interactive' or 'task_exit')"
+        raise InvalidRequest(400, "invalid_spawn_mode", text)
+    if _SPAWN_MODES[mode]:
+        raise _unbuilt("spawn_mode")
+    if body.exit_after_task:
+        raise _unbuilt("exit_after_task")
+    permission = body.permission_mode.strip().lower()
+    if permission == "bypass":
+        raise _unbuilt("permission_mode")
+    if permission not in ("", "ask"):
+        text = f"unsupported permission_mode '{body.permission_mode}' (expected 'ask' or 'bypass')"
+        raise InvalidRequest(400, "invalid_field", text, field="permission_mode")
+
+
+def _matching(pattern: re.Pattern[str], value: str, field: str, code: str) -> str:
+    trimmed = value.strip()
+    if trimmed and not pattern.fullmatch(trimmed):
+        raise InvalidRequest(400, code, f"{field} holds characters that are not allowed, or is too long", field=field)
+    return trimmed
+
+
+def _directory(cwd: str) -> str:
+    """The absolute form of an existing directory; "" stays."""
+    if not cwd:
+        return ""
+    path = Path.cwd() / cwd
+    if not path.is_dir():
+        raise InvalidRequest(400, "invalid_cwd", f"cwd '{cwd}' is not an existing directory", field="cwd")
+    return str(path)
+
+
+def _check_program(body: SpawnBody, cwd: str) -> None:
+    """Refuse a command that this machine does not have."""
+    word = command_line(body.cli, body.args)[0]
+    if "/" in word:
+        path = Path(cwd or Path.cwd()) / word
+        found = path.is_file() and os.access(path, os.X_OK)
+    else:
+        extra = (str(Path(item).expanduser()) for item in _EXTRA_PATH)
+        found = shutil.which(word, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *extra))) is not None
+    if not found:
+        raise InvalidRequest(400, "cli_not_found", f"command '{word}' not found", field="cli")
+
+
+def _channels(names: list[str]) -> tuple[str, ...]:
+    """Channels without `#`, once each whatever the case; the first spelling counts."""
+    seen: dict[str, str] = {}
+    for name in names:
+        plain = name.strip().removeprefix("#")
+        if plain:
+            seen.setdefault(plain.lower(), _matching(_CHANNEL, plain, "channels", "invalid_field"))
+    return tuple(seen.values())
