@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -221,9 +223,8 @@ async def test_a_directory_that_others_can_write_is_refused(tmp_path):
 async def test_another_user_is_refused(broker):
     """Peer credentials: even when file modes would let it in."""
     broker.directory.chmod(0o755)
-    for parent in list(broker.directory.parents)[:3]:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
+    for parent in itertools.takewhile(lambda parent: str(parent) != tempfile.gettempdir(), broker.directory.parents):
+        parent.chmod(0o711)
     Path(broker.socket_path).chmod(0o666)
     script = (
         "import os, socket, sys\n"
