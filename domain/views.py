@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from domain import agent_registration
 from domain.notifications import parent_label
 from domain.state import Delivery, Registration, State, Worker
 
 View = dict[str, Any]
+
+DEAF_S = 120.0
+"""An agent for which messages wait and to which nothing was typed for this long is called deaf."""
 
 
 def _age(now: float, at: float) -> float | None:
@@ -40,34 +44,43 @@ def memberships(state: State) -> list[View]:
     return [{"workspace_id": state.settings.workspace_id, "is_default": True}]
 
 
-def pending_count(state: State) -> int:
-    """Deliveries that are accepted and not settled."""
-    return sum(not found.ended and found.state != "injected" for found in state.deliveries.values())
+def pending(state: State) -> list[Delivery]:
+    """Deliveries that are accepted and not in a terminal state, oldest first."""
+    return sorted((found for found in state.deliveries.values() if not found.ended), key=lambda found: found.offered_at)
+
+
+def is_proven(state: State) -> bool:
+    """Whether this socket was seen to work: registered, an inventory answered on it, a frame heard (U04)."""
+    found = state.link
+    return found.state == "online" and 0.0 < found.online_at <= found.synced_at and found.heard_at > 0.0
 
 
 def health(state: State, now: float, *, known: bool) -> View:
     """Liveness and basic numbers; workspace ids only for callers with the key."""
-    online = state.link.state == "online"
     workspace = state.settings.workspace_id if state.settings is not None and known else None
     return {
-        "status": "ok" if online and state.host.attached else "degraded",
+        "status": "ok" if is_proven(state) and state.host.attached else "degraded",
         "service": "agent-relay-listen",
         "uptimeMs": int(1000 * max(0.0, now - state.started_at)) if state.started_at else 0,
         "workspaceId": workspace or "ws_unknown",
         "defaultWorkspaceId": workspace,
         "memberships": memberships(state) if known else [],
-        "agentCount": len(agents(state, now)),
-        "pendingDeliveryCount": pending_count(state),
-        "relaycastConnected": online,
-        "link": link(state, now),
+        "agentCount": len(_shown(state)),
+        "pendingDeliveryCount": len(pending(state)),
+        "relaycastConnected": state.link.state == "online",
+        "link": link(state, now) if known else {"state": state.link.state},
         "ptyHostAttached": state.host.attached,
     }
 
 
 def agents(state: State, now: float) -> list[View]:
     """Every agent that is live or on its way, by name."""
-    shown = [found for found in state.registrations.values() if found.state not in ("deregistering", "gone", "failed")]
-    return [agent(state, found, now) for found in sorted(shown, key=lambda found: found.name)]
+    return [agent(state, found, now) for found in sorted(_shown(state), key=lambda found: found.name)]
+
+
+def _shown(state: State) -> list[Registration]:
+    over = (agent_registration.State.DEREGISTERING, *agent_registration.TABLE.terminal)
+    return [found for found in state.registrations.values() if found.state not in over]
 
 
 def agent(state: State, found: Registration, now: float) -> View:
@@ -104,7 +117,8 @@ def agent(state: State, found: Registration, now: float) -> View:
         "in_terminal": len(program.typing) if program else 0,
         "waiting": len(waiting),
         "waiting_since_secs": _age(now, waiting[0].offered_at) if waiting else None,
-        "waiting_reason": _waiting_reason(waiting),
+        "waiting_reason": _waiting_reason(state, program, waiting),
+        "deaf_since_secs": _deaf_since(program, waiting, now),
         "delivery_mode": "auto_inject",
         "held_count": sum(item.state == "held" for item in waiting),
         "cursor": box.recv if box is not None and box.base is not None else None,
@@ -114,17 +128,31 @@ def agent(state: State, found: Registration, now: float) -> View:
     }
 
 
-def _waiting_reason(waiting: list[Delivery]) -> str | None:
+def _waiting_reason(state: State, program: Worker | None, waiting: list[Delivery]) -> str | None:
+    """Why the first message that waits is not typed."""
     if not waiting:
         return None
     first = waiting[0]
-    return str(first.reason) if first.reason is not None else "queued"
+    if first.reason is not None:
+        return str(first.reason)
+    if not state.host.attached:
+        return "pty_host_lost"
+    if program is not None and program.typing:
+        return "behind_earlier"
+    return "queued"
+
+
+def _deaf_since(program: Worker | None, waiting: list[Delivery], now: float) -> float | None:
+    """Seconds since anything was typed although messages wait, once that is longer than `DEAF_S`; else None (U03)."""
+    if program is None or not waiting:
+        return None
+    still_s = now - max(program.last_typed_at, min(found.offered_at for found in waiting))
+    return round(still_s, 3) if still_s >= DEAF_S else None
 
 
 def status(state: State, now: float) -> View:
     """Agents, open deliveries, identity, link."""
-    pending = [found for found in state.deliveries.values() if not found.ended]
-    listed = agents(state, now)
+    listed, open_deliveries = agents(state, now), pending(state)
     settings = state.settings
     workspaces = []
     if settings is not None:
@@ -141,8 +169,8 @@ def status(state: State, now: float) -> View:
     return {
         "agent_count": len(listed),
         "agents": listed,
-        "pending_delivery_count": pending_count(state),
-        "pending_deliveries": [delivery(found, now) for found in pending],
+        "pending_delivery_count": len(open_deliveries),
+        "pending_deliveries": [delivery(found, now) for found in open_deliveries],
         "auth": {
             "authenticated": bool(state.own.agent_id),
             "workspace_count": len(workspaces),
