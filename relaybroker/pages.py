@@ -50,7 +50,7 @@ def events() -> str:
         hints = get_type_hints(event)
         fields = ", ".join(f"`{name}: {_type(hints[name])}`" for name in event.__struct_fields__)
         meaning = (event.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
-        parts.append(f"| `{topic}` | {event.kind} | {event.machine} | {event.trigger or '–'} | {fields} | {meaning} |")
+        parts.append(f"| `{topic}` | {event.kind} | {event.machine} | {event.trigger or '-'} | {fields} | {meaning} |")
     fields = ", ".join(f"`{name}`" for name in SpawnSpec.__struct_fields__)
     parts.append(f"\n`SpawnSpec` holds {fields}. No event holds a token; `fingerprint` is a hash.")
     return "\n".join(parts) + "\n"

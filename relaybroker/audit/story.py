@@ -149,10 +149,10 @@ def _around(own: list[Recorded], records: list[Recorded]) -> list[Recorded]:
     for recorded in records:
         if recorded in own or recorded.version < first - 50:
             continue
-        between = first < recorded.version < last
-        if (between and isinstance(recorded.event, events.BrokerStarted | events.HostLost | events.BrokerStopping)) or (
-            kind == "delivery" and isinstance(recorded.event, events.FrameIgnored) and recorded.event.msg_id in ids
-        ):
+        event = recorded.event
+        upheaval = isinstance(event, events.BrokerStarted | events.HostLost | events.BrokerStopping)
+        copy = isinstance(event, events.FrameIgnored) and recorded.stream in mailboxes and event.msg_id in ids
+        if copy or (upheaval and first < recorded.version < last):
             found.append(recorded)
     return found
 

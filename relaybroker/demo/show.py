@@ -232,7 +232,7 @@ class Show:
     async def _until_acked(self, rest: Rest) -> None:
         deadline = time.monotonic() + SETTLE_S
         while await rest.unread(self._tally.messages()) and time.monotonic() < deadline:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # the engine has no event for an acknowledgement
 
     async def _until(self, holds: Callable[[], bool], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s

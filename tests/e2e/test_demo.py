@@ -1,0 +1,23 @@
+"""The demo is what newcomers run first: it must be true."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_loses_nothing_and_ends_with_its_figures():
+    done = subprocess.run(
+        [sys.executable, "-m", "relaybroker", "demo"], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
+    assert list(figures) == ["sent", "typed", "acked", "lost", "typed_twice", "agents_alive", "seconds"]
+    assert figures["sent"] == figures["typed"] == figures["acked"] > 250
+    assert (figures["lost"], figures["typed_twice"], figures["agents_alive"]) == (0, 0, True)
+    assert figures["seconds"] < 60
+    assert "ACKED" in done.stdout

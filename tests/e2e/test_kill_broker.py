@@ -1,0 +1,103 @@
+"""`kill -9` of the broker costs nothing: no message, no second typing, no agent."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+KILLS = 20
+SEED = int(os.environ.get("RELAYBROKER_KILL_SEED", "20261124"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_twenty_kills_at_random_moments_under_load_lose_and_repeat_nothing(deployment):
+    """F032, F015, B02, U07. A failing run is repeated with RELAYBROKER_KILL_SEED."""
+    moments = random.Random(SEED)
+    names = ["ann", "bob", "cid", "dot"]
+    for name in names:
+        await deployment.spawn(name)
+    done = asyncio.Event()
+
+    async def load() -> None:
+        for number in itertools.count():
+            if done.is_set():
+                return
+            await asyncio.gather(*(deployment.post(name, f"number {number}") for name in names))
+            await asyncio.sleep(0.01)
+
+    posting = asyncio.create_task(load())
+    in_flight = []
+    for _ in range(KILLS):
+        await asyncio.sleep(moments.uniform(0.02, 0.4))
+        in_flight.append(sum(deployment.missing().values()))
+        deployment.kill_broker()
+        await asyncio.sleep(moments.uniform(0.0, 0.2))
+        await deployment.start()
+    done.set()
+    await posting
+    await deployment.until(lambda: not deployment.missing(), 40, "everything arrives")
+    found = await deployment.until_api(lambda s: not s["pending_delivery_count"], 20, "everything is settled")
+
+    print(f"seed {SEED}: {sum(map(len, deployment.sent.values()))} messages, in flight at the kills {in_flight}")
+    assert deployment.twice() == {}
+    assert {row["name"]: row["pid"] for row in found["agents"]} == deployment.pids
+    for name in names:
+        assert deployment.received(name) == deployment.sent[name], "typed in the order in which they were sent"
+    verified = deployment.command("log", "verify", "--json")
+    assert json.loads(verified.stdout)["problems"] == []
+
+
+async def test_a_restarted_broker_goes_on_with_its_event_numbers(deployment):
+    """B04: `seq` continues, and `sinceSeq` from before the crash returns what was missed."""
+    await deployment.spawn("ann")
+    await deployment.post("ann", "one")
+    await deployment.until(lambda: not deployment.missing(), 10, "typed")
+    before = (await deployment.api("GET", "/api/session"))[1]
+    deployment.kill_broker()
+    await deployment.start()
+    await deployment.post("ann", "two")
+    await deployment.until(lambda: not deployment.missing(), 10, "typed")
+    after = (await deployment.api("GET", "/api/session"))[1]
+    missed = (await deployment.api("GET", f"/api/events/replay?sinceSeq={before['last_seq']}"))[1]
+
+    assert after["epoch"] == before["epoch"]
+    assert after["last_seq"] > before["last_seq"]
+    assert missed["events"][0]["seq"] == before["last_seq"] + 1
+    assert not missed["gap"]
+    assert any(event["kind"] == "relay_inbound" for event in missed["events"])
+
+
+async def test_why_tells_the_story_with_the_broker_stopped(deployment):
+    """U01, U05, B07."""
+    await deployment.spawn("ann")
+    message = await deployment.post("ann", "tell me")
+    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, 10, "acknowledged")
+    deployment.kill_broker()
+    told = deployment.command("why", message)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("ACKED: ")
+    for topic in ("delivery.offered.v1", "delivery.injecting.v1", "delivery.injected.v1", "delivery.acked.v1"):
+        assert topic in told.stdout
+    assert deployment.command("why", "no-such-message").returncode == 3
+
+
+async def test_the_log_and_the_environment_of_agents_hold_no_secret(deployment):
+    """SECRET, I7, S1."""
+    await deployment.spawn("ann")
+    await deployment.post("ann", "x")
+    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, 10, "acknowledged")
+    exported = deployment.command("log", "export").stdout
+    assert "delivery.acked.v1" in exported
+    for secret in ("rk_live_", "at_live_", "nt_live_", deployment.connection()["api_key"]):
+        assert secret not in exported
+    environment = Path(f"/proc/{deployment.pids['ann']}/environ").read_bytes()
+    assert b"RELAY_AGENT_TOKEN=at_live_" in environment
+    for secret in (b"rk_live_", b"nt_live_", deployment.connection()["api_key"].encode()):
+        assert secret not in environment

@@ -1,0 +1,72 @@
+"""`kill -9` of the PTY host and of the engine: everything is said, nothing hangs, work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+
+async def test_a_killed_host_is_said_and_the_next_agents_work(deployment, is_alive):
+    """F033, F096, F110: agents lost with reasons, deliveries settled or returned, names free again."""
+    for name in ("ann", "bob"):
+        await deployment.spawn(name)
+    posting = asyncio.gather(*(deployment.post("ann", f"n {n}") for n in range(100)))
+    os.kill(deployment.host_pid(), signal.SIGKILL)
+    await posting
+    await deployment.until_api(lambda s: s["host"]["attached"] and s["agent_count"] == 0, 20, "a new host, no agents")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in deployment.pids.values()), 5, "the agents are gone")
+
+    events = (await deployment.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]
+    exits = {event["name"]: event["reason"] for event in events if event["kind"] == "agent_exited"}
+    assert exits == {"ann": "worker_lost", "bob": "worker_lost"}
+    found = await deployment.until_api(lambda s: not s["pending_delivery_count"], 10, "nothing is left open")
+    assert found["pending_deliveries"] == []
+
+    in_doubt = [event["event_id"] for event in events if event["kind"] == "delivery_ambiguous"]
+    await deployment.spawn("ann")
+    await deployment.until(
+        lambda: set(deployment.sent["ann"]) <= set(deployment.received("ann")) | set(in_doubt),
+        20,
+        "what was not in doubt arrives at the successor",
+    )
+    assert deployment.twice() == {}
+
+
+async def test_a_killed_engine_comes_back_and_everything_resumes(deployment, is_alive):
+    """U28: local work goes on, the link comes back by itself, nothing that was answered 201 is lost."""
+    await deployment.spawn("ann")
+    for number in range(20):
+        await deployment.post("ann", f"before {number}")
+    os.kill(deployment.engine_pid(), signal.SIGKILL)
+    await deployment.until_api(lambda s: s["link"]["state"] != "online", 10, "the broker sees that the engine is gone")
+    found = await deployment.until_api(lambda s: s["link"]["state"] == "online", 30, "the engine is back")
+    assert found["agents"][0]["pid"] == deployment.pids["ann"]
+    await deployment.post("ann", "after")
+    await deployment.until(lambda: not deployment.missing(), 20, "everything arrives")
+    assert deployment.twice() == {}
+    assert is_alive(deployment.pids["ann"])
+
+
+async def test_down_ends_everything_also_after_a_kill(deployment, is_alive):
+    await deployment.spawn("ann")
+    pids = [deployment.pids["ann"], deployment.host_pid(), deployment.engine_pid()]
+    deployment.kill_broker()
+    assert all(is_alive(pid) for pid in pids)
+    ended = deployment.command("down")
+    assert ended.returncode == 0, ended.stderr
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), 10, "nothing is left")
+
+
+async def test_a_clean_stop_is_quick_and_leaves_nothing(deployment, is_alive):
+    """F131-style: the stop limit is 4.5 s."""
+    await deployment.spawn("ann")
+    pids = [deployment.pids["ann"], deployment.host_pid(), deployment.engine_pid()]
+    began = asyncio.get_running_loop().time()
+    status, answer = await deployment.api("POST", "/api/shutdown", {})
+    assert (status, answer) == (200, {"status": "shutting_down"})
+    code = await asyncio.to_thread(deployment.broker.wait, 10)
+    assert code == 0
+    assert asyncio.get_running_loop().time() - began < 4.5
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), 5, "nothing is left")
+    assert deployment.connection() is None
