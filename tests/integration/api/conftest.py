@@ -1,0 +1,266 @@
+"""A real local API on a loopback port, over a real core whose engine and PTY host are small and answer at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from adapters.http.api.server import LocalApi
+from adapters.pty import protocol
+from adapters.pty.client import HostUnavailable
+from domain import effects, inputs
+from domain.broker import Broker
+from domain.events import Harness
+
+KEY = "br_0123456789abcdef0123456789abcdef"
+WORKSPACE_KEY = "rk_live_workspace_secret"
+SETTINGS = inputs.Settings(
+    node_id="node_0123456789abcdef0123456789abcdef",
+    node_name="vm-01234567",
+    workspace_id="ws_1",
+    base_url="http://127.0.0.1:1",
+    version="relaybroker/test",
+    broker_name="desk",
+)
+
+
+class SmallBroker:
+    """The broker behind the API (a `Gateway`): the real core, an engine that says yes, a PTY host without terminals."""
+
+    def __init__(self, api: LocalApi) -> None:
+        self.api = api
+        self.core = Broker(lambda _argv: Harness(profile="default", model_flag="--model"))
+        self.workspace_key = WORKSPACE_KEY
+        self.sends_refused = False
+        self.engine_registers = True
+        self.full = False
+        self.host_error = ""
+        self.host_gone = False
+        self.watching: list[bool] = []
+        self.typed_raw: list[bytes] = []
+        self.offered: list[inputs.Input] = []
+        self._reports = 0
+        self._agents = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def state(self) -> Any:
+        return self.core.state
+
+    def offer(self, item: inputs.Input) -> bool:
+        if self.full:
+            return False
+        self.offered.append(item)
+        self.tell(item)
+        return True
+
+    async def ask_host(self, request: Any) -> protocol.Answer:
+        if self.host_gone:
+            raise HostUnavailable("gone")
+        if self.host_error:
+            return protocol.Answer(request_id=request.request_id, error=self.host_error)
+        data: dict[str, Any]
+        match request:
+            case protocol.Input():
+                self.typed_raw.append(request.data)
+                data = {"bytes_written": len(request.data)}
+            case protocol.Resize():
+                data = {"rows": request.rows, "cols": request.cols}
+            case _:
+                data = {"format": request.format, "rows": 24, "cols": 80, "cursor": (1, 3), "screen": "> \n"}
+        return protocol.Answer(request_id=request.request_id, data=data)
+
+    def watch_output(self, *, on: bool) -> None:
+        self.watching.append(on)
+
+    # --- driving the core -----------------------------------------------------------------------------------------------
+
+    def tell(self, item: inputs.Input) -> None:
+        asyncio.get_running_loop().call_soon(self._take, item)
+
+    def _take(self, item: inputs.Input | None) -> None:
+        now = time.time()
+        decision = self.core.on_time(now) if item is None else self.core.handle(item, now)
+        for effect in decision.effects:
+            self._carry_out(effect)
+        if self._timer is not None:
+            self._timer.cancel()
+        if (due := self.core.next_deadline()) is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.005, due - now), self._take, None)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _report(self, kind: Any, session_id: str, **fields: Any) -> None:
+        self._reports += 1
+        self.tell(kind(host_id="host_1", report=self._reports, session_id=session_id, **fields))
+
+    def _frame(self, dial: int, frame: dict[str, Any]) -> None:
+        self.tell(inputs.FrameArrived(dial=dial, frame={"v": 1} | frame))
+
+    def _carry_out(self, effect: Any) -> None:
+        match effect:
+            case effects.AttachHost():
+                self.tell(inputs.HostAttached(host_id="host_1", host_pid=5, sessions=()))
+            case effects.DialEngine(dial=dial):
+                self.tell(inputs.LinkOpened(dial=dial))
+            case effects.SendFrame(dial=dial, frame=frame) if "id" in frame:
+                data: dict[str, Any] = {}
+                if frame["type"] == "agent.register":
+                    if not self.engine_registers:
+                        return
+                    self._agents += 1
+                    data = {"agent_id": str(100 + self._agents), "token": "sha256:0", "name": frame["name"]}
+                elif frame["type"] == "node.register":
+                    data = {"id": SETTINGS.node_id}
+                self._frame(dial, {"type": "reply", "id": frame["id"], "ok": True, "data": data})
+            case effects.StartProgram(session_id=session_id):
+                self._report(inputs.ProgramStarted, session_id, pid=4711)
+                self._report(inputs.ProgramReady, session_id, evidence="prompt")
+            case effects.StopProgram(session_id=session_id):
+                self._report(
+                    inputs.ProgramExited,
+                    session_id,
+                    code=None,
+                    signal=15,
+                    last_output="",
+                    uptime_s=1.0,
+                    requested=True,
+                )
+            case effects.TypeText():
+                self._report(
+                    inputs.TextTyped,
+                    effect.session_id,
+                    delivery_id=effect.delivery_id,
+                    attempt=effect.attempt,
+                    bytes_written=len(effect.text) + 1,
+                    evidence="echo",
+                    wait_ms=1.0,
+                )
+                self._report(
+                    inputs.TextVerified, effect.session_id, delivery_id=effect.delivery_id, verification="echo"
+                )
+            case effects.EngineCall(call_id=call_id):
+                self.tell(self._engine(call_id, effect))
+            case effects.Reply():
+                self.api.reply(effect)
+            case effects.Notify():
+                self.api.notify(effect)
+            case _:
+                pass
+
+    def _engine(self, call_id: str, call: effects.EngineCall) -> inputs.EngineAnswered:
+        if (call.body or {}).get("to") == "ghost":
+            return inputs.EngineAnswered(call_id=call_id, status=404, code="agent_not_found", message="no such agent")
+        return inputs.EngineAnswered(call_id=call_id, status=201, data={"id": "msg_9"})
+
+
+class Client:
+    """Asks one local API."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, broker: SmallBroker, api: LocalApi) -> None:
+        self.http, self.url, self.broker, self.api = http, url, broker, api
+        self.shutdowns: list[str] = []
+        self.headers = {"X-API-Key": KEY}
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Status and JSON answer of a request with the key."""
+        given = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.http.request(method, self.url + path, json=body, headers=given) as response:
+            return response.status, await response.json()
+
+    async def refused(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """The envelope of a request that must fail."""
+        status, answer = await self.ask(method, path, body, **headers)
+        assert status >= 400, answer
+        assert_envelope(status, answer)
+        return answer
+
+    async def spawn(self, name: str, **fields: Any) -> Any:
+        """Spawn `cat` under this name."""
+        status, answer = await self.ask("POST", "/api/spawn", {"name": name, "cli": "cat"} | fields)
+        assert status == 200, answer
+        return answer
+
+    def socket(self, query: str = "", **options: Any) -> Any:
+        """An open `/ws`, as an async context manager."""
+        return self.http.ws_connect(f"{self.url}/ws{query}", headers=self.headers, **options)
+
+    async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
+        """Wait until something holds, at most 10 s."""
+        limit = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < limit, f"{what} did not come true"
+            await asyncio.sleep(0.005)
+
+
+def assert_envelope(status: int, answer: Any) -> None:
+    assert answer["success"] is False
+    assert answer["statusCode"] == status
+    assert isinstance(answer["code"], str)
+    assert isinstance(answer["message"], str)
+    assert isinstance(answer["retryable"], bool)
+    assert answer["error"] == answer["message"] or status == 401
+
+
+@pytest.fixture
+def key() -> str:
+    return KEY
+
+
+@pytest.fixture
+def workspace_key() -> str:
+    return WORKSPACE_KEY
+
+
+@pytest.fixture
+def envelope() -> Callable[[int, Any], None]:
+    return assert_envelope
+
+
+@pytest.fixture
+async def starting() -> AsyncIterator[Client]:
+    """A local API that listens and is not open yet."""
+    shutdowns: list[str] = []
+    api = LocalApi(
+        api_key=KEY,
+        version="1.2.3",
+        persist=False,
+        base_url=None,
+        allowed_hosts=("broker.example",),
+        allowed_origins=("https://desk.example",),
+        request_shutdown=shutdowns.append,
+    )
+    broker = SmallBroker(api)
+    port = await api.bind("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as http:
+        client = Client(http, f"http://127.0.0.1:{port}", broker, api)
+        client.shutdowns = shutdowns
+        yield client
+    broker.stop()
+    await api.close()
+
+
+@pytest.fixture
+async def client(starting: Client) -> Client:
+    """A local API over a broker that is online."""
+    broker = starting.broker
+    broker.tell(
+        inputs.BrokerStarted(
+            boot_id="91c0",
+            entropy=f"{1:032x}",
+            settings=SETTINGS,
+            has_node_token=True,
+            has_own_token=True,
+            own_agent_id="900",
+        )
+    )
+    await starting.until(lambda: broker.state.link.state == "online" and broker.state.link.synced_at > 0, "online")
+    starting.api.open(broker)
+    return starting
