@@ -239,7 +239,7 @@ async def starting() -> AsyncIterator[Client]:
     )
     broker = SmallBroker(api)
     port = await api.bind("127.0.0.1", 0)
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         client = Client(http, f"http://127.0.0.1:{port}", broker, api)
         client.shutdowns = shutdowns
         yield client
