@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from aiohttp import web
 
 from adapters.http.api.bodies import InputBody, ReleaseBody, ResizeBody, SpawnBody, parse, read_json
 from adapters.http.api.broker_access import BrokerAccess
-from adapters.http.api.envelope import answer, relayed
+from adapters.http.api.envelope import about, answer, relayed
 from adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec
 from adapters.http.api.timestamps import dated
 from adapters.pty.client import HostBackpressure, HostUnavailable
@@ -51,7 +49,7 @@ class AgentRoutes:
     async def spawn(self, request: web.Request) -> web.Response:
         """POST /api/spawn."""
         value = await read_json(request)
-        with _about(name=value.get("name")):
+        with about("name", value.get("name")):
             if self._spawning >= MAX_SPAWNS:
                 raise InvalidRequest(429, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
             refuse_unbuilt(value, request.headers)
@@ -73,7 +71,7 @@ class AgentRoutes:
     async def release(self, request: web.Request) -> web.Response:
         """DELETE /api/spawned/{name}."""
         name = request.match_info["name"]
-        with _about(name=name):
+        with about("name", name):
             body = parse(ReleaseBody, await read_json(request))
             if (other := self._other_spelling(name)) is not None:
                 return answer({"success": True, "name": name, "existed": False, "similar": other})
@@ -149,13 +147,3 @@ class AgentRoutes:
             status, code = _HOST_ERRORS.get(found.error, (500, "internal_error"))
             raise InvalidRequest(status, code, found.error.replace("_", " "))
         return found
-
-
-@contextmanager
-def _about(name: object) -> Iterator[None]:
-    """Errors inside name the agent that they are about."""
-    try:
-        yield
-    except InvalidRequest as error:
-        error.extra.setdefault("name", name if isinstance(name, str) else "")
-        raise

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,6 +67,19 @@ def unauthorized() -> web.Response:
         "statusCode": 401,
     }
     return answer({"success": False} | error | {"error": error}, 401)
+
+
+@contextmanager
+def about(key: str, value: object) -> Iterator[None]:
+    """Errors inside carry the legacy key that says what they are about; waiting for too long is a 504."""
+    try:
+        yield
+    except TimeoutError as error:
+        text = "The broker did not answer in time; what was asked may still happen"
+        raise InvalidRequest(504, "request_timeout", text, **{key: value}) from error
+    except InvalidRequest as error:
+        error.extra.setdefault(key, value if isinstance(value, str) else "")
+        raise
 
 
 class Guard:
@@ -139,8 +153,6 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
         return response
     except web.RequestPayloadError as error:
         return refusal(400, "invalid_request", f"The body cannot be read: {error}")
-    except TimeoutError:
-        return refusal(504, "request_timeout", "The broker did not answer in time; what was asked may still happen")
     except Exception:  # noqa: BLE001 - logged with its trace; the client gets an honest 500
         _log.exception("%s %s failed", request.method, request.path)
         return refusal(500, "internal_error", "Internal error; see the broker's log")

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from adapters.http.api.bodies import SendBody, parse, read_json
 from adapters.http.api.broker_access import BrokerAccess
-from adapters.http.api.envelope import relayed
+from adapters.http.api.envelope import about, relayed
 from domain.errors import InvalidRequest
 from domain.inputs import SendRequested
 
@@ -28,13 +28,10 @@ class SendRoute:
     async def send(self, request: web.Request) -> web.Response:
         """POST /api/send."""
         value = await read_json(request)
-        try:
+        with about("to", value.get("to")):
             _refuse_unbuilt(value, request)
             asked = self._request(parse(SendBody, value))
             reply = await self._access.ask(asked, SEND_WAIT_S)
-        except InvalidRequest as error:
-            error.extra.setdefault("to", value["to"] if isinstance(value.get("to"), str) else "")
-            raise
         return relayed(reply)
 
     def _request(self, body: SendBody) -> Callable[[str], SendRequested]:
