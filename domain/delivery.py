@@ -26,8 +26,8 @@ INJECT_WINDOW = 8
 MAX_ATTEMPTS = 3
 """Injections of one delivery that failed without typing anything, before it becomes a dead letter."""
 RETRY_S = 1.0
-MAX_WAITING = 256
-"""Deliveries of one agent that wait (held or queued); the next one is refused unacked."""
+MAX_WAITING = 1024
+"""Deliveries of one agent that wait (held or queued), as many as an engine's mailbox holds; the next one is refused unacked (ADR-0013)."""
 HOLD_STARTING_S = 60.0
 HOLD_S = 3000.0
 """50 minutes: below the engine's mailbox life of one hour."""
