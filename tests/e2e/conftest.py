@@ -174,6 +174,11 @@ class Deployment:
 
 
 @pytest.fixture
+def make_deployment():
+    return Deployment
+
+
+@pytest.fixture
 async def deployment(tmp_path):
     """A broker with its embedded engine, online."""
     made = Deployment(tmp_path)
