@@ -5,6 +5,7 @@ Source: spec/local-api.md section 1.3 route 17.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from aiohttp import web
@@ -14,8 +15,11 @@ from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import about, relayed
 from domain.errors import InvalidRequest
 from domain.inputs import SendRequested
+from domain.notifications import target_type
 
 SEND_WAIT_S = 24.0
+_PLACE = re.compile(r"#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""A channel or a conversation: it becomes part of a path at the engine."""
 _NOT_BUILT = ("idempotency_key", "idempotencyKey", "priority")
 
 
@@ -40,6 +44,8 @@ class SendRoute:
             raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
         if mode not in ("wait", "steer"):
             raise InvalidRequest(400, "invalid_mode", f"invalid mode '{body.mode}'. expected 'wait' or 'steer'")
+        if target_type(to) != "agent" and not _PLACE.fullmatch(to):
+            raise InvalidRequest(400, "invalid_field", "to is no channel or conversation", field="to")
         self._check_workspace(body)
         return lambda request_id: SendRequested(
             request_id=request_id,
