@@ -651,6 +651,9 @@ def _action_received(state: State, event: events.ActionReceived, at: Recorded, _
         input=event.input,
         agent_name=event.agent_name,
     )
+    oldest_kept = at.at - action_invocation.LEDGER_S
+    while state.actions and (first := next(iter(state.actions.values()))).reported and first.reported_at < oldest_kept:
+        del state.actions[first.stream]
     while len(state.actions) > action_invocation.LEDGER_LIMIT:
         oldest = next((key for key, known in state.actions.items() if known.reported), None)
         if oldest is None:

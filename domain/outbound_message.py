@@ -18,7 +18,7 @@ from domain.kernel import Table
 MAX_TRIES = 12
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
-ANSWER_S = 20.0
+ANSWER_S = 5.0
 """The local caller gets an answer within this time; the message goes on without it."""
 MAX_OPEN = 1024
 """Messages accepted and not yet published; the next one is refused with `queue_full`."""

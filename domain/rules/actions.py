@@ -210,7 +210,7 @@ def _goes_on(turn: Turn, known: Action) -> bool:
 
 
 def due(turn: Turn) -> None:
-    """Invocations whose time is up, and ledger entries past their age."""
+    """Invocations whose time is up."""
     for known in list(turn.state.actions.values()):
         if known.state == State.RUNNING and known.until <= turn.now:
             failed = "release_failed" if known.action == "release" else "spawn_failed"

@@ -22,7 +22,6 @@ from domain.state import Message
 from domain.state import State as BrokerState
 from domain.turn import Turn
 
-ANSWER_BY_S = 5.0
 OWN_RETRY_S = 5.0
 _OWN_SENDERS = ("", "dashboard", "human:dashboard", "human:orchestrator")
 
@@ -93,7 +92,7 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             text=request.text,
             sender=request.sender,
             author_id=author.agent_id if author is not None else "",
-            answer_by=turn.now + ANSWER_BY_S,
+            answer_by=turn.now + outbound_message.ANSWER_S,
             thread_id=request.thread_id,
             mode=request.mode,
             data=request.data,
