@@ -8,6 +8,7 @@ Source: design/architecture.md section 3; ADR-0004.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -37,6 +38,11 @@ class CloseLink(_Effect, frozen=True, kw_only=True):
 
     dial: int
     detail: str
+
+
+def path_segment(name: str) -> str:
+    """A name as one segment of an engine path; nothing in it can leave its place."""
+    return quote(name, safe="") if name not in (".", "..") else quote(name).replace(".", "%2E")
 
 
 class EngineCall(_Effect, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from domain import agent_registration, events, frames, worker
 from domain.agent_registration import State
-from domain.effects import EngineCall, ForgetProgram, Reply, StartProgram, StopProgram
+from domain.effects import EngineCall, ForgetProgram, Reply, StartProgram, StopProgram, path_segment
 from domain.errors import InvalidRequest
 from domain.events import Harness
 from domain.inputs import (
@@ -300,7 +300,7 @@ def _join(turn: Turn, found: Registration, channel: str) -> None:
         EngineCall(
             call_id=call_id,
             method="POST",
-            path=f"/v1/channels/{channel}/join",
+            path=f"/v1/channels/{path_segment(channel)}/join",
             auth=f"agent:{found.agent_id}",
             body={},
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from domain import events, outbound_message
-from domain.effects import EngineCall, Reply
+from domain.effects import EngineCall, Reply, path_segment
 from domain.errors import InvalidRequest
 from domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from domain.notifications import target_type
@@ -108,6 +108,8 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(503, "shutting_down", "the broker is stopping")
     if not request.to.strip() or not request.text.strip():
         raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
+    if request.data and target_type(request.to.removeprefix("@")) != "channel" and not request.thread_id.isdigit():
+        raise InvalidRequest(501, "not_implemented", "the engine takes no data with direct messages", field="data")
     if len(turn.state.messages) >= outbound_message.MAX_OPEN:
         raise InvalidRequest(429, "queue_full", "too many messages wait to be published; send again later")
 
@@ -136,16 +138,16 @@ def _request(message: Message) -> tuple[str, dict[str, Any]]:
     body: dict[str, Any] = {"text": message.text, "mode": message.mode}
     data = dict(message.data or {})
     if not message.author_id and message.sender.lower() not in _OWN_SENDERS:
-        data["from"] = message.sender
+        data.setdefault("from", message.sender)
     if message.thread_id and message.thread_id.isdigit():
         return f"/v1/messages/{message.thread_id}/replies", {"text": message.text} | ({"data": data} if data else {})
     match target_type(message.to):
         case "channel":
             if data:
                 body["data"] = data
-            return f"/v1/channels/{message.to.removeprefix('#')}/messages", body
+            return f"/v1/channels/{path_segment(message.to.removeprefix('#'))}/messages", body
         case "conversation":
-            return f"/v1/dm/{message.to}/messages", body
+            return f"/v1/dm/{path_segment(message.to)}/messages", body
         case _:
             return "/v1/dm", body | {"to": message.to}
 

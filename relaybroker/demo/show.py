@@ -231,8 +231,8 @@ class Show:
 
     async def _until_acked(self, rest: Rest) -> None:
         deadline = time.monotonic() + SETTLE_S
-        while await rest.unread(self._tally.messages()) and time.monotonic() < deadline:
-            await asyncio.sleep(0.2)  # the engine has no event for an acknowledgement
+        while await rest.unread(self._tally.messages()) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event exists
+            await asyncio.sleep(0.2)
 
     async def _until(self, holds: Callable[[], bool], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s

@@ -408,3 +408,33 @@ def test_bad_frames_are_recorded_and_the_next_good_one_is_delivered(world):
     assert reasons == ["bad_json", "binary_frame", "bad_version", "bad_frame", "no_identity", "unknown_frame"]
     world.deliver("w1", 1)
     assert world.acks("w1") == [1]
+
+
+def test_a_channel_name_cannot_leave_its_place_in_an_engine_path(world):
+    world.tell(inputs.SendRequested(request_id="s1", to="#../agents/x", text="hello", sender=""))
+    assert world.effects[-1].path == "/v1/channels/..%2Fagents%2Fx/messages"
+
+
+def test_data_that_the_engine_would_not_take_is_refused(world):
+    """B15: never accepted and ignored."""
+    world.tell(inputs.SendRequested(request_id="s1", to="w9", text="hello", sender="", data={"a": 1}))
+    assert (world.replies["s1"].status, world.replies["s1"].body["code"]) == (501, "not_implemented")
+
+
+def test_a_full_queue_refuses_the_newest_and_asks_again_when_there_is_room(world):
+    """F020-style hold_full, for an agent that is not ready: nothing is lost, nothing is a gap."""
+    world.auto_ready = False
+    world.spawn("w1")
+    for seq in range(1, 1030):
+        world.deliver("w1", seq)
+    assert [item.event.reason for item in world.events("mailbox.frame_ignored.v1")] == ["hold_full"] * 5
+    world.advance(60)
+    assert world.events("mailbox.range_lost.v1") == []
+    session = world.broker.state.registration_of("w1").session_id
+    registers = sum(frame["type"] == "node.register" for frame in world.frames)
+    world.report(inputs.ProgramReady, session, evidence="prompt")
+    assert sum(frame["type"] == "node.register" for frame in world.frames) == registers + 1
+    for seq in range(1025, 1030):
+        world.deliver("w1", seq)
+    assert world.acks("w1")[-1] == 1029
+    world.assert_fold_is_live()
