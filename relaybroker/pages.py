@@ -81,7 +81,8 @@ def commands() -> str:
     parts = ["# Commands\n"]
 
     def add(command: click.Command, words: list[str], parent: click.Context | None) -> None:
-        context = click.Context(command, info_name=words[-1], parent=parent, terminal_width=100, max_content_width=100)
+        width = {"terminal_width": 100, "max_content_width": 100}
+        context = command.make_context(words[-1], [], parent=parent, resilient_parsing=True, **width)
         parts.append(f"{'#' * (len(words) + 1)} {' '.join(words)}\n\n```\n{command.get_help(context)}\n```\n")
         if isinstance(command, click.Group):
             for name in command.list_commands(context):

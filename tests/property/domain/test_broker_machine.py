@@ -6,22 +6,12 @@ typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed 
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from domain import inputs
-
-_SPEC = importlib.util.spec_from_file_location(
-    "domain_world", Path(__file__).parents[2] / "unit" / "domain" / "conftest.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-_MODULE = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MODULE)
-World = _MODULE.World
+from tests.world import World
 
 NAMES = ("ann", "bob")
 
@@ -234,3 +224,4 @@ class BrokerMachine(RuleBasedStateMachine):
 
 
 TestBrokerMachine = BrokerMachine.TestCase
+TestBrokerMachine.pytestmark = [pytest.mark.timeout(3600)]

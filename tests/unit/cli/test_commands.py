@@ -1,0 +1,85 @@
+"""What the commands print and with which status they end, without a broker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from domain.machines import MACHINES
+
+
+def test_help_lists_every_command_and_the_exit_statuses(run):
+    found = run("--help")
+    assert found.exit_code == 0
+    for name in ("demo", "up", "down", "status", "engine", "agent", "message", "delivery", "why", "log", "machine"):
+        assert f"\n  {name} " in found.output
+    assert "10 the message was not delivered" in " ".join(found.output.split())
+    assert "init" not in found.output
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv=['relaybroker','--help']\ntry:\n from relaybroker.cli import main; main()\nexcept SystemExit: pass\n"
+    code += "print([name for name in ('aiohttp', 'pydantic', 'eventsourcing', 'transitions') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_why_ends_with_a_status_that_says_the_outcome(run, state):
+    assert run("why", "M1", "--state-dir", state).exit_code == 0
+    assert run("why", "M2", "--state-dir", state).exit_code == 11
+    found = run("why", "nothing", "--state-dir", state)
+    assert found.exit_code == 3
+    assert "delivery ls" in found.output
+
+
+def test_why_as_json_has_verdict_and_steps(run, state):
+    (story,) = json.loads(run("why", "w1@1", "--state-dir", state, "--json").output)
+    assert story["outcome"] == "delivered"
+    assert story["steps"][0]["event"] == "delivery.offered.v1"
+
+
+def test_deliveries_are_listed_with_state_and_reason(run, state):
+    rows = json.loads(run("delivery", "ls", "--state-dir", state, "--json").output)
+    assert [(row["msg_id"], row["state"]) for row in rows] == [("M1", "acked"), ("M2", "injecting")]
+    assert "w1@2" in run("delivery", "ls", "--state-dir", state, "--state", "injecting").output
+
+
+def test_the_log_is_shown_exported_and_verified(run, state):
+    assert "link.online.v1" in run("log", "tail", "-n", "100", "--state-dir", state).output
+    lines = run("log", "export", "--state-dir", state).output.strip().splitlines()
+    assert [json.loads(line)["position"] for line in lines] == list(range(1, len(lines) + 1))
+    verified = json.loads(run("log", "verify", "--state-dir", state, "--json").output)
+    assert verified == {"events": len(lines), "folded": len(lines), "problems": []}
+
+
+def test_a_directory_without_a_log_is_not_found(run, tmp_path):
+    found = run("log", "tail", "--state-dir", tmp_path)
+    assert found.exit_code == 3
+    assert "--state-dir" in found.output
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("agent", "ls"), ("message", "send", "w1", "hi"), ("agent", "spawn", "x", "cat")]
+)
+def test_without_a_broker_commands_say_so_and_what_to_do(run, tmp_path, words):
+    found = (
+        run(*words, "--state-dir", tmp_path)
+        if words[1:2] != ("spawn",)
+        else run("agent", "spawn", "--state-dir", tmp_path, "x", "cat")
+    )
+    assert found.exit_code == 4
+    assert "relaybroker up" in found.output
+
+
+def test_machines_are_listed_and_drawn(run):
+    listed = json.loads(run("machine", "ls", "--json").output)
+    assert set(listed) == set(MACHINES)
+    assert run("machine", "show", "deliv", "--mermaid").output.startswith("stateDiagram-v2")
+    assert run("machine", "show", "nothing").exit_code == 3
+
+
+def test_unknown_commands_are_usage_errors(run):
+    assert run("frobnicate").exit_code == 2

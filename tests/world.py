@@ -1,0 +1,255 @@
+"""A small world around the core: an engine and a PTY host that answer as the real ones do, under a clock that tests move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import effects, inputs
+from domain.broker import Broker
+from domain.events import Harness, Recorded
+from domain.fold import apply
+from domain.inputs import Settings
+from domain.state import State
+
+SETTINGS = Settings(
+    node_id="node_0123456789abcdef0123456789abcdef",
+    node_name="vm-01234567",
+    workspace_id="ws_1",
+    base_url="http://127.0.0.1:1",
+    version="relaybroker/test",
+    broker_name="desk",
+)
+
+
+def plain_harness(_argv: tuple[str, ...]) -> Harness:
+    return Harness(profile="default")
+
+
+class World:
+    """Drives one `Broker`: feeds inputs, carries out effects, keeps the log, can crash and recover."""
+
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        self.settings = settings
+        self.now = 1_000_000.0
+        self.boots = 0
+        self.log: list[Recorded] = []
+        self.frames: list[dict[str, Any]] = []
+        self.replies: dict[str, effects.Reply] = {}
+        self.effects: list[effects.Effect] = []
+        self.notified: list[dict[str, Any]] = []
+        self.agent_ids: dict[str, str] = {}
+        self.inbox: list[inputs.Input] = []
+        self.busy = False
+        self.answers_syncs = True
+        self.exit: effects.ExitBroker | None = None
+        # the PTY host
+        self.host_id = "host_1"
+        self.reports = 0
+        self.unconfirmed: list[inputs.Input] = []
+        self.sessions: dict[str, str] = {}
+        self.typed: dict[str, list[str]] = {}
+        self.done: set[str] = set()
+        self.auto_type = True
+        self.auto_ready = True
+        self.pending_text: list[effects.TypeText] = []
+        self.broker = Broker(plain_harness)
+
+    # --- the core ---------------------------------------------------------------------------------------------------
+
+    def tell(self, item: inputs.Input) -> None:
+        """Hand in an input; what the outside answers to its effects follows after all of them were carried out."""
+        self.inbox.append(item)
+        if len(self.inbox) > 1 or self.busy:
+            return
+        while self.inbox:
+            self._take(self.broker.handle(self.inbox[0], self.now))
+            self.inbox.pop(0)
+
+    def _take(self, decision: Any) -> None:
+        self.log.extend(decision.events)
+        for effect in decision.effects:
+            self._carry_out(effect)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, stopping at every deadline on the way."""
+        end = self.now + seconds
+        for _ in range(10_000):
+            when = self.broker.next_deadline()
+            if when is None or when > end:
+                break
+            self.now = max(self.now, when)
+            self.busy = True
+            self._take(self.broker.on_time(self.now))
+            self.busy = False
+            if self.inbox:
+                self.tell(self.inbox.pop(0))
+        else:
+            raise AssertionError(f"timers do not come to rest: {self.log[-3:]}")
+        self.now = end
+
+    def fold(self) -> State:
+        state = State()
+        for recorded in self.log:
+            apply(state, recorded)
+        return state
+
+    def crash(self) -> None:
+        """The broker process dies; what was recorded stays, the host and the engine live on."""
+        self.broker = Broker(plain_harness, self.fold())
+
+    # --- the outside --------------------------------------------------------------------------------------------------
+
+    def start(self, **changes: Any) -> None:
+        self.boots += 1
+        self.tell(
+            inputs.BrokerStarted(
+                boot_id=f"bo_{self.boots}",
+                entropy=f"{self.boots:032x}",
+                settings=self.settings,
+                has_node_token=changes.get("has_node_token", True),
+                has_own_token=True,
+                own_agent_id="900",
+            )
+        )
+
+    def _carry_out(self, effect: effects.Effect) -> None:
+        self.effects.append(effect)
+        match effect:
+            case effects.AttachHost():
+                listed = tuple(
+                    inputs.HostSession(session_id=session, pid=7, state=state)
+                    for session, state in self.sessions.items()
+                )
+                self.tell(inputs.HostAttached(host_id=self.host_id, host_pid=5, sessions=listed))
+                for report in list(self.unconfirmed):
+                    self.tell(report)
+            case effects.StartProgram() if effect.session_id not in self.sessions:
+                self.sessions[effect.session_id] = "booting"
+                self.report(inputs.ProgramStarted, effect.session_id, pid=4711)
+                if self.auto_ready:
+                    self.report(inputs.ProgramReady, effect.session_id, evidence="prompt")
+            case effects.TypeText():
+                self.pending_text.append(effect)
+                if self.auto_type:
+                    self.type_next()
+            case effects.StopProgram() if effect.session_id in self.sessions:
+                self.report(
+                    inputs.ProgramExited,
+                    effect.session_id,
+                    code=None,
+                    signal=15,
+                    last_output="",
+                    uptime_s=1.0,
+                    requested=True,
+                )
+            case effects.ForgetProgram():
+                self.sessions.pop(effect.session_id, None)
+            case effects.ConfirmReports():
+                self.unconfirmed = [r for r in self.unconfirmed if r.report > effect.report]  # type: ignore[union-attr]
+            case effects.SendFrame():
+                self.frames.append(effect.frame)
+                if effect.frame["type"] == "inventory.sync" and self.answers_syncs:
+                    self.frame(type="reply", id=effect.frame["id"], ok=True, data={})
+            case effects.Reply():
+                self.replies[effect.request_id] = effect
+            case effects.Notify():
+                self.notified.append(effect.body)
+            case effects.ExitBroker():
+                self.exit = effect
+            case _:
+                pass
+
+    def report(self, kind: type, session_id: str, **fields: Any) -> None:
+        self.reports += 1
+        item = kind(host_id=self.host_id, report=self.reports, session_id=session_id, **fields)
+        self.unconfirmed.append(item)
+        self.tell(item)
+
+    def type_next(self) -> None:
+        effect = self.pending_text.pop(0)
+        repeated = effect.delivery_id in self.done
+        if not repeated:
+            self.done.add(effect.delivery_id)
+            self.typed.setdefault(effect.session_id, []).append(effect.text)
+        self.report(
+            inputs.TextTyped,
+            effect.session_id,
+            delivery_id=effect.delivery_id,
+            attempt=effect.attempt,
+            bytes_written=len(effect.text) + 1,
+            evidence="echo",
+            wait_ms=1.0,
+            repeated=repeated,
+        )
+
+    def frame(self, **fields: Any) -> None:
+        self.tell(inputs.FrameArrived(dial=self.broker.state.link.dial, frame={"v": 1} | fields))
+
+    def online(self) -> None:
+        """Open the socket and accept the registration."""
+        self.tell(inputs.LinkOpened(dial=self.broker.state.link.dial))
+        register = [frame for frame in self.frames if frame["type"] == "node.register"][-1]
+        self.frame(type="reply", id=register["id"], ok=True, data={"id": self.settings.node_id})
+
+    def spawn(self, name: str, **spec: Any) -> str:
+        """Spawn an agent all the way to live; its agent id."""
+        request_id = f"req_{name}_{len(self.log)}"
+        self.tell(
+            inputs.SpawnRequested(
+                request_id=request_id, spec=inputs.SpawnSpec(name=name, cli=spec.pop("cli", "cat"), **spec)
+            )
+        )
+        self.accept(name)
+        self.advance(0.3)
+        return self.agent_ids[name]
+
+    def accept(self, name: str) -> None:
+        """The engine accepts the newest agent.register of this name."""
+        register = [f for f in self.frames if f["type"] == "agent.register" and f["name"] == name][-1]
+        agent_id = self.agent_ids.setdefault(name, str(100 + len(self.agent_ids)))
+        self.frame(
+            type="reply", id=register["id"], ok=True, data={"agent_id": agent_id, "token": "sha256:0", "name": name}
+        )
+
+    def deliver(self, name: str, seq: int, *, msg_id: str = "", text: str = "hi", **fields: Any) -> None:
+        agent_id = self.agent_ids[name]
+        msg_id = msg_id or f"M{seq}"
+        self.frame(
+            **(
+                {
+                    "type": "deliver",
+                    "agent": name,
+                    "agent_id": agent_id,
+                    "delivery_id": f"del_{msg_id}_{agent_id}",
+                    "msg_id": msg_id,
+                    "seq": seq,
+                    "mode": "wait",
+                    "payload": {
+                        "type": "message.created",
+                        "data": {
+                            "id": msg_id,
+                            "agent_id": "55",
+                            "agent_name": "alice",
+                            "text": text,
+                            "channel_name": "general",
+                        },
+                    },
+                }
+                | fields
+            )
+        )
+
+    # --- questions --------------------------------------------------------------------------------------------------------
+
+    def acks(self, name: str) -> list[int]:
+        return [f["up_to_seq"] for f in self.frames if f["type"] == "delivery.ack" and f["agent"] == name]
+
+    def texts(self, name: str) -> list[str]:
+        found = self.broker.state.registration_of(name)
+        return self.typed.get(found.session_id, []) if found else []
+
+    def events(self, topic: str) -> list[Recorded]:
+        return [recorded for recorded in self.log if recorded.event.topic == topic]
+
+    def assert_fold_is_live(self) -> None:
+        assert self.fold() == self.broker.state
