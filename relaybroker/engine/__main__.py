@@ -4,42 +4,45 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from relaybroker.engine.server import EmbeddedEngine, serve
+import uvloop
+
+from relaybroker.engine.server import serve
 
 
-def _write_ready_file(path: str, engine: EmbeddedEngine) -> None:
+def _write_ready_file(path: str, base_url: str) -> None:
     """Say where the engine listens: complete or absent, readable by its owner only."""
-    folder = Path(path).parent
-    handle, name = tempfile.mkstemp(dir=folder)
+    handle, name = tempfile.mkstemp(dir=Path(path).parent)
     with os.fdopen(handle, "w") as file:
-        json.dump({"url": engine.base_url, "port": engine.port, "pid": os.getpid()}, file)
+        json.dump({"url": base_url, "port": urlsplit(base_url).port, "pid": os.getpid()}, file)
     Path(name).replace(path)
 
 
 async def _run(options: argparse.Namespace) -> None:
-    def ready(engine: EmbeddedEngine) -> None:
+    def ready(base_url: str) -> None:
         if options.ready_file:
-            _write_ready_file(options.ready_file, engine)
-        print(f"relaybroker engine listening on {engine.base_url}", flush=True)  # noqa: T201 - the one line of this program
+            _write_ready_file(options.ready_file, base_url)
+        sys.stdout.write(f"relaybroker engine listening on {base_url}\n")
+        sys.stdout.flush()
 
-    task = asyncio.ensure_future(serve(options.db, options.host, options.port, ready=ready))
-    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(serve(options.db, options.host, options.port, ready=ready))
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    await asyncio.gather(task, return_exceptions=True)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        raise error
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def main() -> None:
-    """Parse the command line and serve until a signal."""
+    """Parse the command line and serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m relaybroker.engine", description=__doc__)
     parser.add_argument("--db", required=True, help="database file")
     parser.add_argument("--host", default="127.0.0.1")
@@ -47,7 +50,8 @@ def main() -> None:
     parser.add_argument("--ready-file", default="", help="written once the engine listens")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_run(options))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(options))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
 from relaybroker.engine.store import Tx
 
-STATUSES = frozenset({"active", "idle", "blocked", "waiting", "offline", "online"})
+
+def direct_node(agent_id: str) -> str:
+    """The id of an agent's implicit direct node."""
+    return f"node_direct_{agent_id}"
 
 
 def find(tx: Tx, workspace_id: str, name: str) -> sqlite3.Row:
@@ -40,7 +43,7 @@ def create(
 ) -> tuple[sqlite3.Row, str]:
     """A new agent on its own implicit direct node, and its token."""
     agent_id, token = engine.ids.next(), ids.agent_token()
-    direct = f"node_direct_{agent_id}"
+    direct = direct_node(agent_id)
     tx.run(
         "INSERT INTO agents (id, workspace_id, name, type, persona, metadata, skills, capabilities, status, token_hash, created_at,"
         " last_seen, location_type, location_node_id) VALUES (?,?,?,?,?,?,?,?,'active',?,?,?,'via_node',?)",
@@ -65,44 +68,63 @@ def rotate(tx: Tx, agent_id: str) -> str:
     return token
 
 
-def bind(tx: Tx, engine: Engine, workspace_id: str, agent_id: str, node_id: str, **fields: Any) -> sqlite3.Row:
-    """Make this node the agent's one active binding and its location."""
-    tx.run(
-        "UPDATE bindings SET status = 'inactive', updated_at = ? WHERE agent_id = ? AND node_id != ? AND status = 'active'",
+def bind(
+    tx: Tx,
+    engine: Engine,
+    workspace_id: str,
+    agent_id: str,
+    node_id: str,
+    *,
+    session_ref: str | None = None,
+    priority: int = 0,
+) -> sqlite3.Row:
+    """Make this node the agent's one active binding and its location; its other slots are freed. No session_ref keeps the old one."""
+    left = tx.all(
+        "UPDATE bindings SET status = 'inactive', updated_at = ? WHERE agent_id = ? AND node_id != ? AND status = 'active'"
+        " RETURNING node_id",
         tx.now, agent_id, node_id,
     )  # fmt: skip
     tx.run(
         "INSERT INTO bindings (id, workspace_id, agent_id, node_id, status, session_ref, priority, created_at, updated_at)"
         " VALUES (?,?,?,?,'active',?,?,?,?) ON CONFLICT (agent_id, node_id) DO UPDATE SET status = 'active',"
         " session_ref = COALESCE(excluded.session_ref, session_ref), priority = excluded.priority, updated_at = excluded.updated_at",
-        f"anb_{engine.ids.next()}", workspace_id, agent_id, node_id, fields.get("session_ref"), fields.get("priority") or 0,
-        tx.now, tx.now,
+        f"anb_{engine.ids.next()}", workspace_id, agent_id, node_id, session_ref, priority, tx.now, tx.now,
     )  # fmt: skip
     tx.run("UPDATE agents SET location_type = 'via_node', location_node_id = ? WHERE id = ?", node_id, agent_id)
-    row = tx.one("SELECT * FROM bindings WHERE agent_id = ? AND node_id = ?", agent_id, node_id)
-    assert row is not None
-    return row
+    for former in (row["node_id"] for row in left):
+        count_agents(tx, former)
+    count_agents(tx, node_id)
+    return tx.the("SELECT * FROM bindings WHERE agent_id = ? AND node_id = ?", agent_id, node_id)
 
 
 def unbind(tx: Tx, engine: Engine, agent: sqlite3.Row, node_id: str) -> None:
     """The agent leaves the node: offline, back to its direct node."""
+    detach(tx, agent["id"], node_id)
+    bind(tx, engine, agent["workspace_id"], agent["id"], direct_node(agent["id"]))
+    set_status(tx, engine, agent, "offline")
+
+
+def detach(tx: Tx, agent_id: str, node_id: str) -> None:
+    """Released: the binding is inactive, the slot free, the agent on no node."""
     tx.run(
         "UPDATE bindings SET status = 'inactive', updated_at = ? WHERE agent_id = ? AND node_id = ?",
-        tx.now, agent["id"], node_id,
+        tx.now, agent_id, node_id,
     )  # fmt: skip
-    direct = f"node_direct_{agent['id']}"
-    if tx.one("SELECT 1 FROM nodes WHERE id = ?", direct):
-        bind(tx, engine, agent["workspace_id"], agent["id"], direct)
-    else:
-        tx.run("UPDATE agents SET location_type = 'self_connected', location_node_id = NULL WHERE id = ?", agent["id"])
-    set_status(tx, engine, agent, "offline")
+    tx.run("UPDATE agents SET location_type = 'self_connected', location_node_id = NULL WHERE id = ?", agent_id)
+    count_agents(tx, node_id)
+
+
+def count_agents(tx: Tx, node_id: str) -> None:
+    """What the roster says about a broker node that is online follows its bindings, until its next heartbeat says more."""
+    tx.run(
+        "UPDATE nodes SET active_agents = ? WHERE id = ? AND role = 'broker' AND status = 'online'",
+        used_slots(tx, node_id), node_id,
+    )  # fmt: skip
 
 
 def used_slots(tx: Tx, node_id: str) -> int:
     """How many agents are actively bound to a node."""
-    row = tx.one("SELECT COUNT(*) AS n FROM bindings WHERE node_id = ? AND status = 'active'", node_id)
-    assert row is not None
-    return int(row["n"])
+    return tx.count("SELECT COUNT(*) FROM bindings WHERE node_id = ? AND status = 'active'", node_id)
 
 
 def reserve_slot(tx: Tx, node: sqlite3.Row, agent_id: str) -> None:
@@ -116,55 +138,63 @@ def reserve_slot(tx: Tx, node: sqlite3.Row, agent_id: str) -> None:
         raise EngineError(409, "node_capacity_exceeded", "Node is at capacity")
 
 
-def register_on_node(tx: Tx, engine: Engine, node: sqlite3.Row, frame: dict[str, Any]) -> tuple[str, str, str]:
-    """`agent.register`: create or take over; agent id, token, name (contract 6.1)."""
+def register_on_node(tx: Tx, engine: Engine, node: sqlite3.Row, frame: dict[str, Any]) -> dict[str, Any]:
+    """`agent.register`: create, or take over with a new token (contract 6.1); what is replied.
+
+    Raises:
+        EngineError: `agent_location_conflict`, `node_capacity_exceeded`.
+    """
     workspace_id, name = node["workspace_id"], frame["name"]
     agent = tx.one("SELECT * FROM agents WHERE workspace_id = ? AND name = ?", workspace_id, name)
+    join_general = frame.get("auto_join_general") is not False
     if agent is None:
-        if node["max_agents"] and used_slots(tx, node["id"]) >= node["max_agents"]:
-            raise EngineError(409, "node_capacity_exceeded", "Node is at capacity")
-        agent, token = create(
-            tx, engine, workspace_id, name=name, join_general=frame.get("auto_join_general") is not False
-        )
+        reserve_slot(tx, node, "")
+        agent, token = create(tx, engine, workspace_id, name=name, join_general=join_general)
+        announce(tx, engine, agent, "active")
     else:
-        elsewhere = agent["location_node_id"] not in (node["id"], f"node_direct_{agent['id']}")
-        if agent["status"] != "offline" and elsewhere and agent["location_node_id"]:
+        if agent["status"] == "active" and agent["location_node_id"] not in (
+            None,
+            node["id"],
+            direct_node(agent["id"]),
+        ):
             raise EngineError(409, "agent_location_conflict", f'Agent "{name}" is active on another node')
         reserve_slot(tx, node, agent["id"])
         token = rotate(tx, agent["id"])
-        if frame.get("auto_join_general") is not False:
+        if join_general:
             channels.join_general(tx, engine, workspace_id, agent["id"])
-    bind(tx, engine, workspace_id, agent["id"], node["id"], session_ref=frame.get("session_ref"))
+        set_status(tx, engine, agent, "active")
+    binding = bind(tx, engine, workspace_id, agent["id"], node["id"])
+    session_ref = frame.get("session_ref")
+    tx.run("UPDATE bindings SET session_ref = ? WHERE id = ?", session_ref, binding["id"])
     metadata = json.loads(agent["metadata"])
-    metadata["fleet"] = metadata.get("fleet", {}) | {
+    fleet = metadata.get("fleet")
+    metadata["fleet"] = (fleet if isinstance(fleet, dict) else {}) | {
         "node_id": node["id"],
         "invocation_id": frame.get("invocation_id"),
         "registered_at": ids.iso(tx.now),
     }
     tx.run(
         "UPDATE agents SET metadata = ?, origin_node_id = COALESCE(origin_node_id, ?), session_ref = ?, resumable = ? WHERE id = ?",
-        json.dumps(metadata), node["id"], frame.get("session_ref"), int(bool(frame.get("resumable"))), agent["id"],
+        json.dumps(metadata), node["id"], session_ref, int(bool(frame.get("resumable"))), agent["id"],
     )  # fmt: skip
-    set_status(tx, engine, agent, "active", always=True)
-    return agent["id"], token, name
+    return {"agent_id": agent["id"], "token": token, "name": name}
 
 
-def set_status(tx: Tx, engine: Engine, agent: sqlite3.Row, status: str, *, always: bool = False) -> None:
-    """Store a status; a change is told to observers and to every node with agents."""
-    changed = tx.run(
-        "UPDATE agents SET status = ?, last_seen = ? WHERE id = ? AND (status != ? OR ?)",
-        status, tx.now, agent["id"], status, always,
-    )  # fmt: skip
-    if not changed or (agent["status"] == status and not always):
-        return
-    nodes = [
-        row["node_id"]
-        for row in tx.all(
-            "SELECT DISTINCT b.node_id FROM bindings b WHERE b.workspace_id = ? AND b.status = 'active'",
-            agent["workspace_id"],
-        )
-        if engine.hub.is_connected(row["node_id"])
-    ]
+def set_status(tx: Tx, engine: Engine, agent: sqlite3.Row, status: str) -> None:
+    """Store a status; a change is told to observers and to every node with agents. `online` is stored as `active`."""
+    stored = "active" if status == "online" else status
+    if tx.run(
+        "UPDATE agents SET status = ?, last_seen = ? WHERE id = ? AND status != ?", stored, tx.now, agent["id"], stored
+    ):
+        announce(tx, engine, agent, stored)
+
+
+def announce(tx: Tx, engine: Engine, agent: sqlite3.Row, status: str) -> None:
+    """Tell observers and every connected node with agents, after the commit, that the agent has this status now."""
+    nodes = tx.all(
+        "SELECT DISTINCT node_id FROM bindings WHERE workspace_id = ? AND status = 'active'", agent["workspace_id"]
+    )
+    connected = [row["node_id"] for row in nodes if engine.hub.is_connected(row["node_id"])]
     event = f"agent.status.{status}"
     frame = {
         "v": 1,
@@ -178,21 +208,25 @@ def set_status(tx: Tx, engine: Engine, agent: sqlite3.Row, status: str, *, alway
     workspace_id, name = agent["workspace_id"], agent["name"]
 
     def tell() -> None:
-        for node_id in nodes:
+        for node_id in connected:
             engine.hub.send(node_id, frame)
         engine.hub.publish(workspace_id, {"type": event, "agent": {"name": name}, "status": status})
 
     tx.after(tell)
 
 
-def delete(tx: Tx, agent: sqlite3.Row) -> None:
-    """The agent and its direct node are gone; its messages stay."""
-    direct = f"node_direct_{agent['id']}"
+def delete(tx: Tx, engine: Engine, agent: sqlite3.Row) -> None:
+    """The agent, its actions, its open deliveries and its direct node are gone; its messages stay."""
+    direct = direct_node(agent["id"])
     tx.run("DELETE FROM bindings WHERE agent_id = ?", agent["id"])
     tx.run("DELETE FROM members WHERE agent_id = ?", agent["id"])
     tx.run("DELETE FROM deliveries WHERE agent_id = ?", agent["id"])
+    tx.run("DELETE FROM actions WHERE handler_agent_id = ?", agent["id"])
     tx.run("DELETE FROM nodes WHERE id = ?", direct)
     tx.run("DELETE FROM agents WHERE id = ?", agent["id"])
+    if agent["location_node_id"]:
+        count_agents(tx, agent["location_node_id"])
+    tx.after(lambda: engine.hub.disconnect_by_force(direct))
 
 
 def view(row: sqlite3.Row) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from relaybroker.engine import agents
+from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError
 from relaybroker.engine.ids import digest
 from relaybroker.engine.store import Tx
@@ -30,7 +32,7 @@ def bearer(header: str | None) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def authenticate(tx: Tx, token: str, allowed: str) -> Caller:
+def authenticate(tx: Tx, engine: Engine, token: str, allowed: str) -> Caller:
     """The caller behind a token. `allowed` holds the letters W, A, N of the kinds that the route takes.
 
     Raises:
@@ -48,7 +50,7 @@ def authenticate(tx: Tx, token: str, allowed: str) -> Caller:
     if prefix == "at_live_":
         if "A" not in allowed:
             raise EngineError(401, "unauthorized", "Workspace key required (rk_live_...)")
-        return _agent(tx, token)
+        return _agent(tx, engine, token)
     if prefix == "nt_live_":
         return node_of(tx, token)
     raise EngineError(401, "unauthorized", "Unknown token type")
@@ -61,18 +63,19 @@ def _workspace(tx: Tx, token: str) -> Caller:
     return Caller("workspace", row["id"])
 
 
-def _agent(tx: Tx, token: str) -> Caller:
-    row = tx.one("SELECT id, workspace_id, name, status, last_seen FROM agents WHERE token_hash = ?", digest(token))
+def _agent(tx: Tx, engine: Engine, token: str) -> Caller:
+    row = tx.one("SELECT * FROM agents WHERE token_hash = ?", digest(token))
     if row is None:
         raise EngineError(401, "agent_token_invalid", "Invalid agent token")
     if row["last_seen"] is None or tx.now - row["last_seen"] >= SEEN_EVERY_S or row["status"] == "offline":
-        tx.run("UPDATE agents SET last_seen = ?, status = 'active' WHERE id = ?", tx.now, row["id"])
+        tx.run("UPDATE agents SET last_seen = ? WHERE id = ?", tx.now, row["id"])
+        agents.set_status(tx, engine, row, "active")
     return Caller("agent", row["workspace_id"], row["id"], row["name"])
 
 
 def node_of(tx: Tx, token: str) -> Caller:
     """The node behind a node token. Raises EngineError 401 `node_token_invalid`."""
-    row = tx.one("SELECT id, workspace_id, name FROM nodes WHERE token_hash = ?", digest(token)) if token else None
-    if row is None or not token.startswith("nt_live_"):
+    row = tx.one("SELECT id, workspace_id, name FROM nodes WHERE token_hash = ?", digest(token))
+    if row is None:
         raise EngineError(401, "node_token_invalid", "Invalid node token")
     return Caller("node", row["workspace_id"], row["id"], row["name"])

@@ -15,7 +15,7 @@ from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
 from relaybroker.engine.store import Tx
 
-_NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 def find(tx: Tx, workspace_id: str, name: str) -> sqlite3.Row:
@@ -40,7 +40,7 @@ def create(
     creator_id: str | None = None,
 ) -> sqlite3.Row:
     """A new channel; an agent that creates it is its owner."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise EngineError(400, "invalid_channel_name", "Channel names are lower-case letters, digits and hyphens")
     if tx.one("SELECT 1 FROM channels WHERE workspace_id = ? AND name = ?", workspace_id, name):
         raise EngineError(409, "channel_already_exists", f'Channel "{name}" already exists')
@@ -125,8 +125,6 @@ def members(tx: Tx, channel_id: str) -> list[dict[str, Any]]:
 
 def view(tx: Tx, row: sqlite3.Row) -> dict[str, Any]:
     """A channel as it is listed."""
-    count = tx.one("SELECT COUNT(*) AS n FROM members WHERE channel_id = ?", row["id"])
-    assert count is not None
     return {
         "id": row["id"],
         "name": row["name"],
@@ -134,6 +132,6 @@ def view(tx: Tx, row: sqlite3.Row) -> dict[str, Any]:
         "metadata": json.loads(row["metadata"]),
         "created_by": row["created_by"],
         "created_at": ids.iso(row["created_at"]),
-        "member_count": count["n"],
+        "member_count": tx.count("SELECT COUNT(*) FROM members WHERE channel_id = ?", row["id"]),
         "is_archived": bool(row["is_archived"]),
     }

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from relaybroker.engine.hub import Hub
 from relaybroker.engine.ids import Snowflakes
 from relaybroker.engine.store import Store
+
+IDEMPOTENCY_S = 24 * 3600.0
+"""Life of an idempotency key."""
+FRAME_BYTES = 1024 * 1024
+"""The largest frame that is accepted."""
+SWEEP_S = 15.0
+"""Time-outs are checked this often, more often where they are short."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +24,11 @@ class Limits:
     mailbox_depth: int = 1000
     redispatch_after_s: float = 30.0
     node_timeout_s: float = 45.0
-    sweep_every_s: float = 15.0
-    idempotency_s: float = 24 * 3600.0
-    frame_bytes: int = 1024 * 1024
+
+    @property
+    def sweep_every_s(self) -> float:
+        """How often time-outs are checked."""
+        return min(SWEEP_S, self.delivery_ttl_s / 2, self.redispatch_after_s / 2, self.node_timeout_s / 3)
 
 
 @dataclass
@@ -28,10 +36,6 @@ class Engine:
     """One running engine."""
 
     store: Store
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits
     ids: Snowflakes = field(default_factory=Snowflakes)
     hub: Hub = field(default_factory=Hub)
-
-    def now(self) -> float:
-        """Epoch seconds."""
-        return time.time()

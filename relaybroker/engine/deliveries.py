@@ -1,50 +1,25 @@
-"""Deliveries: one row per recipient, a gap-free sequence per agent, push, replay, acknowledgement, expiry.
+"""Deliveries: one row per recipient, a gap-free sequence per agent, acknowledgement, expiry.
 
 A row is in the same transaction as its message. `seq` comes from a stored high-water mark of the agent, so a number is never used
-twice. What is pushed live and what is replayed are the same bytes.
+twice. The payload is stored as it is sent: what is pushed live and what is replayed are the same bytes (`push.py`).
 
 Source: spec/engine-contract.md section 7.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from relaybroker.engine import ids
+from relaybroker.engine import ids, push
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import not_found
+from relaybroker.engine.hub import encode
 from relaybroker.engine.store import Tx
 
 _OPEN = "status IN ('queued', 'delivered')"
-
-
-def encode(value: Any) -> str:
-    """Compact JSON, the one spelling of every frame and payload."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _frame(*, delivery_id: str, agent_id: str, agent: str, msg_id: str, seq: int, mode: str, payload: str) -> str:
-    head = encode(
-        {
-            "v": 1,
-            "type": "deliver",
-            "delivery_id": delivery_id,
-            "agent_id": agent_id,
-            "agent": agent,
-            "msg_id": msg_id,
-            "seq": seq,
-            "mode": mode,
-        }
-    )
-    return f'{head[:-1]},"payload":{payload}}}'
-
-
-def wire_mode(stored: str) -> str:
-    """`steer` or `wait`."""
-    return "steer" if stored == "next-tool-call" else "wait"
 
 
 def fan_out(
@@ -64,11 +39,10 @@ def fan_out(
     text = encode(payload)
     stored_mode = "next-tool-call" if mode == "steer" else "immediate"
     for agent_id, reason in recipients:
-        open_rows = tx.one(
-            f"SELECT COUNT(*) AS n FROM deliveries WHERE agent_id = ? AND {_OPEN} AND expires_at > ?", agent_id, tx.now
+        waiting = tx.count(
+            f"SELECT COUNT(*) FROM deliveries WHERE agent_id = ? AND {_OPEN} AND expires_at > ?", agent_id, tx.now
         )
-        assert open_rows is not None
-        if open_rows["n"] >= engine.limits.mailbox_depth:
+        if waiting >= engine.limits.mailbox_depth:
             _tell_failed(tx, engine, sender_id, agent_id, message_id, None, "depth_cap", None)
             continue
         agent = tx.one(
@@ -85,7 +59,7 @@ def fan_out(
             tx.now + engine.limits.delivery_ttl_s, agent["location_node_id"], tx.now, tx.now,
         )  # fmt: skip
         if agent["location_node_id"]:
-            frame = _frame(
+            frame = push.deliver_frame(
                 delivery_id=delivery_id,
                 agent_id=agent_id,
                 agent=agent["name"],
@@ -94,15 +68,8 @@ def fan_out(
                 mode=mode,
                 payload=text,
             )
-            _push_later(tx, engine, agent["location_node_id"], frame, delivery_id)
-
-
-def _push_later(tx: Tx, engine: Engine, node_id: str, frame: str, delivery_id: str) -> None:
-    tx.after(lambda: _push(engine, node_id, frame, delivery_id))
-
-
-def _push(engine: Engine, node_id: str, frame: str, delivery_id: str) -> None:
-    engine.hub.send_text(node_id, frame, delivery_id)
+            row = push.Row(delivery_id, agent_id, agent["last_seq"], frame)
+            tx.after(functools.partial(push.push, engine, agent["location_node_id"], row))
 
 
 def mark_written(engine: Engine, delivery_ids: list[str]) -> None:
@@ -116,27 +83,6 @@ def mark_written(engine: Engine, delivery_ids: list[str]) -> None:
         )
 
     engine.store.submit(work)
-
-
-def replay(tx: Tx, engine: Engine, node_id: str) -> None:
-    """Push every open row of every agent on the node again, by agent name, then number."""
-    rows = tx.all(
-        "SELECT d.id, d.agent_id, a.name, d.message_id, d.seq, d.mode, d.payload FROM agents a JOIN deliveries d ON d.agent_id = a.id"
-        " WHERE a.location_node_id = ? AND d.status IN ('queued', 'delivered') AND d.seq > a.ack_seq AND d.expires_at > ?"
-        " ORDER BY a.name, d.seq",
-        node_id, tx.now,
-    )  # fmt: skip
-    for row in rows:
-        frame = _frame(
-            delivery_id=row["id"],
-            agent_id=row["agent_id"],
-            agent=row["name"],
-            msg_id=str(row["message_id"]),
-            seq=row["seq"],
-            mode=wire_mode(row["mode"]),
-            payload=row["payload"],
-        )
-        _push_later(tx, engine, node_id, frame, row["id"])
 
 
 def acknowledge(tx: Tx, node_id: str, workspace_id: str, agent_name: str, up_to: int) -> None:
@@ -184,7 +130,7 @@ def fan_out_event(
         agent = tx.one("SELECT name, location_node_id FROM agents WHERE id = ?", agent_id)
         if agent is None or not agent["location_node_id"]:
             continue
-        frame = _frame(
+        frame = push.deliver_frame(
             delivery_id=ids.event_delivery_id(event, key, agent_id),
             agent_id=agent_id,
             agent=agent["name"],
@@ -193,7 +139,13 @@ def fan_out_event(
             mode="wait",
             payload=payload,
         )
-        _push_later(tx, engine, agent["location_node_id"], frame, "")
+        tx.after(functools.partial(_push_unnumbered, engine, agent["location_node_id"], frame))
+
+
+def _push_unnumbered(engine: Engine, node_id: str, frame: str) -> None:
+    connection = engine.hub.node(node_id)
+    if connection is not None:
+        connection.outbox.put(frame)
 
 
 def expire(tx: Tx, engine: Engine, agent_id: str | None = None) -> int:
@@ -265,9 +217,7 @@ def rest_ack(tx: Tx, agent_id: str, delivery_id: str) -> dict[str, Any]:
         " WHERE id = ? AND status != 'dead_lettered'",
         tx.now, tx.now, delivery_id,
     )  # fmt: skip
-    row = tx.one("SELECT * FROM deliveries WHERE id = ?", delivery_id)
-    assert row is not None
-    return view(row)
+    return view(tx.the("SELECT * FROM deliveries WHERE id = ?", delivery_id))
 
 
 def listing(tx: Tx, engine: Engine, agent_id: str, status: str | None, limit: int) -> list[dict[str, Any]]:
@@ -281,8 +231,7 @@ def listing(tx: Tx, engine: Engine, agent_id: str, status: str | None, limit: in
     )  # fmt: skip
     found = []
     for row in rows:
-        message = tx.one("SELECT * FROM messages WHERE id = ?", row["message_id"])
-        assert message is not None
+        message = tx.the("SELECT * FROM messages WHERE id = ?", row["message_id"])
         found.append(
             view(row)
             | {
@@ -298,10 +247,6 @@ def listing(tx: Tx, engine: Engine, agent_id: str, status: str | None, limit: in
             }
         )
     return found
-
-
-def _iso(at: float | None) -> str | None:
-    return None if at is None else ids.iso(at)
 
 
 def view(row: sqlite3.Row) -> dict[str, Any]:
@@ -330,9 +275,9 @@ def view(row: sqlite3.Row) -> dict[str, Any]:
         "available_at": ids.iso(row["created_at"]),
         "deadline": ids.iso(row["expires_at"]),
         "expires_at": ids.iso(row["expires_at"]),
-        "delivered_at": _iso(row["delivered_at"]),
-        "acked_at": _iso(row["acked_at"]),
-        "dead_lettered_at": _iso(row["dead_lettered_at"]),
+        "delivered_at": ids.iso_or_none(row["delivered_at"]),
+        "acked_at": ids.iso_or_none(row["acked_at"]),
+        "dead_lettered_at": ids.iso_or_none(row["dead_lettered_at"]),
         "created_at": ids.iso(row["created_at"]),
         "updated_at": ids.iso(row["updated_at"]),
     }

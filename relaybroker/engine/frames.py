@@ -7,17 +7,17 @@ Source: spec/engine-contract.md section 4.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from relaybroker.engine.json_text import strict_json
 
-class _Frame(BaseModel):
+
+class _Strict(BaseModel):
+    """No unknown keys, no conversions, and no null where a key can be left out."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
-
-    v: Literal[1]
-    id: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -34,14 +34,17 @@ class _Frame(BaseModel):
         return frozenset()
 
 
-class _Provider(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _Frame(_Strict):
+    v: Literal[1]
+    id: str | None = None
+
+
+class _Provider(_Strict):
     name: str
     instance_id: str
 
 
-class _Capability(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _Capability(_Strict):
     name: str = Field(min_length=1)
     kind: str | None = None
     metadata: dict[str, Any] | None = None
@@ -49,7 +52,7 @@ class _Capability(BaseModel):
     queue: bool | None = None
 
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 
 class NodeRegister(_Frame):
@@ -76,7 +79,7 @@ class NodeHeartbeat(_Frame):
     """Load and liveness."""
 
     type: Literal["node.heartbeat"]
-    load: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)] | None = None
+    load: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     active_agents: Count
     handlers_live: bool
     name: str | None = None
@@ -147,8 +150,7 @@ class ActionResult(_Frame):
         return self
 
 
-class _Member(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _Member(_Strict):
     agent_id: str
     name: str
     invocation_id: str | None = None
@@ -187,7 +189,7 @@ def parse(text: str) -> dict[str, Any]:
         FrameError: no JSON object, or a key is missing, unknown or of the wrong type.
     """
     try:
-        value = json.loads(text)
+        value = strict_json(text)
     except ValueError as error:
         raise FrameError("not JSON") from error
     if not isinstance(value, dict):

@@ -1,86 +1,45 @@
-"""The open sockets: who is connected as which node, and what is pushed to whom.
-
-Each socket has one writer task and a bounded queue; a socket that does not keep up is closed, and its rows stay open for the next one.
-"""
+"""The open sockets: who is connected as which node, and who watches a workspace."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from aiohttp import WSCloseCode, web
 
-OUTBOX_LIMIT = 16_384
-"""Frames queued for one socket."""
+from relaybroker.engine.outbox import Outbox
 
-
-class Outbox:
-    """The one writer of a socket: frames leave in the order in which they were given."""
-
-    def __init__(self, socket: web.WebSocketResponse, on_written: Callable[[list[str]], None]) -> None:
-        self._socket = socket
-        self._on_written = on_written
-        self._frames: deque[tuple[str, str]] = deque()
-        self._wake = asyncio.Event()
-        self.overflowed = False
-        self._task = asyncio.create_task(self._write())
-
-    def put(self, text: str, delivery_id: str = "") -> bool:
-        """Queue one frame; False (and the socket is closed) when there is no room."""
-        if self.overflowed or self._task.done():
-            return False
-        if len(self._frames) >= OUTBOX_LIMIT:
-            self.overflowed = True
-            self._wake.set()
-            return False
-        self._frames.append((text, delivery_id))
-        self._wake.set()
-        return True
-
-    async def _write(self) -> None:
-        while not self._socket.closed:
-            await self._wake.wait()
-            self._wake.clear()
-            written: list[str] = []
-            while self._frames and not self.overflowed:
-                text, delivery_id = self._frames.popleft()
-                try:
-                    await self._socket.send_str(text)
-                except (ConnectionError, RuntimeError):
-                    return  # the reader sees the end of the socket; unwritten rows stay queued
-                if delivery_id:
-                    written.append(delivery_id)
-            if written:
-                self._on_written(written)
-            if self.overflowed:
-                await self._socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"slow_consumer")
-                return
-
-    async def close(self) -> None:
-        """Stop writing."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+STALLED_AFTER_S = 20.0
+"""How long a peer may leave one frame unread."""
+CLOSE_S = 0.5
+"""How long a peer may take to say goodbye."""
 
 
 class NodeConnection:
-    """One socket of one node."""
+    """One socket of one node.
 
-    def __init__(self, node_id: str, workspace_id: str, socket: web.WebSocketResponse, outbox: Outbox) -> None:
+    `behind` holds the agents whose open rows have to be read from the database before new ones are pushed, each with the number
+    to go on from (`push.py`).
+    """
+
+    def __init__(self, node_id: str, workspace_id: str, socket: web.WebSocketResponse) -> None:
         self.node_id = node_id
         self.workspace_id = workspace_id
         self.socket = socket
-        self.outbox = outbox
+        self.outbox: Outbox
+        self.behind: dict[str, int] = {}
+        self.is_reading = False
 
 
 class Hub:
-    """Every open socket of this engine."""
+    """Every open socket of this engine. `is_connected` may be asked from any thread."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeConnection] = {}
-        self._observers: dict[Outbox, str] = {}
+        self._observers: dict[Outbox, tuple[str, web.WebSocketResponse]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def connect(self, connection: NodeConnection) -> NodeConnection | None:
         """Make this the node's socket; the one it replaces is returned."""
@@ -95,26 +54,35 @@ class Hub:
         del self._nodes[connection.node_id]
         return True
 
+    def disconnect_by_force(self, node_id: str) -> None:
+        """The node is gone: its socket is closed with 1000 `force-disconnect`."""
+        connection = self._nodes.get(node_id)
+        if connection is not None:
+            self.close_later(connection.socket, b"force-disconnect")
+
+    def close_later(self, socket: web.WebSocketResponse, reason: bytes) -> None:
+        """Close a socket with code 1000 without waiting for its peer."""
+        task = asyncio.create_task(close(socket, WSCloseCode.OK, reason))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def node(self, node_id: str) -> NodeConnection | None:
+        """The node's socket."""
+        return self._nodes.get(node_id)
+
     def is_connected(self, node_id: str) -> bool:
         """Whether the node has a socket."""
         return node_id in self._nodes
 
-    def node_sockets(self) -> list[NodeConnection]:
-        """All node sockets."""
-        return list(self._nodes.values())
-
-    def send(self, node_id: str, frame: dict[str, Any]) -> bool:
-        """Push one frame to a node; False if it has no socket."""
-        return self.send_text(node_id, json.dumps(frame, separators=(",", ":"), ensure_ascii=False))
-
-    def send_text(self, node_id: str, text: str, delivery_id: str = "") -> bool:
-        """Push one encoded frame."""
+    def send(self, node_id: str, frame: dict[str, Any]) -> None:
+        """Push one frame to a node, if it has a socket."""
         connection = self._nodes.get(node_id)
-        return connection is not None and connection.outbox.put(text, delivery_id)
+        if connection is not None:
+            connection.outbox.put(encode(frame))
 
-    def observe(self, outbox: Outbox, workspace_id: str) -> None:
+    def observe(self, outbox: Outbox, workspace_id: str, socket: web.WebSocketResponse) -> None:
         """Give this socket the events of a workspace."""
-        self._observers[outbox] = workspace_id
+        self._observers[outbox] = workspace_id, socket
 
     def forget_observer(self, outbox: Outbox) -> None:
         """No more events for this socket."""
@@ -122,8 +90,31 @@ class Hub:
 
     def publish(self, workspace_id: str, event: dict[str, Any]) -> None:
         """One observer event to everybody who watches the workspace."""
-        watching = [outbox for outbox, watched in self._observers.items() if watched == workspace_id]
+        watching = [outbox for outbox, (watched, _) in self._observers.items() if watched == workspace_id]
         if watching:
-            text = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
+            text = encode(event)
             for outbox in watching:
                 outbox.put(text)
+
+    async def close_all(self) -> None:
+        """Close every open socket with 1001; peers that do not answer are left behind after `CLOSE_S`."""
+        sockets = [item.socket for item in self._nodes.values()] + [socket for _, socket in self._observers.values()]
+        closing = [close(socket, WSCloseCode.GOING_AWAY, b"engine stopping") for socket in sockets]
+        await asyncio.gather(*closing, *self._closing)
+
+    def cut_off_stalled(self) -> None:
+        """End the sockets whose peers do not read."""
+        for outbox in [*(item.outbox for item in self._nodes.values()), *self._observers]:
+            outbox.cut_off_if_stalled(STALLED_AFTER_S)
+
+
+async def close(socket: web.WebSocketResponse, code: int, reason: bytes) -> None:
+    """Close a socket; a peer that does not take part has `CLOSE_S`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await socket.close(code=code, message=reason)
+
+
+def encode(value: Any) -> str:
+    """Compact JSON, the one spelling of every frame, payload and event."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

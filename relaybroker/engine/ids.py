@@ -67,6 +67,11 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def iso_or_none(at: float | None) -> str | None:
+    """ISO-8601, or None for a time that has not come."""
+    return None if at is None else iso(at)
+
+
 def dm_hash(workspace_id: str, first: str, second: str) -> str:
     """The 24 hex digits that name the 1:1 conversation of two agents."""
     low, high = sorted((first, second), key=int)

@@ -5,13 +5,13 @@ Source: spec/engine-contract.md sections 1.1 and 2.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relaybroker.engine.errors import EngineError, invalid
+from relaybroker.engine.json_text import strict_json
 
 
 class Body(BaseModel):
@@ -58,9 +58,6 @@ class SpawnBody(Body):
     persona: str | None = None
     model: str | None = None
     metadata: dict[str, Any] | None = None
-    target_node: str | None = None
-    node: str | None = None
-    target: str | None = None
 
 
 class ReleaseBody(Body):
@@ -82,7 +79,7 @@ class NodeBody(Body):
     delivery_adapter: str | None = None
     delivery: dict[str, Any] | None = None
     capabilities: list[str] | None = None
-    max_agents: int | None = Field(default=None, ge=0)
+    max_agents: int | None = Field(default=None, ge=0, le=2**53 - 1)
     tags: list[str] | None = None
     version: str | None = None
 
@@ -92,7 +89,7 @@ class BindingBody(Body):
 
     agent_name: str = Field(min_length=1)
     session_ref: str | None = None
-    priority: int | None = None
+    priority: int | None = Field(default=None, ge=-(2**31), lt=2**31)
 
 
 class ChannelBody(Body):
@@ -165,7 +162,7 @@ class CompleteBody(Body):
 
     output: Any = None
     error: str | None = None
-    duration_ms: int | None = None
+    duration_ms: int | None = Field(default=None, ge=0, le=2**53 - 1)
 
 
 _B = TypeVar("_B", bound=Body)
@@ -179,7 +176,7 @@ async def read_body(request: web.Request, model: type[_B]) -> _B:
     """
     raw = await request.read()
     try:
-        value = json.loads(raw) if raw.strip() else {}
+        value = strict_json(raw) if raw.strip() else {}
     except ValueError as error:
         raise EngineError(400, "invalid_json", "The body is not valid JSON") from error
     try:

@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
   expires_at REAL NOT NULL, delivered_at REAL, acked_at REAL, dead_lettered_at REAL, error TEXT, dispatch_attempts INTEGER NOT NULL DEFAULT 0,
   route_node_id TEXT, created_at REAL NOT NULL, updated_at REAL NOT NULL, UNIQUE (agent_id, seq)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS deliveries_open ON deliveries (agent_id, seq) WHERE status IN ('queued', 'delivered');
+CREATE INDEX IF NOT EXISTS deliveries_open ON deliveries (agent_id, expires_at) WHERE status IN ('queued', 'delivered');
 CREATE INDEX IF NOT EXISTS deliveries_expiry ON deliveries (expires_at) WHERE status IN ('queued', 'delivered');
 CREATE INDEX IF NOT EXISTS deliveries_message ON deliveries (message_id, agent_id);
 CREATE TABLE IF NOT EXISTS reactions (

@@ -2,7 +2,7 @@
 
 A transaction is a function of `Tx`. Whatever it asks for with `tx.after` happens on the event loop once the commit is durable, in
 commit order, before its caller goes on: pushes therefore leave in the order of the rows they are about. `synchronous=FULL`: a caller
-that goes on can rely on the disk.
+that goes on can rely on the disk. The file is locked while it is open: a second engine on it is refused, not mixed in.
 """
 
 from __future__ import annotations
@@ -15,16 +15,28 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from relaybroker.engine.schema import SCHEMA
 
 QUEUE_LIMIT = 4096
-"""Transactions that may wait; further callers wait for room."""
+"""Transactions that may wait before further callers of `run` wait for room. `submit` is for callers that bound themselves."""
 GROUP_LIMIT = 256
 """Transactions in one commit."""
+_BUSY_S = 5.0
+_PRAGMAS = (
+    f"busy_timeout={int(_BUSY_S * 1000)}",
+    "locking_mode=EXCLUSIVE",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "temp_store=MEMORY",
+    "cache_size=-16000",
+)
 
 T = TypeVar("T")
+Settle = Callable[[Any, Exception | None], None]
+"""Told on the event loop what a transaction gave, or why it was rolled back."""
 
 
 class Tx:
@@ -42,9 +54,19 @@ class Tx:
         row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
         return row
 
+    def the(self, sql: str, *values: Any) -> sqlite3.Row:
+        """The row that is known to be there."""
+        row = self.one(sql, *values)
+        assert row is not None, "the row exists"
+        return row
+
     def all(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows."""
         return self._connection.execute(sql, values).fetchall()
+
+    def count(self, sql: str, *values: Any) -> int:
+        """The number that the statement selects."""
+        return int(self.the(sql, *values)[0])
 
     def run(self, sql: str, *values: Any) -> int:
         """Execute; the number of rows changed."""
@@ -59,91 +81,108 @@ class Tx:
         self.hooks.append(hook)
 
 
-class _Job:
-    __slots__ = ("future", "work")
+class _Job(NamedTuple):
+    work: Callable[[Tx], Any]
+    settle: Settle
 
-    def __init__(self, work: Callable[[Tx], Any], future: asyncio.Future[Any]) -> None:
-        self.work = work
-        self.future = future
+
+class _Outcome(NamedTuple):
+    job: _Job
+    result: Any
+    error: Exception | None
+    hooks: list[Callable[[], None]]
 
 
 class Store:
-    """The database of one engine process.
-
-    Args:
-        path: database file; created 0600.
-        clock: the engine's time, epoch seconds.
-
-    Raises:
-        sqlite3.DatabaseError: the file is no usable database.
-    """
+    """The database of one engine process. Made by `Store.open`."""
 
     def __init__(self, path: str, clock: Callable[[], float]) -> None:
-        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.row_factory = sqlite3.Row
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "temp_store=MEMORY",
-            "cache_size=-16000",
-        ):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.executescript(SCHEMA)
+        self._path = path
         self._clock = clock
-        self._queue: queue.Queue[_Job | None] = queue.Queue()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
         self._room = asyncio.Event()
-        self._room.set()
         self._loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._serve, name="engine-store", daemon=True)
-        self._thread.start()
+
+    @classmethod
+    async def open(cls, path: str, clock: Callable[[], float]) -> Self:
+        """Open or create the database.
+
+        Args:
+            path: database file; created 0600, its folder 0700.
+            clock: the engine's time, epoch seconds.
+
+        Raises:
+            sqlite3.Error: the file is no usable database, or another engine has it open.
+            OSError: the file cannot be made.
+        """
+        store = cls(path, clock)
+        store._thread.start()
+        await store._opened
+        return store
 
     async def run(self, work: Callable[[Tx], T]) -> T:
-        """Run a transaction; returns after its commit. An exception rolls back this transaction alone."""
+        """Run a transaction; returns after its commit. An exception rolls back this transaction alone and is raised here."""
         while self._waiting >= QUEUE_LIMIT:
             self._room.clear()
             await self._room.wait()
         future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting += 1
-        self._queue.put(_Job(work, future))
-        return await asyncio.shield(future)
 
-    def submit(self, work: Callable[[Tx], None]) -> None:
-        """Queue a transaction that nobody waits for (bookkeeping); its failure is reported by the event loop."""
+        def settle(result: Any, error: Exception | None) -> None:
+            if future.cancelled():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.submit(work, settle)
+        return await future
+
+    def submit(self, work: Callable[[Tx], Any], settle: Settle | None = None) -> None:
+        """Queue a transaction without waiting for it. Without `settle` a failure goes to the loop's exception handler."""
         self._waiting += 1
-        self._queue.put(_Job(work, self._loop.create_future()))
+        self._queue.put(_Job(work, settle or self._report))
 
     async def close(self) -> None:
         """Finish what is queued, then close the file."""
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._connection.close()
+
+    def _report(self, _result: Any, error: Exception | None) -> None:
+        if error is not None:
+            self._loop.call_exception_handler({"message": "a transaction of the engine failed", "exception": error})
+
+    # --- on the thread ------------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while True:
-            job = self._queue.get()
-            if job is None:
-                return
-            jobs, ends = [job], False
-            with contextlib.suppress(queue.Empty):
-                while len(jobs) < GROUP_LIMIT:
-                    following = self._queue.get_nowait()
-                    if following is None:
-                        ends = True
-                        break
-                    jobs.append(following)
-            self._commit(jobs)
-            if ends:
-                return
+        try:
+            connection = _connect(self._path)
+        except (sqlite3.Error, OSError) as error:
+            self._loop.call_soon_threadsafe(self._opened.set_exception, error)
+            return
+        self._loop.call_soon_threadsafe(self._opened.set_result, None)
+        with contextlib.closing(connection):
+            ends = False
+            while not ends:
+                job = self._queue.get()
+                jobs: list[_Job] = []
+                with contextlib.suppress(queue.Empty):
+                    while job is not None:
+                        jobs.append(job)
+                        if len(jobs) >= GROUP_LIMIT:
+                            break
+                        job = self._queue.get_nowait()
+                ends = job is None
+                if jobs:
+                    outcomes = self._commit(connection, jobs)
+                    self._loop.call_soon_threadsafe(self._finish, outcomes)
 
-    def _commit(self, jobs: list[_Job]) -> None:
-        outcomes: list[tuple[_Job, Any, BaseException | None, list[Callable[[], None]]]] = []
-        connection = self._connection
+    def _commit(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[_Outcome]:
         now = self._clock()
+        outcomes: list[_Outcome] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
@@ -153,25 +192,44 @@ class Store:
                     result = job.work(tx)
                 except Exception as error:  # noqa: BLE001 - handed to the caller of this transaction
                     connection.execute("ROLLBACK TO one")
-                    outcomes.append((job, None, error, []))
+                    outcomes.append(_Outcome(job, None, error, []))
                 else:
-                    outcomes.append((job, result, None, tx.hooks))
+                    outcomes.append(_Outcome(job, result, None, tx.hooks))
                 connection.execute("RELEASE one")
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            outcomes = [(job, None, error, []) for job in jobs]
-        self._loop.call_soon_threadsafe(self._finish, outcomes)
+            return [_Outcome(job, None, error, []) for job in jobs]
+        return outcomes
 
-    def _finish(self, outcomes: list[tuple[_Job, Any, BaseException | None, list[Callable[[], None]]]]) -> None:
+    def _finish(self, outcomes: list[_Outcome]) -> None:
+        self._waiting -= len(outcomes)
+        self._room.set()
         for job, result, error, hooks in outcomes:
             for hook in hooks:
                 hook()
-            if not job.future.cancelled():
-                if error is not None:
-                    job.future.set_exception(error)
-                else:
-                    job.future.set_result(result)
-        self._waiting -= len(outcomes)
-        self._room.set()
+            job.settle(result, error)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, cached_statements=512)
+    try:
+        connection.row_factory = sqlite3.Row
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        _require_durability(connection)
+        connection.executescript(SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_durability(connection: sqlite3.Connection) -> None:
+    found = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous"))
+    if found != ("wal", 2):
+        raise sqlite3.OperationalError(f"this file system does not offer durable commits: {found}")

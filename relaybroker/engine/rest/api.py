@@ -1,0 +1,105 @@
+"""What every REST route shares: the envelope, the caller, the one transaction, idempotency.
+
+Source: spec/engine-contract.md sections 1.1, 1.3, 1.4.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from relaybroker.engine.auth import Caller, authenticate, bearer
+from relaybroker.engine.context import Engine
+from relaybroker.engine.errors import EngineError, invalid, not_found
+from relaybroker.engine.hub import encode
+from relaybroker.engine.idempotency import checked, once
+from relaybroker.engine.store import Tx
+
+log = logging.getLogger(__name__)
+ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
+SOCKET_PATHS = ("/v1/node/ws", "/v1/ws")
+
+Work = Callable[[Tx, Caller], Any]
+
+
+def engine_of(request: web.Request) -> Engine:
+    """The engine that serves this request."""
+    return request.app[ENGINE]
+
+
+def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A JSON body as it is."""
+    return web.json_response(value, status=status, headers=headers, dumps=encode)
+
+
+def ok(data: Any, status: int = 200, **extra: Any) -> web.Response:
+    """A success in the contract's envelope."""
+    return json_answer({"ok": True, "data": data} | extra, status)
+
+
+def _refusal(status: int, code: str, message: str) -> web.Response:
+    return json_answer({"ok": False, "error": {"code": code, "message": message}}, status)
+
+
+@web.middleware
+async def envelope(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Every refusal in the contract's envelope; an upgrade on any path but the two sockets is 426."""
+    if (request.headers.get("Upgrade", "").lower() == "websocket") != (request.path in SOCKET_PATHS):
+        return _refusal(426, "upgrade_required", f"WebSockets are at {' and '.join(SOCKET_PATHS)}")
+    try:
+        return await handler(request)
+    except EngineError as error:
+        return _refusal(error.status, error.code, error.message)
+    except web.HTTPRequestEntityTooLarge:
+        return _refusal(413, "body_too_large", "The body is too large")
+    except web.HTTPException as error:
+        return _refusal(error.status, "invalid_request", error.reason)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _refusal(500, "internal_error", "Internal error")
+
+
+async def unknown(_request: web.Request) -> web.Response:
+    """404 `not_found` for everything that is no route."""
+    raise not_found("not_found", "Not found")
+
+
+async def as_caller(request: web.Request, allowed: str, work: Work) -> Any:
+    """Run work in one transaction as the authenticated caller; `allowed` as in `auth.authenticate`."""
+    engine = engine_of(request)
+    token = bearer(request.headers.get("Authorization"))
+    return await engine.store.run(lambda tx: work(tx, authenticate(tx, engine, token, allowed)))
+
+
+def agent_only(caller: Caller) -> Caller:
+    """The caller, if it is an agent. Raises EngineError 403 `agent_token_required`."""
+    if caller.kind != "agent":
+        raise EngineError(403, "agent_token_required", "Agent token required")
+    return caller
+
+
+def limit_of(request: web.Request, default: int, most: int) -> int:
+    """The page size that was asked for, at most `most`. Raises EngineError 400."""
+    text = request.query.get("limit", str(default))
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise invalid("limit must be a positive number")
+    return min(int(text), most)
+
+
+async def post_once(
+    request: web.Request, allowed: str, scope: str, given: dict[str, Any], work: Callable[[Tx, Caller], Any]
+) -> web.Response:
+    """Do something as an agent, once for each idempotency key, and answer 201."""
+    headers = request.headers
+    key = checked(headers.get("Idempotency-Key", headers.get("X-Idempotency-Key")))
+
+    def run(tx: Tx, caller: Caller) -> tuple[int, Any, bool]:
+        return once(tx, agent_only(caller), scope, key, given, lambda: (201, work(tx, caller)))
+
+    status, data, replayed = await as_caller(request, allowed, run)
+    return json_answer({"ok": True, "data": data}, status, {"Idempotency-Replayed": "true"} if replayed else None)

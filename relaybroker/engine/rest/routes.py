@@ -1,0 +1,31 @@
+"""All routes, in the order in which they are matched: fixed paths before those with a name in them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from relaybroker.engine import node_socket, observer
+from relaybroker.engine.rest import actions, agents, channels, deliveries, dms, messages, nodes, workspaces
+from relaybroker.engine.rest.api import engine_of, json_answer, unknown
+
+
+async def _health(_request: web.Request) -> web.Response:
+    return json_answer({"ok": True, "status": "ok", "service": "relaybroker-engine"})
+
+
+async def _node_ws(request: web.Request) -> web.StreamResponse:
+    return await node_socket.serve(engine_of(request), request)
+
+
+async def _observer_ws(request: web.Request) -> web.StreamResponse:
+    return await observer.serve(engine_of(request), request)
+
+
+def add_to(app: web.Application) -> None:
+    """Make the application answer every route of the contract."""
+    app.router.add_get("/health", _health)
+    for part in (workspaces, agents, nodes, channels, messages, dms, deliveries, actions):
+        app.add_routes(part.routes)
+    app.router.add_get("/v1/node/ws", _node_ws)
+    app.router.add_get("/v1/ws", _observer_ws)
+    app.router.add_route("*", "/{rest:.*}", unknown)
