@@ -87,6 +87,14 @@ class Deployment:
             await asyncio.sleep(0.05)
         return found
 
+    async def until_events(self, holds: Callable[[Any], bool], limit_s: float, what: str) -> Any:
+        """Local events become visible when they are durable, a moment after the status shows their effect."""
+        deadline = time.monotonic() + limit_s
+        while not holds(found := (await self.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]):
+            assert time.monotonic() < deadline, f"not within {limit_s} s: {what}\n{self.tail()}"
+            await asyncio.sleep(0.05)
+        return found
+
     def tail(self) -> str:
         return (self.folder / "broker.out").read_text(errors="replace")[-3000:]
 

@@ -17,11 +17,11 @@ async def test_a_killed_host_is_said_and_the_next_agents_work(deployment, is_ali
     await deployment.until_api(lambda s: s["host"]["attached"] and s["agent_count"] == 0, 20, "a new host, no agents")
     await deployment.until(lambda: not any(is_alive(pid) for pid in deployment.pids.values()), 5, "the agents are gone")
 
-    events = (await deployment.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]
-    exits = {event["name"]: event["reason"] for event in events if event["kind"] == "agent_exited"}
-    assert exits == {"ann": "worker_lost", "bob": "worker_lost"}
     found = await deployment.until_api(lambda s: not s["pending_delivery_count"], 10, "nothing is left open")
     assert found["pending_deliveries"] == []
+    events = await deployment.until_events(lambda e: sum(x["kind"] == "agent_exited" for x in e) == 2, 10, "both ends")
+    exits = {event["name"]: event["reason"] for event in events if event["kind"] == "agent_exited"}
+    assert exits == {"ann": "worker_lost", "bob": "worker_lost"}
 
     in_doubt = [event["event_id"] for event in events if event["kind"] == "delivery_ambiguous"]
     await deployment.spawn("ann")
