@@ -35,7 +35,7 @@ class _Strict(BaseModel):
 
 
 class _Frame(_Strict):
-    v: Literal[1]
+    v: Annotated[int, Field(ge=1, le=1)]
     id: str | None = None
 
 

@@ -99,6 +99,7 @@ class EmbeddedEngine:
             opening.push_async_callback(runner.cleanup)
             opening.push_async_callback(engine.hub.close_all)
             await web.TCPSite(runner, self._host, self._port).start()
+            self.hub = engine.hub
             self.base_url = _url(*runner.addresses[0][:2])
             sweeper = asyncio.create_task(_sweep(engine))
             opening.push_async_callback(_cancel, sweeper)

@@ -1,0 +1,155 @@
+"""Whatever the engine said it had, it still has after `kill -9` (contract section 14, last item)."""
+
+import asyncio
+import contextlib
+import os
+import stat
+import sys
+
+import aiohttp
+import pytest
+
+
+async def test_it_says_where_it_listens_and_ends_on_sigterm_within_two_seconds(engine, client):
+    assert engine.line == f"relaybroker engine listening on {engine.url}\n"
+    assert stat.S_IMODE(os.stat(engine.ready_file).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(engine.db).st_mode) == 0o600
+    agent = await client.post("/v1/agents", {"name": "ada"})
+    direct = await client.post("/v1/agent/node-token", {}, token=agent["token"])
+    async with client.node(direct["token"]) as node:
+        await node.register(direct["node_name"], direct["node_id"])
+        seconds, rest = await engine.stop()
+        assert (await node.socket.receive()).data == 1001
+    assert (seconds < 2.0, rest, engine.process.returncode) == (True, b"", 0), engine.log.read_text()
+
+
+async def test_it_ends_within_two_seconds_while_a_peer_does_not_answer(engine, client):
+    agent = await client.post("/v1/agents", {"name": "ada"})
+    direct = await client.post("/v1/agent/node-token", {}, token=agent["token"])
+    async with client.node(direct["token"]) as node:
+        await node.register(direct["node_name"], direct["node_id"])
+        seconds, _ = await engine.stop()
+    assert seconds < 2.0
+    assert engine.process.returncode == 0, engine.log.read_text()
+
+
+async def test_a_second_engine_on_the_same_database_is_refused(engine, client, tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relaybroker.engine", "--db", str(engine.db), "--port", "0",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, error = await process.communicate()
+    assert process.returncode != 0
+    assert (out, b"locked" in error) == (b"", True)
+
+
+async def test_no_acknowledged_post_is_lost_and_numbers_go_on_without_gaps(engine, client):
+    ada, bob = [await client.post("/v1/agents", {"name": name}) for name in ("ada", "bob")]
+    accepted = []
+
+    async def post_until_dead(worker):
+        number = 0
+        with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+            while True:
+                text = f"{worker}-{number}"
+                sent = await client.post("/v1/dm", {"to": "ada", "text": text}, token=bob["token"])
+                accepted.append((sent["id"], text))
+                number += 1
+
+    direct = await client.post("/v1/agent/node-token", {}, token=ada["token"])
+    written = {}
+    for round_number in range(3):
+        wanted = len(accepted) + 60
+        posting = [asyncio.create_task(post_until_dead(f"{round_number}-{worker}")) for worker in range(8)]
+        async with client.node(direct["token"]) as node:
+            await node.register(direct["node_name"], direct["node_id"])
+            while len(accepted) < wanted:
+                frame = await node.receive()
+                if frame["type"] == "deliver":
+                    written[frame["seq"]] = frame
+            await engine.kill()
+            await asyncio.gather(*posting)
+            with contextlib.suppress(TypeError, TimeoutError):  # what was already on its way
+                while True:
+                    frame = await asyncio.wait_for(node.socket.receive_json(), 5)
+                    if frame["type"] == "deliver":
+                        written[frame["seq"]] = frame
+        await engine.start()
+    async with client.node(direct["token"]) as node:
+        await node.register(direct["node_name"], direct["node_id"])
+        found = {}
+        while len(found) < max(len(accepted), len(written)):
+            frame = await node.receive()
+            if frame["type"] == "deliver":
+                found[frame["seq"]] = frame
+    assert sorted(found) == list(range(1, len(found) + 1))
+    assert {seq: found[seq] for seq in written} == written, "what was written to the socket was durable before"
+    stored = {(frame["msg_id"], frame["payload"]["data"]["text"]) for frame in found.values()}
+    assert set(accepted) <= stored
+
+
+async def test_cursors_tokens_keys_and_reads_are_there_after_a_kill(engine, client):
+    ada, bob = [await client.post("/v1/agents", {"name": name}) for name in ("ada", "bob")]
+    enrolled = await client.post("/v1/nodes", {"name": "host", "node_id": "node_a"})
+    async with client.node(enrolled["token"]) as node:
+        await node.register("host", "node_a", ["echo"])
+        registered = await node.ask(type="agent.register", name="ada")
+        for number in range(5):
+            first = await client.post(
+                "/v1/dm", {"to": "ada", "text": str(number)}, token=bob["token"], Idempotency_Key=f"k{number}"
+            )
+        await node.send(type="delivery.ack", agent="ada", up_to_seq=3)
+        await node.settle()
+        await engine.kill()
+    await engine.start()
+    again, body, headers = await client.call(
+        "POST", "/v1/dm", {"to": "ada", "text": "4"}, token=bob["token"], Idempotency_Key="k4"
+    )
+    assert (again, body["data"], headers["Idempotency-Replayed"]) == (201, first, "true")
+    assert (await client.get("/v1/agent", token=registered["token"]))["id"] == ada["id"]
+    assert (await client.call("GET", "/v1/agent", token=ada["token"]))[0] == 401
+    assert (await client.get("/v1/nodes/host"))["status"] == "offline"
+    async with client.node(enrolled["token"]) as node:
+        await node.register("host", "node_a", ["echo"])
+        frames = await node.settle()
+        while [frame["seq"] for frame in frames if frame["type"] == "deliver"] != [4, 5]:
+            frames = await node.settle()
+        await client.post("/v1/dm", {"to": "ada", "text": "6"}, token=bob["token"])
+        assert [frame["seq"] for frame in await node.settle() if frame["type"] == "deliver"][-1] == 6
+
+
+@pytest.mark.parametrize("connected", [True, False], ids=["dispatched", "waiting"])
+async def test_open_invocations_reach_their_node_after_a_kill_and_can_be_completed(engine, client, connected):
+    caller = await client.post("/v1/agents", {"name": "caller"})
+    enrolled = await client.post("/v1/nodes", {"name": "host", "node_id": "node_a"})
+    async with client.node(enrolled["token"]) as node:
+        await node.register("host", "node_a", ["echo"])
+        if not connected:
+            await node.socket.close()
+        invocation = await client.post("/v1/actions/echo/invoke", {"input": {"a": 1}}, token=caller["token"])
+        await engine.kill()
+    await engine.start()
+    async with client.node(enrolled["token"]) as node:
+        await node.register("host", "node_a", ["echo"])
+        frames = await node.settle()
+        assert [(frame["invocation_id"], frame["input"]) for frame in frames if frame["type"] == "action.invoke"] == [
+            (invocation["invocation_id"], {"a": 1})
+        ]
+        await node.send(type="action.result", invocation_id=invocation["invocation_id"], output="done")
+        await node.settle()
+    found = await client.get(f"/v1/actions/echo/invocations/{invocation['invocation_id']}")
+    assert (found["status"], found["output"]) == ("completed", "done")
+
+
+async def test_the_log_holds_no_token_and_no_text(engine, client):
+    ada, bob = [await client.post("/v1/agents", {"name": name}) for name in ("ada", "bob")]
+    direct = await client.post("/v1/agent/node-token", {}, token=ada["token"])
+    async with client.node(direct["token"]) as node:
+        await node.register(direct["node_name"], direct["node_id"])
+        await node.socket.send_str("secret nonsense")
+        await client.post("/v1/dm", {"to": "ada", "text": "secret words"}, token=bob["token"])
+        await node.settle()
+    await engine.stop()
+    log = engine.log.read_text()
+    for word in ("_live_", "secret"):
+        assert word not in log
