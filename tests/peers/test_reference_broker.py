@@ -92,7 +92,16 @@ async def test_the_reference_broker_comes_up_spawns_receives_and_acknowledges(
 def _start(binary: Path, port: int, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     with (folder / "reference.log").open("wb") as log:
         return subprocess.Popen(
-            [str(binary), "init", "--instance-name", "probe", "--api-port", str(port), "--state-dir", str(folder / "state")],
+            [
+                str(binary),
+                "init",
+                "--instance-name",
+                "probe",
+                "--api-port",
+                str(port),
+                "--state-dir",
+                str(folder / "state"),
+            ],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
