@@ -12,12 +12,12 @@ from domain import events, frames, inputs
 from domain.errors import FrameRejected
 from domain.inputs import Input
 from domain.reasons import Reason
-from domain.rules import actions, agents, deliveries, hosts, link, messages, process
+from domain.rules import actions, agents, deliveries, hosts, ledger, link, messages, process
 from domain.rules.agents import HarnessOf
 from domain.state import State
 from domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, deliveries, actions, messages, process)
+_RULES = (link, hosts, agents, deliveries, ledger, messages, process)
 
 
 class Broker:
@@ -47,7 +47,7 @@ class Broker:
         hosts.due(turn)
         agents.due(turn)
         deliveries.due(turn)
-        actions.due(turn)
+        ledger.due(turn)
         messages.due(turn)
         process.proceed(turn)
         return turn.decision()
@@ -175,7 +175,7 @@ def _reply(turn: Turn, frame: frames.Frame) -> None:
             turn.record(events.LinkOnline(dial=turn.state.link.dial), turn.node)
             agents.link_online(turn)
             deliveries.acknowledge_all(turn)
-            actions.link_online(turn)
+            ledger.link_online(turn)
         return
     turn.record(events.FrameNoted(frame_type="reply", detail=request_id), turn.node)
     if pending.kind == "agent.register":

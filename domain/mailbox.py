@@ -212,3 +212,8 @@ def _remember(window: dict[str, _V], key: str, value: _V) -> None:
         window[key] = value
         if len(window) > SEEN_WINDOW:
             del window[next(iter(window))]
+
+
+def fan_key(delivery_id: str, msg_id: str, payload_type: str) -> str:
+    """By what a frame without sequence number is recognised when it comes again."""
+    return delivery_id or f"{msg_id} {payload_type}"

@@ -12,9 +12,8 @@ from domain.action_invocation import State
 from domain.errors import FrameRejected, InvalidRequest
 from domain.inputs import SpawnSpec
 from domain.reasons import Reason
-from domain.rules import agents, link
+from domain.rules import agents, ledger
 from domain.state import Action
-from domain.state import State as BrokerState
 from domain.turn import Turn
 
 _NAME_KEYS = ("name", "agent_name", "agent")
@@ -40,7 +39,7 @@ def invoked(turn: Turn, frame: frames.Frame, harness_of: agents.HarnessOf) -> No
     if known is not None:
         turn.record(events.ActionRepeated(state=known.state), stream, invocation_id)
         if known.state in (State.DONE, State.REPORTED):
-            _send_result(turn, known)
+            ledger.send_result(turn, known)
         return
     turn.record(
         events.ActionReceived(
@@ -58,7 +57,7 @@ def invoked(turn: Turn, frame: frames.Frame, harness_of: agents.HarnessOf) -> No
     elif action == "release":
         _release(turn, received)
     else:
-        _finish(turn, received, error="handler_unavailable", reason=Reason.HANDLER_UNAVAILABLE)
+        ledger.finish(turn, received, error="handler_unavailable", reason=Reason.HANDLER_UNAVAILABLE)
 
 
 def _fields(received: Action) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -81,14 +80,14 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     name = received.agent_name or _first(sources, _NAME_KEYS)
     cli = _first(sources, _CLI_KEYS) or received.action.partition(":")[2].strip()
     if not name:
-        _finish(turn, received, error="spawn_missing_agent_name", reason=Reason.MISSING_NAME)
+        ledger.finish(turn, received, error="spawn_missing_agent_name", reason=Reason.MISSING_NAME)
         return
     if not cli:
-        _finish(turn, received, error="spawn_missing_cli", reason=Reason.MISSING_CLI)
+        ledger.finish(turn, received, error="spawn_missing_cli", reason=Reason.MISSING_CLI)
         return
     mode = _first(sources, ("spawn_mode", "spawnMode")).lower()
     if mode not in _SPAWN_MODES:
-        _finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=mode)
+        ledger.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=mode)
         return
     channel = _first(sources, ("channel",))
     args: tuple[str, ...] = ()
@@ -115,24 +114,13 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
         agents.reserve(turn, spec, harness_of, source="relaycast_ws", request_id="", invocation_id=invocation_id)
     except InvalidRequest as error:
         reason = Reason(error.code) if error.code in list(Reason) else Reason.SPAWN_FAILED
-        _finish(turn, received, error="spawn_failed", reason=reason, detail=error.message)
-
-
-def spawn_ended(turn: Turn, invocation_id: str, name: str, reason: Reason | None, detail: str) -> None:
-    """The agent of a spawn invocation is live, or failed for this reason."""
-    known = turn.state.actions.get(f"action:{invocation_id}")
-    if known is None or known.state != State.RUNNING:
-        return
-    if reason is None:
-        _finish(turn, known, output={"spawned": True, "name": name})
-    else:
-        _finish(turn, known, error="spawn_failed", reason=reason, detail=detail)
+        ledger.finish(turn, received, error="spawn_failed", reason=reason, detail=error.message)
 
 
 def _release(turn: Turn, received: Action) -> None:
     name = received.agent_name or _first(_fields(received), _NAME_KEYS)
     if not name:
-        _finish(turn, received, error="release_missing_agent_name", reason=Reason.MISSING_NAME)
+        ledger.finish(turn, received, error="release_missing_agent_name", reason=Reason.MISSING_NAME)
         return
     turn.record(
         events.ActionRunning(name=name, until=turn.now + action_invocation.RELEASE_S),
@@ -140,83 +128,4 @@ def _release(turn: Turn, received: Action) -> None:
         received.invocation_id,
     )
     if not agents.release(turn, name, invocation_id=received.invocation_id, reason="released by the engine"):
-        release_ended(turn, received.invocation_id, name)
-
-
-def release_ended(turn: Turn, invocation_id: str, name: str) -> None:
-    """The agent of a release invocation is gone."""
-    known = turn.state.actions.get(f"action:{invocation_id}")
-    if known is not None and known.state == State.RUNNING:
-        _finish(turn, known, output={"released": True, "name": name})
-
-
-def _finish(
-    turn: Turn,
-    known: Action,
-    *,
-    output: Any = None,
-    error: str = "",
-    reason: Reason | None = None,
-    detail: str = "",
-) -> None:
-    turn.record(
-        events.ActionDone(output=output, error=error, reason=reason, detail=detail[:500]),
-        known.stream,
-        known.invocation_id,
-    )
-    if link.is_online(turn):
-        report(turn, known)
-
-
-def report(turn: Turn, known: Action) -> None:
-    """Give the result to the link."""
-    turn.record(events.ActionReported(dial=turn.state.link.dial), known.stream, known.invocation_id)
-    _send_result(turn, known)
-
-
-def _send_result(turn: Turn, known: Action) -> None:
-    if link.is_online(turn):
-        link.send(
-            turn,
-            frames.action_result(
-                f"result_{turn.state.position}",
-                invocation_id=known.invocation_id,
-                output=known.output,
-                error=known.error,
-            ),
-        )
-
-
-def link_online(turn: Turn) -> None:
-    """Results that are owed go out."""
-    for known in list(turn.state.actions.values()):
-        if known.state == State.DONE:
-            report(turn, known)
-
-
-def broker_started(turn: Turn) -> None:
-    """Work that ran when the broker died is not run twice; spawns and releases that go on by themselves keep their caller."""
-    for known in list(turn.state.actions.values()):
-        if known.state == State.RECEIVED or (known.state == State.RUNNING and not _goes_on(turn, known)):
-            failed = "release_failed" if known.action == "release" else "spawn_failed"
-            _finish(turn, known, error=failed, reason=Reason.BROKER_RESTARTED)
-
-
-def _goes_on(turn: Turn, known: Action) -> bool:
-    holder = turn.state.registration_of(known.name)
-    return holder is not None and (
-        holder.invocation_id == known.invocation_id or known.invocation_id in holder.release_invocations
-    )
-
-
-def due(turn: Turn) -> None:
-    """Invocations whose time is up."""
-    for known in list(turn.state.actions.values()):
-        if known.state == State.RUNNING and known.until <= turn.now:
-            failed = "release_failed" if known.action == "release" else "spawn_failed"
-            _finish(turn, known, error=failed, reason=Reason.ACTION_TIMEOUT)
-
-
-def deadline(state: BrokerState) -> float | None:
-    """When an invocation runs out of time next."""
-    return min((known.until for known in state.actions.values() if known.until), default=None)
+        ledger.release_ended(turn, received.invocation_id, name)

@@ -24,7 +24,7 @@ from domain.inputs import (
 )
 from domain.launch import command_line
 from domain.reasons import SENTENCES, Reason
-from domain.rules import actions, deliveries, link
+from domain.rules import deliveries, ledger, link
 from domain.state import Registration, Worker
 from domain.state import State as BrokerState
 from domain.turn import Turn
@@ -259,7 +259,7 @@ def _answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, 
         error = InvalidRequest(status, code, message, name=name)
         turn.effect(Reply(request_id=request_id, status=status, body=error_body(error)))
     if invocation_id:
-        actions.spawn_ended(turn, invocation_id, name, reason, detail)
+        ledger.spawn_ended(turn, invocation_id, name, reason, detail)
 
 
 # --- the program ----------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def survived(turn: Turn, found: Registration, program: Worker) -> None:
     if request_id:
         turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(found, program)))
     if invocation_id:
-        actions.spawn_ended(turn, invocation_id, found.name, None, "")
+        ledger.spawn_ended(turn, invocation_id, found.name, None, "")
     for channel in found.spec.channels or turn.settings.default_channels:
         _join(turn, found, channel.strip().removeprefix("#"))
 
@@ -451,7 +451,7 @@ def _answer_releases(turn: Turn, name: str, request_ids: list[str], invocation_i
     for request_id in request_ids:
         turn.effect(Reply(request_id=request_id, status=200, body={"success": True, "name": name, "existed": True}))
     for invocation_id in invocation_ids:
-        actions.release_ended(turn, invocation_id, name)
+        ledger.release_ended(turn, invocation_id, name)
 
 
 def fail_unregistered(turn: Turn, reason: Reason) -> None:

@@ -21,9 +21,8 @@ from domain.delivery import (
 from domain.effects import TypeText
 from domain.errors import FrameRejected
 from domain.extraction import Class
-from domain.fold import fan_key
 from domain.inputs import TextNotTyped, TextTyped, TextVerified
-from domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict
+from domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
 from domain.node_connection import State as LinkState
 from domain.reasons import Reason
 from domain.rules import link

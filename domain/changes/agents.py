@@ -1,0 +1,112 @@
+"""How events of agent registrations change the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import (
+    agent_registration,
+    events,
+)
+from domain.changes.kinds import Changes
+from domain.events import Recorded
+from domain.state import (
+    Pending,
+    Registration,
+    State,
+)
+
+
+def _name_reserved(state: State, event: events.NameReserved, at: Recorded, _: Any) -> None:
+    state.registrations[at.stream] = Registration(
+        stream=at.stream,
+        name=event.name,
+        generation=event.generation,
+        state=agent_registration.TABLE.initial,
+        session_id=event.session_id,
+        source=event.source,
+        spec=event.spec,
+        harness=event.harness,
+        argv=event.argv,
+        until=event.until,
+        reserved_at=at.at,
+        invocation_id=event.invocation_id,
+        request_id=event.request_id,
+    )
+    state.names[event.name.lower()] = at.stream
+    state.generations[event.name.lower()] = event.generation
+
+
+def _registration_asked(state: State, event: events.RegistrationAsked, _at: Recorded, found: Registration) -> None:
+    state.link.pending[event.request_id] = Pending("agent.register", found.stream, found.until)
+
+
+def _registration_accepted(state: State, event: events.RegistrationAccepted, at: Recorded, found: Registration) -> None:
+    found.agent_id = event.agent_id
+    state.agents[event.agent_id] = found.stream
+    state.link.heard_at = at.at
+    state.link.inventory_changed = True
+    _close_requests(state, found.stream)
+
+
+def _registration_failed(state: State, _event: Any, _at: Recorded, found: Registration) -> None:
+    for request_id in _close_requests(state, found.stream):
+        state.link.abandoned[request_id] = found.stream
+
+
+def _close_requests(state: State, stream: str) -> list[str]:
+    closed = [request_id for request_id, pending in state.link.pending.items() if pending.subject == stream]
+    for request_id in closed:
+        del state.link.pending[request_id]
+    return closed
+
+
+def _agent_live(state: State, _event: Any, at: Recorded, found: Registration) -> None:
+    found.live_at = at.at
+    found.request_id, found.invocation_id = "", ""
+    state.link.inventory_changed = True
+    state.link.next_heartbeat = min(state.link.next_heartbeat, at.at)
+    state.counters.spawned += 1
+    state.workers[found.session_id].until = 0.0
+
+
+def _agent_leaving(state: State, _event: Any, at: Recorded, found: Registration) -> None:
+    found.request_id, found.invocation_id = "", ""
+    found.release_requests, found.release_invocations = [], []
+    state.link.inventory_changed = True
+    state.link.next_heartbeat = min(state.link.next_heartbeat, at.at)
+
+
+def _release_asked(state: State, event: events.ReleaseAsked, at: Recorded, _: Any) -> None:
+    found = state.registrations[at.stream]
+    if event.request_id:
+        found.release_requests.append(event.request_id)
+    if event.invocation_id:
+        found.release_invocations.append(event.invocation_id)
+
+
+def _late_registration(state: State, event: events.LateRegistrationRefused, _at: Recorded, _: Any) -> None:
+    state.link.abandoned.pop(event.request_id, None)
+
+
+def _channel_asked(state: State, event: events.ChannelAsked, at: Recorded, _: Any) -> None:
+    state.calls[event.call_id] = f"{at.stream} {event.channel}"
+
+
+def _channel_answered(state: State, event: events.ChannelAnswered, at: Recorded, _: Any) -> None:
+    for call_id in [known for known, subject in state.calls.items() if subject == f"{at.stream} {event.channel}"]:
+        del state.calls[call_id]
+
+
+CHANGES: Changes = {
+    events.NameReserved: _name_reserved,
+    events.RegistrationAsked: _registration_asked,
+    events.RegistrationAccepted: _registration_accepted,
+    events.RegistrationFailed: _registration_failed,
+    events.AgentLive: _agent_live,
+    events.AgentLeaving: _agent_leaving,
+    events.ReleaseAsked: _release_asked,
+    events.LateRegistrationRefused: _late_registration,
+    events.ChannelAsked: _channel_asked,
+    events.ChannelAnswered: _channel_answered,
+}

@@ -1,0 +1,65 @@
+"""How events of the broker process and its own identity change the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import (
+    events,
+)
+from domain.changes.kinds import Changes
+from domain.entropy import derive
+from domain.events import Recorded
+from domain.state import (
+    OwnIdentity,
+    State,
+)
+
+
+def _broker_started(state: State, event: events.BrokerStarted, at: Recorded, _: Any) -> None:
+    state.boot_id = event.boot_id
+    state.entropy = event.entropy
+    state.epoch = state.epoch or f"ep_{derive(event.entropy, 0, 'epoch')[:12]}"
+    state.settings = event.settings
+    state.started_at = at.at
+    state.stopping_until, state.stop_reason, state.agents_too, state.left = 0.0, "", True, False
+    state.host.attached, state.host.until = False, 0.0
+    state.own = OwnIdentity(
+        agent_id=event.own_agent_id if event.has_own_token else "",
+        name=state.own.name or event.settings.broker_name,
+    )
+    state.link.node_name = event.settings.node_name
+    state.link.has_token = event.has_node_token
+    state.calls.clear()
+
+
+def _broker_stopping(state: State, event: events.BrokerStopping, _at: Recorded, _: Any) -> None:
+    state.stopping_until = event.until
+    state.stop_reason = event.reason
+    state.agents_too = event.agents_too
+
+
+def _broker_left(state: State, _event: Any, _at: Recorded, _: Any) -> None:
+    state.left = True
+
+
+def _own_requested(state: State, event: events.OwnIdentityRequested, _at: Recorded, _: Any) -> None:
+    state.own = OwnIdentity(name=event.name, call_id=event.call_id)
+
+
+def _own_granted(state: State, event: events.OwnIdentityGranted, _at: Recorded, _: Any) -> None:
+    state.own = OwnIdentity(agent_id=event.agent_id, name=event.name)
+
+
+def _own_refused(state: State, event: events.OwnIdentityRefused, _at: Recorded, _: Any) -> None:
+    state.own.call_id, state.own.until, state.own.refused = "", event.until, event.code or event.detail
+
+
+CHANGES: Changes = {
+    events.BrokerStarted: _broker_started,
+    events.BrokerStopping: _broker_stopping,
+    events.BrokerLeft: _broker_left,
+    events.OwnIdentityRequested: _own_requested,
+    events.OwnIdentityGranted: _own_granted,
+    events.OwnIdentityRefused: _own_refused,
+}

@@ -1,0 +1,154 @@
+"""How events of deliveries change the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import (
+    delivery,
+    events,
+)
+from domain.changes.hosts import reported
+from domain.changes.kinds import Changes
+from domain.events import Recorded
+from domain.mailbox import fan_key
+from domain.reasons import Reason
+from domain.state import (
+    Delivery,
+    State,
+)
+
+
+def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded, _: Any) -> None:
+    state.counters.offered += 1
+    state.link.heard_at = at.at if event.source == "engine" else state.link.heard_at
+    state.deliveries[at.stream] = Delivery(
+        stream=at.stream,
+        typing_id=at.event_id,
+        delivery_id=event.delivery_id,
+        attempt=event.attempt,
+        agent_id=event.agent_id,
+        name=event.name,
+        seq=event.seq,
+        msg_id=event.msg_id,
+        source=event.source,
+        sender=event.sender,
+        target=event.target,
+        body=event.body,
+        thread_id=event.thread_id,
+        priority=event.priority,
+        mode=event.mode,
+        workspace_id=event.workspace_id,
+        state=delivery.TABLE.initial,
+        offered_at=at.at,
+        changed_at=at.at,
+    )
+    if event.seq is not None:
+        key = fan_key(event.delivery_id, event.msg_id, event.payload_type)
+        state.mailboxes[event.agent_id].admit(event.seq, event.msg_id, key, at.stream)
+
+
+def _delivery_held(state: State, event: events.DeliveryHeld, at: Recorded, found: Delivery) -> None:
+    found.reason, found.until, found.changed_at = event.reason, event.until, at.at
+    _wait(state, found)
+
+
+def _delivery_queued(state: State, _event: Any, at: Recorded, found: Delivery) -> None:
+    found.reason, found.until, found.changed_at = None, 0.0, at.at
+    _wait(state, found)
+
+
+def _wait(state: State, found: Delivery) -> None:
+    target = state.worker_of_agent(found.agent_id)
+    if target is not None and found.stream not in target.waiting:
+        target.waiting.append(found.stream)
+
+
+def _delivery_injecting(state: State, event: events.DeliveryInjecting, at: Recorded, found: Delivery) -> None:
+    found.changed_at, found.session_id, found.tries = at.at, event.session_id, event.tries
+    found.text, found.marker = event.text, event.marker
+    target = state.workers[event.session_id]
+    target.waiting.remove(found.stream)
+    target.typing.append(found.stream)
+    state.registrations[target.registration].hinted = True
+
+
+def _delivery_injected(state: State, event: events.DeliveryInjected, at: Recorded, found: Delivery) -> None:
+    reported(state, event.report)
+    found.changed_at, found.text, found.body = at.at, "", ""
+    state.counters.typed += 1
+    target = state.workers.get(found.session_id)
+    if target is not None:
+        target.typing.remove(found.stream)
+        target.typed, target.last_typed_at, target.active_at, target.idle = target.typed + 1, at.at, at.at, False
+    _settle(state, found)
+    if found.seq:
+        state.mailboxes[found.agent_id].typed[found.seq] = found.stream
+
+
+def _delivery_handed_back(state: State, event: events.DeliveryHandedBack, at: Recorded, found: Delivery) -> None:
+    reported(state, event.report)
+    found.reason, found.until, found.changed_at = event.reason, event.until, at.at
+    target = state.workers[found.session_id]
+    target.typing.remove(found.stream)
+    ahead = sum(1 for other in target.waiting if state.deliveries[other].offered_at < found.offered_at)
+    target.waiting.insert(ahead, found.stream)
+
+
+def _delivery_verified(state: State, event: events.DeliveryVerified, at: Recorded, _: Any) -> None:
+    reported(state, event.report)
+    state.deliveries[at.stream].verified = True
+
+
+def _delivery_acked(state: State, event: events.DeliveryAcked, at: Recorded, found: Delivery) -> None:
+    found.changed_at = at.at
+    state.counters.acked += 1
+    box = state.mailboxes.get(found.agent_id)
+    if box is not None and found.seq:
+        box.typed.pop(found.seq, None)
+        box.sent_ack = max(box.sent_ack, event.up_to)
+
+
+def _delivery_dropped(state: State, event: events.DeliveryDropped, at: Recorded, found: Delivery) -> None:
+    reported(state, event.report)
+    state.counters.dropped += 1
+    _ended(state, found, at, event.reason)
+    if event.settled:
+        _settle(state, found)
+    elif found.seq:
+        state.mailboxes[found.agent_id].give_back(found.seq, found.attempt, doubtful=event.reason is Reason.AMBIGUOUS)
+
+
+def _delivery_dead_lettered(state: State, event: events.DeliveryDeadLettered, at: Recorded, found: Delivery) -> None:
+    reported(state, event.report)
+    state.counters.dead_lettered += 1
+    _ended(state, found, at, event.reason)
+    _settle(state, found)
+
+
+def _ended(state: State, found: Delivery, at: Recorded, reason: Any) -> None:
+    found.reason, found.until, found.changed_at = reason, 0.0, at.at
+    target = state.worker_of_agent(found.agent_id)
+    if target is not None:
+        for lane in (target.waiting, target.typing):
+            if found.stream in lane:
+                lane.remove(found.stream)
+
+
+def _settle(state: State, found: Delivery) -> None:
+    if found.seq:
+        state.mailboxes[found.agent_id].settle(found.seq)
+
+
+CHANGES: Changes = {
+    events.DeliveryOffered: _delivery_offered,
+    events.DeliveryHeld: _delivery_held,
+    events.DeliveryQueued: _delivery_queued,
+    events.DeliveryInjecting: _delivery_injecting,
+    events.DeliveryInjected: _delivery_injected,
+    events.DeliveryHandedBack: _delivery_handed_back,
+    events.DeliveryVerified: _delivery_verified,
+    events.DeliveryAcked: _delivery_acked,
+    events.DeliveryDropped: _delivery_dropped,
+    events.DeliveryDeadLettered: _delivery_dead_lettered,
+}

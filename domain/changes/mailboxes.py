@@ -1,0 +1,69 @@
+"""How events of mailboxes change the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import (
+    events,
+)
+from domain.changes.kinds import Changes
+from domain.events import Recorded
+from domain.mailbox import Mailbox
+from domain.reasons import Reason
+from domain.state import (
+    State,
+)
+
+
+def _box(state: State, at: Recorded) -> Mailbox:
+    return state.mailboxes[at.stream.partition(":")[2]]
+
+
+def _mailbox_opened(state: State, event: events.MailboxOpened, at: Recorded, _: Any) -> None:
+    agent_id = at.stream.partition(":")[2]
+    box = state.mailboxes.setdefault(agent_id, Mailbox(agent_id))
+    box.name, box.generation, box.sent_ack = event.name, event.generation, -1
+
+
+def _mailbox_based(state: State, event: events.MailboxBased, at: Recorded, _: Any) -> None:
+    _box(state, at).start_at(event.base)
+
+
+def _frame_buffered(state: State, event: events.FrameBuffered, at: Recorded, _: Any) -> None:
+    state.link.heard_at = at.at
+    _box(state, at).hold_back(event.seq, event.frame, at.at)
+
+
+def _frame_ignored(state: State, event: events.FrameIgnored, at: Recorded, _: Any) -> None:
+    state.link.heard_at = at.at
+    if event.advances:
+        _box(state, at).skip(event.seq, event.msg_id)
+    if event.reason is Reason.HOLD_FULL:
+        _box(state, at).starved = True
+
+
+def _resync_asked(state: State, event: events.ResyncAsked, at: Recorded, _: Any) -> None:
+    box = _box(state, at)
+    box.resyncs, box.starved = event.tries, False
+    state.link.next_resync = event.until
+
+
+def _ack_sent(state: State, event: events.AckSent, at: Recorded, _: Any) -> None:
+    box = _box(state, at)
+    box.sent_ack = max(box.sent_ack, event.up_to)
+
+
+def _range_lost(state: State, event: events.RangeLost, at: Recorded, _: Any) -> None:
+    _box(state, at).lose(event.first, event.last)
+
+
+CHANGES: Changes = {
+    events.MailboxOpened: _mailbox_opened,
+    events.MailboxBased: _mailbox_based,
+    events.FrameBuffered: _frame_buffered,
+    events.FrameIgnored: _frame_ignored,
+    events.ResyncAsked: _resync_asked,
+    events.RangeLost: _range_lost,
+    events.AckSent: _ack_sent,
+}

@@ -1,0 +1,220 @@
+"""Every event that is ever recorded: frozen, versioned, with an explicit topic.
+
+* A **fact** was observed outside (a frame came, the host reported, a time was due). A **decision** is ours.
+* `trigger` names the transition that the event makes in its stream's machine; an event without one annotates.
+* The version of a recorded event is its position in the broker's log: strictly increasing within a stream and unique in the log, so a
+  peer that repeats an id can never make two records collide (ADR-0002).
+* Topics are for ever. A changed event gets a new version and an upcaster for the old one.
+
+Source: design/architecture.md section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from domain.events.action import (
+    ActionDone,
+    ActionReceived,
+    ActionRepeated,
+    ActionReported,
+    ActionRunning,
+)
+from domain.events.agent import (
+    AgentLeaving,
+    AgentLive,
+    AgentRetired,
+    ChannelAnswered,
+    ChannelAsked,
+    Harness,
+    LateRegistrationRefused,
+    NameReserved,
+    RegistrationAccepted,
+    RegistrationAsked,
+    RegistrationFailed,
+    ReleaseAsked,
+)
+from domain.events.base import Event, Kind, Recorded
+from domain.events.broker import (
+    BrokerLeft,
+    BrokerStarted,
+    BrokerStopping,
+    CallUnmatched,
+    OwnIdentityGranted,
+    OwnIdentityRefused,
+    OwnIdentityRequested,
+    ReleaseIgnored,
+    RequestRefused,
+    ShutdownRepeated,
+)
+from domain.events.delivery import (
+    DeliveryAcked,
+    DeliveryDeadLettered,
+    DeliveryDropped,
+    DeliveryHandedBack,
+    DeliveryHeld,
+    DeliveryInjected,
+    DeliveryInjecting,
+    DeliveryOffered,
+    DeliveryQueued,
+    DeliveryVerified,
+)
+from domain.events.host import (
+    HostAttachDue,
+    HostAttached,
+    HostLost,
+    HostReportIgnored,
+    WorkerBlocked,
+    WorkerExited,
+    WorkerIdle,
+    WorkerLaunched,
+    WorkerLost,
+    WorkerReady,
+    WorkerStarted,
+    WorkerStopping,
+    WorkerUnblocked,
+)
+from domain.events.link import (
+    EngineErrorReceived,
+    FrameNoted,
+    FrameRejected,
+    HeartbeatDue,
+    InventoryPublished,
+    LinkBackedOff,
+    LinkBegun,
+    LinkDialled,
+    LinkDraining,
+    LinkOnline,
+    LinkOpened,
+    LinkRefused,
+    LinkReportIgnored,
+    LinkShut,
+    TokenAsked,
+    TokenGranted,
+)
+from domain.events.mailbox import (
+    AckSent,
+    FrameBuffered,
+    FrameIgnored,
+    MailboxBased,
+    MailboxOpened,
+    RangeLost,
+    ResyncAsked,
+)
+from domain.events.message import (
+    MessageAccepted,
+    MessageAnswered,
+    MessagePublished,
+    MessagePublishing,
+    MessageRefused,
+    MessageWaiting,
+)
+
+__all__ = [
+    "REGISTRY",
+    "UPCASTERS",
+    "AckSent",
+    "ActionDone",
+    "ActionReceived",
+    "ActionRepeated",
+    "ActionReported",
+    "ActionRunning",
+    "AgentLeaving",
+    "AgentLive",
+    "AgentRetired",
+    "BrokerLeft",
+    "BrokerStarted",
+    "BrokerStopping",
+    "CallUnmatched",
+    "ChannelAnswered",
+    "ChannelAsked",
+    "DeliveryAcked",
+    "DeliveryDeadLettered",
+    "DeliveryDropped",
+    "DeliveryHandedBack",
+    "DeliveryHeld",
+    "DeliveryInjected",
+    "DeliveryInjecting",
+    "DeliveryOffered",
+    "DeliveryQueued",
+    "DeliveryVerified",
+    "EngineErrorReceived",
+    "Event",
+    "FrameBuffered",
+    "FrameIgnored",
+    "FrameNoted",
+    "FrameRejected",
+    "Harness",
+    "HeartbeatDue",
+    "HostAttachDue",
+    "HostAttached",
+    "HostLost",
+    "HostReportIgnored",
+    "InventoryPublished",
+    "Kind",
+    "LateRegistrationRefused",
+    "LinkBackedOff",
+    "LinkBegun",
+    "LinkDialled",
+    "LinkDraining",
+    "LinkOnline",
+    "LinkOpened",
+    "LinkRefused",
+    "LinkReportIgnored",
+    "LinkShut",
+    "MailboxBased",
+    "MailboxOpened",
+    "MessageAccepted",
+    "MessageAnswered",
+    "MessagePublished",
+    "MessagePublishing",
+    "MessageRefused",
+    "MessageWaiting",
+    "NameReserved",
+    "OwnIdentityGranted",
+    "OwnIdentityRefused",
+    "OwnIdentityRequested",
+    "RangeLost",
+    "Recorded",
+    "RegistrationAccepted",
+    "RegistrationAsked",
+    "RegistrationFailed",
+    "ReleaseAsked",
+    "ReleaseIgnored",
+    "RequestRefused",
+    "ResyncAsked",
+    "ShutdownRepeated",
+    "TokenAsked",
+    "TokenGranted",
+    "WorkerBlocked",
+    "WorkerExited",
+    "WorkerIdle",
+    "WorkerLaunched",
+    "WorkerLost",
+    "WorkerReady",
+    "WorkerStarted",
+    "WorkerStopping",
+    "WorkerUnblocked",
+]
+
+
+def _registry() -> Mapping[str, type[Event]]:
+    found: dict[str, type[Event]] = {}
+    open_classes: list[type[Event]] = [Event]
+    while open_classes:
+        for cls in open_classes.pop().__subclasses__():
+            open_classes.append(cls)
+            if not cls.__name__.startswith("_"):
+                if cls.topic in found:
+                    raise TypeError(f"two events with topic {cls.topic}")
+                found[cls.topic] = cls
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+REGISTRY: Mapping[str, type[Event]] = _registry()
+"""Topic -> event class. Unknown topics are refused when a log is read."""
+
+UPCASTERS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = MappingProxyType({})
+"""Old topic -> function that turns an old body into (newer topic, newer body). None yet: this is the first release."""

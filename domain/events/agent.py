@@ -1,0 +1,140 @@
+"""Recorded events: agent registration."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from domain import (
+    agent_registration,
+)
+from domain.events.base import Event, Kind
+from domain.inputs import SpawnSpec
+from domain.reasons import Reason
+
+
+class Harness(msgspec.Struct, frozen=True, kw_only=True):
+    """How a program wants to be run and talked to: the part of its harness profile that the core needs."""
+
+    profile: str
+    comment_prefix: str = ""
+    """Put before every typed line, so that a shell or interpreter runs nothing of a message."""
+    hint: str = "none"
+    """`none`, `line` or `block`: whether the relay hint for language models is typed above a message."""
+    model_flag: str = ""
+    """Flag that selects a model; "" = the program has none."""
+
+
+class _Agent(Event, frozen=True, kw_only=True):
+    machine: ClassVar[str] = "agent"
+
+
+class NameReserved(_Agent, frozen=True, kw_only=True):
+    """A spawn begins: the name is taken here; nothing remote has happened."""
+
+    topic: ClassVar[str] = "agent.name_reserved.v1"
+    name: str
+    generation: int
+    session_id: str
+    source: str
+    """`http_api` or `relaycast_ws`."""
+    request_id: str
+    """Local request that waits for the outcome, or ""."""
+    invocation_id: str
+    """Engine invocation that waits for the outcome, or ""."""
+    spec: SpawnSpec
+    harness: Harness
+    argv: tuple[str, ...]
+    until: float
+    """The spawn must have an outcome by then."""
+
+
+class RegistrationAsked(_Agent, frozen=True, kw_only=True):
+    """`agent.register` goes to the engine."""
+
+    topic: ClassVar[str] = "agent.registration_asked.v1"
+    trigger: ClassVar[str] = agent_registration.Trigger.REGISTER
+    request_id: str
+
+
+class RegistrationAccepted(_Agent, frozen=True, kw_only=True):
+    """The engine registered the agent; its token is in the vault."""
+
+    topic: ClassVar[str] = "agent.registration_accepted.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = agent_registration.Trigger.ACCEPT
+    agent_id: str
+    fingerprint: str
+    ack_seq: int | None = None
+
+
+class RegistrationFailed(_Agent, frozen=True, kw_only=True):
+    """The spawn ends before the engine said yes."""
+
+    topic: ClassVar[str] = "agent.registration_failed.v1"
+    trigger: ClassVar[str] = agent_registration.Trigger.FAIL
+    reason: Reason
+    code: str
+    detail: str
+
+
+class AgentLive(_Agent, frozen=True, kw_only=True):
+    """The program runs and the engine knows it: the spawn succeeded."""
+
+    topic: ClassVar[str] = "agent.live.v1"
+    trigger: ClassVar[str] = agent_registration.Trigger.GO_LIVE
+    pid: int
+
+
+class AgentLeaving(_Agent, frozen=True, kw_only=True):
+    """The agent ends; the engine must be told."""
+
+    topic: ClassVar[str] = "agent.leaving.v1"
+    trigger: ClassVar[str] = agent_registration.Trigger.DEREGISTER
+    reason: Reason
+    detail: str = ""
+
+
+class AgentRetired(_Agent, frozen=True, kw_only=True):
+    """`agent.deregister` was given to a live link: the registration is over."""
+
+    topic: ClassVar[str] = "agent.retired.v1"
+    trigger: ClassVar[str] = agent_registration.Trigger.RETIRE
+
+
+class ReleaseAsked(_Agent, frozen=True, kw_only=True):
+    """Somebody wants the agent released. Several may wait for the same release."""
+
+    topic: ClassVar[str] = "agent.release_asked.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str = ""
+    invocation_id: str = ""
+    reason: str = ""
+
+
+class LateRegistrationRefused(_Agent, frozen=True, kw_only=True):
+    """The engine accepted a registration that nobody waits for any more; it is undone."""
+
+    topic: ClassVar[str] = "agent.late_registration_refused.v1"
+    kind: ClassVar[Kind] = "fact"
+    agent_id: str
+    request_id: str
+
+
+class ChannelAsked(_Agent, frozen=True, kw_only=True):
+    """The agent joins a channel, in its own name."""
+
+    topic: ClassVar[str] = "agent.channel_asked.v1"
+    channel: str
+    call_id: str
+
+
+class ChannelAnswered(_Agent, frozen=True, kw_only=True):
+    """The engine answered the join."""
+
+    topic: ClassVar[str] = "agent.channel_answered.v1"
+    kind: ClassVar[Kind] = "fact"
+    channel: str
+    status: int
+    detail: str = ""

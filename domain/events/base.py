@@ -1,0 +1,41 @@
+"""What every recorded event has: topic, machine, kind, trigger; and its place in the log.
+
+Source: design/architecture.md section 3; ADR-0002, ADR-0003.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+Kind = Literal["fact", "decision"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Common shape of events. Subclasses say their topic, their machine (stream prefix), kind and trigger."""
+
+    topic: ClassVar[str]
+    machine: ClassVar[str]
+    kind: ClassVar[Kind] = "decision"
+    trigger: ClassVar[str] = ""
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in its place: which stream, which position, when, and because of what."""
+
+    stream: str
+    version: int
+    """Position in the broker's log, from 1."""
+    at: float
+    """Epoch seconds, as the core was told."""
+    causation: str
+    """Event id of the fact that led to this event; its own id for the fact itself."""
+    correlation: str
+    """What the event is about across streams: a message id, an invocation id, an agent name, or ""."""
+    event: Event
+
+    @property
+    def event_id(self) -> str:
+        """`<stream>@<version>`, unique in the log."""
+        return f"{self.stream}@{self.version}"

@@ -1,0 +1,114 @@
+"""Recorded events: broker."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from domain.events.base import Event, Kind
+from domain.inputs import Settings
+
+
+class BrokerStarted(Event, frozen=True, kw_only=True):
+    """A broker process took over this log."""
+
+    topic: ClassVar[str] = "broker.started.v1"
+    machine: ClassVar[str] = "broker"
+    kind: ClassVar[Kind] = "fact"
+    boot_id: str
+    entropy: str
+    settings: Settings
+    has_node_token: bool
+    has_own_token: bool = False
+    own_agent_id: str = ""
+
+
+class BrokerStopping(Event, frozen=True, kw_only=True):
+    """The broker was asked to stop."""
+
+    topic: ClassVar[str] = "broker.stopping.v1"
+    machine: ClassVar[str] = "broker"
+    kind: ClassVar[Kind] = "fact"
+    reason: str
+    agents_too: bool
+    until: float
+
+
+class ShutdownRepeated(Event, frozen=True, kw_only=True):
+    """The broker was asked to stop once more."""
+
+    topic: ClassVar[str] = "broker.shutdown_repeated.v1"
+    machine: ClassVar[str] = "broker"
+    kind: ClassVar[Kind] = "fact"
+    reason: str
+
+
+class BrokerLeft(Event, frozen=True, kw_only=True):
+    """Everything is said; the process ends."""
+
+    topic: ClassVar[str] = "broker.left.v1"
+    machine: ClassVar[str] = "broker"
+    reason: str
+
+
+class RequestRefused(Event, frozen=True, kw_only=True):
+    """A local request was refused before anything happened."""
+
+    topic: ClassVar[str] = "broker.request_refused.v1"
+    machine: ClassVar[str] = "broker"
+    request_id: str
+    request: str
+    status: int
+    code: str
+    detail: str
+
+
+class ReleaseIgnored(Event, frozen=True, kw_only=True):
+    """A release named an agent that is not here; it is answered as done."""
+
+    topic: ClassVar[str] = "broker.release_ignored.v1"
+    machine: ClassVar[str] = "broker"
+    request_id: str
+    name: str
+    reason: str = ""
+
+
+class OwnIdentityRequested(Event, frozen=True, kw_only=True):
+    """The broker asks the engine for its own agent identity."""
+
+    topic: ClassVar[str] = "broker.own_identity_requested.v1"
+    machine: ClassVar[str] = "broker"
+    call_id: str
+    name: str
+
+
+class OwnIdentityGranted(Event, frozen=True, kw_only=True):
+    """The engine gave the broker its own agent identity."""
+
+    topic: ClassVar[str] = "broker.own_identity_granted.v1"
+    machine: ClassVar[str] = "broker"
+    kind: ClassVar[Kind] = "fact"
+    agent_id: str
+    name: str
+
+
+class OwnIdentityRefused(Event, frozen=True, kw_only=True):
+    """The engine did not give the broker its own identity; it is asked again at `until`, or never (`until` 0)."""
+
+    topic: ClassVar[str] = "broker.own_identity_refused.v1"
+    machine: ClassVar[str] = "broker"
+    kind: ClassVar[Kind] = "fact"
+    status: int
+    code: str
+    detail: str
+    until: float
+
+
+class CallUnmatched(Event, frozen=True, kw_only=True):
+    """An engine answer came for a call that is not open (any more)."""
+
+    topic: ClassVar[str] = "broker.call_unmatched.v1"
+    machine: ClassVar[str] = "broker"
+    kind: ClassVar[Kind] = "fact"
+    call_id: str
+    status: int
+    detail: str = ""

@@ -1,0 +1,129 @@
+"""Recorded events: delivery."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from domain import (
+    delivery,
+)
+from domain.events.base import Event, Kind
+from domain.reasons import Reason
+
+
+class _Delivery(Event, frozen=True, kw_only=True):
+    machine: ClassVar[str] = "delivery"
+
+
+class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
+    """A message for an agent was taken on."""
+
+    topic: ClassVar[str] = "delivery.offered.v1"
+    kind: ClassVar[Kind] = "fact"
+    delivery_id: str
+    attempt: int
+    agent_id: str
+    name: str
+    seq: int | None
+    """None: a local message; 0: fan-out; else the place in the agent's sequence."""
+    msg_id: str
+    source: str
+    """`engine` or `task`."""
+    sender: str
+    target: str
+    body: str
+    thread_id: str = ""
+    priority: int | None = None
+    mode: str = "wait"
+    payload_type: str = ""
+    workspace_id: str = ""
+
+
+class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
+    """The message waits, for this reason, until then at the latest."""
+
+    topic: ClassVar[str] = "delivery.held.v1"
+    trigger: ClassVar[str] = delivery.Trigger.HOLD
+    reason: Reason
+    until: float
+
+
+class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
+    """The message may be typed as soon as it is its turn."""
+
+    topic: ClassVar[str] = "delivery.queued.v1"
+    trigger: ClassVar[str] = delivery.Trigger.QUEUE
+
+
+class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
+    """The intent to type it, durable before the terminal is touched."""
+
+    topic: ClassVar[str] = "delivery.injecting.v1"
+    trigger: ClassVar[str] = delivery.Trigger.INJECT
+    session_id: str
+    tries: int
+    text: str
+    marker: str
+
+
+class DeliveryInjected(_Delivery, frozen=True, kw_only=True):
+    """Body and Enter were written, says the host."""
+
+    topic: ClassVar[str] = "delivery.injected.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = delivery.Trigger.CONFIRM
+    report: int
+    bytes_written: int
+    evidence: str
+    wait_ms: float
+    repeated: bool = False
+
+
+class DeliveryHandedBack(_Delivery, frozen=True, kw_only=True):
+    """The host did not type it; it is queued again and due at `until`."""
+
+    topic: ClassVar[str] = "delivery.handed_back.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = delivery.Trigger.HAND_BACK
+    report: int
+    reason: Reason
+    until: float
+
+
+class DeliveryVerified(_Delivery, frozen=True, kw_only=True):
+    """The verification window ended."""
+
+    topic: ClassVar[str] = "delivery.verified.v1"
+    kind: ClassVar[Kind] = "fact"
+    report: int
+    verification: str
+
+
+class DeliveryAcked(_Delivery, frozen=True, kw_only=True):
+    """The acknowledgement that covers it was given to the link (`dial` 0: nothing is owed upstream)."""
+
+    topic: ClassVar[str] = "delivery.acked.v1"
+    trigger: ClassVar[str] = delivery.Trigger.ACK
+    up_to: int
+    dial: int
+
+
+class DeliveryDropped(_Delivery, frozen=True, kw_only=True):
+    """Not typed. `settled`: it counts for the cursor; else it is returned and the engine keeps it."""
+
+    topic: ClassVar[str] = "delivery.dropped.v1"
+    trigger: ClassVar[str] = delivery.Trigger.DROP
+    reason: Reason
+    settled: bool
+    detail: str = ""
+    report: int = 0
+
+
+class DeliveryDeadLettered(_Delivery, frozen=True, kw_only=True):
+    """Not typed and kept for a person; it counts for the cursor."""
+
+    topic: ClassVar[str] = "delivery.dead_lettered.v1"
+    trigger: ClassVar[str] = delivery.Trigger.DEAD_LETTER
+    reason: Reason
+    detail: str = ""
+    report: int = 0

@@ -1,0 +1,145 @@
+"""Recorded events: PTY host and workers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from domain import (
+    worker,
+)
+from domain.events.base import Event, Kind
+from domain.inputs import HostSession
+from domain.reasons import Reason
+
+
+class HostAttached(Event, frozen=True, kw_only=True):
+    """The PTY host answered; these are its sessions."""
+
+    topic: ClassVar[str] = "host.attached.v1"
+    machine: ClassVar[str] = "host"
+    kind: ClassVar[Kind] = "fact"
+    host_id: str
+    host_pid: int
+    sessions: tuple[HostSession, ...]
+
+
+class HostLost(Event, frozen=True, kw_only=True):
+    """The connection to the PTY host ended; it is attached again (or a new one started) at `until`."""
+
+    topic: ClassVar[str] = "host.lost.v1"
+    machine: ClassVar[str] = "host"
+    kind: ClassVar[Kind] = "fact"
+    detail: str
+    until: float
+
+
+class HostAttachDue(Event, frozen=True, kw_only=True):
+    """It is time to look for the PTY host again."""
+
+    topic: ClassVar[str] = "host.attach_due.v1"
+    machine: ClassVar[str] = "host"
+    kind: ClassVar[Kind] = "fact"
+
+
+class HostReportIgnored(Event, frozen=True, kw_only=True):
+    """A host report that changes nothing: repeated, or about a session that is settled."""
+
+    topic: ClassVar[str] = "host.report_ignored.v1"
+    machine: ClassVar[str] = "host"
+    kind: ClassVar[Kind] = "fact"
+    report: int
+    session_id: str
+    what: str
+
+
+class _Worker(Event, frozen=True, kw_only=True):
+    machine: ClassVar[str] = "worker"
+    kind: ClassVar[Kind] = "fact"
+
+
+class WorkerLaunched(_Worker, frozen=True, kw_only=True):
+    """The host is asked to start the program."""
+
+    topic: ClassVar[str] = "worker.launched.v1"
+    kind: ClassVar[Kind] = "decision"
+    name: str
+    agent_id: str
+    until: float
+
+
+class WorkerStarted(_Worker, frozen=True, kw_only=True):
+    """The process exists."""
+
+    topic: ClassVar[str] = "worker.started.v1"
+    trigger: ClassVar[str] = worker.Trigger.START
+    report: int
+    pid: int
+    until: float
+    """It counts as started when it still lives then."""
+
+
+class WorkerReady(_Worker, frozen=True, kw_only=True):
+    """The program takes input."""
+
+    topic: ClassVar[str] = "worker.ready.v1"
+    trigger: ClassVar[str] = worker.Trigger.OPEN
+    report: int
+    evidence: str
+
+
+class WorkerBlocked(_Worker, frozen=True, kw_only=True):
+    """A dialog or login is on the screen."""
+
+    topic: ClassVar[str] = "worker.blocked.v1"
+    trigger: ClassVar[str] = worker.Trigger.BLOCK
+    report: int
+    pattern: str
+
+
+class WorkerUnblocked(_Worker, frozen=True, kw_only=True):
+    """The dialog is gone."""
+
+    topic: ClassVar[str] = "worker.unblocked.v1"
+    trigger: ClassVar[str] = worker.Trigger.UNBLOCK
+    report: int
+
+
+class WorkerIdle(_Worker, frozen=True, kw_only=True):
+    """Nothing was printed for a while and nothing is pending."""
+
+    topic: ClassVar[str] = "worker.idle.v1"
+    report: int
+    idle_s: float
+
+
+class WorkerStopping(_Worker, frozen=True, kw_only=True):
+    """The worker is out of dispatch and is being ended."""
+
+    topic: ClassVar[str] = "worker.stopping.v1"
+    kind: ClassVar[Kind] = "decision"
+    trigger: ClassVar[str] = worker.Trigger.STOP
+    reason: Reason
+    grace_s: float
+    until: float
+
+
+class WorkerExited(_Worker, frozen=True, kw_only=True):
+    """The process ended, with its own status. `report` 0: the host could not start it at all."""
+
+    topic: ClassVar[str] = "worker.exited.v1"
+    trigger: ClassVar[str] = worker.Trigger.EXIT
+    report: int
+    code: int | None
+    signal: int | None
+    last_output: str
+    uptime_s: float
+    reason: Reason
+
+
+class WorkerLost(_Worker, frozen=True, kw_only=True):
+    """Nobody can say any more what became of the process: its host is gone."""
+
+    topic: ClassVar[str] = "worker.lost.v1"
+    trigger: ClassVar[str] = worker.Trigger.LOSE
+    reason: Reason
+    detail: str

@@ -1,0 +1,82 @@
+"""Recorded events: outbound messages."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from domain import (
+    outbound_message,
+)
+from domain.events.base import Event, Kind
+from domain.reasons import Reason
+
+
+class _Message(Event, frozen=True, kw_only=True):
+    machine: ClassVar[str] = "message"
+
+
+class MessageAccepted(_Message, frozen=True, kw_only=True):
+    """A local caller handed in a message; it will be published."""
+
+    topic: ClassVar[str] = "message.accepted.v1"
+    kind: ClassVar[Kind] = "fact"
+    event_id: str
+    request_id: str
+    to: str
+    text: str
+    sender: str
+    """As the caller gave it."""
+    author_id: str
+    """Agent id whose token publishes it; "" = the broker's own."""
+    answer_by: float
+    """The caller is answered by then, whatever the engine does."""
+    thread_id: str = ""
+    mode: str = "wait"
+    data: dict[str, Any] | None = None
+
+
+class MessagePublishing(_Message, frozen=True, kw_only=True):
+    """The engine is asked to publish it."""
+
+    topic: ClassVar[str] = "message.publishing.v1"
+    trigger: ClassVar[str] = outbound_message.Trigger.PUBLISH
+    call_id: str
+    tries: int
+
+
+class MessageWaiting(_Message, frozen=True, kw_only=True):
+    """Publishing failed for now; it is tried again at `until`."""
+
+    topic: ClassVar[str] = "message.waiting.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = outbound_message.Trigger.WAIT
+    status: int
+    detail: str
+    until: float
+
+
+class MessagePublished(_Message, frozen=True, kw_only=True):
+    """The engine has it."""
+
+    topic: ClassVar[str] = "message.published.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = outbound_message.Trigger.CONFIRM
+    message_id: str
+
+
+class MessageRefused(_Message, frozen=True, kw_only=True):
+    """It will not be published."""
+
+    topic: ClassVar[str] = "message.refused.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = outbound_message.Trigger.REFUSE
+    reason: Reason
+    status: int
+    code: str
+    detail: str
+
+
+class MessageAnswered(_Message, frozen=True, kw_only=True):
+    """The local caller was answered before the engine had the message; it goes on."""
+
+    topic: ClassVar[str] = "message.answered.v1"

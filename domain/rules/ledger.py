@@ -1,0 +1,108 @@
+"""The ledger of invocations: the one result of each, and giving it to the link, now or after a reconnect.
+
+Source: spec/node-protocol.md section 5.4; invariants X1, X5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import events, frames
+from domain.action_invocation import State
+from domain.reasons import Reason
+from domain.rules import link
+from domain.state import Action
+from domain.state import State as BrokerState
+from domain.turn import Turn
+
+
+def spawn_ended(turn: Turn, invocation_id: str, name: str, reason: Reason | None, detail: str) -> None:
+    """The agent of a spawn invocation is live, or failed for this reason."""
+    known = turn.state.actions.get(f"action:{invocation_id}")
+    if known is None or known.state != State.RUNNING:
+        return
+    if reason is None:
+        finish(turn, known, output={"spawned": True, "name": name})
+    else:
+        finish(turn, known, error="spawn_failed", reason=reason, detail=detail)
+
+
+def release_ended(turn: Turn, invocation_id: str, name: str) -> None:
+    """The agent of a release invocation is gone."""
+    known = turn.state.actions.get(f"action:{invocation_id}")
+    if known is not None and known.state == State.RUNNING:
+        finish(turn, known, output={"released": True, "name": name})
+
+
+def finish(
+    turn: Turn,
+    known: Action,
+    *,
+    output: Any = None,
+    error: str = "",
+    reason: Reason | None = None,
+    detail: str = "",
+) -> None:
+    """The invocation has its result; it is reported as soon as the link takes it."""
+    turn.record(
+        events.ActionDone(output=output, error=error, reason=reason, detail=detail[:500]),
+        known.stream,
+        known.invocation_id,
+    )
+    if link.is_online(turn):
+        report(turn, known)
+
+
+def report(turn: Turn, known: Action) -> None:
+    """Give the result to the link."""
+    turn.record(events.ActionReported(dial=turn.state.link.dial), known.stream, known.invocation_id)
+    send_result(turn, known)
+
+
+def send_result(turn: Turn, known: Action) -> None:
+    """Send the stored result (again); the same every time."""
+    if link.is_online(turn):
+        link.send(
+            turn,
+            frames.action_result(
+                f"result_{turn.state.position}",
+                invocation_id=known.invocation_id,
+                output=known.output,
+                error=known.error,
+            ),
+        )
+
+
+def link_online(turn: Turn) -> None:
+    """Results that are owed go out."""
+    for known in list(turn.state.actions.values()):
+        if known.state == State.DONE:
+            report(turn, known)
+
+
+def broker_started(turn: Turn) -> None:
+    """Work that ran when the broker died is not run twice; spawns and releases that go on by themselves keep their caller."""
+    for known in list(turn.state.actions.values()):
+        if known.state == State.RECEIVED or (known.state == State.RUNNING and not _goes_on(turn, known)):
+            failed = "release_failed" if known.action == "release" else "spawn_failed"
+            finish(turn, known, error=failed, reason=Reason.BROKER_RESTARTED)
+
+
+def _goes_on(turn: Turn, known: Action) -> bool:
+    holder = turn.state.registration_of(known.name)
+    return holder is not None and (
+        holder.invocation_id == known.invocation_id or known.invocation_id in holder.release_invocations
+    )
+
+
+def due(turn: Turn) -> None:
+    """Invocations whose time is up."""
+    for known in list(turn.state.actions.values()):
+        if known.state == State.RUNNING and known.until <= turn.now:
+            failed = "release_failed" if known.action == "release" else "spawn_failed"
+            finish(turn, known, error=failed, reason=Reason.ACTION_TIMEOUT)
+
+
+def deadline(state: BrokerState) -> float | None:
+    """When an invocation runs out of time next."""
+    return min((known.until for known in state.actions.values() if known.until), default=None)
