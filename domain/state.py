@@ -314,13 +314,13 @@ class State(msgspec.Struct):
 
 def encode(state: State) -> bytes:
     """The state as snapshot bytes."""
-    return msgspec.msgpack.encode((SNAPSHOT_FORMAT, state))
+    return msgspec.json.encode((SNAPSHOT_FORMAT, state))  # JSON: peers may send integers beyond 64 bits
 
 
 def decode(data: bytes) -> State | None:
     """The state from snapshot bytes; None if they are of another format (then the log is folded from its beginning)."""
     try:
-        version, state = msgspec.msgpack.decode(data, type=tuple[int, State])
+        version, state = msgspec.json.decode(data, type=tuple[int, State])
     except msgspec.MsgspecError:
         return None
     return state if version == SNAPSHOT_FORMAT else None

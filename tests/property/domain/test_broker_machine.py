@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from domain import inputs
+from domain.state import decode, encode
 from tests.world import World
 
 NAMES = ("ann", "bob")
@@ -207,6 +208,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def fold_of_the_log_is_the_live_state(self) -> None:
         self.world.assert_fold_is_live()
+        assert decode(encode(self.world.broker.state)) == self.world.broker.state, "a snapshot is the whole state"
 
     @invariant()
     def nothing_is_typed_twice_and_everything_in_order(self) -> None:
