@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 from pathlib import Path
@@ -51,7 +52,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(options))
+        try:
+            runner.run(_run(options))
+        except (sqlite3.Error, OSError) as error:
+            sys.exit(f"relaybroker engine: cannot serve {options.db} on port {options.port}: {error}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from relaybroker.engine import invocations, node_control
 from relaybroker.engine.context import Engine, Limits
+from relaybroker.engine.hub import Hub
 from relaybroker.engine.rest import routes
 from relaybroker.engine.rest.api import ENGINE, envelope
 from relaybroker.engine.store import Store, Tx
@@ -63,6 +64,10 @@ class EmbeddedEngine:
         redispatch_after_s: when an action without a result is sent again, seconds.
         node_timeout_s: silence after which a node is offline, seconds.
 
+    Attributes:
+        base_url: where it listens, once it is entered.
+        hub: its open sockets.
+
     Raises:
         sqlite3.Error: the file is no usable database, or another engine has it open.
         OSError: the address or the file cannot be used.
@@ -83,14 +88,15 @@ class EmbeddedEngine:
         self._limits = Limits(delivery_ttl_s, mailbox_depth, redispatch_after_s, node_timeout_s)
         self._open = contextlib.AsyncExitStack()
         self.base_url = ""
+        self.hub = Hub()
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opening:
             store = await Store.open(self._db_path, time.time)
             opening.push_async_callback(store.close)
-            engine = Engine(store, self._limits)
+            engine = Engine(store, self._limits, hub=self.hub)
             engine.ids.start_after(await store.run(_newest_id))
-            await store.run(lambda tx: _nobody_is_connected(tx, engine))
+            await store.run(_nobody_is_connected)
             app = web.Application(middlewares=[envelope], client_max_size=MAX_BODY_BYTES)
             app[ENGINE] = engine
             routes.add_to(app)
@@ -99,7 +105,6 @@ class EmbeddedEngine:
             opening.push_async_callback(runner.cleanup)
             opening.push_async_callback(engine.hub.close_all)
             await web.TCPSite(runner, self._host, self._port).start()
-            self.hub = engine.hub
             self.base_url = _url(*runner.addresses[0][:2])
             sweeper = asyncio.create_task(_sweep(engine))
             opening.push_async_callback(_cancel, sweeper)
@@ -141,8 +146,12 @@ def _newest_id(tx: Tx) -> str | None:
     return str(newest) if newest else None
 
 
-def _nobody_is_connected(tx: Tx, engine: Engine) -> None:
-    """After a restart no node has a socket: they say so themselves when they are back."""
-    for row in tx.all("SELECT id FROM nodes WHERE status = 'online'"):
-        node_control.go_offline(tx, engine, row["id"])
+def _nobody_is_connected(tx: Tx) -> None:
+    """After a restart no node has a socket: they say so themselves when they are back. What they were asked to do stays theirs."""
+    tx.run(
+        "UPDATE agents SET status = 'offline' WHERE location_node_id IN (SELECT id FROM nodes WHERE status = 'online')"
+    )
+    tx.run(
+        "UPDATE nodes SET status = 'offline', handlers_live = 0, load = 0, active_agents = 0 WHERE status = 'online'"
+    )
     invocations.after_restart(tx)

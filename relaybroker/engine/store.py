@@ -23,7 +23,7 @@ QUEUE_LIMIT = 4096
 """Transactions that may wait before further callers of `run` wait for room. `submit` is for callers that bound themselves."""
 GROUP_LIMIT = 256
 """Transactions in one commit."""
-_BUSY_S = 5.0
+_BUSY_S = 2.0
 _PRAGMAS = (
     f"busy_timeout={int(_BUSY_S * 1000)}",
     "locking_mode=EXCLUSIVE",

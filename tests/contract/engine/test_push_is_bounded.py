@@ -1,4 +1,4 @@
-"""However much is open, memory and order hold: rows are read as the socket takes them (F021, F023 style backlogs)."""
+"""However much is open, memory and order hold: rows are read as the socket takes them."""
 
 import asyncio
 

@@ -141,6 +141,26 @@ async def test_open_invocations_reach_their_node_after_a_kill_and_can_be_complet
     assert (found["status"], found["output"]) == ("completed", "done")
 
 
+async def test_a_spawn_under_way_stays_with_its_node_over_a_restart(engine, client):
+    caller = await client.post("/v1/agents", {"name": "caller"})
+    tokens = {name: (await client.post("/v1/nodes", {"name": name}))["token"] for name in ("a", "b")}
+    ids = {name: (await client.get(f"/v1/nodes/{name}"))["id"] for name in tokens}
+    async with client.node(tokens["a"]) as one, client.node(tokens["b"]) as two:
+        await one.register("a", ids["a"], ["spawn:claude"])
+        await two.register("b", ids["b"], ["spawn:claude"])
+        body = {"input": {"name": "w", "cli": "claude"}}
+        invocation = await client.post("/v1/actions/spawn/invoke", body, token=caller["token"])
+        assert invocation["dispatched_node_id"] == ids["a"]
+        await engine.kill()
+    await engine.start()
+    async with client.node(tokens["b"]) as two, client.node(tokens["a"]) as one:
+        await two.register("b", ids["b"], ["spawn:claude"])
+        assert [frame["type"] for frame in await two.settle()].count("action.invoke") == 0
+        await one.register("a", ids["a"], ["spawn:claude"])
+        invokes = [frame for frame in await one.settle() if frame["type"] == "action.invoke"]
+        assert [frame["invocation_id"] for frame in invokes] == [invocation["invocation_id"]]
+
+
 async def test_the_log_holds_no_token_and_no_text(engine, client):
     ada, bob = [await client.post("/v1/agents", {"name": name}) for name in ("ada", "bob")]
     direct = await client.post("/v1/agent/node-token", {}, token=ada["token"])
