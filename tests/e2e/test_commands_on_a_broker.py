@@ -1,0 +1,114 @@
+"""The commands against a running broker, as a person uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+
+import ptyprocess
+
+
+def _read_until(terminal: ptyprocess.PtyProcess, wanted: bytes, limit_s: float = 15.0) -> bytes:
+    seen = b""
+    deadline = time.monotonic() + limit_s
+    while wanted not in seen:
+        assert time.monotonic() < deadline, seen
+        seen += terminal.read(4096)
+    return seen
+
+
+async def test_a_person_attaches_types_and_leaves(deployment):
+    await deployment.spawn("ann")
+
+    def attend() -> None:
+        command = [sys.executable, "-m", "relaybroker", "agent", "attach", "ann", "--state-dir", str(deployment.state)]
+        terminal = ptyprocess.PtyProcess.spawn(command, env=deployment.environment(), cwd=str(deployment.folder))
+        _read_until(terminal, b"ready")
+        terminal.write(b"typed by a person\r")
+        _read_until(terminal, b"typed by a person")
+        terminal.write(b"\x1d")
+        _read_until(terminal, b"[detached]")
+        assert terminal.wait() == 0
+
+    await asyncio.to_thread(attend)
+    notes = deployment.folder / "ann.notes"
+    await deployment.until(lambda: "typed by a person" in notes.read_text(), 5, "the program has the line")
+
+
+async def test_agents_and_messages_by_command(deployment):
+    spawned = deployment.command("agent", "spawn", "w1", "cat", "--json")
+    assert spawned.returncode == 0, spawned.stderr
+    assert json.loads(spawned.stdout)["pid"] > 0
+    sent = deployment.command("message", "send", "w1", "hello", "--json")
+    message = json.loads(sent.stdout)["message_id"]
+    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, 10, "acknowledged")
+    assert deployment.command("why", message[:-2]).returncode == 0, "a unique prefix is enough"
+    assert "w1" in deployment.command("agent", "ls").stdout
+    assert "typed                  1" in deployment.command("agent", "show", "w").stdout
+    assert "link    online" in deployment.command("status").stdout
+    missing = deployment.command("message", "send", "nobody-here", "hello")
+    assert missing.returncode == 3
+    assert 'Agent "nobody-here" not found' in missing.stderr
+    assert deployment.command("agent", "release", "w1").returncode == 0
+    assert "no agent w1" in deployment.command("agent", "release", "w1").stdout
+
+
+async def test_an_existing_client_starts_the_broker_under_its_old_name(deployment, tmp_path):
+    """Checklist 1, 2, 4, 5: the executable's name and flags, one banner line, the lock's error text."""
+    executable = os.path.join(os.path.dirname(sys.executable), "agent-relay-broker")
+    place, project = tmp_path / "client", tmp_path / "project"
+    project.mkdir()  # one directory is one node
+    command = [
+        executable,
+        "init",
+        "--instance-name",
+        "proj",
+        "--channels",
+        "general",
+        "--persist",
+        "--state-dir",
+        str(place),
+    ]
+    environment = deployment.environment() | {
+        "RELAY_BASE_URL": deployment.engine,
+        "RELAY_WORKSPACE_KEY": deployment.workspace,
+        "RELAY_BROKER_API_KEY": "br_" + "a" * 32,
+    }
+    first = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd=project,
+    )
+    try:
+        assert first.stdout is not None
+        banner = await asyncio.to_thread(first.stdout.readline)
+        assert banner.startswith(b"[agent-relay] API listening on http://127.0.0.1:")
+        await deployment.until((place / "connection.json").exists, 15, "ready")
+        second = await asyncio.to_thread(
+            lambda: subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                env=environment,
+                cwd=project,
+                timeout=30,
+                check=False,
+            )
+        )
+        assert second.returncode == 1
+        expected = f"another broker instance is already running in this directory (pid: {first.pid}, {place})"
+        assert expected in second.stderr.splitlines()
+    finally:
+        first.terminate()
+        rest = await asyncio.to_thread(first.communicate)
+    assert rest[0] == b"", "nothing else on standard output"
+    assert first.returncode == 0
+    assert not (place / "connection.json").exists()
