@@ -35,7 +35,9 @@ good = {
     "seq": st.integers(0, 5) | st.sampled_from([2**63, 2**64 - 1, 2**64]),
     "payload": st.dictionaries(st.sampled_from(["type", "data", "text", "from", "to", "priority"]), values, max_size=4),
     "action": st.sampled_from(["spawn", "spawn:cat", "release", "echo"]),
-    "input": st.dictionaries(st.sampled_from(["name", "cli", "agent", "task", "spawn_mode", "model"]), values, max_size=4),
+    "input": st.dictionaries(
+        st.sampled_from(["name", "cli", "agent", "task", "spawn_mode", "model"]), values, max_size=4
+    ),
 }
 
 
