@@ -33,6 +33,9 @@ _WHO = {
     "agent.release_asked.v1": "caller",
 }
 
+SHORTEST_PREFIX = 4
+"""Characters of an id that are enough when they fit only one."""
+
 DELIVERED, NOT_DELIVERED, PENDING = "delivered", "not delivered", "pending"
 
 
@@ -84,10 +87,10 @@ def tell(log: Iterable[tuple[int, Recorded]], wanted: str) -> list[Story]:
         AmbiguousError: a prefix that means several things.
     """
     records = [recorded for _, recorded in log]
-    streams = _exact(records, wanted) or _by_prefix(records, wanted)
-    if not streams:
-        raise NotFoundError(wanted)
-    return [_story(stream, records) for stream in streams]
+    for known in (wanted, *_by_prefix(records, wanted)):
+        if streams := _exact(records, known):
+            return [_story(stream, known, records) for stream in streams]
+    raise NotFoundError(wanted)
 
 
 def _ids(recorded: Recorded) -> Iterable[str]:
@@ -113,6 +116,8 @@ def _ids(recorded: Recorded) -> Iterable[str]:
 
 def _exact(records: list[Recorded], wanted: str) -> list[str]:
     found: dict[str, None] = {}
+    if not wanted:
+        return []
     for recorded in records:
         if any(known == wanted for known in _ids(recorded)):
             found[recorded.stream] = None
@@ -121,17 +126,19 @@ def _exact(records: list[Recorded], wanted: str) -> list[str]:
 
 
 def _by_prefix(records: list[Recorded], wanted: str) -> list[str]:
-    if len(wanted) < 4:
+    if len(wanted) < SHORTEST_PREFIX:
         return []
     known = {text for recorded in records for text in _ids(recorded) if text.startswith(wanted)}
     if len(known) > 1:
         raise AmbiguousError(sorted(known)[:8])
-    return _exact(records, next(iter(known))) if known else []
+    return list(known)
 
 
-def _story(stream: str, records: list[Recorded]) -> Story:
+def _story(stream: str, known: str, records: list[Recorded]) -> Story:
     kind = stream.partition(":")[0]
     own = [recorded for recorded in records if recorded.stream == stream]
+    if kind == "mailbox":  # one stream for all frames of an agent: only this frame's events are its story
+        own = [recorded for recorded in own if known in _ids(recorded)]
     chain = own + _around(own, records)
     chain.sort(key=lambda recorded: recorded.version)
     first = chain[0].at
@@ -147,7 +154,7 @@ def _around(own: list[Recorded], records: list[Recorded]) -> list[Recorded]:
     mailboxes = {f"mailbox:{item.event.agent_id}" for item in own if isinstance(item.event, events.DeliveryOffered)}
     found = []
     for recorded in records:
-        if recorded in own or recorded.version < first - 50:
+        if recorded.stream == own[0].stream or recorded.version < first - 50:
             continue
         event = recorded.event
         upheaval = isinstance(event, events.BrokerStarted | events.HostLost | events.BrokerStopping)
@@ -185,8 +192,10 @@ def _verdict(kind: str, own: list[Recorded]) -> tuple[str, str, str, str, str]:
             return _agent_verdict(own)
         case _:
             event = own[-1].event
-            reason = getattr(event, "reason", Reason.GAP_WAIT)
-            return NOT_DELIVERED, "ignored", str(reason), SENTENCES[reason], "relaybroker log tail"
+            if isinstance(event, events.FrameBuffered):
+                return PENDING, "buffered", str(Reason.GAP_WAIT), SENTENCES[Reason.GAP_WAIT], "relaybroker status"
+            assert isinstance(event, events.FrameIgnored)
+            return NOT_DELIVERED, "ignored", str(event.reason), SENTENCES[event.reason], "relaybroker log tail"
 
 
 def _delivery_verdict(own: list[Recorded]) -> tuple[str, str, str, str, str]:

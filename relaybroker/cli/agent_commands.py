@@ -38,7 +38,7 @@ def spawn(
     state_dir: str | None,
     as_json: bool,
 ) -> None:
-    """Start COMMAND as agent NAME, in a terminal of its own."""
+    """Start COMMAND as agent NAME, in a terminal of its own. Put `--` before a COMMAND that has options."""
     body = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
     body |= {key: value for key, value in (("task", task), ("cwd", cwd)) if value}
     answer = BrokerClient.find(state_dir).demand("POST", "/api/spawn", body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import contextlib
 import os
 import shutil
@@ -11,7 +12,7 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import aiohttp
@@ -22,19 +23,24 @@ from relaybroker.cli.exits import Exit, fail
 
 LEAVE = b"\x1d"
 INPUT_QUEUE = 256
-"""Chunks of typed input that may wait for the broker."""
+"""Chunks of typed input that may wait for the broker; then this terminal is not read until there is room."""
 
 
 def run(client: BrokerClient, name: str) -> None:
-    """Attach until Ctrl-], the end of standard input, or the end of the agent."""
-    screen = client.demand("GET", f"/api/spawned/{segment(name)}/snapshot?format=ansi")
+    """Attach until Ctrl-], the end of standard input, or the end of the agent. Losing the broker ends it with status 4."""
     if not sys.stdin.isatty():
-        fail(Exit.USAGE, "attach needs a terminal")
+        fail(Exit.USAGE, "attach needs a terminal; to type without one: relaybroker message send")
+    # The number first: an end of the agent that the picture just misses is then among the events after it.
+    seen = int(client.demand("GET", "/api/session")["last_seq"])
+    screen = client.demand("GET", f"/api/spawned/{segment(name)}/snapshot?format=ansi")
     with _raw():
         sys.stdout.buffer.write(base64.b64decode(screen["screen"]))
         sys.stdout.buffer.flush()
-        ended = asyncio.run(_Attached(client, name).serve())
+        status, ended = asyncio.run(_Attached(client, name).serve(seen))
     sys.stdout.write(f"\r\n[{ended}]\r\n")
+    sys.stdout.flush()
+    if status is not Exit.DONE:
+        fail(status, f"{ended}. See: relaybroker status")
 
 
 @contextlib.contextmanager
@@ -49,54 +55,60 @@ def _raw() -> Iterator[None]:
 
 
 class _Attached:
-    """One attachment: output in, keys out, size followed."""
+    """One attachment: output in, keys out, size followed. The first of them that ends, ends all."""
 
     def __init__(self, client: BrokerClient, name: str) -> None:
         self._client, self._name = client, name
         self._keys: asyncio.Queue[bytes] = asyncio.Queue(INPUT_QUEUE)
-        self._ended: asyncio.Future[str] | None = None
+        self._resized = asyncio.Event()
+        self._resized.set()
 
-    async def serve(self) -> str:
+    async def serve(self, seen: int) -> tuple[Exit, str]:
+        """Why it ended, after everything was put away."""
         loop = asyncio.get_running_loop()
-        self._ended = loop.create_future()
+        ended: asyncio.Future[tuple[Exit, str]] = loop.create_future()
+
+        def end(status: Exit, why: str) -> None:
+            if not ended.done():
+                ended.set_result((status, why))
+
+        async def part(work: Coroutine[Any, Any, tuple[Exit, str]]) -> None:
+            try:
+                end(*await work)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                end(Exit.NO_BROKER, f"the broker is gone: {str(error) or type(error).__name__}")
+
+        loop.add_signal_handler(signal.SIGWINCH, self._resized.set)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, end, Exit.DONE, "detached")
         loop.add_reader(sys.stdin.fileno(), self._read)
         headers = {"X-API-Key": self._client.key}
-        async with aiohttp.ClientSession(self._client.url, headers=headers) as session:
-            seen = await self._last_seq(session)
-            tasks = [
-                asyncio.create_task(self._show(session, seen)),
-                asyncio.create_task(self._type(session)),
-            ]
-            self._follow_size(loop, session)
-            try:
-                return await self._ended
-            finally:
-                loop.remove_reader(sys.stdin.fileno())
-                loop.remove_signal_handler(signal.SIGWINCH)
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            async with aiohttp.ClientSession(self._client.url, headers=headers) as session:
+                async with asyncio.TaskGroup() as group:
+                    parts = (self._show(session, seen), self._type(session), self._follow_size(session))
+                    tasks = [group.create_task(part(work)) for work in parts]
+                    found = await ended
+                    for task in tasks:
+                        task.cancel()
+                return found
+        finally:
+            loop.remove_reader(sys.stdin.fileno())
 
     def _read(self) -> None:
-        data = os.read(sys.stdin.fileno(), 4096)
-        if not data or LEAVE in data:
-            self._end("detached")
-            return
-        with contextlib.suppress(asyncio.QueueFull):
-            self._keys.put_nowait(data)
+        try:
+            data = os.read(sys.stdin.fileno(), 4096)
+        except OSError:  # the terminal is gone
+            data = b""
+        self._keys.put_nowait(data or LEAVE)
+        if not data or self._keys.full():
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
-    def _end(self, why: str) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(why)
-
-    @staticmethod
-    async def _last_seq(session: aiohttp.ClientSession) -> int:
-        async with session.get("/api/session") as response:
-            return int((await response.json())["last_seq"])
-
-    async def _show(self, session: aiohttp.ClientSession, seen: int) -> None:
-        async with session.ws_connect(f"/ws?sinceSeq={seen}") as socket:
+    async def _show(self, session: aiohttp.ClientSession, seen: int) -> tuple[Exit, str]:
+        async with session.ws_connect(f"/ws?sinceSeq={seen}", max_msg_size=0) as socket:
             async for message in socket:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    break
                 event: dict[str, Any] = msgspec.json.decode(message.data)
                 if event.get("name") != self._name:
                     continue
@@ -104,33 +116,29 @@ class _Attached:
                     sys.stdout.buffer.write(event["chunk"].encode())
                     sys.stdout.buffer.flush()
                 elif event["kind"] in ("agent_exited", "agent_released"):
-                    self._end(event["kind"].replace("_", " "))
-        self._end("the broker closed the connection")
+                    return Exit.DONE, event["kind"].replace("_", " ")
+        return Exit.NO_BROKER, "the broker closed the connection"
 
-    async def _type(self, session: aiohttp.ClientSession) -> None:
+    async def _type(self, session: aiohttp.ClientSession) -> tuple[Exit, str]:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
             data = await self._keys.get()
             while not self._keys.empty():
                 data += self._keys.get_nowait()
-            body = {"data": data.decode("utf-8", "replace")}
-            async with session.post(f"/api/input/{segment(self._name)}", json=body) as response:
-                if response.status >= 400:
-                    self._end(f"input refused: {(await response.json())['message']}")
-                    return
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read)
+            keys, leave, _ = data.partition(LEAVE)
+            if text := decoder.decode(keys):
+                async with session.post(f"/api/input/{segment(self._name)}", json={"data": text}) as response:
+                    if response.status >= 400:
+                        return Exit.REFUSED, f"input refused: {(await response.json())['message']}"
+            if leave:
+                return Exit.DONE, "detached"
 
-    def _follow_size(self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
-        async def tell() -> None:
+    async def _follow_size(self, session: aiohttp.ClientSession) -> tuple[Exit, str]:
+        while True:
+            await self._resized.wait()
+            self._resized.clear()
             size = shutil.get_terminal_size()
             body = {"rows": size.lines, "cols": size.columns}
             async with session.post(f"/api/resize/{segment(self._name)}", json=body):
                 pass
-
-        tasks: set[asyncio.Task[None]] = set()
-
-        def resized() -> None:
-            task = loop.create_task(tell())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        loop.add_signal_handler(signal.SIGWINCH, resized)
-        resized()

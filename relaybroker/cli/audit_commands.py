@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -98,7 +99,7 @@ def delivery() -> None:
 @_place
 @click.option("--state", "wanted", default="", help="Only deliveries in this state.")
 @click.option("--agent", default="", help="Only deliveries for this agent.")
-@click.option("-n", "count", default=50, show_default=True, help="The newest N.")
+@click.option("-n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N.")
 @click.option("--json", "as_json", is_flag=True)
 def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, count: int, as_json: bool) -> None:
     """The newest deliveries."""
@@ -136,19 +137,18 @@ def log() -> None:
 
 @log.command("tail")
 @_place
-@click.option("-n", "count", default=20, show_default=True)
+@click.option("-n", "count", type=click.IntRange(min=0), default=20, show_default=True, help="The newest N.")
 @click.option("-f", "--follow", is_flag=True)
 @click.option("--stream", default="", help="Only streams that begin so, e.g. delivery: or agent:w1.")
 @click.option("--json", "as_json", is_flag=True)
 def log_tail(state_dir: str | None, name: str, count: int, follow: bool, stream: str, as_json: bool) -> None:
     """The newest events."""
     with _log(state_dir, name) as reader:
-        window = count if not stream else 1 << 62
-        found = reader.read(max(0, (reader.position or 0) - window))
-        recent = [recorded for _, recorded in found if recorded.stream.startswith(stream)]
-        for recorded in recent[-count:]:
+        last = reader.position
+        found = reader.read(0 if stream else max(0, last - count), last)
+        recent = deque((recorded for _, recorded in found if recorded.stream.startswith(stream)), maxlen=count)
+        for recorded in recent:
             _print_event(recorded, as_json=as_json)
-        last = reader.position or 0
         while follow:
             time.sleep(0.2)
             for position, recorded in reader.read(last):

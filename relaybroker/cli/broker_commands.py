@@ -78,7 +78,8 @@ def _detach(folder: Path, name: str, api_port: int, api_bind: str, *, as_json: b
     log = folder / "broker.out"
     command = [sys.executable, "-m", "relaybroker", "up", "--state-dir", str(folder), "--api-bind", api_bind]
     command += ["--api-port", str(api_port)] + (["--name", name] if name else [])
-    with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as output:
+    with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
+        before = output.tell()  # a broker that runs already writes into the same file
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -86,8 +87,8 @@ def _detach(folder: Path, name: str, api_port: int, api_bind: str, *, as_json: b
     connection = folder / "connection.json"
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}")
+            tail = log.read_bytes()[before:].decode("utf-8", "replace")[-2000:]
+            fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}See: relaybroker status")
         found = _connection(connection)
         if found is not None and found["pid"] == process.pid:
             click.echo(json.dumps(found) if as_json else f"broker is ready at {found['url']} (pid {found['pid']})")
@@ -98,10 +99,10 @@ def _detach(folder: Path, name: str, api_port: int, api_bind: str, *, as_json: b
 
 def _connection(path: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found
+    return found if isinstance(found, dict) and found.keys() >= {"url", "api_key", "pid"} else None
 
 
 @click.command(hidden=True)
@@ -154,15 +155,17 @@ def down(state_dir: str | None) -> None:
     folder = state_directory(state_dir)
     if not folder.is_dir():
         fail(Exit.NO_BROKER, f"there is no state directory {folder}")
-    found = _connection(folder / "connection.json")
-    if found is not None and is_locked(folder):
-        client = BrokerClient(found["url"], found["api_key"])
-        client.demand("POST", "/api/shutdown", {})
-        deadline = time.monotonic() + DOWN_S
-        while is_locked(folder):
-            if time.monotonic() > deadline:
-                fail(Exit.FAILED, f"the broker (pid {found['pid']}) did not end within {DOWN_S:g} s")
-            time.sleep(0.05)
+    deadline = time.monotonic() + DOWN_S
+    asked: dict[str, Any] | None = None
+    while is_locked(folder):
+        if asked is None and (asked := _connection(folder / "connection.json")) is not None:
+            BrokerClient(asked["url"], asked["api_key"]).demand("POST", "/api/shutdown", {})
+        if time.monotonic() > deadline:
+            who = "a broker that has no connection.json" if asked is None else f"the broker (pid {asked['pid']})"
+            fail(
+                Exit.FAILED, f"{who} still holds {folder} after {DOWN_S:g} s; its files say who: {folder}/broker-*.lock"
+            )
+        time.sleep(0.05)
     ended = end_leftovers(folder)
     click.echo("the broker is down" + (f"; ended what a former one had left: {', '.join(ended)}" if ended else ""))
 

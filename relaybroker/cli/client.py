@@ -51,9 +51,10 @@ class BrokerClient:
         except FileNotFoundError:
             fail(Exit.NO_BROKER, f"no broker runs here ({path} is not there). Start one: relaybroker up --detach")
         except (OSError, ValueError) as error:
-            fail(Exit.NO_BROKER, f"{path} cannot be read: {error}")
-        else:
-            return cls(found["url"], found["api_key"])
+            fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
+        if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in ("url", "api_key")):
+            fail(Exit.NO_BROKER, f"{path} names no url and api_key. A broker writes it anew: relaybroker up --detach")
+        return cls(found["url"], found["api_key"])
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """Status and decoded answer. Ends the command if nobody answers."""
@@ -64,7 +65,7 @@ class BrokerClient:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             raw = response.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             fail(
                 Exit.NO_BROKER,
                 f"the broker at {self.url} does not answer ({error}). See: relaybroker status; start one: relaybroker up",

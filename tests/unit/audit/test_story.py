@@ -105,3 +105,22 @@ def test_no_story_shows_a_body_or_a_secret(world, log):
     world.deliver("w1", 1, text="very private words")
     (story,) = tell(log(world), "M1")
     assert "very private words" not in str(story)
+
+
+def test_each_ignored_or_waiting_frame_of_one_agent_has_its_own_reason(world, log):
+    """All frames of an agent share one stream; what happened to a later one is not this one's story."""
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    world.deliver("w1", 1, msg_id="STALE")
+    world.deliver("w1", 5, msg_id="AHEAD")
+    (stale,) = tell(log(world), "STALE")
+    assert (stale.outcome, stale.state) == (NOT_DELIVERED, "ignored")
+    assert [step.event for step in stale.steps] == ["mailbox.frame_ignored.v1"]
+    (ahead,) = tell(log(world), "AHEAD")
+    assert (ahead.outcome, ahead.state, ahead.reason) == (PENDING, "buffered", "gap_wait")
+
+
+def test_an_empty_id_means_nothing(world, log):
+    world.spawn("w1")
+    with pytest.raises(NotFoundError):
+        tell(log(world), "")

@@ -83,3 +83,11 @@ def test_machines_are_listed_and_drawn(run):
 
 def test_unknown_commands_are_usage_errors(run):
     assert run("frobnicate").exit_code == 2
+
+
+def test_counts_are_meant_as_they_are_written(run, state):
+    assert run("log", "tail", "-n", "0", "--stream", "delivery", "--state-dir", state).output == ""
+    assert len(run("log", "tail", "-n", "2", "--stream", "delivery", "--state-dir", state).output.splitlines()) == 2
+    assert len(run("delivery", "ls", "-n", "1", "--state-dir", state).output.splitlines()) == 1
+    assert run("log", "tail", "-n", "-1", "--state-dir", state).exit_code == 2
+    assert run("delivery", "ls", "-n", "0", "--state-dir", state).exit_code == 2

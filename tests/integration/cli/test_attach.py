@@ -1,0 +1,81 @@
+"""`agent attach` in a real terminal, on a real shell. About 12 s."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def attached(running):
+    terminal = running.terminal("agent", "attach", "w1")
+    terminal.until(b"$ ")
+    terminal.type(b"echo at''tached\r")
+    terminal.until(b"attached")
+    return terminal
+
+
+def test_keys_before_the_leaving_key_still_arrive(running, attached):
+    attached.type(b"touch left-behind\r\x1d")
+    assert attached.end() == 0
+    assert b"[detached]" in attached.seen
+    running.until((running.folder / "left-behind").exists, "the line was typed")
+
+
+def test_long_pasted_text_arrives_whole_whatever_its_alphabet(running, attached):
+    """Characters of several bytes fall across reads of 4096 bytes."""
+    line = "ä€😀" * 400
+    attached.type(b"cat > pasted\r")
+    for _ in range(4):
+        attached.type(f"{line}\r".encode())
+    attached.type(b"\x04")
+    attached.type(b"echo do''ne\r")
+    attached.until(b"done")
+    attached.type(b"\x1d")
+    assert attached.end() == 0
+    assert (running.folder / "pasted").read_text() == f"{line}\n" * 4
+
+
+def test_the_agent_gets_the_size_of_the_terminal(attached):
+    attached.process.setwinsize(31, 97)
+    attached.type(b"while [ \"$(stty size)\" != '31 97' ]; do :; done; echo si''zed\r")
+    attached.until(b"sized")
+    attached.type(b"\x1d")
+    assert attached.end() == 0
+
+
+def test_the_end_of_the_agent_ends_the_attachment(attached):
+    attached.type(b"exit\r")
+    attached.until(b"[agent exited]")
+    assert attached.end() == 0
+
+
+def test_the_loss_of_the_broker_ends_the_attachment_with_a_status_and_the_terminal_as_it_was(running, attached):
+    running.kill_broker()
+    attached.until(b"[the broker ")
+    assert attached.end() == 4
+    assert b"relaybroker status" in attached.seen
+    assert b"Traceback" not in attached.seen
+
+
+def test_without_a_terminal_or_an_agent_it_says_so(running):
+    assert running.run("agent", "attach", "w1").returncode == 2
+    nobody = running.terminal("agent", "attach", "nobody")
+    assert nobody.end() == 3
+    assert b"nobody" in nobody.seen
+
+
+def test_the_log_can_be_followed_while_it_grows(running):
+    follower = running.start("log", "tail", "-n", "1", "--follow", "--json")
+    first = json.loads(follower.stdout.readline())
+    assert running.run("message", "send", "w1", "hello").returncode == 0
+    positions = [first["position"]]
+    topic = ""
+    while topic != "delivery.acked.v1":
+        found = json.loads(follower.stdout.readline())
+        positions.append(found["position"])
+        topic = found["topic"]
+    assert positions == list(range(positions[0], positions[0] + len(positions))), "nothing skipped, nothing twice"
+    follower.terminate()
+    follower.communicate(timeout=10)

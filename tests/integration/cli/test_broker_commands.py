@@ -1,0 +1,95 @@
+"""`up --detach`, `status`, `down` with real brokers. About 12 s."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from adapters.eventstore.lock import StateLock
+
+
+def _processes(desk):
+    return [p for p in psutil.process_iter(["cmdline"]) if str(desk.folder) in " ".join(p.info["cmdline"] or ())]
+
+
+def test_a_detached_broker_is_ready_when_the_command_returns_and_gone_after_down(desk):
+    up = desk.run("up", "--detach", "--json")
+    assert up.returncode == 0, up.stderr
+    assert json.loads(up.stdout)["pid"] == desk.connection["pid"]
+    assert desk.run("status").returncode == 0
+    assert desk.run("down").returncode == 0
+    desk.until(lambda: not _processes(desk), "broker, PTY host and engine ended")
+    after = desk.run("status")
+    assert after.returncode == 4
+    assert "relaybroker up --detach" in after.stderr
+
+
+def test_a_second_broker_is_refused_and_does_not_touch_the_output_of_the_first(running):
+    output = running.state / "broker.out"
+    output.write_bytes(output.read_bytes() + b"what the first one had to say\n")
+    second = running.run("up", "--detach", "--name", "desk")
+    assert second.returncode == 1
+    assert f"(pid: {running.connection['pid']}, " in second.stderr
+    assert "what the first one had to say" not in second.stderr, "only its own output is shown"
+    assert b"what the first one had to say\n" in output.read_bytes()
+    assert running.run("status").returncode == 0
+
+
+def test_a_killed_broker_is_no_broker_and_down_ends_what_it_left(running):
+    running.kill_broker()
+    dead = running.run("status")
+    assert dead.returncode == 4
+    assert "does not answer" in dead.stderr
+    assert running.run("why", "w1").returncode == 0, "the log answers without a broker"
+    assert running.run("log", "verify").returncode == 0
+    down = running.run("down")
+    assert down.returncode == 0
+    assert "PTY host" in down.stdout
+    running.until(lambda: not _processes(running), "PTY host, agent and engine ended")
+
+
+def test_down_waits_for_a_broker_that_is_starting_instead_of_ending_its_host(desk):
+    """A broker holds its lock before it has a connection.json."""
+    desk.state.mkdir(mode=0o700)
+    host = [sys.executable, "-c", "import time; time.sleep(60)", "adapters.pty.host_main", str(desk.state)]
+    lock = StateLock(desk.state / "broker-desk.lock")
+    with subprocess.Popen(host) as stand_in:
+        (desk.state / "host-desk.pid").write_text(str(stand_in.pid))
+        down = desk.start("down")
+        with pytest.raises(subprocess.TimeoutExpired):
+            down.wait(1.5)
+        assert stand_in.poll() is None
+        lock.release()
+        assert down.communicate(timeout=20)[1] == ""
+        assert down.returncode == 0
+        stand_in.wait(10)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not json", '{"url": 1, "api_key": "k"}'])
+def test_a_damaged_connection_file_is_named_with_what_to_do(desk, content):
+    desk.state.mkdir(mode=0o700)
+    (desk.state / "connection.json").write_text(content)
+    found = desk.run("agent", "ls")
+    assert found.returncode == 4
+    assert str(desk.state / "connection.json") in found.stderr
+    assert "relaybroker up --detach" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_the_environment_names_a_broker_too_and_no_output_shows_its_key(running):
+    """Local-api 4.2: RELAY_BROKER_URL and RELAY_BROKER_API_KEY."""
+    found = running.connection
+    named = {"RELAY_BROKER_URL": found["url"], "RELAY_BROKER_API_KEY": found["api_key"]}
+    (running.state / "connection.json").rename(running.state / "hidden")
+    listed = running.run("agent", "ls", "--json", **named)
+    assert [row["name"] for row in json.loads(listed.stdout)] == ["w1"]
+    refused = running.run("status", **(named | {"RELAY_BROKER_API_KEY": "wrong"}))
+    assert refused.returncode == 5
+    for words in (("status",), ("status", "--json"), ("agent", "show", "w1"), ("log", "export"), ("why", "w1")):
+        done = running.run(*words, **named)
+        assert done.returncode == 0, done.stderr
+        assert found["api_key"] not in done.stdout + done.stderr

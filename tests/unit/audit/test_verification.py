@@ -1,0 +1,61 @@
+"""`log verify` finds what is wrong; `delivery ls` follows each delivery by the table."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from relaybroker.audit.deliveries import listing
+from relaybroker.audit.log import NoLog, journal_of, reading
+from relaybroker.audit.verification import verify
+
+
+@pytest.fixture
+def state(world, written):
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    return written(world)
+
+
+def test_a_whole_log_has_no_problems_and_folds_to_its_end(world, state):
+    with reading(state) as reader:
+        problems, folded = verify(reader)
+    assert problems == []
+    assert folded.position == len(world.log)
+
+
+def test_a_changed_event_is_found_at_its_place(state):
+    with sqlite3.connect(journal_of(state)) as database:
+        (table,) = (
+            name
+            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            if "state" in [column[1] for column in database.execute(f"PRAGMA table_info({name})")]
+            and database.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0]
+        )
+        database.execute(f"UPDATE {table} SET state = replace(state, 'w1', 'w2') WHERE rowid = 9")
+    database.close()
+    with reading(state) as reader:
+        problems, _ = verify(reader)
+    assert problems
+
+
+def test_deliveries_are_listed_with_where_they_stand(world, log):
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    world.auto_type = False
+    world.deliver("w1", 2)
+    assert [(row.msg_id, row.seq, row.state) for row in listing(log(world))] == [
+        ("M1", 1, "acked"),
+        ("M2", 2, "injecting"),
+    ]
+
+
+def test_which_log_is_meant_must_be_clear(tmp_path):
+    with pytest.raises(NoLog, match="no journal"):
+        journal_of(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / f"journal-{name}.sqlite").touch()
+    with pytest.raises(NoLog, match="one, two"):
+        journal_of(tmp_path)
+    assert journal_of(tmp_path, "two").name == "journal-two.sqlite"
