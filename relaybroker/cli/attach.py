@@ -7,7 +7,6 @@ import base64
 import codecs
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -138,7 +137,7 @@ class _Attached:
         while True:
             await self._resized.wait()
             self._resized.clear()
-            size = shutil.get_terminal_size()
+            size = os.get_terminal_size(sys.stdin.fileno())  # never COLUMNS and LINES: they do not follow the window
             body = {"rows": size.lines, "cols": size.columns}
             async with session.post(f"/api/resize/{segment(self._name)}", json=body):
                 pass

@@ -60,7 +60,12 @@ class Desk:
         for name, place in (("XDG_DATA_HOME", "data"), ("XDG_STATE_HOME", "log"), ("XDG_RUNTIME_DIR", "run")):
             (folder / place).mkdir(mode=0o700)
             kept[name] = str(folder / place)
-        self.environment = kept | {"AGENT_RELAY_STATE_DIR": str(self.state), "PS1": "$ "}
+        self.environment = kept | {
+            "AGENT_RELAY_STATE_DIR": str(self.state),
+            "PS1": "$ ",
+            "COLUMNS": "80",
+            "LINES": "24",
+        }
 
     @staticmethod
     def _argv(words: tuple[str, ...]) -> list[str]:

@@ -38,6 +38,7 @@ def test_long_pasted_text_arrives_whole_whatever_its_alphabet(running, attached)
 
 
 def test_the_agent_gets_the_size_of_the_terminal(attached):
+    """Whatever COLUMNS and LINES say: the window may have changed since they were exported."""
     attached.process.setwinsize(31, 97)
     attached.type(b"while [ \"$(stty size)\" != '31 97' ]; do :; done; echo si''zed\r")
     attached.until(b"sized")
