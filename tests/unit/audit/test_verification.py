@@ -25,7 +25,7 @@ def test_a_whole_log_has_no_problems_and_folds_to_its_end(world, state):
     assert folded.position == len(world.log)
 
 
-def test_a_changed_event_is_found_at_its_place(state):
+def test_a_changed_event_is_found(state):
     with sqlite3.connect(journal_of(state)) as database:
         (table,) = (
             name
