@@ -28,6 +28,8 @@ WORKSPACE = "workspace"
 NODE = "node"
 OWN = "own"
 _AGENT = "agent:"
+MAX_SUPPLIED = 64
+"""Tokens that callers brought along and that are not adopted yet; the oldest goes."""
 _SUFFIX = ".token"
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -73,6 +75,7 @@ class Vault:
         self._own_cache = own_cache
         self._pinned = bool(pinned_node_token)
         self._tokens: dict[str, str] = {}
+        self._supplied: dict[str, str] = {}
         self.own_agent_id = ""
         if workspace_key:
             self._tokens[WORKSPACE] = workspace_key
@@ -127,6 +130,27 @@ class Vault:
                 make_private_directory(self._agents_directory)
                 write_private(path, token.encode() + b"\n")
             self._tokens[reference] = token
+
+    def keep_supplied(self, token: str) -> str:
+        """Take a token that a caller brought along for an agent, in memory only; its fingerprint, under which `adopt` finds it."""
+        shown = fingerprint(token)
+        with self._lock:
+            while len(self._supplied) >= MAX_SUPPLIED:
+                del self._supplied[next(iter(self._supplied))]
+            self._supplied[shown] = token
+        return shown
+
+    def adopt(self, shown: str, agent_id: str) -> None:
+        """The token that was brought along is this agent's; nothing happens if there is none.
+
+        Raises:
+            ValueError: an agent id that is no file name.
+            OSError: the token could not be written.
+        """
+        with self._lock:
+            token = self._supplied.pop(shown, None)
+        if token is not None:
+            self.keep(agent_reference(agent_id), token)
 
     def forget(self, reference: str, token: str | None = None) -> None:
         """Drop an agent's token from memory and disk; with `token`, only if it is still that one."""

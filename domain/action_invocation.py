@@ -4,6 +4,7 @@ Rules:
 
 * At most one execution per invocation id; the same result every time it is asked for again, also after a restart.
 * `running` has a deadline. Work that was running when the broker died is `done` with an error: it is not run twice.
+* An action for a sidecar that dropped a moment ago waits in `received` for it, 5 s at most, and then runs without it.
 * `handler_unavailable` is reported and forgotten: the engine may then try elsewhere and may come back here.
 * `reported` means that the result was given to a live link. It stays in the ledger (10 000 entries, 24 h) to answer repeats.
 
@@ -17,7 +18,11 @@ from enum import StrEnum
 from domain.kernel import Table
 
 SPAWN_S = 25.0
-RELEASE_S = 10.0
+RELEASE_S = 5.0
+RESEND_S = 2.0
+"""A result written so shortly before its session ended goes out once more on the next one."""
+LONGEST_S = 150.0
+"""No invocation is open for longer: the longest handler, and its wait for a sidecar."""
 LEDGER_LIMIT = 10_000
 LEDGER_S = 24 * 3600.0
 

@@ -4,7 +4,8 @@ Rules:
 
 * The name is reserved before anything remote happens; a name that is reserved or live refuses a second spawn at once.
 * Success at the engine gives an agent id and a token. The token goes to the vault; only its fingerprint is recorded.
-* A transport failure may fall back to HTTP registration and binding; a refusal by the engine is final.
+* A registration that was sent and not answered goes on over HTTP: create, prove that the name is ours, bind. A refusal is final.
+* A registration that could not be sent fails after 5 s; nothing waits for an outage to end.
 * Every way out of a successful registration leads through `deregistering`: `agent.deregister` is on the wire, or waits for the link,
   before the name registers again.
 * A failed registration leaves nothing behind: `failed` before the engine said yes, `deregistering` after.
@@ -18,8 +19,15 @@ from enum import StrEnum
 
 from domain.kernel import Table
 
-REGISTER_S = 20.0
-"""From request to outcome; the local API answers a spawn within 25 s."""
+REGISTER_S = 22.0
+"""From request to outcome, both routes together; the local API answers a spawn within 25 s."""
+REPLY_S = 8.0
+"""How long `agent.register` may stay unanswered before the registration goes on over HTTP."""
+HTTP_TRIES = 3
+HTTP_TRY_S = 3.0
+HTTP_PAUSE_S = 2.0
+RATE_PAUSE_S = 60.0
+"""No registration over HTTP for this long after the engine answered 429."""
 HOLD_REQUEST_S = 5.0
 """How long a registration waits for a link that is not online, before it fails."""
 

@@ -12,12 +12,12 @@ from domain import events, frames, inputs
 from domain.errors import FrameRejected
 from domain.inputs import Input
 from domain.reasons import Reason
-from domain.rules import actions, agents, deliveries, hosts, ledger, link, messages, process
+from domain.rules import actions, agents, deliveries, fallback, hosts, ledger, link, messages, process, sidecars
 from domain.rules.agents import HarnessOf
 from domain.state import State
 from domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, deliveries, ledger, messages, process)
+_RULES = (link, hosts, agents, deliveries, ledger, sidecars, messages, process)
 
 
 class Broker:
@@ -36,6 +36,7 @@ class Broker:
         """Decide about one input at this moment (epoch seconds). At least one event results."""
         turn = Turn(self.state, now)
         self._dispatch(turn, item)
+        _follow_link(turn)
         process.proceed(turn)
         assert turn.events, f"{type(item).__name__} left no event"
         return turn.decision()
@@ -44,10 +45,13 @@ class Broker:
         """Do whatever is due by now."""
         turn = Turn(self.state, now)
         link.due(turn)
+        _follow_link(turn)
         hosts.due(turn)
         agents.due(turn)
         deliveries.due(turn)
         ledger.due(turn)
+        actions.due(turn, self._harness_of)
+        sidecars.due(turn)
         messages.due(turn)
         process.proceed(turn)
         return turn.decision()
@@ -89,11 +93,20 @@ class Broker:
                 link.dial_failed(turn, item)
             case inputs.LinkClosed():
                 link.closed(turn, item)
-                if turn.state.link.state != "online":
-                    agents.link_lost(turn)
             case inputs.FrameUnreadable():
                 reason = Reason(item.reason)
                 turn.record(events.FrameRejected(reason=reason, frame_type="", detail=f"{item.size} bytes"), turn.node)
+            case (
+                inputs.SidecarConnected()
+                | inputs.SidecarClosed()
+                | inputs.ManifestOffered()
+                | inputs.HandlersOffered()
+                | inputs.HandlerFinished()
+                | inputs.NodeLeft()
+            ):
+                sidecars.said(turn, item)
+            case inputs.SidecarProcessEnded():
+                sidecars.process_ended(turn, item)
             case inputs.HostAttached():
                 hosts.attached(turn, item)
             case inputs.HostLost():
@@ -136,26 +149,47 @@ class Broker:
             )
 
 
+def _follow_link(turn: Turn) -> None:
+    """Whatever waited on a socket that is no more goes on without it."""
+    if turn.state.link.state not in ("online", "draining"):
+        agents.link_lost(turn)
+        sidecars.link_lost(turn)
+
+
 def _answered(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered) -> None:
     """Give an engine answer to whoever waits for it."""
     state = turn.state
     if item.call_id == state.link.mint_call:
-        if isinstance(item, inputs.EngineAnswered):
-            link.minted(turn, item)
-        else:
-            link.mint_unanswered(turn, item)
+        link.enrolment_answered(turn, item)
     elif item.call_id == state.own.call_id:
         messages.own_answered(turn, item)
     elif item.call_id in state.calls:
         agents.channel_answered(turn, state.calls[item.call_id], item)
+    elif item.call_id.startswith("register_"):
+        _registration_answered(turn, item)
     else:
         event_id = item.call_id.removeprefix("publish_").rpartition("_")[0]
         message = state.messages.get(f"message:{event_id}")
         if message is not None and message.call_id == item.call_id:
             messages.answered(turn, message, item)
-            return
-        status, detail = (item.status, item.code) if isinstance(item, inputs.EngineAnswered) else (0, item.detail)
-        turn.record(events.CallUnmatched(call_id=item.call_id, status=status, detail=detail), turn.broker)
+        else:
+            _unmatched(turn, item)
+
+
+def _registration_answered(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered) -> None:
+    found = next((found for found in turn.state.registrations.values() if found.call_id == item.call_id), None)
+    if found is not None:
+        fallback.answered(turn, found, item)
+        return
+    stream = turn.state.link.abandoned.get(item.call_id, "")
+    _unmatched(turn, item)
+    if stream and isinstance(item, inputs.EngineAnswered) and isinstance(item.data, dict):
+        agents.late_reply(turn, stream, item.call_id, item.data)
+
+
+def _unmatched(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered) -> None:
+    status, detail = (item.status, item.code) if isinstance(item, inputs.EngineAnswered) else (0, item.detail)
+    turn.record(events.CallUnmatched(call_id=item.call_id, status=status, detail=detail), turn.broker)
 
 
 def _reply(turn: Turn, frame: frames.Frame) -> None:
@@ -170,15 +204,18 @@ def _reply(turn: Turn, frame: frames.Frame) -> None:
         if not turn.events:
             turn.record(events.FrameNoted(frame_type="reply", detail=request_id), turn.node)
         return
-    if pending.kind == "node.register":
-        if turn.state.link.state == "registering":
-            turn.record(events.LinkOnline(dial=turn.state.link.dial), turn.node)
-            agents.link_online(turn)
-            deliveries.acknowledge_all(turn)
-            ledger.link_online(turn)
+    if pending.kind == "node.register" and turn.state.link.state == "registering":
+        link.accepted(turn, data)
+        agents.link_online(turn)
+        deliveries.acknowledge_all(turn)
+        ledger.link_online(turn)
         return
     turn.record(events.FrameNoted(frame_type="reply", detail=request_id), turn.node)
-    if pending.kind == "agent.register":
+    if pending.kind == "node.register":
+        sidecars.manifest_accepted(turn, request_id)
+    elif pending.kind == "inventory.sync":
+        link.synced(turn, data)
+    elif pending.kind == "agent.register":
         found = turn.state.registrations.get(pending.subject)
         if found is not None:
             agents.accepted(turn, found, data, request_id)
@@ -189,19 +226,24 @@ def _error(turn: Turn, frame: frames.Frame) -> None:
     request_id, code = frames.text_of(frame, "id"), frames.text_of(frame, "code")
     message = frames.text_of(frame, "message")[:500]
     pending = turn.state.link.pending.get(request_id)
+    request = pending.kind if pending else _kind_of_unanswered(turn, request_id)
     turn.record(
-        events.EngineErrorReceived(
-            code=code, message=message, request_id=request_id, request=pending.kind if pending else ""
-        ),
-        turn.node,
+        events.EngineErrorReceived(code=code, message=message, request_id=request_id, request=request), turn.node
     )
-    if pending is None:
-        if code == "node_id_mismatch" and turn.state.link.state == "registering":
-            link.registration_refused(turn, code, message)
-        return
-    if pending.kind == "node.register":
+    if request == "node.register" and not sidecars.manifest_refused(turn, request_id, code, message):
         link.registration_refused(turn, code, message)
-    elif pending.kind == "agent.register":
+    elif request == "agent.register" and pending is not None:
         found = turn.state.registrations.get(pending.subject)
         if found is not None:
             agents.refused(turn, found, code, message)
+    elif code in link.DEAD_TOKEN_CODES and (
+        request == "node.heartbeat" or (not request and turn.state.link.state == "registering")
+    ):
+        link.registration_refused(turn, code, message)
+
+
+def _kind_of_unanswered(turn: Turn, request_id: str) -> str:
+    """What an error answers that belongs to a frame without a reply."""
+    if request_id and request_id == turn.state.link.heartbeat_id:
+        return "node.heartbeat"
+    return "agent.deregister" if request_id.startswith("dereg_") else ""

@@ -57,7 +57,8 @@ class EngineCall(_Effect, frozen=True, kw_only=True):
     body: dict[str, Any] | None = None
     idempotency_key: str = ""
     capture: str = ""
-    """Vault reference for a `token` in the answer: `node`, `own` or "" (kept as `agent:<agent_id>` where the answer has an `id`)."""
+    """Where a `token` in the answer is kept: `node`, `own`, `agent:<agent_id>`, or "" for the agent that the answer names.
+    `supplied:<fingerprint>` gives the token that a caller brought along to the agent that the answer names."""
     timeout_s: float = 20.0
 
 
@@ -123,6 +124,32 @@ class EndHost(_Effect, frozen=True, kw_only=True):
     grace_s: float
 
 
+# --- sidecar -----------------------------------------------------------------------------------------------------------
+
+
+class InvokeHandler(_Effect, frozen=True, kw_only=True):
+    """Give an invocation to the sidecar. Its answer comes as HandlerFinished."""
+
+    connection: str
+    invocation_id: str
+    name: str
+    input: Any
+
+
+class CloseSidecar(_Effect, frozen=True, kw_only=True):
+    """Close a sidecar's socket after what was sent before."""
+
+    connection: str
+    detail: str
+
+
+class StartSidecar(_Effect, frozen=True, kw_only=True):
+    """Start the supervised sidecar program; one that still runs from an earlier start is ended first."""
+
+    argv: tuple[str, ...]
+    cwd: str
+
+
 # --- local API and process ---------------------------------------------------------------------------------------------
 
 
@@ -160,6 +187,9 @@ Effect = (
     | ForgetProgram
     | ConfirmReports
     | EndHost
+    | InvokeHandler
+    | CloseSidecar
+    | StartSidecar
     | Reply
     | Notify
     | ExitBroker

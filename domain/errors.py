@@ -52,6 +52,19 @@ class InvalidRequest(RelayBrokerError):  # noqa: N818 - an HTTP term
         self.extra = extra
 
 
+def error_body(error: InvalidRequest) -> dict[str, object]:
+    """The one error envelope of the local API."""
+    return {
+        "success": False,
+        "code": error.code,
+        "message": error.message,
+        "error": error.message,
+        "retryable": error.status >= 500 or error.status == 429,
+        "statusCode": error.status,
+        **error.extra,
+    }
+
+
 class CorruptLog(RelayBrokerError):  # noqa: N818 - says what was found
     """The log cannot be folded; `position` is the first record that does not fit."""
 

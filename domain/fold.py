@@ -15,7 +15,7 @@ from domain import (
     delivery,
     outbound_message,
 )
-from domain.changes import actions, agents, broker, deliveries, hosts, link, mailboxes, messages
+from domain.changes import actions, agents, broker, deliveries, hosts, link, mailboxes, messages, sidecars
 from domain.errors import CorruptLog
 from domain.events import Event, Recorded
 from domain.machines import MACHINES
@@ -35,12 +35,13 @@ _MACHINE_OF = MappingProxyType(
         "delivery": MACHINES["delivery"],
         "action": MACHINES["action_invocation"],
         "message": MACHINES["outbound_message"],
+        "sidecar": MACHINES["sidecar_handlers"],
     }
 )
 _CHANGES = MappingProxyType(
     {
         event: change
-        for subject in (broker, link, agents, hosts, deliveries, mailboxes, actions, messages)
+        for subject in (broker, link, agents, hosts, deliveries, mailboxes, actions, messages, sidecars)
         for event, change in subject.CHANGES.items()
     }
 )
@@ -59,6 +60,10 @@ def entity_of(state: State, event: Event, stream: str) -> Any:
             return state.deliveries[stream]
         case "action":
             return state.actions[stream]
+        case "sidecar":
+            if state.sidecar is None or state.sidecar.stream != stream:
+                raise KeyError(stream)
+            return state.sidecar
         case _:
             return state.messages[stream]
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from domain.errors import FrameRejected
+from domain.manifest import DELIVERY_CURSOR, Capability, Manifest, load_of
 from domain.reasons import Reason
 from domain.state import Registration
 
@@ -75,44 +76,51 @@ def read_deliver(frame: Frame) -> Deliver:
     )
 
 
-def node_register(request_id: str, *, name: str, node_id: str, capabilities: Iterable[str], version: str) -> Frame:
-    """The first frame of every connection."""
+def node_register(request_id: str, *, name: str, node_id: str, manifest: Manifest, cursor: bool) -> Frame:
+    """The first frame of every connection. `cursor`: the engine knows `relay:delivery-cursor-v1`."""
+    capabilities = [_capability(found) for found in manifest.capabilities]
+    if cursor:
+        capabilities.append({"name": DELIVERY_CURSOR, "kind": "capacity"})
     return {
         "v": 1,
         "id": request_id,
         "type": "node.register",
         "name": name,
         "node_id": node_id,
-        "capabilities": _capabilities(capabilities),
-        "max_agents": 0,
-        "tags": [],
-        "version": version,
+        "capabilities": capabilities,
+        "max_agents": manifest.max_agents,
+        "tags": list(manifest.tags),
+        "version": manifest.version,
         "resume_cursor": None,
     }
 
 
 def node_heartbeat(
-    request_id: str, *, name: str, node_id: str, capabilities: Iterable[str], version: str, active_agents: int
+    request_id: str, *, name: str, node_id: str, manifest: Manifest, active_agents: int, handlers_live: bool
 ) -> Frame:
-    """Load and liveness; the node has no agent limit, so its load is 0."""
-    listed = _capabilities(capabilities)
+    """Load and liveness, as of now."""
     return {
         "v": 1,
         "id": request_id,
         "type": "node.heartbeat",
         "name": name,
         "node_id": node_id,
-        "capabilities": listed,
-        "max_agents": 0,
-        "version": version,
-        "load": 0.0,
+        "capabilities": [_capability(found) for found in manifest.capabilities],
+        "max_agents": manifest.max_agents,
+        "version": manifest.version,
+        "load": load_of(active_agents, manifest.max_agents),
         "active_agents": active_agents,
-        "handlers_live": bool(listed),
+        "handlers_live": handlers_live,
     }
 
 
-def _capabilities(names: Iterable[str]) -> list[Frame]:
-    return [{"name": name, "kind": "spawn"} if name.startswith("spawn:") else {"name": name} for name in names]
+def _capability(found: Capability) -> Frame:
+    frame: Frame = {"name": found.name}
+    if found.kind:
+        frame["kind"] = found.kind
+    if found.metadata is not None:
+        frame["metadata"] = found.metadata
+    return frame
 
 
 def node_deregister(request_id: str) -> Frame:

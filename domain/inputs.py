@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from domain.manifest import Manifest
+
 
 class _Input(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Common shape of inputs: immutable, encodable."""
@@ -34,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Harnesses offered for placement, as `spawn:<cli>`."""
     remote_args: bool = False
     """Whether spawn actions may bring `args` and `cwd`."""
+    max_agents: int = 0
+    """How many agents this node takes; 0 = as many as come."""
     persist: bool = True
 
 
@@ -238,13 +242,18 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     skip_relay_prompt: bool = False
     rows: int = 24
     cols: int = 80
+    supplied_token: str = ""
+    """Fingerprint of the agent's token that a local caller brought along; the vault has it as `supplied:<fingerprint>`."""
 
 
 class SpawnRequested(_Input, frozen=True, kw_only=True):
-    """A person or program asks for an agent through the local API."""
+    """A person or program asks for an agent through the local API, or a sidecar does, perhaps for an invocation."""
 
     request_id: str
     spec: SpawnSpec
+    source: str = "http_api"
+    """`http_api` or `sidecar`."""
+    invocation_id: str = ""
 
 
 class ReleaseRequested(_Input, frozen=True, kw_only=True):
@@ -265,6 +274,78 @@ class SendRequested(_Input, frozen=True, kw_only=True):
     thread_id: str = ""
     mode: str = "wait"
     data: dict[str, Any] | None = None
+
+
+# --- sidecar -------------------------------------------------------------------------------------------------------------
+
+
+class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """When a supervised sidecar is started again."""
+
+    enabled: bool = True
+    max_restarts: int = 5
+    cooldown_s: float = 2.0
+    max_consecutive_failures: int = 3
+
+
+class Supervision(msgspec.Struct, frozen=True, kw_only=True):
+    """The program behind a sidecar. Its environment may hold secrets: the adapter has it."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    policy: RestartPolicy
+
+
+class _SidecarInput(_Input, frozen=True, kw_only=True):
+    """Something on one sidecar connection. `connection` is unique over all runs."""
+
+    connection: str
+
+
+class SidecarConnected(_SidecarInput, frozen=True, kw_only=True):
+    """A local program opened `/api/fleet/ws`."""
+
+
+class SidecarClosed(_SidecarInput, frozen=True, kw_only=True):
+    """Its socket ended."""
+
+    detail: str
+
+
+class ManifestOffered(_SidecarInput, frozen=True, kw_only=True):
+    """`register_node`: what the sidecar wants this node to offer."""
+
+    request_id: str
+    manifest: Manifest
+    supervision: Supervision | None = None
+
+
+class HandlersOffered(_SidecarInput, frozen=True, kw_only=True):
+    """`register_handlers`: the names that it serves from now on, trimmed and not blank."""
+
+    request_id: str
+    names: tuple[str, ...]
+
+
+class HandlerFinished(_SidecarInput, frozen=True, kw_only=True):
+    """`handler_result`: `error` "" means success with `output`."""
+
+    request_id: str
+    invocation_id: str
+    output: Any = None
+    error: str = ""
+
+
+class NodeLeft(_SidecarInput, frozen=True, kw_only=True):
+    """`deregister_node`: the sidecar takes its offer back and leaves."""
+
+    request_id: str
+
+
+class SidecarProcessEnded(_Input, frozen=True, kw_only=True):
+    """The sidecar program that this broker started has ended, or could not be started."""
+
+    detail: str
 
 
 class ShutdownRequested(_Input, frozen=True, kw_only=True):
@@ -298,5 +379,12 @@ Input = (
     | SpawnRequested
     | ReleaseRequested
     | SendRequested
+    | SidecarConnected
+    | SidecarClosed
+    | ManifestOffered
+    | HandlersOffered
+    | HandlerFinished
+    | NodeLeft
+    | SidecarProcessEnded
     | ShutdownRequested
 )

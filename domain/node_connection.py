@@ -6,8 +6,9 @@ Rules:
 * One dial at a time, numbered. What a socket of an earlier dial still reports changes nothing.
 * Every failure leads to `backing_off` with a reason and a deadline. The delay is drawn from [1 s, min(30 s, 2 x base)]; base doubles
   with every sleep and restarts at 1 s after a proven session.
+* A rejected token is replaced at most 5 times between two proven sessions and 10 times an hour; one that the operator pinned, never.
 * `refused` ends this incarnation: the engine said no to the credential, and nothing the node may do by itself would change that. A
-  new incarnation starts with the broker, on an operator's word, or 300 s later with the same credential and no minting.
+  new incarnation starts with the broker, or 300 s later: that one dials with the same token and replaces none.
 * `draining` sends what is owed (agent.deregister, acks, results, node.deregister) within its limit; then `closed`.
 
 Source: spec/node-protocol.md sections 1.8, 2.8, 2.10, 2.12.
@@ -25,9 +26,18 @@ SUPERSEDED_WAIT_S = 30.0
 REFUSED_PROBE_S = 300.0
 REGISTER_REPLY_S = 10.0
 HEARTBEAT_S = 12.0
+HEARTBEAT_GAP_S = 1.0
+"""Least time between two heartbeats, however often the load changes."""
 INVENTORY_S = 60.0
-MAX_MINTS = 5
-"""Re-mints between two proven sessions."""
+INVENTORY_WAIT_S = 30.0
+"""How long a changed inventory waits for running invocations: a sync makes the engine start again what it does not list."""
+SYNC_RETRY_FIRST_S = 2.0
+SYNC_RETRY_MAX_S = 60.0
+MINT_RETRY_FIRST_S = 0.2
+MAX_REMINTS = 5
+"""Tokens replaced between two proven sessions."""
+MAX_REMINTS_PER_HOUR = 10
+"""Over proven sessions too: two brokers that take each other's token stop."""
 
 
 class State(StrEnum):

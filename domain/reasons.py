@@ -76,6 +76,12 @@ class Reason(StrEnum):
     INVALID_SPAWN_MODE = "invalid_spawn_mode"
     # actions
     HANDLER_UNAVAILABLE = "handler_unavailable"
+    HANDLER_FAILED = "handler_failed"
+    SIDECAR_LOST = "sidecar_lost"
+    SIDECAR_REPLACED = "sidecar_replaced"
+    SIDECAR_LEFT = "sidecar_left"
+    INVALID_HARNESS_CONFIG = "invalid_harness_config"
+    NO_WORKSPACE = "no_workspace"
     MISSING_NAME = "missing_name"
     MISSING_CLI = "missing_cli"
     ACTION_TIMEOUT = "action_timeout"
@@ -140,6 +146,12 @@ SENTENCES: dict[Reason, str] = {
     Reason.INVALID_CWD: "The working directory does not exist.",
     Reason.INVALID_SPAWN_MODE: "The spawn mode is not known.",
     Reason.HANDLER_UNAVAILABLE: "No handler for this action is connected.",
+    Reason.HANDLER_FAILED: "The sidecar's handler answered with an error.",
+    Reason.SIDECAR_LOST: "The connection to the sidecar ended; it may come back.",
+    Reason.SIDECAR_REPLACED: "A newer sidecar connected and took over.",
+    Reason.SIDECAR_LEFT: "The sidecar deregistered.",
+    Reason.INVALID_HARNESS_CONFIG: "The action's harness configuration cannot be used here.",
+    Reason.NO_WORKSPACE: "The broker belongs to no workspace.",
     Reason.MISSING_NAME: "The action does not name an agent.",
     Reason.MISSING_CLI: "The action does not say which program to start.",
     Reason.ACTION_TIMEOUT: "The action did not finish in time.",

@@ -4,7 +4,7 @@ Rules:
 
 * Each connection has an identity. A newer one replaces the older, whose later reports change nothing.
 * `serving` means that at least one handler name is registered; a new list replaces the old one.
-* Whatever ran on a connection that is `gone` ends as `handler_unavailable`.
+* Whatever ran on a connection that is `gone` ends as `handler_unavailable`. Its `spawn:` actions wait 5 s for it to come back.
 
 Source: spec/node-protocol.md section 7.
 """
@@ -14,6 +14,15 @@ from __future__ import annotations
 from enum import StrEnum
 
 from domain.kernel import Table
+
+HANDLER_S = 120.0
+"""How long a handler may take."""
+GRACE_S = 5.0
+"""How long `spawn:` actions of a sidecar that dropped wait for it."""
+STABLE_S = 10.0
+"""A start that was followed by a connection of this length has succeeded."""
+RESTART_MAX_S = 60.0
+MAX_HANDLERS = 256
 
 
 class State(StrEnum):
@@ -39,7 +48,7 @@ TABLE = Table(
     triggers=Trigger,
     edges=(
         (Trigger.SERVE, (State.CONNECTED, State.SERVING), State.SERVING),
-        (Trigger.PAUSE, (State.SERVING,), State.CONNECTED),
+        (Trigger.PAUSE, (State.CONNECTED, State.SERVING), State.CONNECTED),
         (Trigger.LEAVE, (State.CONNECTED, State.SERVING), State.GONE),
     ),
     rules=__doc__,

@@ -12,10 +12,19 @@ from typing import Any
 
 import msgspec
 
-from domain import action_invocation, agent_registration, delivery, node_connection, outbound_message, worker
+from domain import (
+    action_invocation,
+    agent_registration,
+    delivery,
+    node_connection,
+    outbound_message,
+    sidecar_handlers,
+    worker,
+)
 from domain.events import Harness
-from domain.inputs import Settings, SpawnSpec
+from domain.inputs import Settings, SpawnSpec, Supervision
 from domain.mailbox import Mailbox
+from domain.manifest import Manifest, of_operator, with_sidecar
 from domain.reasons import Reason
 
 NOTIFICATIONS_KEPT = 2048
@@ -32,11 +41,21 @@ class Pending(msgspec.Struct, frozen=True):
     until: float
 
 
+class EngineError(msgspec.Struct, frozen=True):
+    """The last error that the engine sent."""
+
+    code: str
+    message: str
+    at: float
+
+
 class Link(msgspec.Struct):
     """The node connection of this incarnation."""
 
     incarnation: int = 0
     state: str = node_connection.TABLE.initial
+    probing: bool = False
+    """Begun by the timer of `refused`: it dials with the token it has and mints none."""
     dial: int = 0
     reason: Reason | None = None
     detail: str = ""
@@ -44,22 +63,43 @@ class Link(msgspec.Struct):
     until: float = 0.0
     """Next step of a state with a deadline (backing_off, registering, refused)."""
     base_delay: float = node_connection.BACKOFF_FIRST_S
-    mints: int = 0
-    """Re-mints since the last proven session."""
+    remints: int = 0
+    """Tokens replaced since the last proven session."""
+    remint_times: list[float] = msgspec.field(default_factory=list)
+    """When tokens were replaced, over proven sessions too: at most the hourly budget, oldest first."""
+    mint_failures: int = 0
     token_dead: bool = False
     mint_call: str = ""
+    name_wanted: str = ""
+    """What the operator chose, or what was derived."""
     node_name: str = ""
+    """What the node is called: `name_wanted`, or the distinct form of it where that belongs to another node."""
+    name_probed: bool = False
     has_token: bool = False
     pending: dict[str, Pending] = msgspec.field(default_factory=dict)
     abandoned: dict[str, str] = msgspec.field(default_factory=dict)
-    """Request ids nobody waits for any more -> registration stream (at most 1024)."""
+    """Request and call ids nobody waits for any more -> registration stream (at most 1024)."""
+    heartbeat_id: str = ""
+    beaten_at: float = 0.0
     next_heartbeat: float = 0.0
     next_inventory: float = 0.0
-    inventory_changed: bool = False
+    inventory_changed_at: float = 0.0
+    """Since when the engine has not been told of a change; 0 = it knows everything."""
+    sync_retry_s: float = 0.0
+    """Wait after a refused inventory.sync; 0 = the last one was accepted."""
     next_resync: float = 0.0
     online_at: float = 0.0
     heard_at: float = 0.0
     synced_at: float = 0.0
+    down_at: float = 0.0
+    """When the last socket that was online ended."""
+    knows_cursor: bool = False
+    """The engine's register reply showed that it is of 6.0 or later."""
+    not_accepted: tuple[str, ...] = ()
+    """Capabilities that the engine did not take, with its reason where it gave one."""
+    register_pause_until: float = 0.0
+    """No registration over HTTP before this: the engine asked for a pause (429)."""
+    last_error: EngineError | None = None
 
 
 class Registration(msgspec.Struct):
@@ -75,6 +115,7 @@ class Registration(msgspec.Struct):
     harness: Harness
     argv: tuple[str, ...]
     until: float
+    """The registration must have an outcome by then."""
     reserved_at: float
     agent_id: str = ""
     invocation_id: str = ""
@@ -83,6 +124,16 @@ class Registration(msgspec.Struct):
     release_invocations: list[str] = msgspec.field(default_factory=list)
     live_at: float = 0.0
     hinted: bool = False
+    fingerprint: str = ""
+    """Of the agent's newest token."""
+    stale_token: bool = False
+    """The token was rotated after the program got it."""
+    step: str = ""
+    """Which call of the HTTP route is next or under way; see domain/rules/fallback.py."""
+    call_id: str = ""
+    tries: int = 0
+    retry_at: float = 0.0
+    """When that call is made again; 0 = it is under way."""
 
     @property
     def waits_for_link(self) -> bool:
@@ -184,6 +235,9 @@ class Action(msgspec.Struct):
     reported_at: float = 0.0
     input: Any = None
     agent_name: str = ""
+    agent_id: str = ""
+    handler: str = ""
+    """The sidecar connection that runs it; "" = the broker itself."""
 
     @property
     def reported(self) -> bool:
@@ -216,6 +270,34 @@ class Message(msgspec.Struct):
     def waits(self) -> bool:
         """Accepted and due at `until`."""
         return self.state == outbound_message.State.ACCEPTED
+
+
+class Sidecar(msgspec.Struct):
+    """The sidecar that is connected."""
+
+    stream: str
+    connection: str
+    since: float
+    state: str = sidecar_handlers.TABLE.initial
+    handlers: tuple[str, ...] = ()
+    manifest_request: str = ""
+    """Local request that waits for the engine to take its manifest."""
+    register_id: str = ""
+    """The `node.register` whose answer that is."""
+
+    def proven(self, now: float) -> bool:
+        """Whether it has been connected long enough for its start to have succeeded."""
+        return now - self.since >= sidecar_handlers.STABLE_S
+
+
+class Supervised(msgspec.Struct):
+    """The program behind a sidecar, and how often it was started."""
+
+    how: Supervision
+    restarts: int = 0
+    failures: int = 0
+    until: float = 0.0
+    """When it is started; 0 = not planned."""
 
 
 class Host(msgspec.Struct):
@@ -291,9 +373,40 @@ class State(msgspec.Struct):
     messages: dict[str, Message] = msgspec.field(default_factory=dict)
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
+    unfinished: dict[str, None] = msgspec.field(default_factory=dict)
+    """Streams of invocations that are not reported yet, oldest first."""
+    sidecar: Sidecar | None = None
+    handler_grace: dict[str, float] = msgspec.field(default_factory=dict)
+    """`spawn:` handlers of a sidecar that dropped -> until when they wait for it."""
+    supervised: Supervised | None = None
+    sidecar_manifest: Manifest | None = None
+    """What the sidecar registered; None = the operator's manifest alone."""
     counters: Counters = msgspec.field(default_factory=Counters)
     notified: int = 0
     notifications: list[Notification] = msgspec.field(default_factory=list)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the node offers now, its own version filled in."""
+        assert self.settings is not None
+        operator = of_operator(self.settings.capabilities, self.settings.max_agents)
+        offered = operator if self.sidecar_manifest is None else with_sidecar(operator, self.sidecar_manifest)
+        return offered if offered.version else msgspec.structs.replace(offered, version=self.settings.version)
+
+    @property
+    def has_handlers(self) -> bool:
+        """Whether a sidecar serves at least one handler."""
+        return self.sidecar is not None and bool(self.sidecar.handlers)
+
+    def open_actions(self) -> list[Action]:
+        """Invocations that are not reported yet, oldest first."""
+        return [self.actions[stream] for stream in self.unfinished]
+
+    @property
+    def node_name(self) -> str:
+        """What the node calls itself at the engine."""
+        named = self.sidecar_manifest.name.strip() if self.sidecar_manifest else ""
+        return named or self.link.node_name
 
     def registration_of(self, name: str) -> Registration | None:
         """The registration that holds a name now, whatever its spelling."""

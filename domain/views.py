@@ -34,7 +34,39 @@ def link(state: State, now: float) -> View:
         "registered_secs_ago": _age(now, found.online_at) if found.state == "online" else None,
         "synced_secs_ago": _age(now, found.synced_at),
         "heard_secs_ago": _age(now, found.heard_at),
+        "remints": found.remints,
+        "capabilities_not_accepted": list(found.not_accepted),
+        "last_error": None
+        if found.last_error is None
+        else {
+            "code": found.last_error.code,
+            "message": found.last_error.message,
+            "secs_ago": _age(now, found.last_error.at),
+        },
     }
+
+
+def sidecar(state: State, now: float) -> View | None:
+    """The connected sidecar and what it serves; None when there is none."""
+    found = state.sidecar
+    if found is None:
+        return None
+    return {"handlers": list(found.handlers), "serving": found.state == "serving", "since_secs": _age(now, found.since)}
+
+
+def invocations(state: State, now: float) -> list[View]:
+    """Invocations that are not reported yet, oldest first."""
+    return [
+        {
+            "invocation_id": known.invocation_id,
+            "action": known.action,
+            "state": known.state,
+            "agent": known.name or known.agent_name or None,
+            "by": "sidecar" if known.handler else "broker",
+            "age_secs": _age(now, known.received_at),
+        }
+        for known in state.open_actions()
+    ]
 
 
 def memberships(state: State) -> list[View]:
@@ -178,7 +210,9 @@ def status(state: State, now: float) -> View:
             "workspaces": workspaces,
         },
         "link": link(state, now),
-        "node": {"id": settings.node_id, "name": settings.node_name} if settings else None,
+        "node": {"id": settings.node_id, "name": state.node_name} if settings else None,
+        "sidecar": sidecar(state, now),
+        "invocations": invocations(state, now),
         "host": {"id": state.host.host_id, "pid": state.host.pid, "attached": state.host.attached},
         "outbound": {"waiting": len(state.messages)},
         "log_position": state.position,

@@ -23,6 +23,7 @@ from relaybroker.launch import Launcher
 from relaybroker.retired_tokens import RetiredTokens
 from relaybroker.runtime import Runtime
 from relaybroker.settings import LEASE_S
+from relaybroker.sidecar_process import SidecarProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,6 +112,7 @@ class Assembly:
             worker_logs=paths.worker_logs,
             vault=vault,
         )
+        self._sidecar = SidecarProcess(environ, output=paths.worker_logs / "sidecar.log", deliver=deliver)
         self.dispatcher = Dispatcher(
             link=self.link,
             engine=self.engine,
@@ -118,6 +120,7 @@ class Assembly:
             launcher=launcher,
             tokens=self._tokens,
             clients=surface,
+            sidecar=self._sidecar,
             leave=self.runtime.end,
         )
 
@@ -135,9 +138,21 @@ class Assembly:
         """Give the core an input; False if it has no room."""
         return self.runtime.inbox.offer(item)
 
+    async def tell(self, item: Input) -> None:
+        """Give the core an input; returns when it had room."""
+        await self.runtime.inbox.put(item)
+
     async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
         return await self.host.ask(request)
+
+    def keep_supplied_token(self, token: str) -> str:
+        """Take a token that a caller brought along for an agent; its fingerprint."""
+        return self.vault.keep_supplied(token)
+
+    def name_sidecar_environment(self, named: Mapping[str, str]) -> None:
+        """What the sidecar's program gets into its environment when it is started again."""
+        self._sidecar.name_environment(named)
 
     def watch_output(self, *, on: bool) -> None:
         """Turn the stream of terminal output on or off."""
@@ -155,7 +170,12 @@ class Assembly:
     async def shut(self, limit_s: float) -> None:
         """Close every adapter, at the latest after the limit."""
         closing = asyncio.gather(
-            self.link.shut(), self.engine.shut(), self.host.shut(), self._tokens.settle(), return_exceptions=True
+            self.link.shut(),
+            self.engine.shut(),
+            self.host.shut(),
+            self._sidecar.shut(),
+            self._tokens.settle(),
+            return_exceptions=True,
         )
         await asyncio.wait({closing}, timeout=limit_s)
         closing.cancel()

@@ -235,6 +235,7 @@ class Bootstrap:
                 default_channels=settings.default_channels,
                 capabilities=settings.capabilities,
                 remote_args=settings.remote_args,
+                max_agents=settings.max_agents,
                 persist=settings.persist,
             ),
             has_node_token=vault.has(NODE),

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from relaybroker.retired_tokens import RetiredTokens
 
 
+class SidecarProgram(Protocol):
+    """The program behind a sidecar."""
+
+    def start(self, argv: Sequence[str], cwd: str) -> None:
+        """Start it; one that still runs is ended first."""
+
+
 class LocalClients(Protocol):
     """Whoever waits for answers and events at the local API."""
 
@@ -30,6 +37,12 @@ class LocalClients(Protocol):
 
     def notify(self, notification: effects.Notify) -> None:
         """Tell every `/ws` client."""
+
+    def invoke_handler(self, wanted: effects.InvokeHandler) -> None:
+        """Give an invocation to a sidecar."""
+
+    def close_sidecar(self, connection: str, detail: str) -> None:
+        """Close a sidecar's socket after what was sent before."""
 
 
 class Dispatcher:
@@ -42,6 +55,7 @@ class Dispatcher:
         launcher: completes what is to be started.
         tokens: forgets the tokens of agents that are over.
         clients: the local API.
+        sidecar: the program behind a sidecar.
         leave: ends the process with a status and a reason.
     """
 
@@ -54,6 +68,7 @@ class Dispatcher:
         launcher: Launcher,
         tokens: RetiredTokens,
         clients: LocalClients,
+        sidecar: SidecarProgram,
         leave: Callable[[int, str], None],
     ) -> None:
         self._link = link
@@ -62,6 +77,7 @@ class Dispatcher:
         self._launcher = launcher
         self._tokens = tokens
         self._clients = clients
+        self._sidecar = sidecar
         self._leave = leave
 
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
@@ -107,6 +123,12 @@ class Dispatcher:
                 self._host.send(protocol.Forget(session_id=session_id))
             case effects.EndHost(grace_s=grace_s):
                 self._host.end(grace_s)
+            case effects.InvokeHandler():
+                self._clients.invoke_handler(effect)
+            case effects.CloseSidecar(connection=connection, detail=detail):
+                self._clients.close_sidecar(connection, detail)
+            case effects.StartSidecar(argv=argv, cwd=cwd):
+                self._sidecar.start(argv, cwd)
             case effects.ExitBroker(status=status, reason=reason):
                 self._leave(status, reason)
             case never:

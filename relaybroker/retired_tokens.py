@@ -39,7 +39,9 @@ class RetiredTokens:
         """Take note of durable events, before anything is done because of them."""
         for one in recorded:
             match one.event:
-                case events.RegistrationAccepted(agent_id=agent_id):
+                case events.AgentBinding(agent_id=agent_id) if not agent_id:
+                    pass
+                case events.RegistrationAccepted(agent_id=agent_id) | events.AgentBinding(agent_id=agent_id):
                     self._holders[one.stream] = agent_id
                 case events.LateRegistrationRefused(agent_id=agent_id):
                     self._forget(agent_id)

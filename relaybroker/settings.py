@@ -87,6 +87,8 @@ class Settings(BaseModel):
     capabilities: tuple[str, ...] = ()
     in_doubt: Literal["ask", "at_least_once", "at_most_once"] = "ask"
     remote_args: bool = False
+    max_agents: int = Field(default=0, ge=0, lt=2**32)
+    """How many agents the node takes; 0 = as many as come."""
     startup_debug: bool = False
 
     @field_validator("engine_url")
@@ -150,6 +152,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         ),
         "in_doubt": given.get("RELAYBROKER_IN_DOUBT", "") or "ask",
         "remote_args": given.get("RELAYBROKER_REMOTE_ARGS", "").lower() in _TRUE,
+        "max_agents": given.get("RELAYBROKER_MAX_AGENTS", "") or 0,
         "startup_debug": given.get("AGENT_RELAY_STARTUP_DEBUG", "").lower() not in ("", "0", "false"),
     }
     try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from adapters.http.api.gateway import Gateway
     from adapters.pty.protocol import Output
-    from domain.effects import Notify, Reply
+    from domain.effects import InvokeHandler, Notify, Reply
     from relaybroker.settings import Settings
 
 
@@ -30,6 +30,12 @@ class Surface(Protocol):
 
     def notify(self, notification: Notify) -> None:
         """Tell every `/ws` client."""
+
+    def invoke_handler(self, wanted: InvokeHandler) -> None:
+        """Give an invocation to a sidecar."""
+
+    def close_sidecar(self, connection: str, detail: str) -> None:
+        """Close a sidecar's socket after what was sent before."""
 
     def output(self, output: Output) -> None:
         """Give terminal output to who watches it."""

@@ -38,6 +38,8 @@ IN_FLIGHT = 64
 WAITING = 2048
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 ORIGIN = "relaybroker"
+SUPPLIED = "supplied:"
+"""Begins the `capture` of a call whose answer says whose a token is that a caller brought along."""
 
 TIMEOUT = "timeout"
 QUEUE_FULL = "queue_full"
@@ -121,7 +123,7 @@ class EngineClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return EngineUnanswered(call_id=call.call_id, detail=str(error) or type(error).__name__)
         answer = _unwrap(call.call_id, status, content)
-        if isinstance(answer.data, dict) and isinstance(answer.data.get("token"), str):
+        if isinstance(answer.data, dict) and (_holds_token(answer.data) or call.capture.startswith(SUPPLIED)):
             try:
                 data = await asyncio.to_thread(self._move_token_into_vault, call, answer.data)
             except (OSError, ValueError) as error:
@@ -149,9 +151,13 @@ class EngineClient:
             return response.status, await _read_bounded(response)
 
     def _move_token_into_vault(self, call: EngineCall, data: dict[str, Any]) -> dict[str, Any]:
-        token = data["token"].strip()
-        found = data.get("id") or data.get("agent_id")
+        found = data.get("agent_id") if call.capture.startswith(SUPPLIED) else data.get("id") or data.get("agent_id")
         agent_id = found if isinstance(found, str) else ""
+        if call.capture.startswith(SUPPLIED) and is_agent_id(agent_id):
+            self._vault.adopt(call.capture.removeprefix(SUPPLIED), agent_id)
+        if not _holds_token(data):
+            return data
+        token = data["token"].strip()
         if not token:
             return {**data, "token": ""}
         if call.capture == OWN and is_agent_id(agent_id):
@@ -159,6 +165,8 @@ class EngineClient:
         elif call.capture == NODE:
             if not self._is_for_another_node(call, agent_id):
                 self._vault.keep(NODE, token)
+        elif call.capture.startswith(agent_reference("")):
+            self._vault.keep(call.capture, token)
         elif is_agent_id(agent_id):
             self._vault.keep(agent_reference(agent_id), token)
         return {**data, "token": fingerprint(token)}
@@ -168,6 +176,10 @@ class EngineClient:
         """The name was another node's: its token is discarded unseen (node-protocol.md 1.5)."""
         asked = (call.body or {}).get("node_id")
         return asked is not None and asked != node_id
+
+
+def _holds_token(data: dict[str, Any]) -> bool:
+    return isinstance(data.get("token"), str)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -9,6 +9,7 @@ from domain import (
     events,
 )
 from domain.changes.kinds import Changes
+from domain.changes.link import abandon, load_changed
 from domain.events import Recorded
 from domain.state import (
     Pending,
@@ -38,20 +39,62 @@ def _name_reserved(state: State, event: events.NameReserved, at: Recorded, _: An
 
 
 def _registration_asked(state: State, event: events.RegistrationAsked, _at: Recorded, found: Registration) -> None:
-    state.link.pending[event.request_id] = Pending("agent.register", found.stream, found.until)
+    state.link.pending[event.request_id] = Pending("agent.register", found.stream, event.until or found.until)
+
+
+def _fell_back(state: State, event: events.RegistrationFellBack, _at: Recorded, found: Registration) -> None:
+    for request_id in _close_requests(state, found.stream):
+        abandon(state, request_id, found.stream)
+    found.step = event.step
+
+
+def _called(state: State, event: events.RegistrationCalled, at: Recorded, _: Any) -> None:
+    found = state.registrations[at.stream]
+    found.step, found.call_id, found.tries, found.retry_at = event.step, event.call_id, event.tries, 0.0
+
+
+def _delayed(state: State, event: events.RegistrationDelayed, at: Recorded, _: Any) -> None:
+    found = state.registrations[at.stream]
+    found.call_id, found.retry_at = "", event.until
+
+
+def _binding(_state: State, event: events.AgentBinding, _at: Recorded, found: Registration) -> None:
+    found.agent_id, found.fingerprint = event.agent_id, event.fingerprint
+
+
+def _proven(state: State, event: events.RegistrationProven, at: Recorded, _: Any) -> None:
+    state.registrations[at.stream].agent_id = event.agent_id
+
+
+def _paused(state: State, event: events.RegistrationPaused, _at: Recorded, _: Any) -> None:
+    state.link.register_pause_until = event.until
 
 
 def _registration_accepted(state: State, event: events.RegistrationAccepted, at: Recorded, found: Registration) -> None:
-    found.agent_id = event.agent_id
+    found.agent_id, found.fingerprint = event.agent_id, event.fingerprint
+    found.call_id, found.retry_at = "", 0.0
     state.agents[event.agent_id] = found.stream
     state.link.heard_at = at.at
-    state.link.inventory_changed = True
+    load_changed(state, at.at)
     _close_requests(state, found.stream)
 
 
 def _registration_failed(state: State, _event: Any, _at: Recorded, found: Registration) -> None:
     for request_id in _close_requests(state, found.stream):
-        state.link.abandoned[request_id] = found.stream
+        abandon(state, request_id, found.stream)
+    _abandon_call(state, found)
+
+
+def _abandon_call(state: State, found: Registration) -> None:
+    if found.call_id:
+        abandon(state, found.call_id, found.stream)
+        found.call_id, found.retry_at = "", 0.0
+
+
+def _token_rotated(state: State, event: events.AgentTokenRotated, at: Recorded, _: Any) -> None:
+    found = state.registrations[at.stream]
+    found.fingerprint, found.stale_token = event.fingerprint, True
+    state.link.abandoned.pop(event.request_id, None)
 
 
 def _close_requests(state: State, stream: str) -> list[str]:
@@ -64,17 +107,16 @@ def _close_requests(state: State, stream: str) -> list[str]:
 def _agent_live(state: State, _event: Any, at: Recorded, found: Registration) -> None:
     found.live_at = at.at
     found.request_id, found.invocation_id = "", ""
-    state.link.inventory_changed = True
-    state.link.next_heartbeat = min(state.link.next_heartbeat, at.at)
+    load_changed(state, at.at)
     state.counters.spawned += 1
     state.workers[found.session_id].until = 0.0
 
 
 def _agent_leaving(state: State, _event: Any, at: Recorded, found: Registration) -> None:
+    _abandon_call(state, found)
     found.request_id, found.invocation_id = "", ""
     found.release_requests, found.release_invocations = [], []
-    state.link.inventory_changed = True
-    state.link.next_heartbeat = min(state.link.next_heartbeat, at.at)
+    load_changed(state, at.at)
 
 
 def _release_asked(state: State, event: events.ReleaseAsked, at: Recorded, _: Any) -> None:
@@ -101,12 +143,20 @@ def _channel_answered(state: State, event: events.ChannelAnswered, at: Recorded,
 CHANGES: Changes = {
     events.NameReserved: _name_reserved,
     events.RegistrationAsked: _registration_asked,
+    events.RegistrationFellBack: _fell_back,
+    events.RegistrationCalled: _called,
+    events.RegistrationDelayed: _delayed,
+    events.RegistrationPaused: _paused,
+    events.RegistrationProven: _proven,
+    events.AgentBinding: _binding,
+    events.AgentTokenRotated: _token_rotated,
     events.RegistrationAccepted: _registration_accepted,
     events.RegistrationFailed: _registration_failed,
     events.AgentLive: _agent_live,
     events.AgentLeaving: _agent_leaving,
     events.ReleaseAsked: _release_asked,
     events.LateRegistrationRefused: _late_registration,
+    events.LateRegistrationKept: _late_registration,
     events.ChannelAsked: _channel_asked,
     events.ChannelAnswered: _channel_answered,
 }

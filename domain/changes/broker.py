@@ -28,7 +28,6 @@ def _broker_started(state: State, event: events.BrokerStarted, at: Recorded, _: 
         agent_id=event.own_agent_id if event.has_own_token else "",
         name=state.own.name or event.settings.broker_name,
     )
-    state.link.node_name = event.settings.node_name
     state.link.has_token = event.has_node_token
     state.calls.clear()
 

@@ -10,11 +10,8 @@ from domain import (
 )
 from domain.changes.kinds import Changes
 from domain.events import Recorded
-from domain.state import (
-    Link,
-    Pending,
-    State,
-)
+from domain.reasons import Reason
+from domain.state import EngineError, Link, Pending, State
 
 ABANDONED_KEPT = 1024
 """Requests that nobody waits for any more, remembered for late replies."""
@@ -22,14 +19,23 @@ ABANDONED_KEPT = 1024
 
 def _link_begun(state: State, event: events.LinkBegun, at: Recorded, _: Any) -> None:
     old = state.link
+    wanted = state.settings.node_name if state.settings is not None else ""
+    renamed = old.node_name if old.name_wanted == wanted else wanted
     state.link = Link(
         incarnation=event.incarnation,
+        probing=event.probe,
         dial=old.dial,
-        node_name=old.node_name,
+        name_wanted=wanted,
+        node_name=renamed,
         has_token=old.has_token,
         since=at.at,
-        inventory_changed=True,
+        inventory_changed_at=at.at,
         abandoned=old.abandoned,
+        remint_times=old.remint_times,
+        knows_cursor=old.knows_cursor,
+        register_pause_until=old.register_pause_until,
+        down_at=old.down_at,
+        last_error=old.last_error,
     )
 
 
@@ -42,13 +48,26 @@ def _link_step(state: State, event: Any, at: Recorded, link: Link) -> None:
 
 def _token_asked(state: State, event: events.TokenAsked, at: Recorded, link: Link) -> None:
     _link_step(state, event, at, link)
-    link.mint_call, link.node_name = event.call_id, event.node_name
-    link.mints += 1
+    link.mint_call = event.call_id
     link.token_dead = False
 
 
+def _name_settled(state: State, event: events.NodeNameSettled, at: Recorded, _: Any) -> None:
+    link = state.link
+    link.node_name, link.name_probed = event.node_name, True
+    link.mint_call = event.call_id
+    if event.request_id:
+        link.until = at.at + node_connection.REGISTER_REPLY_S
+        link.pending = {event.request_id: Pending("node.register", "", link.until)}
+
+
+def _reregistering(state: State, event: events.NodeReregistering, _at: Recorded, _: Any) -> None:
+    state.link.pending[event.request_id] = Pending("node.register", "", event.until)
+
+
 def _token_granted(state: State, _event: events.TokenGranted, _at: Recorded, _: Any) -> None:
-    state.link.has_token, state.link.mint_call = True, ""
+    link = state.link
+    link.has_token, link.mint_call, link.mint_failures = True, "", 0
 
 
 def _link_dialled(state: State, event: events.LinkDialled, at: Recorded, link: Link) -> None:
@@ -64,39 +83,64 @@ def _link_opened(state: State, event: events.LinkOpened, at: Recorded, link: Lin
 
 def _link_online(state: State, event: events.LinkOnline, at: Recorded, link: Link) -> None:
     _link_step(state, event, at, link)
+    link.pending = {key: found for key, found in link.pending.items() if found.kind != "node.register"}
     link.online_at = link.heard_at = at.at
     link.base_delay = node_connection.BACKOFF_FIRST_S
-    link.mints = 0
+    link.remints, link.probing = 0, False
+    link.knows_cursor = link.knows_cursor or event.knows_cursor
+    link.not_accepted = event.not_accepted
     link.next_heartbeat = at.at + node_connection.HEARTBEAT_S
     link.next_inventory = at.at + node_connection.INVENTORY_S
 
 
 def _link_down(state: State, event: Any, at: Recorded, link: Link) -> None:
-    del state
+    if link.online_at > link.down_at:
+        link.down_at = at.at
     link.since = at.at
     link.reason, link.detail = event.reason, event.detail
     link.until = event.until
     link.mint_call = ""
     for request_id, pending in link.pending.items():
-        if pending.subject:
-            link.abandoned[request_id] = pending.subject
+        if pending.kind == "agent.register":
+            abandon(state, request_id, pending.subject)
     link.pending.clear()
-    while len(link.abandoned) > ABANDONED_KEPT:
-        del link.abandoned[next(iter(link.abandoned))]
+
+
+def abandon(state: State, request_id: str, stream: str) -> None:
+    """Nobody waits for this request any more; its late answer is still recognised."""
+    abandoned = state.link.abandoned
+    abandoned[request_id] = stream
+    while len(abandoned) > ABANDONED_KEPT:
+        del abandoned[next(iter(abandoned))]
 
 
 def _link_backed_off(state: State, event: events.LinkBackedOff, at: Recorded, link: Link) -> None:
     _link_down(state, event, at, link)
     link.token_dead = event.token_dead
+    if event.reason is Reason.MINT_FAILED:
+        link.mint_failures += 1
+        return
     link.base_delay = min(node_connection.BACKOFF_MAX_S, link.base_delay * 2)
+    if event.reason is Reason.TOKEN_REJECTED:
+        link.remints += 1
+        link.remint_times = [*link.remint_times[1 - node_connection.MAX_REMINTS_PER_HOUR :], at.at]
 
 
-def _heartbeat(state: State, _event: Any, at: Recorded, _: Any) -> None:
-    state.link.next_heartbeat = at.at + node_connection.HEARTBEAT_S
+def _heartbeat(state: State, event: events.HeartbeatDue, at: Recorded, _: Any) -> None:
+    link = state.link
+    link.heartbeat_id, link.beaten_at = event.request_id, at.at
+    link.next_heartbeat = at.at + node_connection.HEARTBEAT_S
+
+
+def load_changed(state: State, at: float) -> None:
+    """Agents came or went, or handlers: the engine is told with the next heartbeat, which comes at once, and the next sync."""
+    link = state.link
+    link.next_heartbeat = min(link.next_heartbeat, max(at, link.beaten_at + node_connection.HEARTBEAT_GAP_S))
+    link.inventory_changed_at = link.inventory_changed_at or at
 
 
 def _inventory(state: State, event: events.InventoryPublished, at: Recorded, _: Any) -> None:
-    state.link.inventory_changed = False
+    state.link.inventory_changed_at = 0.0
     state.link.next_inventory = at.at + node_connection.INVENTORY_S
     state.link.pending[event.request_id] = Pending("inventory.sync", "", at.at + node_connection.REGISTER_REPLY_S)
 
@@ -106,14 +150,20 @@ def _frame_noted(state: State, event: events.FrameNoted, at: Recorded, _: Any) -
     if event.frame_type == "reply":
         found = state.link.pending.pop(event.detail, None)
         if found is not None and found.kind == "inventory.sync":
-            state.link.synced_at = at.at
+            state.link.synced_at, state.link.sync_retry_s = at.at, 0.0
 
 
 def _engine_error(state: State, event: events.EngineErrorReceived, at: Recorded, _: Any) -> None:
-    state.link.heard_at = at.at
-    found = state.link.pending.pop(event.request_id, None)
-    if found is not None and found.kind == "inventory.sync":
-        state.link.inventory_changed = True
+    link = state.link
+    link.heard_at = at.at
+    link.last_error = EngineError(event.code, event.message, at.at)
+    link.pending.pop(event.request_id, None)
+    if event.request in ("inventory.sync", "agent.deregister"):
+        link.sync_retry_s = min(
+            node_connection.SYNC_RETRY_MAX_S, max(node_connection.SYNC_RETRY_FIRST_S, 2 * link.sync_retry_s)
+        )
+        link.inventory_changed_at = 0.0
+        link.next_inventory = at.at + link.sync_retry_s
 
 
 def _frame_rejected(state: State, _event: Any, _at: Recorded, _: Any) -> None:
@@ -124,6 +174,8 @@ CHANGES: Changes = {
     events.LinkBegun: _link_begun,
     events.TokenAsked: _token_asked,
     events.TokenGranted: _token_granted,
+    events.NodeNameSettled: _name_settled,
+    events.NodeReregistering: _reregistering,
     events.LinkDialled: _link_dialled,
     events.LinkOpened: _link_opened,
     events.LinkOnline: _link_online,

@@ -24,6 +24,14 @@ class ActionReceived(_Action, frozen=True, kw_only=True):
     action: str
     input: Any
     agent_name: str = ""
+    agent_id: str = ""
+
+
+class ActionHeld(_Action, frozen=True, kw_only=True):
+    """The sidecar that serves this dropped a moment ago: the action waits for it until then, and then runs without it."""
+
+    topic: ClassVar[str] = "action.held.v1"
+    until: float
 
 
 class ActionRunning(_Action, frozen=True, kw_only=True):
@@ -33,6 +41,10 @@ class ActionRunning(_Action, frozen=True, kw_only=True):
     trigger: ClassVar[str] = action_invocation.Trigger.RUN
     name: str
     until: float
+    handler: str = ""
+    """The sidecar connection that runs it; "" = the broker itself."""
+    unread: tuple[str, ...] = ()
+    """Fields of the input that remote callers may not set here."""
 
 
 class ActionDone(_Action, frozen=True, kw_only=True):
@@ -51,6 +63,13 @@ class ActionReported(_Action, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "action.reported.v1"
     trigger: ClassVar[str] = action_invocation.Trigger.REPORT
+    dial: int
+
+
+class ActionResent(_Action, frozen=True, kw_only=True):
+    """The session ended so soon after the result was written that the engine may not have it: it goes out once more."""
+
+    topic: ClassVar[str] = "action.resent.v1"
     dial: int
 
 

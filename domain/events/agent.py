@@ -56,6 +56,8 @@ class RegistrationAsked(_Agent, frozen=True, kw_only=True):
     topic: ClassVar[str] = "agent.registration_asked.v1"
     trigger: ClassVar[str] = agent_registration.Trigger.REGISTER
     request_id: str
+    until: float = 0.0
+    """The engine answers by then, or the registration goes on over HTTP."""
 
 
 class RegistrationAccepted(_Agent, frozen=True, kw_only=True):
@@ -67,6 +69,72 @@ class RegistrationAccepted(_Agent, frozen=True, kw_only=True):
     agent_id: str
     fingerprint: str
     ack_seq: int | None = None
+
+
+class RegistrationFellBack(_Agent, frozen=True, kw_only=True):
+    """The registration goes on over HTTP: the frame got no answer, or the engine only creates names."""
+
+    topic: ClassVar[str] = "agent.registration_fell_back.v1"
+    trigger: ClassVar[str] = agent_registration.Trigger.FALL_BACK
+    reason: Reason
+    detail: str
+    step: str
+
+
+class RegistrationCalled(_Agent, frozen=True, kw_only=True):
+    """One call of the HTTP route goes out: `create`, `look`, `take_over`, `rotate` or `bind`."""
+
+    topic: ClassVar[str] = "agent.registration_called.v1"
+    step: str
+    call_id: str
+    tries: int
+
+
+class RegistrationDelayed(_Agent, frozen=True, kw_only=True):
+    """A call of the HTTP route failed and is made again at `until`."""
+
+    topic: ClassVar[str] = "agent.registration_delayed.v1"
+    kind: ClassVar[Kind] = "fact"
+    status: int
+    detail: str
+    until: float
+
+
+class AgentBinding(_Agent, frozen=True, kw_only=True):
+    """The agent has an id and a token; it is bound to this node over HTTP."""
+
+    topic: ClassVar[str] = "agent.binding.v1"
+    trigger: ClassVar[str] = agent_registration.Trigger.BIND
+    agent_id: str
+    fingerprint: str
+
+
+class RegistrationProven(_Agent, frozen=True, kw_only=True):
+    """The engine's agent of this name may be taken over."""
+
+    topic: ClassVar[str] = "agent.registration_proven.v1"
+    agent_id: str
+    evidence: str
+    """The engine's state of it, which says that nobody runs it."""
+
+
+class RegistrationPaused(_Agent, frozen=True, kw_only=True):
+    """The engine answered 429: no registration over HTTP before `until`."""
+
+    topic: ClassVar[str] = "agent.registration_paused.v1"
+    kind: ClassVar[Kind] = "fact"
+    until: float
+
+
+class AgentTokenRotated(_Agent, frozen=True, kw_only=True):
+    """A live agent's token was replaced; the broker uses the new one, the program still has the old."""
+
+    topic: ClassVar[str] = "agent.token_rotated.v1"
+    kind: ClassVar[Kind] = "fact"
+    cause: str
+    """`late_register`: a registration that nobody waited for any more was answered after all."""
+    request_id: str
+    fingerprint: str
 
 
 class RegistrationFailed(_Agent, frozen=True, kw_only=True):
@@ -101,6 +169,8 @@ class AgentRetired(_Agent, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "agent.retired.v1"
     trigger: ClassVar[str] = agent_registration.Trigger.RETIRE
+    superseded: bool = False
+    """It was not sent: the same agent id has been registered again meanwhile."""
 
 
 class ReleaseAsked(_Agent, frozen=True, kw_only=True):
@@ -117,6 +187,15 @@ class LateRegistrationRefused(_Agent, frozen=True, kw_only=True):
     """The engine accepted a registration that nobody waits for any more; it is undone."""
 
     topic: ClassVar[str] = "agent.late_registration_refused.v1"
+    kind: ClassVar[Kind] = "fact"
+    agent_id: str
+    request_id: str
+
+
+class LateRegistrationKept(_Agent, frozen=True, kw_only=True):
+    """A late answer to a registration concerns an agent that lives here or is being registered: nothing is undone."""
+
+    topic: ClassVar[str] = "agent.late_registration_kept.v1"
     kind: ClassVar[Kind] = "fact"
     agent_id: str
     request_id: str

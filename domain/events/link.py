@@ -20,15 +20,39 @@ class LinkBegun(_Link, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "link.begun.v1"
     incarnation: int
+    probe: bool = False
+    """It tries the token that was refused once more, and replaces none."""
 
 
 class TokenAsked(_Link, frozen=True, kw_only=True):
-    """A node token is being minted."""
+    """A node token is being minted; with `probe`, the engine is first asked who has the name."""
 
     topic: ClassVar[str] = "link.token_asked.v1"
     trigger: ClassVar[str] = node_connection.Trigger.MINT
     call_id: str
     node_name: str
+    probe: bool = False
+
+
+class NodeNameSettled(_Link, frozen=True, kw_only=True):
+    """Under which name the node goes on: its own, or a distinct form of it because another node has that."""
+
+    topic: ClassVar[str] = "link.node_name_settled.v1"
+    node_name: str
+    holder: str = ""
+    """The node that has the name; "" = nobody else."""
+    call_id: str = ""
+    """The enrolment that follows, or ""."""
+    request_id: str = ""
+    """The `node.register` that follows, or ""."""
+
+
+class NodeReregistering(_Link, frozen=True, kw_only=True):
+    """`node.register` goes out again on the same socket: for a new manifest, or so that open rows are offered again."""
+
+    topic: ClassVar[str] = "link.reregistering.v1"
+    request_id: str
+    until: float
 
 
 class TokenGranted(_Link, frozen=True, kw_only=True):
@@ -66,6 +90,10 @@ class LinkOnline(_Link, frozen=True, kw_only=True):
     kind: ClassVar[Kind] = "fact"
     trigger: ClassVar[str] = node_connection.Trigger.ACCEPT
     dial: int
+    knows_cursor: bool = False
+    """The reply has keys of engines from 6.0 on, which answer registrations with their delivery cursor."""
+    not_accepted: tuple[str, ...] = ()
+    """Capabilities that the engine did not take, with its reason where it gave one."""
 
 
 class LinkBackedOff(_Link, frozen=True, kw_only=True):
@@ -151,6 +179,7 @@ class HeartbeatDue(_Link, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "link.heartbeat_due.v1"
     kind: ClassVar[Kind] = "fact"
+    request_id: str = ""
 
 
 class InventoryPublished(_Link, frozen=True, kw_only=True):
@@ -159,3 +188,12 @@ class InventoryPublished(_Link, frozen=True, kw_only=True):
     topic: ClassVar[str] = "link.inventory_published.v1"
     request_id: str
     names: tuple[str, ...]
+
+
+class InventoryRejected(_Link, frozen=True, kw_only=True):
+    """The engine did not take some agents of the inventory."""
+
+    topic: ClassVar[str] = "link.inventory_rejected.v1"
+    kind: ClassVar[Kind] = "fact"
+    agents: tuple[str, ...]
+    """As the engine named them, with its reason where it gave one."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from domain import action_invocation, events, frames
 from domain.action_invocation import State
 from domain.errors import FrameRejected, InvalidRequest
 from domain.inputs import SpawnSpec
 from domain.reasons import Reason
-from domain.rules import agents, ledger
+from domain.rules import agents, ledger, sidecars
 from domain.state import Action
 from domain.turn import Turn
 
@@ -47,17 +49,35 @@ def invoked(turn: Turn, frame: frames.Frame, harness_of: agents.HarnessOf) -> No
             action=action,
             input=frame.get("input"),
             agent_name=frames.text_of(frame, "agent_name"),
+            agent_id=frames.text_of(frame, "agent_id"),
         ),
         stream,
         invocation_id,
     )
-    received = turn.state.actions[stream]
-    if action == "spawn" or action.startswith("spawn:"):
+    _route(turn, turn.state.actions[stream], harness_of)
+
+
+def _route(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
+    """To the sidecar that serves exactly this name; a moment's patience if that just dropped; else to the broker itself."""
+    sidecar = sidecars.serving(turn.state, received.action) if received.action != "release" else None
+    grace_until = turn.state.handler_grace.get(received.action, 0.0)
+    if sidecar is not None:
+        sidecars.invoke(turn, received, sidecar)
+    elif ledger.is_spawn(received.action) and grace_until > turn.now:
+        turn.record(events.ActionHeld(until=grace_until), received.stream, received.invocation_id)
+    elif ledger.is_spawn(received.action):
         _spawn(turn, received, harness_of)
-    elif action == "release":
+    elif received.action == "release":
         _release(turn, received)
     else:
         ledger.finish(turn, received, error="handler_unavailable", reason=Reason.HANDLER_UNAVAILABLE)
+
+
+def due(turn: Turn, harness_of: agents.HarnessOf) -> None:
+    """Actions that waited for their sidecar long enough run without it."""
+    for known in turn.state.open_actions():
+        if known.state == State.RECEIVED and known.until <= turn.now:
+            _route(turn, known, harness_of)
 
 
 def _fields(received: Action) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -75,9 +95,26 @@ def _first(sources: tuple[dict[str, Any], ...], keys: tuple[str, ...]) -> str:
     return ""
 
 
+def _name_of(turn: Turn, received: Action) -> str:
+    """Whom the action is about: by name, or by the agent id that the engine named."""
+    named = received.agent_name or _first(_fields(received), _NAME_KEYS)
+    if named or not received.agent_id:
+        return named
+    stream = turn.state.agents.get(received.agent_id)
+    return turn.state.registrations[stream].name if stream else received.agent_id
+
+
+def _harness_config(sources: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    for source in (sources[1], sources[0]):
+        for key in ("harnessConfig", "harness_config"):
+            if isinstance(source.get(key), dict):
+                return dict(source[key])
+    return {}
+
+
 def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     sources = _fields(received)
-    name = received.agent_name or _first(sources, _NAME_KEYS)
+    name = _name_of(turn, received)
     cli = _first(sources, _CLI_KEYS) or received.action.partition(":")[2].strip()
     if not name:
         ledger.finish(turn, received, error="spawn_missing_agent_name", reason=Reason.MISSING_NAME)
@@ -85,40 +122,83 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     if not cli:
         ledger.finish(turn, received, error="spawn_missing_cli", reason=Reason.MISSING_CLI)
         return
+    if not turn.settings.workspace_id:
+        ledger.finish(turn, received, error="no_workspace_available", reason=Reason.NO_WORKSPACE)
+        return
+    config = _harness_config(sources)
+    if why := _unusable(config):
+        ledger.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_HARNESS_CONFIG, detail=why)
+        return
     mode = _first(sources, ("spawn_mode", "spawnMode")).lower()
     if mode not in _SPAWN_MODES:
         ledger.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=mode)
         return
-    channel = _first(sources, ("channel",))
-    args: tuple[str, ...] = ()
-    cwd = ""
-    if turn.settings.remote_args:
-        given = sources[0].get("args") or sources[1].get("args") or []
-        args = tuple(word for word in given if isinstance(word, str)) if isinstance(given, list) else ()
-        cwd = _first(sources, ("cwd",))
-    spec = SpawnSpec(
-        name=name,
-        cli=cli,
-        args=args,
-        cwd=cwd,
-        task=_first(sources, _TASK_KEYS),
-        channels=(*turn.settings.default_channels, channel) if channel else (),
-        model=_first(sources, ("model",)),
-        exit_after_task=_SPAWN_MODES[mode],
-    )
-    invocation_id = received.invocation_id
+    spec, unread = _spec(turn, sources, config, name=name, cli=cli)
+    spec = msgspec.structs.replace(spec, exit_after_task=_SPAWN_MODES[mode])
     turn.record(
-        events.ActionRunning(name=name, until=turn.now + action_invocation.SPAWN_S), received.stream, invocation_id
+        events.ActionRunning(name=name, until=turn.now + action_invocation.SPAWN_S, unread=unread),
+        received.stream,
+        received.invocation_id,
     )
     try:
-        agents.reserve(turn, spec, harness_of, source="relaycast_ws", request_id="", invocation_id=invocation_id)
+        agents.reserve(
+            turn, spec, harness_of, source="relaycast_ws", request_id="", invocation_id=received.invocation_id
+        )
     except InvalidRequest as error:
         reason = Reason(error.code) if error.code in list(Reason) else Reason.SPAWN_FAILED
         ledger.finish(turn, received, error="spawn_failed", reason=reason, detail=error.message)
 
 
+def _unusable(config: dict[str, Any]) -> str:
+    """Why a harness configuration cannot be used; "" if it can."""
+    if config.get("harnessId") or config.get("harness_id"):
+        return "harnessId names a harness of another machine"
+    runtime = config.get("runtime", "pty")
+    return "" if runtime == "pty" else f"runtime {runtime!r} is not built"[:200]
+
+
+def _spec(
+    turn: Turn,
+    sources: tuple[dict[str, Any], dict[str, Any]],
+    config: dict[str, Any],
+    *,
+    name: str,
+    cli: str,
+) -> tuple[SpawnSpec, tuple[str, ...]]:
+    """What to run, and which fields of the input were not read because remote callers may not set them here."""
+    channel = _first(sources, ("channel",))
+    given = (*sources, config)
+    fields: dict[str, Any] = {}
+    unread: list[str] = []
+    for key, read in (("args", _words), ("cwd", _text)):
+        found = next((value for source in given if (value := read(source.get(key)))), None)
+        if found and turn.settings.remote_args:
+            fields[key] = found
+        elif found:
+            unread.append(key)
+    unread += [key for key in ("env", "team") if any(source.get(key) for source in given)]
+    spec = SpawnSpec(
+        name=name,
+        cli=_text(config.get("command")) or cli,
+        task=_first(sources, _TASK_KEYS),
+        channels=(*turn.settings.default_channels, channel) if channel else (),
+        model=_first(sources, ("model",)),
+        session_ref=_first((config,), ("sessionId", "session_id")),
+        **fields,
+    )
+    return spec, tuple(unread)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(word for word in value if isinstance(word, str)) if isinstance(value, list) else ()
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
 def _release(turn: Turn, received: Action) -> None:
-    name = received.agent_name or _first(_fields(received), _NAME_KEYS)
+    name = _name_of(turn, received)
     if not name:
         ledger.finish(turn, received, error="release_missing_agent_name", reason=Reason.MISSING_NAME)
         return

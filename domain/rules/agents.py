@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from domain import agent_registration, events, frames, worker
 from domain.agent_registration import State
-from domain.effects import EngineCall, ForgetProgram, Reply, StartProgram, StopProgram, path_segment
-from domain.errors import InvalidRequest
+from domain.effects import EngineCall, ForgetProgram, Reply, StopProgram, path_segment
+from domain.errors import InvalidRequest, error_body
 from domain.events import Harness
 from domain.inputs import (
     EngineAnswered,
@@ -23,8 +23,9 @@ from domain.inputs import (
     SpawnSpec,
 )
 from domain.launch import command_line
+from domain.node_connection import State as LinkState
 from domain.reasons import SENTENCES, Reason
-from domain.rules import deliveries, ledger, link
+from domain.rules import deliveries, fallback, ledger, link, outcome
 from domain.state import Registration, Worker
 from domain.state import State as BrokerState
 from domain.turn import Turn
@@ -32,6 +33,8 @@ from domain.worker import State as WorkerState
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
+SIDECAR = "sidecar"
+_UNREGISTERED = (State.RESERVED, State.REGISTERING, State.FALLING_BACK, State.BINDING)
 
 HarnessOf = Callable[[tuple[str, ...]], Harness]
 
@@ -47,26 +50,20 @@ def refuse(turn: Turn, request_id: str, request: str, error: InvalidRequest) -> 
     turn.effect(Reply(request_id=request_id, status=error.status, body=error_body(error)))
 
 
-def error_body(error: InvalidRequest) -> dict[str, object]:
-    """The one error envelope of the local API."""
-    return {
-        "success": False,
-        "code": error.code,
-        "message": error.message,
-        "error": error.message,
-        "retryable": error.status >= 500 or error.status == 429,
-        "statusCode": error.status,
-        **error.extra,
-    }
-
-
 # --- spawn --------------------------------------------------------------------------------------------------------------
 
 
 def spawn_requested(turn: Turn, request: SpawnRequested, harness_of: HarnessOf) -> None:
     """A local caller wants an agent."""
     try:
-        reserve(turn, request.spec, harness_of, source="http_api", request_id=request.request_id, invocation_id="")
+        reserve(
+            turn,
+            request.spec,
+            harness_of,
+            source=request.source,
+            request_id=request.request_id,
+            invocation_id=request.invocation_id,
+        )
     except InvalidRequest as error:
         error.extra.setdefault("name", request.spec.name)
         refuse(turn, request.request_id, "spawn", error)
@@ -130,11 +127,20 @@ def check_name(turn: Turn, name: str) -> None:
     holder = turn.state.registration_of(name)
     if holder is not None and holder.state != State.DEREGISTERING:
         raise InvalidRequest(409, "agent_exists", f"agent '{name}' already exists")
+    if turn.state.link.state == LinkState.REFUSED:
+        refusal = turn.state.link
+        why = SENTENCES[refusal.reason] if refusal.reason else ""
+        raise InvalidRequest(503, "engine_unavailable", f"the engine refused this node: {why} {refusal.detail}".strip())
 
 
 def _register(turn: Turn, found: Registration) -> None:
+    """Ask the engine: with a frame, or over HTTP if the caller brought a token, which a registration would rotate."""
+    if found.spec.supplied_token:
+        fallback.bind_supplied(turn, found, found.spec.supplied_token)
+        return
     request_id = f"agent_register_{turn.fresh('agent')}"
-    turn.record(events.RegistrationAsked(request_id=request_id), found.stream, found.name)
+    until = min(found.until, turn.now + agent_registration.REPLY_S)
+    turn.record(events.RegistrationAsked(request_id=request_id, until=until), found.stream, found.name)
     link.send(
         turn,
         frames.agent_register(
@@ -150,17 +156,25 @@ def link_online(turn: Turn) -> None:
     """The link takes frames again: what is owed for agents goes out, deregistrations before registrations."""
     for found in list(turn.state.registrations.values()):
         if found.state == State.DEREGISTERING:
-            _deregister(turn, found)
+            outcome.deregister(turn, found)
     for found in list(turn.state.registrations.values()):
         if found.waits_for_link:
             _register(turn, found)
 
 
 def link_lost(turn: Turn) -> None:
-    """Registrations that waited for an answer on the lost socket fail."""
+    """Registrations that waited for an answer on the lost socket go on over HTTP, unless nobody but a sidecar waits."""
     for found in list(turn.state.registrations.values()):
         if found.state == State.REGISTERING:
-            _fail(turn, found, Reason.ENGINE_UNAVAILABLE, "", "the link to the engine was lost")
+            _unanswered(turn, found, "node_control_disconnected", "the link to the engine was lost")
+
+
+def _unanswered(turn: Turn, found: Registration, code: str, detail: str) -> None:
+    if found.source == SIDECAR or turn.state.stopping_until:
+        reason = Reason.REGISTRATION_TIMEOUT if code == "agent_register_timeout" else Reason.ENGINE_UNAVAILABLE
+        outcome.fail(turn, found, reason, code, detail)
+    else:
+        fallback.begin(turn, found, Reason.NO_ANSWER, f"{code}: {detail}")
 
 
 def accepted(turn: Turn, found: Registration, data: dict[str, object], request_id: str) -> None:
@@ -169,97 +183,43 @@ def accepted(turn: Turn, found: Registration, data: dict[str, object], request_i
     if not isinstance(agent_id, str) or not agent_id or not isinstance(token, str) or not token:
         if isinstance(agent_id, str) and agent_id:
             link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=found.name))
-        _fail(
-            turn, found, Reason.REGISTRATION_REFUSED, "invalid_agent_register_reply_data", "no usable agent id or token"
-        )
+        code = "invalid_agent_register_reply_data"
+        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, "no usable agent id or token")
         return
-    cursor = data.get("delivery_ack_seq")
-    ack_seq = cursor if isinstance(cursor, int) and not isinstance(cursor, bool) and cursor >= 0 else None
-    turn.record(
-        events.RegistrationAccepted(agent_id=agent_id, fingerprint=token, ack_seq=ack_seq), found.stream, found.name
-    )
-    _open_mailbox(turn, found, ack_seq)
-    turn.record(
-        events.WorkerLaunched(name=found.name, agent_id=agent_id, until=turn.now + worker.START_S),
-        f"worker:{found.session_id}",
-        found.name,
-    )
-    start_program(turn, found)
-    if found.spec.task.strip():
-        deliveries.task_offered(turn, found)
-
-
-def _open_mailbox(turn: Turn, found: Registration, ack_seq: int | None) -> None:
-    stream = f"mailbox:{found.agent_id}"
-    turn.record(events.MailboxOpened(name=found.name, generation=found.generation), stream, found.name)
-    box = turn.state.mailboxes[found.agent_id]
-    if ack_seq is not None and (box.base is None or ack_seq > box.floor):
-        turn.record(events.MailboxBased(base=ack_seq, source="engine"), stream, found.name)
-
-
-def start_program(turn: Turn, found: Registration) -> None:
-    """Ask the host for the program of a registration; asking again for the same session starts nothing more."""
-    spec = found.spec
-    turn.effect(
-        StartProgram(
-            session_id=found.session_id,
-            name=found.name,
-            argv=found.argv,
-            cwd=spec.cwd,
-            env=spec.env,
-            profile=found.harness.profile,
-            agent_id="" if spec.skip_relay_prompt else found.agent_id,
-            rows=spec.rows,
-            cols=spec.cols,
-            idle_threshold_s=spec.idle_threshold_s,
-        )
-    )
+    outcome.registered(turn, found, agent_id=agent_id, fingerprint=token, data=data)
 
 
 def refused(turn: Turn, found: Registration, code: str, message: str) -> None:
-    """The engine refused the registration: final."""
-    _fail(turn, found, Reason.REGISTRATION_REFUSED, code, message)
+    """The engine refused the registration: final, unless it only creates names and this one may be ours."""
+    if code == "agent_already_exists":
+        fallback.begin(turn, found, Reason.REGISTRATION_REFUSED, f"{code}: {message}", exists=True)
+    else:
+        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, message)
 
 
 def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]) -> None:
-    """A registration that nobody waits for was accepted after all: undo it, unless the agent id lives here by now."""
+    """A registration that nobody waits for any more was accepted after all: undo it, unless that would end a living agent."""
     agent_id = data.get("agent_id")
     if not isinstance(agent_id, str) or not agent_id:
         return
-    turn.record(events.LateRegistrationRefused(agent_id=agent_id, request_id=request_id), stream)
     name = stream.split(":")[1]
-    if agent_id not in turn.state.agents and turn.state.registration_of(name) is None:
+    holder = turn.state.registration_of(name)
+    if agent_id in turn.state.agents:
+        _token_replaced(turn, turn.state.registrations[turn.state.agents[agent_id]], request_id, data)
+    elif holder is not None and holder.agent_id in ("", agent_id) and holder.state != State.DEREGISTERING:
+        turn.record(events.LateRegistrationKept(agent_id=agent_id, request_id=request_id), stream)
+    else:
+        turn.record(events.LateRegistrationRefused(agent_id=agent_id, request_id=request_id), stream)
         link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=name))
 
 
-_FAILURES = {
-    Reason.ENGINE_UNAVAILABLE: (503, "engine_unavailable"),
-    Reason.REGISTRATION_TIMEOUT: (504, "registration_timeout"),
-    Reason.REGISTRATION_REFUSED: (409, "registration_refused"),
-    Reason.AGENT_RELEASED: (409, "agent_released"),
-    Reason.SHUTDOWN: (503, "shutting_down"),
-    Reason.CLI_NOT_FOUND: (400, "cli_not_found"),
-    Reason.INVALID_CWD: (400, "invalid_cwd"),
-}
-
-
-def _fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str) -> None:
-    """The spawn ends before the engine said yes."""
-    request_id, invocation_id, name = found.request_id, found.invocation_id, found.name
-    releases = (list(found.release_requests), list(found.release_invocations))
-    turn.record(events.RegistrationFailed(reason=reason, code=code, detail=detail[:500]), found.stream, name)
-    _answer_failure(turn, request_id, invocation_id, name, reason, f"{code}: {detail}" if code else detail)
-    _answer_releases(turn, name, *releases)
-
-
-def _answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, reason: Reason, detail: str) -> None:
-    status, code = _FAILURES.get(reason, (500, "spawn_failed"))
-    if request_id:
-        message = f"agent '{name}' was not started: {SENTENCES[reason]} {detail}".strip()
-        error = InvalidRequest(status, code, message, name=name)
-        turn.effect(Reply(request_id=request_id, status=status, body=error_body(error)))
-    if invocation_id:
-        ledger.spawn_ended(turn, invocation_id, name, reason, detail)
+def _token_replaced(turn: Turn, found: Registration, request_id: str, data: dict[str, object]) -> None:
+    fingerprint = str(data.get("token") or "")
+    if fingerprint and fingerprint != found.fingerprint:
+        event = events.AgentTokenRotated(cause="late_register", request_id=request_id, fingerprint=fingerprint)
+        turn.record(event, found.stream, found.name)
+    else:
+        turn.record(events.LateRegistrationKept(agent_id=found.agent_id, request_id=request_id), found.stream)
 
 
 # --- the program ----------------------------------------------------------------------------------------------------------
@@ -378,24 +338,10 @@ def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
     request_id, invocation_id = found.request_id, found.invocation_id
     releases = (list(found.release_requests), list(found.release_invocations))
     turn.record(events.AgentLeaving(reason=reason, detail=detail[:500]), found.stream, found.name)
-    _answer_failure(turn, request_id, invocation_id, found.name, _spawn_reason(reason), detail)
-    _answer_releases(turn, found.name, *releases)
+    outcome.answer_failure(turn, request_id, invocation_id, found.name, outcome.spawn_reason(reason), detail)
+    outcome.answer_releases(turn, found.name, *releases)
     if link.is_online(turn):
-        _deregister(turn, found)
-
-
-def _spawn_reason(reason: Reason) -> Reason:
-    return reason if reason in _FAILURES else Reason.SPAWN_FAILED
-
-
-def _deregister(turn: Turn, found: Registration) -> None:
-    """Tell the engine; acknowledgements that are owed go first."""
-    if (box := turn.state.mailboxes.get(found.agent_id)) is not None:
-        deliveries.acknowledge(turn, box)
-    request_id = f"dereg_{turn.state.position}"
-    agent_id, name = found.agent_id, found.name
-    turn.record(events.AgentRetired(), found.stream, name)
-    link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=name))
+        outcome.deregister(turn, found)
 
 
 # --- release ------------------------------------------------------------------------------------------------------------------
@@ -407,13 +353,9 @@ def release_requested(turn: Turn, request: ReleaseRequested) -> None:
         turn.record(
             events.ReleaseIgnored(request_id=request.request_id, name=request.name, reason=request.reason), turn.broker
         )
-        turn.effect(
-            Reply(
-                request_id=request.request_id,
-                status=200,
-                body={"success": True, "name": request.name, "existed": False},
-            )
-        )
+        leaving = turn.state.registration_of(request.name)
+        body = outcome.release_body(request.name, existed=False, pending=leaving is not None)
+        turn.effect(Reply(request_id=request.request_id, status=200, body=body))
 
 
 def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str = "", reason: str = "") -> bool:
@@ -426,8 +368,8 @@ def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str =
         found.stream,
         found.name,
     )
-    if found.state in (State.RESERVED, State.REGISTERING):
-        _fail(turn, found, Reason.AGENT_RELEASED, "", "released while it was being registered")
+    if found.state in _UNREGISTERED:
+        outcome.fail(turn, found, Reason.AGENT_RELEASED, "", "released while it was being registered")
     else:
         stop(turn, turn.state.workers[found.session_id], Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
     return True
@@ -447,25 +389,16 @@ def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
     turn.effect(StopProgram(session_id=program.session_id, grace_s=grace_s, reason=str(reason)))
 
 
-def _answer_releases(turn: Turn, name: str, request_ids: list[str], invocation_ids: list[str]) -> None:
-    for request_id in request_ids:
-        turn.effect(Reply(request_id=request_id, status=200, body={"success": True, "name": name, "existed": True}))
-    for invocation_id in invocation_ids:
-        ledger.release_ended(turn, invocation_id, name)
-
-
-def fail_unregistered(turn: Turn, reason: Reason) -> None:
+def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
     """Spawns that are not registered yet end now."""
     for found in list(turn.state.registrations.values()):
-        if found.state in (State.RESERVED, State.REGISTERING):
-            _fail(turn, found, reason, "", "")
+        if found.state in _UNREGISTERED:
+            outcome.fail(turn, found, reason, "", detail)
 
 
 def broker_started(turn: Turn) -> None:
-    """Callers of the former process are gone; registrations that waited for the former socket fail."""
-    for found in list(turn.state.registrations.values()):
-        if found.state in (State.RESERVED, State.REGISTERING):
-            _fail(turn, found, Reason.ENGINE_UNAVAILABLE, "", "the broker was restarted during the registration")
+    """Callers of the former process are gone; registrations that were under way in it fail."""
+    fail_unregistered(turn, Reason.ENGINE_UNAVAILABLE, "the broker was restarted during the registration")
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------------
@@ -474,12 +407,30 @@ def broker_started(turn: Turn) -> None:
 def due(turn: Turn) -> None:
     """Registrations and workers whose time is up."""
     for found in list(turn.state.registrations.values()):
-        if found.state in (State.RESERVED, State.REGISTERING) and found.until <= turn.now:
-            late = Reason.REGISTRATION_TIMEOUT if found.state == State.REGISTERING else Reason.ENGINE_UNAVAILABLE
-            _fail(turn, found, late, "", "no answer from the engine in time")
+        if found.state in _UNREGISTERED:
+            _registration_due(turn, found)
     for program in list(turn.state.workers.values()):
         if program.until and program.until <= turn.now and not program.ended:
             _worker_due(turn, program)
+
+
+def _registration_due(turn: Turn, found: Registration) -> None:
+    if found.until <= turn.now:
+        if found.state == State.RESERVED:
+            outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "node_control_disconnected", "the link is not online")
+        else:
+            detail = "the engine did not answer in time"
+            outcome.fail(turn, found, Reason.REGISTRATION_TIMEOUT, "agent_register_timeout", detail)
+    elif found.state == State.REGISTERING and _reply_due(turn.state, found) <= turn.now:
+        _unanswered(turn, found, "agent_register_timeout", "the frame was not answered")
+    elif fallback.is_open(found):
+        fallback.due(turn, found)
+
+
+def _reply_due(state: BrokerState, found: Registration) -> float:
+    return next(
+        (pending.until for pending in state.link.pending.values() if pending.subject == found.stream), found.until
+    )
 
 
 def _worker_due(turn: Turn, program: Worker) -> None:
@@ -495,8 +446,9 @@ def _worker_due(turn: Turn, program: Worker) -> None:
 
 def deadline(state: BrokerState) -> float | None:
     """When a registration or worker needs attention next."""
-    times = [
-        found.until for found in state.registrations.values() if found.state in (State.RESERVED, State.REGISTERING)
-    ]
+    times = []
+    for found in state.registrations.values():
+        if found.state in _UNREGISTERED:
+            times += [found.until, _reply_due(state, found)] + ([found.retry_at] if found.retry_at else [])
     times += [program.until for program in state.workers.values() if program.until and not program.ended]
     return min(times) if times else None

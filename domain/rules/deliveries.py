@@ -518,7 +518,7 @@ def _ask_resync(turn: Turn, box: Mailbox, tries: int) -> None:
         f"mailbox:{box.agent_id}",
     )
     if not quiet:
-        link.resync(turn)
+        link.reregister(turn)
 
 
 def deadline(state: BrokerState) -> float | None:

@@ -9,7 +9,7 @@ from domain import events, inputs
 from domain.delivery import HOLD_S
 from domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
 from domain.reasons import Reason
-from domain.rules import agents, deliveries
+from domain.rules import agents, deliveries, outcome
 from domain.state import State as BrokerState
 from domain.state import Worker
 from domain.turn import Turn
@@ -43,7 +43,7 @@ def attached(turn: Turn, report: inputs.HostAttached) -> None:
         if program.session_id in present and same_host:
             _resume(turn, program)
         elif program.state == State.LAUNCHING and program.pid == 0:
-            agents.start_program(turn, turn.state.registrations[program.registration])
+            outcome.start_program(turn, turn.state.registrations[program.registration])
         else:
             agents.lost(
                 turn, program, "the PTY host that ran it is gone" if not same_host else "the PTY host does not have it"
@@ -60,7 +60,7 @@ def attached(turn: Turn, report: inputs.HostAttached) -> None:
 def _resume(turn: Turn, program: Worker) -> None:
     """Ask again for whatever is under way; the host does nothing twice."""
     if program.state == State.LAUNCHING:
-        agents.start_program(turn, turn.state.registrations[program.registration])
+        outcome.start_program(turn, turn.state.registrations[program.registration])
     if program.state == State.STOPPING:
         turn.effect(StopProgram(session_id=program.session_id, grace_s=2.0, reason=str(program.stop_reason)))
     for stream in program.typing:

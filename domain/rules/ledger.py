@@ -5,9 +5,10 @@ Source: spec/node-protocol.md section 5.4; invariants X1, X5.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-from domain import events, frames
+from domain import action_invocation, events, frames
 from domain.action_invocation import State
 from domain.reasons import Reason
 from domain.rules import link
@@ -19,8 +20,8 @@ from domain.turn import Turn
 def spawn_ended(turn: Turn, invocation_id: str, name: str, reason: Reason | None, detail: str) -> None:
     """The agent of a spawn invocation is live, or failed for this reason."""
     known = turn.state.actions.get(f"action:{invocation_id}")
-    if known is None or known.state != State.RUNNING:
-        return
+    if known is None or known.state != State.RUNNING or known.handler:
+        return  # a sidecar that spawned for its invocation answers that itself
     if reason is None:
         finish(turn, known, output={"spawned": True, "name": name})
     else:
@@ -74,18 +75,33 @@ def send_result(turn: Turn, known: Action) -> None:
 
 
 def link_online(turn: Turn) -> None:
-    """Results that are owed go out."""
-    for known in list(turn.state.actions.values()):
+    """Results that are owed go out, and those that the last session may have swallowed go out once more."""
+    for known in turn.state.open_actions():
         if known.state == State.DONE:
             report(turn, known)
+    since = turn.state.link.down_at - action_invocation.RESEND_S
+    if turn.state.link.down_at:
+        for known in _reported_since(turn.state, since):
+            turn.record(events.ActionResent(dial=turn.state.link.dial), known.stream, known.invocation_id)
+            send_result(turn, known)
+
+
+def _reported_since(state: BrokerState, since: float) -> list[Action]:
+    """Newest first; results were reported about in the order in which their invocations came."""
+    recent = itertools.takewhile(
+        lambda known: not known.reported or known.reported_at >= since - action_invocation.LONGEST_S,
+        reversed(state.actions.values()),
+    )
+    down_at = state.link.down_at
+    return [known for known in recent if known.reported and since <= known.reported_at <= down_at]
 
 
 def broker_started(turn: Turn) -> None:
     """Work that ran when the broker died is not run twice; spawns and releases that go on by themselves keep their caller."""
-    for known in list(turn.state.actions.values()):
-        if known.state == State.RECEIVED or (known.state == State.RUNNING and not _goes_on(turn, known)):
-            failed = "release_failed" if known.action == "release" else "spawn_failed"
-            finish(turn, known, error=failed, reason=Reason.BROKER_RESTARTED)
+    for known in turn.state.open_actions():
+        if known.state == State.RUNNING and not _goes_on(turn, known):
+            error = "action_timeout" if known.handler else _failure_of(known)
+            finish(turn, known, error=error, reason=Reason.BROKER_RESTARTED)
 
 
 def _goes_on(turn: Turn, known: Action) -> bool:
@@ -95,14 +111,29 @@ def _goes_on(turn: Turn, known: Action) -> bool:
     )
 
 
+def _failure_of(known: Action) -> str:
+    if is_spawn(known.action):
+        return "spawn_failed"
+    return "release_failed" if known.action == "release" else "action_timeout"
+
+
+def is_spawn(action: str) -> bool:
+    """Whether the action asks for an agent."""
+    return action == "spawn" or action.startswith("spawn:")
+
+
+def limit_of(known: Action, other_s: float) -> float:
+    """How long the action may run, in seconds."""
+    return action_invocation.SPAWN_S if is_spawn(known.action) else other_s
+
+
 def due(turn: Turn) -> None:
     """Invocations whose time is up."""
-    for known in list(turn.state.actions.values()):
+    for known in turn.state.open_actions():
         if known.state == State.RUNNING and known.until <= turn.now:
-            failed = "release_failed" if known.action == "release" else "spawn_failed"
-            finish(turn, known, error=failed, reason=Reason.ACTION_TIMEOUT)
+            finish(turn, known, error=_failure_of(known), reason=Reason.ACTION_TIMEOUT)
 
 
 def deadline(state: BrokerState) -> float | None:
     """When an invocation runs out of time next."""
-    return min((known.until for known in state.actions.values() if known.until), default=None)
+    return min((known.until for known in state.open_actions() if known.until), default=None)

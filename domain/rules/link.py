@@ -5,20 +5,25 @@ Source: spec/node-protocol.md sections 1.5, 1.8, 2.7 to 2.11.
 
 from __future__ import annotations
 
-from domain import events, frames, node_connection
-from domain.effects import CloseLink, DialEngine, EngineCall, SendFrame
+from domain import events, frames, identity, node_connection
+from domain.action_invocation import State as ActionState
+from domain.effects import CloseLink, DialEngine, EngineCall, SendFrame, path_segment
 from domain.inputs import EngineAnswered, EngineUnanswered, LinkClosed, LinkDialFailed, LinkOpened
 from domain.node_connection import State
 from domain.reasons import Reason
+from domain.state import Pending
 from domain.state import State as BrokerState
 from domain.turn import Turn
 
-_DEAD_TOKEN_CODES = ("node_id_mismatch", "node_not_found")
+DEAD_TOKEN_CODES = ("node_id_mismatch", "node_not_found")
+_PINNED_ADVICE = (
+    "RELAY_NODE_TOKEN is the operator's and is never replaced: set a valid one (and its RELAY_NODE_ID) and restart"
+)
 
 
-def begin(turn: Turn) -> None:
+def begin(turn: Turn, *, probe: bool = False) -> None:
     """A new incarnation: with a token the link dials, without one it asks for one."""
-    turn.record(events.LinkBegun(incarnation=turn.state.link.incarnation + 1), turn.node)
+    turn.record(events.LinkBegun(incarnation=turn.state.link.incarnation + 1, probe=probe), turn.node)
     advance(turn)
 
 
@@ -31,10 +36,23 @@ def advance(turn: Turn) -> None:
         _mint(turn)
 
 
+# --- enrolment ------------------------------------------------------------------------------------------------------------
+
+
 def _mint(turn: Turn) -> None:
-    settings = turn.settings
-    call_id = f"mint_{turn.fresh('mint')}"
-    turn.record(events.TokenAsked(call_id=call_id, node_name=settings.node_name), turn.node)
+    """Ask for a token. Older engines give a name's node to whoever enrols under it: first see that nobody else has ours."""
+    link, node_id = turn.state.link, turn.settings.node_id
+    name = link.node_name
+    distinct = link.name_probed or name.endswith(identity.distinct_node_name("", node_id))
+    call_id = f"{'mint' if distinct else 'name'}_{turn.fresh('mint')}"
+    turn.record(events.TokenAsked(call_id=call_id, node_name=name, probe=not distinct), turn.node)
+    if distinct:
+        _enrol(turn, call_id)
+    else:
+        turn.effect(EngineCall(call_id=call_id, method="GET", path=f"/v1/nodes/{path_segment(name)}", auth="workspace"))
+
+
+def _enrol(turn: Turn, call_id: str) -> None:
     turn.effect(
         EngineCall(
             call_id=call_id,
@@ -43,37 +61,75 @@ def _mint(turn: Turn) -> None:
             auth="workspace",
             capture="node",
             body={
-                "node_id": settings.node_id,
-                "name": settings.node_name,
+                "node_id": turn.settings.node_id,
+                "name": turn.state.link.node_name,
                 "kind": "ws",
                 "role": "broker",
-                "version": settings.version,
+                "version": turn.settings.version,
             },
         )
     )
 
 
-def minted(turn: Turn, answer: EngineAnswered) -> None:
-    """The engine answered an enrolment."""
-    data = answer.data if isinstance(answer.data, dict) else {}
-    detail = f"{answer.status} {answer.code} {answer.message}".strip()
-    if answer.status in (200, 201) and data.get("id") == turn.settings.node_id and data.get("token"):
-        turn.record(
-            events.TokenGranted(node_id=str(data["id"]), fingerprint=str(data["token"])),
-            turn.node,
-        )
-        _dial(turn)
-    elif answer.status in (200, 201):
-        refuse(turn, Reason.MINT_FAILED, f"the node name belongs to node {data.get('id')}: choose another --name")
-    elif answer.status in (400, 401, 403, 409):
-        refuse(turn, Reason.MINT_FAILED, detail)
+def enrolment_answered(turn: Turn, answer: EngineAnswered | EngineUnanswered) -> None:
+    """The engine said who has the name, or answered an enrolment, or did not."""
+    if isinstance(answer, EngineUnanswered):
+        back_off(turn, Reason.MINT_FAILED, answer.detail, token_dead=True)
+    elif answer.call_id.startswith("name_"):
+        _name_probed(turn, answer)
     else:
-        back_off(turn, Reason.MINT_FAILED, detail, token_dead=True)
+        _minted(turn, answer)
 
 
-def mint_unanswered(turn: Turn, answer: EngineUnanswered) -> None:
-    """The enrolment got no answer."""
-    back_off(turn, Reason.MINT_FAILED, answer.detail, token_dead=True)
+def _name_probed(turn: Turn, answer: EngineAnswered) -> None:
+    data = answer.data if isinstance(answer.data, dict) else {}
+    holder = str(data.get("id") or "") if answer.status == 200 else ""
+    if answer.status >= 500 or answer.status == 429:
+        back_off(turn, Reason.MINT_FAILED, _said(answer), token_dead=True)
+    else:
+        _settle_name(turn, "" if holder == turn.settings.node_id else holder)
+
+
+def _settle_name(turn: Turn, holder: str) -> None:
+    """Enrol, under a distinct name if another node has ours."""
+    name = turn.state.link.node_name
+    call_id = f"mint_{turn.fresh('mint')}"
+    turn.record(
+        events.NodeNameSettled(
+            node_name=identity.distinct_node_name(name, turn.settings.node_id) if holder else name,
+            holder=holder,
+            call_id=call_id,
+        ),
+        turn.node,
+    )
+    _enrol(turn, call_id)
+
+
+def _is_distinct(turn: Turn) -> bool:
+    return turn.state.link.node_name.endswith(identity.distinct_node_name("", turn.settings.node_id))
+
+
+def _minted(turn: Turn, answer: EngineAnswered) -> None:
+    data = answer.data if isinstance(answer.data, dict) else {}
+    granted = answer.status in (200, 201)
+    if granted and data.get("id") == turn.settings.node_id and data.get("token"):
+        turn.record(events.TokenGranted(node_id=str(data["id"]), fingerprint=str(data["token"])), turn.node)
+        _dial(turn)
+    elif (granted or answer.code == "node_name_conflict") and not _is_distinct(turn):
+        _settle_name(turn, str(data.get("id") or "another node"))
+    elif granted:
+        refuse(turn, Reason.MINT_FAILED, f"the node name belongs to node {data.get('id')}: choose another --name")
+    elif answer.status in (400, 401, 403, 404, 409):
+        refuse(turn, Reason.MINT_FAILED, _said(answer))
+    else:
+        back_off(turn, Reason.MINT_FAILED, _said(answer), token_dead=True)
+
+
+def _said(answer: EngineAnswered) -> str:
+    return f"{answer.status} {answer.code} {answer.message}".strip()
+
+
+# --- dial and registration ------------------------------------------------------------------------------------------------
 
 
 def _dial(turn: Turn) -> None:
@@ -106,13 +162,31 @@ def opened(turn: Turn, report: LinkOpened) -> None:
 
 
 def _register_frame(turn: Turn, request_id: str) -> frames.Frame:
-    settings = turn.settings
+    state = turn.state
     return frames.node_register(
         request_id,
-        name=settings.node_name,
-        node_id=settings.node_id,
-        capabilities=settings.capabilities,
-        version=settings.version,
+        name=state.node_name,
+        node_id=turn.settings.node_id,
+        manifest=state.manifest,
+        cursor=state.link.knows_cursor,
+    )
+
+
+def accepted(turn: Turn, data: dict[str, object]) -> None:
+    """The engine accepted the registration: the link is online. Keys of newer engines are used where they help."""
+    listed = data.get("accepted_capabilities")
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    turn.record(
+        events.LinkOnline(
+            dial=turn.state.link.dial,
+            knows_cursor="provider" in data or isinstance(listed, list),
+            not_accepted=tuple(
+                f"{row.get('name')}: {row.get('reason') or 'no reason given'}"[:200]
+                for row in rows[:64]
+                if row.get("accepted") is False
+            ),
+        ),
+        turn.node,
     )
 
 
@@ -127,34 +201,60 @@ def is_online(turn: Turn) -> bool:
 
 
 def dial_failed(turn: Turn, report: LinkDialFailed) -> None:
-    """No socket: a dead token is replaced within its budget, everything else waits and tries again."""
+    """No socket: a dead token is replaced within its budget, an address that is none ends it, all else is tried again."""
     if not is_current(turn, report.dial, State.CONNECTING):
         return
     detail = f"{report.status or ''} {report.detail}".strip()
     if report.status == 401:
         token_rejected(turn, detail)
+    elif report.status is None and report.detail == "bad_address":
+        refuse(turn, Reason.DIAL_FAILED, "the engine's address cannot be used: check RELAYCAST_BASE_URL")
     else:
-        back_off(turn, Reason.DIAL_FAILED, detail)
+        gone = report.status is None and report.detail == "no_credential"
+        back_off(turn, Reason.DIAL_FAILED, detail, token_dead=gone)
 
 
 def token_rejected(turn: Turn, detail: str) -> None:
     """The engine does not take the node token (any more)."""
-    if turn.settings.token_pinned or turn.state.link.mints >= node_connection.MAX_MINTS:
+    link = turn.state.link
+    last_hour = sum(when > turn.now - 3600.0 for when in link.remint_times)
+    if turn.settings.token_pinned:
+        refuse(turn, Reason.TOKEN_REJECTED, f"{detail}; {_PINNED_ADVICE}")
+    elif link.probing:
         refuse(turn, Reason.TOKEN_REJECTED, detail)
+    elif link.remints >= node_connection.MAX_REMINTS or last_hour >= node_connection.MAX_REMINTS_PER_HOUR:
+        spent = f"replaced {link.remints} times since the last good session, {last_hour} times within the hour"
+        refuse(turn, Reason.TOKEN_REJECTED, f"{detail}; {spent}: does another broker run as this node?")
     else:
         back_off(turn, Reason.TOKEN_REJECTED, detail, token_dead=True)
 
 
 def registration_refused(turn: Turn, code: str, message: str) -> None:
-    """The engine answered `node.register` with an error."""
-    turn.effect(CloseLink(dial=turn.state.link.dial, detail="register refused"))
+    """The engine answered `node.register` or a heartbeat with an error."""
     detail = f"{code}: {message}"
-    if code in _DEAD_TOKEN_CODES:
+    if code == "node_name_conflict" and turn.state.link.state == State.REGISTERING and not _is_distinct(turn):
+        _register_distinct(turn, message)
+        return
+    turn.effect(CloseLink(dial=turn.state.link.dial, detail="register refused"))
+    if code in DEAD_TOKEN_CODES:
         token_rejected(turn, detail)
     elif code == "node_name_conflict":
         refuse(turn, Reason.REGISTER_REFUSED, detail)
     else:
         back_off(turn, Reason.REGISTER_REFUSED, detail)
+
+
+def _register_distinct(turn: Turn, holder: str) -> None:
+    request_id = f"node_register_{turn.fresh('register')}"
+    turn.record(
+        events.NodeNameSettled(
+            node_name=identity.distinct_node_name(turn.state.link.node_name, turn.settings.node_id),
+            holder=holder[:200],
+            request_id=request_id,
+        ),
+        turn.node,
+    )
+    send(turn, _register_frame(turn, request_id))
 
 
 def closed(turn: Turn, report: LinkClosed) -> None:
@@ -177,9 +277,15 @@ def back_off(
     turn: Turn, reason: Reason, detail: str, *, token_dead: bool = False, delay_s: float | None = None
 ) -> None:
     """Wait before the next attempt: full jitter between 1 s and twice the base."""
+    link = turn.state.link
     if delay_s is None:
         low = node_connection.BACKOFF_FIRST_S
-        high = min(node_connection.BACKOFF_MAX_S, 2 * turn.state.link.base_delay)
+        high = min(node_connection.BACKOFF_MAX_S, 2 * link.base_delay)
+        if reason is Reason.MINT_FAILED:
+            low = min(
+                node_connection.BACKOFF_MAX_S, node_connection.MINT_RETRY_FIRST_S * 2 ** min(link.mint_failures, 16)
+            )
+            high = min(node_connection.BACKOFF_MAX_S, 1.5 * low)
         delay_s = low + (high - low) * turn.fraction("backoff")
     turn.record(
         events.LinkBackedOff(
@@ -187,7 +293,7 @@ def back_off(
             detail=detail[:500],
             delay_s=round(delay_s, 3),
             until=turn.now + delay_s,
-            token_dead=token_dead or turn.state.link.token_dead,
+            token_dead=token_dead or link.token_dead,
         ),
         turn.node,
     )
@@ -202,18 +308,19 @@ def refuse(turn: Turn, reason: Reason, detail: str) -> None:
 
 
 def heartbeat(turn: Turn) -> None:
-    """Say that the node lives and how many agents it has."""
-    turn.record(events.HeartbeatDue(), turn.node)
-    settings = turn.settings
+    """Say that the node lives and how many agents it has, counted now."""
+    state = turn.state
+    request_id = f"hb_{state.position}"
+    turn.record(events.HeartbeatDue(request_id=request_id), turn.node)
     send(
         turn,
         frames.node_heartbeat(
-            f"hb_{turn.state.position}",
-            name=settings.node_name,
-            node_id=settings.node_id,
-            capabilities=settings.capabilities,
-            version=settings.version,
-            active_agents=len(turn.state.live_registrations()),
+            request_id,
+            name=state.node_name,
+            node_id=turn.settings.node_id,
+            manifest=state.manifest,
+            active_agents=len(state.live_registrations()),
+            handlers_live=bool(turn.settings.capabilities) or state.has_handlers,
         ),
     )
 
@@ -228,9 +335,29 @@ def publish_inventory(turn: Turn) -> None:
     send(turn, frames.inventory_sync(request_id, agents))
 
 
-def resync(turn: Turn) -> None:
-    """Repeat `node.register` on the same socket: the engine offers its open rows again."""
-    send(turn, _register_frame(turn, f"resync_{turn.fresh('resync')}"))
+def synced(turn: Turn, data: dict[str, object]) -> None:
+    """The engine answered an inventory: what it did not take is visible."""
+    rejected = data.get("rejected_agents")
+    if isinstance(rejected, list) and rejected:
+        turn.record(events.InventoryRejected(agents=tuple(str(row)[:200] for row in rejected[:64])), turn.node)
+
+
+def fresh_register_id(turn: Turn) -> str:
+    """The id for one more `node.register`."""
+    return f"node_register_{turn.fresh('again')}"
+
+
+def reregister(turn: Turn, request_id: str = "") -> None:
+    """Repeat `node.register` on the same socket: the newest manifest counts, and the engine offers its open rows again."""
+    request_id = request_id or fresh_register_id(turn)
+    turn.record(
+        events.NodeReregistering(request_id=request_id, until=turn.now + node_connection.REGISTER_REPLY_S),
+        turn.node,
+    )
+    send(turn, _register_frame(turn, request_id))
+
+
+# --- time -------------------------------------------------------------------------------------------------------------------
 
 
 def due(turn: Turn) -> None:
@@ -241,7 +368,7 @@ def due(turn: Turn) -> None:
             case State.BACKING_OFF:
                 advance(turn)
             case State.REFUSED:
-                begin(turn)
+                begin(turn, probe=True)
             case State.REGISTERING:
                 turn.effect(CloseLink(dial=link.dial, detail="no_answer"))
                 back_off(turn, Reason.NO_ANSWER, "node.register was not answered")
@@ -249,17 +376,29 @@ def due(turn: Turn) -> None:
                 pass
     if link.state != State.ONLINE:
         return
-    if unanswered := [
-        found for found in link.pending.values() if found.kind == "inventory.sync" and found.until <= turn.now
-    ]:
-        del unanswered
+    if late := next((found for found in link.pending.values() if _is_vital(found) and found.until <= turn.now), None):
         turn.effect(CloseLink(dial=link.dial, detail="no_answer"))
-        back_off(turn, Reason.NO_ANSWER, "inventory.sync was not answered")
+        back_off(turn, Reason.NO_ANSWER, f"{late.kind} was not answered")
         return
     if link.next_heartbeat <= turn.now:
         heartbeat(turn)
-    if link.inventory_changed or link.next_inventory <= turn.now:
+    if _sync_due(turn.state) <= turn.now:
         publish_inventory(turn)
+
+
+def _is_vital(pending: Pending) -> bool:
+    """Whether the link is taken for dead when this request stays unanswered."""
+    return pending.kind in ("inventory.sync", "node.register")
+
+
+def _sync_due(state: BrokerState) -> float:
+    """When the next inventory.sync goes out. It waits for running invocations, which it would make the engine start again."""
+    link = state.link
+    due_at = link.next_inventory
+    if link.inventory_changed_at and not link.sync_retry_s:
+        due_at = min(due_at, link.inventory_changed_at)
+    running = any(known.state == ActionState.RUNNING for known in state.open_actions())
+    return due_at + node_connection.INVENTORY_WAIT_S if running else due_at
 
 
 def deadline(state: BrokerState) -> float | None:
@@ -267,8 +406,6 @@ def deadline(state: BrokerState) -> float | None:
     link = state.link
     if link.state != State.ONLINE:
         return link.until or None
-    if link.inventory_changed:
-        return state.now
-    times = [link.next_heartbeat, link.next_inventory]
-    times += [found.until for found in link.pending.values() if found.kind == "inventory.sync"]
+    times = [link.next_heartbeat, _sync_due(state)]
+    times += [found.until for found in link.pending.values() if _is_vital(found)]
     return min(times)

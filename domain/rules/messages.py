@@ -12,7 +12,7 @@ from typing import Any
 
 from domain import events, outbound_message
 from domain.effects import EngineCall, Reply, path_segment
-from domain.errors import InvalidRequest
+from domain.errors import InvalidRequest, error_body
 from domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from domain.notifications import target_type
 from domain.outbound_message import State
@@ -200,7 +200,7 @@ def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -
         error = InvalidRequest(404, "recipient_not_found", text, to=message.to)
     else:
         error = InvalidRequest(502, "engine_error", f"the engine refused the message: {code} {detail}", to=message.to)
-    turn.effect(Reply(request_id=request_id, status=error.status, body=agents.error_body(error)))
+    turn.effect(Reply(request_id=request_id, status=error.status, body=error_body(error)))
 
 
 def _body(turn: Turn, message: Message, *, published: bool, message_id: str) -> dict[str, Any]:

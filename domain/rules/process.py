@@ -10,7 +10,7 @@ from domain.effects import AttachHost, CloseLink, EndHost, ExitBroker
 from domain.node_connection import TABLE as LINK
 from domain.node_connection import State as LinkState
 from domain.reasons import Reason
-from domain.rules import agents, ledger, link, messages
+from domain.rules import agents, ledger, link, messages, sidecars
 from domain.state import State
 from domain.turn import Turn
 
@@ -38,6 +38,7 @@ def started(turn: Turn, start: inputs.BrokerStarted) -> None:
     agents.broker_started(turn)
     ledger.broker_started(turn)
     messages.broker_started(turn)
+    sidecars.broker_started(turn)
     turn.effect(AttachHost())
     if not turn.state.own.agent_id:
         messages.ask_own_identity(turn, turn.state.own.name)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from adapters.http.api.bodies import InputBody, ReleaseBody, ResizeBody, SpawnBody, parse, read_json
 from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import about, answer, relayed
-from adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec
+from adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt
 from adapters.http.api.timestamps import dated
 from adapters.pty.client import HostBackpressure, HostUnavailable
 from adapters.pty.protocol import Answer, Resize, Snapshot
 from adapters.pty.protocol import Input as RawInput
 from domain import inputs, views
+from domain.effects import Reply
 from domain.errors import InvalidRequest
 from domain.state import Registration
 
@@ -50,39 +53,56 @@ class AgentRoutes:
         """POST /api/spawn."""
         value = await read_json(request)
         with about("name", value.get("name")):
-            if self._spawning >= MAX_SPAWNS:
-                raise InvalidRequest(429, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
-            refuse_unbuilt(value, request.headers)
-            body = parse(SpawnBody, value)
-            self._spawning += 1
-            try:
-                spec = await asyncio.to_thread(spawn_spec, body)
-                reply = await self._access.ask(
-                    lambda request_id: inputs.SpawnRequested(request_id=request_id, spec=spec), SPAWN_WAIT_S
-                )
-            finally:
-                self._spawning -= 1
-        return relayed(reply)
+            if "Idempotency-Key" in request.headers:
+                raise unbuilt("Idempotency-Key")
+            return relayed(await self.spawn_as(value))
+
+    async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Reply:
+        """Spawn an agent from a request's value; the core's answer."""
+        if self._spawning >= MAX_SPAWNS:
+            raise InvalidRequest(429, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
+        refuse_unbuilt(value)
+        body = parse(SpawnBody, value)
+        self._spawning += 1
+        try:
+            spec = await asyncio.to_thread(spawn_spec, body)
+            if token := body.agent_token.get_secret_value().strip():
+                spec = msgspec.structs.replace(spec, supplied_token=self._access.gateway.keep_supplied_token(token))
+            return await self._access.ask(
+                lambda request_id: inputs.SpawnRequested(
+                    request_id=request_id, spec=spec, source=source, invocation_id=invocation_id
+                ),
+                SPAWN_WAIT_S,
+            )
+        finally:
+            self._spawning -= 1
 
     async def listing(self, _request: web.Request) -> web.Response:
         """GET /api/spawned."""
-        return answer({"success": True, "agents": dated(views.agents(self._access.state, self._access.now()))})
+        return answer(self.listed())
+
+    def listed(self) -> dict[str, Any]:
+        """The agents that live here."""
+        return {"success": True, "agents": dated(views.agents(self._access.state, self._access.now()))}
 
     async def release(self, request: web.Request) -> web.Response:
         """DELETE /api/spawned/{name}."""
         name = request.match_info["name"]
         with about("name", name):
-            body = parse(ReleaseBody, await read_json(request))
-            if (other := self._other_spelling(name)) is not None:
-                return answer({"success": True, "name": name, "existed": False, "similar": other})
-            try:
-                reply = await self._access.ask(
-                    lambda request_id: inputs.ReleaseRequested(request_id=request_id, name=name, reason=body.reason),
-                    RELEASE_WAIT_S,
-                )
-            except TimeoutError:
-                return answer({"success": True, "name": name, "pending": True})
-        return relayed(reply)
+            return relayed(await self.release_as(name, await read_json(request)))
+
+    async def release_as(self, name: str, value: dict[str, Any]) -> Reply:
+        """Release an agent; the core's answer, or that it goes on without the caller."""
+        body = parse(ReleaseBody, value)
+        if (other := self._other_spelling(name)) is not None:
+            return _done({"success": True, "name": name, "existed": False, "similar": other})
+        try:
+            return await self._access.ask(
+                lambda request_id: inputs.ReleaseRequested(request_id=request_id, name=name, reason=body.reason),
+                RELEASE_WAIT_S,
+            )
+        except TimeoutError:
+            return _done({"success": True, "name": name, "pending": True})
 
     # --- the terminal -------------------------------------------------------------------------------------------------
 
@@ -99,13 +119,15 @@ class AgentRoutes:
 
     async def type_raw(self, request: web.Request) -> web.Response:
         """POST /api/input/{name}."""
-        name = request.match_info["name"]
-        body = parse(InputBody, await read_json(request))
-        data = body.data.encode()
+        return answer(await self.type_as(request.match_info["name"], await read_json(request)))
+
+    async def type_as(self, name: str, value: dict[str, Any]) -> dict[str, Any]:
+        """Write bytes to an agent's terminal; how many."""
+        data = parse(InputBody, value).data.encode()
         if len(data) > MAX_INPUT_BYTES:
             raise InvalidRequest(413, "body_too_large", "data is larger than 1 MiB", field="data", name=name)
         found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=self._session(name), data=data))
-        return answer({"name": name, "bytes_written": found.data["bytes_written"]})
+        return {"name": name, "bytes_written": found.data["bytes_written"]}
 
     async def resize(self, request: web.Request) -> web.Response:
         """POST /api/resize/{name}."""
@@ -147,3 +169,7 @@ class AgentRoutes:
             status, code = _HOST_ERRORS.get(found.error, (500, "internal_error"))
             raise InvalidRequest(status, code, found.error.replace("_", " "))
         return found
+
+
+def _done(body: dict[str, Any]) -> Reply:
+    return Reply(request_id="", status=200, body=body)

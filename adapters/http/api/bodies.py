@@ -10,9 +10,19 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aiohttp import web
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from domain.errors import InvalidRequest
+from domain.inputs import RestartPolicy
 
 BODY_WAIT_S = 30.0
 """How long a body may take to arrive."""
@@ -38,6 +48,17 @@ def _alias(*names: str, default: Any = None) -> Any:
     return Field(default=default, validation_alias=AliasChoices(*names))
 
 
+class HarnessConfig(Body):
+    """How the program of an agent is run, in place of `cli` and `args` (local-api.md section 5.2)."""
+
+    runtime: str = "pty"
+    command: Text = ""
+    args: list[Text] = []
+    cwd: Text = ""
+    env: dict[str, Text] = {}
+    session_id: str = _alias("sessionId", "session_id", default="")
+
+
 class SpawnBody(Body):
     """POST /api/spawn."""
 
@@ -61,6 +82,8 @@ class SpawnBody(Body):
     skip_relay_prompt: bool = _alias("skip_relay_prompt", "skipRelayPrompt", default=False)
     session_id: str = _alias("session_id", "sessionId", default="")
     permission_mode: str = _alias("permission_mode", "permissionMode", default="")
+    harness_config: HarnessConfig | None = _alias("harness_config", "harnessConfig")
+    agent_token: SecretStr = _alias("agent_token", "agentToken", default=SecretStr(""))
 
 
 class SendBody(Body):
@@ -95,6 +118,92 @@ class ReleaseBody(Body):
     reason: str = ""
 
 
+class CapabilityBody(Body):
+    """One capability of a manifest."""
+
+    name: str = Field(min_length=1, max_length=200)
+    kind: str = ""
+    metadata: dict[str, Any] | None = None
+
+
+class ManifestBody(Body):
+    """What a sidecar wants the node to offer."""
+
+    name: str = ""
+    node_id: str = ""
+    capabilities: list[CapabilityBody] = []
+    max_agents: int = Field(default=0, ge=0, lt=2**32)
+    tags: list[str] = Field(default=[], max_length=256)
+    version: str = ""
+
+    @field_validator("capabilities", mode="before")
+    @classmethod
+    def _without_nulls(cls, listed: Any) -> Any:
+        """Absent and null are the same, here as everywhere."""
+        if not isinstance(listed, list):
+            return listed
+        return [_present(row) if isinstance(row, dict) else row for row in listed]
+
+
+class RestartPolicyBody(Body):
+    """When a supervised program is started again."""
+
+    enabled: bool = True
+    max_restarts: int = Field(default=5, ge=0, le=1000)
+    cooldown_ms: int = Field(default=2000, ge=0, le=3_600_000)
+    max_consecutive_failures: int = Field(default=3, ge=0, le=1000)
+
+    def policy(self) -> RestartPolicy:
+        """As the core knows it."""
+        return RestartPolicy(
+            enabled=self.enabled,
+            max_restarts=self.max_restarts,
+            cooldown_s=self.cooldown_ms / 1000,
+            max_consecutive_failures=self.max_consecutive_failures,
+        )
+
+
+class SupervisionBody(Body):
+    """The program behind a sidecar."""
+
+    argv: list[Text] = Field(default=[], max_length=1024)
+    cwd: Text = ""
+    env: dict[str, Text] = {}
+    restart_policy: RestartPolicyBody = RestartPolicyBody()
+
+
+class NodeBody(Body):
+    """`register_node` of a sidecar."""
+
+    manifest: ManifestBody
+    supervision: SupervisionBody | None = None
+
+    @field_validator("manifest", "supervision", mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return _present(value) if isinstance(value, dict) else value
+
+
+class HandlersBody(Body):
+    """`register_handlers` of a sidecar."""
+
+    names: list[str]
+
+
+class ResultBody(Body):
+    """`handler_result` of a sidecar."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    invocation_id: str
+    output: Any = None
+    error: str | None = None
+
+
+def _present(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if item is not None}
+
+
 _B = TypeVar("_B", bound=Body)
 
 
@@ -117,7 +226,7 @@ async def read_json(request: web.Request) -> dict[str, Any]:
         raise InvalidRequest(400, "invalid_json", f"The body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidRequest(400, "invalid_request", "The body must be a JSON object")
-    return {key: item for key, item in value.items() if item is not None}
+    return _present(value)
 
 
 def parse(model: type[_B], value: dict[str, Any]) -> _B:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from adapters.pty.protocol import Answer, Resize, Snapshot
@@ -24,8 +25,17 @@ class Gateway(Protocol):
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""
 
+    async def tell(self, item: Input) -> None:
+        """Give the core an input; returns when it had room."""
+
     async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
+
+    def keep_supplied_token(self, token: str) -> str:
+        """Take a token that a caller brought along for an agent; its fingerprint."""
+
+    def name_sidecar_environment(self, named: Mapping[str, str]) -> None:
+        """What the sidecar's program gets into its environment when it is started again."""
 
     def watch_output(self, *, on: bool) -> None:
         """Turn the stream of terminal output on or off."""

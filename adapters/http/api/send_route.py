@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 
 from adapters.http.api.bodies import SendBody, parse, read_json
 from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import about, relayed
+from domain.effects import Reply
 from domain.errors import InvalidRequest
 from domain.inputs import SendRequested
 from domain.notifications import target_type
@@ -33,10 +35,16 @@ class SendRoute:
         """POST /api/send."""
         value = await read_json(request)
         with about("to", value.get("to")):
-            _refuse_unbuilt(value, request)
-            asked = self._request(parse(SendBody, value))
-            reply = await self._access.ask(asked, SEND_WAIT_S)
-        return relayed(reply)
+            if "Idempotency-Key" in request.headers:
+                raise _unbuilt("Idempotency-Key")
+            return relayed(await self.send_as(value))
+
+    async def send_as(self, value: dict[str, Any]) -> Reply:
+        """Send a message from a request's value; the core's answer."""
+        for field in _NOT_BUILT:
+            if field in value:
+                raise _unbuilt(field)
+        return await self._access.ask(self._request(parse(SendBody, value)), SEND_WAIT_S)
 
     def _request(self, body: SendBody) -> Callable[[str], SendRequested]:
         to, text, mode = body.to.strip(), body.message.strip(), body.mode.strip().lower() or "wait"
@@ -66,12 +74,8 @@ class SendRoute:
             raise InvalidRequest(400, "workspace_not_found", f"workspace '{wanted}' not found")
 
 
-def _refuse_unbuilt(value: dict[str, object], request: web.Request) -> None:
-    for field in _NOT_BUILT:
-        if field in value:
-            raise InvalidRequest(501, "not_implemented", f"'{field}' is not built yet", field=field)
-    if "Idempotency-Key" in request.headers:
-        raise InvalidRequest(501, "not_implemented", "'Idempotency-Key' is not built yet", field="Idempotency-Key")
+def _unbuilt(field: str) -> InvalidRequest:
+    return InvalidRequest(501, "not_implemented", f"'{field}' is not built yet", field=field)
 
 
 def _sender(given: str) -> str:

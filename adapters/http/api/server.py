@@ -18,12 +18,13 @@ from adapters.http.api.agents_routes import AgentRoutes
 from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import Guard, Handler, answer, refusal
 from adapters.http.api.event_stream import EventStream, gap, stored
+from adapters.http.api.fleet_socket import FleetSockets
 from adapters.http.api.gateway import Gateway
 from adapters.http.api.send_route import SendRoute
 from adapters.http.api.timestamps import dated
 from adapters.pty.protocol import Output
 from domain import views
-from domain.effects import Notify, Reply
+from domain.effects import InvokeHandler, Notify, Reply
 from domain.errors import InvalidRequest
 from domain.state import Notification, State
 
@@ -49,7 +50,6 @@ _NOT_BUILT = (
     ("POST", "/api/agent-result"),
     ("POST", "/api/agents/by-name/{name}/interrupt"),
     ("GET", "/api/history/stats"),
-    ("GET", "/api/fleet/ws"),
     ("GET", "/metrics"),
 )
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
@@ -88,6 +88,7 @@ class LocalApi:
         self._events = EventStream(lambda: self._state)
         self._routes: dict[str, Handler] = {}
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
+        self._fleet: FleetSockets | None = None
         self._runner: web.AppRunner | None = None
 
     # --- life cycle -----------------------------------------------------------------------------------------------------
@@ -105,13 +106,17 @@ class LocalApi:
         """Answer everything from now on."""
         self._access = BrokerAccess(core)
         self._events.open()
-        self._routes = self._table(self._access)
+        agents, send = AgentRoutes(self._access), SendRoute(self._access)
+        self._fleet = FleetSockets(self._access, agents, send, version=self._version, shutdown=self._request_shutdown)
+        self._routes = self._table(agents, send, self._fleet)
 
     async def close(self) -> None:
         """End sockets with 1001, answer waiting requests with 503, stop listening."""
         if self._access is not None:
             self._access.close()
         await self._events.close()
+        if self._fleet is not None:
+            await self._fleet.close_all()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -125,6 +130,16 @@ class LocalApi:
     def notify(self, notification: Notify) -> None:
         """Tell every `/ws` client. Before the router opens there is none, but the numbers count."""
         self._events.notify(Notification(notification.seq, notification.body))
+
+    def invoke_handler(self, wanted: InvokeHandler) -> None:
+        """Give an invocation to a sidecar."""
+        if self._fleet is not None:
+            self._fleet.invoke(wanted)
+
+    def close_sidecar(self, connection: str, detail: str) -> None:
+        """Close a sidecar's socket after what was sent before."""
+        if self._fleet is not None:
+            self._fleet.close(connection, detail)
 
     def output(self, output: Output) -> None:
         """Give terminal output to who watches it; a code point is never split."""
@@ -171,8 +186,7 @@ class LocalApi:
 
         return [(method, path, late(f"{method} {path}")) for method, path in _ROUTES]
 
-    def _table(self, access: BrokerAccess) -> dict[str, Handler]:
-        agents = AgentRoutes(access)
+    def _table(self, agents: AgentRoutes, send: SendRoute, fleet: FleetSockets) -> dict[str, Handler]:
         return {
             "GET /api/session": self._session,
             "POST /api/session/renew": self._renew,
@@ -183,7 +197,8 @@ class LocalApi:
             "GET /api/spawned/{name}/snapshot": agents.snapshot,
             "POST /api/input/{name}": agents.type_raw,
             "POST /api/resize/{name}": agents.resize,
-            "POST /api/send": SendRoute(access).send,
+            "POST /api/send": send.send,
+            "GET /api/fleet/ws": fleet.serve,
             "GET /api/events/replay": self._replay,
             "GET /ws": self._ws,
             "GET /api/status": self._status,
@@ -333,6 +348,7 @@ _ROUTES = (
     ("POST", "/api/input/{name}"),
     ("POST", "/api/resize/{name}"),
     ("POST", "/api/send"),
+    ("GET", "/api/fleet/ws"),
     ("GET", "/api/events/replay"),
     ("GET", "/ws"),
     ("GET", "/api/status"),

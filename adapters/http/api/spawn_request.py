@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from adapters.http.api.bodies import SpawnBody
+from adapters.http.api.bodies import HarnessConfig, SpawnBody
 from domain.errors import InvalidRequest
 from domain.inputs import SpawnSpec
 from domain.launch import command_line
@@ -21,8 +21,7 @@ NOT_BUILT = (
     ("shadow_mode", "shadowMode"),
     ("continue_from", "continueFrom"),
     ("restart_policy", "restartPolicy"),
-    ("harness_config", "harnessConfig", "harness_plan", "harnessPlan"),
-    ("agent_token", "agentToken"),
+    ("harness_plan", "harnessPlan"),
     ("agent_result_schema", "agentResultSchema", "resultSchema"),
     ("idempotency_key", "idempotencyKey"),
 )
@@ -50,7 +49,7 @@ _EXTRA_PATH = (
 """Where programs are looked for besides PATH."""
 
 
-def refuse_unbuilt(value: Mapping[str, object], headers: Mapping[str, str]) -> None:
+def refuse_unbuilt(value: Mapping[str, object]) -> None:
     """Raise InvalidRequest for a field that is documented and not built yet: 501 `not_implemented`, the key in `field`."""
     if "harness_id" in value or "harnessId" in value:
         raise InvalidRequest(
@@ -59,12 +58,11 @@ def refuse_unbuilt(value: Mapping[str, object], headers: Mapping[str, str]) -> N
     for names in NOT_BUILT:
         for name in names:
             if name in value:
-                raise _unbuilt(name)
-    if "Idempotency-Key" in headers:
-        raise _unbuilt("Idempotency-Key")
+                raise unbuilt(name)
 
 
-def _unbuilt(field: str) -> InvalidRequest:
+def unbuilt(field: str) -> InvalidRequest:
+    """The refusal of a field that is documented and not built yet."""
     return InvalidRequest(501, "not_implemented", f"'{field}' is not built yet", field=field)
 
 
@@ -78,18 +76,21 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         raise InvalidRequest(400, "missing_field", "Missing required field: name", field="name")
     _check_transport(body)
     _check_modes(body)
-    cwd = _directory(body.cwd)
-    _check_program(body, cwd)
+    config = body.harness_config or HarnessConfig()
+    _check_harness_config(body)
+    cwd = _directory(body.cwd or config.cwd)
+    cli, args = (config.command, config.args) if body.harness_config else (body.cli, body.args)
+    _check_program(cli, args, cwd)
     return SpawnSpec(
         name=body.name,
-        cli=body.cli,
-        args=tuple(body.args),
+        cli=cli,
+        args=tuple(args),
         cwd=cwd,
         task=body.task,
         channels=_channels(body.channels),
         model=_matching(_MODEL, body.model, "model", "invalid_model"),
         team=body.team,
-        session_ref=_matching(_SESSION, body.session_id, "session_id", "invalid_field"),
+        session_ref=_matching(_SESSION, body.session_id or config.session_id, "session_id", "invalid_field"),
         idle_threshold_s=float(body.idle_threshold_secs),
         skip_relay_prompt=body.skip_relay_prompt,
     )
@@ -110,12 +111,12 @@ def _check_modes(body: SpawnBody) -> None:
         text = f"unsupported spawnMode '{body.spawn_mode}' (expected 'interactive' or 'task_exit')"
         raise InvalidRequest(400, "invalid_spawn_mode", text)
     if _SPAWN_MODES[mode]:
-        raise _unbuilt("spawn_mode")
+        raise unbuilt("spawn_mode")
     if body.exit_after_task:
-        raise _unbuilt("exit_after_task")
+        raise unbuilt("exit_after_task")
     permission = body.permission_mode.strip().lower()
     if permission == "bypass":
-        raise _unbuilt("permission_mode")
+        raise unbuilt("permission_mode")
     if permission not in ("", "ask"):
         text = f"unsupported permission_mode '{body.permission_mode}' (expected 'ask' or 'bypass')"
         raise InvalidRequest(400, "invalid_field", text, field="permission_mode")
@@ -138,9 +139,24 @@ def _directory(cwd: str) -> str:
     return str(path)
 
 
-def _check_program(body: SpawnBody, cwd: str) -> None:
+def _check_harness_config(body: SpawnBody) -> None:
+    """A harness configuration stands in for `cli` and `args`, and agrees with the transport that is asked for."""
+    config = body.harness_config
+    if config is None:
+        return
+    if config.runtime != "pty":
+        raise InvalidRequest(
+            501, "not_implemented", f"runtime '{config.runtime}' is not built yet", field="harnessConfig"
+        )
+    if not config.command.strip():
+        raise InvalidRequest(400, "missing_field", "harnessConfig needs a command", field="harnessConfig")
+    if config.env:
+        raise InvalidRequest(501, "not_implemented", "'harnessConfig.env' is not built yet", field="harnessConfig")
+
+
+def _check_program(cli: str, args: list[str], cwd: str) -> None:
     """Refuse a command that this machine does not have."""
-    word = command_line(body.cli, body.args)[0]
+    word = command_line(cli, args)[0]
     if "/" in word:
         path = Path(cwd or Path.cwd()) / word
         found = path.is_file() and os.access(path, os.X_OK)

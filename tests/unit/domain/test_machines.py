@@ -61,6 +61,7 @@ def test_every_transition_event_uses_a_trigger_of_its_machine():
         "delivery": "delivery",
         "action": "action_invocation",
         "message": "outbound_message",
+        "sidecar": "sidecar_handlers",
     }
     for event in events.REGISTRY.values():
         if event.trigger:

@@ -1,0 +1,93 @@
+"""How events of sidecars change the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import events
+from domain.changes.kinds import Changes
+from domain.changes.link import load_changed
+from domain.events import Recorded
+from domain.manifest import PLACEMENT
+from domain.state import Sidecar, State, Supervised
+
+
+def _connected(state: State, event: events.SidecarConnected, at: Recorded, _: Any) -> None:
+    state.sidecar = Sidecar(stream=at.stream, connection=event.connection, since=at.at)
+    if state.supervised is not None:
+        state.supervised.until = 0.0
+    load_changed(state, at.at)
+
+
+def _serving(state: State, event: events.SidecarServing, at: Recorded, found: Sidecar) -> None:
+    found.handlers = event.names
+    for name in event.names:
+        state.handler_grace.pop(name, None)
+    load_changed(state, at.at)
+
+
+def _paused(state: State, _event: Any, at: Recorded, found: Sidecar) -> None:
+    found.handlers = ()
+    load_changed(state, at.at)
+
+
+def _gone(state: State, event: events.SidecarGone, at: Recorded, found: Sidecar) -> None:
+    state.handler_grace = {
+        name: event.grace_until for name in found.handlers if event.grace_until and name.startswith(PLACEMENT)
+    }
+    if state.supervised is not None and found.proven(at.at):
+        state.supervised.failures = 0
+    state.sidecar = None
+    load_changed(state, at.at)
+
+
+def _manifest(state: State, event: events.ManifestChanged, at: Recorded, _: Any) -> None:
+    state.sidecar_manifest = event.manifest
+    if state.sidecar is not None:
+        state.sidecar.manifest_request, state.sidecar.register_id = event.request_id, event.register_id
+    load_changed(state, at.at)
+
+
+def _settled(state: State, event: events.ManifestSettled, _at: Recorded, _: Any) -> None:
+    if state.sidecar is not None:
+        state.sidecar.manifest_request, state.sidecar.register_id = "", ""
+    if event.code:
+        state.sidecar_manifest = None
+
+
+def _supervision(state: State, event: events.SupervisionChanged, _at: Recorded, _: Any) -> None:
+    former = state.supervised
+    if event.supervision is None:
+        state.supervised = None
+    elif former is not None and former.how.argv == event.supervision.argv:
+        former.how = event.supervision
+    else:
+        state.supervised = Supervised(event.supervision)
+
+
+def _planned(state: State, event: events.SidecarRestartPlanned, _at: Recorded, _: Any) -> None:
+    assert state.supervised is not None
+    state.supervised.until, state.supervised.failures = event.until, event.failures
+
+
+def _starting(state: State, event: events.SidecarStarting, _at: Recorded, _: Any) -> None:
+    assert state.supervised is not None
+    state.supervised.until, state.supervised.restarts = 0.0, event.restarts
+
+
+def _given_up(state: State, _event: Any, _at: Recorded, _: Any) -> None:
+    state.supervised = None
+
+
+CHANGES: Changes = {
+    events.SidecarConnected: _connected,
+    events.SidecarServing: _serving,
+    events.SidecarPaused: _paused,
+    events.SidecarGone: _gone,
+    events.ManifestChanged: _manifest,
+    events.ManifestSettled: _settled,
+    events.SupervisionChanged: _supervision,
+    events.SidecarRestartPlanned: _planned,
+    events.SidecarStarting: _starting,
+    events.SupervisionEnded: _given_up,
+}

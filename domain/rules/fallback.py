@@ -1,0 +1,189 @@
+"""Registration over HTTP: for a frame that got no answer, for names that the engine only creates, and for a token that was brought along.
+
+Steps, each one call: `create` the agent; if the name exists, `look` whose it is and `take_over` (older engines: `rotate` its token), with
+proof that it is ours or nobody's; then `bind` it to this node. An agent that is not bound is unreachable: that spawn has failed.
+
+Source: spec/node-protocol.md sections 2.13 and 3.4; F062, F066 to F068.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import agent_registration, events
+from domain.agent_registration import State
+from domain.effects import EngineCall, path_segment
+from domain.inputs import EngineAnswered, EngineUnanswered
+from domain.reasons import Reason
+from domain.rules import outcome
+from domain.state import Registration
+from domain.state import State as BrokerState
+from domain.turn import Turn
+
+CREATE, LOOK, TAKE_OVER, ROTATE, BIND = "create", "look", "take_over", "rotate", "bind"
+_ABSENT = ("offline", "released", "archived")
+"""Engine states of an agent that nobody runs; every other one counts as live."""
+
+
+def begin(turn: Turn, found: Registration, reason: Reason, detail: str, *, exists: bool = False) -> None:
+    """Go on over HTTP. `exists`: the engine said that it has an agent of this name already."""
+    own = _own_agent_id(turn.state, found.name)
+    step = CREATE if not exists else TAKE_OVER if own else LOOK
+    turn.record(events.RegistrationFellBack(reason=reason, detail=detail[:500], step=step), found.stream, found.name)
+    if turn.state.link.register_pause_until > turn.now:
+        outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "rate_limited", "the engine asked for a pause")
+    else:
+        _call(turn, found, step, agent_id=own)
+
+
+def bind_supplied(turn: Turn, found: Registration, fingerprint: str) -> None:
+    """The caller brought the agent's token: nothing is registered, which would rotate it; the agent is only bound."""
+    turn.record(events.AgentBinding(agent_id="", fingerprint=fingerprint), found.stream, found.name)
+    _call(turn, found, BIND)
+
+
+def _own_agent_id(state: BrokerState, name: str) -> str:
+    """The agent id that this node had under a name, newest first; "" if the log shows none."""
+    return next((box.agent_id for box in reversed(state.mailboxes.values()) if box.name == name), "")
+
+
+def _call(turn: Turn, found: Registration, step: str, *, agent_id: str = "") -> None:
+    call_id = f"register_{turn.fresh(step)}"
+    tries = found.tries + 1 if found.step == step and found.tries else 1
+    turn.record(events.RegistrationCalled(step=step, call_id=call_id, tries=tries), found.stream, found.name)
+    method, path, body = _request(turn, found, step, agent_id)
+    supplied = found.spec.supplied_token if step == BIND else ""
+    capture = f"agent:{agent_id}" if agent_id else f"supplied:{supplied}" if supplied else ""
+    turn.effect(
+        EngineCall(
+            call_id=call_id,
+            method=method,
+            path=path,
+            auth="workspace",
+            body=body,
+            capture=capture,
+            timeout_s=agent_registration.HTTP_TRY_S,
+        )
+    )
+
+
+def _request(turn: Turn, found: Registration, step: str, agent_id: str) -> tuple[str, str, dict[str, Any] | None]:
+    agent = f"/v1/agents/{path_segment(found.name)}"
+    session = {"session_ref": found.spec.session_ref} if found.spec.session_ref else {}
+    match step:
+        case "create":
+            return "POST", "/v1/agents", {"name": found.name}
+        case "look":
+            return "GET", agent, None
+        case "take_over":
+            proof = {"expected_agent_id": agent_id, "actor": turn.settings.broker_name, "reason": "respawn"}
+            return "POST", f"{agent}/takeover", proof | session | {"node_id": turn.settings.node_id}
+        case "rotate":
+            return "POST", f"{agent}/rotate-token", {}
+        case _:
+            node = f"/v1/nodes/{path_segment(turn.state.node_name)}"
+            return "POST", f"{node}/agents", {"agent_name": found.name} | session
+
+
+def answered(turn: Turn, found: Registration, answer: EngineAnswered | EngineUnanswered) -> None:
+    """The engine answered the call that is under way, or did not."""
+    if isinstance(answer, EngineUnanswered):
+        _again(turn, found, 0, answer.detail)
+        return
+    data: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
+    said = f"{answer.code} {answer.message}".strip()
+    if answer.status == 429:
+        turn.record(
+            events.RegistrationPaused(until=turn.now + agent_registration.RATE_PAUSE_S), found.stream, found.name
+        )
+        outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "rate_limited", said)
+    elif answer.status >= 500:
+        _again(turn, found, answer.status, said)
+    elif found.step == BIND:
+        _bound(turn, found, answer, data)
+    elif answer.status in (200, 201):
+        _advance(turn, found, data)
+    elif found.step == CREATE and answer.status == 409:
+        _exists(turn, found)
+    elif found.step == TAKE_OVER and answer.status == 404 and answer.code != "agent_not_found":
+        _call(turn, found, ROTATE, agent_id=_target(turn, found))  # an engine that has no such route
+    else:
+        code = answer.code or str(answer.status)
+        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, answer.message)
+
+
+def _exists(turn: Turn, found: Registration) -> None:
+    own = _own_agent_id(turn.state, found.name)
+    _call(turn, found, TAKE_OVER if own else LOOK, agent_id=own)
+
+
+def _target(turn: Turn, found: Registration) -> str:
+    return found.agent_id or _own_agent_id(turn.state, found.name)
+
+
+def _advance(turn: Turn, found: Registration, data: dict[str, Any]) -> None:
+    """A step has succeeded: the token is there, or it is known whether the name may be taken."""
+    agent_id = str(data.get("id") or data.get("agent_id") or "")
+    if found.step == LOOK:
+        status = str(data.get("status") or "")
+        if agent_id and status in _ABSENT:
+            turn.record(events.RegistrationProven(agent_id=agent_id, evidence=status), found.stream, found.name)
+            _call(turn, found, TAKE_OVER, agent_id=agent_id)
+        else:
+            detail = f"the engine has an agent of this name ({status or 'of unknown state'}), and nothing shows that it is ours"
+            outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, "agent_already_exists", detail)
+        return
+    if found.step in (TAKE_OVER, ROTATE):
+        agent_id = agent_id or _target(turn, found)
+    fingerprint = data.get("token")
+    if not agent_id or not isinstance(fingerprint, str) or not fingerprint:
+        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, "invalid_answer", "no usable agent id or token")
+        return
+    turn.record(events.AgentBinding(agent_id=agent_id, fingerprint=fingerprint), found.stream, found.name)
+    _call(turn, found, BIND)
+
+
+def _bound(turn: Turn, found: Registration, answer: EngineAnswered, data: dict[str, Any]) -> None:
+    """Only a binding to this very node counts; another node of the same name gives it back."""
+    agent_id = str(data.get("agent_id") or found.agent_id)
+    node_id = data.get("node_id")
+    if answer.status not in (200, 201):
+        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, answer.code or str(answer.status), answer.message)
+    elif node_id != turn.settings.node_id or not agent_id or (found.agent_id and agent_id != found.agent_id):
+        _unbind(turn, found)
+        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, "bound_elsewhere", f"the engine bound it to {node_id}")
+    else:
+        outcome.registered(turn, found, agent_id=agent_id, fingerprint=found.fingerprint, data=data)
+
+
+def _unbind(turn: Turn, found: Registration) -> None:
+    node = f"/v1/nodes/{path_segment(turn.state.node_name)}"
+    turn.effect(
+        EngineCall(
+            call_id=f"unbind_{turn.fresh('unbind')}",
+            method="DELETE",
+            path=f"{node}/agents/{path_segment(found.name)}",
+            auth="workspace",
+            timeout_s=agent_registration.HTTP_TRY_S,
+        )
+    )
+
+
+def _again(turn: Turn, found: Registration, status: int, detail: str) -> None:
+    if found.tries >= agent_registration.HTTP_TRIES or found.step == LOOK:
+        outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, str(status or ""), detail)
+        return
+    until = turn.now + agent_registration.HTTP_PAUSE_S
+    turn.record(events.RegistrationDelayed(status=status, detail=detail[:500], until=until), found.stream, found.name)
+
+
+def due(turn: Turn, found: Registration) -> None:
+    """Make the call again whose pause is over."""
+    if found.retry_at and found.retry_at <= turn.now:
+        agent_id = _target(turn, found) if found.step in (TAKE_OVER, ROTATE) else ""
+        _call(turn, found, found.step, agent_id=agent_id)
+
+
+def is_open(found: Registration) -> bool:
+    """Whether this registration is on the HTTP route now."""
+    return found.state in (State.FALLING_BACK, State.BINDING)

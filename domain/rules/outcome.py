@@ -1,0 +1,147 @@
+"""How a registration ends: the agent is registered and its program starts, or everybody who waits is told why not.
+
+Both routes, the frame and HTTP, come here; so do the clean-up after a failure and the word to the engine that an agent is gone.
+
+Source: spec/node-protocol.md sections 3.3, 3.5 and 3.7; spec/local-api.md section 11.3.
+"""
+
+from __future__ import annotations
+
+from domain import events, frames, worker
+from domain.agent_registration import State
+from domain.effects import Reply, StartProgram
+from domain.errors import InvalidRequest, error_body
+from domain.reasons import SENTENCES, Reason
+from domain.rules import deliveries, ledger, link
+from domain.state import Registration
+from domain.turn import Turn
+
+_FAILURES = {
+    Reason.ENGINE_UNAVAILABLE: (503, "engine_unavailable"),
+    Reason.REGISTRATION_TIMEOUT: (504, "registration_timeout"),
+    Reason.REGISTRATION_REFUSED: (409, "registration_refused"),
+    Reason.AGENT_RELEASED: (409, "agent_released"),
+    Reason.SHUTDOWN: (503, "shutting_down"),
+    Reason.CLI_NOT_FOUND: (400, "cli_not_found"),
+    Reason.INVALID_CWD: (400, "invalid_cwd"),
+}
+
+
+# --- success ------------------------------------------------------------------------------------------------------------
+
+
+def registered(turn: Turn, found: Registration, *, agent_id: str, fingerprint: str, data: dict[str, object]) -> None:
+    """The agent is registered on this node: it gets its mailbox, its program and its task."""
+    cursor = data.get("delivery_ack_seq")
+    ack_seq = cursor if isinstance(cursor, int) and not isinstance(cursor, bool) and 0 <= cursor < 2**64 else None
+    _forget_former(turn, found, agent_id)
+    turn.record(
+        events.RegistrationAccepted(agent_id=agent_id, fingerprint=fingerprint, ack_seq=ack_seq),
+        found.stream,
+        found.name,
+    )
+    _open_mailbox(turn, found, ack_seq)
+    turn.record(
+        events.WorkerLaunched(name=found.name, agent_id=agent_id, until=turn.now + worker.START_S),
+        f"worker:{found.session_id}",
+        found.name,
+    )
+    start_program(turn, found)
+    if found.spec.task.strip():
+        deliveries.task_offered(turn, found)
+
+
+def _forget_former(turn: Turn, found: Registration, agent_id: str) -> None:
+    """A deregistration of the same agent id that still waits for the link would now end the new agent: it is dropped."""
+    for former in list(turn.state.registrations.values()):
+        if former.state == State.DEREGISTERING and former.agent_id == agent_id and former is not found:
+            turn.record(events.AgentRetired(superseded=True), former.stream, former.name)
+
+
+def _open_mailbox(turn: Turn, found: Registration, ack_seq: int | None) -> None:
+    stream = f"mailbox:{found.agent_id}"
+    turn.record(events.MailboxOpened(name=found.name, generation=found.generation), stream, found.name)
+    box = turn.state.mailboxes[found.agent_id]
+    if ack_seq is not None and (box.base is None or ack_seq > box.floor):
+        turn.record(events.MailboxBased(base=ack_seq, source="engine"), stream, found.name)
+
+
+def start_program(turn: Turn, found: Registration) -> None:
+    """Ask the host for the program of a registration; asking again for the same session starts nothing more."""
+    spec = found.spec
+    turn.effect(
+        StartProgram(
+            session_id=found.session_id,
+            name=found.name,
+            argv=found.argv,
+            cwd=spec.cwd,
+            env=spec.env,
+            profile=found.harness.profile,
+            agent_id="" if spec.skip_relay_prompt else found.agent_id,
+            rows=spec.rows,
+            cols=spec.cols,
+            idle_threshold_s=spec.idle_threshold_s,
+        )
+    )
+
+
+# --- failure ------------------------------------------------------------------------------------------------------------
+
+
+def fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str) -> None:
+    """The spawn ends before its program was started. What the engine may know of it by then is undone."""
+    request_id, invocation_id, name = found.request_id, found.invocation_id, found.name
+    releases = (list(found.release_requests), list(found.release_invocations))
+    said = f"{code}: {detail}" if code else detail
+    if found.state == State.BINDING and found.agent_id:
+        turn.record(events.AgentLeaving(reason=reason, detail=said[:500]), found.stream, name)
+        if link.is_online(turn):
+            deregister(turn, found)
+    else:
+        turn.record(events.RegistrationFailed(reason=reason, code=code, detail=detail[:500]), found.stream, name)
+    answer_failure(turn, request_id, invocation_id, name, reason, said)
+    answer_releases(turn, name, *releases)
+
+
+def answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, reason: Reason, detail: str) -> None:
+    """Tell whoever waits for the spawn why it failed."""
+    status, code = _FAILURES.get(reason, (500, "spawn_failed"))
+    if request_id:
+        message = f"agent '{name}' was not started: {SENTENCES[reason]} {detail}".strip()
+        error = InvalidRequest(status, code, message, name=name)
+        turn.effect(Reply(request_id=request_id, status=status, body=error_body(error)))
+    if invocation_id:
+        ledger.spawn_ended(turn, invocation_id, name, reason, detail)
+
+
+def spawn_reason(reason: Reason) -> Reason:
+    """The reason that a failed spawn is answered with when its program ended for this one."""
+    return reason if reason in _FAILURES else Reason.SPAWN_FAILED
+
+
+def answer_releases(turn: Turn, name: str, request_ids: list[str], invocation_ids: list[str]) -> None:
+    """Tell whoever waits for the release. Whether the engine knows it yet is said too."""
+    body = release_body(name, existed=True, pending=not link.is_online(turn))
+    for request_id in request_ids:
+        turn.effect(Reply(request_id=request_id, status=200, body=body))
+    for invocation_id in invocation_ids:
+        ledger.release_ended(turn, invocation_id, name)
+
+
+def release_body(name: str, *, existed: bool, pending: bool) -> dict[str, object]:
+    """The answer to a release. `release_pending`: the engine is told as soon as the link is back."""
+    body: dict[str, object] = {"success": True, "name": name, "existed": existed}
+    return body | ({"release_pending": True} if pending else {})
+
+
+# --- the engine's side of an end ------------------------------------------------------------------------------------------
+
+
+def deregister(turn: Turn, found: Registration) -> None:
+    """Tell the engine that the agent is gone; acknowledgements that are owed go first."""
+    if (box := turn.state.mailboxes.get(found.agent_id)) is not None:
+        deliveries.acknowledge(turn, box)
+    request_id = f"dereg_{turn.state.position}"
+    agent_id, name = found.agent_id, found.name
+    turn.record(events.AgentRetired(), found.stream, name)
+    link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=name))
