@@ -8,6 +8,8 @@ Source: design/architecture.md section 3; ADR-0003, ADR-0004.
 
 from __future__ import annotations
 
+import msgspec
+
 from domain import events, frames, inputs
 from domain.errors import FrameRejected
 from domain.inputs import Input
@@ -133,6 +135,10 @@ class Broker:
                     _reply(turn, item.frame)
                 case "error":
                     _error(turn, item.frame)
+                case "context.update" if (failure := frames.read_delivery_failure(item.frame)) is not None:
+                    turn.record(
+                        events.DeliveryFailureHeard(**msgspec.structs.asdict(failure)), turn.node, failure.message_id
+                    )
                 case "ping" | "context.update":
                     detail = frames.text_of(item.frame, "event")
                     turn.record(events.FrameNoted(frame_type=kind, detail=detail), turn.node)

@@ -76,6 +76,31 @@ def read_deliver(frame: Frame) -> Deliver:
     )
 
 
+class DeliveryFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine says about a message that it could not deliver."""
+
+    message_id: str
+    delivery_id: str
+    target: str
+    sender_ids: tuple[str, ...]
+    failure: str
+
+
+def read_delivery_failure(frame: Frame) -> DeliveryFailure | None:
+    """The failure that a `context.update` reports; None if it reports something else."""
+    data = frame.get("data")
+    if text_of(frame, "event") != "delivery.failed" or not isinstance(data, dict) or not text_of(data, "message_id"):
+        return None
+    senders = frame.get("agent_ids")
+    return DeliveryFailure(
+        message_id=text_of(data, "message_id")[:200],
+        delivery_id=text_of(data, "delivery_id")[:200],
+        target=text_of(data, "target_agent_name")[:200],
+        sender_ids=tuple(one for one in senders[:64] if isinstance(one, str)) if isinstance(senders, list) else (),
+        failure=(text_of(data, "reason") or text_of(data, "error"))[:500],
+    )
+
+
 def node_register(request_id: str, *, name: str, node_id: str, manifest: Manifest, cursor: bool) -> Frame:
     """The first frame of every connection. `cursor`: the engine knows `relay:delivery-cursor-v1`."""
     capabilities = [_capability(found) for found in manifest.capabilities]

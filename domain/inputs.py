@@ -274,6 +274,8 @@ class SendRequested(_Input, frozen=True, kw_only=True):
     thread_id: str = ""
     mode: str = "wait"
     data: dict[str, Any] | None = None
+    attachments: tuple[str, ...] = ()
+    """File ids at the engine."""
 
 
 # --- sidecar -------------------------------------------------------------------------------------------------------------

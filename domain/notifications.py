@@ -46,7 +46,7 @@ def _spawned(state: State, event: events.AgentLive, at: Recorded) -> _Bodies:
     yield _agent_fields(found) | {
         "kind": "agent_spawned",
         "pid": event.pid,
-        "source": found.source,
+        "source": "http_api" if found.source == "sidecar" else found.source,
         "parent": parent_label(found.source),
         "pre_registered": True,
         "registration_warning": None,
@@ -277,6 +277,26 @@ def _message_failed(state: State, event: Any, at: Recorded) -> _Bodies:
     yield {"kind": "relaycast_publish_failed", "event_id": found.event_id, "to": found.to, "reason": event.detail}
 
 
+def _token_rotated(state: State, event: events.AgentTokenRotated, at: Recorded) -> _Bodies:
+    yield {"kind": "agent_token_rotated", "name": state.registrations[at.stream].name, "cause": event.cause}
+
+
+def _undelivered(state: State, event: events.DeliveryFailureHeard, _at: Recorded) -> _Bodies:
+    """The engine could not deliver what an agent of this node, or the broker, had sent."""
+    names = {state.own.agent_id: state.own.name}
+    names |= {agent_id: state.registrations[stream].name for agent_id, stream in state.agents.items()}
+    yield {
+        "kind": "message_delivery_failed",
+        "name": event.target,
+        "delivery_id": event.delivery_id or None,
+        "event_id": event.message_id,
+        "from": next((names[agent_id] for agent_id in event.sender_ids if agent_id in names), None),
+        "to": event.target,
+        "attempts": 0,
+        "lastError": event.failure,
+    }
+
+
 def _action(label: str) -> Callable[[State, Any, Recorded], _Bodies]:
     def bodies(_state: State, event: Any, at: Recorded) -> _Bodies:
         body = {"kind": "action_state", "invocation_id": _session(at), "state": label}
@@ -314,6 +334,8 @@ _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.LinkShut: _link("closed"),
     events.FrameRejected: _rejected,
     events.EngineErrorReceived: _engine_error,
+    events.AgentTokenRotated: _token_rotated,
+    events.DeliveryFailureHeard: _undelivered,
     events.MessagePublished: _published,
     events.MessageWaiting: _message_failed,
     events.MessageRefused: _message_failed,

@@ -4,7 +4,7 @@ Rules:
 
 * The message is durable before it is published; it is published as its true sender, with one idempotency key for all tries.
 * A transport failure or a 5xx waits and tries again with the same key; a definite refusal by the engine ends it with the engine's code.
-* Tries end after `MAX_TRIES`; then the message is `refused` with `attempts_exhausted`, never silently.
+* It is tried until it is published or `KEEP_S` old; then it is `refused` with `expired`, never silently.
 
 Source: spec/local-api.md section 6.1; scenarios F034, F061.
 """
@@ -15,7 +15,8 @@ from enum import StrEnum
 
 from domain.kernel import Table
 
-MAX_TRIES = 12
+KEEP_S = 12 * 3600.0
+"""How long an outage may last; the engine remembers keys for twice that, so a late try is still no second message."""
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 ANSWER_S = 5.0

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     # outbound
     RECIPIENT_NOT_FOUND = "recipient_not_found"
     ENGINE_ERROR = "engine_error"
+    EXPIRED = "expired"
 
 
 SENTENCES: dict[Reason, str] = {
@@ -157,5 +158,6 @@ SENTENCES: dict[Reason, str] = {
     Reason.ACTION_TIMEOUT: "The action did not finish in time.",
     Reason.BROKER_RESTARTED: "The broker was restarted while the action ran; it is not run twice.",
     Reason.RECIPIENT_NOT_FOUND: "The engine knows no such recipient.",
+    Reason.EXPIRED: "It could not be carried out within the time for which it is kept.",
     Reason.ENGINE_ERROR: "The engine answered with an error.",
 }

@@ -265,6 +265,7 @@ class Message(msgspec.Struct):
     until: float = 0.0
     tries: int = 0
     call_id: str = ""
+    attachments: tuple[str, ...] = ()
 
     @property
     def waits(self) -> bool:

@@ -57,7 +57,8 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
         own_cache=cache(paths.own_tokens),
         pinned_node_token=settings.node_token.get_secret_value(),
     )
-    vault.forget_agents_except({found.agent_id for found in state.registrations.values()})
+    living = {found.agent_id for found in state.registrations.values()}
+    vault.forget_agents_except(living | {message.author_id for message in state.messages.values()})
     return vault
 
 

@@ -27,12 +27,15 @@ class RetiredTokens:
 
     Args:
         vault: has the tokens.
-        state: the recovered state.
+        state: the core's live state, to look at only.
     """
 
     def __init__(self, vault: Vault, state: State) -> None:
         self._vault = vault
+        self._state = state
         self._holders = {found.stream: found.agent_id for found in state.registrations.values() if found.agent_id}
+        self._owed: set[str] = set()
+        """Agents that are over and still have messages to be published."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def observe(self, recorded: Iterable[Recorded]) -> None:
@@ -47,6 +50,9 @@ class RetiredTokens:
                     self._forget(agent_id)
                 case events.AgentRetired() | events.RegistrationFailed():
                     self._forget(self._holders.pop(one.stream, ""))
+                case events.MessagePublished() | events.MessageRefused() if self._owed:
+                    for agent_id in list(self._owed):
+                        self._forget(agent_id)
                 case _:
                     pass
 
@@ -55,7 +61,11 @@ class RetiredTokens:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _forget(self, agent_id: str) -> None:
+        self._owed.discard(agent_id)
         if not is_agent_id(agent_id) or agent_id in self._holders.values():
+            return
+        if any(message.author_id == agent_id for message in self._state.messages.values()):
+            self._owed.add(agent_id)  # what it sent goes out in its name
             return
         reference = agent_reference(agent_id)
         task = asyncio.create_task(self._remove(reference, self._vault.token(reference)))

@@ -239,6 +239,29 @@ class World:
             )
         )
 
+    def call(self, path: str) -> effects.EngineCall:
+        """The newest engine call whose path ends like this."""
+        return next(
+            found
+            for found in reversed(self.effects)
+            if isinstance(found, effects.EngineCall) and found.path.endswith(path)
+        )
+
+    def calls(self, path: str) -> list[effects.EngineCall]:
+        return [e for e in self.effects if isinstance(e, effects.EngineCall) and e.path.endswith(path)]
+
+    def answer(self, path: str, status: int, data: Any = None, *, code: str = "", message: str = "") -> None:
+        """The engine answers the newest call of this path."""
+        call_id = self.call(path).call_id
+        self.tell(inputs.EngineAnswered(call_id=call_id, status=status, data=data, code=code, message=message))
+
+    def drop(self, detail: str = "eof") -> None:
+        """The socket ends."""
+        self.tell(inputs.LinkClosed(dial=self.broker.state.link.dial, code=1006, detail=detail))
+
+    def sent(self, kind: str) -> list[dict[str, Any]]:
+        return [frame for frame in self.frames if frame["type"] == kind]
+
     # --- questions --------------------------------------------------------------------------------------------------------
 
     def acks(self, name: str) -> list[int]:

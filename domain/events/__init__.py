@@ -91,6 +91,7 @@ from domain.events.host import (
     WorkerUnblocked,
 )
 from domain.events.link import (
+    DeliveryFailureHeard,
     EngineErrorReceived,
     FrameNoted,
     FrameRejected,
@@ -168,6 +169,7 @@ __all__ = [
     "DeliveryAcked",
     "DeliveryDeadLettered",
     "DeliveryDropped",
+    "DeliveryFailureHeard",
     "DeliveryHandedBack",
     "DeliveryHeld",
     "DeliveryInjected",

@@ -197,3 +197,16 @@ class InventoryRejected(_Link, frozen=True, kw_only=True):
     kind: ClassVar[Kind] = "fact"
     agents: tuple[str, ...]
     """As the engine named them, with its reason where it gave one."""
+
+
+class DeliveryFailureHeard(_Link, frozen=True, kw_only=True):
+    """The engine could not deliver a message that somebody here had sent (`context.update` with `delivery.failed`)."""
+
+    topic: ClassVar[str] = "link.delivery_failure_heard.v1"
+    kind: ClassVar[Kind] = "fact"
+    message_id: str
+    delivery_id: str
+    target: str
+    sender_ids: tuple[str, ...]
+    failure: str
+    """The engine's reason, as `depth_cap` or `ttl_expired`."""

@@ -33,6 +33,8 @@ class MessageAccepted(_Message, frozen=True, kw_only=True):
     thread_id: str = ""
     mode: str = "wait"
     data: dict[str, Any] | None = None
+    attachments: tuple[str, ...] = ()
+    """File ids at the engine."""
 
 
 class MessagePublishing(_Message, frozen=True, kw_only=True):

@@ -96,6 +96,7 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             thread_id=request.thread_id,
             mode=request.mode,
             data=request.data,
+            attachments=request.attachments,
         ),
         stream,
         event_id,
@@ -108,6 +109,10 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(503, "shutting_down", "the broker is stopping")
     if not request.to.strip() or not request.text.strip():
         raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
+    if request.attachments and request.thread_id.isdigit():
+        raise InvalidRequest(
+            501, "not_implemented", "the engine takes no attachments with replies", field="attachments"
+        )
     if request.data and target_type(request.to.removeprefix("@")) != "channel" and not request.thread_id.isdigit():
         raise InvalidRequest(501, "not_implemented", "the engine takes no data with direct messages", field="data")
     if len(turn.state.messages) >= outbound_message.MAX_OPEN:
@@ -141,6 +146,8 @@ def _request(message: Message) -> tuple[str, dict[str, Any]]:
         data.setdefault("from", message.sender)
     if message.thread_id and message.thread_id.isdigit():
         return f"/v1/messages/{message.thread_id}/replies", {"text": message.text} | ({"data": data} if data else {})
+    if message.attachments:
+        body["attachments"] = list(message.attachments)
     match target_type(message.to):
         case "channel":
             if data:
@@ -172,10 +179,11 @@ def answered(turn: Turn, message: Message, answer: EngineAnswered | EngineUnansw
 
 
 def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
-    if message.tries >= outbound_message.MAX_TRIES:
-        _refuse(turn, message, status, "attempts_exhausted", detail)
+    if turn.now - message.accepted_at >= outbound_message.KEEP_S:
+        _refuse(turn, message, status, "expired", detail)
         return
-    delay = min(outbound_message.RETRY_MAX_S, outbound_message.RETRY_FIRST_S * 2 ** (message.tries - 1))
+    doublings = min(message.tries - 1, 16)
+    delay = min(outbound_message.RETRY_MAX_S, outbound_message.RETRY_FIRST_S * 2**doublings)
     turn.record(
         events.MessageWaiting(status=status, detail=detail[:500], until=turn.now + delay),
         message.stream,
@@ -186,8 +194,8 @@ def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
 def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -> None:
     request_id = message.request_id if message.answer_by else ""
     reason = Reason.RECIPIENT_NOT_FOUND if status == 404 else Reason.ENGINE_ERROR
-    if code == "attempts_exhausted":
-        reason = Reason.ATTEMPTS_EXHAUSTED
+    if code == "expired":
+        reason = Reason.EXPIRED
     turn.record(
         events.MessageRefused(reason=reason, status=status, code=code, detail=detail[:500]),
         message.stream,
@@ -205,12 +213,14 @@ def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -
 
 def _body(turn: Turn, message: Message, *, published: bool, message_id: str) -> dict[str, Any]:
     target = turn.state.registration_of(message.to) if target_type(message.to) == "agent" else None
+    program = turn.state.workers.get(target.session_id) if target is not None else None
     body: dict[str, Any] = {
         "success": True,
         "event_id": message.event_id,
         "local": target is not None,
         "relaycast_published": published,
         "message_id": message_id or None,
+        "recipient_live": None if target is None else program is not None and not program.ended,
         "targets": [target.name] if target is not None else [],
         "queued": 0,
         "rejected": [],

@@ -34,6 +34,10 @@ def registered(turn: Turn, found: Registration, *, agent_id: str, fingerprint: s
     """The agent is registered on this node: it gets its mailbox, its program and its task."""
     cursor = data.get("delivery_ack_seq")
     ack_seq = cursor if isinstance(cursor, int) and not isinstance(cursor, bool) and 0 <= cursor < 2**64 else None
+    if (other := _living_holder(turn, found, agent_id)) is not None:
+        detail = f"the engine gave it the agent id {agent_id}, which '{other.name}' has"
+        fail(turn, found, Reason.REGISTRATION_REFUSED, "agent_id_reused", detail)
+        return
     _forget_former(turn, found, agent_id)
     turn.record(
         events.RegistrationAccepted(agent_id=agent_id, fingerprint=fingerprint, ack_seq=ack_seq),
@@ -49,6 +53,13 @@ def registered(turn: Turn, found: Registration, *, agent_id: str, fingerprint: s
     start_program(turn, found)
     if found.spec.task.strip():
         deliveries.task_offered(turn, found)
+
+
+def _living_holder(turn: Turn, found: Registration, agent_id: str) -> Registration | None:
+    """Another agent of this node that lives under this id."""
+    stream = turn.state.agents.get(agent_id)
+    other = turn.state.registrations[stream] if stream else None
+    return other if other is not None and other is not found and other.state != State.DEREGISTERING else None
 
 
 def _forget_former(turn: Turn, found: Registration, agent_id: str) -> None:
@@ -93,7 +104,7 @@ def fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str
     request_id, invocation_id, name = found.request_id, found.invocation_id, found.name
     releases = (list(found.release_requests), list(found.release_invocations))
     said = f"{code}: {detail}" if code else detail
-    if found.state == State.BINDING and found.agent_id:
+    if found.state == State.BINDING and found.agent_id and _living_holder(turn, found, found.agent_id) is None:
         turn.record(events.AgentLeaving(reason=reason, detail=said[:500]), found.stream, name)
         if link.is_online(turn):
             deregister(turn, found)

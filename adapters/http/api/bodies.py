@@ -97,6 +97,7 @@ class SendBody(Body):
     workspace_alias: str = _alias("workspaceAlias", "workspace_alias", default="")
     mode: str = _alias("mode", "injectionMode", "injection_mode", default="wait")
     data: dict[str, Any] | None = None
+    attachments: list[Text] = Field(default=[], max_length=32)
 
 
 class InputBody(Body):

@@ -63,6 +63,7 @@ class SendRoute:
             thread_id=body.thread.strip(),
             mode=mode,
             data=body.data,
+            attachments=tuple(body.attachments),
         )
 
     def _check_workspace(self, body: SendBody) -> None:

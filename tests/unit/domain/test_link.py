@@ -1,0 +1,364 @@
+"""The node link: names, tokens, back-off, what the engine is told and when."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from domain import inputs
+from domain.manifest import Capability, Manifest
+from tests.world import SETTINGS
+
+OTHER = "node_ffffffffffffffffffffffffffffffff"
+
+
+def grant(world, node_id=SETTINGS.node_id):
+    call = world.broker.state.link.mint_call
+    world.tell(inputs.EngineAnswered(call_id=call, status=201, data={"id": node_id, "token": "sha256:1"}))
+
+
+def reject(world):
+    world.tell(inputs.LinkDialFailed(dial=world.broker.state.link.dial, status=401, detail="unauthorized"))
+
+
+def until_refused(world, turns=60):
+    """401 to every dial; how many tokens were minted until the link was refused."""
+    mints = 0
+    for _ in range(turns):
+        link = world.broker.state.link
+        if link.state == "refused":
+            return mints
+        if link.state == "minting":
+            mints += 1
+            grant(world)
+        elif link.state == "connecting":
+            reject(world)
+        else:
+            world.advance(31)
+    raise AssertionError(f"never refused: {world.broker.state.link}")
+
+
+def test_a_refused_link_probes_every_five_minutes_without_minting(make_world):
+    """S2, F048: the probe dials with the token it has; success ends the refusal."""
+    world = make_world()
+    world.start()
+    assert until_refused(world) == 5
+    calls = len(world.calls("/v1/nodes"))
+
+    world.advance(299)
+    assert world.broker.state.link.state == "refused"
+    world.advance(2)
+    reject(world)
+    assert world.broker.state.link.state == "refused"
+    assert len(world.calls("/v1/nodes")) == calls
+
+    world.advance(301)
+    world.online()
+    assert world.broker.state.link.state == "online"
+    world.assert_fold_is_live()
+
+
+@pytest.mark.parametrize("rejections", [1, 5])
+def test_a_token_that_is_replaced_in_time_brings_the_link_up(make_world, rejections):
+    """S2."""
+    world = make_world()
+    world.start()
+    for _ in range(rejections):
+        reject(world)
+        world.advance(31)
+        grant(world)
+    world.online()
+    assert world.broker.state.link.state == "online"
+    assert len(world.calls("/v1/nodes")) == rejections
+
+
+def test_other_failures_do_not_refill_the_budget(make_world):
+    """S3, RV-C10: 401 and 503 in turn end after five mints."""
+    world = make_world()
+    world.start()
+    for _ in range(80):
+        link = world.broker.state.link
+        if link.state == "refused":
+            break
+        if link.state == "minting":
+            grant(world)
+        elif link.state == "connecting":
+            status = 503 if link.dial % 2 else 401
+            world.tell(inputs.LinkDialFailed(dial=link.dial, status=status, detail="no"))
+        else:
+            world.advance(31)
+    assert world.broker.state.link.state == "refused"
+    assert len(world.calls("/v1/nodes")) == 5
+
+
+def test_tokens_are_replaced_at_most_ten_times_an_hour_over_good_sessions_too(make_world):
+    """W-20: two brokers that take each other's token stop."""
+    world = make_world()
+    world.start()
+    world.online()
+    for _ in range(30):
+        world.drop()
+        world.advance(3)
+        reject(world)
+        if world.broker.state.link.state == "refused":
+            break
+        world.advance(31)
+        grant(world)
+        world.online()
+    assert world.broker.state.link.state == "refused"
+    assert len(world.calls("/v1/nodes")) == 10
+    assert "10 times within the hour" in world.broker.state.link.detail
+
+
+def test_an_operators_token_is_never_replaced(make_world):
+    """I3, F048: refused at once, and it says what to do."""
+    world = make_world(msgspec.structs.replace(SETTINGS, token_pinned=True))
+    world.start()
+    reject(world)
+    assert world.broker.state.link.state == "refused"
+    assert "RELAY_NODE_TOKEN" in world.broker.state.link.detail
+    assert world.calls("/v1/nodes") == []
+
+
+def test_mint_failures_are_retried_quickly_and_then_slower(make_world):
+    """F044: 200, 400, 800 ms, doubling to 30 s."""
+    world = make_world()
+    world.start(has_node_token=False)
+    delays = []
+    for _ in range(10):
+        call = world.broker.state.link.mint_call
+        world.tell(inputs.EngineAnswered(call_id=call, status=500, code="internal", message="boom"))
+        delays.append(world.broker.state.link.until - world.now)
+        world.advance(delays[-1])
+    assert delays[0] < 0.31
+    assert all(earlier < later for earlier, later in pairwise(delays[:7]))
+    assert max(delays) <= 30.0
+    assert world.broker.state.link.base_delay == 1.0
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refused_enrolment_is_not_repeated(make_world, status):
+    """F044: 4xx is tried once."""
+    world = make_world()
+    world.start(has_node_token=False)
+    world.answer("/v1/nodes", status, code="forbidden", message="no such key")
+    assert world.broker.state.link.state == "refused"
+    assert str(status) in world.broker.state.link.detail
+
+
+def test_a_chosen_name_that_another_node_has_is_made_distinct_before_anything_is_minted(make_world):
+    """F043, S4: asking rotates nobody's token."""
+    world = make_world(msgspec.structs.replace(SETTINGS, node_name="desk"))
+    world.start(has_node_token=False)
+    assert world.calls("/v1/nodes") == []
+    world.answer("/v1/nodes/desk", 200, {"id": OTHER, "name": "desk"})
+    assert world.call("/v1/nodes").body["name"] == "desk-01234567"
+    grant(world)
+    world.online()
+    assert [frame["name"] for frame in world.sent("node.register")] == ["desk-01234567"]
+    world.crash()
+    world.start()
+    world.online()
+    assert world.frames[-1]["name"] == "desk-01234567" or world.sent("node.register")[-1]["name"] == "desk-01234567"
+    world.assert_fold_is_live()
+
+
+def test_a_chosen_name_that_is_free_is_kept(make_world):
+    world = make_world(msgspec.structs.replace(SETTINGS, node_name="desk"))
+    world.start(has_node_token=False)
+    world.answer("/v1/nodes/desk", 404, code="node_not_found")
+    assert world.call("/v1/nodes").body["name"] == "desk"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"status": 201, "data": {"id": OTHER, "token": "sha256:9"}}, {"status": 409, "code": "node_name_conflict"}],
+)
+def test_an_enrolment_that_answers_for_another_node_is_made_once_more_under_a_distinct_name(make_world, answer):
+    """1.5: the other node's token is not used."""
+    world = make_world(msgspec.structs.replace(SETTINGS, node_name="desk"))
+    world.start(has_node_token=False)
+    world.answer("/v1/nodes/desk", 404)
+    world.answer("/v1/nodes", **answer)
+    assert world.call("/v1/nodes").body["name"] == "desk-01234567"
+    world.answer("/v1/nodes", **answer)
+    assert world.broker.state.link.state == "refused"
+
+
+def test_a_name_conflict_at_registration_is_answered_with_a_distinct_name_once(make_world):
+    world = make_world(msgspec.structs.replace(SETTINGS, node_name="desk"))
+    world.start()
+    world.tell(inputs.LinkOpened(dial=world.broker.state.link.dial))
+    world.frame(
+        type="error", id=world.sent("node.register")[-1]["id"], ok=False, code="node_name_conflict", message="x"
+    )
+    again = world.sent("node.register")[-1]
+    assert again["name"] == "desk-01234567"
+    world.frame(type="error", id=again["id"], ok=False, code="node_name_conflict", message="x")
+    assert world.broker.state.link.state == "refused"
+
+
+@pytest.mark.parametrize("code", ["node_id_mismatch", "node_not_found"])
+def test_a_node_that_the_engine_does_not_know_gets_a_new_token(make_world, code):
+    """S11: derived mode mints within its budget."""
+    world = make_world()
+    world.start()
+    world.tell(inputs.LinkOpened(dial=world.broker.state.link.dial))
+    world.frame(type="error", id=world.sent("node.register")[-1]["id"], ok=False, code=code, message="who")
+    assert world.broker.state.link.state == "backing_off"
+    assert world.broker.state.link.last_error.code == code
+    world.advance(31)
+    assert world.broker.state.link.state == "minting"
+
+
+def test_a_heartbeat_that_is_answered_with_a_wrong_node_ends_the_session(world):
+    world.advance(12.1)
+    beat = world.sent("node.heartbeat")[-1]
+    world.frame(type="error", id=beat["id"], ok=False, code="node_id_mismatch", message="who")
+    assert world.broker.state.link.state == "backing_off"
+    assert world.broker.state.link.token_dead
+
+
+def test_an_error_that_answers_nothing_known_is_visible_and_changes_nothing(world):
+    """F043, W-25."""
+    world.frame(type="error", id="nobody", ok=False, code="invalid_message", message="bad frame")
+    assert world.broker.state.link.state == "online"
+    assert world.broker.state.link.last_error.message == "bad frame"
+    assert [body["code"] for body in world.notified if body["kind"] == "node_engine_error"] == ["invalid_message"]
+
+
+def test_a_refused_inventory_is_tried_again_with_growing_pauses(world):
+    """2.9: never in a loop."""
+    world.answers_syncs = False
+    world.advance(60)
+    times = []
+    for _ in range(5):
+        sync = world.sent("inventory.sync")[-1]
+        world.frame(type="error", id=sync["id"], ok=False, code="agent_location_conflict", message="elsewhere")
+        before = len(world.sent("inventory.sync"))
+        began = world.now
+        while len(world.sent("inventory.sync")) == before:
+            world.advance(0.5)
+        times.append(world.now - began)
+    assert times == [2.0, 4.0, 8.0, 16.0, 32.0]
+
+
+def test_agents_that_the_engine_does_not_take_are_visible(world):
+    """F054."""
+    world.answers_syncs = False
+    world.advance(60)
+    sync = world.sent("inventory.sync")[-1]
+    world.frame(
+        type="reply", id=sync["id"], ok=True, data={"rejected_agents": [{"agent_id": "1", "reason": "mismatch"}]}
+    )
+    assert len(world.events("link.inventory_rejected.v1")) == 1
+
+
+def test_a_changed_load_is_told_at_once_but_at_most_once_a_second(world):
+    """2.7."""
+    world.advance(5)
+    before = len(world.sent("node.heartbeat"))
+    for name in ("a", "b", "c"):
+        world.spawn(name)
+    assert len(world.sent("node.heartbeat")) == before + 1
+    world.advance(1.1)
+    assert len(world.sent("node.heartbeat")) == before + 2
+    assert world.sent("node.heartbeat")[-1]["active_agents"] == 3
+
+
+def test_an_inventory_waits_for_running_invocations(world):
+    """3.6: a sync makes the engine start again what it does not list; 30 s at most."""
+    world.spawn("w1")
+    world.advance(1)
+    world.frame(type="action.invoke", invocation_id="inv_1", action="spawn:cat", input={"name": "w2"})
+    before = len(world.sent("inventory.sync"))
+    world.frame(type="action.invoke", invocation_id="inv_2", action="release", input={"name": "w1"})
+    assert len(world.sent("inventory.sync")) == before
+    world.accept("w2")
+    world.advance(1)
+    assert [row["name"] for row in world.sent("inventory.sync")[-1]["agents"]] == ["w2"]
+    assert len(world.sent("inventory.sync")) == before + 1
+
+
+def test_load_follows_the_agent_limit(make_world):
+    """N5."""
+    world = make_world(msgspec.structs.replace(SETTINGS, max_agents=4))
+    world.start()
+    world.online()
+    world.spawn("a")
+    world.advance(12)
+    beat, register = world.sent("node.heartbeat")[-1], world.sent("node.register")[-1]
+    assert (beat["load"], beat["max_agents"], beat["active_agents"]) == (0.25, 4, 1)
+    assert register["max_agents"] == 4
+
+
+def test_newer_engines_are_recognised_by_their_reply_and_asked_for_the_cursor(make_world):
+    """2.13: 6.0 and later."""
+    world = make_world(msgspec.structs.replace(SETTINGS, capabilities=("spawn:claude",)))
+    world.start()
+    world.tell(inputs.LinkOpened(dial=world.broker.state.link.dial))
+    accepted = [{"name": "spawn:claude", "kind": "spawn", "accepted": False, "reason": "quota"}]
+    world.frame(
+        type="reply",
+        id=world.sent("node.register")[-1]["id"],
+        ok=True,
+        data={"provider": "p1", "accepted_capabilities": accepted},
+    )
+    assert world.broker.state.link.not_accepted == ("spawn:claude: quota",)
+    assert all(c["name"] != "relay:delivery-cursor-v1" for c in world.sent("node.register")[-1]["capabilities"])
+    world.drop()
+    world.advance(3)
+    world.online()
+    assert {"name": "relay:delivery-cursor-v1", "kind": "capacity"} in world.sent("node.register")[-1]["capabilities"]
+
+
+def test_the_manifest_never_holds_a_bare_spawn(world):
+    """F057."""
+    world.tell(inputs.SidecarConnected(connection="k1"))
+    offered = Manifest(capabilities=(Capability("spawn"), Capability("spawn:x", "spawn"), Capability("echo")))
+    world.tell(inputs.ManifestOffered(connection="k1", request_id="m1", manifest=offered))
+    assert [c["name"] for c in world.sent("node.register")[-1]["capabilities"]] == ["spawn:x", "echo"]
+
+
+def test_an_address_that_is_none_is_a_configuration_error(make_world):
+    world = make_world()
+    world.start()
+    world.tell(inputs.LinkDialFailed(dial=world.broker.state.link.dial, status=None, detail="bad_address"))
+    assert world.broker.state.link.state == "refused"
+
+
+def test_a_spawn_on_a_refused_link_says_why_at_once(make_world):
+    """N7."""
+    world = make_world(msgspec.structs.replace(SETTINGS, token_pinned=True))
+    world.start()
+    reject(world)
+    world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat")))
+    assert world.replies["r1"].status == 503
+    assert "RELAY_NODE_TOKEN" in world.replies["r1"].body["message"]
+
+
+def test_a_spawn_without_a_link_is_answered_within_five_seconds(make_world):
+    """F047: nothing piles up."""
+    world = make_world()
+    world.start()
+    for number in range(20):
+        world.tell(inputs.SpawnRequested(request_id=f"r{number}", spec=inputs.SpawnSpec(name=f"w{number}", cli="cat")))
+    world.advance(5.1)
+    assert {world.replies[f"r{number}"].status for number in range(20)} == {503}
+    assert "node_control_disconnected" in world.replies["r0"].body["message"]
+    assert world.broker.state.registrations == {}
+    world.online()
+    assert world.sent("agent.register") == []
+
+
+def test_what_the_engine_could_not_deliver_becomes_an_event_for_the_sender(world):
+    """F058."""
+    agent_id = world.spawn("w1")
+    data = {"delivery_id": None, "message_id": "77", "target_agent_name": "bob", "reason": "depth_cap"}
+    world.frame(type="context.update", topic="agent", event="delivery.failed", agent_ids=[agent_id], data=data)
+    told = [body for body in world.notified if body["kind"] == "message_delivery_failed"]
+    assert [(body["from"], body["to"], body["event_id"], body["lastError"]) for body in told] == [
+        ("w1", "bob", "77", "depth_cap")
+    ]
