@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import textwrap
 from typing import Any
@@ -51,13 +52,13 @@ async def connect():
     async def open_one(node):
         found = node.connection()
         url = found["url"].replace("http", "ws") + "/api/fleet/ws"
-        socket = await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]})
-        opened.append(socket)
-        return Sidecar(socket)
+        made = await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]})
+        opened.append(made)
+        return Sidecar(made)
 
     yield open_one
-    for socket in opened:
-        await socket.close()
+    for made in opened:
+        await made.close()
 
 
 @pytest.fixture
@@ -248,8 +249,8 @@ async def test_a_supervised_sidecar_is_started_again_without_the_brokers_secrets
         )
     )
     url = found["url"].replace("http", "ws") + "/api/fleet/ws"
-    socket = await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]})
-    first = Sidecar(socket)
+    opened = await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]})
+    first = Sidecar(opened)
     await first.ask(
         "register_node",
         manifest={"name": "fleet-1"},
@@ -259,7 +260,7 @@ async def test_a_supervised_sidecar_is_started_again_without_the_brokers_secrets
             "env": {"FLEET_URL": url, "FLEET_KEY": found["api_key"], "FLEET_SECRET": "mine"},
         },
     )
-    await socket.close()
+    await opened.close()
     await node.logged("sidecar.serving.v1")
     await engine.invoke("inv_1", "echo")
     pid = (await engine.frame("action.result", invocation_id="inv_1"))["output"]
@@ -282,15 +283,21 @@ async def test_the_fleet_socket_needs_the_key_and_an_upgrade(node):
     assert (await node.api("GET", "/api/fleet/ws"))[0] == 400
 
 
-async def test_a_sidecar_that_does_not_read_is_closed(node, connect, engine):
+async def test_a_sidecar_that_does_not_read_is_closed(node, engine):
     """BOUNDED: 128 frames wait at most; the loop of the broker stays free."""
-    sidecar = await connect(node)
-    await sidecar.ask("register_handlers", names=["echo"])
-    big = "x" * 500_000
-    for number in range(300):
-        await engine.invoke(f"inv_{number}", "echo", {"text": big})
-        if node.log("sidecar.gone.v1"):
-            break
-    gone = await node.logged("sidecar.gone.v1")
+    found = node.connection()
+    with socket.socket() as silent:
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        silent.connect(("127.0.0.1", int(found["url"].rpartition(":")[2])))
+        upgrade = (
+            "GET /api/fleet/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\nX-API-Key: {found['api_key']}\r\n\r\n"
+        )
+        text = b'{"v":2,"type":"register_handlers","request_id":"1","payload":{"names":["echo"]}}'
+        silent.sendall(upgrade.encode() + bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+        await node.logged("sidecar.serving.v1")
+        for number in range(300):
+            await engine.invoke(f"inv_{number}", "echo", {"text": "x" * 100_000})
+        gone = await node.logged("sidecar.gone.v1")
     assert gone.event.detail == "outbound_overflow"
     assert (await node.api("GET", "/api/status"))[1]["sidecar"] is None

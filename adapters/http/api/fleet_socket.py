@@ -32,11 +32,15 @@ from domain.manifest import MAX_CAPABILITIES, Capability, Manifest
 _log = logging.getLogger(__name__)
 
 PROTOCOL = 2
+INBOUND = 64
+"""Frames that wait to be handled; beyond that nothing more is read."""
 OUTBOUND = 128
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 ANSWER_S = 15.0
 """For what the engine or the core has to answer; a spawn has the limit of its route."""
-FLUSH_S = 2.0
+FLUSH_S = 1.0
+"""For what is queued before a close, and for the answer to the close."""
+SHUTDOWN = "shutdown"
 
 _DECODER = msgspec.json.Decoder()
 
@@ -74,28 +78,36 @@ class FleetSockets:
             raise InvalidRequest(400, "invalid_request", "/api/fleet/ws is a WebSocket endpoint")
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, heartbeat=30.0, timeout=FLUSH_S)
         await socket.prepare(request)
-        connection = _Connection(uuid.uuid4().hex, socket)
+        connection = _Connection(uuid.uuid4().hex, socket, request.transport)
         self._open[connection.name] = connection
-        writer = asyncio.create_task(connection.write(), name="sidecar writer")
+        tasks = (
+            asyncio.create_task(connection.write(), name="sidecar writer"),
+            asyncio.create_task(self._work(connection), name="sidecar frames"),
+        )
         try:
             await self._access.gateway.tell(inputs.SidecarConnected(connection=connection.name))
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    connection.busy = True
-                    await self._handle(connection, message.data)
-                    connection.busy = False
-                    if connection.closing:
-                        break
-                else:
-                    connection.error(None, "invalid_frame", "only text frames are read")
+            async for message in socket:  # apart from the work, so that the end of the socket is seen at once
+                await connection.inbound.put(message.data if message.type is WSMsgType.TEXT else None)
         finally:
             del self._open[connection.name]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             detail = connection.closing or f"close code {socket.close_code}"
             await self._access.gateway.tell(inputs.SidecarClosed(connection=connection.name, detail=detail))
-            connection.end()
-            await asyncio.wait({writer}, timeout=FLUSH_S)
-            writer.cancel()
         return socket
+
+    async def _work(self, connection: _Connection) -> None:
+        """Handle frames one at a time, in order, until the connection is to be closed."""
+        while not connection.closing:
+            text = await connection.inbound.get()
+            connection.busy = True
+            if text is None:
+                connection.error(None, "invalid_frame", "only text frames are read")
+            else:
+                await self._handle(connection, text)
+            connection.busy = False
+        connection.end()
 
     def invoke(self, wanted: InvokeHandler) -> None:
         """Give an invocation to its sidecar. If that is gone, the core hears so anyway."""
@@ -114,10 +126,12 @@ class FleetSockets:
                 found.end()
 
     async def close_all(self) -> None:
-        """End every connection."""
-        for connection in list(self._open.values()):
-            connection.closing = "shutdown"
-            await connection.socket.close(code=1001, message=b"shutdown")
+        """End every connection, all at the same time."""
+        closing = []
+        for connection in self._open.values():
+            connection.closing = SHUTDOWN
+            closing.append(connection.socket.close(code=1001, message=b"shutdown"))
+        await asyncio.gather(*closing, return_exceptions=True)
 
     # --- frames ---------------------------------------------------------------------------------------------------------
 
@@ -246,13 +260,16 @@ class FleetSockets:
 class _Connection:
     """One socket and what waits to be written to it."""
 
-    def __init__(self, name: str, socket: web.WebSocketResponse) -> None:
+    def __init__(self, name: str, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self.name = name
         self.socket = socket
+        self._transport = transport
         self.closing = ""
         """Why we close it; "" while we do not."""
         self.busy = False
         """A frame is being handled."""
+        self.inbound: asyncio.Queue[str | None] = asyncio.Queue(INBOUND)
+        """Frames that came; None = one that is no text."""
         self._outbound: asyncio.Queue[str | None] = asyncio.Queue(OUTBOUND + 1)
 
     def put(self, kind: str, request_id: str | None, payload: dict[str, Any]) -> None:
@@ -262,7 +279,7 @@ class _Connection:
         if self._outbound.qsize() >= OUTBOUND:
             self.closing = "outbound_overflow"
             _log.warning("a sidecar does not read: %d frames wait, its connection is closed", OUTBOUND)
-            self.end()
+            self._abort()
             return
         frame = {"v": PROTOCOL, "type": kind, "request_id": request_id, "payload": payload}
         self._outbound.put_nowait(msgspec.json.encode(frame).decode())
@@ -272,9 +289,14 @@ class _Connection:
         self.put("error", request_id, {"code": code, "message": message, "retryable": False})
 
     def end(self) -> None:
-        """Close after what is queued."""
+        """Close after what is queued; what is not read within the flush time is dropped."""
         if not self._outbound.full():
             self._outbound.put_nowait(None)
+        asyncio.get_running_loop().call_later(FLUSH_S, self._abort)
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     async def write(self) -> None:
         """Write what is queued, in order, then close."""
