@@ -1,0 +1,137 @@
+"""Two brokers on one host, in one workspace, from different directories: two nodes that leave each other's identity alone."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+
+import aiohttp
+import pytest
+
+CAPABILITIES = "cat,note"
+
+
+@pytest.fixture
+async def pair(make_deployment, tmp_path):
+    """Both online; the second one uses the first one's engine and workspace. Both were given the same name."""
+    made = []
+    for number in (1, 2):
+        folder = tmp_path / f"project{number}"
+        folder.mkdir()
+        deployment = make_deployment(
+            folder, RELAYBROKER_CAPABILITIES=CAPABILITIES, XDG_DATA_HOME=str(tmp_path / "data")
+        )
+        deployment.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        made.append(deployment)
+    (tmp_path / "data").mkdir(mode=0o700)
+    first, second = made
+    try:
+        await first.start()
+        await first.meet()
+        second.extra |= {"RELAYCAST_BASE_URL": first.engine, "AGENT_RELAY_WORKSPACE_KEY": first.workspace}
+        await second.start()
+        second.engine, second.workspace, second.planner = first.engine, first.workspace, first.planner
+        for deployment in made:
+            await deployment.until_api(lambda found: found["link"]["state"] == "online", 20, "online")
+        yield first, second
+    finally:
+        for deployment in reversed(made):
+            await deployment.close()
+
+
+async def nodes_of(first):
+    return {
+        node["id"]: node
+        for node in await first.ask_engine("GET", "/v1/nodes", first.workspace)
+        if node.get("role") == "broker"
+    }
+
+
+def tokens(tmp_path):
+    return {path.name: path.read_bytes() for path in (tmp_path / "data" / "agent-relay" / "node-tokens").glob("*.json")}
+
+
+async def test_two_brokers_of_one_name_are_two_nodes_and_keep_their_tokens(pair, tmp_path):
+    """F043, W-20, F063: no fight over a token, over a restart of each either."""
+    first, _second = pair
+    named = {(await one.status())["node"]["id"]: (await one.status())["node"]["name"] for one in pair}
+    assert len(named) == 2
+    assert min(named.values()) == "desk"
+    assert sorted(named.values())[1].startswith("desk-")
+    before = tokens(tmp_path)
+    assert len(before) == 2
+    for one in pair:
+        one.kill_broker()
+        await one.start()
+        await one.until_api(lambda found: found["link"]["state"] == "online", 20, "online again")
+    assert tokens(tmp_path) == before
+    online = {key: node["name"] for key, node in (await nodes_of(first)).items() if node["status"] == "online"}
+    assert online == named
+    for one in pair:
+        assert (await one.status())["link"]["remints"] == 0
+
+
+async def test_agents_of_one_node_message_agents_of_the_other(pair):
+    """B20, F001: as their true senders, typed once each."""
+    first, second = pair
+    await first.spawn("ann")
+    await second.spawn("bob")
+    for sender, to, deployment in (("ann", "bob", first), ("bob", "ann", second)):
+        status, answer = await deployment.api(
+            "POST", "/api/send", {"to": to, "message": f"from {sender}", "from": sender}
+        )
+        assert (status, answer["relaycast_published"], answer["local"]) == (200, True, False)
+        assert answer["recipient_live"] is None, "what another node's agent does is not known here"
+    await second.until(lambda: (second.folder / "bob.notes").read_text().endswith("from ann\n"), 15, "bob has it")
+    await first.until(lambda: (first.folder / "ann.notes").read_text().endswith("from bob\n"), 15, "ann has it")
+    assert (second.folder / "bob.notes").read_text().startswith("Relay message from ann ")
+    assert len(first.received("ann")) == len(second.received("bob")) == 1
+    await second.until_api(lambda found: found["totals"]["acked"] >= 1, 15, "acked")
+
+
+async def spawn_by_engine(first, given):
+    made = await first.ask_engine("POST", "/v1/actions/spawn/invoke", first.planner, {"input": given})
+    path = f"/v1/actions/spawn/invocations/{made['invocation_id']}"
+    async with asyncio.timeout(25):
+        while (found := await first.ask_engine("GET", path, first.planner))["status"] not in ("completed", "failed"):
+            await asyncio.sleep(0.1)
+    return found
+
+
+async def names_at(deployment):
+    return {found["name"] for found in (await deployment.api("GET", "/api/spawned"))[1]["agents"]}
+
+
+async def test_spawns_go_where_they_should(pair):
+    """A targeted one to its node, others to the one with fewer agents; release through the engine; ROSTER (F053, U25)."""
+    first, second = pair
+    target = (await second.status())["node"]["name"]
+    found = await spawn_by_engine(first, {"name": "aimed", "cli": "cat", "target_node": target})
+    assert found["output"] == {"spawned": True, "name": "aimed"}
+    assert await names_at(second) == {"aimed"}
+
+    await second.until_api(lambda _: True, 5, "")
+    ids = {(await one.status())["node"]["id"]: one for one in pair}
+    await until_counted(first, {key: len(await names_at(one)) for key, one in ids.items()})
+    command = shlex.join([sys.executable, "-c", "import sys; sys.stdin.read()"])
+    found = await spawn_by_engine(first, {"name": "free", "capability": "note", "cli": command})
+    assert found["output"]["spawned"] is True
+    assert await names_at(first) == {"free"}
+
+    await until_counted(first, dict.fromkeys(ids, 1))
+    made = await first.ask_engine("POST", "/v1/agents/release", first.workspace, {"name": "aimed"})
+    assert made["invocation_id"]
+    await until_counted(first, {key: len({"free"}) if one is first else 0 for key, one in ids.items()})
+    assert await names_at(second) == set()
+    status, answer = await first.api("POST", "/api/spawn", {"name": "aimed", "cli": "cat"})
+    assert status == 200, f"a released name may live on another node: {answer}"
+
+
+async def until_counted(first, counts):
+    async with asyncio.timeout(20):
+        while True:
+            seen = {key: node["active_agents"] for key, node in (await nodes_of(first)).items()}
+            if seen == counts:
+                return
+            await asyncio.sleep(0.1)
