@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from domain.events import Event, Recorded
 
-PAGE = 5000
+PAGE = 1000
 """Rows per read transaction."""
 
 _Answer = TypeVar("_Answer")

@@ -1,0 +1,62 @@
+"""A log of any length, made by the real core: messages for fifty agents, each offered, typed, acknowledged and verified.
+
+`write` is used by the tests of recovery and by `make bench`; what comes out is what a broker would have written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapters.eventstore import recorders
+from adapters.eventstore.mapper import GENESIS, Mapper
+from domain import inputs
+from domain.events import REGISTRY, UPCASTERS
+from domain.state import State
+from tests.world import World
+
+AGENTS = tuple(f"agent-{number}" for number in range(50))
+TEXT = "hello, could you look at the failing build please? it is on main"
+_ROUNDS = 20
+
+
+def write(path: Path, events: int) -> State:
+    """Make the database at `path` with at least this many events; the live state at its end."""
+    recorders.create_sqlite(path)
+    recorder = recorders.open_sqlite(path)
+    mapper, chain, written = Mapper(REGISTRY, UPCASTERS), GENESIS, 0
+    world = _peopled()
+    seq = 0
+    while written < events:
+        for _ in range(_ROUNDS):
+            seq += 1
+            for name in AGENTS:
+                world.deliver(name, seq, msg_id=f"M{seq}_{name}", text=TEXT)
+            world.now += 0.5
+        for found in list(world.broker.state.deliveries.values()):
+            world.report(
+                inputs.TextVerified, found.session_id, delivery_id=found.typing_id, verification="timeout_fallback"
+            )
+        rows = []
+        for recorded in world.log:
+            row, chain = mapper.to_stored(recorded, chain)
+            rows.append(row)
+        recorder.insert_events(rows)
+        written += len(rows)
+        _forget_the_past(world)
+    recorder.checkpoint()
+    recorder.close()
+    return world.broker.state
+
+
+def _peopled() -> World:
+    world = World()
+    world.start()
+    world.online()
+    for name in AGENTS:
+        world.spawn(name)
+    return world
+
+
+def _forget_the_past(world: World) -> None:
+    for kept in (world.log, world.effects, world.frames, world.notified, world.typed, world.replies, world.done):
+        kept.clear()
