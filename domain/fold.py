@@ -18,7 +18,7 @@ from domain import (
 from domain.changes import actions, agents, broker, deliveries, hosts, link, mailboxes, messages, sidecars
 from domain.errors import CorruptLog
 from domain.events import Event, Recorded
-from domain.machines import MACHINES
+from domain.machines import MACHINE_OF
 from domain.notifications import project
 from domain.state import (
     NOTIFICATIONS_KEPT,
@@ -27,17 +27,6 @@ from domain.state import (
     State,
 )
 
-_MACHINE_OF = MappingProxyType(
-    {
-        "node": MACHINES["node_connection"],
-        "agent": MACHINES["agent_registration"],
-        "worker": MACHINES["worker"],
-        "delivery": MACHINES["delivery"],
-        "action": MACHINES["action_invocation"],
-        "message": MACHINES["outbound_message"],
-        "sidecar": MACHINES["sidecar_handlers"],
-    }
-)
 _CHANGES = MappingProxyType(
     {
         event: change
@@ -71,7 +60,7 @@ def entity_of(state: State, event: Event, stream: str) -> Any:
 def check(state: State, event: Event, stream: str) -> None:
     """Raise IllegalTransition, changing nothing, if the event's trigger is not legal now (command path)."""
     if event.trigger:
-        _MACHINE_OF[event.machine].fire(entity_of(state, event, stream).state, event.trigger)
+        MACHINE_OF[event.machine].fire(entity_of(state, event, stream).state, event.trigger)
 
 
 def apply(state: State, recorded: Recorded) -> None:
@@ -87,7 +76,7 @@ def apply(state: State, recorded: Recorded) -> None:
     entity = None
     if event.trigger:
         entity = entity_of(state, event, stream)
-        entity.state = _MACHINE_OF[event.machine].follow(entity.state, event.trigger)
+        entity.state = MACHINE_OF[event.machine].follow(entity.state, event.trigger)
     change = _CHANGES.get(type(event))
     if change is not None:
         change(state, event, recorded, entity)

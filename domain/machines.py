@@ -30,3 +30,16 @@ MACHINES: Mapping[str, Table] = MappingProxyType(
         )
     }
 )
+
+MACHINE_OF: Mapping[str, Table] = MappingProxyType(
+    {
+        "node": MACHINES["node_connection"],
+        "agent": MACHINES["agent_registration"],
+        "worker": MACHINES["worker"],
+        "delivery": MACHINES["delivery"],
+        "action": MACHINES["action_invocation"],
+        "message": MACHINES["outbound_message"],
+        "sidecar": MACHINES["sidecar_handlers"],
+    }
+)
+"""The machine that an event moves, by `Event.machine`; events of `mailbox`, `host` and `broker` move none."""

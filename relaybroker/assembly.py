@@ -16,6 +16,7 @@ from adapters.websocket.link import NodeLink
 from domain import inputs
 from domain.broker import Broker
 from relaybroker import __version__
+from relaybroker.audit.questions import Questions
 from relaybroker.dispatch import Dispatcher
 from relaybroker.harness import harness_of
 from relaybroker.host_link import HostLink
@@ -104,6 +105,7 @@ class Assembly:
             deliver=deliver,
             on_output=surface.output,
         )
+        self.audit = Questions(journal.reader)
         self._tokens = RetiredTokens(vault, state)
         launcher = Launcher(
             environ,

@@ -1,4 +1,4 @@
-"""The generated pages: machines, events, reasons, commands. `python -m relaybroker.pages` writes them, `--check` compares.
+"""The generated pages: machines, events, reasons, commands, SQL views. `python -m relaybroker.pages` writes them, `--check` compares.
 
 Each page is made from the code that it describes; CI fails when a page says something else than the code.
 """
@@ -6,17 +6,21 @@ Each page is made from the code that it describes; CI fails when a page says som
 from __future__ import annotations
 
 import difflib
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import click
 
+from adapters.eventstore import lookup
 from domain.events import REGISTRY
 from domain.inputs import SpawnSpec
 from domain.machines import MACHINES
 from domain.reasons import SENTENCES, Reason
+from domain.remedies import REMEDIES
 
 DOCS = Path(__file__).parent.parent / "docs"
 _NOTE = "<!-- Made by `python -m relaybroker.pages` from the code. Do not edit. -->\n"
@@ -68,9 +72,30 @@ def reasons() -> str:
     parts = [
         "# Reasons\n",
         "Why a message was not typed, why something waits, was refused or failed: a closed list.\n",
-        "| reason | what it means |\n|---|---|",
+        "| reason | what it means | what to do, or what would have made it otherwise |\n|---|---|---|",
     ]
-    parts += [f"| `{reason}` | {SENTENCES[reason]} |" for reason in Reason]
+    parts += [f"| `{reason}` | {SENTENCES[reason]} | {REMEDIES[reason]} |" for reason in Reason]
+    return "\n".join(parts) + "\n"
+
+
+def views() -> str:
+    """Every SQL view with its columns."""
+    parts = [
+        "# SQL views\n",
+        (lookup.__doc__ or "").strip() + "\n",
+        "```\nsqlite3 -readonly journal-NAME.sqlite \"SELECT name, seq, state, reason FROM v_deliveries WHERE state <> 'acked'\"\n```\n",
+        "Read a copy, or the file with `-readonly`; the broker may run meanwhile.\n",
+        "| view | columns |\n|---|---|",
+    ]
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute(
+            "CREATE TABLE stored_events (originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB)"
+        )
+        for kind, name, statement in lookup.DEFINITIONS:
+            if kind == "view":
+                database.execute(statement)
+                columns = database.execute(f"SELECT * FROM {name}").description
+                parts.append(f"| `{name}` | {', '.join(f'`{column[0]}`' for column in columns)} |")
     return "\n".join(parts) + "\n"
 
 
@@ -99,6 +124,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "reasons.md": reasons,
     "commands.md": commands,
+    "views.md": views,
 }
 
 

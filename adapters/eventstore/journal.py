@@ -141,6 +141,11 @@ class Journal:
         """Position of the last durable record; 0 for an empty log."""
         return self._position
 
+    @property
+    def reader(self) -> LogReader:
+        """The durable log, readable from any thread until the journal is closed."""
+        return self._log
+
     def append(self, batch: Sequence[Recorded]) -> asyncio.Future[int]:
         """Queue `batch`; the future resolves with the position of its last record once that is durable.
 

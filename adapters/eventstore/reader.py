@@ -21,12 +21,14 @@ from eventsourcing.persistence import (
 
 from adapters.eventstore.errors import JournalClosed, StateCorrupt
 from adapters.eventstore.mapper import GENESIS, Mapper, split_state
-from adapters.eventstore.recorders import DATABASE_ERRORS, ReadOnlyRecorder, is_damage, open_reader
+from adapters.eventstore.recorders import DATABASE_ERRORS, JournalRecorder, ReadOnlyRecorder, is_damage, open_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from sqlite3 import Row
 
+    from adapters.eventstore.recorders import Parameters
     from domain.events import Event, Recorded
 
 PAGE = 1000
@@ -98,14 +100,39 @@ class LogReader:
             previous = self.mapper.follows(previous, row, row.id)
             yield row.id, self.mapper.to_recorded(row, row.id)
 
-    def read_stream(self, stream: str) -> list[Recorded]:
-        """All records of `stream`, oldest first; each one readable, its links not checked (that needs the whole log).
+    def read_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, newest: int | None = None
+    ) -> list[Recorded]:
+        """Records of `stream` with `after < version <= upto`, oldest first, of these the `newest` only.
+
+        Each one is readable, its links are not checked (that needs the whole log).
 
         Raises:
             CorruptEvent, UnknownTopic, StateCorrupt: as for `read`; the position is not known here (0).
         """
-        rows: Sequence[StoredEvent] = self._ask(lambda recorder: recorder.select_events(stream))
-        return [self.mapper.to_recorded(row, 0) for row in rows]
+        rows: Sequence[StoredEvent] = self._ask(
+            lambda recorder: recorder.select_events(stream, gt=after, lte=upto, desc=newest is not None, limit=newest)
+        )
+        found = [self.mapper.to_recorded(row, 0) for row in rows]
+        return found if newest is None else found[::-1]
+
+    def read_at(self, positions: Iterable[int]) -> list[Recorded]:
+        """The records at these positions, as far as there are such; as for `read_stream`."""
+        rows = [row for position in positions for row in self._select(position - 1, 1, position)]
+        return [self.mapper.to_recorded(row, row.id) for row in rows]
+
+    def query(self, statement: str, parameters: Parameters = ()) -> list[Row]:
+        """The rows that a SELECT over the table and views of the database finds (`lookup`); not for a log in memory.
+
+        Raises:
+            StateCorrupt: the database file is damaged there.
+        """
+
+        def ask(recorder: ApplicationRecorder) -> list[Row]:
+            assert isinstance(recorder, JournalRecorder)
+            return recorder.query(statement, parameters)
+
+        return self._ask(ask)
 
     def chain_at(self, position: int) -> bytes | None:
         """Chain value of the record at `position` (`GENESIS` for 0); None when there is none."""

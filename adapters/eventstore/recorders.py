@@ -21,9 +21,10 @@ import sqlite3
 import tempfile
 import threading
 import urllib.parse
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from eventsourcing.persistence import ConnectionPoolClosedError, InterfaceError, PersistenceError
 from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
@@ -37,11 +38,12 @@ from eventsourcing.sqlite import (
 )
 from eventsourcing.utils import Environment
 
-from adapters.eventstore import private_files
+from adapters.eventstore import lookup, private_files
 from adapters.eventstore.errors import StateCorrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from sqlite3 import Row
 
     from eventsourcing.persistence import StoredEvent
 
@@ -75,6 +77,8 @@ _DAMAGE_CODES = {
 }
 
 Access = Literal["rw", "rwc", "ro", "immutable"]
+Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
+"""Of a statement, by place (`?`) or by name (`:name`)."""
 
 
 def side_file(path: Path, suffix: str) -> Path:
@@ -210,6 +214,17 @@ class JournalRecorder(SQLiteApplicationRecorder):
         last: int = c.fetchone()[0]
         return list(range(last - len(stored_events) + 1, last + 1))
 
+    def prepare_lookups(self) -> None:
+        """Make the indexes and views of `lookup` that are missing or of another version."""
+        with self.datastore.transaction(commit=True) as cursor:
+            lookup.prepare(cursor)
+
+    def query(self, statement: str, parameters: Parameters = ()) -> list[Row]:
+        """The rows that a SELECT finds, with columns by name."""
+        with self.datastore.transaction(commit=False) as cursor:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall())
+
     def checkpoint(self) -> None:
         """Move the WAL into the database file, as far as readers at work allow; waits for none of them."""
         with self.datastore.get_connection(commit=True) as connection:
@@ -268,6 +283,7 @@ def create_sqlite(path: Path) -> None:
     private_files.create(unfinished)
     recorder = JournalFactory(unfinished, "rwc").journal_recorder()
     try:
+        recorder.prepare_lookups()
         recorder.checkpoint()
     finally:
         recorder.close()
@@ -285,7 +301,7 @@ def open_sqlite(path: Path) -> JournalRecorder:
         private_files.narrow(side_file(path, suffix))
     recorder = JournalFactory(path, "rw").journal_recorder()
     try:
-        recorder.max_notification_id()
+        recorder.prepare_lookups()
     except DATABASE_ERRORS:
         recorder.close()
         raise

@@ -1,18 +1,14 @@
-"""Deliveries as the log knows them, for `delivery ls` and `delivery show`."""
+"""Deliveries as the log knows them, for `delivery ls`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
-from domain import events
-from domain.delivery import TABLE
-from domain.events import Recorded
+from adapters.eventstore.reader import LogReader
 
 
 class Row(msgspec.Struct):
-    """One delivery attempt."""
+    """One delivery attempt. Times are seconds since 1970."""
 
     stream: str
     delivery_id: str
@@ -26,28 +22,12 @@ class Row(msgspec.Struct):
     changed_at: float
 
 
-def listing(log: Iterable[tuple[int, Recorded]]) -> list[Row]:
-    """Every delivery attempt in the log, oldest first."""
-    rows: dict[str, Row] = {}
-    for _, recorded in log:
-        event = recorded.event
-        if isinstance(event, events.DeliveryOffered):
-            rows.pop(recorded.stream, None)
-            rows[recorded.stream] = Row(
-                stream=recorded.stream,
-                delivery_id=event.delivery_id,
-                msg_id=event.msg_id,
-                agent=event.name,
-                seq=event.seq,
-                sender=event.sender,
-                state=TABLE.initial,
-                reason="",
-                offered_at=recorded.at,
-                changed_at=recorded.at,
-            )
-        elif event.machine == "delivery" and event.trigger:
-            row = rows[recorded.stream]
-            row.state = TABLE.follow(row.state, event.trigger)
-            row.reason = str(getattr(event, "reason", "") or "")
-            row.changed_at = recorded.at
-    return list(rows.values())
+def newest(log: LogReader, count: int, *, state: str = "", agent: str = "") -> list[Row]:
+    """The newest delivery attempts, oldest first: of all, or in this state, or for this agent."""
+    rows = log.query(
+        "SELECT stream, delivery_id, msg_id, name AS agent, seq, sender, state, coalesce(reason, '') AS reason,"
+        " began_at AS offered_at, changed_at FROM v_deliveries"
+        " WHERE (:state = '' OR state = :state) AND (:agent = '' OR name = :agent) ORDER BY position DESC LIMIT :count",
+        {"state": state, "agent": agent, "count": count},
+    )
+    return [Row(**dict(row)) for row in reversed(rows)]

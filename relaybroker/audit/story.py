@@ -1,7 +1,4 @@
-"""`why`: the verdict on a message, invocation or agent, and the chain of events that led there.
-
-An id may be a message id, a delivery id, `agent@seq`, an invocation id, a local event id (`http_…`, `init_…`), an agent name, or a unique
-prefix of an id.
+"""`why`: the verdict on a message, invocation, agent or node, and the chain of events that led there.
 
 Source: design/architecture.md section 1; issue "audit"; user requirements U01, U02.
 """
@@ -13,34 +10,44 @@ from typing import Any
 
 import msgspec
 
+from adapters.eventstore.lookup import MESSAGE_ID, NAMES_MESSAGE, listed
+from adapters.eventstore.reader import LogReader
 from domain import events
 from domain.events import Recorded
-from domain.reasons import SENTENCES, Reason
+from domain.reasons import Reason
+from domain.remedies import REMEDIES
+from relaybroker.audit import verdicts
+from relaybroker.audit.finding import Subject, find, newest_registration, streams
+from relaybroker.audit.waiting import Waiting, waiting_for
 
+OWN_STEPS = 200
+"""Events of a story's own stream that are told: the newest (an agent or node may have any number)."""
+
+SURROUNDING_STEPS = 30
+"""Events of each other stream that are told with a story: the newest within its time."""
+
+_UNTOLD = ("text", "body", "frame", "entropy", "settings", "spec", "harness", "argv", "input", "output", "data")
+"""Fields that a story leaves out: what was said is not why it was or was not said."""
+
+_ROUTINE = (events.HeartbeatDue.topic, events.InventoryPublished.topic, events.FrameNoted.topic)
+"""Events of the link that come all the time and decide nothing."""
+
+_WHO_BY_MACHINE = {"node": "engine", "mailbox": "engine", "action": "engine", "host": "host", "worker": "host"}
 _WHO = {
     "delivery.offered.v1": "engine",
-    "mailbox.frame_buffered.v1": "engine",
-    "mailbox.frame_ignored.v1": "engine",
-    "action.received.v1": "engine",
-    "action.repeated.v1": "engine",
-    "delivery.injected.v1": "host",
-    "delivery.verified.v1": "host",
-    "delivery.handed_back.v1": "host",
     "message.accepted.v1": "caller",
     "message.published.v1": "engine",
     "message.refused.v1": "engine",
     "agent.registration_accepted.v1": "engine",
     "agent.release_asked.v1": "caller",
+    "link.heartbeat_due.v1": "clock",
+    "broker.started.v1": "operator",
+    "broker.stopping.v1": "operator",
 }
-
-SHORTEST_PREFIX = 4
-"""Characters of an id that are enough when they fit only one."""
-
-DELIVERED, NOT_DELIVERED, PENDING = "delivered", "not delivered", "pending"
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One event in a story."""
+    """One event in a story. `at` is seconds since 1970; `who` is `engine`, `host`, `caller`, `operator`, `sidecar`, `clock` or `broker`."""
 
     position: int
     at: float
@@ -55,7 +62,8 @@ class Story(msgspec.Struct, frozen=True):
     """What became of something, and why.
 
     `outcome` is `delivered`, `not delivered` or `pending`; `verdict` one sentence; `state` the machine's state; `reason` a member of the
-    closed list, or "".
+    closed list, or ""; `otherwise` what would have changed the outcome, or ""; `next` the command that goes on from here; `waiting` the
+    messages that wait for an agent, oldest first.
     """
 
     subject: str
@@ -64,268 +72,150 @@ class Story(msgspec.Struct, frozen=True):
     reason: str
     verdict: str
     steps: list[Step]
+    otherwise: str
     next: str
+    waiting: list[Waiting] = msgspec.field(default_factory=list)
 
 
-class NotFoundError(Exception):
-    """Nothing in the log has this id."""
-
-
-class AmbiguousError(Exception):
-    """A prefix that fits several ids; `choices` are some of them."""
-
-    def __init__(self, choices: list[str]) -> None:
-        super().__init__(", ".join(choices))
-        self.choices = choices
-
-
-def tell(log: Iterable[tuple[int, Recorded]], wanted: str) -> list[Story]:
-    """The stories of everything that this id means: one per delivery, invocation, message or agent.
+def tell(log: LogReader, wanted: str) -> list[Story]:
+    """The stories of everything that this id means: one per delivery attempt, invocation, message, agent or node.
 
     Raises:
         NotFoundError: the log does not know the id.
         AmbiguousError: a prefix that means several things.
     """
-    records = [recorded for _, recorded in log]
-    for known in (wanted, *_by_prefix(records, wanted)):
-        if streams := _exact(records, known):
-            return [_story(stream, known, records) for stream in streams]
-    raise NotFoundError(wanted)
+    _, subjects = find(log, wanted)
+    return [_story(log, subject) for subject in subjects]
 
 
-def _ids(recorded: Recorded) -> Iterable[str]:
-    """By what a stream can be asked for."""
-    event = recorded.event
-    match event:
-        case events.DeliveryOffered():
-            yield from (event.msg_id, event.delivery_id)
-            if event.seq is not None:
-                yield f"{event.name}@{event.seq}"
-        case events.ActionReceived():
-            yield event.invocation_id
-        case events.MessageAccepted():
-            yield event.event_id
-        case events.MessagePublished():
-            yield event.message_id
-        case events.NameReserved():
-            yield event.name
-        case events.FrameIgnored() | events.FrameBuffered():
-            found = event.msg_id if isinstance(event, events.FrameIgnored) else str(event.frame.get("msg_id", ""))
-            yield found
+def _story(log: LogReader, subject: Subject) -> Story:
+    kind = subject.stream.partition(":")[0]
+    own = _own(log, subject)
+    around = _around(log, kind, own)
+    waiting = waiting_for(log, own[0].event.name) if isinstance(own[0].event, events.NameReserved) else []
+    verdict = verdicts.of(kind, own, around, waiting)
+    chain = sorted({recorded.version: recorded for recorded in (*own, *around)}.items())
+    first = own[0].at
+    return Story(
+        subject=subject.stream,
+        outcome=verdict.outcome,
+        state=verdict.state,
+        reason=verdict.reason,
+        verdict=verdict.sentence,
+        steps=[_step(recorded, first) for _, recorded in chain],
+        otherwise=REMEDIES[Reason(verdict.reason)] if verdict.reason else "",
+        next=verdict.next,
+        waiting=waiting,
+    )
 
 
-def _exact(records: list[Recorded], wanted: str) -> list[str]:
-    found: dict[str, None] = {}
-    if not wanted:
+def _own(log: LogReader, subject: Subject) -> list[Recorded]:
+    """The subject's own events: of its whole stream, or of a shared one those that concern it; the first and the newest."""
+    if subject.positions:
+        return log.read_at(subject.positions[:OWN_STEPS])
+    rows = log.query(
+        f"SELECT rowid AS position FROM stored_events WHERE originator_id = ? AND topic NOT IN ({listed(_ROUTINE)}) "
+        "ORDER BY originator_version DESC LIMIT ?",
+        (subject.stream, OWN_STEPS),
+    )
+    newest = sorted(row["position"] for row in rows)
+    return log.read_at([_birth(log, subject.stream), *newest] if len(newest) == OWN_STEPS else newest)
+
+
+def _birth(log: LogReader, stream: str) -> int:
+    rows = log.query("SELECT min(originator_version) AS version FROM stored_events WHERE originator_id = ?", (stream,))
+    return int(rows[0]["version"])
+
+
+def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
+    """Events of other streams that belong to the story.
+
+    The engine's copies of the frame; and, while it was under way, what happened to the agent's program, the link, the broker and the host.
+    """
+    if kind not in ("delivery", "agent", "message", "action"):
         return []
-    for recorded in records:
-        if any(known == wanted for known in _ids(recorded)):
-            found[recorded.stream] = None
-    deliveries = [stream for stream in found if not stream.startswith("mailbox:")]
-    return deliveries or list(found)
-
-
-def _by_prefix(records: list[Recorded], wanted: str) -> list[str]:
-    if len(wanted) < SHORTEST_PREFIX:
-        return []
-    known = {text for recorded in records for text in _ids(recorded) if text.startswith(wanted)}
-    if len(known) > 1:
-        raise AmbiguousError(sorted(known)[:8])
-    return list(known)
-
-
-def _story(stream: str, known: str, records: list[Recorded]) -> Story:
-    kind = stream.partition(":")[0]
-    own = [recorded for recorded in records if recorded.stream == stream]
-    if kind == "mailbox":  # one stream for all frames of an agent: only this frame's events are its story
-        own = [recorded for recorded in own if known in _ids(recorded)]
-    chain = own + _around(own, records)
-    chain.sort(key=lambda recorded: recorded.version)
-    first = chain[0].at
-    steps = [_step(recorded, first) for recorded in chain]
-    outcome, state, reason, verdict, following = _verdict(kind, own)
-    return Story(stream, outcome, state, reason, verdict, steps, following)
-
-
-def _around(own: list[Recorded], records: list[Recorded]) -> list[Recorded]:
-    """Events of other streams that belong to the story: copies of the frame, crashes and restarts in between."""
     first, last = own[0].version, own[-1].version
-    ids = {text for recorded in own for text in _ids(recorded)}
-    mailboxes = {f"mailbox:{item.event.agent_id}" for item in own if isinstance(item.event, events.DeliveryOffered)}
-    found = []
-    for recorded in records:
-        if recorded.stream == own[0].stream or recorded.version < first - 50:
-            continue
-        event = recorded.event
-        upheaval = isinstance(event, events.BrokerStarted | events.HostLost | events.BrokerStopping)
-        copy = isinstance(event, events.FrameIgnored) and recorded.stream in mailboxes and event.msg_id in ids
-        if copy or (upheaval and first < recorded.version < last):
-            found.append(recorded)
+    if not _is_settled(own):
+        last = log.position
+    found = _copies(log, own)
+    for session in _sessions(log, own):
+        stream = f"worker:{session}"
+        found += log.read_stream(stream, upto=first, newest=1)  # in what state the program was
+        found += log.read_stream(stream, after=first, upto=last, newest=SURROUNDING_STEPS)
+    for prefix, wanted in _UPHEAVALS.items():
+        for subject in streams(log, prefix):
+            within = log.read_stream(subject.stream, after=first, upto=last, newest=SURROUNDING_STEPS)
+            found += [recorded for recorded in within if isinstance(recorded.event, wanted)]
     return found
+
+
+_UPHEAVALS: dict[str, Any] = {
+    "broker:": events.BrokerStarted | events.BrokerStopping,
+    "host": events.HostLost | events.HostAttached,
+    "node:": events.LinkBackedOff | events.LinkOnline | events.LinkRefused,
+}
+
+
+def _is_settled(own: list[Recorded]) -> bool:
+    return isinstance(
+        own[-1].event,
+        events.DeliveryAcked
+        | events.DeliveryDropped
+        | events.DeliveryDeadLettered
+        | events.DeliveryVerified
+        | events.ActionReported
+        | events.MessagePublished
+        | events.MessageRefused
+        | events.AgentRetired
+        | events.RegistrationFailed,
+    )
+
+
+def _copies(log: LogReader, own: list[Recorded]) -> list[Recorded]:
+    """The engine's repetitions of the frames of this message for this agent."""
+    offers = [recorded.event for recorded in own if isinstance(recorded.event, events.DeliveryOffered)]
+    if not offers or offers[0].source != "engine":
+        return []
+    rows = log.query(
+        f"SELECT rowid AS position FROM stored_events WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? AND originator_id = ? "
+        "ORDER BY rowid DESC LIMIT ?",
+        (offers[0].msg_id, f"mailbox:{offers[0].agent_id}", SURROUNDING_STEPS),
+    )
+    return log.read_at(row["position"] for row in rows)
+
+
+def _sessions(log: LogReader, own: list[Recorded]) -> Iterable[str]:
+    """Programs that the story is about: where it was typed, or where it would have been."""
+    typed = dict.fromkeys(item.event.session_id for item in own if isinstance(item.event, events.DeliveryInjecting))
+    if typed:
+        return typed
+    match own[0].event:
+        case events.NameReserved(session_id=session):
+            return [session]
+        case events.DeliveryOffered(name=name):
+            return _session_at(log, name, own[-1].version)
+    return []
+
+
+def _session_at(log: LogReader, name: str, position: int) -> list[str]:
+    """The session of the agent's registration that was the newest at a position."""
+    registration = newest_registration(log, name, position)
+    first = log.read_stream(registration.stream, upto=_birth(log, registration.stream)) if registration else []
+    return [recorded.event.session_id for recorded in first if isinstance(recorded.event, events.NameReserved)]
 
 
 def _step(recorded: Recorded, first: float) -> Step:
     event = recorded.event
     detail = msgspec.to_builtins(event)
-    for key in ("text", "body", "entropy", "settings", "spec"):
+    for key in _UNTOLD:
         detail.pop(key, None)
+    by_machine = _WHO_BY_MACHINE.get(event.machine, "host" if event.machine == "delivery" else "broker")
     return Step(
         position=recorded.version,
         at=recorded.at,
         since_first_s=round(recorded.at - first, 6),
-        who=_WHO.get(event.topic, "broker" if event.kind == "decision" else "outside"),
+        who=_WHO.get(event.topic, by_machine if event.kind == "fact" else "broker"),
         stream=recorded.stream,
         event=event.topic,
         detail=detail,
     )
-
-
-def _verdict(kind: str, own: list[Recorded]) -> tuple[str, str, str, str, str]:
-    match kind:
-        case "delivery":
-            return _delivery_verdict(own)
-        case "action":
-            return _action_verdict(own)
-        case "message":
-            return _message_verdict(own)
-        case "agent":
-            return _agent_verdict(own)
-        case _:
-            event = own[-1].event
-            if isinstance(event, events.FrameBuffered):
-                return PENDING, "buffered", str(Reason.GAP_WAIT), SENTENCES[Reason.GAP_WAIT], "relaybroker status"
-            assert isinstance(event, events.FrameIgnored)
-            return NOT_DELIVERED, "ignored", str(event.reason), SENTENCES[event.reason], "relaybroker log tail"
-
-
-def _delivery_verdict(own: list[Recorded]) -> tuple[str, str, str, str, str]:
-    offered = own[0].event
-    assert isinstance(offered, events.DeliveryOffered)
-    who = f"message {offered.msg_id} for {offered.name}"
-    last = [recorded.event for recorded in own if recorded.event.trigger][-1:] or [offered]
-    match last[0]:
-        case events.DeliveryAcked(up_to=up_to):
-            typed = _find(own, events.DeliveryInjected)
-            how = f"typed (evidence: {typed.evidence})" if typed else "typed"
-            told = f"acknowledged to the engine (up to {up_to})" if up_to else "nothing is owed to the engine"
-            return DELIVERED, "acked", "", f"{who} was {how} and {told}.", f"relaybroker agent show {offered.name}"
-        case events.DeliveryInjected():
-            return (
-                PENDING,
-                "injected",
-                "",
-                f"{who} was typed; the acknowledgement waits for earlier ones or the link.",
-                "relaybroker status",
-            )
-        case events.DeliveryDropped(reason=reason, settled=settled):
-            kept = "" if settled else " The engine keeps it and offers it again."
-            return (
-                NOT_DELIVERED,
-                "dropped",
-                str(reason),
-                f"{who} was not typed: {SENTENCES[reason]}{kept}",
-                f"relaybroker agent show {offered.name}",
-            )
-        case events.DeliveryDeadLettered(reason=reason):
-            return (
-                NOT_DELIVERED,
-                "dead_lettered",
-                str(reason),
-                f"{who} is a dead letter: {SENTENCES[reason]}",
-                "relaybroker delivery ls --state dead_lettered",
-            )
-        case events.DeliveryHeld(reason=reason):
-            return (
-                PENDING,
-                "held",
-                str(reason),
-                f"{who} waits: {SENTENCES[reason]}",
-                f"relaybroker agent show {offered.name}",
-            )
-        case events.DeliveryInjecting():
-            return PENDING, "injecting", "", f"{who} is with the terminal.", "relaybroker status"
-        case _:
-            return PENDING, "queued", "", f"{who} waits for its turn.", f"relaybroker agent show {offered.name}"
-
-
-def _action_verdict(own: list[Recorded]) -> tuple[str, str, str, str, str]:
-    done = _find(own, events.ActionDone)
-    reported = _find(own, events.ActionReported)
-    received = own[0].event
-    assert isinstance(received, events.ActionReceived)
-    who = f"action {received.action} ({received.invocation_id})"
-    if done is None:
-        return PENDING, "running", "", f"{who} runs.", "relaybroker status"
-    state = "reported" if reported else "done"
-    if done.error:
-        cause = f" {SENTENCES[done.reason]}" if done.reason else ""
-        return (
-            NOT_DELIVERED,
-            state,
-            str(done.reason or ""),
-            f"{who} failed with {done.error}.{cause} {done.detail}".strip(),
-            "relaybroker log tail",
-        )
-    return (
-        DELIVERED,
-        state,
-        "",
-        f"{who} was done{' and reported' if reported else ', the report waits for the link'}.",
-        "relaybroker agent ls",
-    )
-
-
-def _message_verdict(own: list[Recorded]) -> tuple[str, str, str, str, str]:
-    accepted = own[0].event
-    assert isinstance(accepted, events.MessageAccepted)
-    who = f"message {accepted.event_id} to {accepted.to}"
-    published, refused = _find(own, events.MessagePublished), _find(own, events.MessageRefused)
-    if published:
-        return (
-            DELIVERED,
-            "published",
-            "",
-            f"{who} was published as {published.message_id}.",
-            f"relaybroker why {published.message_id}",
-        )
-    if refused:
-        return (
-            NOT_DELIVERED,
-            "refused",
-            str(refused.reason),
-            f"{who} was refused: {SENTENCES[refused.reason]} {refused.code} {refused.detail}".strip(),
-            "relaybroker message send",
-        )
-    waiting = _find(own, events.MessageWaiting)
-    cause = f" Last try: {waiting.detail}" if waiting else ""
-    return PENDING, "accepted", "", f"{who} waits to be published.{cause}", "relaybroker status"
-
-
-def _agent_verdict(own: list[Recorded]) -> tuple[str, str, str, str, str]:
-    reserved = own[0].event
-    assert isinstance(reserved, events.NameReserved)
-    who = f"agent {reserved.name} (generation {reserved.generation})"
-    failed, leaving = _find(own, events.RegistrationFailed), _find(own, events.AgentLeaving)
-    if failed:
-        return (
-            NOT_DELIVERED,
-            "failed",
-            str(failed.reason),
-            f"{who} was not started: {SENTENCES[failed.reason]} {failed.detail}".strip(),
-            "relaybroker agent spawn",
-        )
-    if leaving:
-        return (
-            NOT_DELIVERED,
-            "gone",
-            str(leaving.reason),
-            f"{who} is gone: {SENTENCES[leaving.reason]} {leaving.detail}".strip(),
-            "relaybroker agent spawn",
-        )
-    if _find(own, events.AgentLive):
-        return DELIVERED, "live", "", f"{who} is live.", f"relaybroker agent show {reserved.name}"
-    return PENDING, "starting", "", f"{who} is being started.", "relaybroker status"
-
-
-def _find(own: list[Recorded], kind: type[Any]) -> Any:
-    return next((recorded.event for recorded in reversed(own) if isinstance(recorded.event, kind)), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from relaybroker.cli.exits import Exit, fail
 if TYPE_CHECKING:
     from adapters.eventstore.reader import LogReader
     from domain.events import Recorded
+    from relaybroker.audit.search import Search
     from relaybroker.audit.story import Story
 
 
@@ -56,11 +56,13 @@ def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> Non
     """Say what became of a message, delivery, AGENT@SEQ, invocation or agent, and why."""
     import msgspec
 
-    from relaybroker.audit.story import DELIVERED, PENDING, AmbiguousError, NotFoundError, tell
+    from relaybroker.audit.finding import AmbiguousError, NotFoundError
+    from relaybroker.audit.story import tell
+    from relaybroker.audit.verdicts import DELIVERED, PENDING
 
     with _log(state_dir, name) as reader:
         try:
-            stories = tell(reader.read(), identifier)
+            stories = tell(reader, identifier)
         except NotFoundError:
             fail(
                 Exit.NOT_FOUND, f"the log knows nothing of {identifier!r}. List what it knows: relaybroker delivery ls"
@@ -83,10 +85,17 @@ def _print_story(story: Story) -> None:
     for step in story.steps:
         place = "" if step.stream == story.subject else f" [{step.stream}]"
         click.echo(
-            f"  #{step.position:<6} {_clock(step.at)} +{step.since_first_s * 1000:9.1f} ms  {step.who:<7} {step.event}{place}"
+            f"  #{step.position:<6} {_clock(step.at)} {step.since_first_s * 1000:+11.1f} ms  {step.who:<7} {step.event}{place}"
         )
         if step.detail:
             click.echo(f"  {'':<37}{_detail(step.detail)[:220]}")
+    for waiting in story.waiting:
+        place = "-" if waiting.seq is None else str(waiting.seq)
+        click.echo(
+            f"  waits: {waiting.msg_id} (seq {place}) {waiting.state} since {_clock(waiting.since)} {waiting.reason}"
+        )
+    if story.otherwise:
+        click.echo(f"  otherwise: {story.otherwise}")
     click.echo(f"  next: {story.next}\n")
 
 
@@ -105,11 +114,10 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
     """The newest deliveries."""
     import msgspec
 
-    from relaybroker.audit.deliveries import listing
+    from relaybroker.audit.deliveries import newest
 
     with _log(state_dir, name) as reader:
-        rows = listing(reader.read())
-    rows = [row for row in rows if wanted in ("", row.state) and agent in ("", row.agent)][-count:]
+        rows = newest(reader, count, state=wanted, agent=agent)
     if as_json:
         click.echo(json.dumps([msgspec.to_builtins(row) for row in rows], indent=2))
         return
@@ -132,48 +140,163 @@ def delivery_show(context: click.Context, identifier: str, state_dir: str | None
 
 @click.group()
 def log() -> None:
-    """Follow, export and verify the log."""
+    """Follow, search, count, export and verify the log."""
+
+
+def _filters(command: Any) -> Any:
+    for option, text in reversed(_FILTERS):
+        command = click.option(option, default="", help=text)(command)
+    return command
+
+
+_FILTERS = (
+    ("--machine", "Only events of this machine, e.g. delivery or node."),
+    ("--stream", "Only streams that begin so, e.g. delivery: or agent:w1."),
+    ("--topic", "Only this topic, * for any letters, e.g. 'delivery.*'."),
+    ("--reason", "Only events with this reason."),
+    ("--agent", "Only what concerns an agent of this name."),
+    ("--text", "Only events whose body has this text."),
+)
+
+
+def _moment(text: str) -> float | None:
+    """A time from the command line: ISO 8601 (UTC where it names no zone), or how long ago (90s, 15m, 2h, 3d)."""
+    if not text:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if text[-1] in units and text[:-1].replace(".", "", 1).isdecimal():
+        return time.time() - float(text[:-1]) * units[text[-1]]
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        fail(Exit.USAGE, f"{text!r} is no time: write 2026-01-31T12:00:00, or 15m for a quarter of an hour ago")
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _found(reader: LogReader, wanted: Search) -> list[Recorded]:
+    from relaybroker.audit.search import BadSearchError, search
+
+    try:
+        return search(reader, wanted)
+    except BadSearchError as error:
+        fail(Exit.USAGE, str(error))
 
 
 @log.command("tail")
 @_place
-@click.option("-n", "count", type=click.IntRange(min=0), default=20, show_default=True, help="The newest N.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=0, max=10_000), default=20, show_default=True, help="The newest N."
+)
 @click.option("-f", "--follow", is_flag=True)
-@click.option("--stream", default="", help="Only streams that begin so, e.g. delivery: or agent:w1.")
+@_filters
 @click.option("--json", "as_json", is_flag=True)
-def log_tail(state_dir: str | None, name: str, count: int, follow: bool, stream: str, as_json: bool) -> None:
+def log_tail(state_dir: str | None, name: str, count: int, follow: bool, as_json: bool, **filters: str) -> None:
     """The newest events."""
+    from relaybroker.audit.search import Search
+
     with _log(state_dir, name) as reader:
         last = reader.position
-        found = reader.read(0 if stream else max(0, last - count), last)
-        recent = deque((recorded for _, recorded in found if recorded.stream.startswith(stream)), maxlen=count)
-        for recorded in recent:
+        for recorded in _found(reader, Search(**filters, limit=count, newest=True)):  # type: ignore[arg-type] # all are text
             _print_event(recorded, as_json=as_json)
+            last = max(last, recorded.version)
         while follow:
-            time.sleep(0.2)
-            for position, recorded in reader.read(last):
-                last = position
-                if recorded.stream.startswith(stream):
-                    _print_event(recorded, as_json=as_json)
+            time.sleep(_FOLLOW_S)
+            for recorded in _found(reader, Search(**filters, after=last, limit=1000)):  # type: ignore[arg-type] # all are text
+                last = recorded.version
+                _print_event(recorded, as_json=as_json)
 
 
-def _exported(recorded: Recorded) -> dict[str, Any]:
+_FOLLOW_S = 0.2
+"""How often a followed log is looked at."""
+
+
+@log.command("grep")
+@_place
+@_filters
+@click.option(
+    "--since",
+    default="",
+    help="Only events from then on: 2026-01-31T12:00:00 (UTC), or 15m = a quarter of an hour ago.",
+)
+@click.option("--until", default="", help="Only events up to then.")
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Only events behind this position.")
+@click.option("-n", "count", type=click.IntRange(min=1, max=10_000), default=1000, show_default=True, help="At most N.")
+@click.option("--json", "as_json", is_flag=True)
+def log_grep(
+    state_dir: str | None,
+    name: str,
+    since: str,
+    until: str,
+    after: int,
+    count: int,
+    as_json: bool,
+    **filters: str,
+) -> None:
+    """Events that fit every filter, in order. Exit status 3 when there are none."""
+    from relaybroker.audit.search import Search
+
+    wanted = Search(**filters, since=_moment(since), until=_moment(until), after=after, limit=count)  # type: ignore[arg-type] # all are text
+    with _log(state_dir, name) as reader:
+        found = _found(reader, wanted)
+    for recorded in found:
+        _print_event(recorded, as_json=as_json)
+    if len(found) == count:
+        click.echo(f"{count} events; more may follow: --after {found[-1].version}", err=True)
+    if not found:
+        raise SystemExit(int(Exit.NOT_FOUND))
+
+
+@log.command("show")
+@click.argument("position", type=click.IntRange(min=1))
+@_place
+@click.option("--json", "as_json", is_flag=True)
+def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> None:
+    """The event at a position, whole, with the fact that caused it and what else followed from that."""
+    from relaybroker.audit.search import exported, turn_of
+
+    with _log(state_dir, name) as reader:
+        together = turn_of(reader, position)
+        last = reader.position
+    if not together:
+        fail(Exit.NOT_FOUND, f"the log has no position {position}; it ends at {last}")
+    if as_json:
+        click.echo(json.dumps([exported(recorded) for recorded in together], ensure_ascii=False, indent=2))
+        return
+    for recorded in together:
+        if recorded.version != position:
+            _print_event(recorded, as_json=False)
+            continue
+        click.secho(f"#{position} {recorded.event.topic}", bold=True)
+        found = exported(recorded)
+        for key in ("stream", "kind", "causation", "correlation"):
+            click.echo(f"  {key:<12} {found[key]}")
+        click.echo(f"  {'at':<12} {datetime.fromtimestamp(recorded.at, UTC).isoformat()}")
+        for key, value in found["body"].items():
+            click.echo(f"  {key:<12} {json.dumps(value, ensure_ascii=False)}")
+
+
+@log.command("stats")
+@_place
+@click.option("--json", "as_json", is_flag=True)
+def log_stats(state_dir: str | None, name: str, as_json: bool) -> None:
+    """How many events, in which states what is, and how often each reason was given."""
     import msgspec
 
-    return {
-        "position": recorded.version,
-        "stream": recorded.stream,
-        "topic": recorded.event.topic,
-        "kind": recorded.event.kind,
-        "at": recorded.at,
-        "causation": recorded.causation,
-        "correlation": recorded.correlation,
-        "body": msgspec.to_builtins(recorded.event),
-    }
+    from relaybroker.audit.statistics import as_lines, statistics
+
+    with _log(state_dir, name) as reader:
+        found = statistics(reader)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
+        return
+    for line in as_lines(found):
+        click.echo(line)
 
 
 def _print_event(recorded: Recorded, *, as_json: bool) -> None:
-    found = _exported(recorded)
+    from relaybroker.audit.search import exported
+
+    found = exported(recorded)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
@@ -187,9 +310,11 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 @click.option("--output", "-o", type=click.File("w"), default="-", help="File to write; - = standard output.")
 def log_export(state_dir: str | None, name: str, output: Any) -> None:
     """The whole log as JSON lines."""
+    from relaybroker.audit.search import exported
+
     with _log(state_dir, name) as reader:
         for _, recorded in reader.read():
-            output.write(json.dumps(_exported(recorded), ensure_ascii=False) + "\n")
+            output.write(json.dumps(exported(recorded), ensure_ascii=False) + "\n")
 
 
 @log.command("verify")

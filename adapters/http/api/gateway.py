@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from adapters.pty.protocol import Answer, Resize, Snapshot
 from adapters.pty.protocol import Input as RawInput
 from domain.inputs import Input
 from domain.state import State
+
+
+class AuditLog(Protocol):
+    """The broker's log, as far as it answers questions."""
+
+    async def why(self, identifier: str) -> list[dict[str, Any]]:
+        """What became of what this id means; InvalidRequest when the log does not know it, or it means several things."""
+
+    async def search(self, **filters: Any) -> list[dict[str, Any]]:
+        """Events that fit the fields of `LogQuery`; InvalidRequest when one of them names nothing that there is."""
 
 
 class Gateway(Protocol):
@@ -21,6 +31,10 @@ class Gateway(Protocol):
     @property
     def workspace_key(self) -> str:
         """The workspace key; callers with the API key may see it (`/api/session`)."""
+
+    @property
+    def audit(self) -> AuditLog:
+        """The log, to be asked."""
 
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""

@@ -15,6 +15,7 @@ import psutil
 from aiohttp import web
 
 from adapters.http.api.agents_routes import AgentRoutes
+from adapters.http.api.audit_routes import AuditRoutes
 from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import Guard, Handler, answer, refusal
 from adapters.http.api.event_stream import EventStream, gap, stored
@@ -108,7 +109,7 @@ class LocalApi:
         self._events.open()
         agents, send = AgentRoutes(self._access), SendRoute(self._access)
         self._fleet = FleetSockets(self._access, agents, send, version=self._version, shutdown=self._request_shutdown)
-        self._routes = self._table(agents, send, self._fleet)
+        self._routes = self._table(agents, send, self._fleet, AuditRoutes(core.audit))
 
     async def close(self) -> None:
         """End sockets with 1001, answer waiting requests with 503, stop listening."""
@@ -186,7 +187,9 @@ class LocalApi:
 
         return [(method, path, late(f"{method} {path}")) for method, path in _ROUTES]
 
-    def _table(self, agents: AgentRoutes, send: SendRoute, fleet: FleetSockets) -> dict[str, Handler]:
+    def _table(
+        self, agents: AgentRoutes, send: SendRoute, fleet: FleetSockets, audit: AuditRoutes
+    ) -> dict[str, Handler]:
         return {
             "GET /api/session": self._session,
             "POST /api/session/renew": self._renew,
@@ -203,6 +206,8 @@ class LocalApi:
             "GET /ws": self._ws,
             "GET /api/status": self._status,
             "GET /api/metrics": self._metrics,
+            "GET /api/why/{id}": audit.why,
+            "GET /api/log": audit.search,
             "POST /api/shutdown": self._shutdown,
         }
 
@@ -353,6 +358,8 @@ _ROUTES = (
     ("GET", "/ws"),
     ("GET", "/api/status"),
     ("GET", "/api/metrics"),
+    ("GET", "/api/why/{id}"),
+    ("GET", "/api/log"),
     ("POST", "/api/shutdown"),
 )
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from adapters.eventstore import recorders
+from adapters.eventstore.mapper import GENESIS, Mapper
+from adapters.eventstore.reader import LogReader
 from adapters.http.api.server import LocalApi
 from adapters.pty import protocol
 from adapters.pty.client import HostUnavailable
 from domain import effects, inputs
 from domain.broker import Broker
-from domain.events import Harness
+from domain.events import REGISTRY, UPCASTERS, Harness, Recorded
+from relaybroker.audit.questions import Questions
 
 KEY = "br_0123456789abcdef0123456789abcdef"
 WORKSPACE_KEY = "rk_live_workspace_secret"
@@ -32,8 +37,12 @@ SETTINGS = inputs.Settings(
 class SmallBroker:
     """The broker behind the API (a `Gateway`): the real core, an engine that says yes, a PTY host without terminals."""
 
-    def __init__(self, api: LocalApi) -> None:
+    def __init__(self, api: LocalApi, journal: Path) -> None:
         self.api = api
+        recorders.create_sqlite(journal)
+        self._recorder = recorders.open_sqlite(journal)
+        self._mapper, self._chain = Mapper(REGISTRY, UPCASTERS), GENESIS
+        self.audit = Questions(LogReader(self._recorder, self._mapper, journal))
         self.core = Broker(lambda _argv: Harness(profile="default", model_flag="--model"))
         self.workspace_key = WORKSPACE_KEY
         self.sends_refused = False
@@ -86,6 +95,7 @@ class SmallBroker:
     def _take(self, item: inputs.Input | None) -> None:
         now = time.time()
         decision = self.core.on_time(now) if item is None else self.core.handle(item, now)
+        self._write(decision.events)
         for effect in decision.effects:
             self._carry_out(effect)
         if self._timer is not None:
@@ -93,9 +103,17 @@ class SmallBroker:
         if (due := self.core.next_deadline()) is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.005, due - now), self._take, None)
 
+    def _write(self, batch: list[Recorded]) -> None:
+        rows = []
+        for recorded in batch:
+            row, self._chain = self._mapper.to_stored(recorded, self._chain)
+            rows.append(row)
+        self._recorder.insert_events(rows)
+
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._recorder.close()
 
     def _report(self, kind: Any, session_id: str, **fields: Any) -> None:
         self._reports += 1
@@ -225,7 +243,7 @@ def envelope() -> Callable[[int, Any], None]:
 
 
 @pytest.fixture
-async def starting() -> AsyncIterator[Client]:
+async def starting(tmp_path: Path) -> AsyncIterator[Client]:
     """A local API that listens and is not open yet."""
     shutdowns: list[str] = []
     api = LocalApi(
@@ -237,7 +255,7 @@ async def starting() -> AsyncIterator[Client]:
         allowed_origins=("https://desk.example",),
         request_shutdown=shutdowns.append,
     )
-    broker = SmallBroker(api)
+    broker = SmallBroker(api, tmp_path / "journal-desk.sqlite")
     port = await api.bind("127.0.0.1", 0)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         client = Client(http, f"http://127.0.0.1:{port}", broker, api)

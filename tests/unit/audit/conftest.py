@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
 from adapters.eventstore.journal import Journal
 from domain.events import REGISTRY, UPCASTERS
+from relaybroker.audit.log import reading
 from tests.world import World
 
 
@@ -20,23 +22,24 @@ def world() -> World:
 
 
 @pytest.fixture
-def log():
-    """What `tell` and `listing` read: (position, event) pairs."""
-    return lambda world: [(recorded.version, recorded) for recorded in world.log]
-
-
-@pytest.fixture
 def written(tmp_path):
-    """Write a world's log into a state directory, as the broker does."""
+    """Write a world's log into a state directory, as the broker does; again = what is new."""
+    path = tmp_path / "journal-desk.sqlite"
 
     def write(world: World):
         async def run() -> None:
-            path = tmp_path / "journal-desk.sqlite"
             journal = Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=lambda error: None)
-            await journal.append(world.log)
+            await journal.append(world.log[journal.position :])
             await asyncio.to_thread(journal.close)
 
         asyncio.run(run())
         return tmp_path
 
     return write
+
+
+@pytest.fixture
+def log(written):
+    """A world's log, open for reading."""
+    with ExitStack() as stack:
+        yield lambda world: stack.enter_context(reading(written(world)))

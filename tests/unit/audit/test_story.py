@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from domain import inputs
-from relaybroker.audit.story import DELIVERED, NOT_DELIVERED, PENDING, AmbiguousError, NotFoundError, tell
+from domain.reasons import Reason
+from domain.remedies import REMEDIES
+from relaybroker.audit.finding import AmbiguousError, NotFoundError
+from relaybroker.audit.story import tell
+from relaybroker.audit.verdicts import DELIVERED, NOT_DELIVERED, PENDING
 
 
 def test_a_typed_message_is_told_from_the_frame_to_the_acknowledgement(world, log):
@@ -15,6 +19,7 @@ def test_a_typed_message_is_told_from_the_frame_to_the_acknowledgement(world, lo
     (story,) = tell(log(world), "M1")
     assert (story.outcome, story.state, story.reason) == (DELIVERED, "acked", "")
     assert [step.event for step in story.steps] == [
+        "worker.ready.v1",
         "delivery.offered.v1",
         "delivery.queued.v1",
         "delivery.injecting.v1",
@@ -124,3 +129,73 @@ def test_an_empty_id_means_nothing(world, log):
     world.spawn("w1")
     with pytest.raises(NotFoundError):
         tell(log(world), "")
+
+
+def test_a_number_that_never_came_is_told_from_the_mailbox(world, log):
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    world.deliver("w1", 4, msg_id="AFTER")
+    world.advance(120)
+    (story,) = tell(log(world), "w1@2")
+    assert (story.outcome, story.state, story.reason) == (NOT_DELIVERED, "lost", "lost")
+    assert story.steps[-1].detail["first"] <= 2 <= story.steps[-1].detail["last"]
+
+
+def test_an_agent_that_does_not_receive_says_what_waits_and_why(world, log):
+    """U03."""
+    world.spawn("w1")
+    session = next(iter(world.sessions))
+    world.report(inputs.ProgramBlocked, session, pattern="trust")
+    for seq in (1, 2, 3):
+        world.deliver("w1", seq)
+    (story,) = tell(log(world), "w1")
+    assert (story.outcome, story.state, story.reason) == (PENDING, "live", "blocked_by_dialog")
+    assert [waiting.msg_id for waiting in story.waiting] == ["M1", "M2", "M3"]
+    assert "a dialog (trust) is on its screen" in story.verdict
+    assert "3 messages wait" in story.verdict
+    assert "attach" in story.otherwise
+
+
+def test_the_evidence_of_a_hold_belongs_to_the_story_of_the_message(world, log):
+    world.spawn("w1")
+    session = next(iter(world.sessions))
+    world.report(inputs.ProgramBlocked, session, pattern="trust")
+    world.deliver("w1", 1)
+    world.report(inputs.ProgramUnblocked, session)
+    (story,) = tell(log(world), "M1")
+    told = [(step.who, step.event) for step in story.steps]
+    assert told.index(("host", "worker.blocked.v1")) < told.index(("broker", "delivery.held.v1"))
+    assert ("host", "worker.unblocked.v1") in told
+
+
+def test_only_the_newest_generation_of_an_agent_is_told(world, log):
+    world.spawn("w1")
+    world.tell(inputs.ReleaseRequested(request_id="r", name="w1"))
+    world.spawn("w1")
+    (story,) = tell(log(world), "w1")
+    assert (story.subject, story.state) == ("agent:w1:2", "live")
+    (former,) = tell(log(world), "agent:w1:1")
+    assert former.state == "gone"
+
+
+def test_why_the_node_is_offline_is_told(world, log):
+    """U02."""
+    assert tell(log(world), "node")[0].state == "online"
+    world.tell(inputs.LinkClosed(dial=world.broker.state.link.dial, code=1006, detail="gone"))
+    (story,) = tell(log(world), "node")
+    assert (story.outcome, story.state, story.reason) == (PENDING, "backing_off", "link_closed")
+    assert "1006" in story.verdict
+    (by_id,) = tell(log(world), world.settings.node_id)
+    assert by_id.subject == story.subject
+
+
+def test_a_day_of_heartbeats_does_not_hide_what_the_link_did(world, log):
+    for _ in range(300):
+        world.advance(15)
+    (story,) = tell(log(world), "node")
+    assert story.state == "online"
+    assert not any(step.event == "link.heartbeat_due.v1" for step in story.steps)
+
+
+def test_every_reason_has_a_remedy():
+    assert set(REMEDIES) == set(Reason)

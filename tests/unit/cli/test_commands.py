@@ -38,7 +38,7 @@ def test_why_ends_with_a_status_that_says_the_outcome(run, state):
 def test_why_as_json_has_verdict_and_steps(run, state):
     (story,) = json.loads(run("why", "w1@1", "--state-dir", state, "--json").output)
     assert story["outcome"] == "delivered"
-    assert story["steps"][0]["event"] == "delivery.offered.v1"
+    assert "delivery.offered.v1" in [step["event"] for step in story["steps"]]
 
 
 def test_deliveries_are_listed_with_state_and_reason(run, state):

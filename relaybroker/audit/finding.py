@@ -1,0 +1,181 @@
+"""Which streams of the log an identifier means.
+
+An identifier may be a message id, a delivery id, `agent@seq`, an invocation id, a local event id (`http_…`, `init_…`), an agent name, a
+node id or `node`, the name of a stream, or a prefix of an id that fits only one. Every question is answered from an index, whatever the
+length of the log.
+
+Source: issue "audit"; user requirements U01, U02 (failure-scenarios.md section 4).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from adapters.eventstore.lookup import IS_OFFER, MESSAGE_ID, NAMES_MESSAGE, OFFERED_SEQ, OFFERED_TO, field
+from adapters.eventstore.reader import LogReader
+
+SHORTEST_PREFIX = 4
+"""Characters of an id that are enough when they fit only one."""
+
+CHOICES = 8
+"""So many of the ids that an ambiguous prefix may mean are named."""
+
+STORIES = 50
+"""An identifier that means more than this (a message to a large channel) is told by its first ones."""
+
+_NAMED_STREAMS = ("delivery:", "action:", "message:", "agent:", "node:", "worker:")
+_LAST = "\U0010ffff"
+_TABLE = "stored_events"
+
+
+class NotFoundError(Exception):
+    """Nothing in the log has this id."""
+
+
+class AmbiguousError(Exception):
+    """A prefix that fits several ids; `choices` are some of them."""
+
+    def __init__(self, choices: list[str]) -> None:
+        super().__init__(", ".join(choices))
+        self.choices = choices
+
+
+class Subject(NamedTuple):
+    """A stream that an identifier means, and the positions of what concerns it where the stream is shared (a mailbox)."""
+
+    stream: str
+    positions: tuple[int, ...] = ()
+
+
+def find(log: LogReader, wanted: str) -> tuple[str, list[Subject]]:
+    """The full identifier, and what it means, oldest first.
+
+    Raises:
+        NotFoundError: the log does not know the id.
+        AmbiguousError: a prefix that means several things.
+    """
+    if not wanted:
+        raise NotFoundError(wanted)
+    found = _exact(log, wanted)
+    if not found and len(wanted) >= SHORTEST_PREFIX:
+        choices = _begin_so(log, wanted)
+        if len(choices) > 1:
+            raise AmbiguousError(choices[:CHOICES])
+        if choices:
+            wanted = choices[0]
+            found = _exact(log, wanted)
+    if not found:
+        raise NotFoundError(wanted)
+    return wanted, found[:STORIES]
+
+
+def _exact(log: LogReader, wanted: str) -> list[Subject]:
+    return _deliveries(log, wanted) or _of_message(log, wanted) or _numbered(log, wanted) or _of_name(log, wanted)
+
+
+def _deliveries(log: LogReader, wanted: str) -> list[Subject]:
+    """Every attempt of the delivery with this id; an invocation or a local message."""
+    attempts = [*streams(log, f"delivery:{wanted}", exact=True), *streams(log, f"delivery:{wanted}#")]
+    if attempts:
+        return attempts
+    exact = (f"action:{wanted}", f"message:{wanted}", wanted if wanted.startswith(_NAMED_STREAMS) else "")
+    return [subject for name in exact if name for subject in streams(log, name, exact=True)]
+
+
+def _of_message(log: LogReader, wanted: str) -> list[Subject]:
+    rows = log.query(
+        f"SELECT rowid AS position, originator_id AS stream FROM {_TABLE} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? ORDER BY rowid",
+        (wanted,),
+    )
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        found.setdefault(row["stream"], []).append(row["position"])
+    # A frame of which a delivery came is told with the delivery.
+    own = [Subject(stream) for stream in found if not stream.startswith("mailbox:")]
+    return own or [Subject(stream, tuple(positions)) for stream, positions in found.items()]
+
+
+def _numbered(log: LogReader, wanted: str) -> list[Subject]:
+    name, at, number = wanted.rpartition("@")
+    if not (at and number.isdecimal()):
+        return []
+    rows = log.query(
+        f"SELECT DISTINCT originator_id AS stream FROM {_TABLE} WHERE {IS_OFFER} AND {OFFERED_TO} = ? AND {OFFERED_SEQ} = ?",
+        (name, int(number)),
+    )
+    return [Subject(row["stream"]) for row in rows] or _numbered_frames(log, name, int(number))
+
+
+def _numbered_frames(log: LogReader, name: str, seq: int) -> list[Subject]:
+    """Frames with this number of an agent's mailbox of which no delivery came: ignored, waiting, never seen."""
+    covers = f"{field('body.seq')} = :seq OR :seq BETWEEN {field('body.first')} AND {field('body.last')}"
+    found = []
+    for mailbox in _mailboxes(log, name):
+        rows = log.query(
+            f"SELECT rowid AS position FROM {_TABLE} WHERE originator_id = :stream AND ({covers}) ORDER BY rowid",
+            {"stream": mailbox, "seq": seq},
+        )
+        if rows:
+            found.append(Subject(mailbox, tuple(row["position"] for row in rows)))
+    return found
+
+
+def _mailboxes(log: LogReader, name: str) -> list[str]:
+    """Mailboxes of every agent id that the name has had."""
+    query = f"SELECT DISTINCT {field('body.agent_id')} AS agent_id FROM {_TABLE} WHERE originator_id = ?"
+    rows = [row for subject in streams(log, f"agent:{name}:") for row in log.query(query, (subject.stream,))]
+    return [f"mailbox:{agent_id}" for agent_id in dict.fromkeys(row["agent_id"] for row in rows) if agent_id]
+
+
+def _of_name(log: LogReader, wanted: str) -> list[Subject]:
+    """The newest generation of an agent, or the node."""
+    if (newest := newest_registration(log, wanted)) is not None:
+        return [newest]
+    if wanted == "node":
+        return streams(log, "node:")
+    return streams(log, f"node:{wanted}", exact=True)
+
+
+def newest_registration(log: LogReader, name: str, upto: int | None = None) -> Subject | None:
+    """The newest generation of an agent name that began at or before a position; None when there is none."""
+    prefix = f"agent:{name}:"
+    rows = log.query(
+        f"SELECT originator_id AS stream, min(originator_version) AS began FROM {_TABLE} "
+        "WHERE originator_id >= ? AND originator_id < ? GROUP BY originator_id HAVING began <= ? ORDER BY began DESC LIMIT 1",
+        (prefix, prefix + _LAST, log.position if upto is None else upto),
+    )
+    return Subject(rows[0]["stream"]) if rows else None
+
+
+def _begin_so(log: LogReader, wanted: str) -> list[str]:
+    """Ids that begin so, at most one more than are named."""
+    limit = CHOICES + 1
+    rows = log.query(
+        f"SELECT DISTINCT {MESSAGE_ID} AS id FROM {_TABLE} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} >= ? AND {MESSAGE_ID} < ? LIMIT ?",
+        (wanted, wanted + _LAST, limit),
+    )
+    found = dict.fromkeys(row["id"] for row in rows)
+    for kind in ("delivery:", "action:", "message:", "agent:", "node:"):
+        for subject in streams(log, kind + wanted, limit=limit):
+            known = subject.stream.removeprefix(kind).partition("#")[0]
+            found[known.rpartition(":")[0] if kind == "agent:" else known] = None
+    return sorted(found)
+
+
+def streams(log: LogReader, name: str, *, exact: bool = False, limit: int = STORIES) -> list[Subject]:
+    """Streams of this name, or whose names begin so, in order; each is found by one step in the table's key."""
+    if exact:
+        rows = log.query(f"SELECT 1 FROM {_TABLE} WHERE originator_id = ? LIMIT 1", (name,))
+        return [Subject(name)] if rows else []
+    found: list[Subject] = []
+    after = name
+    while len(found) < limit:
+        rows = log.query(
+            f"SELECT min(originator_id) AS stream FROM {_TABLE} WHERE originator_id >= ? AND originator_id < ?",
+            (after, name + _LAST),
+        )
+        if (stream := rows[0]["stream"]) is None:
+            break
+        found.append(Subject(stream))
+        after = stream + "\0"
+    return found

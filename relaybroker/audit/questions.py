@@ -1,0 +1,65 @@
+"""What a running broker answers about its log, beside its work: `GET /api/why/{id}` and `GET /api/log`.
+
+The questions are the commands' own; they are asked in threads of their own, a few at a time, and never hold up a delivery.
+
+Source: issue "audit".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from domain.errors import InvalidRequest
+from relaybroker.audit.finding import AmbiguousError, NotFoundError
+from relaybroker.audit.search import BadSearchError, Search, exported, search
+from relaybroker.audit.story import tell
+
+if TYPE_CHECKING:
+    from adapters.eventstore.reader import LogReader
+
+AT_ONCE = 2
+"""Questions that are looked up at once; the others wait."""
+
+
+class Questions:
+    """Answers from one log.
+
+    Args:
+        log: the journal's reader.
+    """
+
+    def __init__(self, log: LogReader) -> None:
+        self._log = log
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    async def why(self, identifier: str) -> list[dict[str, Any]]:
+        """The stories of what this id means, as `relaybroker why --json` gives them.
+
+        Raises:
+            InvalidRequest: 404 `unknown_id`; 409 `ambiguous_id` with some `choices`.
+        """
+        async with self._turn:
+            try:
+                stories = await asyncio.to_thread(tell, self._log, identifier)
+            except NotFoundError as error:
+                raise InvalidRequest(404, "unknown_id", f"the log knows nothing of {identifier!r}") from error
+            except AmbiguousError as error:
+                text = f"{identifier!r} may be any of several"
+                raise InvalidRequest(409, "ambiguous_id", text, choices=error.choices) from error
+        return [msgspec.to_builtins(story) for story in stories]
+
+    async def search(self, **filters: Any) -> list[dict[str, Any]]:
+        """Events that fit the filters of `Search`, in log order, as `relaybroker log grep --json` gives them.
+
+        Raises:
+            InvalidRequest: 400 `invalid_field`: the machine, topic or reason does not exist.
+        """
+        async with self._turn:
+            try:
+                found = await asyncio.to_thread(search, self._log, Search(**filters))
+            except BadSearchError as error:
+                raise InvalidRequest(400, "invalid_field", str(error)) from error
+        return [exported(recorded) for recorded in found]

@@ -1,0 +1,72 @@
+"""What a log holds, in numbers: for `log stats`.
+
+Source: issue "audit".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from adapters.eventstore.lookup import field
+from adapters.eventstore.reader import LogReader
+
+_VIEWS = ("v_deliveries", "v_agents", "v_workers", "v_actions", "v_messages")
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """Numbers of a log. `first_at` and `last_at` are seconds since 1970 (None for an empty log).
+
+    `states`: view -> state -> streams in it; `reasons`: reason -> topic -> events.
+    """
+
+    events: int
+    streams: int
+    stored_bytes: int
+    """Of the events' own content."""
+    first_at: float | None
+    last_at: float | None
+    topics: dict[str, int]
+    states: dict[str, dict[str, int]]
+    reasons: dict[str, dict[str, int]]
+
+
+def statistics(log: LogReader) -> Statistics:
+    """Count everything. Reads the whole log: about 10 s for 1,000,000 events."""
+    (totals,) = log.query(
+        f"SELECT count(*) AS events, count(DISTINCT originator_id) AS streams, coalesce(sum(length(state)), 0) AS bytes,"
+        f" min({field('at')}) AS first_at, max({field('at')}) AS last_at FROM stored_events"
+    )
+    topics = log.query("SELECT topic, count(*) AS times FROM stored_events GROUP BY topic ORDER BY topic")
+    states: dict[str, dict[str, int]] = {}
+    for view in _VIEWS:
+        rows = log.query(f"SELECT state, count(*) AS times FROM {view} GROUP BY state ORDER BY state")
+        states[view.removeprefix("v_")] = {row["state"]: row["times"] for row in rows}
+    reasons: dict[str, dict[str, int]] = {}
+    for row in log.query("SELECT reason, topic, times FROM v_reasons ORDER BY reason, topic"):
+        reasons.setdefault(row["reason"], {})[row["topic"]] = row["times"]
+    return Statistics(
+        events=totals["events"],
+        streams=totals["streams"],
+        stored_bytes=totals["bytes"],
+        first_at=totals["first_at"],
+        last_at=totals["last_at"],
+        topics={row["topic"]: row["times"] for row in topics},
+        states=states,
+        reasons=reasons,
+    )
+
+
+def as_lines(found: Statistics) -> list[Any]:
+    """The numbers as lines for a person."""
+    lines = [f"{found.events} events in {found.streams} streams, {found.stored_bytes / 1e6:.1f} MB"]
+    if found.first_at is not None and found.last_at is not None:
+        lines.append(f"over {(found.last_at - found.first_at) / 3600:.2f} hours")
+    for view, states in found.states.items():
+        if states:
+            lines.append(f"{view}: " + ", ".join(f"{times} {state}" for state, times in states.items()))
+    for reason, topics in found.reasons.items():
+        lines += [f"  {times:>8} {reason:<20} {topic}" for topic, times in topics.items()]
+    lines += [f"  {times:>8} {topic}" for topic, times in found.topics.items()]
+    return lines

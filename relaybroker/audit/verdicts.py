@@ -1,0 +1,236 @@
+"""The verdict of a story: one sentence on what became of it, by the last thing that moved it.
+
+Source: issue "audit"; user requirements U01, U02, U03.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from domain import events
+from domain.events import Recorded
+from domain.reasons import SENTENCES, Reason
+from relaybroker.audit.waiting import Waiting
+
+DELIVERED, NOT_DELIVERED, PENDING = "delivered", "not delivered", "pending"
+
+
+class Verdict(NamedTuple):
+    """`outcome` is one of the three; `state` the machine's; `reason` a member of the closed list, or ""; `next` a command."""
+
+    outcome: str
+    state: str
+    reason: str
+    sentence: str
+    next: str
+
+
+def of(kind: str, own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) -> Verdict:
+    """The verdict on a subject: `kind` is the first part of its stream's name, `own` its events, `around` those of others."""
+    match kind:
+        case "delivery":
+            return _delivery(own)
+        case "action":
+            return _action(own)
+        case "message":
+            return _message(own)
+        case "agent":
+            return _agent(own, around, waiting)
+        case "worker":
+            return _worker(own)
+        case "node":
+            return _node(own)
+        case _:
+            return _frame(own)
+
+
+def _delivery(own: list[Recorded]) -> Verdict:
+    offered = _last(own, events.DeliveryOffered)
+    assert offered is not None
+    who = f"message {offered.msg_id} for {offered.name}"
+    show = f"relaybroker agent show {offered.name}"
+    match _moved(own):
+        case events.DeliveryAcked(up_to=up_to):
+            typed = _last(own, events.DeliveryInjected)
+            how = f"typed ({typed.bytes_written} bytes, evidence: {typed.evidence})" if typed else "typed"
+            told = f"acknowledged to the engine (up to {up_to})" if up_to else "nothing is owed to the engine"
+            return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.", show)
+        case events.DeliveryInjected():
+            sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link."
+            return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
+        case events.DeliveryDropped(reason=reason, settled=settled):
+            kept = "" if settled else " The engine keeps it and offers it again."
+            sentence = f"{who} was not typed: {SENTENCES[reason]}{kept}"
+            return Verdict(NOT_DELIVERED, "dropped", reason, sentence, f"relaybroker why {offered.name}")
+        case events.DeliveryDeadLettered(reason=reason):
+            sentence = f"{who} is a dead letter: {SENTENCES[reason]}"
+            return Verdict(
+                NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker delivery ls --state dead_lettered"
+            )
+        case events.DeliveryHeld(reason=reason):
+            return Verdict(PENDING, "held", reason, f"{who} waits: {SENTENCES[reason]}", show)
+        case events.DeliveryHandedBack(reason=reason):
+            return Verdict(PENDING, "queued", reason, f"{who} will be tried again: {SENTENCES[reason]}", show)
+        case events.DeliveryInjecting():
+            return Verdict(PENDING, "injecting", "", f"{who} is with the terminal.", "relaybroker status")
+        case events.DeliveryQueued():
+            return Verdict(PENDING, "queued", "", f"{who} waits for its turn.", show)
+        case _:
+            return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
+
+
+def _frame(own: list[Recorded]) -> Verdict:
+    match own[-1].event:
+        case events.FrameBuffered(seq=seq):
+            sentence = f"frame {seq} waits: {SENTENCES[Reason.GAP_WAIT]}"
+            return Verdict(PENDING, "buffered", Reason.GAP_WAIT, sentence, "relaybroker status")
+        case events.RangeLost(first=first, last=last, reason=reason):
+            sentence = f"frames {first} to {last} are given up: {SENTENCES[reason]}"
+            return Verdict(NOT_DELIVERED, "lost", reason, sentence, "relaybroker why node")
+        case events.FrameIgnored(reason=reason, seq=seq):
+            return Verdict(
+                NOT_DELIVERED, "ignored", reason, f"frame {seq}: {SENTENCES[reason]}", "relaybroker log tail"
+            )
+        case event:
+            return Verdict(
+                PENDING,
+                "asked_again",
+                Reason.GAP_WAIT,
+                f"{event.topic} is the last that happened.",
+                "relaybroker why node",
+            )
+
+
+def _action(own: list[Recorded]) -> Verdict:
+    done, reported = _last(own, events.ActionDone), _last(own, events.ActionReported)
+    received = own[0].event
+    assert isinstance(received, events.ActionReceived)
+    who = f"action {received.action} ({received.invocation_id})"
+    if done is None:
+        return Verdict(PENDING, "running", "", f"{who} runs.", "relaybroker status")
+    state = "reported" if reported else "done"
+    if done.error:
+        cause = f" {SENTENCES[done.reason]}" if done.reason else ""
+        sentence = f"{who} failed with {done.error}.{cause} {done.detail}".strip()
+        return Verdict(NOT_DELIVERED, state, done.reason or "", sentence, "relaybroker log tail")
+    sentence = f"{who} was done{' and reported' if reported else ', the report waits for the link'}."
+    return Verdict(DELIVERED, state, "", sentence, "relaybroker agent ls")
+
+
+def _message(own: list[Recorded]) -> Verdict:
+    accepted = own[0].event
+    assert isinstance(accepted, events.MessageAccepted)
+    who = f"message {accepted.event_id} to {accepted.to}"
+    if published := _last(own, events.MessagePublished):
+        sentence = f"{who} was published as {published.message_id}."
+        return Verdict(DELIVERED, "published", "", sentence, f"relaybroker why {published.message_id}")
+    if refused := _last(own, events.MessageRefused):
+        sentence = f"{who} was refused: {SENTENCES[refused.reason]} {refused.code} {refused.detail}".strip()
+        return Verdict(NOT_DELIVERED, "refused", refused.reason, sentence, "relaybroker message send")
+    waiting = _last(own, events.MessageWaiting)
+    cause = f" Last try: {waiting.detail}" if waiting else ""
+    return Verdict(PENDING, "accepted", "", f"{who} waits to be published.{cause}", "relaybroker status")
+
+
+def _agent(own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) -> Verdict:
+    reserved = own[0].event
+    assert isinstance(reserved, events.NameReserved)
+    who = f"agent {reserved.name} (generation {reserved.generation})"
+    if failed := _last(own, events.RegistrationFailed):
+        sentence = f"{who} was not started: {SENTENCES[failed.reason]} {failed.detail}".strip()
+        return Verdict(NOT_DELIVERED, "failed", failed.reason, sentence, "relaybroker agent spawn")
+    if leaving := _last(own, events.AgentLeaving):
+        sentence = f"{who} is gone: {SENTENCES[leaving.reason]} {leaving.detail}".strip()
+        return Verdict(NOT_DELIVERED, "gone", leaving.reason, sentence, "relaybroker agent spawn")
+    if not _last(own, events.AgentLive):
+        return Verdict(PENDING, "starting", "", f"{who} is being started.", "relaybroker status")
+    if not waiting:
+        return Verdict(
+            DELIVERED,
+            "live",
+            "",
+            f"{who} is live, and nothing waits for it.",
+            f"relaybroker agent show {reserved.name}",
+        )
+    oldest = waiting[0]
+    cause = SENTENCES[Reason(oldest.reason)] if oldest.reason else f"It is {oldest.state}."
+    obstacle = _obstacle(around)
+    sentence = f"{who} is live{obstacle}, and {len(waiting)} messages wait for it, {oldest.msg_id} the longest: {cause}"
+    return Verdict(PENDING, "live", oldest.reason, sentence, f"relaybroker why {oldest.msg_id}")
+
+
+def _obstacle(around: list[Recorded]) -> str:
+    """What keeps the agent's program from taking text, as far as its last events say."""
+    moves = (
+        events.WorkerStarted,
+        events.WorkerReady,
+        events.WorkerBlocked,
+        events.WorkerUnblocked,
+        events.WorkerStopping,
+    )
+    last = next(
+        (item.event for item in sorted(around, key=lambda item: -item.version) if isinstance(item.event, moves)), None
+    )
+    match last:
+        case events.WorkerBlocked(pattern=pattern):
+            return f", a dialog ({pattern}) is on its screen"
+        case events.WorkerStarted() | events.WorkerUnblocked():
+            return ", has not shown that it takes input"
+        case events.WorkerStopping():
+            return ", is being stopped"
+        case _:
+            return ""
+
+
+def _worker(own: list[Recorded]) -> Verdict:
+    launched = own[0].event
+    assert isinstance(launched, events.WorkerLaunched)
+    who = f"the program of {launched.name}"
+    following = f"relaybroker why {launched.name}"
+    match _moved(own):
+        case events.WorkerExited(reason=reason, code=code, signal=signal):
+            return Verdict(NOT_DELIVERED, "exited", reason, f"{who} ended (code {code}, signal {signal}).", following)
+        case events.WorkerLost(reason=reason, detail=detail):
+            return Verdict(
+                NOT_DELIVERED, "lost", reason, f"{who} is lost: {SENTENCES[reason]} {detail}".strip(), following
+            )
+        case events.WorkerBlocked(pattern=pattern):
+            sentence = f"{who} shows a dialog ({pattern})."
+            return Verdict(
+                PENDING, "blocked", Reason.BLOCKED_BY_DIALOG, sentence, f"relaybroker agent attach {launched.name}"
+            )
+        case events.WorkerReady():
+            return Verdict(DELIVERED, "ready", "", f"{who} takes input.", following)
+        case _:
+            return Verdict(PENDING, "starting", "", f"{who} is not ready (any more).", following)
+
+
+def _node(own: list[Recorded]) -> Verdict:
+    stream = own[0].stream.partition(":")[2]
+    who = f"node {stream}"
+    match _moved(own):
+        case events.LinkOnline():
+            return Verdict(DELIVERED, "online", "", f"{who} is online.", "relaybroker status")
+        case events.LinkBackedOff(reason=reason, detail=detail, delay_s=delay):
+            sentence = (
+                f"{who} is offline and tries again {delay:.1f} s after that: {SENTENCES[reason]} {detail}".strip()
+            )
+            return Verdict(PENDING, "backing_off", reason, sentence, "relaybroker log tail --stream node:")
+        case events.LinkRefused(reason=reason, detail=detail):
+            sentence = f"{who} is refused: {SENTENCES[reason]} {detail}".strip()
+            return Verdict(NOT_DELIVERED, "refused", reason, sentence, "relaybroker status")
+        case events.LinkShut(detail=detail):
+            return Verdict(NOT_DELIVERED, "closed", Reason.SHUTDOWN, f"{who} was shut: {detail}", "relaybroker up")
+        case events.TokenAsked():
+            return Verdict(PENDING, "minting", "", f"{who} waits for its token.", "relaybroker log tail --stream node:")
+        case _:
+            return Verdict(PENDING, "connecting", "", f"{who} is being connected.", "relaybroker status")
+
+
+def _moved(own: list[Recorded]) -> Any:
+    """The last event that moved the subject's machine; None = none did."""
+    return next((recorded.event for recorded in reversed(own) if recorded.event.trigger), None)
+
+
+def _last(own: list[Recorded], kind: type[Any]) -> Any:
+    return next((recorded.event for recorded in reversed(own) if isinstance(recorded.event, kind)), None)
