@@ -61,6 +61,8 @@ class ScriptedEngine:
         self.node_id = ""
         self._serial = itertools.count(100)
         self._tokens = itertools.count(1)
+        self.given: list[str] = []
+        """Every token that was handed out."""
         self._socket: web.WebSocketResponse | None = None
         self._changed = asyncio.Condition()
         self._frozen = False
@@ -218,7 +220,11 @@ class ScriptedEngine:
     def registered(self, name: str) -> dict[str, Any]:
         """The reply data of a fair registration: the name keeps its agent id, the token is new."""
         agent_id = self.agents.setdefault(name, str(next(self._serial)))
-        return {"agent_id": agent_id, "token": f"at_live_{next(self._tokens):032x}", "name": name}
+        return {"agent_id": agent_id, "token": self._token("at"), "name": name}
+
+    def _token(self, kind: str) -> str:
+        self.given.append(f"{kind}_live_{next(self._tokens):048x}")
+        return self.given[-1]
 
     # --- REST ---------------------------------------------------------------------------------------------------------------
 
@@ -252,7 +258,7 @@ class ScriptedEngine:
                 return 200, {"id": "ws_scripted", "name": "scripted"}
             case "POST", "/v1/nodes":
                 self.node_id = asked.body["node_id"]
-                return 201, asked.body | {"id": self.node_id, "token": f"nt_live_{next(self._tokens):048x}"}
+                return 201, asked.body | {"id": self.node_id, "token": self._token("nt")}
             case "GET", path if path.startswith("/v1/nodes/"):
                 return 404, {"code": "node_not_found"}
             case "POST", "/v1/agents":

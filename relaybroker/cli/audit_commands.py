@@ -325,16 +325,18 @@ def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
     from relaybroker.audit.verification import verify
 
     with _log(state_dir, name) as reader:
-        problems, state = verify(reader)
-        position = reader.position or 0
+        found = verify(reader)
+        events = reader.position
     if as_json:
-        click.echo(json.dumps({"events": position, "folded": state.position, "problems": problems}))
-    elif problems:
-        for problem in problems:
+        facts = {"events": events, "folded": found.state.position, "compared_at": found.compared_at}
+        click.echo(json.dumps(facts | {"problems": found.problems}))
+    elif found.problems:
+        for problem in found.problems:
             click.echo(problem, err=True)
     else:
-        click.echo(f"{position} events: order, topics, hash chain and fold are as they must be")
-    if problems:
+        live = f", and at {found.compared_at} to the state that the broker had" if found.compared_at else ""
+        click.echo(f"{events} events: order, topics, hash chain and fold are as they must be{live}")
+    if found.problems:
         raise SystemExit(int(Exit.FAILED))
 
 

@@ -6,6 +6,9 @@ import sqlite3
 
 import pytest
 
+from adapters.eventstore.recorders import side_file
+from adapters.eventstore.snapshots import Snapshot, SnapshotFile
+from domain.state import SNAPSHOT_FORMAT, encode
 from relaybroker.audit.deliveries import newest
 from relaybroker.audit.log import NoLog, journal_of, reading
 from relaybroker.audit.verification import verify
@@ -20,9 +23,23 @@ def state(world, written):
 
 def test_a_whole_log_has_no_problems_and_folds_to_its_end(world, state):
     with reading(state) as reader:
-        problems, folded = verify(reader)
-    assert problems == []
-    assert folded.position == len(world.log)
+        found = verify(reader)
+    assert found.problems == []
+    assert found.state == world.broker.state
+    assert found.compared_at == 0
+
+
+def test_the_fold_is_compared_with_the_state_that_the_broker_wrote_down(world, state):
+    path = journal_of(state)
+    snapshots = SnapshotFile(side_file(path, ".snapshot"), payload_version=SNAPSHOT_FORMAT)
+    with reading(state) as reader:
+        snapshots.save(reader, Snapshot(len(world.log), encode(world.broker.state)))
+        found = verify(reader)
+        assert (found.problems, found.compared_at) == ([], len(world.log))
+        world.broker.state.counters.typed += 1
+        snapshots.save(reader, Snapshot(len(world.log), encode(world.broker.state)))
+        (problem,) = verify(reader).problems
+    assert problem == f"position {len(world.log)}: the log folds to another state than the broker had: counters"
 
 
 def test_a_changed_event_is_found(state):
@@ -36,8 +53,7 @@ def test_a_changed_event_is_found(state):
         database.execute(f"UPDATE {table} SET state = replace(state, 'w1', 'w2') WHERE rowid = 9")
     database.close()
     with reading(state) as reader:
-        problems, _ = verify(reader)
-    assert problems
+        assert verify(reader).problems
 
 
 def test_deliveries_are_listed_with_where_they_stand(world, log):
