@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adapters.http.api.server import LocalApi
 from relaybroker import __version__
+from relaybroker.openapi import document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ def make_local_api(*, api_key: str, settings: Settings, request_shutdown: Callab
         version=__version__,
         persist=settings.persist,
         base_url=settings.engine_url,
+        document=document,
         allowed_hosts=settings.allowed_hosts,
         allowed_origins=settings.allowed_origins,
         request_shutdown=request_shutdown,

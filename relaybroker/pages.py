@@ -6,6 +6,7 @@ Each page is made from the code that it describes; CI fails when a page says som
 from __future__ import annotations
 
 import difflib
+import json
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from domain.inputs import SpawnSpec
 from domain.machines import MACHINES
 from domain.reasons import SENTENCES, Reason
 from domain.remedies import REMEDIES
+from relaybroker.openapi import document
 
 DOCS = Path(__file__).parent.parent / "docs"
 _NOTE = "<!-- Made by `python -m relaybroker.pages` from the code. Do not edit. -->\n"
@@ -119,12 +121,18 @@ def commands() -> str:
     return "\n".join(parts)
 
 
+def openapi() -> str:
+    """The OpenAPI document of the local API."""
+    return json.dumps(document(), indent=1) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "machines.md": machines,
     "events.md": events,
     "reasons.md": reasons,
     "commands.md": commands,
     "views.md": views,
+    "openapi.json": openapi,
 }
 
 
@@ -133,7 +141,7 @@ def main(arguments: list[str]) -> int:
     status = 0
     DOCS.mkdir(exist_ok=True)
     for name, make in PAGES.items():
-        path, text = DOCS / name, _NOTE + make()
+        path, text = DOCS / name, (_NOTE if name.endswith(".md") else "") + make()
         if arguments == ["--check"]:
             before = path.read_text(encoding="utf-8") if path.exists() else ""
             if before != text:

@@ -36,7 +36,7 @@ _DIGITS = 20
 """Of a 64-bit number."""
 _STARTING = "Broker is starting, please retry"
 
-_NOT_BUILT = (
+NOT_BUILT = (
     ("POST", "/api/spawned/{name}/model"),
     ("GET", "/api/spawned/{name}/delivery-mode"),
     ("PUT", "/api/spawned/{name}/delivery-mode"),
@@ -64,6 +64,7 @@ class LocalApi:
         version: of the broker.
         persist: whether the broker runs without an owner lease.
         base_url: of the engine, if the operator chose one.
+        document: makes what `/api/openapi.json` answers.
         allowed_hosts: further Host names.
         allowed_origins: further browser origins.
         request_shutdown: asks the broker to stop, with a reason.
@@ -76,12 +77,14 @@ class LocalApi:
         version: str,
         persist: bool,
         base_url: str | None,
+        document: Callable[[], dict[str, Any]],
         allowed_hosts: Sequence[str] = (),
         allowed_origins: Sequence[str] = (),
         request_shutdown: Callable[[str], None],
     ) -> None:
         self._guard = Guard(api_key, tuple(allowed_hosts), tuple(allowed_origins), on_use=self._used)
         self._version, self._persist, self._base_url = version, persist, base_url
+        self._document = document
         self._request_shutdown = request_shutdown
         self._began = time.monotonic()
         self._last_use = time.monotonic()
@@ -174,7 +177,7 @@ class LocalApi:
         app.router.add_get("/health", self._health)
         for method, path, handler in self._routes_by_path():
             app.router.add_route(method, path, handler)
-        for method, path in _NOT_BUILT:
+        for method, path in NOT_BUILT:
             app.router.add_route(method, path, _not_built)
         return app
 
@@ -185,7 +188,7 @@ class LocalApi:
 
             return handler
 
-        return [(method, path, late(f"{method} {path}")) for method, path in _ROUTES]
+        return [(method, path, late(f"{method} {path}")) for method, path in ROUTES]
 
     def _table(
         self, agents: AgentRoutes, send: SendRoute, fleet: FleetSockets, audit: AuditRoutes
@@ -208,6 +211,7 @@ class LocalApi:
             "GET /api/metrics": self._metrics,
             "GET /api/why/{id}": audit.why,
             "GET /api/log": audit.search,
+            "GET /api/openapi.json": self._openapi,
             "POST /api/shutdown": self._shutdown,
         }
 
@@ -334,6 +338,9 @@ class LocalApi:
                 self._decoders.clear()
                 self._broker.gateway.watch_output(on=False)
 
+    async def _openapi(self, _request: web.Request) -> web.Response:
+        return answer(self._document())
+
     async def _shutdown(self, request: web.Request) -> web.Response:
         response = answer({"status": "shutting_down"})
         await response.prepare(request)
@@ -342,7 +349,7 @@ class LocalApi:
         return response
 
 
-_ROUTES = (
+ROUTES = (
     ("GET", "/api/session"),
     ("POST", "/api/session/renew"),
     ("GET", "/api/config"),
@@ -360,6 +367,7 @@ _ROUTES = (
     ("GET", "/api/metrics"),
     ("GET", "/api/why/{id}"),
     ("GET", "/api/log"),
+    ("GET", "/api/openapi.json"),
     ("POST", "/api/shutdown"),
 )
 

@@ -21,6 +21,7 @@ from domain import effects, inputs
 from domain.broker import Broker
 from domain.events import REGISTRY, UPCASTERS, Harness, Recorded
 from relaybroker.audit.questions import Questions
+from relaybroker.openapi import document
 
 KEY = "br_0123456789abcdef0123456789abcdef"
 WORKSPACE_KEY = "rk_live_workspace_secret"
@@ -251,6 +252,7 @@ async def starting(tmp_path: Path) -> AsyncIterator[Client]:
         version="1.2.3",
         persist=False,
         base_url=None,
+        document=document,
         allowed_hosts=("broker.example",),
         allowed_origins=("https://desk.example",),
         request_shutdown=shutdowns.append,

@@ -1,0 +1,104 @@
+"""The OpenAPI document is what the server does: its routes, and what schemathesis sends by it.
+
+Issue "audit": generated from the models, checked with schemathesis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from adapters.http.api.server import NOT_BUILT, ROUTES, LocalApi
+from domain import inputs
+from relaybroker.openapi import OPERATIONS, document
+from tests.integration.api.conftest import KEY, SETTINGS, SmallBroker
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+SOCKETS = ("/ws", "/api/fleet/ws")
+ENDS = "/api/shutdown"
+
+schema = schemathesis.openapi.from_dict(document())
+schema.config.output.sanitization.update(enabled=False)
+plain = schema.exclude(path=[*SOCKETS, ENDS])
+
+
+def test_every_route_of_the_server_is_in_the_document_and_no_other():
+    served = {f"{method} {path}" for method, path in ROUTES} | {"GET /health"}
+    assert served == set(OPERATIONS)
+    assert not served & {f"{method} {path}" for method, path in NOT_BUILT}
+
+
+async def test_the_document_is_served(client):
+    status, answer = await client.ask("GET", "/api/openapi.json")
+    assert (status, answer) == (200, document())
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[str]:
+    """The address of a local API in a thread of its own, over a broker that is online and has one agent."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="served")
+    thread.start()
+    directory = tmp_path_factory.mktemp("served")
+
+    async def begin() -> tuple[LocalApi, SmallBroker, int]:
+        api = LocalApi(
+            api_key=KEY, version="1", persist=True, base_url=None, document=document, request_shutdown=lambda _: None
+        )
+        broker = SmallBroker(api, directory / "journal-desk.sqlite")
+        port = await api.bind("127.0.0.1", 0)
+        broker.tell(
+            inputs.BrokerStarted(
+                boot_id="91c0",
+                entropy=f"{1:032x}",
+                settings=SETTINGS,
+                has_node_token=True,
+                has_own_token=True,
+                own_agent_id="900",
+            )
+        )
+        api.open(broker)
+        while not broker.state.link.online_at:
+            await asyncio.sleep(0.005)
+        return api, broker, port
+
+    async def end(api: LocalApi, broker: SmallBroker) -> None:
+        broker.stop()
+        await api.close()
+
+    api, broker, port = asyncio.run_coroutine_threadsafe(begin(), loop).result(20)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        asyncio.run_coroutine_threadsafe(end(api, broker), loop).result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+        loop.close()
+
+
+@plain.parametrize()
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture],
+)
+def test_what_the_document_allows_and_forbids_is_answered_as_it_says(case, served):
+    case.call_and_validate(base_url=served, headers={"X-API-Key": KEY}, checks=CHECKS)
+
+
+@plain.exclude(path="/health").parametrize()
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_route_but_health_answers_without_the_key(case, served):
+    assert case.call(base_url=served, headers={"X-API-Key": "wrong"}).status_code == 401
