@@ -119,7 +119,7 @@ def check_before_open(path: Path, mapper: Mapper) -> None:
         _set_unreadable_mark_aside(path)
         for finding in _mark_findings(reader):
             raise StateCorrupt(path, finding.detail)
-        after = 0 if whole else max(0, last - TAIL_RECORDS)
+        after = reader.archive.last if whole else max(reader.archive.last, last - TAIL_RECORDS)
         previous = reader.chain_at(after)
         for row in reader.rows(after):
             previous = mapper.follows(previous, row, row.id)

@@ -1,7 +1,8 @@
 """Reading the log in order, with every link of its hash chain checked on the way.
 
 What a caller gets has been verified from the record it started behind; a broken link raises at its position, so
-nothing is folded from a damaged log. Memory is bounded by the page size; each page is one short read transaction, so
+nothing is folded from a damaged log. The archived beginning of a log is read like the rest. Memory
+is bounded by the page size; each page is one short read transaction, so
 a reader never holds back the writer's checkpoints for longer than a page.
 
 Source: design/architecture.md section 4; failure-scenarios.md F132, F134.
@@ -9,6 +10,7 @@ Source: design/architecture.md section 4; failure-scenarios.md F132, F134.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from eventsourcing.persistence import (
@@ -19,13 +21,13 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 
+from adapters.eventstore.archive import Archive
 from adapters.eventstore.errors import JournalClosed, StateCorrupt
-from adapters.eventstore.mapper import GENESIS, Mapper, split_state
+from adapters.eventstore.mapper import Mapper, split_state
 from adapters.eventstore.recorders import DATABASE_ERRORS, JournalRecorder, ReadOnlyRecorder, is_damage, open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
     from sqlite3 import Row
 
     from adapters.eventstore.recorders import Parameters
@@ -53,6 +55,7 @@ class LogReader:
         self.recorder = recorder
         self.mapper = mapper
         self.path = path
+        self.archive = Archive.of(path) if path is not None else Archive(Path(), ())
 
     @classmethod
     def open(
@@ -72,15 +75,18 @@ class LogReader:
     @property
     def position(self) -> int:
         """Position of the last record; 0 for an empty log."""
-        return self._ask(lambda recorder: recorder.max_notification_id() or 0)
+        return self._ask(lambda recorder: recorder.max_notification_id() or 0) or self.archive.last
 
     def rows(self, after: int = 0, upto: int | None = None, page: int = PAGE) -> Iterator[Notification]:
-        """Stored rows with `after < id <= upto` in log order, as they are, unverified.
+        """Stored rows with `after < id <= upto` in log order, as they are, unverified; archived ones first.
 
         Raises:
             StateCorrupt: the database file is damaged there.
         """
-        while True:
+        if after < self.archive.last:
+            yield from self.archive.rows(after, upto)
+            after = self.archive.last
+        while upto is None or after < upto:
             found = self._select(after, page, upto)
             yield from found
             if len(found) < page:
@@ -103,7 +109,7 @@ class LogReader:
     def read_stream(
         self, stream: str, *, after: int = 0, upto: int | None = None, newest: int | None = None
     ) -> list[Recorded]:
-        """Records of `stream` with `after < version <= upto`, oldest first, of these the `newest` only.
+        """Records of `stream` with `after < version <= upto` that are in the database, oldest first, of these the `newest` only.
 
         Each one is readable, its links are not checked (that needs the whole log).
 
@@ -118,11 +124,13 @@ class LogReader:
 
     def read_at(self, positions: Iterable[int]) -> list[Recorded]:
         """The records at these positions, as far as there are such; as for `read_stream`."""
-        rows = [row for position in positions for row in self._select(position - 1, 1, position)]
+        rows = [row for position in positions for row in self.rows(position - 1, position, page=1)]
         return [self.mapper.to_recorded(row, row.id) for row in rows]
 
     def query(self, statement: str, parameters: Parameters = ()) -> list[Row]:
-        """The rows that a SELECT over the table and views of the database finds (`lookup`); not for a log in memory.
+        """The rows that a SELECT over the table and views of the database finds (`lookup`), archived ones not among them.
+
+        Not for a log in memory.
 
         Raises:
             StateCorrupt: the database file is damaged there.
@@ -136,13 +144,13 @@ class LogReader:
 
     def chain_at(self, position: int) -> bytes | None:
         """Chain value of the record at `position` (`GENESIS` for 0); None when there is none."""
-        if position == 0:
-            return GENESIS
-        rows = self._select(position - 1, 1, position)
-        if not rows:
+        if position == self.archive.last:
+            return self.archive.chain
+        row = next(self.rows(position - 1, position), None)
+        if row is None:
             return None
         try:
-            return split_state(rows[0].state)[1]
+            return split_state(row.state)[1]
         except (ValueError, TypeError, AttributeError):
             return None
 

@@ -8,7 +8,7 @@ Durability: `journal_mode=WAL` and `synchronous=FULL` are set on every connectio
 otherwise is not used. A commit returns after the WAL is fsynced; what another connection can see is therefore durable.
 
 Positions are SQLite rowids of a table without deletions at its end: contiguous from 1, never reused, not changed by
-a rollback. `VACUUM` may renumber them and must never be run on this file.
+a rollback. `VACUUM` may renumber them and must never be run on a log. Archiving deletes rows at the beginning, never the last.
 
 Source: design/architecture.md section 4; https://sqlite.org/wal.html (read-only and immutable databases).
 """
@@ -21,8 +21,8 @@ import sqlite3
 import tempfile
 import threading
 import urllib.parse
-from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from sqlite3 import Row
 
-    from eventsourcing.persistence import StoredEvent
+    from eventsourcing.persistence import Notification, StoredEvent
 
 _LOG = logging.getLogger(__name__)
 
@@ -225,6 +225,27 @@ class JournalRecorder(SQLiteApplicationRecorder):
             cursor.execute(statement, parameters)
             return list(cursor.fetchall())
 
+    def insert_at(self, rows: Iterable[Notification]) -> None:
+        """Insert rows at their own positions, in one transaction."""
+        columns = "rowid, originator_id, originator_version, topic, state"
+        statement = f"INSERT INTO {self.events_table_name} ({columns}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
+        with self.datastore.transaction(commit=True) as cursor:
+            cursor.executemany(
+                statement,
+                ((row.id, str(row.originator_id), row.originator_version, row.topic, row.state) for row in rows),
+            )
+
+    def delete_upto(self, position: int, page: int) -> None:
+        """Delete the rows up to a position, which is not the last one, `page` of them in one transaction, and give their pages back."""
+        statement = f"DELETE FROM {self.events_table_name} WHERE rowid <= ? AND rowid < (SELECT max(rowid) FROM {self.events_table_name})"  # noqa: S608
+        for (first,) in self.query(f"SELECT min(rowid) FROM {self.events_table_name}"):  # noqa: S608
+            for end in [*range(first or position, position, page), position]:
+                with self.datastore.transaction(commit=True) as cursor:
+                    cursor.execute(statement, (end,))
+        with self.datastore.get_connection(commit=True) as connection:
+            # Each page is given back by a step that yields a row without columns; only a script is stepped to its end.
+            connection.cursor().sqlite_cursor.executescript("PRAGMA incremental_vacuum")
+
     def checkpoint(self) -> None:
         """Move the WAL into the database file, as far as readers at work allow; waits for none of them."""
         with self.datastore.get_connection(commit=True) as connection:
@@ -281,6 +302,9 @@ def create_sqlite(path: Path) -> None:
     for leftover in (unfinished, side_file(unfinished, "-wal"), side_file(unfinished, "-shm")):
         leftover.unlink(missing_ok=True)
     private_files.create(unfinished)
+    with closing(sqlite3.connect(unfinished)) as connection:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # so that archiving can give pages back
+        connection.execute("VACUUM")
     recorder = JournalFactory(unfinished, "rwc").journal_recorder()
     try:
         recorder.prepare_lookups()

@@ -17,7 +17,8 @@ from domain.events import Recorded
 from domain.reasons import Reason
 from domain.remedies import REMEDIES
 from relaybroker.audit import verdicts
-from relaybroker.audit.finding import Subject, find, newest_registration, streams
+from relaybroker.audit.archived import unpacked
+from relaybroker.audit.finding import NotFoundError, Subject, find, newest_registration, streams
 from relaybroker.audit.waiting import Waiting, waiting_for
 
 OWN_STEPS = 200
@@ -84,8 +85,33 @@ def tell(log: LogReader, wanted: str) -> list[Story]:
         NotFoundError: the log does not know the id.
         AmbiguousError: a prefix that means several things.
     """
-    _, subjects = find(log, wanted)
-    return [_story(log, subject) for subject in subjects]
+    if (subjects := _whole(log, wanted)) is not None:
+        return [_story(log, subject) for subject in subjects]
+    with unpacked(log, wanted) as everything:
+        return [_story(everything, subject) for subject in find(everything, wanted)[1]]
+
+
+def _whole(log: LogReader, wanted: str) -> list[Subject] | None:
+    """What the id means, if the database alone has it from its beginning; None when the archive must be asked, too."""
+    if not log.archive.last:
+        return find(log, wanted)[1]
+    try:
+        known, subjects = find(log, wanted)
+    except NotFoundError:
+        return None
+    begins = (log.read_at([_birth(log, subject.stream)])[0].event for subject in subjects if not subject.positions)
+    shared = any(subject.positions for subject in subjects)
+    return None if known != wanted or shared or not all(isinstance(event, _BIRTHS) for event in begins) else subjects
+
+
+_BIRTHS = (
+    events.DeliveryOffered,
+    events.ActionReceived,
+    events.MessageAccepted,
+    events.NameReserved,
+    events.WorkerLaunched,
+    events.LinkBegun,
+)
 
 
 def _story(log: LogReader, subject: Subject) -> Story:

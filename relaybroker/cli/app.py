@@ -22,7 +22,7 @@ _COMMANDS = {
     "message": ("relaybroker.cli.message_commands", "message", "Send messages."),
     "delivery": ("relaybroker.cli.audit_commands", "delivery", "List and show deliveries, from the log."),
     "why": ("relaybroker.cli.audit_commands", "why", "Say what became of a message and why."),
-    "log": ("relaybroker.cli.audit_commands", "log", "Follow, search, count, export and verify the log."),
+    "log": ("relaybroker.cli.audit_commands", "log", "Follow, search, count, export, verify and archive the log."),
     "machine": ("relaybroker.cli.audit_commands", "machine", "Show the state machines."),
     "init": ("relaybroker.cli.broker_commands", "init", ""),
 }

@@ -140,7 +140,7 @@ def delivery_show(context: click.Context, identifier: str, state_dir: str | None
 
 @click.group()
 def log() -> None:
-    """Follow, search, count, export and verify the log."""
+    """Follow, search, count, export, verify and archive the log."""
 
 
 def _filters(command: Any) -> Any:
@@ -315,6 +315,48 @@ def log_export(state_dir: str | None, name: str, output: Any) -> None:
     with _log(state_dir, name) as reader:
         for _, recorded in reader.read():
             output.write(json.dumps(exported(recorded), ensure_ascii=False) + "\n")
+
+
+@log.command("archive")
+@_place
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1000),
+    default=100_000,
+    show_default=True,
+    help="Events that stay in the database.",
+)
+@click.option("--json", "as_json", is_flag=True)
+def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> None:
+    """Move all but the newest events into compressed JSON lines beside the database.
+
+    The log stays one log: `why`, `log export` and `log verify` read both parts. The broker must be stopped.
+    """
+    from adapters.eventstore.archiving import move
+    from adapters.eventstore.errors import StateCorrupt, StateLocked
+    from adapters.eventstore.lock import StateLock
+    from adapters.eventstore.mapper import Mapper
+    from domain.errors import CorruptLog
+    from domain.events import REGISTRY, UPCASTERS
+    from relaybroker.audit.log import NoLog, journal_of
+
+    try:
+        journal = journal_of(state_directory(state_dir), name)
+        lock = StateLock(journal.with_name(f"broker-{journal.stem.removeprefix('journal-')}.lock"))
+    except NoLog as error:
+        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
+    except StateLocked:
+        fail(Exit.REFUSED, "a broker works with this log. Stop it first: relaybroker down")
+    try:
+        moved = move(journal, Mapper(REGISTRY, UPCASTERS), keep=keep)
+    except (StateCorrupt, CorruptLog, OSError) as error:
+        fail(Exit.FAILED, f"nothing was removed from the log: {error}")
+    finally:
+        lock.release()
+    if as_json:
+        click.echo(json.dumps({"events": moved.events, "last": moved.last, "path": str(moved.path)}))
+    else:
+        click.echo(f"{moved.events} events archived; up to #{moved.last} the log is in {moved.path}")
 
 
 @log.command("verify")

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from adapters.eventstore.lock import StateLock
 from domain.machines import MACHINES
 
 
@@ -91,3 +92,14 @@ def test_counts_are_meant_as_they_are_written(run, state):
     assert len(run("delivery", "ls", "-n", "1", "--state-dir", state).output.splitlines()) == 1
     assert run("log", "tail", "-n", "-1", "--state-dir", state).exit_code == 2
     assert run("delivery", "ls", "-n", "0", "--state-dir", state).exit_code == 2
+
+
+def test_the_log_of_a_stopped_broker_is_archived_and_that_of_a_running_one_is_not(run, state, tmp_path):
+    lock = StateLock(state / "broker-desk.lock")
+    assert run("log", "archive", "--state-dir", state).exit_code == 5
+    lock.release()
+    assert json.loads(run("log", "archive", "--json", "--state-dir", state).output)["events"] == 0, (
+        "it has fewer than 1000"
+    )
+    assert run("log", "archive", "--keep", "10", "--state-dir", state).exit_code == 2
+    assert run("log", "archive", "--state-dir", tmp_path / "nothing").exit_code == 3

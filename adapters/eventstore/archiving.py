@@ -1,0 +1,107 @@
+"""Moving the beginning of a log out of its database into its archive.
+
+Source: issue "audit"; ADR-0017.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from adapters.eventstore import integrity, private_files, recorders
+from adapters.eventstore.archive import FORMAT, Archive, Line, Listing, Segment
+from adapters.eventstore.errors import StateCorrupt
+from adapters.eventstore.reader import LogReader
+from adapters.files import make_private_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adapters.eventstore.mapper import Mapper
+
+SEGMENT_EVENTS = 500_000
+"""Events in one segment at most."""
+
+KEEP_EVENTS = 1000
+"""Events that stay in the database at least: what a start checks."""
+
+DELETE_EVENTS = 10_000
+"""Rows deleted in one transaction."""
+
+
+class Moved(NamedTuple):
+    """What a `move` did."""
+
+    events: int
+    """Archived by it."""
+    last: int
+    """Position of the last archived record now."""
+    path: Path
+    """Directory of the archive."""
+
+
+def move(journal: Path, mapper: Mapper, *, keep: int) -> Moved:
+    """Archive everything but the last `keep` events (at least `KEEP_EVENTS`). Hold the broker's `StateLock`.
+
+    The whole log is verified on the way; nothing is archived of one that is damaged.
+
+    Raises:
+        StateCorrupt, CorruptEvent: the log is damaged; nothing was deleted.
+        OSError: the archive cannot be written; nothing was deleted.
+    """
+    integrity.check_before_open(journal, mapper)
+    archive = Archive.of(journal)
+    recorder = recorders.open_sqlite(journal)
+    try:
+        log = LogReader(recorder, mapper, journal)
+        until = log.position - max(keep, KEEP_EVENTS)
+        before = archive.last
+        directory = journal.with_suffix(".archive")
+        make_private_directory(directory)
+        while archive.last < until:
+            segment = _write(directory, log, archive, min(until, archive.last + SEGMENT_EVENTS))
+            archive = Archive(directory, (*archive.segments, segment))
+            listing = msgspec.json.format(msgspec.json.encode(Listing(FORMAT, archive.segments)), indent=1)
+            private_files.replace(directory / "archive.json", listing)
+        recorder.delete_upto(archive.last, DELETE_EVENTS)
+        recorder.checkpoint()
+    finally:
+        recorder.close()
+    return Moved(archive.last - before, archive.last, directory)
+
+
+def _write(directory: Path, log: LogReader, archive: Archive, upto: int) -> Segment:
+    """A segment of what follows the archive, on disk and read back."""
+    path = directory / f"{archive.last + 1:012d}-{upto:012d}.jsonl.gz"
+    path.unlink(missing_ok=True)
+    private_files.create(path)
+    with path.open("r+b") as raw:
+        with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file:
+            chain = _copy(log, archive, upto, file)
+        raw.flush()
+        os.fsync(raw.fileno())
+    private_files.sync_directory(directory)
+    segment = Segment(path.name, archive.last + 1, upto, chain.hex())
+    if _read_back(log.mapper, Archive(directory, (segment,)), archive.chain) != (upto, chain):
+        raise StateCorrupt(path, "the segment does not read back as it was written")
+    return segment
+
+
+def _copy(log: LogReader, archive: Archive, upto: int, file: Any) -> bytes:
+    chain = archive.chain
+    for row in log.rows(archive.last, upto):
+        chain = log.mapper.follows(chain, row, row.id)
+        line = Line(row.id, str(row.originator_id), row.originator_version, row.topic, msgspec.Raw(row.state))
+        file.write(msgspec.json.encode(line) + b"\n")
+    return chain
+
+
+def _read_back(mapper: Mapper, written: Archive, chain: bytes) -> tuple[int, bytes]:
+    """Position and chain value of the last record of a segment, every link checked."""
+    position = 0
+    for row in written.rows():
+        chain, position = mapper.follows(chain, row, row.id), row.id
+    return position, chain

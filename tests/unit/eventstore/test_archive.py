@@ -1,0 +1,169 @@
+"""A log with an archive is one log: it reads, verifies and goes on as before, and a killed archiving costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import shutil
+
+import pytest
+
+from adapters.eventstore import archiving, recorders
+from adapters.eventstore.archive import Archive
+from adapters.eventstore.errors import StateCorrupt
+from adapters.eventstore.integrity import verify
+from adapters.eventstore.journal import Journal
+from adapters.eventstore.mapper import Mapper
+from adapters.eventstore.reader import LogReader
+from domain.errors import CorruptLog
+from domain.events import REGISTRY, UPCASTERS
+
+EVENTS = 3000
+MAPPER = Mapper(REGISTRY, UPCASTERS)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(archiving, "SEGMENT_EVENTS", 700)
+    monkeypatch.setattr(archiving, "KEEP_EVENTS", 100)
+    monkeypatch.setattr(archiving, "DELETE_EVENTS", 300)
+
+
+def append(path, batch):
+    async def run():
+        journal = Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=pytest.fail)
+        await journal.append(batch)
+        journal.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def path(tmp_path, record, small):
+    made = tmp_path / "journal-desk.sqlite"
+    append(made, [record(version, f"note {version} " * 20, f"s:{version % 9}") for version in range(1, EVENTS + 1)])
+    return made
+
+
+def read(path):
+    reader = LogReader.open(path, registry=REGISTRY, upcasters=UPCASTERS)
+    try:
+        return [recorded for _, recorded in reader.read()], verify(reader)
+    finally:
+        reader.close()
+
+
+def test_an_archived_log_says_the_same_and_its_database_is_smaller(path):
+    before, size = read(path)[0], path.stat().st_size
+    moved = archiving.move(path, MAPPER, keep=500)
+    assert (moved.events, moved.last) == (EVENTS - 500, EVENTS - 500)
+    assert [segment.last for segment in Archive.of(path).segments] == [700, 1400, 2100, 2500]
+    assert read(path) == (before, [])
+    assert path.stat().st_size < size / 3
+
+
+def test_an_archived_log_goes_on_and_is_archived_further(path, record):
+    archiving.move(path, MAPPER, keep=500)
+    append(path, [record(version, "later", "s:1") for version in range(EVENTS + 1, EVENTS + 401)])
+    moved = archiving.move(path, MAPPER, keep=100)
+    assert (moved.events, moved.last) == (800, EVENTS + 300)
+    records, findings = read(path)
+    assert [recorded.version for recorded in records] == list(range(1, EVENTS + 401))
+    assert findings == []
+
+
+def test_nothing_is_archived_of_what_must_stay(path):
+    assert archiving.move(path, MAPPER, keep=EVENTS).events == 0
+    assert archiving.move(path, MAPPER, keep=0).last == EVENTS - 100
+    assert archiving.move(path, MAPPER, keep=0).events == 0
+
+
+def test_any_part_can_be_read_across_the_seam(path):
+    archiving.move(path, MAPPER, keep=500)
+    reader = LogReader.open(path, registry=REGISTRY, upcasters=UPCASTERS)
+    for after, upto in ((0, 10), (690, 710), (2499, 2501), (2500, 2500), (2600, 2610), (2990, None)):
+        expected = list(range(after + 1, (EVENTS if upto is None else upto) + 1))
+        assert [position for position, _ in reader.read(after, upto)] == expected
+    assert [item.version for item in reader.read_at([5, 2500, 2501])] == [5, 2500, 2501]
+    assert reader.chain_at(2500) == reader.archive.chain
+    assert reader.position == EVENTS
+    reader.close()
+
+
+def test_a_line_of_the_archive_is_json(path):
+    archiving.move(path, MAPPER, keep=500)
+    (first, *_) = sorted(path.with_suffix(".archive").glob("*.gz"))
+    with gzip.open(first, "rt") as file:
+        line = json.loads(next(file))
+    assert (line["position"], line["topic"]) == (1, "link.frame_noted.v1")
+    assert line["state"]["body"]["detail"].startswith("note 1 ")
+
+
+@pytest.mark.parametrize("instant", ["segment written", "listed", "half deleted"])
+def test_a_killed_archiving_costs_nothing(path, monkeypatch, instant):
+    """Killed between any two of its steps: the log says the same, and the next archiving completes it."""
+    before = read(path)[0]
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    if instant == "segment written":
+        monkeypatch.setattr(archiving.private_files, "replace", killed)
+    elif instant == "listed":
+        monkeypatch.setattr(recorders.JournalRecorder, "delete_upto", killed)
+    else:
+        whole = recorders.JournalRecorder.delete_upto
+        monkeypatch.setattr(
+            recorders.JournalRecorder, "delete_upto", lambda self, _, page: [whole(self, 450, page), killed()]
+        )
+    with pytest.raises(Killed):
+        archiving.move(path, MAPPER, keep=500)
+    assert read(path) == (before, [])
+    monkeypatch.undo()
+    archiving.move(path, MAPPER, keep=1000)
+    assert read(path) == (before, [])
+    reader = recorders.open_reader(path)
+    assert reader.query("SELECT min(rowid) AS first FROM stored_events")[0]["first"] == Archive.of(path).last + 1
+    reader.close()
+
+
+def damage_segment(directory):
+    (first, *_) = sorted(directory.glob("*.gz"))
+    with gzip.open(first, "rb") as file:
+        whole = file.read()
+    with gzip.open(first, "wb") as file:
+        file.write(whole.replace(b"note 7 ", b"note 8 "))
+
+
+def cut_segment(directory):
+    (first, *_) = sorted(directory.glob("*.gz"))
+    first.write_bytes(first.read_bytes()[:-100])
+
+
+DAMAGES = {
+    "a segment changed": damage_segment,
+    "a segment cut off": cut_segment,
+    "a segment gone": lambda directory: next(iter(sorted(directory.glob("*.gz")))).unlink(),
+    "the list gone": lambda directory: (directory / "archive.json").unlink(),
+    "the list damaged": lambda directory: (directory / "archive.json").write_text("{"),
+    "everything gone": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_archive_is_refused_loudly(path, damage):
+    """KEEP-BYTES: a log without its beginning is no log."""
+    archiving.move(path, MAPPER, keep=500)
+    damage(path.with_suffix(".archive"))
+    with pytest.raises((StateCorrupt, CorruptLog)):
+        read_strictly(path)
+
+
+def read_strictly(path):
+    _, findings = read(path)
+    assert findings, "a reading that does not raise says what is wrong"
+    raise StateCorrupt(path, str(findings[0]))
