@@ -1,7 +1,7 @@
 """Private files: mode 0600 in directories of mode 0700, replaced as a whole, durable when the call returns.
 
 A file or directory of ours that is found wider than that is narrowed and reported; one that belongs to somebody else,
-or that cannot be narrowed, is not used. Nothing here follows a symbolic link on the last part of a path.
+or that cannot be narrowed, is not used. No file here is reached through a symbolic link on the last part of its path.
 
 Source: spec/node-protocol.md section 1.7; spec/local-api.md section 11.7; invariant I5.
 """

@@ -79,7 +79,7 @@ class TokenCache:
             make_private_directory(self._directory)
         try:
             found = msgspec.json.decode(read_private(self._path), type=dict[str, str])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _NotAcceptedError("it is not a JSON object of texts") from error
         for key, value in self._expected.items():
             if found.get(key) != value:

@@ -12,6 +12,7 @@ Source: spec/node-protocol.md sections 1.5 to 1.7; spec/local-api.md sections 4.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adapters.token_cache import TokenCache
+
+_log = logging.getLogger(__name__)
 
 WORKSPACE = "workspace"
 NODE = "node"
@@ -89,7 +92,16 @@ class Vault:
         if agents_directory.exists():
             make_private_directory(agents_directory)
             for path in agents_directory.glob(f"*{_SUFFIX}"):
-                self._tokens[agent_reference(path.name.removesuffix(_SUFFIX))] = read_private(path).decode().strip()
+                self._load_agent(path)
+
+    def _load_agent(self, path: Path) -> None:
+        try:
+            token = read_private(path).decode().strip()
+        except UnicodeDecodeError:
+            _log.warning("%s is no token; it is left as it is and not used", path)
+            return
+        if token:
+            self._tokens[agent_reference(path.name.removesuffix(_SUFFIX))] = token
 
     def __repr__(self) -> str:
         return f"Vault({sorted(self._tokens)})"

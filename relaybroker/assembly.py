@@ -9,6 +9,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapters.files import remove_private
 from adapters.http.engine_client import EngineClient
 from adapters.token_cache import TokenCache
 from adapters.vault import WORKSPACE, Vault
@@ -51,6 +52,8 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
     def cache(directory: Path) -> TokenCache:
         return TokenCache(directory, node_id=node.node_id, workspace_id=node.workspace_id, base_url=node.base_url)
 
+    if not settings.node_token.get_secret_value():
+        remove_private(paths.former_node_token)  # a stale credential; an operator's own files are left alone
     vault = Vault(
         workspace_key=workspace_key,
         agents_directory=paths.tokens,

@@ -46,5 +46,5 @@ def read(path: Path) -> Connection | None:
     """The connection in this file; None when there is none or it is no connection."""
     try:
         return msgspec.json.decode(read_private(path), type=Connection)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -186,13 +186,13 @@ def _start(directory: Path, port: int) -> _Record | None:
 
 
 def _told_port(ready: Path) -> int | None:
-    with suppress(FileNotFoundError, msgspec.MsgspecError):
+    with suppress(FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return msgspec.json.decode(ready.read_bytes(), type=_Ready).port
     return None
 
 
 def _recall(directory: Path) -> _Record | None:
-    with suppress(FileNotFoundError, msgspec.MsgspecError):
+    with suppress(FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return msgspec.json.decode(read_private(directory / "engine.json"), type=_Record)
     return None
 

@@ -71,5 +71,5 @@ def _is_loopback(bind: str) -> bool:
 def _recall(path: Path) -> int:
     try:
         return msgspec.json.decode(read_private(path), type=_Memory).api_port
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return 0

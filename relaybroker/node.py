@@ -41,13 +41,13 @@ def node_of(settings: Settings, paths: Paths, *, workspace_id: str, base_url: st
 
     Raises:
         MachineSeedError: the machine-id file cannot be read or made.
-        NodeError: the current directory cannot be resolved.
+        NodeError: the current directory cannot be resolved, or a part of the id holds U+0000.
     """
     node_id = settings.node_id
     if not node_id:
         seed = machine_seed.load_or_create(paths.data)
         pinned = bool(settings.node_token.get_secret_value())
-        node_id = seed if pinned else identity.derive_node_id(seed, _canonical_directory(), workspace_id)
+        node_id = seed if pinned else _derived(seed, workspace_id)
     name = identity.choose_node_name(chosen=settings.node_names, hostname=socket.gethostname(), node_id=node_id)
     return Node(node_id, name, workspace_id, base_url)
 
@@ -95,6 +95,13 @@ def hold_node(node: Node, paths: Paths) -> HeldLock:
         return HeldLock(directory / f"{re.sub(r'[^A-Za-z0-9_-]', '_', node.node_id)}.lock")
     except LockHeldError as error:
         raise NodeError(f"node {node.node_id} is already run by another process (pid {error.pid})") from error
+
+
+def _derived(seed: str, workspace_id: str) -> str:
+    try:
+        return identity.derive_node_id(seed, _canonical_directory(), workspace_id)
+    except ValueError as error:
+        raise NodeError(f"this node has no id: {error}") from error
 
 
 def _canonical_directory() -> bytes:

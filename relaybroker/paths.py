@@ -86,6 +86,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.data / "node-tokens"
 
     @property
+    def former_node_token(self) -> Path:
+        """The one token file of older programs, good for any node: never read."""
+        return self.data / "node-token.json"
+
+    @property
     def own_tokens(self) -> Path:
         return self.data / "own-tokens"
 

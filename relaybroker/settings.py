@@ -83,6 +83,7 @@ class Settings(BaseModel):
     node_token: SecretStr = _NO_SECRET
     """The operator's node token; it pins the node id and is never replaced."""
     node_id: str = ""
+    """Verbatim, as the engine compares it."""
     default_channels: tuple[str, ...] = (DEFAULT_CHANNEL,)
     capabilities: tuple[str, ...] = ()
     in_doubt: Literal["ask", "at_least_once", "at_most_once"] = "ask"
@@ -144,7 +145,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "workspace_key": SecretStr(key),
         "workspace_key_is_explicit": explicit,
         "node_token": SecretStr(node_token),
-        "node_id": given.get("RELAY_NODE_ID", ""),
+        "node_id": environ.get("RELAY_NODE_ID", "") if given.get("RELAY_NODE_ID") else "",
         "default_channels": _csv(given.get("RELAY_DEFAULT_CHANNELS", "")) or _csv(flags.channels) or (DEFAULT_CHANNEL,),
         "capabilities": tuple(
             name if name.startswith("spawn:") else f"spawn:{name}"

@@ -116,7 +116,7 @@ def _recall(path: Path, base_url: str, *, embedded: bool) -> _Kept | None:
         kept = msgspec.json.decode(read_private(path), type=_Kept)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WorkspaceError(f"{path} cannot be read: {error}. Move it away to join a new workspace.") from error
     if kept.embedded and embedded:
         return kept

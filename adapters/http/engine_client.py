@@ -195,7 +195,7 @@ def _unwrap(call_id: str, status: int, content: bytes) -> EngineAnswered:
     """The answer without its envelope. What is no envelope keeps its status and, if it is JSON, its data."""
     try:
         answer = msgspec.json.decode(content) if content.strip() else {}
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return EngineAnswered(call_id=call_id, status=status, code="invalid_answer", message="the answer is not JSON")
     if not isinstance(answer, dict):
         return EngineAnswered(call_id=call_id, status=status, data=answer)

@@ -129,8 +129,8 @@ class NodeLink:
             return
         try:
             dial.outbox.put(msgspec.json.encode(frame))
-        except OutboxFullError:
-            self._abort(dial, OUTBOUND_OVERFLOW)
+        except OutboxFullError as full:
+            self._abort(dial, f"{OUTBOUND_OVERFLOW}: {full}")
 
     def close(self, number: int, detail: str) -> None:
         """Close the socket of dial `number` after what was sent before, or when the flush time is over."""
@@ -196,10 +196,12 @@ class NodeLink:
             return LinkDialFailed(dial=number, status=None, detail=DIAL_TIMEOUT)
         except aiohttp.WSServerHandshakeError as error:
             return LinkDialFailed(dial=number, status=error.status, detail=error.message)
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             return LinkDialFailed(dial=number, status=None, detail=BAD_ADDRESS)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:  # before ValueError: a bad certificate is one of all three
             return LinkDialFailed(dial=number, status=None, detail=str(error) or type(error).__name__)
+        except ValueError:
+            return LinkDialFailed(dial=number, status=None, detail=BAD_ADDRESS)
 
     async def _serve(self, dial: _Dial, socket: _Socket) -> LinkDialFailed | LinkClosed:
         """Move frames both ways until either side ends; the way it ended."""

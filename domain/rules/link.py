@@ -208,7 +208,8 @@ def dial_failed(turn: Turn, report: LinkDialFailed) -> None:
     if report.status == 401:
         token_rejected(turn, detail)
     elif report.status is None and report.detail == "bad_address":
-        refuse(turn, Reason.DIAL_FAILED, "the engine's address cannot be used: check RELAYCAST_BASE_URL")
+        advice = "check RELAYCAST_BASE_URL, and RELAY_NODE_TOKEN if it is set"
+        refuse(turn, Reason.DIAL_FAILED, f"the engine's address or the token cannot be used: {advice}")
     else:
         gone = report.status is None and report.detail == "no_credential"
         back_off(turn, Reason.DIAL_FAILED, detail, token_dead=gone)

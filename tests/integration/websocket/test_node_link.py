@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket as sockets
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +64,21 @@ async def test_a_server_that_never_answers_the_upgrade_is_given_up(make_bench: M
         bench.link.dial(1)
         [failed] = await bench.wait(LinkDialFailed)
     assert failed.detail == "dial_timeout"
+
+
+async def test_a_certificate_that_cannot_be_trusted_is_an_outage_and_not_a_bad_address(make_bench: MakeBench) -> None:
+    """1.8: TLS failures are tried again; a certificate is renewed and a clock set right without anybody's restart."""
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(Path(__file__).parent / "self_signed.pem")
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=secure)
+    bench = make_bench(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    bench.link.dial(1)
+    [failed] = await bench.wait(LinkDialFailed)
+    server.close()
+    await server.wait_closed()
+    assert failed.status is None
+    assert failed.detail != "bad_address"
+    assert "certificate" in failed.detail.lower()
 
 
 async def test_a_bad_address_is_a_failed_dial(make_bench: MakeBench) -> None:
@@ -338,6 +356,7 @@ async def test_every_dial_ends_in_exactly_one_input(engine: Any, make_bench: Mak
 
 
 async def test_a_peer_that_does_not_read_is_disconnected_at_the_bound(engine: Any, make_bench: MakeBench) -> None:
+    """F052: at 32 MiB, with the count of what was waiting; the next dial works, the ping of the old socket holds up nothing."""
     over = asyncio.Event()
 
     async def serve(_socket: web.WebSocketResponse) -> None:
@@ -351,8 +370,14 @@ async def test_a_peer_that_does_not_read_is_disconnected_at_the_bound(engine: An
     for _ in range(1000):
         bench.link.send(1, frame)
     [closed] = await bench.wait(LinkClosed)
+    found = re.fullmatch(r"outbound_overflow: (\d+) frames of (\d+) bytes are waiting", closed.detail)
+    assert found is not None, closed.detail
+    frames, waiting = map(int, found.groups())
+    assert 32 * 1024 * 1024 - 100_100 < waiting <= 32 * 1024 * 1024
+    assert frames == waiting // len(json.dumps(frame, separators=(",", ":")))
+    bench.link.dial(2)
+    await bench.wait(LinkOpened, 2)
     over.set()
-    assert closed.detail == "outbound_overflow"
 
 
 async def test_a_close_does_not_wait_for_ever_for_a_peer_that_does_not_read(engine: Any, make_bench: MakeBench) -> None:

@@ -10,6 +10,7 @@ from adapters.vault import Vault
 from domain import events, inputs
 from domain.events import Recorded
 from domain.state import State
+from relaybroker.assembly import open_vault
 from relaybroker.node import Node, NodeError, check_destination, hold_node, node_of
 from relaybroker.paths import Paths, paths_of
 from relaybroker.retired_tokens import RetiredTokens
@@ -63,6 +64,31 @@ def test_a_chosen_id_is_used_as_it_is_and_needs_no_machine_file(paths: Paths) ->
     chosen = settings({"RELAY_NODE_ID": "node_mine"})
     assert node_of(chosen, paths, workspace_id="ws", base_url="http://e").node_id == "node_mine"
     assert not paths.data.exists()
+
+
+def test_a_chosen_id_is_taken_verbatim_and_a_blank_one_counts_as_none() -> None:
+    """1.3: the engine compares it byte for byte."""
+    assert settings({"RELAY_NODE_ID": " node mine "}).node_id == " node mine "
+    assert settings({"RELAY_NODE_ID": " \n"}).node_id == ""
+
+
+def test_a_workspace_id_with_the_separator_in_it_stops_the_start_with_a_message(paths: Paths) -> None:
+    """1.1."""
+    with pytest.raises(NodeError, match=r"U\+0000"):
+        node_of(settings(), paths, workspace_id="ws\0", base_url="http://e")
+
+
+def test_the_one_token_file_of_older_programs_is_never_read_and_goes_unless_the_operator_pins_a_token(
+    paths: Paths,
+) -> None:
+    """1.6, I3."""
+    paths.data.mkdir(parents=True)
+    paths.former_node_token.write_text('{"token":"nt_live_stale"}')
+    pinned = open_vault(settings({"RELAY_NODE_TOKEN": "nt_live_x"}), paths, NODE, "", State())
+    assert pinned.token("node") == "nt_live_x"
+    assert paths.former_node_token.exists()
+    assert open_vault(settings(), paths, NODE, "", State()).token("node") is None
+    assert not paths.former_node_token.exists()
 
 
 def test_a_directory_that_is_gone_stops_the_start(

@@ -52,6 +52,11 @@ async def test_an_error_keeps_status_code_and_message(engine: Any, make_bench: M
         (200, b'{"ok":true}', EngineAnswered(call_id="c1", status=200)),
         (200, b"[1]", EngineAnswered(call_id="c1", status=200, data=[1])),
         (
+            200,
+            b'{"ok":true,"data":"\xff"}',
+            EngineAnswered(call_id="c1", status=200, code="invalid_answer", message="the answer is not JSON"),
+        ),
+        (
             502,
             b"<html>",
             EngineAnswered(call_id="c1", status=502, code="invalid_answer", message="the answer is not JSON"),

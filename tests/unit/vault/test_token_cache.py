@@ -65,8 +65,11 @@ def test_anything_that_does_not_fit_exactly_is_refused_with_a_reason_and_no_toke
     assert "nt_live_secret" not in caplog.text
 
 
-def test_a_file_that_is_no_json_is_refused(make_cache: MakeCache, file: Path) -> None:
-    file.write_text("{")
+@pytest.mark.parametrize("content", [b"{", b"", b'{"node_id":"\xff"}', b"\x00\xff\xfe", b"null"])
+def test_a_file_that_is_no_json_is_refused(make_cache: MakeCache, file: Path, content: bytes) -> None:
+    """1.6: anything else counts as absent, also what is not even text; the start goes on."""
+    file.write_bytes(content)
+    file.chmod(0o600)
     assert make_cache().load() is None
 
 

@@ -28,6 +28,20 @@ def test_tokens_of_agents_survive_a_broker(make_vault: MakeVault, tmp_path: Path
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+def test_a_token_file_that_is_no_text_is_left_as_it_is_and_keeps_no_broker_from_starting(
+    make_vault: MakeVault, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """KEEP-BYTES."""
+    make_vault().keep("agent:1", "at_live_one")
+    (tmp_path / "run" / "tokens" / "2.token").write_bytes(b"\xff\xfe")
+    (tmp_path / "run" / "tokens" / "2.token").chmod(0o600)
+    vault = make_vault()
+    assert vault.token("agent:1") == "at_live_one"
+    assert vault.token("agent:2") is None
+    assert (tmp_path / "run" / "tokens" / "2.token").read_bytes() == b"\xff\xfe"
+    assert "2.token is no token" in caplog.text
+
+
 def test_a_forgotten_token_is_gone_from_memory_and_disk(make_vault: MakeVault, tmp_path: Path) -> None:
     vault = make_vault()
     vault.keep("agent:1", "at_live_one")
