@@ -33,6 +33,8 @@ INVENTORY_WAIT_S = 30.0
 """How long a changed inventory waits for running invocations: a sync makes the engine start again what it does not list."""
 SYNC_RETRY_FIRST_S = 2.0
 SYNC_RETRY_MAX_S = 60.0
+MINT_S = 60.0
+"""For an enrolment, which nothing waits for: one that was given up too soon is done by the engine all the same."""
 MINT_RETRY_FIRST_S = 0.2
 MAX_REMINTS = 5
 """Tokens replaced between two proven sessions."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from domain import events
+from domain.changes.link import rejected_kind
 from domain.events import Recorded
 from domain.reasons import Reason
 from domain.state import Delivery, Registration, State, Worker
@@ -241,7 +242,10 @@ def _link(label: str) -> Callable[[State, Any, Recorded], _Bodies]:
     return bodies
 
 
-def _rejected(_state: State, event: events.FrameRejected, _at: Recorded) -> _Bodies:
+def _rejected(state: State, event: events.FrameRejected, _at: Recorded) -> _Bodies:
+    kind = rejected_kind(event)
+    if kind and state.link.rejected.get(kind) != 1:
+        return  # one that a newer engine sends is announced once and counted every time
     yield {"kind": "node_frame_rejected", "frame_type": event.frame_type, "reason": str(event.reason)}
 
 

@@ -95,6 +95,10 @@ class Link(msgspec.Struct):
     """When the last socket that was online ended."""
     knows_cursor: bool = False
     """The engine's register reply showed that it is of 6.0 or later."""
+    manifest_stale: bool = False
+    """The manifest changed after this socket's `node.register` went out and before it was answered."""
+    rejected: dict[str, int] = msgspec.field(default_factory=dict)
+    """Frames of types or versions that nobody here knows: how many of each came (at most 256 kinds)."""
     not_accepted: tuple[str, ...] = ()
     """Capabilities that the engine did not take, with its reason where it gave one."""
     register_pause_until: float = 0.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 
 from adapters.pty import protocol
 from domain import effects
+from relaybroker.link_log import LinkLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,10 +80,12 @@ class Dispatcher:
         self._clients = clients
         self._sidecar = sidecar
         self._leave = leave
+        self._link_log = LinkLog()
 
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
+        self._link_log.observe(events)
         for effect in wanted:
             self._one(effect)
 

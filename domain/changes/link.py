@@ -13,6 +13,8 @@ from domain.events import Recorded
 from domain.reasons import Reason
 from domain.state import EngineError, Link, Pending, State
 
+REJECTED_KINDS = 256
+"""Unknown kinds of frames that are counted one by one; more are counted together, and not announced."""
 ABANDONED_KEPT = 1024
 """Requests that nobody waits for any more, remembered for late replies."""
 
@@ -59,10 +61,12 @@ def _name_settled(state: State, event: events.NodeNameSettled, at: Recorded, _: 
     if event.request_id:
         link.until = at.at + node_connection.REGISTER_REPLY_S
         link.pending = {event.request_id: Pending("node.register", "", link.until)}
+        link.manifest_stale = False
 
 
 def _reregistering(state: State, event: events.NodeReregistering, _at: Recorded, _: Any) -> None:
     state.link.pending[event.request_id] = Pending("node.register", "", event.until)
+    state.link.manifest_stale = False
 
 
 def _token_granted(state: State, _event: events.TokenGranted, _at: Recorded, _: Any) -> None:
@@ -78,6 +82,7 @@ def _link_dialled(state: State, event: events.LinkDialled, at: Recorded, link: L
 def _link_opened(state: State, event: events.LinkOpened, at: Recorded, link: Link) -> None:
     _link_step(state, event, at, link)
     link.until = event.until
+    link.manifest_stale = False
     link.pending[event.request_id] = Pending("node.register", "", event.until)
 
 
@@ -166,8 +171,17 @@ def _engine_error(state: State, event: events.EngineErrorReceived, at: Recorded,
         link.next_inventory = at.at + link.sync_retry_s
 
 
-def _frame_rejected(state: State, _event: Any, _at: Recorded, _: Any) -> None:
+def _frame_rejected(state: State, event: events.FrameRejected, _at: Recorded, _: Any) -> None:
     state.counters.frames_rejected += 1
+    kind, known = rejected_kind(event), state.link.rejected
+    if kind in known or (kind and len(known) < REJECTED_KINDS):
+        known[kind] = known.get(kind, 0) + 1
+
+
+def rejected_kind(event: events.FrameRejected) -> str:
+    """Under what frames are counted that a newer engine sends; "" for a frame that is bad by itself."""
+    drifted = event.reason in (Reason.UNKNOWN_FRAME, Reason.BAD_VERSION)
+    return f"{event.reason} {event.frame_type}" if drifted else ""
 
 
 CHANGES: Changes = {

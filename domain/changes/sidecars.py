@@ -9,6 +9,7 @@ from domain.changes.kinds import Changes
 from domain.changes.link import load_changed
 from domain.events import Recorded
 from domain.manifest import PLACEMENT
+from domain.node_connection import State as LinkState
 from domain.state import Sidecar, State, Supervised
 
 
@@ -45,6 +46,7 @@ def _manifest(state: State, event: events.ManifestChanged, at: Recorded, _: Any)
     state.sidecar_manifest = event.manifest
     if state.sidecar is not None:
         state.sidecar.manifest_request, state.sidecar.register_id = event.request_id, event.register_id
+    state.link.manifest_stale = state.link.state == LinkState.REGISTERING
     load_changed(state, at.at)
 
 

@@ -16,6 +16,8 @@ from domain.state import State as BrokerState
 from domain.turn import Turn
 
 DEAD_TOKEN_CODES = ("node_id_mismatch", "node_not_found")
+RETRIED_STATUSES = (408, 425, 429)
+"""Client errors that speak of the moment; any other one is final."""
 _PINNED_ADVICE = (
     "RELAY_NODE_TOKEN is the operator's and is never replaced: set a valid one (and its RELAY_NODE_ID) and restart"
 )
@@ -67,6 +69,7 @@ def _enrol(turn: Turn, call_id: str) -> None:
                 "role": "broker",
                 "version": turn.settings.version,
             },
+            timeout_s=node_connection.MINT_S,
         )
     )
 
@@ -84,7 +87,7 @@ def enrolment_answered(turn: Turn, answer: EngineAnswered | EngineUnanswered) ->
 def _name_probed(turn: Turn, answer: EngineAnswered) -> None:
     data = answer.data if isinstance(answer.data, dict) else {}
     holder = str(data.get("id") or "") if answer.status == 200 else ""
-    if answer.status >= 500 or answer.status == 429:
+    if answer.status >= 500 or answer.status in RETRIED_STATUSES:
         back_off(turn, Reason.MINT_FAILED, _said(answer), token_dead=True)
     else:
         _settle_name(turn, "" if holder == turn.settings.node_id else holder)
@@ -119,7 +122,7 @@ def _minted(turn: Turn, answer: EngineAnswered) -> None:
         _settle_name(turn, str(data.get("id") or "another node"))
     elif granted:
         refuse(turn, Reason.MINT_FAILED, f"the node name belongs to node {data.get('id')}: choose another --name")
-    elif answer.status in (400, 401, 403, 404, 409):
+    elif 400 <= answer.status < 500 and answer.status not in RETRIED_STATUSES:
         refuse(turn, Reason.MINT_FAILED, _said(answer))
     else:
         back_off(turn, Reason.MINT_FAILED, _said(answer), token_dead=True)
@@ -156,6 +159,10 @@ def opened(turn: Turn, report: LinkOpened) -> None:
         events.LinkOpened(dial=report.dial, request_id=request_id, until=turn.now + node_connection.REGISTER_REPLY_S),
         turn.node,
     )
+    _bring_up(turn, request_id)
+
+
+def _bring_up(turn: Turn, request_id: str) -> None:
     send(turn, _register_frame(turn, request_id))
     publish_inventory(turn)
     heartbeat(turn)
@@ -188,6 +195,8 @@ def accepted(turn: Turn, data: dict[str, object]) -> None:
         ),
         turn.node,
     )
+    if turn.state.link.manifest_stale:
+        reregister(turn)
 
 
 def send(turn: Turn, frame: frames.Frame) -> None:
@@ -255,7 +264,7 @@ def _register_distinct(turn: Turn, holder: str) -> None:
         ),
         turn.node,
     )
-    send(turn, _register_frame(turn, request_id))
+    _bring_up(turn, request_id)
 
 
 def closed(turn: Turn, report: LinkClosed) -> None:

@@ -15,8 +15,10 @@ from domain.state import State
 from domain.turn import Turn
 
 STOP_S = 4.0
+"""From the request to stop until nothing is waited for any more, not even the engine's answer to our close."""
 STOP_GRACE_S = 1.5
 DRAIN_S = 3.0
+"""From the request to stop until the last frames go out, even if the host has not said that every program ended."""
 
 
 def started(turn: Turn, start: inputs.BrokerStarted) -> None:
@@ -67,7 +69,7 @@ def proceed(turn: Turn) -> None:
     if not state.stopping_until:
         return
     overdue = turn.now >= state.stopping_until
-    if state.agents_too and not overdue and any(not program.ended for program in state.workers.values()):
+    if state.agents_too and turn.now < _drain_at(state) and any(not found.ended for found in state.workers.values()):
         return
     match state.link.state:
         case LinkState.ONLINE:
@@ -94,6 +96,12 @@ def _leave(turn: Turn) -> None:
     turn.effect(ExitBroker(status=0, reason=turn.state.stop_reason))
 
 
+def _drain_at(state: State) -> float:
+    return state.stopping_until - (STOP_S - DRAIN_S)
+
+
 def deadline(state: State) -> float | None:
     """When the stop must take its next step."""
-    return state.stopping_until or None if not state.left else None
+    if state.left or not state.stopping_until:
+        return None
+    return state.stopping_until if state.link.state == LinkState.DRAINING else _drain_at(state)

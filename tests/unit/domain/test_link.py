@@ -138,7 +138,7 @@ def test_mint_failures_are_retried_quickly_and_then_slower(make_world):
     assert world.broker.state.link.base_delay == 1.0
 
 
-@pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 405, 410, 413, 422])
 def test_a_refused_enrolment_is_not_repeated(make_world, status):
     """F044: 4xx is tried once."""
     world = make_world()
@@ -146,6 +146,24 @@ def test_a_refused_enrolment_is_not_repeated(make_world, status):
     world.answer("/v1/nodes", status, code="forbidden", message="no such key")
     assert world.broker.state.link.state == "refused"
     assert str(status) in world.broker.state.link.detail
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
+def test_an_enrolment_that_may_succeed_later_is_repeated(make_world, status):
+    """F044, 1.5: network, 5xx and the 4xx that speak of the moment."""
+    world = make_world()
+    world.start(has_node_token=False)
+    world.answer("/v1/nodes", status, code="busy")
+    assert world.broker.state.link.state == "backing_off"
+    world.advance(0.31)
+    assert len(world.calls("/v1/nodes")) == 2
+
+
+def test_an_enrolment_may_take_its_time(make_world):
+    """F045: an engine that always needs 30 s for a token is waited for, not asked again and again."""
+    world = make_world()
+    world.start(has_node_token=False)
+    assert world.call("/v1/nodes").timeout_s >= 45.0
 
 
 def test_a_chosen_name_that_another_node_has_is_made_distinct_before_anything_is_minted(make_world):
@@ -196,6 +214,9 @@ def test_a_name_conflict_at_registration_is_answered_with_a_distinct_name_once(m
     )
     again = world.sent("node.register")[-1]
     assert again["name"] == "desk-01234567"
+    kinds = [frame["type"] for frame in world.frames]
+    assert kinds[-3:] == ["node.register", "inventory.sync", "node.heartbeat"], "what came before was said by nobody"
+    assert world.frames[-1]["name"] == "desk-01234567"
     world.frame(type="error", id=again["id"], ok=False, code="node_name_conflict", message="x")
     assert world.broker.state.link.state == "refused"
 
@@ -282,6 +303,48 @@ def test_an_inventory_waits_for_running_invocations(world):
     assert len(world.sent("inventory.sync")) == before + 1
 
 
+def test_a_manifest_that_comes_while_the_node_registers_is_registered_as_soon_as_that_is_answered(make_world):
+    """N5, N7: the limit in heartbeats is the one that was registered last, and no manifest is kept to oneself."""
+    world = make_world()
+    world.start()
+    world.tell(inputs.LinkOpened(dial=world.broker.state.link.dial))
+    world.tell(inputs.SidecarConnected(connection="k1"))
+    offered = Manifest(capabilities=(Capability("echo"),), max_agents=3)
+    world.tell(inputs.ManifestOffered(connection="k1", request_id="m1", manifest=offered))
+    assert len(world.sent("node.register")) == 1
+    world.frame(type="reply", id=world.sent("node.register")[0]["id"], ok=True, data={})
+    assert [frame["max_agents"] for frame in world.sent("node.register")] == [0, 3]
+    world.frame(type="reply", id=world.sent("node.register")[-1]["id"], ok=True, data={})
+    world.advance(13)
+    assert world.sent("node.heartbeat")[-1]["max_agents"] == 3
+    assert world.replies["m1"].body == {"registered": True}
+    world.drop()
+    world.advance(3)
+    world.online()
+    assert len(world.sent("node.register")) == 3, "the next connection registers it once"
+
+
+def test_a_node_without_a_limit_has_no_load(world):
+    """F056: 0 is in 0..1 and is taken by every engine version; the busiest node says the same as the idlest."""
+    for name in ("a", "b", "c"):
+        world.spawn(name)
+    world.advance(12)
+    beats = world.sent("node.heartbeat")
+    assert {(type(beat["load"]), beat["load"]) for beat in beats} == {(float, 0.0)}
+    assert beats[-1]["active_agents"] == 3
+
+
+def test_more_agents_than_the_limit_are_a_load_of_one(make_world):
+    """F056, N5: never above 1, or newer engines refuse the heartbeat and give the node no work."""
+    world = make_world(msgspec.structs.replace(SETTINGS, max_agents=1))
+    world.start()
+    world.online()
+    world.spawn("a")
+    world.spawn("b")
+    world.advance(12)
+    assert world.sent("node.heartbeat")[-1]["load"] == 1.0
+
+
 def test_load_follows_the_agent_limit(make_world):
     """N5."""
     world = make_world(msgspec.structs.replace(SETTINGS, max_agents=4))
@@ -351,6 +414,32 @@ def test_a_spawn_without_a_link_is_answered_within_five_seconds(make_world):
     assert world.broker.state.registrations == {}
     world.online()
     assert world.sent("agent.register") == []
+
+
+def test_a_type_that_nobody_knows_is_announced_once_and_counted_every_time(world):
+    """2.2, F058, F059."""
+    for _ in range(5):
+        world.frame(type="takeover.requested")
+    world.frame(type="node.spawn")
+    for _ in range(2):
+        world.frame(v=2, type="deliver")
+    told = [(body["frame_type"], body["reason"]) for body in world.notified if body["kind"] == "node_frame_rejected"]
+    assert told == [
+        ("takeover.requested", "unknown_frame"),
+        ("node.spawn", "unknown_frame"),
+        ("deliver", "bad_version"),
+    ]
+    assert len(world.events("link.frame_rejected.v1")) == 8
+    assert world.broker.state.counters.frames_rejected == 8
+
+
+def test_invented_types_without_end_fill_no_memory(world):
+    """BOUNDED."""
+    for number in range(1000):
+        world.frame(type=f"t{number}")
+    assert len(world.broker.state.link.rejected) <= 256
+    assert len([body for body in world.notified if body["kind"] == "node_frame_rejected"]) <= 256
+    world.assert_fold_is_live()
 
 
 def test_what_the_engine_could_not_deliver_becomes_an_event_for_the_sender(world):
