@@ -138,13 +138,17 @@ def manifest_accepted(turn: Turn, register_id: str) -> None:
 
 
 def manifest_refused(turn: Turn, register_id: str, code: str, message: str) -> bool:
-    """The engine refused a `node.register`; False if it was not one that a sidecar asked for."""
+    """The engine refused a `node.register`; False if it was not one that a sidecar asked for.
+
+    The node goes on with what the operator configured, and says so: heartbeats hold what was registered last (N5).
+    """
     current = turn.state.sidecar
     if current is None or current.register_id != register_id:
         return False
     waiting = current.manifest_request
     turn.record(events.ManifestSettled(code=code, detail=message[:500]), current.stream, current.connection)
     _answer_error(turn, waiting, 409, "frame_failed", f"{code}: {message}")
+    link.reregister(turn)
     return True
 
 

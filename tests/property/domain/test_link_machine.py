@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from domain import effects, inputs
 from domain.agent_registration import State as AgentState
+from domain.manifest import Capability, Manifest
 from domain.node_connection import MAX_REMINTS, MAX_REMINTS_PER_HOUR
 from tests.world import World
 
@@ -47,6 +48,9 @@ class LinkMachine(RuleBasedStateMachine):
         self.answered: dict[str, int] = {}
         self.grants = 0
         self.serial = 0
+        self.registered_limit: dict[int, int] = {}
+        self.dialled_at = -1000.0
+        self.proven = False
 
     # --- shorthands -----------------------------------------------------------------------------------------------------
 
@@ -121,7 +125,6 @@ class LinkMachine(RuleBasedStateMachine):
             self.world.tell(inputs.EngineUnanswered(call_id=call_id, detail="timeout"))
             return
         data = {"id": self.world.settings.node_id, "token": f"sha256:{self.fresh()}"} if status == 201 else None
-        self.grants += status == 201
         self.world.tell(inputs.EngineAnswered(call_id=call_id, status=status, data=data, code="x"))
 
     @precondition(lambda self: self.link.state == "connecting")
@@ -198,6 +201,7 @@ class LinkMachine(RuleBasedStateMachine):
     @rule()
     def kill(self) -> None:
         self.wanted.clear()  # callers of a dead process have no connection any more
+        self.grants, self.dialled_at = 0, -1000.0
         self.world.crash()
         self.world.start(has_node_token=self.link.has_token)
 
@@ -222,11 +226,21 @@ class LinkMachine(RuleBasedStateMachine):
     def invoke(self, name: str, action: str, number: int) -> None:
         self.world.frame(type="action.invoke", invocation_id=f"i{number}", action=action, input={"name": name})
 
+    @rule(limit=st.sampled_from([0, 1, 2, 7]))
+    def offer_manifest(self, limit: int) -> None:
+        """A sidecar comes and says what the node offers from now on."""
+        connection, request_id = f"k{self.fresh()}", f"m{self.fresh()}"
+        self.world.tell(inputs.SidecarConnected(connection=connection))
+        self.wanted[request_id] = self.world.now
+        offered = Manifest(capabilities=(Capability("echo"),), max_agents=limit)
+        self.world.tell(inputs.ManifestOffered(connection=connection, request_id=request_id, manifest=offered))
+
     # --- what must hold ---------------------------------------------------------------------------------------------------
 
     def frames_are_well_formed(self) -> None:
         state = self.world.broker.state
-        for effect in self.world.effects[self.seen :]:
+        seen, self.seen = self.seen, len(self.world.effects)
+        for effect in self.world.effects[seen:]:
             if isinstance(effect, effects.Reply):
                 self.answered[effect.request_id] = self.answered.get(effect.request_id, 0) + 1
                 assert self.answered[effect.request_id] == 1, effect
@@ -240,9 +254,12 @@ class LinkMachine(RuleBasedStateMachine):
             sent.append(frame["type"])
             if len(sent) <= 3:
                 assert sent == ["node.register", "inventory.sync", "node.heartbeat"][: len(sent)], "N1, N2"
+            if frame["type"] == "node.register":
+                self.registered_limit[effect.dial] = frame["max_agents"]
             if frame["type"] == "node.heartbeat":
-                assert 0 <= frame["load"] <= 1, "N5"
-        self.seen = len(self.world.effects)
+                limit, active = frame["max_agents"], frame["active_agents"]
+                assert limit == self.registered_limit[effect.dial], "N5"
+                assert frame["load"] == (min(1.0, active / limit) if limit else 0.0), "N5"
         assert len(state.link.pending) <= 64, "N8"
         assert len(state.link.abandoned) <= 1024, "N8"
 
@@ -256,9 +273,27 @@ class LinkMachine(RuleBasedStateMachine):
     def the_log_tells_of_nothing_forbidden(self) -> None:
         for recorded in self.world.log[self.logged :]:
             event = recorded.event
-            if event.topic == "link.backed_off.v1":
-                low = 0.19 if event.reason == "mint_failed" else 1.0
-                assert low <= event.delay_s <= 30.0, "I6"
+            match event.topic:
+                case "link.backed_off.v1":
+                    low = 0.19 if event.reason == "mint_failed" else 1.0
+                    assert low <= event.delay_s <= 30.0, "I6"
+                    assert event.reason != "superseded" or event.delay_s == 30.0, "2.1"
+                    if self.proven and event.reason != "superseded":
+                        assert event.delay_s <= 2.0, "I6: back to the least after a proven session"
+                    self.proven = False
+                case "link.refused.v1":
+                    assert event.until - recorded.at == 300.0, "I6"
+                    self.proven = False
+                case "link.dialled.v1":
+                    assert recorded.at - self.dialled_at >= 1.0, "I6: dials are apart"
+                    self.dialled_at = recorded.at
+                case "link.token_granted.v1":
+                    self.grants += 1
+                    assert self.grants <= MAX_REMINTS + 1, "I6: mints between two proven sessions"
+                case "link.online.v1":
+                    self.proven, self.grants = True, 0
+                case "link.shut.v1":
+                    self.proven = False
         self.logged = len(self.world.log)
         assert self.link.remints <= MAX_REMINTS, "I6"
         assert len(self.link.remint_times) <= MAX_REMINTS_PER_HOUR, "I6"
@@ -299,15 +334,17 @@ class LinkMachine(RuleBasedStateMachine):
     def heal(self) -> None:
         """A fair engine from here on: the link comes up and everything comes to rest."""
         self.world.answers_syncs = True
-        self.bring_up()
-        for request_id in self.pending("inventory.sync"):
-            self.respond(request_id, "", {})
         for _ in range(12):
+            self.bring_up()
+            for request_id in [*self.pending("node.register"), *self.pending("inventory.sync")]:
+                self.respond(request_id, "", {})
             self.world.advance(8.0)
+        self.frames_are_well_formed()
         state = self.world.broker.state
         listed = [frame for frame in self.world.frames if frame["type"] == "inventory.sync"][-1]["agents"]
         assert {row["agent_id"] for row in listed} == set(state.agents), "R1, R2, R6"
         assert {found.state for found in state.registrations.values()} <= {"live"}, state.registrations
+        assert self.registered_limit[state.link.dial] == state.manifest.max_agents, "N1, N5"
 
 
 @pytest.mark.parametrize("profile", [os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev")])

@@ -324,6 +324,24 @@ def test_a_manifest_that_comes_while_the_node_registers_is_registered_as_soon_as
     assert len(world.sent("node.register")) == 3, "the next connection registers it once"
 
 
+def test_after_a_refused_manifest_the_node_registers_what_it_goes_on_with(world):
+    """N5: the engine and the heartbeats agree about the limit."""
+    world.tell(inputs.SidecarConnected(connection="k1"))
+    for request_id, limit in (("m1", 3), ("m2", 5)):
+        offered = Manifest(capabilities=(Capability("echo"),), max_agents=limit)
+        world.tell(inputs.ManifestOffered(connection="k1", request_id=request_id, manifest=offered))
+        asked = world.sent("node.register")[-1]["id"]
+        if limit == 3:
+            world.frame(type="reply", id=asked, ok=True, data={})
+    world.frame(type="error", id=asked, ok=False, code="action_name_conflict", message="taken")
+    assert world.replies["m2"].status == 409
+    assert [frame["max_agents"] for frame in world.sent("node.register")] == [0, 3, 5, 0]
+    world.frame(type="reply", id=world.sent("node.register")[-1]["id"], ok=True, data={})
+    world.advance(13)
+    assert world.sent("node.heartbeat")[-1]["max_agents"] == 0
+    assert world.broker.state.link.state == "online"
+
+
 def test_a_node_without_a_limit_has_no_load(world):
     """F056: 0 is in 0..1 and is taken by every engine version; the busiest node says the same as the idlest."""
     for name in ("a", "b", "c"):
