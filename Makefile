@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt lint types contracts unit bench lock docs clean
+.PHONY: help demo test nightly check fmt lint types contracts unit bench lock docs clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,10 @@ demo: $(VENV)/.installed  ## the main job: three agents, 200 deliveries in fligh
 	@$(BIN)/relaybroker demo
 
 test: $(VENV)/.installed lint types contracts docs  ## everything CI runs
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+nightly: $(VENV)/.installed  ## the property tests with many more examples
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/property
 
 check: $(VENV)/.installed lint types contracts docs unit  ## before every commit: under a minute
 

@@ -94,7 +94,7 @@ def _link_online(state: State, event: events.LinkOnline, at: Recorded, link: Lin
     link.remints, link.probing = 0, False
     link.knows_cursor = link.knows_cursor or event.knows_cursor
     link.not_accepted = event.not_accepted
-    link.next_heartbeat = at.at + node_connection.HEARTBEAT_S
+    link.next_heartbeat = link.beaten_at + node_connection.HEARTBEAT_S
     link.next_inventory = at.at + node_connection.INVENTORY_S
 
 

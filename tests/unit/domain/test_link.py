@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from domain import inputs
+from domain.changes.link import ABANDONED_KEPT, abandon
 from domain.manifest import Capability, Manifest
+from domain.state import State
 from tests.world import SETTINGS
 
 OTHER = "node_ffffffffffffffffffffffffffffffff"
@@ -361,6 +363,29 @@ def test_more_agents_than_the_limit_are_a_load_of_one(make_world):
     world.spawn("b")
     world.advance(12)
     assert world.sent("node.heartbeat")[-1]["load"] == 1.0
+
+
+def test_a_registration_that_is_accepted_late_delays_no_heartbeat(make_world):
+    """N6: 12 s after the one of the bring-up, not after the reply."""
+    world = make_world()
+    world.start()
+    world.tell(inputs.LinkOpened(dial=world.broker.state.link.dial))
+    opened = world.now
+    world.advance(9)
+    world.frame(type="reply", id=world.sent("node.register")[0]["id"], ok=True, data={})
+    assert len(world.sent("node.heartbeat")) == 1
+    while len(world.sent("node.heartbeat")) == 1:
+        world.advance(0.1)
+    assert world.now - opened <= 12.11
+
+
+def test_requests_that_nobody_waits_for_are_remembered_up_to_a_bound():
+    """N8: 1024, the newest."""
+    state = State()
+    for number in range(ABANDONED_KEPT + 100):
+        abandon(state, f"r{number}", "agent:a:1")
+    assert len(state.link.abandoned) == 1024
+    assert next(iter(state.link.abandoned)) == "r100"
 
 
 def test_load_follows_the_agent_limit(make_world):
