@@ -142,6 +142,11 @@ class Bootstrap:
         connection = await listen(surface, settings, paths.memory, api_key)
         self._phase("listening")
 
+        if settings.other_workspaces:
+            _log.warning(
+                "RELAY_WORKSPACES_JSON names %d more workspaces: a broker joins one, start another for each",
+                settings.other_workspaces,
+            )
         base_url = settings.engine_url or await self._embedded_engine(paths, stack, lifetime)
         workspace = await resolve(settings, base_url, paths.workspace, user=getpass.getuser())
         node = node_of(settings, paths, workspace_id=workspace.workspace_id, base_url=base_url)

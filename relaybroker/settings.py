@@ -78,6 +78,8 @@ class Settings(BaseModel):
     engine_url: str | None
     """Base URL of the configured engine without a trailing slash; None = the embedded one."""
     workspace_key: SecretStr = _NO_SECRET
+    other_workspaces: int = 0
+    """How many more `RELAY_WORKSPACES_JSON` names; a broker joins one and leaves the others alone."""
     workspace_key_is_explicit: bool = False
     """Whether a refusal of the key ends the start; else a fresh workspace is made."""
     node_token: SecretStr = _NO_SECRET
@@ -123,7 +125,8 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
     given = {name: value.strip() for name, value in environ.items()}
     if "AGENT_RELAY_DISABLE_RELAYCAST" in environ:
         raise SettingsError("AGENT_RELAY_DISABLE_RELAYCAST is no longer supported; broker requires Relaycast")
-    key, explicit = _workspace_key(flags, secrets, given.get("RELAY_DEFAULT_WORKSPACE", ""))
+    memberships = _memberships(secrets["RELAY_WORKSPACES_JSON"].strip())
+    key, explicit = _workspace_key(flags, secrets, memberships, given.get("RELAY_DEFAULT_WORKSPACE", ""))
     node_token = secrets["RELAY_NODE_TOKEN"].strip()
     state_dir = flags.state_dir
     if state_dir is None and (flags.persist or flags.command == "up"):
@@ -143,6 +146,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "allowed_origins": _csv(given.get("RELAYBROKER_ALLOWED_ORIGINS", "")),
         "engine_url": _engine_url(given, has_credential=bool(key or node_token)),
         "workspace_key": SecretStr(key),
+        "other_workspaces": max(0, len(memberships) - 1),
         "workspace_key_is_explicit": explicit,
         "node_token": SecretStr(node_token),
         "node_id": environ.get("RELAY_NODE_ID", "") if given.get("RELAY_NODE_ID") else "",
@@ -172,20 +176,6 @@ def _engine_url(given: dict[str, str], *, has_credential: bool) -> str | None:
     return HOSTED_ENGINE if has_credential else None
 
 
-def _workspace_key(flags: Flags, secrets: dict[str, str], default_workspace: str) -> tuple[str, bool]:
-    """The workspace key, and whether a refusal of it is fatal."""
-    if listed := secrets["RELAY_WORKSPACES_JSON"].strip():
-        return _key_of_membership(listed, default_workspace), True
-    explicit = _first(
-        flags.workspace_key.get_secret_value(), secrets["AGENT_RELAY_WORKSPACE_KEY"], secrets["RELAY_WORKSPACE_KEY"]
-    )
-    if explicit:
-        if not explicit.startswith("rk_"):
-            raise SettingsError("a workspace key begins with rk_; the one that is given does not")
-        return explicit, True
-    return secrets["RELAY_API_KEY"].strip(), False
-
-
 class _Membership(msgspec.Struct):
     api_key: str
     workspace_id: str | None = None
@@ -196,22 +186,47 @@ class _Memberships(msgspec.Struct):
     memberships: list[_Membership]
 
 
-def _key_of_membership(listed: str, default: str) -> str:
-    """The key of the default workspace among the memberships, else of the first.
+def _workspace_key(
+    flags: Flags, secrets: dict[str, str], memberships: list[_Membership], default_workspace: str
+) -> tuple[str, bool]:
+    """The workspace key, and whether a refusal of it is fatal."""
+    if memberships:
+        return _key_of_membership(memberships, default_workspace), True
+    explicit = _first(
+        flags.workspace_key.get_secret_value(), secrets["AGENT_RELAY_WORKSPACE_KEY"], secrets["RELAY_WORKSPACE_KEY"]
+    )
+    if explicit:
+        if not explicit.startswith("rk_"):
+            raise SettingsError("a workspace key begins with rk_; the one that is given does not")
+        return explicit, True
+    return secrets["RELAY_API_KEY"].strip(), False
+
+
+def _memberships(listed: str) -> list[_Membership]:
+    """What `RELAY_WORKSPACES_JSON` names; nothing if it is not set.
 
     Raises:
-        SettingsError: not of one of the three shapes, empty, or without the default workspace. No text shows a key.
+        SettingsError: not of one of the three shapes, or empty. No text shows a key.
     """
-    memberships: list[_Membership] = []
+    if not listed:
+        return []
     for shape in (list[_Membership], _Memberships, _Membership):
         try:
             found: Any = msgspec.json.decode(listed, type=shape)
         except msgspec.MsgspecError:
             continue
         memberships = found if isinstance(found, list) else getattr(found, "memberships", [found])
-        break
-    if not memberships:
-        raise SettingsError("RELAY_WORKSPACES_JSON is no list of {workspace_id, workspace_alias, api_key}")
+        if memberships:
+            return list(memberships)
+    raise SettingsError("RELAY_WORKSPACES_JSON is no list of {workspace_id, workspace_alias, api_key}")
+
+
+def _key_of_membership(memberships: list[_Membership], default: str) -> str:
+    """The key of the default workspace among the memberships, else of the first.
+
+    Raises:
+        SettingsError: the default workspace is not among them. No text shows a key.
+    """
     if not default:
         return memberships[0].api_key.strip()
     for one in memberships:

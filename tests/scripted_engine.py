@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Self
 
 from aiohttp import WSMsgType, web
@@ -55,8 +55,8 @@ class ScriptedEngine:
         """Statuses for the next dials; when it is empty every dial is accepted."""
         self.answers: dict[str, Callable[[Frame], Answer]] = {}
         """Frame type -> what is answered in place of the fair answer; None = nothing."""
-        self.routes: dict[str, Callable[[Asked], tuple[int, Any]]] = {}
-        """`METHOD /path` (a regular expression) -> status and data, or an error `{"code": ...}` for a status from 400 on."""
+        self.routes: dict[str, Callable[[Asked], tuple[int, Any] | Awaitable[tuple[int, Any]]]] = {}
+        """`METHOD /path` (a regular expression) -> status and data, or an error `{"code": ...}` for a status from 400 on, now or later."""
         self.agents: dict[str, str] = {}
         self.node_id = ""
         self._serial = itertools.count(100)
@@ -245,7 +245,8 @@ class ScriptedEngine:
             await self._hang()
         wanted = f"{asked.method} {asked.path}"
         route = next((answer for key, answer in self.routes.items() if re.fullmatch(key, wanted)), self._fair_rest)
-        status, data = route(asked)
+        found = route(asked)
+        status, data = await found if isinstance(found, Awaitable) else found
         if status == 0:
             await self._hang()
         if status >= 400:

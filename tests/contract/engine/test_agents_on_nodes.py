@@ -20,6 +20,30 @@ async def test_registration_can_leave_general_alone(world):
     assert (await world.get("/v1/agents/ada")).data["channels"] == []
 
 
+async def test_presence_is_not_release(world):
+    """F069: an agent that is set to offline, by itself or by the workspace, keeps its token, its name and its place."""
+    node = await world.node()
+    ada = await node.agent("ada")
+    assert (await world.post("/v1/agents/disconnect", token=ada.token)).status == 200
+    assert (await world.call("PATCH", "/v1/agents/ada", {"status": "offline"})).status == 200
+    assert (await world.get("/v1/agent", token=ada.token)).data["id"] == ada.id
+    assert (await world.post("/v1/agents", {"name": "ada"})).code == "agent_already_exists"
+    assert [bound["agent_name"] for bound in (await world.get("/v1/nodes/host-1/agents")).data] == ["ada"]
+    reply = await node.ask(type="inventory.sync", agents=[{"agent_id": ada.id, "name": "ada"}])
+    assert reply["ok"]
+    assert (await world.get("/v1/agents/ada")).data["status"] == "active"
+
+
+async def test_declared_metadata_changes_no_key_of_others(world):
+    """F071, the engine's half: a request holds only the declared keys; what was not sent stays, also under other names."""
+    await world.agent("ada", metadata={"team": "blue", "seat": 4})
+    await world.call("PATCH", "/v1/agents/ada", {"metadata": {"seat": 5}})
+    await world.call("PATCH", "/v1/agents/ada", {"persona": "terse"})
+    shown = (await world.get("/v1/agents/ada")).data
+    assert {key: shown["metadata"][key] for key in ("team", "seat")} == {"team": "blue", "seat": 5}
+    assert shown["persona"] == "terse"
+
+
 async def test_a_full_node_refuses_a_second_agent_and_a_freed_slot_takes_it(world):
     node = await world.node(max_agents=1)
     ada = await node.agent("ada")

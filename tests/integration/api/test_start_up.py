@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import aiohttp
 import pytest
+
+from domain import inputs
 
 
 async def test_until_it_opens_everything_but_health_is_a_plain_text_503(starting):
@@ -16,6 +21,32 @@ async def test_until_it_opens_everything_but_health_is_a_plain_text_503(starting
             assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
             assert response.headers["Connection"] == "close"
             assert await response.text() == "Broker is starting, please retry"
+
+
+async def test_who_asks_for_the_agents_of_a_broker_that_cannot_say_gets_an_error_and_no_empty_list(starting):
+    """F060, TRUE-ANSWER: over HTTP and from the command, which then ends with a status of its own."""
+    async with starting.http.get(f"{starting.url}/api/spawned", headers=starting.headers) as response:
+        assert response.status == 503
+        assert "[]" not in await response.text()
+    asked = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "relaybroker", "agent", "ls", "--json"],
+        env=os.environ | {"RELAY_BROKER_URL": starting.url, "RELAY_BROKER_API_KEY": starting.headers["X-API-Key"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (asked.returncode, asked.stdout) == (4, "")
+    assert "starting" in asked.stderr
+
+
+async def test_an_engine_that_is_away_takes_no_agent_off_the_list(client):
+    """F060: the agents of this node are known here; that the engine is away is said beside them."""
+    await client.spawn("w1")
+    client.broker.tell(inputs.LinkClosed(dial=client.broker.state.link.dial, code=1006, detail="eof"))
+    status, listed = await client.ask("GET", "/api/spawned")
+    assert (status, [row["name"] for row in listed["agents"]]) == (200, ["w1"])
+    assert (await client.ask("GET", "/api/status"))[1]["link"]["state"] == "backing_off"
 
 
 async def test_health_answers_during_start_up_with_the_same_shape(starting):
