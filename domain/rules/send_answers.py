@@ -83,8 +83,7 @@ def _tell(turn: Turn, message: Message, status: int, body: dict[str, Any]) -> No
 
 def _body(turn: Turn, message: Message, *, published: bool) -> dict[str, Any]:
     threaded = outbound_message.is_engine_id(message.thread_id)
-    named = target_type(message.to) == "agent" and not threaded  # a reply goes to whoever is in the thread
-    target = turn.state.registration_of(message.to) if named else None
+    target = turn.state.registration_of(message.to) if target_type(message.to) == "agent" else None
     program = turn.state.workers.get(target.session_id) if target is not None else None
     body: dict[str, Any] = {
         "success": True,
