@@ -52,7 +52,7 @@ def finish(world, connection="k1", invocation_id="inv_1", **result):
 )
 def test_spawn_reads_name_and_program_from_wherever_they_stand(make_world, action, given, cli):
     """S14, X4, F137."""
-    world = make_world()
+    world = make_world(msgspec.structs.replace(SETTINGS, capabilities=(f"spawn:{cli}",)))
     world.start()
     world.online()
     given.pop("model", None)
@@ -75,7 +75,7 @@ def test_what_remote_callers_may_not_set_is_named_and_not_read(world):
 
 
 def test_the_operator_may_allow_args_and_cwd(make_world):
-    world = make_world(msgspec.structs.replace(SETTINGS, remote_args=True))
+    world = make_world(msgspec.structs.replace(SETTINGS, remote_args=True, capabilities=("spawn:cat", "spawn:dog")))
     world.start()
     world.online()
     config = {"command": "dog", "args": ["-v"], "sessionId": "s-1"}
@@ -285,8 +285,11 @@ def test_a_newer_connection_takes_over_and_the_older_one_changes_nothing(world):
     assert results(world) == ["handler_unavailable"]
 
 
-def test_the_heartbeat_says_whether_handlers_are_live(world):
+def test_the_heartbeat_says_whether_handlers_are_live(make_world):
     """2.7: told at once."""
+    world = make_world(msgspec.structs.replace(SETTINGS, capabilities=()))
+    world.start()
+    world.online()
     world.advance(3)
     connect(world)
     world.advance(1.1)
@@ -444,9 +447,10 @@ def test_a_spawn_that_timed_out_leaves_no_agent_behind(world):
     """R2, X3: the caller heard `spawn_failed`; what starts later must not stay."""
     world.answers_starts = False
     invoke(world, action="spawn:cat", given={"name": "w1"})
-    world.advance(15)
-    world.accept("w1")
-    world.advance(10.1)
+    world.advance(14)
+    world.answer("/v1/agents", 201, {"id": "700", "token": "sha256:a"})
+    world.answer("/v1/nodes/vm-01234567/agents", 201, {"agent_id": "700", "node_id": world.settings.node_id})
+    world.advance(11.1)
     assert results(world) == ["spawn_failed"]
     assert world.events("action.done.v1")[-1].event.reason == "action_timeout"
     session = world.broker.state.registration_of("w1").session_id
