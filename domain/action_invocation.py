@@ -18,11 +18,14 @@ from enum import StrEnum
 from domain.kernel import Table
 
 SPAWN_S = 25.0
-RELEASE_S = 5.0
+RELEASE_S = 4.0
+"""The grace of a release and two seconds more."""
 RESEND_S = 2.0
 """A result written so shortly before its session ended goes out once more on the next one."""
 LONGEST_S = 150.0
 """No invocation is open for longer: the longest handler, and its wait for a sidecar."""
+MAX_OPEN = 1024
+"""Invocations without a reported result; the next one is given back as `handler_unavailable`."""
 LEDGER_LIMIT = 10_000
 LEDGER_S = 24 * 3600.0
 

@@ -51,7 +51,6 @@ class Broker:
         hosts.due(turn)
         agents.due(turn)
         deliveries.due(turn)
-        ledger.due(turn)
         actions.due(turn, self._harness_of)
         sidecars.due(turn)
         messages.due(turn)

@@ -276,6 +276,8 @@ class SendRequested(_Input, frozen=True, kw_only=True):
     data: dict[str, Any] | None = None
     attachments: tuple[str, ...] = ()
     """File ids at the engine."""
+    key: str = ""
+    """The caller's own key for this message; the same one again sends nothing."""
 
 
 # --- sidecar -------------------------------------------------------------------------------------------------------------

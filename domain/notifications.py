@@ -121,7 +121,7 @@ def _about(found: Delivery) -> dict[str, Any]:
 
 def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Bodies:
     found = _delivery(state, at)
-    if event.source == "engine" and event.attempt == 1:
+    if event.source == "engine" and state.announced.get(event.msg_id) == at.stream:
         yield {
             "kind": "relay_inbound",
             "event_id": event.msg_id,
@@ -260,6 +260,22 @@ def _engine_error(_state: State, event: events.EngineErrorReceived, _at: Recorde
 
 def _published(state: State, event: events.MessagePublished, at: Recorded) -> _Bodies:
     found = state.messages[at.stream]
+    message_id = event.message_id or found.event_id
+    if state.announced.get(message_id) == at.stream:
+        local = state.registration_of(found.to) if target_type(found.to) == "agent" else None
+        yield {
+            "kind": "relay_inbound",
+            "event_id": message_id,
+            "from": found.sender or "human:orchestrator",
+            "target": found.to,
+            "body": found.text,
+            "thread_id": found.thread_id or None,
+            "workspace_id": state.settings.workspace_id if state.settings is not None else "",
+            "workspace_alias": None,
+            "mode": found.mode,
+            "injection_mode": found.mode,
+            "names": [local.name] if local is not None else [],
+        }
     yield {
         "kind": "relaycast_published",
         "event_id": found.event_id,

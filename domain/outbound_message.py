@@ -5,12 +5,17 @@ Rules:
 * The message is durable before it is published; it is published as its true sender, with one idempotency key for all tries.
 * A transport failure or a 5xx waits and tries again with the same key; a definite refusal by the engine ends it with the engine's code.
 * It is tried until it is published or `KEEP_S` old; then it is `refused` with `expired`, never silently.
+* Messages of one sender to one target are published in the order in which they were accepted: the first holds the line. One that the engine
+  itself has turned away `HOLDS_LINE_TRIES` times (5xx, 429) holds it no longer.
+* A thread that the engine does not know is dropped, not the message: it goes out as a plain one, and the caller is told.
+* A caller's key is remembered with the answer. The same key again gets that answer (while there is none, it waits), and nothing is sent.
 
-Source: spec/local-api.md section 6.1; scenarios F034, F061.
+Source: spec/local-api.md sections 1.1 and 6.1; scenarios F034, F037, F061.
 """
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from domain.kernel import Table
@@ -23,6 +28,21 @@ ANSWER_S = 5.0
 """The local caller gets an answer within this time; the message goes on without it."""
 MAX_OPEN = 1024
 """Messages accepted and not yet published; the next one is refused with `queue_full`."""
+HOLDS_LINE_TRIES = 5
+KEYS_KEPT = 8192
+"""Keys of callers that are remembered, each with its answer; the oldest goes first. While none may go, a new one is refused."""
+KEY_S = 600.0
+"""No key is forgotten sooner."""
+KEY_MAX_S = 24 * 3600.0
+"""Every key is forgotten by then, once its message has ended."""
+
+
+_ENGINE_ID = re.compile("[0-9]{1,32}")
+
+
+def is_engine_id(text: str) -> bool:
+    """Whether this can be the id of a message at the engine, and so of a thread."""
+    return _ENGINE_ID.fullmatch(text) is not None
 
 
 class State(StrEnum):

@@ -72,6 +72,7 @@ class Reason(StrEnum):
     REGISTRATION_REFUSED = "registration_refused"
     REGISTRATION_TIMEOUT = "registration_timeout"
     CLI_NOT_FOUND = "cli_not_found"
+    CLI_NOT_ALLOWED = "cli_not_allowed"
     INVALID_CWD = "invalid_cwd"
     INVALID_SPAWN_MODE = "invalid_spawn_mode"
     # actions
@@ -144,6 +145,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.REGISTRATION_REFUSED: "The engine refused to register the agent.",
     Reason.REGISTRATION_TIMEOUT: "The engine did not answer the registration in time.",
     Reason.CLI_NOT_FOUND: "The command does not exist on this machine.",
+    Reason.CLI_NOT_ALLOWED: "Remote callers may start only what the node offers (RELAYBROKER_CAPABILITIES), and add nothing to it.",
     Reason.INVALID_CWD: "The working directory does not exist.",
     Reason.INVALID_SPAWN_MODE: "The spawn mode is not known.",
     Reason.HANDLER_UNAVAILABLE: "No handler for this action is connected.",

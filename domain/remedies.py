@@ -63,6 +63,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.REGISTRATION_REFUSED: "What the engine asks for in its message.",
         Reason.REGISTRATION_TIMEOUT: "An engine that answers: relaybroker why node.",
         Reason.CLI_NOT_FOUND: "Install the command, or name its full path.",
+        Reason.CLI_NOT_ALLOWED: "A program that the node offers: RELAYBROKER_CAPABILITIES, and RELAYBROKER_REMOTE_ARGS for arguments.",
         Reason.INVALID_CWD: "A directory that exists on this machine.",
         Reason.INVALID_SPAWN_MODE: "A spawn mode that the spec knows.",
         Reason.HANDLER_UNAVAILABLE: "A connected sidecar that serves the action.",

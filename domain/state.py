@@ -8,6 +8,7 @@ Source: design/architecture.md sections 3 and 4.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ from domain.mailbox import Mailbox
 from domain.manifest import Manifest, of_operator, with_sidecar
 from domain.reasons import Reason
 
+ANNOUNCED_KEPT = 4096
+"""Message ids that are remembered so that none is announced twice."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
 SNAPSHOT_FORMAT = 1
@@ -270,11 +273,39 @@ class Message(msgspec.Struct):
     tries: int = 0
     call_id: str = ""
     attachments: tuple[str, ...] = ()
+    unthreaded: bool = False
+    """The engine did not know its thread."""
+    turned_away: bool = False
+    """The engine itself answered the last try, with an error that may pass."""
+    key: str = ""
+    joined: list[str] = msgspec.field(default_factory=list)
+    """Further local requests with the same key that wait for the same answer."""
 
     @property
     def waits(self) -> bool:
         """Accepted and due at `until`."""
         return self.state == outbound_message.State.ACCEPTED
+
+    @property
+    def line(self) -> str:
+        """What is published one after the other: messages of one sender to one target."""
+        return f"{self.author_id} {self.to.lower()}"
+
+    @property
+    def holds_line(self) -> bool:
+        """Whether later messages of its line wait for it."""
+        return not (self.turned_away and self.tries >= outbound_message.HOLDS_LINE_TRIES)
+
+
+class Send(msgspec.Struct):
+    """What is remembered of a caller's key."""
+
+    fingerprint: str
+    stream: str
+    at: float
+    status: int = 0
+    """0 = nobody was answered yet."""
+    body: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Sidecar(msgspec.Struct):
@@ -376,6 +407,12 @@ class State(msgspec.Struct):
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
     actions: dict[str, Action] = msgspec.field(default_factory=dict)
     messages: dict[str, Message] = msgspec.field(default_factory=dict)
+    lines: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    """Line -> streams of its open messages, oldest first."""
+    sends: dict[str, Send] = msgspec.field(default_factory=dict)
+    """By the callers' keys, oldest first."""
+    announced: dict[str, str] = msgspec.field(default_factory=dict)
+    """Message ids that local clients were told of, oldest first -> the stream with which they were."""
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
     unfinished: dict[str, None] = msgspec.field(default_factory=dict)
@@ -417,6 +454,29 @@ class State(msgspec.Struct):
         """The registration that holds a name now, whatever its spelling."""
         stream = self.names.get(name.lower())
         return self.registrations.get(stream) if stream else None
+
+    def is_held_back(self, message: Message) -> bool:
+        """Whether an earlier message of the same line must be published first."""
+        for stream in self.lines[message.line]:
+            if stream == message.stream:
+                return False
+            if self.messages[stream].holds_line:
+                return True
+        return False
+
+    def spent_keys(self, now: float) -> Iterator[str]:
+        """Keys that may be forgotten if there is need, oldest first."""
+        for key, known in self.sends.items():
+            if known.at > now - outbound_message.KEY_S:
+                return
+            if known.stream not in self.messages:
+                yield key
+
+    def announce(self, message_id: str, stream: str) -> None:
+        """Note with which event local clients are told of a message: the first that there is."""
+        self.announced.setdefault(message_id, stream)
+        while len(self.announced) > ANNOUNCED_KEPT:
+            del self.announced[next(iter(self.announced))]
 
     def worker_of_agent(self, agent_id: str) -> Worker | None:
         """The worker of the registration that holds this agent id."""

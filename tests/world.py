@@ -18,6 +18,7 @@ SETTINGS = Settings(
     base_url="http://127.0.0.1:1",
     version="relaybroker/test",
     broker_name="desk",
+    capabilities=("spawn:cat",),
 )
 
 
@@ -41,6 +42,7 @@ class World:
         self.inbox: list[inputs.Input] = []
         self.busy = False
         self.answers_syncs = True
+        self.answers_starts = True
         self.exit: effects.ExitBroker | None = None
         # the PTY host
         self.host_id = "host_1"
@@ -123,7 +125,7 @@ class World:
                 self.tell(inputs.HostAttached(host_id=self.host_id, host_pid=5, sessions=listed))
                 for report in list(self.unconfirmed):
                     self.tell(report)
-            case effects.StartProgram() if effect.session_id not in self.sessions:
+            case effects.StartProgram() if self.answers_starts and effect.session_id not in self.sessions:
                 self.sessions[effect.session_id] = "booting"
                 self.report(inputs.ProgramStarted, effect.session_id, pid=4711)
                 if self.auto_ready:

@@ -17,6 +17,8 @@ from domain.state import (
 
 
 def _broker_started(state: State, event: events.BrokerStarted, at: Recorded, _: Any) -> None:
+    if state.link.online_at > state.link.down_at:
+        state.link.down_at = state.now  # the former process's last word: nothing it wrote later than that left it
     state.boot_id = event.boot_id
     state.entropy = event.entropy
     state.epoch = state.epoch or f"ep_{derive(event.entropy, 0, 'epoch')[:12]}"

@@ -11,6 +11,7 @@ from domain import (
 from domain.changes.hosts import reported
 from domain.changes.kinds import Changes
 from domain.events import Recorded
+from domain.extraction import Class, classify
 from domain.mailbox import fan_key
 from domain.reasons import Reason
 from domain.state import (
@@ -43,6 +44,8 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
         offered_at=at.at,
         changed_at=at.at,
     )
+    if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
+        state.announce(event.msg_id, at.stream)
     if event.seq is not None:
         key = fan_key(event.delivery_id, event.msg_id, event.payload_type)
         state.mailboxes[event.agent_id].admit(event.seq, event.msg_id, key, at.stream)

@@ -12,6 +12,7 @@ from domain.changes.kinds import Changes
 from domain.events import Recorded
 from domain.state import (
     Message,
+    Send,
     State,
 )
 
@@ -33,7 +34,20 @@ def _message_accepted(state: State, event: events.MessageAccepted, at: Recorded,
         accepted_at=at.at,
         answer_by=event.answer_by,
         until=at.at,
+        key=event.key,
     )
+    state.lines.setdefault(state.messages[at.stream].line, []).append(at.stream)
+    if event.key:
+        _forget_keys(state, at.at)
+        state.sends[event.key] = Send(event.fingerprint, at.stream, at.at)
+
+
+def _forget_keys(state: State, now: float) -> None:
+    """Make room for one more, and forget what is too old."""
+    for key in list(state.spent_keys(now)):
+        if len(state.sends) < outbound_message.KEYS_KEPT and state.sends[key].at > now - outbound_message.KEY_MAX_S:
+            return
+        del state.sends[key]
 
 
 def _message_publishing(_state: State, event: events.MessagePublishing, _at: Recorded, found: Message) -> None:
@@ -41,22 +55,49 @@ def _message_publishing(_state: State, event: events.MessagePublishing, _at: Rec
 
 
 def _message_waiting(_state: State, event: events.MessageWaiting, _at: Recorded, found: Message) -> None:
-    found.call_id, found.until = "", event.until
+    found.call_id, found.until, found.turned_away = "", event.until, event.status > 0
 
 
-def _message_ended(_state: State, _event: Any, _at: Recorded, found: Message) -> None:
+def _message_unthreaded(_state: State, _event: Any, at: Recorded, found: Message) -> None:
+    found.call_id, found.until, found.thread_id, found.unthreaded = "", at.at, "", True
+
+
+def _message_published(state: State, event: events.MessagePublished, at: Recorded, found: Message) -> None:
+    _message_ended(state, event, at, found)
+    state.announce(event.message_id or found.event_id, at.stream)
+
+
+def _message_ended(state: State, _event: Any, _at: Recorded, found: Message) -> None:
     found.call_id, found.until, found.answer_by = "", 0.0, 0.0
+    line = state.lines[found.line]
+    line.remove(found.stream)
+    if not line:
+        del state.lines[found.line]
 
 
 def _message_answered(state: State, _event: Any, at: Recorded, _: Any) -> None:
-    state.messages[at.stream].answer_by = 0.0
+    found = state.messages[at.stream]
+    found.answer_by = 0.0
+    found.joined.clear()
+
+
+def _message_joined(state: State, event: events.MessageJoined, at: Recorded, _: Any) -> None:
+    state.messages[at.stream].joined.append(event.request_id)
+
+
+def _reply_kept(state: State, event: events.MessageReplyKept, at: Recorded, _: Any) -> None:
+    known = state.sends[state.messages[at.stream].key]
+    known.status, known.body = event.status, event.body
 
 
 CHANGES: Changes = {
     events.MessageAccepted: _message_accepted,
     events.MessagePublishing: _message_publishing,
     events.MessageWaiting: _message_waiting,
-    events.MessagePublished: _message_ended,
+    events.MessageUnthreaded: _message_unthreaded,
+    events.MessagePublished: _message_published,
     events.MessageRefused: _message_ended,
     events.MessageAnswered: _message_answered,
+    events.MessageJoined: _message_joined,
+    events.MessageReplyKept: _reply_kept,
 }

@@ -33,9 +33,9 @@ def _paused(state: State, _event: Any, at: Recorded, found: Sidecar) -> None:
 
 
 def _gone(state: State, event: events.SidecarGone, at: Recorded, found: Sidecar) -> None:
-    state.handler_grace = {
-        name: event.grace_until for name in found.handlers if event.grace_until and name.startswith(PLACEMENT)
-    }
+    dropped = {name: event.grace_until for name in found.handlers if name.startswith(PLACEMENT)}
+    former = {name: until for name, until in state.handler_grace.items() if until > at.at}
+    state.handler_grace = former | dropped if event.grace_until else {}
     if state.supervised is not None and found.proven(at.at):
         state.supervised.failures = 0
     state.sidecar = None

@@ -35,6 +35,10 @@ class MessageAccepted(_Message, frozen=True, kw_only=True):
     data: dict[str, Any] | None = None
     attachments: tuple[str, ...] = ()
     """File ids at the engine."""
+    key: str = ""
+    """The caller's own key; "" = none."""
+    fingerprint: str = ""
+    """Of everything that the caller asked for with that key."""
 
 
 class MessagePublishing(_Message, frozen=True, kw_only=True):
@@ -55,6 +59,16 @@ class MessageWaiting(_Message, frozen=True, kw_only=True):
     status: int
     detail: str
     until: float
+
+
+class MessageUnthreaded(_Message, frozen=True, kw_only=True):
+    """The engine does not know the thread: the message goes out as a plain one."""
+
+    topic: ClassVar[str] = "message.unthreaded.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = outbound_message.Trigger.WAIT
+    thread_id: str
+    detail: str
 
 
 class MessagePublished(_Message, frozen=True, kw_only=True):
@@ -82,3 +96,27 @@ class MessageAnswered(_Message, frozen=True, kw_only=True):
     """The local caller was answered before the engine had the message; it goes on."""
 
     topic: ClassVar[str] = "message.answered.v1"
+
+
+class MessageJoined(_Message, frozen=True, kw_only=True):
+    """The same key came again while the first caller still waits: this one waits along."""
+
+    topic: ClassVar[str] = "message.joined.v1"
+    request_id: str
+
+
+class MessageReplyKept(_Message, frozen=True, kw_only=True):
+    """What callers with this message's key are answered from now on."""
+
+    topic: ClassVar[str] = "message.reply_kept.v1"
+    status: int
+    body: dict[str, Any]
+
+
+class SendRepeated(Event, frozen=True, kw_only=True):
+    """A key came again; its caller got the answer that is kept, and nothing was sent."""
+
+    topic: ClassVar[str] = "broker.send_repeated.v1"
+    machine: ClassVar[str] = "broker"
+    key: str
+    request_id: str

@@ -13,6 +13,7 @@ from domain import action_invocation, events, frames
 from domain.action_invocation import State
 from domain.errors import FrameRejected, InvalidRequest
 from domain.inputs import SpawnSpec
+from domain.manifest import PLACEMENT
 from domain.reasons import Reason
 from domain.rules import agents, ledger, sidecars
 from domain.state import Action
@@ -54,7 +55,11 @@ def invoked(turn: Turn, frame: frames.Frame, harness_of: agents.HarnessOf) -> No
         stream,
         invocation_id,
     )
-    _route(turn, turn.state.actions[stream], harness_of)
+    received = turn.state.actions[stream]
+    if len(turn.state.unfinished) > action_invocation.MAX_OPEN:
+        ledger.finish(turn, received, error="handler_unavailable", reason=Reason.QUEUE_FULL)
+    else:
+        _route(turn, received, harness_of)
 
 
 def _route(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
@@ -74,10 +79,22 @@ def _route(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
 
 
 def due(turn: Turn, harness_of: agents.HarnessOf) -> None:
-    """Actions that waited for their sidecar long enough run without it."""
+    """Actions whose time is up fail; those that waited for their sidecar long enough run without it."""
     for known in turn.state.open_actions():
-        if known.state == State.RECEIVED and known.until <= turn.now:
+        if known.until > turn.now:
+            continue
+        if known.state == State.RECEIVED:
             _route(turn, known, harness_of)
+        elif known.state == State.RUNNING:
+            _time_out(turn, known)
+
+
+def _time_out(turn: Turn, known: Action) -> None:
+    """The engine hears that it failed, so whatever a spawn has started by now must not stay (R2)."""
+    holder = turn.state.registration_of(known.name)
+    ledger.fail(turn, known, Reason.ACTION_TIMEOUT)
+    if ledger.is_spawn(known.action) and holder is not None and holder.invocation_id == known.invocation_id:
+        agents.release(turn, known.name, reason="its spawn took too long")
 
 
 def _fields(received: Action) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -134,6 +151,9 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
         ledger.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=mode)
         return
     spec, unread = _spec(turn, sources, config, name=name, cli=cli)
+    if not _is_offered(turn, spec.cli):
+        ledger.finish(turn, received, error="spawn_failed", reason=Reason.CLI_NOT_ALLOWED, detail=spec.cli)
+        return
     spec = msgspec.structs.replace(spec, exit_after_task=_SPAWN_MODES[mode])
     turn.record(
         events.ActionRunning(name=name, until=turn.now + action_invocation.SPAWN_S, unread=unread),
@@ -147,6 +167,12 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     except InvalidRequest as error:
         reason = Reason(error.code) if error.code in list(Reason) else Reason.SPAWN_FAILED
         ledger.finish(turn, received, error="spawn_failed", reason=reason, detail=error.message)
+
+
+def _is_offered(turn: Turn, cli: str) -> bool:
+    """Whether a remote caller may have this run: a program that the node offers, with arguments only where `args` may have them too."""
+    program = cli.split(maxsplit=1)[0] if turn.settings.remote_args else cli
+    return any(offered.name == f"{PLACEMENT}{program}" for offered in turn.state.manifest.capabilities)
 
 
 def _unusable(config: dict[str, Any]) -> str:

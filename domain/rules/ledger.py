@@ -76,14 +76,14 @@ def send_result(turn: Turn, known: Action) -> None:
 
 def link_online(turn: Turn) -> None:
     """Results that are owed go out, and those that the last session may have swallowed go out once more."""
+    down_at = turn.state.link.down_at
+    doubtful = _reported_since(turn.state, down_at - action_invocation.RESEND_S) if down_at else []
     for known in turn.state.open_actions():
         if known.state == State.DONE:
             report(turn, known)
-    since = turn.state.link.down_at - action_invocation.RESEND_S
-    if turn.state.link.down_at:
-        for known in _reported_since(turn.state, since):
-            turn.record(events.ActionResent(dial=turn.state.link.dial), known.stream, known.invocation_id)
-            send_result(turn, known)
+    for known in doubtful:
+        turn.record(events.ActionResent(dial=turn.state.link.dial), known.stream, known.invocation_id)
+        send_result(turn, known)
 
 
 def _reported_since(state: BrokerState, since: float) -> list[Action]:
@@ -100,8 +100,7 @@ def broker_started(turn: Turn) -> None:
     """Work that ran when the broker died is not run twice; spawns and releases that go on by themselves keep their caller."""
     for known in turn.state.open_actions():
         if known.state == State.RUNNING and not _goes_on(turn, known):
-            error = "action_timeout" if known.handler else _failure_of(known)
-            finish(turn, known, error=error, reason=Reason.BROKER_RESTARTED)
+            fail(turn, known, Reason.BROKER_RESTARTED)
 
 
 def _goes_on(turn: Turn, known: Action) -> bool:
@@ -111,10 +110,14 @@ def _goes_on(turn: Turn, known: Action) -> bool:
     )
 
 
-def _failure_of(known: Action) -> str:
-    if is_spawn(known.action):
-        return "spawn_failed"
-    return "release_failed" if known.action == "release" else "action_timeout"
+def fail(turn: Turn, known: Action, reason: Reason) -> None:
+    """It ends without a result of its own."""
+    error = "action_timeout"
+    if is_spawn(known.action) and not (known.handler and reason is Reason.BROKER_RESTARTED):
+        error = "spawn_failed"
+    elif known.action == "release":
+        error = "release_failed"
+    finish(turn, known, error=error, reason=reason)
 
 
 def is_spawn(action: str) -> bool:
@@ -125,13 +128,6 @@ def is_spawn(action: str) -> bool:
 def limit_of(known: Action, other_s: float) -> float:
     """How long the action may run, in seconds."""
     return action_invocation.SPAWN_S if is_spawn(known.action) else other_s
-
-
-def due(turn: Turn) -> None:
-    """Invocations whose time is up."""
-    for known in turn.state.open_actions():
-        if known.state == State.RUNNING and known.until <= turn.now:
-            finish(turn, known, error=_failure_of(known), reason=Reason.ACTION_TIMEOUT)
 
 
 def deadline(state: BrokerState) -> float | None:

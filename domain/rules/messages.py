@@ -3,7 +3,7 @@
 Every message goes to the engine as its true sender, once, with an idempotency key; local recipients get it back from there like everybody
 else (ADR-0011).
 
-Source: spec/local-api.md section 6.1; scenarios F034, F061.
+Source: spec/local-api.md section 6.1; scenarios F034, F037, F061.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 from domain import events, outbound_message
-from domain.effects import EngineCall, Reply, path_segment
-from domain.errors import InvalidRequest, error_body
+from domain.effects import EngineCall, path_segment
+from domain.errors import InvalidRequest
 from domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from domain.notifications import target_type
 from domain.outbound_message import State
 from domain.reasons import Reason
-from domain.rules import agents
+from domain.rules import agents, send_answers
 from domain.state import Message
 from domain.state import State as BrokerState
 from domain.turn import Turn
@@ -76,6 +76,9 @@ def _own_refused(turn: Turn, status: int, code: str, detail: str, until: float) 
 def send_requested(turn: Turn, request: SendRequested) -> None:
     """Take a message on, durably, and start to publish it."""
     try:
+        if request.key and (known := turn.state.sends.get(request.key)) is not None:
+            send_answers.again(turn, request, known)
+            return
         _check(turn, request)
     except InvalidRequest as error:
         error.extra.setdefault("to", request.to)
@@ -97,6 +100,8 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             mode=request.mode,
             data=request.data,
             attachments=request.attachments,
+            key=request.key,
+            fingerprint=send_answers.fingerprint(request) if request.key else "",
         ),
         stream,
         event_id,
@@ -109,21 +114,23 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(503, "shutting_down", "the broker is stopping")
     if not request.to.strip() or not request.text.strip():
         raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
-    if request.attachments and request.thread_id.isdigit():
+    threaded = outbound_message.is_engine_id(request.thread_id)
+    if request.attachments and threaded:
         raise InvalidRequest(
             501, "not_implemented", "the engine takes no attachments with replies", field="attachments"
         )
-    if request.data and target_type(request.to.removeprefix("@")) != "channel" and not request.thread_id.isdigit():
+    if request.data and target_type(request.to.removeprefix("@")) != "channel" and not threaded:
         raise InvalidRequest(501, "not_implemented", "the engine takes no data with direct messages", field="data")
     if len(turn.state.messages) >= outbound_message.MAX_OPEN:
         raise InvalidRequest(429, "queue_full", "too many messages wait to be published; send again later")
+    send_answers.check_room(turn, request.key)
 
 
 def publish(turn: Turn, message: Message) -> None:
-    """Give the message to the engine, if there is an identity to send it as."""
+    """Give the message to the engine, if there is an identity to send it as and no earlier one of its line."""
     author_id = message.author_id or turn.state.own.agent_id
-    if not author_id:
-        return  # waits: own_answered or due publishes it
+    if not author_id or turn.state.is_held_back(message):
+        return  # waits: own_answered, due, or the end of the earlier one publishes it
     call_id = f"publish_{message.event_id}_{message.tries + 1}"
     turn.record(events.MessagePublishing(call_id=call_id, tries=message.tries + 1), message.stream, message.event_id)
     path, body = _request(message)
@@ -134,7 +141,7 @@ def publish(turn: Turn, message: Message) -> None:
             path=path,
             auth=f"agent:{author_id}" if message.author_id else "own",
             body=body,
-            idempotency_key=message.event_id,
+            idempotency_key=f"{message.event_id}_plain" if message.unthreaded else message.event_id,
         )
     )
 
@@ -144,7 +151,7 @@ def _request(message: Message) -> tuple[str, dict[str, Any]]:
     data = dict(message.data or {})
     if not message.author_id and message.sender.lower() not in _OWN_SENDERS:
         data.setdefault("from", message.sender)
-    if message.thread_id and message.thread_id.isdigit():
+    if outbound_message.is_engine_id(message.thread_id):
         return f"/v1/messages/{message.thread_id}/replies", {"text": message.text} | ({"data": data} if data else {})
     if message.attachments:
         body["attachments"] = list(message.attachments)
@@ -161,21 +168,36 @@ def _request(message: Message) -> tuple[str, dict[str, Any]]:
 
 def answered(turn: Turn, message: Message, answer: EngineAnswered | EngineUnanswered) -> None:
     """The engine answered, or did not: published, refused, or tried again."""
-    request_id = message.request_id if message.answer_by else ""
     if isinstance(answer, EngineUnanswered):
         _wait(turn, message, 0, answer.detail)
         return
     data = answer.data if isinstance(answer.data, dict) else {}
     if answer.status in (200, 201):
         message_id = str(data.get("id") or (data.get("message") or {}).get("id") or "")
-        body = _body(turn, message, published=True, message_id=message_id)
+        send_answers.published(turn, message, message_id)
         turn.record(events.MessagePublished(message_id=message_id), message.stream, message.event_id)
-        if request_id:
-            turn.effect(Reply(request_id=request_id, status=200, body=body))
+        _go_on(turn, message.line)
     elif answer.status >= 500 or answer.status in (408, 425, 429) or answer.code == "idempotency_in_progress":
         _wait(turn, message, answer.status, f"{answer.code} {answer.message}".strip())
+    elif answer.status == 404 and outbound_message.is_engine_id(message.thread_id):
+        turn.record(
+            events.MessageUnthreaded(
+                thread_id=message.thread_id, detail=f"{answer.code} {answer.message}".strip()[:500]
+            ),
+            message.stream,
+            message.event_id,
+        )
+        publish(turn, message)
     else:
         _refuse(turn, message, answer.status, answer.code, answer.message)
+
+
+def _go_on(turn: Turn, line: str) -> None:
+    """An earlier message of this line no longer holds it: the next one is published."""
+    for stream in list(turn.state.lines.get(line, ())):
+        message = turn.state.messages[stream]
+        if message.waits and message.until <= turn.now:
+            publish(turn, message)
 
 
 def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
@@ -189,51 +211,21 @@ def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
         message.stream,
         message.event_id,
     )
+    if not message.holds_line:
+        _go_on(turn, message.line)
 
 
 def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -> None:
-    request_id = message.request_id if message.answer_by else ""
     reason = Reason.RECIPIENT_NOT_FOUND if status == 404 else Reason.ENGINE_ERROR
     if code == "expired":
         reason = Reason.EXPIRED
+    send_answers.refused(turn, message, reason, code, detail)
     turn.record(
         events.MessageRefused(reason=reason, status=status, code=code, detail=detail[:500]),
         message.stream,
         message.event_id,
     )
-    if not request_id:
-        return
-    if reason is Reason.RECIPIENT_NOT_FOUND:
-        text = f'Agent "{message.to}" not found' if target_type(message.to) == "agent" else f"{message.to} not found"
-        error = InvalidRequest(404, "recipient_not_found", text, to=message.to)
-    else:
-        error = InvalidRequest(502, "engine_error", f"the engine refused the message: {code} {detail}", to=message.to)
-    turn.effect(Reply(request_id=request_id, status=error.status, body=error_body(error)))
-
-
-def _body(turn: Turn, message: Message, *, published: bool, message_id: str) -> dict[str, Any]:
-    target = turn.state.registration_of(message.to) if target_type(message.to) == "agent" else None
-    program = turn.state.workers.get(target.session_id) if target is not None else None
-    body: dict[str, Any] = {
-        "success": True,
-        "event_id": message.event_id,
-        "local": target is not None,
-        "relaycast_published": published,
-        "message_id": message_id or None,
-        "recipient_live": None if target is None else program is not None and not program.ended,
-        "targets": [target.name] if target is not None else [],
-        "queued": 0,
-        "rejected": [],
-        "workspace_id": turn.settings.workspace_id,
-        "workspace_alias": None,
-        "thread_used": bool(message.thread_id and message.thread_id.isdigit()),
-    }
-    if target is not None:
-        body["delivered"] = 1
-        body["stage"] = "published" if published else "stored"
-    if not published:
-        body["publish_pending"] = True
-    return body
+    _go_on(turn, message.line)
 
 
 def broker_started(turn: Turn) -> None:
@@ -256,19 +248,24 @@ def due(turn: Turn) -> None:
         if message.waits and message.until <= turn.now:
             publish(turn, message)
         if message.answer_by and message.answer_by <= turn.now:
-            request_id = message.request_id
-            body = _body(turn, message, published=False, message_id="")
-            turn.record(events.MessageAnswered(), message.stream, message.event_id)
-            turn.effect(Reply(request_id=request_id, status=200, body=body))
+            send_answers.pending(turn, message)
+
+
+def stopping(turn: Turn) -> None:
+    """Whoever waits hears that the message is stored: it goes out in this run or the next."""
+    for message in turn.state.messages.values():
+        if message.answer_by:
+            send_answers.pending(turn, message)
 
 
 def deadline(state: BrokerState) -> float | None:
     """When a message or the identity needs attention next."""
     times = [message.answer_by for message in state.messages.values() if message.answer_by]
-    if state.own.agent_id:
-        times += [message.until for message in state.messages.values() if message.waits]
-    else:
-        times += [message.until for message in state.messages.values() if message.waits and message.author_id]
-        if state.own.until and not state.own.call_id:
-            times.append(state.own.until)
+    times += [
+        message.until
+        for message in state.messages.values()
+        if message.waits and (message.author_id or state.own.agent_id) and not state.is_held_back(message)
+    ]
+    if state.own.until and not state.own.agent_id and not state.own.call_id:
+        times.append(state.own.until)
     return min(times) if times else None

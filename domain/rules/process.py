@@ -56,6 +56,7 @@ def shutdown_requested(turn: Turn, request: inputs.ShutdownRequested) -> None:
         events.BrokerStopping(reason=request.reason, agents_too=request.agents_too, until=turn.now + STOP_S),
         turn.broker,
     )
+    messages.stopping(turn)
     if request.agents_too:
         for program in list(turn.state.workers.values()):
             agents.stop(turn, program, Reason.SHUTDOWN, STOP_GRACE_S)

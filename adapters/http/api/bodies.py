@@ -98,6 +98,7 @@ class SendBody(Body):
     mode: str = _alias("mode", "injectionMode", "injection_mode", default="wait")
     data: dict[str, Any] | None = None
     attachments: list[Text] = Field(default=[], max_length=32)
+    idempotency_key: str | None = _alias("idempotency_key", "idempotencyKey")
 
 
 class InputBody(Body):

@@ -6,7 +6,7 @@ Source: spec/local-api.md section 1.3 route 17.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -22,7 +22,8 @@ from domain.notifications import target_type
 SEND_WAIT_S = 24.0
 _PLACE = re.compile(r"#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """A channel or a conversation: it becomes part of a path at the engine."""
-_NOT_BUILT = ("idempotency_key", "idempotencyKey", "priority")
+MAX_KEY = 128
+_KEY_HEADER = "Idempotency-Key"
 
 
 class SendRoute:
@@ -35,18 +36,17 @@ class SendRoute:
         """POST /api/send."""
         value = await read_json(request)
         with about("to", value.get("to")):
-            if "Idempotency-Key" in request.headers:
-                raise _unbuilt("Idempotency-Key")
-            return relayed(await self.send_as(value))
+            return relayed(await self.send_as(value, request.headers.getall(_KEY_HEADER, [])))
 
-    async def send_as(self, value: dict[str, Any]) -> Reply:
-        """Send a message from a request's value; the core's answer."""
-        for field in _NOT_BUILT:
-            if field in value:
-                raise _unbuilt(field)
-        return await self._access.ask(self._request(parse(SendBody, value)), SEND_WAIT_S)
+    async def send_as(self, value: dict[str, Any], keys: Sequence[str] = ()) -> Reply:
+        """Send a message from a request's value; the core's answer. `keys`: what came beside the value, as a header."""
+        if "priority" in value:
+            raise InvalidRequest(501, "not_implemented", "'priority' is not built yet", field="priority")
+        body = parse(SendBody, value)
+        in_body = [] if body.idempotency_key is None else [body.idempotency_key]
+        return await self._access.ask(self._request(body, _key([*keys, *in_body])), SEND_WAIT_S)
 
-    def _request(self, body: SendBody) -> Callable[[str], SendRequested]:
+    def _request(self, body: SendBody, key: str) -> Callable[[str], SendRequested]:
         to, text, mode = body.to.strip(), body.message.strip(), body.mode.strip().lower() or "wait"
         if not to or not text:
             raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
@@ -64,6 +64,7 @@ class SendRoute:
             mode=mode,
             data=body.data,
             attachments=tuple(body.attachments),
+            key=key,
         )
 
     def _check_workspace(self, body: SendBody) -> None:
@@ -75,8 +76,16 @@ class SendRoute:
             raise InvalidRequest(400, "workspace_not_found", f"workspace '{wanted}' not found")
 
 
-def _unbuilt(field: str) -> InvalidRequest:
-    return InvalidRequest(501, "not_implemented", f"'{field}' is not built yet", field=field)
+def _key(given: Sequence[str]) -> str:
+    """The one idempotency key that was given; "" if there is none."""
+    keys = {key.strip() for key in given}
+    if not keys:
+        return ""
+    key = keys.pop()
+    if keys or not 0 < len(key) <= MAX_KEY:
+        text = f"idempotency_key: one key of 1 to {MAX_KEY} characters, the same wherever it is given"
+        raise InvalidRequest(400, "invalid_field", text, field="idempotency_key")
+    return key
 
 
 def _sender(given: str) -> str:

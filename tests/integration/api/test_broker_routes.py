@@ -200,11 +200,36 @@ async def test_the_mode_is_read_whatever_its_spelling(client, mode):
     assert sent(client).mode == "steer"
 
 
-@pytest.mark.parametrize(("field", "value"), [("priority", 0), ("idempotency_key", "k"), ("idempotencyKey", "k")])
-async def test_a_field_of_a_message_that_has_no_effect_yet_is_refused_by_name(client, field, value):
-    """B15: `priority` first."""
-    answer = await client.refused("POST", "/api/send", {"to": "w1", "text": "x", field: value})
-    assert (answer["statusCode"], answer["code"], answer["field"]) == (501, "not_implemented", field)
+async def test_a_field_of_a_message_that_has_no_effect_yet_is_refused_by_name(client):
+    """B15."""
+    answer = await client.refused("POST", "/api/send", {"to": "w1", "text": "x", "priority": 0})
+    assert (answer["statusCode"], answer["code"], answer["field"]) == (501, "not_implemented", "priority")
+    assert client.broker.offered == []
+
+
+@pytest.mark.parametrize("field", ["idempotency_key", "idempotencyKey"])
+async def test_the_same_key_again_is_answered_from_memory_wherever_it_stands(client, field):
+    """local-api 1.1: header or body; another body under the same key is a conflict."""
+    first = await client.ask("POST", "/api/send", {"to": "#general", "text": "x", field: "k-1"})
+    again = await client.ask("POST", "/api/send", {"to": "#general", "text": "x"}, Idempotency_Key="k-1")
+    assert (again[0], again[1]) == (200, first[1] | {"replayed": True})
+    answer = await client.refused("POST", "/api/send", {"to": "#general", "text": "y"}, Idempotency_Key="k-1")
+    assert (answer["statusCode"], answer["code"], answer["to"]) == (409, "idempotency_conflict", "#general")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ({"idempotency_key": ""}, {}),
+        ({"idempotency_key": "k" * 129}, {}),
+        ({"idempotency_key": 7}, {}),
+        ({}, {"Idempotency_Key": " "}),
+        ({"idempotency_key": "a"}, {"Idempotency_Key": "b"}),
+    ],
+)
+async def test_a_key_that_is_none_is_refused(client, body, headers):
+    answer = await client.refused("POST", "/api/send", {"to": "#general", "text": "x"} | body, **headers)
+    assert (answer["statusCode"], answer["code"], answer["field"]) == (400, "invalid_field", "idempotency_key")
     assert client.broker.offered == []
 
 

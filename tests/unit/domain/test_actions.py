@@ -52,7 +52,7 @@ def finish(world, connection="k1", invocation_id="inv_1", **result):
 )
 def test_spawn_reads_name_and_program_from_wherever_they_stand(make_world, action, given, cli):
     """S14, X4, F137."""
-    world = make_world()
+    world = make_world(msgspec.structs.replace(SETTINGS, capabilities=(f"spawn:{cli}",)))
     world.start()
     world.online()
     given.pop("model", None)
@@ -75,7 +75,7 @@ def test_what_remote_callers_may_not_set_is_named_and_not_read(world):
 
 
 def test_the_operator_may_allow_args_and_cwd(make_world):
-    world = make_world(msgspec.structs.replace(SETTINGS, remote_args=True))
+    world = make_world(msgspec.structs.replace(SETTINGS, remote_args=True, capabilities=("spawn:cat", "spawn:dog")))
     world.start()
     world.online()
     config = {"command": "dog", "args": ["-v"], "sessionId": "s-1"}
@@ -285,8 +285,11 @@ def test_a_newer_connection_takes_over_and_the_older_one_changes_nothing(world):
     assert results(world) == ["handler_unavailable"]
 
 
-def test_the_heartbeat_says_whether_handlers_are_live(world):
+def test_the_heartbeat_says_whether_handlers_are_live(make_world):
     """2.7: told at once."""
+    world = make_world(msgspec.structs.replace(SETTINGS, capabilities=()))
+    world.start()
+    world.online()
     world.advance(3)
     connect(world)
     world.advance(1.1)
@@ -423,3 +426,94 @@ def test_the_ledger_is_bounded(make_world, monkeypatch):
     world.advance(25 * 3600)
     invoke(world, "last")
     assert len(world.broker.state.actions) == 1
+
+
+# --- found by review --------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_whose_write_the_kill_may_have_cut_off_goes_out_again(world):
+    """S13, X1: committed, then `kill -9`; the broker is back a minute later."""
+    connect(world)
+    invoke(world)
+    finish(world, output=1)
+    world.crash()
+    world.now += 60
+    world.start()
+    world.online()
+    assert results(world) == [1, 1]
+
+
+def test_a_spawn_that_timed_out_leaves_no_agent_behind(world):
+    """R2, X3: the caller heard `spawn_failed`; what starts later must not stay."""
+    world.answers_starts = False
+    invoke(world, action="spawn:cat", given={"name": "w1"})
+    world.advance(14)
+    world.answer("/v1/agents", 201, {"id": "700", "token": "sha256:a"})
+    world.answer("/v1/nodes/vm-01234567/agents", 201, {"agent_id": "700", "node_id": world.settings.node_id})
+    world.advance(11.1)
+    assert results(world) == ["spawn_failed"]
+    assert world.events("action.done.v1")[-1].event.reason == "action_timeout"
+    session = world.broker.state.registration_of("w1").session_id
+    assert any(isinstance(e, effects.StopProgram) and e.session_id == session for e in world.effects)
+    world.report(inputs.ProgramExited, session, code=None, signal=15, last_output="", uptime_s=1.0, requested=True)
+    assert [frame["name"] for frame in world.sent("agent.deregister")] == ["w1"]
+    assert results(world) == ["spawn_failed"]
+
+
+def test_a_blank_agent_name_is_none(world):
+    """5.2: the first string that is not blank wins."""
+    invoke(world, action="spawn:cat", given={"name": "w1"}, agent_name="  ")
+    assert world.broker.state.registration_of("w1") is not None
+
+
+@pytest.mark.parametrize("key", ["token", "agent_token", "agentToken"])
+def test_a_token_that_a_remote_caller_brings_is_not_used(world, key):
+    """3.2, W-38: nobody chooses an identity from afar."""
+    given = {"name": "w1", key: "at_live_x", "agent": {"token": "at_live_y", "relay_key": "z", "api_key": "z"}}
+    invoke(world, action="spawn:cat", given=given)
+    assert world.broker.state.registration_of("w1").spec.supplied_token == ""
+    assert "at_live_" not in str(world.sent("agent.register"))
+
+
+@pytest.mark.parametrize("given", [{"cli": "cat -u"}, {"command": "dog"}, {"harnessConfig": {"command": "/bin/cat"}}])
+def test_a_remote_caller_runs_only_what_the_node_offers_without_arguments(world, given):
+    """5.2, local-api 11.6: otherwise `cli` would bring the arguments that `args` may not."""
+    invoke(world, action="spawn:cat", given={"name": "w1"} | given)
+    assert results(world) == ["spawn_failed"]
+    assert world.events("action.done.v1")[-1].event.reason == "cli_not_allowed"
+    assert world.broker.state.registrations == {}
+
+
+def test_a_second_sidecar_that_comes_and_goes_does_not_end_the_patience_for_the_first(world):
+    """5.1, W-18."""
+    connect(world, names=("spawn:fancy",))
+    world.tell(inputs.SidecarClosed(connection="k1", detail="eof"))
+    world.tell(inputs.SidecarConnected(connection="k2"))
+    world.tell(inputs.SidecarClosed(connection="k2", detail="eof"))
+    invoke(world, action="spawn:fancy", given={"name": "w1"})
+    assert results(world) == []
+    connect(world, "k3", ("spawn:fancy",))
+    assert [effect.connection for effect in asked(world)] == ["k3"]
+
+
+def test_open_invocations_are_bounded(world, monkeypatch):
+    """X5: a sidecar that answers nothing is given no more than this; the engine may try elsewhere."""
+    monkeypatch.setattr("domain.action_invocation.MAX_OPEN", 5)
+    connect(world)
+    for number in range(7):
+        invoke(world, f"i{number}")
+    assert len(asked(world)) == 5
+    assert results(world, "i6") == ["handler_unavailable"]
+    finish(world, invocation_id="i0", output=0)
+    invoke(world, "i6")
+    assert len(asked(world)) == 6
+
+
+def test_an_invocation_that_was_given_back_may_run_here_later(world):
+    """5.4: `handler_unavailable` is not cached."""
+    invoke(world)
+    assert results(world) == ["handler_unavailable"]
+    connect(world)
+    invoke(world)
+    finish(world, output=1)
+    assert results(world) == ["handler_unavailable", 1]

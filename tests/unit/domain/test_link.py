@@ -425,7 +425,7 @@ def test_the_manifest_never_holds_a_bare_spawn(world):
     world.tell(inputs.SidecarConnected(connection="k1"))
     offered = Manifest(capabilities=(Capability("spawn"), Capability("spawn:x", "spawn"), Capability("echo")))
     world.tell(inputs.ManifestOffered(connection="k1", request_id="m1", manifest=offered))
-    assert [c["name"] for c in world.sent("node.register")[-1]["capabilities"]] == ["spawn:x", "echo"]
+    assert [c["name"] for c in world.sent("node.register")[-1]["capabilities"]] == ["spawn:cat", "spawn:x", "echo"]
 
 
 def test_an_address_that_is_none_is_a_configuration_error(make_world):
