@@ -186,10 +186,14 @@ class Mailbox(msgspec.Struct):
         self._received(seq)
 
     def skip(self, seq: int, msg_id: str) -> None:
-        """This number is filled without a delivery."""
+        """This number is filled without a delivery; a doubt about its message goes on with the number under which it is open."""
+        twin = self.seen.get(msg_id, seq)
         _remember(self.seen, msg_id, seq)
         self._received(seq)
+        doubt = self.doubtful.get(seq)
         self.settle(seq)
+        if doubt and twin in self.open:
+            self.doubtful[twin] = doubt
 
     def lose(self, first: int, last: int) -> None:
         """The range never came."""
@@ -205,6 +209,7 @@ class Mailbox(msgspec.Struct):
         self.open.pop(seq, None)
         self.returned.pop(seq, None)
         self.doubtful.pop(seq, None)
+        self._gap_moved()
         if seq > self.floor:
             self.settled.add(seq)
             self._advance()

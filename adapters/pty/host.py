@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
 MAX_DIMENSION = 1000
-_TRIED_AGAIN = ("pty_write_failed", "queue_full")
+_TRIED_AGAIN = ("pty_write_failed", "queue_full", "blocked_by_dialog", OUT_OF_TURN)
 """Why an injection of which nothing was typed comes again: none behind it may be typed before."""
 FAREWELL_S = 2.0
 """After a shutdown the host waits this long for its last reports to be confirmed."""
@@ -91,6 +91,9 @@ class Host:
         self._fences: dict[str, int] = {}
         """Session -> report of an injection that is to be tried again. Until the broker has confirmed it, what it sent before it knew
         is refused as `out_of_turn`: it would overtake. (Those that the host refuses for good fence nothing.)"""
+        self._answered: dict[tuple[str, int], int] = {}
+        """(Delivery, attempt) that was handed back -> report. A broker that attaches asks again before it has read that; until it confirms,
+        the answer stands."""
         self._broker: Connection | None = None
         self._lease_s: float | None = None
         self._lease: asyncio.TimerHandle | None = None
@@ -254,6 +257,8 @@ class Host:
         record.remove(session.pid)
 
     def _inject(self, inject: Inject) -> None:
+        if (inject.delivery_id, inject.attempt) in self._answered:
+            return
         session = self._sessions.get(inject.session_id)
         proof = self._ledger.proof(inject.session_id, inject.delivery_id)
         if proof is not None:
@@ -342,6 +347,8 @@ class Host:
             starting.task.add_done_callback(lambda _task: self._stop(session_id, grace_s))
 
     def _confirm(self, number: int) -> None:
+        if self._answered:
+            self._answered = {asked: report for asked, report in self._answered.items() if report > number}
         if self._fences:
             self._fences = {session_id: report for session_id, report in self._fences.items() if report > number}
         for report in self._reports.confirm(number):
@@ -397,6 +404,8 @@ class Host:
         report = self._reports.append(session_id, fact, time.time())
         if isinstance(fact, Injected) and not fact.repeated:
             self._ledger.typed(session_id, fact)
+        if isinstance(fact, InjectFailed):
+            self._answered[fact.delivery_id, fact.attempt] = report.number
         if isinstance(fact, InjectFailed) and fact.typed == "no" and fact.reason in _TRIED_AGAIN:
             self._fences[session_id] = report.number
         connection = self._broker

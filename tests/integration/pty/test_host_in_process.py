@@ -75,6 +75,28 @@ async def test_what_was_sent_before_the_broker_knew_of_a_failure_does_not_overta
         ("d3", "out_of_turn"),
     ]
     host.handle(Confirm(number=refused))
+    host.handle(Inject(session_id="s", delivery_id="d4", attempt=1, text="x"))
+    assert [fact.reason for fact in _facts(host, InjectFailed)][-2:] == ["out_of_turn", "out_of_turn"]
+    host.handle(Confirm(number=refused + 2))
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=2, text="x"))
+    await _until(lambda: any(fact.delivery_id == "d2" for fact in _facts(host, Injected)))
+    host.end(0.1)
+    await _until(host.finished.is_set)
+
+
+async def test_what_is_asked_again_before_its_failure_was_read_is_not_tried(tmp_path):
+    """ORDER, F032: a broker that attaches asks for everything under way; typed now, it would overtake what was handed back before it."""
+    host = Host()
+    host._reports = ReportLog(limit=4)
+    host.handle(_start(tmp_path))
+    host.handle(Inject(session_id="s", delivery_id="d1", attempt=1, text="x"))
+    await _until(lambda: _facts(host, Injected) and host._reports.is_full)
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=1, text="x"))
+    refused = host._reports.next_number - 1
+    host.handle(Confirm(number=refused - 1))
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=1, text="x"))
+    assert [fact.delivery_id for fact in _facts(host, InjectFailed)] == ["d2"]
+    host.handle(Confirm(number=refused))
     host.handle(Inject(session_id="s", delivery_id="d2", attempt=2, text="x"))
     await _until(lambda: any(fact.delivery_id == "d2" for fact in _facts(host, Injected)))
     host.end(0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from domain import inputs
+from domain.mailbox import Mailbox
 from tests.world import SETTINGS
 
 
@@ -91,6 +92,30 @@ def test_a_doubtful_message_is_marked_under_whatever_number_it_comes_again(make_
     world.deliver("w1", 2, msg_id="M1")
     (text,) = world.texts("w1")
     assert "possible-duplicate" in text
+
+
+def test_a_doubt_goes_on_with_the_number_under_which_the_message_is_open():
+    """F033: its first number is filled as a duplicate while the message waits under the second."""
+    box = Mailbox("100", base=0)
+    box.admit(1, "M1", "", "delivery:1")
+    box.give_back(1, 1, doubtful="M1")
+    box.admit(2, "M1", "", "delivery:2")
+    box.skip(1, "M1")
+    assert box.doubtful == {2: "M1"}
+    box.settle(2)
+    assert (box.doubtful, box.floor) == ({}, 2)
+
+
+def test_a_gap_that_is_filled_by_a_duplicate_waits_for_nothing():
+    """B9: a deadline that nothing is done about would wake the loop for ever."""
+    box = Mailbox("100", base=0)
+    box.admit(1, "M1", "", "delivery:1")
+    box.give_back(1, 1, doubtful="")
+    box.admit(2, "M1", "", "delivery:2")
+    box.passed(2, 50.0)
+    assert box.deadline == 51.0
+    box.skip(1, "M1")
+    assert box.deadline is None
 
 
 def test_a_gap_is_not_declared_lost_before_a_link_that_was_away_could_fill_it(world):
