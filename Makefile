@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly check fmt lint types contracts unit bench lock docs clean
+.PHONY: help demo test nightly check fmt lint types contracts unit simulate day bench lock docs clean
 
 help:  ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,14 @@ docs: $(VENV)/.installed  ## generated pages agree with the code
 
 unit: $(VENV)/.installed  ## the fast tests
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal tests/unit tests/property tests/contract -m 'not slow and not peers'
+
+SEEDS ?= 300
+simulate: $(VENV)/.installed  ## the core in a simulated world: SEEDS=300 the first 300, SEEDS=7,12 these, SEEDS=100-200 that range
+	$(BIN)/python -m relaybroker.testing.simulation $(SEEDS)
+
+day: SEEDS = 1,
+day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nightly
+	$(BIN)/python -m relaybroker.testing.simulation $(SEEDS) --day
 
 bench: $(VENV)/.installed  ## first figures, with method
 	$(BIN)/python -m bench

@@ -5,10 +5,15 @@ Rules, first match wins for an incoming frame with sequence number n:
  1. n = 0 and its fan-out key is known: `duplicate`, nothing happens. n = 0 else: admitted; it never touches the cursor.
  2. The base is not known yet: n = 1 makes it 0; any other n is collected for half a second, then the lowest n - 1 is adopted.
  3. n was taken before with another message id: `seq_conflict`. The first one stands; nothing is typed or acknowledged.
- 4. n was returned to the engine (its agent went away before it was typed): admitted again as a new attempt.
+ 4. n was returned to the engine (its agent went away before it was typed): admitted again as a new attempt, unless its message has
+    come under another number meanwhile (`duplicate`).
  5. n is still open here: `in_progress`. n <= the highest admitted: `stale`, and the acknowledgement is repeated.
  6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted.
  7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`.
+
+A returned number that the engine does not offer, although it offers later ones, is a hole as well (it expired there, or was settled
+elsewhere): the same steps, from the first later one on. These waits begin anew when the agent or the link comes back: the engine offers its
+rows then, and time during which it could not does not count.
 
 `floor` is the highest n such that everything from the base up to it is settled (typed, dropped for good, or lost). Only the floor is ever
 acknowledged, and it never falls. The key is the agent id, never the name: a successor inherits nothing, a returning id keeps its cursor.
@@ -72,8 +77,10 @@ class Mailbox(msgspec.Struct):
     """Typed, not yet acknowledged: number -> delivery stream."""
     returned: dict[int, int] = msgspec.field(default_factory=dict)
     """Given back to the engine: number -> attempts so far."""
-    doubtful: set[int] = msgspec.field(default_factory=set)
-    """Returned although they may have been typed: marked when they are typed again."""
+    doubtful: dict[int, str] = msgspec.field(default_factory=dict)
+    """Returned although they may have been typed: number -> message id, which is marked when it is typed again."""
+    passed_since: float = 0.0
+    """When a number above a returned one was offered; 0 = none was."""
     starved: bool = False
     """Frames were refused for lack of room; the engine is asked for them when there is room again."""
     seen: dict[str, int] = msgspec.field(default_factory=dict)
@@ -97,6 +104,8 @@ class Mailbox(msgspec.Struct):
             if known != seq and seq in self.seen.values():
                 return Judgement(Verdict.IGNORE, Reason.SEQ_CONFLICT)
             if seq in self.returned:
+                if known not in (None, seq):
+                    return Judgement(Verdict.IGNORE, Reason.DUPLICATE, advances=True)
                 return Judgement(Verdict.ADMIT)
             return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS if seq in self.open else Reason.STALE)
         if seq == self.recv + 1:
@@ -121,11 +130,25 @@ class Mailbox(msgspec.Struct):
     @property
     def deadline(self) -> float | None:
         """When a gap (or an unknown base) needs the next step; None = nothing waits."""
-        if not self.buffer or self.starved:
+        if self.starved:
             return None
         if self.base is None:
-            return self.gap_since + COLLECT_S
-        return self.gap_since + (*RESYNC_AFTER_S, GIVE_UP_S)[min(self.resyncs, len(RESYNC_AFTER_S))]
+            return self.gap_since + COLLECT_S if self.buffer else None
+        since = min((when for when in (self.gap_since, self.passed_since) if when), default=0.0)
+        return since + (*RESYNC_AFTER_S, GIVE_UP_S)[min(self.resyncs, len(RESYNC_AFTER_S))] if since else None
+
+    def holes(self) -> list[tuple[int, int]]:
+        """The ranges that are lost when the engine does not offer them in time: returned ones that it passed by, else the gap."""
+        missing = sorted(self.returned) if self.passed_since else []
+        if self.buffer and not missing:
+            return [(self.recv + 1, min(self.buffer) - 1)]
+        ranges: list[tuple[int, int]] = []
+        for seq in missing:
+            if ranges and ranges[-1][1] == seq - 1:
+                ranges[-1] = (ranges[-1][0], seq)
+            else:
+                ranges.append((seq, seq))
+        return ranges
 
     # --- changes, called by the fold only -------------------------------------------------------------------------
 
@@ -141,6 +164,17 @@ class Mailbox(msgspec.Struct):
         self._advance()
         self._gap_moved()
 
+    def passed(self, seq: int, now: float) -> None:
+        """The engine offered this number: those before it that were returned should have come."""
+        if self.returned and not self.passed_since and seq > min(self.returned):
+            self.passed_since = now
+
+    def wait_anew(self, now: float) -> None:
+        """The engine can offer its rows (again) from now on."""
+        self.gap_since = now if self.gap_since else 0.0
+        self.passed_since = now if self.passed_since else 0.0
+        self.resyncs = 0
+
     def admit(self, seq: int, msg_id: str, fan_key: str, stream: str) -> None:
         """A delivery was opened for this frame."""
         if seq == 0:
@@ -152,15 +186,20 @@ class Mailbox(msgspec.Struct):
         self._received(seq)
 
     def skip(self, seq: int, msg_id: str) -> None:
-        """This number is filled without a delivery."""
+        """This number is filled without a delivery; a doubt about its message goes on with the number under which it is open."""
+        twin = self.seen.get(msg_id, seq)
         _remember(self.seen, msg_id, seq)
         self._received(seq)
+        doubt = self.doubtful.get(seq)
         self.settle(seq)
+        if doubt and twin in self.open:
+            self.doubtful[twin] = doubt
 
     def lose(self, first: int, last: int) -> None:
         """The range never came."""
         for seq in range(first, last + 1):
             self.settled.add(seq)
+            self.returned.pop(seq, None)
         self.recv = max(self.recv, last)
         self._advance()
         self._gap_moved()
@@ -169,17 +208,19 @@ class Mailbox(msgspec.Struct):
         """This number is terminal and counts."""
         self.open.pop(seq, None)
         self.returned.pop(seq, None)
-        self.doubtful.discard(seq)
+        self.doubtful.pop(seq, None)
+        self._gap_moved()
         if seq > self.floor:
             self.settled.add(seq)
             self._advance()
 
-    def give_back(self, seq: int, attempt: int, *, doubtful: bool) -> None:
-        """This number goes back to the engine, which offers it again."""
+    def give_back(self, seq: int, attempt: int, *, doubtful: str) -> None:
+        """This number goes back to the engine, which offers it again. `doubtful`: its message id, if it may have been typed."""
         self.open.pop(seq, None)
         if doubtful:
-            self.doubtful.add(seq)
+            self.doubtful[seq] = doubtful
         self.returned[seq] = attempt
+        self.passed_since = 0.0
         for msg_id in [known for known, number in self.seen.items() if number == seq]:
             del self.seen[msg_id]
 
@@ -198,7 +239,11 @@ class Mailbox(msgspec.Struct):
 
     def _gap_moved(self) -> None:
         if not self.buffer:
-            self.gap_since, self.resyncs = 0.0, 0
+            self.gap_since = 0.0
+        if not self.returned:
+            self.passed_since = 0.0
+        if not self.gap_since and not self.passed_since:
+            self.resyncs = 0
 
     def _advance(self) -> None:
         while self.floor + 1 in self.settled:

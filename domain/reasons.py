@@ -31,12 +31,14 @@ class Reason(StrEnum):
     HOLD_FULL = "hold_full"
     QUEUE_FULL = "queue_full"
     NOT_RUNNING = "not_running"
+    UNDECIDED = "undecided"
     # held
     GAP_WAIT = "gap_wait"
     AGENT_STARTING = "agent_starting"
     NOT_READY = "not_ready"
     BLOCKED_BY_DIALOG = "blocked_by_dialog"
     WRITE_BACKOFF = "write_backoff"
+    OUT_OF_TURN = "out_of_turn"
     # ended undelivered
     WORKER_EXITED = "worker_exited"
     WORKER_LOST = "worker_lost"
@@ -108,11 +110,13 @@ SENTENCES: dict[Reason, str] = {
     Reason.DELIVERY_ID_REUSED: "The delivery id was used for a different message before; this one is neither typed nor acknowledged.",
     Reason.HOLD_FULL: "The agent has as many waiting messages as it may; the engine keeps this one and offers it again.",
     Reason.QUEUE_FULL: "The queue is full; send again later.",
+    Reason.UNDECIDED: "The broker was killed before it had decided about it; the engine offers it again.",
     Reason.NOT_RUNNING: "The agent's program is not running.",
     Reason.GAP_WAIT: "An earlier sequence number has not come yet; the message waits for it.",
     Reason.AGENT_STARTING: "The agent is being started; the message waits until it runs.",
     Reason.NOT_READY: "The agent's program has not shown that it takes input; the message waits.",
     Reason.BLOCKED_BY_DIALOG: "A dialog or login is on the agent's screen; a person must answer it (relaybroker agent attach NAME).",
+    Reason.OUT_OF_TURN: "A message before it was not typed; it waits so that the order stays.",
     Reason.WRITE_BACKOFF: "The terminal refused the text; it is tried again shortly.",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host died and its programs with it.",

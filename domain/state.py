@@ -178,6 +178,8 @@ class Worker(msgspec.Struct):
     """Delivery streams held or queued for this worker, in typing order."""
     typing: list[str] = msgspec.field(default_factory=list)
     """Delivery streams that are with the PTY host, in order."""
+    draining: bool = False
+    """One of these was not typed: nothing more is given to the host before it has said what became of the others."""
 
     @property
     def ended(self) -> bool:
@@ -216,6 +218,8 @@ class Delivery(msgspec.Struct):
     reason: Reason | None = None
     until: float = 0.0
     tries: int = 0
+    failures: int = 0
+    """Tries that the terminal itself refused; being handed back because of another one does not count."""
     session_id: str = ""
     text: str = ""
     marker: str = ""

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from adapters.eventstore.snapshots import Snapshot
 from domain import state as domain_state
+from relaybroker.clock import SteadyClock
 from relaybroker.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Runtime:
         core: the broker core, folded up to the end of the journal.
         journal: where events become durable.
         snapshots: where the state is kept now and then; None = nowhere.
-        clock: epoch seconds.
+        clock: epoch seconds; None = a `SteadyClock` that goes on from the newest record.
         snapshot_every: events between two snapshots.
     """
 
@@ -99,14 +99,14 @@ class Runtime:
         journal: Journal,
         *,
         snapshots: SnapshotFile | None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         snapshot_every: int = SNAPSHOT_EVERY,
     ) -> None:
         self.inbox = Inbox()
         self._core = core
         self._journal = journal
         self._snapshots = snapshots
-        self._clock = clock
+        self._clock = clock or SteadyClock(core.state.now)
         self._snapshot_every = snapshot_every
         self._snapshot_at = core.state.position + snapshot_every
         self._saving: asyncio.Task[None] | None = None

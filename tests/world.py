@@ -63,6 +63,9 @@ class World:
         self.inbox.append(item)
         if len(self.inbox) > 1 or self.busy:
             return
+        self._answer()
+
+    def _answer(self) -> None:
         while self.inbox:
             self._take(self.broker.handle(self.inbox[0], self.now))
             self.inbox.pop(0)
@@ -83,8 +86,7 @@ class World:
             self.busy = True
             self._take(self.broker.on_time(self.now))
             self.busy = False
-            if self.inbox:
-                self.tell(self.inbox.pop(0))
+            self._answer()
         else:
             raise AssertionError(f"timers do not come to rest: {self.log[-3:]}")
         self.now = end

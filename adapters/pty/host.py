@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from adapters.pty import harnesses, tasks
 from adapters.pty.connection import REPORT_HIGH_WATER, Connection
-from adapters.pty.injection import MAX_QUEUED
+from adapters.pty.injection import MAX_QUEUED, OUT_OF_TURN
 from adapters.pty.ledger import DeliveryLedger, ReportLog
 from adapters.pty.process import SpawnError, spawn
 from adapters.pty.protocol import (
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
 MAX_DIMENSION = 1000
+_TRIED_AGAIN = ("pty_write_failed", "queue_full", "blocked_by_dialog", OUT_OF_TURN)
+"""Why an injection of which nothing was typed comes again: none behind it may be typed before."""
 FAREWELL_S = 2.0
 """After a shutdown the host waits this long for its last reports to be confirmed."""
 SIGNAL_GRACE_S = 2.0
@@ -86,6 +88,12 @@ class Host:
         self._starting: dict[str, _Starting] = {}
         self._reports = ReportLog()
         self._ledger = DeliveryLedger()
+        self._fences: dict[str, int] = {}
+        """Session -> report of an injection that is to be tried again. Until the broker has confirmed it, what it sent before it knew
+        is refused as `out_of_turn`: it would overtake. (Those that the host refuses for good fence nothing.)"""
+        self._answered: dict[tuple[str, int], int] = {}
+        """(Delivery, attempt) that was handed back -> report. A broker that attaches asks again before it has read that; until it confirms,
+        the answer stands."""
         self._broker: Connection | None = None
         self._lease_s: float | None = None
         self._lease: asyncio.TimerHandle | None = None
@@ -249,6 +257,8 @@ class Host:
         record.remove(session.pid)
 
     def _inject(self, inject: Inject) -> None:
+        if (inject.delivery_id, inject.attempt) in self._answered:
+            return
         session = self._sessions.get(inject.session_id)
         proof = self._ledger.proof(inject.session_id, inject.delivery_id)
         if proof is not None:
@@ -269,6 +279,8 @@ class Host:
             self._refuse(inject, "queue_full" if starting is not None else "not_running")
         elif self._reports.is_full:
             self._refuse(inject, "queue_full")
+        elif inject.session_id in self._fences:
+            self._refuse(inject, OUT_OF_TURN)
         else:
             session.inject(inject)
 
@@ -335,6 +347,10 @@ class Host:
             starting.task.add_done_callback(lambda _task: self._stop(session_id, grace_s))
 
     def _confirm(self, number: int) -> None:
+        if self._answered:
+            self._answered = {asked: report for asked, report in self._answered.items() if report > number}
+        if self._fences:
+            self._fences = {session_id: report for session_id, report in self._fences.items() if report > number}
         for report in self._reports.confirm(number):
             if isinstance(report.fact, Injected):
                 self._ledger.confirmed(report.session_id, report.fact.delivery_id)
@@ -346,6 +362,7 @@ class Host:
         if session is not None and session.state == "exited":
             del self._sessions[session_id]
             self._ledger.forget_session(session_id)
+            self._fences.pop(session_id, None)
 
     def _running(self, request_id: str, session_id: str) -> Session | None:
         """The session, if it has a terminal; else the request is answered with why not."""
@@ -387,6 +404,10 @@ class Host:
         report = self._reports.append(session_id, fact, time.time())
         if isinstance(fact, Injected) and not fact.repeated:
             self._ledger.typed(session_id, fact)
+        if isinstance(fact, InjectFailed):
+            self._answered[fact.delivery_id, fact.attempt] = report.number
+        if isinstance(fact, InjectFailed) and fact.typed == "no" and fact.reason in _TRIED_AGAIN:
+            self._fences[session_id] = report.number
         connection = self._broker
         if connection is not None and connection.next_report == report.number:
             self.push_reports()

@@ -45,6 +45,8 @@ LINE_EDITOR_WAIT_S = 0.5
 STEER_PAUSE_S = 0.12
 NEEDLE_CHARACTERS = 24
 MAX_SPOILED = 1024
+OUT_OF_TURN = "out_of_turn"
+"""Why a delivery is handed back that waited behind one that was not typed."""
 _LOOK_BACK_BYTES = 16 * 1024
 
 PASTE_START = b"\x1b[200~"
@@ -193,8 +195,7 @@ class Injector:
         if current is not None:
             partly = self._draft is not None and self._draft.delivery_id == current.delivery_id
             self._fail(current, reason, typed="partly" if partly else "no")
-        while self._queue:
-            self._fail(self._queue.popleft(), reason)
+        self._return_queue(reason)
 
     # --- the procedure -----------------------------------------------------------------------------------------------
 
@@ -271,6 +272,7 @@ class Injector:
                 await line.writer.write(b"\x1b\x1b")
             except WriteError:
                 self._fail(inject, "pty_write_failed")
+                self._return_queue(OUT_OF_TURN)
                 return None
             await self._pause(STEER_PAUSE_S)
         data = self._as_typed(inject.text)
@@ -329,6 +331,13 @@ class Injector:
             self._draft_stands = True
             self._line.draft_changed(stands=True)
         self._fail(inject, reason, typed="partly" if draft.written else "no")
+        if not draft.written:
+            self._return_queue(OUT_OF_TURN)
+
+    def _return_queue(self, reason: str) -> None:
+        """Hand back what waits: when a delivery is going to be tried again, those behind it must not overtake it."""
+        while self._queue:
+            self._fail(self._queue.popleft(), reason)
 
     def _end_draft(self) -> None:
         self._draft = None

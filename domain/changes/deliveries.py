@@ -17,6 +17,7 @@ from domain.reasons import Reason
 from domain.state import (
     Delivery,
     State,
+    Worker,
 )
 
 
@@ -48,7 +49,9 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
         state.announce(event.msg_id, at.stream)
     if event.seq is not None:
         key = fan_key(event.delivery_id, event.msg_id, event.payload_type)
-        state.mailboxes[event.agent_id].admit(event.seq, event.msg_id, key, at.stream)
+        box = state.mailboxes[event.agent_id]
+        box.admit(event.seq, event.msg_id, key, at.stream)
+        box.passed(event.seq, at.at)
 
 
 def _delivery_held(state: State, event: events.DeliveryHeld, at: Recorded, found: Delivery) -> None:
@@ -82,7 +85,7 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, at: Recorde
     state.counters.typed += 1
     target = state.workers.get(found.session_id)
     if target is not None:
-        target.typing.remove(found.stream)
+        _leave_host(target, found.stream, drains=target.draining)
         target.typed, target.last_typed_at, target.active_at, target.idle = target.typed + 1, at.at, at.at, False
     _settle(state, found)
     if found.seq:
@@ -92,10 +95,22 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, at: Recorde
 def _delivery_handed_back(state: State, event: events.DeliveryHandedBack, at: Recorded, found: Delivery) -> None:
     reported(state, event.report)
     found.reason, found.until, found.changed_at = event.reason, event.until, at.at
+    found.failures += event.reason is Reason.WRITE_BACKOFF
     target = state.workers[found.session_id]
-    target.typing.remove(found.stream)
-    ahead = sum(1 for other in target.waiting if state.deliveries[other].offered_at < found.offered_at)
+    _leave_host(target, found.stream, drains=True)
+    ahead = sum(1 for other in target.waiting if _place(state.deliveries[other]) < _place(found))
     target.waiting.insert(ahead, found.stream)
+
+
+def _leave_host(target: Worker, stream: str, *, drains: bool) -> None:
+    """The host has said what became of it."""
+    target.typing.remove(stream)
+    target.draining = drains and bool(target.typing)
+
+
+def _place(found: Delivery) -> int:
+    """The log position at which it was offered: many have the same moment."""
+    return int(found.typing_id.rpartition("@")[2])
 
 
 def _delivery_verified(state: State, event: events.DeliveryVerified, at: Recorded, _: Any) -> None:
@@ -119,7 +134,8 @@ def _delivery_dropped(state: State, event: events.DeliveryDropped, at: Recorded,
     if event.settled:
         _settle(state, found)
     elif found.seq:
-        state.mailboxes[found.agent_id].give_back(found.seq, found.attempt, doubtful=event.reason is Reason.AMBIGUOUS)
+        doubtful = found.msg_id if event.reason is Reason.AMBIGUOUS else ""
+        state.mailboxes[found.agent_id].give_back(found.seq, found.attempt, doubtful=doubtful)
 
 
 def _delivery_dead_lettered(state: State, event: events.DeliveryDeadLettered, at: Recorded, found: Delivery) -> None:
@@ -132,10 +148,12 @@ def _delivery_dead_lettered(state: State, event: events.DeliveryDeadLettered, at
 def _ended(state: State, found: Delivery, at: Recorded, reason: Any) -> None:
     found.reason, found.until, found.changed_at = reason, 0.0, at.at
     target = state.worker_of_agent(found.agent_id)
-    if target is not None:
-        for lane in (target.waiting, target.typing):
-            if found.stream in lane:
-                lane.remove(found.stream)
+    if target is None:
+        return
+    if found.stream in target.waiting:
+        target.waiting.remove(found.stream)
+    if found.stream in target.typing:
+        _leave_host(target, found.stream, drains=True)
 
 
 def _settle(state: State, found: Delivery) -> None:

@@ -45,7 +45,7 @@ def _link_step(state: State, event: Any, at: Recorded, link: Link) -> None:
     del state, event
     link.since = at.at
     link.until = 0.0
-    link.reason, link.detail = None, ""
+    link.reason, link.detail, link.mint_call = None, "", ""
 
 
 def _token_asked(state: State, event: events.TokenAsked, at: Recorded, link: Link) -> None:
@@ -94,6 +94,9 @@ def _link_online(state: State, event: events.LinkOnline, at: Recorded, link: Lin
     link.remints, link.probing = 0, False
     link.knows_cursor = link.knows_cursor or event.knows_cursor
     link.not_accepted = event.not_accepted
+    for agent_id in state.agents:
+        if (box := state.mailboxes.get(agent_id)) is not None:
+            box.wait_anew(at.at)
     link.next_heartbeat = link.beaten_at + node_connection.HEARTBEAT_S
     link.next_inventory = at.at + node_connection.INVENTORY_S
 

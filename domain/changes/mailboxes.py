@@ -24,6 +24,7 @@ def _mailbox_opened(state: State, event: events.MailboxOpened, at: Recorded, _: 
     agent_id = at.stream.partition(":")[2]
     box = state.mailboxes.setdefault(agent_id, Mailbox(agent_id))
     box.name, box.generation, box.sent_ack = event.name, event.generation, -1
+    box.wait_anew(at.at)
 
 
 def _mailbox_based(state: State, event: events.MailboxBased, at: Recorded, _: Any) -> None:
@@ -33,6 +34,7 @@ def _mailbox_based(state: State, event: events.MailboxBased, at: Recorded, _: An
 def _frame_buffered(state: State, event: events.FrameBuffered, at: Recorded, _: Any) -> None:
     state.link.heard_at = at.at
     _box(state, at).hold_back(event.seq, event.frame, at.at)
+    _box(state, at).passed(event.seq, at.at)
 
 
 def _frame_ignored(state: State, event: events.FrameIgnored, at: Recorded, _: Any) -> None:
@@ -41,6 +43,8 @@ def _frame_ignored(state: State, event: events.FrameIgnored, at: Recorded, _: An
         _box(state, at).skip(event.seq, event.msg_id)
     if event.reason is Reason.HOLD_FULL:
         _box(state, at).starved = True
+    elif (box := state.mailboxes.get(at.stream.partition(":")[2])) is not None:
+        box.passed(event.seq, at.at)
 
 
 def _resync_asked(state: State, event: events.ResyncAsked, at: Recorded, _: Any) -> None:

@@ -439,6 +439,7 @@ def _worker_due(turn: Turn, program: Worker) -> None:
         turn.effect(StopProgram(session_id=program.session_id, grace_s=0.0, reason="start_timeout"))
         lost(turn, program, "the PTY host did not start the program in time")
     elif program.state == WorkerState.STOPPING:
+        turn.effect(StopProgram(session_id=program.session_id, grace_s=0.0, reason="stop_timeout"))
         lost(turn, program, "the PTY host did not report the end of the program in time")
     elif found.state == State.REGISTERED:
         survived(turn, found, program)

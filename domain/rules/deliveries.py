@@ -252,7 +252,7 @@ def hold_queued(turn: Turn, target: Worker, reason: Reason) -> None:
 
 def pump(turn: Turn, target: Worker) -> None:
     """Give the next deliveries to the PTY host, in order, up to the window."""
-    if not turn.state.host.attached:
+    if not turn.state.host.attached or target.draining:
         return
     while target.takes_text and target.waiting and len(target.typing) < INJECT_WINDOW:
         delivery = turn.state.deliveries[target.waiting[0]]
@@ -276,7 +276,7 @@ def _inject(turn: Turn, target: Worker, delivery: Delivery) -> None:
             body=delivery.body,
             thread_id=delivery.thread_id,
             priority=delivery.priority,
-            possible_duplicate=delivery.seq in box.doubtful,
+            possible_duplicate=delivery.msg_id in box.doubtful.values(),
             hint=not registration.hinted and not registration.spec.skip_relay_prompt,
         )
         marker = composition.marker_of(delivery.msg_id)
@@ -350,7 +350,7 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
         settle_doubt(turn, delivery, Reason.PTY_WRITE_FAILED, report.report)
     elif report.reason == Reason.TOO_LARGE:
         dead_letter(turn, delivery, Reason.TOO_LARGE, report=report.report)
-    elif report.reason == Reason.PTY_WRITE_FAILED and delivery.tries >= MAX_ATTEMPTS:
+    elif report.reason == Reason.PTY_WRITE_FAILED and delivery.failures + 1 >= MAX_ATTEMPTS:
         dead_letter(turn, delivery, Reason.ATTEMPTS_EXHAUSTED, detail=report.reason, report=report.report)
     else:
         _hand_back(turn, delivery, report)
@@ -360,16 +360,21 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
 
 
 def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped) -> None:
-    write_failed = report.reason in (Reason.PTY_WRITE_FAILED, Reason.QUEUE_FULL)
+    reason, wait_s = Reason.NOT_RUNNING, RETRY_S * delivery.tries
+    if report.reason in (Reason.PTY_WRITE_FAILED, Reason.QUEUE_FULL):
+        reason = Reason.WRITE_BACKOFF
+    elif report.reason == Reason.OUT_OF_TURN:
+        reason, wait_s = Reason.OUT_OF_TURN, 0.0  # it goes right after the one before it
     turn.record(
-        events.DeliveryHandedBack(
-            report=report.report,
-            reason=Reason.WRITE_BACKOFF if write_failed else Reason.NOT_RUNNING,
-            until=turn.now + RETRY_S * delivery.tries,
-        ),
+        events.DeliveryHandedBack(report=report.report, reason=reason, until=turn.now + wait_s),
         delivery.stream,
         delivery.msg_id,
     )
+    target = turn.state.workers[delivery.session_id]
+    if target.state == WorkerState.BLOCKED:
+        hold(turn, delivery, Reason.BLOCKED_BY_DIALOG, HOLD_S)
+    elif target.state == WorkerState.BOOTING:
+        hold(turn, delivery, Reason.NOT_READY, HOLD_S)
 
 
 def verified(turn: Turn, report: TextVerified) -> bool:
@@ -442,6 +447,10 @@ def acknowledge(turn: Turn, box: Mailbox) -> None:
     """Give the acknowledgement up to the floor to the link, if it moved and the link takes it."""
     if box.floor <= box.sent_ack or box.base is None or not link.is_online(turn):
         return
+    _acknowledge(turn, box)
+
+
+def _acknowledge(turn: Turn, box: Mailbox) -> None:
     if box.agent_id not in turn.state.agents or (box.floor == box.base and box.sent_ack < 0):
         return
     dial = turn.state.link.dial
@@ -463,8 +472,8 @@ def acknowledge_all(turn: Turn) -> None:
         box = turn.state.mailboxes.get(agent_id)
         if box is None or box.base is None:
             continue
-        if box.floor > max(box.sent_ack, box.base):
-            acknowledge(turn, box)
+        if box.floor > max(box.sent_ack, box.base) or any(seq <= box.floor for seq in box.typed):
+            _acknowledge(turn, box)
         elif box.sent_ack > 0:
             _send_ack(turn, box)
 
@@ -505,7 +514,8 @@ def _gap_due(turn: Turn, box: Mailbox) -> None:
     if box.resyncs < len(RESYNC_AFTER_S):
         _ask_resync(turn, box, box.resyncs + 1)
         return
-    turn.record(events.RangeLost(first=box.recv + 1, last=min(box.buffer) - 1), stream)
+    for first, last in box.holes():
+        turn.record(events.RangeLost(first=first, last=last), stream)
     drain_buffer(turn, box)
 
 
@@ -521,13 +531,16 @@ def _ask_resync(turn: Turn, box: Mailbox, tries: int) -> None:
         link.reregister(turn)
 
 
+def _waits_until(state: BrokerState, target: Worker) -> float:
+    """When the first delivery that waits for this worker needs attention; 0 = it waits for something else than time."""
+    first = state.deliveries[target.waiting[0]]
+    can_go = state.host.attached and target.takes_text and not target.draining
+    return first.until if first.state == State.HELD or can_go else 0.0
+
+
 def deadline(state: BrokerState) -> float | None:
     """When a delivery or a gap needs attention next. Holds of one worker end in order, so its first one is the next."""
-    times = [
-        until
-        for target in state.workers.values()
-        if target.waiting and (until := state.deliveries[target.waiting[0]].until)
-    ]
+    times = [until for target in state.workers.values() if target.waiting and (until := _waits_until(state, target))]
     online = state.link.state == LinkState.ONLINE
     boxes = (state.mailboxes.get(agent_id) for agent_id in state.agents)
     times += [

@@ -75,7 +75,11 @@ def lost(turn: Turn, report: inputs.HostLost) -> None:
 
 
 def reported(turn: Turn, report: HostReport) -> None:
-    """A numbered report about one session: applied once, then confirmed."""
+    """A numbered report about one session: confirmed, and applied once.
+
+    The host hears first that the report is known: what follows from it relies on that.
+    """
+    turn.effect(ConfirmReports(host_id=report.host_id, report=report.report))
     stream = f"host:{report.host_id}"
     fresh = report.host_id == turn.state.host.host_id and report.report > turn.state.host.last_report
     program = turn.state.workers.get(report.session_id)
@@ -90,7 +94,8 @@ def reported(turn: Turn, report: HostReport) -> None:
         )
         if isinstance(report, inputs.ProgramExited | inputs.ProgramNotStarted):
             turn.effect(ForgetProgram(session_id=report.session_id))
-    turn.effect(ConfirmReports(host_id=report.host_id, report=report.report))
+        elif isinstance(report, inputs.ProgramStarted) and (program is None or program.ended):
+            turn.effect(StopProgram(session_id=report.session_id, grace_s=2.0, reason="orphan"))
 
 
 def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:

@@ -44,9 +44,14 @@ def registered(turn: Turn, found: Registration, *, agent_id: str, fingerprint: s
         found.stream,
         found.name,
     )
+    open_agent(turn, found, ack_seq=ack_seq)
+
+
+def open_agent(turn: Turn, found: Registration, *, ack_seq: int | None) -> None:
+    """Give a registered agent its mailbox, its program and its task."""
     _open_mailbox(turn, found, ack_seq)
     turn.record(
-        events.WorkerLaunched(name=found.name, agent_id=agent_id, until=turn.now + worker.START_S),
+        events.WorkerLaunched(name=found.name, agent_id=found.agent_id, until=turn.now + worker.START_S),
         f"worker:{found.session_id}",
         found.name,
     )

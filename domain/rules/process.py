@@ -10,7 +10,7 @@ from domain.effects import AttachHost, CloseLink, EndHost, ExitBroker
 from domain.node_connection import TABLE as LINK
 from domain.node_connection import State as LinkState
 from domain.reasons import Reason
-from domain.rules import agents, ledger, link, messages, sidecars
+from domain.rules import agents, ledger, link, messages, resume, sidecars
 from domain.state import State
 from domain.turn import Turn
 
@@ -38,6 +38,7 @@ def started(turn: Turn, start: inputs.BrokerStarted) -> None:
     if not first and turn.state.link.state not in (*LINK.terminal, LinkState.OFFLINE):
         turn.record(events.LinkShut(detail="the broker was restarted"), turn.node)
     agents.broker_started(turn)
+    resume.unfinished_turns(turn)
     ledger.broker_started(turn)
     messages.broker_started(turn)
     sidecars.broker_started(turn)

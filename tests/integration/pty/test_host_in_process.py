@@ -13,7 +13,17 @@ from adapters.pty.host import Host
 from adapters.pty.ledger import ReportLog
 from adapters.pty.local_socket import listen
 from adapters.pty.process import spawn
-from adapters.pty.protocol import Blocked, Exited, Inject, Injected, InjectFailed, Start, StartFailed, Unblocked
+from adapters.pty.protocol import (
+    Blocked,
+    Confirm,
+    Exited,
+    Inject,
+    Injected,
+    InjectFailed,
+    Start,
+    StartFailed,
+    Unblocked,
+)
 from adapters.pty.session import Session
 
 ENV = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
@@ -47,6 +57,50 @@ async def test_a_full_report_log_refuses_new_work_and_drops_no_report(tmp_path):
     host.end(0.1)
     await _until(host.finished.is_set)
     assert [report.number for report in host._reports.since(1)] == list(range(1, host._reports.next_number))
+
+
+async def test_what_was_sent_before_the_broker_knew_of_a_failure_does_not_overtake(tmp_path):
+    """ORDER: d2 will be tried again; d3 was on its way behind it and is handed back too, until the broker has confirmed the failure."""
+    host = Host()
+    host._reports = ReportLog(limit=4)
+    host.handle(_start(tmp_path))
+    host.handle(Inject(session_id="s", delivery_id="d1", attempt=1, text="x"))
+    await _until(lambda: _facts(host, Injected) and host._reports.is_full)
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=1, text="x"))
+    refused = host._reports.next_number - 1
+    host.handle(Confirm(number=refused - 1))
+    host.handle(Inject(session_id="s", delivery_id="d3", attempt=1, text="x"))
+    assert [(f.delivery_id, f.reason) for f in _facts(host, InjectFailed)] == [
+        ("d2", "queue_full"),
+        ("d3", "out_of_turn"),
+    ]
+    host.handle(Confirm(number=refused))
+    host.handle(Inject(session_id="s", delivery_id="d4", attempt=1, text="x"))
+    assert [fact.reason for fact in _facts(host, InjectFailed)][-2:] == ["out_of_turn", "out_of_turn"]
+    host.handle(Confirm(number=refused + 2))
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=2, text="x"))
+    await _until(lambda: any(fact.delivery_id == "d2" for fact in _facts(host, Injected)))
+    host.end(0.1)
+    await _until(host.finished.is_set)
+
+
+async def test_what_is_asked_again_before_its_failure_was_read_is_not_tried(tmp_path):
+    """ORDER, F032: a broker that attaches asks for everything under way; typed now, it would overtake what was handed back before it."""
+    host = Host()
+    host._reports = ReportLog(limit=4)
+    host.handle(_start(tmp_path))
+    host.handle(Inject(session_id="s", delivery_id="d1", attempt=1, text="x"))
+    await _until(lambda: _facts(host, Injected) and host._reports.is_full)
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=1, text="x"))
+    refused = host._reports.next_number - 1
+    host.handle(Confirm(number=refused - 1))
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=1, text="x"))
+    assert [fact.delivery_id for fact in _facts(host, InjectFailed)] == ["d2"]
+    host.handle(Confirm(number=refused))
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=2, text="x"))
+    await _until(lambda: any(fact.delivery_id == "d2" for fact in _facts(host, Injected)))
+    host.end(0.1)
+    await _until(host.finished.is_set)
 
 
 async def test_a_host_with_nothing_to_keep_and_no_broker_ends(tmp_path, monkeypatch):

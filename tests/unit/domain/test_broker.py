@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain import inputs
+from domain import effects, inputs
 
 
 def test_a_delivered_message_is_typed_and_then_acknowledged(world):
@@ -438,3 +438,42 @@ def test_a_full_queue_refuses_the_newest_and_asks_again_when_there_is_room(world
         world.deliver("w1", seq)
     assert world.acks("w1")[-1] == 1029
     world.assert_fold_is_live()
+
+
+def _is_gone(world, name):
+    """The program of this agent ended; the session id it had."""
+    session = world.broker.state.registration_of(name).session_id
+    world.report(inputs.ProgramExited, session, code=1, signal=None, last_output="", uptime_s=9.0, requested=False)
+    return session
+
+
+def test_a_program_that_runs_after_its_agent_ended_is_stopped(world):
+    """R5 orphans: a start that was asked for again, after its failure, succeeded."""
+    world.spawn("w1")
+    session = _is_gone(world, "w1")
+    world.report(inputs.ProgramStarted, session, pid=4712)
+    assert world.effects[-1] == effects.StopProgram(session_id=session, grace_s=2.0, reason="orphan")
+
+
+def test_a_program_whose_end_is_not_reported_is_killed(world):
+    """R5 orphans: nobody would know of it."""
+    world.spawn("w1")
+    session = world.broker.state.registration_of("w1").session_id
+    world.sessions.pop(session)
+    world.tell(inputs.ReleaseRequested(request_id="r1", name="w1"))
+    before = len(world.effects)
+    world.advance(60)
+    stops = [effect for effect in world.effects[before:] if isinstance(effect, effects.StopProgram)]
+    assert [(stop.session_id, stop.grace_s) for stop in stops] == [(session, 0.0)]
+
+
+def test_the_host_hears_that_a_report_is_known_before_what_follows_from_it(world):
+    """ORDER: until then it takes what was sent before the broker knew for what it is, and refuses it."""
+    world.spawn("w1")
+    world.auto_type = False
+    world.deliver("w1", 1)
+    text = world.pending_text.pop()
+    world.report(
+        inputs.TextNotTyped, text.session_id, delivery_id=text.delivery_id, attempt=1, reason="out_of_turn", typed="no"
+    )
+    assert [type(effect).__name__ for effect in world.effects[-2:]] == ["ConfirmReports", "TypeText"]

@@ -1,0 +1,78 @@
+"""Going on from a log that ends anywhere: whatever a turn had begun and not finished is finished.
+
+A journal keeps the events of a round whole or not at all, so that in ordinary life a log ends behind a complete turn. These rules do not
+rely on it: from every prefix of a log nothing is stuck. They run once, when a broker starts, and find nothing after an ordinary end.
+
+Source: invariant D14 ("for every prefix"); spec/node-protocol.md sections 4.3 and 4.7; scenario S20.
+"""
+
+from __future__ import annotations
+
+from domain import events, worker
+from domain.agent_registration import State as AgentState
+from domain.delivery import State as DeliveryState
+from domain.reasons import Reason
+from domain.rules import agents, deliveries, outcome
+from domain.state import Registration, Worker
+from domain.turn import Turn
+from domain.worker import State
+
+
+def unfinished_turns(turn: Turn) -> None:
+    """Finish what the log shows as begun."""
+    _offered(turn)
+    for found in list(turn.state.registrations.values()):
+        if found.state in (AgentState.REGISTERED, AgentState.LIVE):
+            _agent(turn, found)
+    for agent_id in list(turn.state.agents):
+        box = turn.state.mailboxes.get(agent_id)
+        if box is not None and box.next_buffered is not None:
+            deliveries.drain_buffer(turn, box)
+
+
+def _agent(turn: Turn, found: Registration) -> None:
+    program = turn.state.workers.get(found.session_id)
+    if program is None:
+        outcome.open_agent(turn, found, ack_seq=None)
+    elif program.ended:
+        reason = program.stop_reason or program.exit_reason or Reason.WORKER_LOST
+        agents.ended(turn, program, reason, "it had ended when the broker was restarted")
+    elif found.release_requests or found.release_invocations:
+        agents.stop(turn, program, Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
+        _program(turn, program)
+    else:
+        _program(turn, program)
+
+
+def _program(turn: Turn, program: Worker) -> None:
+    match program.state:
+        case State.BOOTING if program.ready_at:
+            turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
+            deliveries.release_held(turn, program)
+        case State.READY | State.BUSY:
+            deliveries.release_held(turn, program)
+        case State.BLOCKED:
+            deliveries.hold_queued(turn, program, Reason.BLOCKED_BY_DIALOG)
+        case State.BOOTING:
+            deliveries.hold_queued(turn, program, Reason.NOT_READY)
+        case State.STOPPING:
+            for stream in list(program.waiting):
+                deliveries.give_up(turn, turn.state.deliveries[stream], program.stop_reason or Reason.AGENT_RELEASED)
+        case _:
+            pass
+
+
+def _offered(turn: Turn) -> None:
+    """Deliveries that were taken on, and nothing was decided about them: the engine offers its own again, a task is placed now.
+
+    What was typed and has no number is at its end.
+    """
+    for delivery in list(turn.state.deliveries.values()):
+        if delivery.state == DeliveryState.INJECTED and not delivery.seq:
+            turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
+        if delivery.state != DeliveryState.OFFERED:
+            continue
+        if delivery.seq is None and turn.state.worker_of_agent(delivery.agent_id) is not None:
+            deliveries.place(turn, delivery)
+        else:
+            deliveries.give_up(turn, delivery, Reason.UNDECIDED)

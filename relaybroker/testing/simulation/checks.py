@@ -1,0 +1,365 @@
+"""The promises, watched from outside: what was posted, what the log says for good, what left, what a terminal got.
+
+The model is plain on purpose and shares no rule with the core: for each agent id it knows which sequence numbers are covered (typed for
+certain, or settled by a recorded reason) and what its terminals were given. A broken promise raises `Violation` at the step that broke it.
+
+| checked | where |
+|---|---|
+| LOG-FIRST | nothing is typed whose intent is not durable |
+| TYPED-ONCE, D5, D6, D7 | one message is typed once; again only with the mark `possible-duplicate` |
+| ORDER, D8 | each terminal gets the sequenced messages of its agent in ascending order, apart from those that were given back |
+| ACK-FLOOR, D1-D4 | an acknowledgement covers only what is covered, never falls within a generation, never exceeds what exists |
+| NO-LOSS | a message that is not typed is kept as a dead letter, given back, or was not for typing |
+| D7 of gaps | nothing is declared lost before the engine had ten seconds to offer it, on this link and to this agent |
+| D12 | no terminal gets what was posted to another agent id |
+| D13, ONE-END | one decision per frame; one end per delivery; every hold, drop and dead letter has a reason |
+| D14 | fold(log) is the live state |
+| BOUNDED | windows, buffers, queues and what is remembered stay within their numbers |
+| D9, R1, X1 | after healing everything that is offered is settled, the inventory is right, every invocation has one result |
+
+Source: spec/node-protocol.md section 9; spec/failure-scenarios.md section 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from domain import delivery, effects, events, inputs, mailbox
+from domain.changes.link import ABANDONED_KEPT
+from domain.effects import Effect
+from domain.events import Recorded
+from domain.inputs import Input
+from domain.reasons import Reason
+from domain.state import NOTIFICATIONS_KEPT, State
+from relaybroker.testing.simulation.host import Session
+from relaybroker.testing.simulation.marks import Marks
+
+_CONTEXT = re.compile(r"^(?:# ?)?Relay message from .*? \[([^\] ]+)([^\]]*)\]: ", re.MULTILINE)
+_DECISIONS = (events.DeliveryOffered, events.FrameIgnored, events.FrameBuffered)
+_NO_DELIVERY = (events.FrameRejected, events.LinkReportIgnored)
+
+_MAY_SETTLE = {Reason.RECEIPT_ONLY, Reason.SELF_ECHO, Reason.UNKNOWN_TYPE, Reason.POISON, Reason.AMBIGUOUS}
+"""Why a message may be over without being typed or kept as a dead letter (`ambiguous`: the policy at_most_once)."""
+
+
+class Violation(AssertionError):  # noqa: N818 - says what it is
+    """A promise was broken."""
+
+
+@dataclass
+class AgentStory:
+    """What is known from outside about one agent id."""
+
+    posted: dict[int, str] = field(default_factory=dict)
+    withdrawn: set[int] = field(default_factory=set)
+    covered: dict[int, str] = field(default_factory=dict)
+    """Sequence number -> why the log settles it."""
+    base: int | None = None
+    returned: set[int] = field(default_factory=set)
+    buffered: set[int] = field(default_factory=set)
+    acked: int = -1
+    """Highest acknowledgement that left in this generation."""
+    touched: dict[str, int] = field(default_factory=dict)
+    """Message ids of which at least a part reached a terminal -> the latest number under which they did."""
+    floor: int = 0
+    """Everything from the base up to here is covered."""
+    opened_at: float = 0.0
+    """When its mailbox was opened (again), by the core's clock."""
+
+
+@dataclass
+class Attempt:
+    """One delivery stream."""
+
+    agent_id: str
+    seq: int | None
+    msg_id: str
+    typing_id: str
+    is_open: bool = True
+    intended: bool = False
+
+
+class Promises:
+    """Watches one world. Told by the engine, the host and the node; asked by nobody."""
+
+    def __init__(self, marks: Marks) -> None:
+        self.marks = marks
+        self.agents: dict[str, AgentStory] = {}
+        self.attempts: dict[str, Attempt] = {}
+        """By stream; those that ended are kept by id only."""
+        self._ended: dict[str, None] = {}
+        self._by_typing: dict[str, str] = {}
+        self._whole: dict[str, None] = {}
+        """Typing ids that a terminal got whole."""
+        self._last_seq: dict[str, int] = {}
+        """Session -> highest sequence number it was given."""
+        self._id_of_name: dict[str, str] = {}
+        self._results: dict[str, tuple[Any, str]] = {}
+        self._runs: dict[str, int] = {}
+        self._online_at = 0.0
+        self.decided = 0
+        self.typed_total = 0
+        self.is_up = False
+
+    def _story(self, agent_id: str) -> AgentStory:
+        return self.agents.setdefault(agent_id, AgentStory())
+
+    # --- the engine -----------------------------------------------------------------------------------------------------
+
+    def posted(self, agent_id: str, seq: int, msg_id: str, payload: Any) -> None:
+        """A row exists."""
+        del payload
+        self._story(agent_id).posted[seq] = msg_id
+
+    def withdrawn(self, agent_id: str, seq: int) -> None:
+        """The engine has no such row any more."""
+        self._story(agent_id).withdrawn.add(seq)
+
+    def acknowledged(self, agent_id: str, former: int, up_to: int, highest: int) -> None:
+        """The engine moved its cursor because we said so."""
+        _hold(up_to <= highest, f"D2: ack {up_to} of agent {agent_id}, which has {highest} messages")
+        story = self._story(agent_id)
+        for seq in range(former + 1, up_to + 1):
+            if seq not in story.covered and seq not in story.withdrawn:
+                _hold(
+                    story.base is not None and seq <= story.base,
+                    f"ACK-FLOOR: ack {up_to} of agent {agent_id} covers {seq}, which nothing settles",
+                )
+                self.marks.reach("the adopted base skipped a row")
+
+    def result(self, invocation_id: str, frame: dict[str, Any]) -> None:
+        """An invocation was answered, perhaps again."""
+        given = (frame.get("output"), frame.get("error", ""))
+        former = self._results.setdefault(invocation_id, given)
+        _hold(former == given, f"X1: invocation {invocation_id} was answered {former}, then {given}")
+        _hold(("output" in frame) != ("error" in frame), f"X2: {frame}")
+
+    def published(self, key: str, path: str, body: Any) -> None:
+        """A message was published."""
+        del path
+        _hold(bool(key), f"F034: a message was published without a key: {body}")
+
+    # --- the host -------------------------------------------------------------------------------------------------------
+
+    def typing(self, session: Session, wanted: effects.TypeText) -> None:
+        """The first byte of a text is in a terminal."""
+        stream = self._by_typing.get(wanted.delivery_id)
+        _hold(stream is not None, f"LOG-FIRST: {wanted.delivery_id} is typed and no durable event knows it")
+        assert stream is not None
+        attempt = self.attempts.get(stream)
+        _hold(attempt is not None, f"TYPED-ONCE: {stream} has ended and is typed all the same")
+        assert attempt is not None
+        _hold(attempt.intended, f"LOG-FIRST: {wanted.delivery_id} is typed before its intent is durable")
+        _hold(
+            attempt.agent_id == session.agent_id,
+            f"D12: {attempt.msg_id} is for agent {attempt.agent_id} and typed to {session.agent_id}",
+        )
+        _hold(wanted.delivery_id not in self._whole, f"TYPED-ONCE: {wanted.delivery_id} is typed again")
+        if attempt.seq is not None:
+            self._typing_message(session, attempt, wanted)
+
+    def _typing_message(self, session: Session, attempt: Attempt, wanted: effects.TypeText) -> None:
+        story, seq = self._story(attempt.agent_id), attempt.seq
+        found = _CONTEXT.search(wanted.text)
+        _hold(found is not None and found[1] == attempt.msg_id, f"{attempt.msg_id} is typed as {wanted.text!r}")
+        assert found is not None
+        if seq:
+            _hold(
+                story.posted.get(seq) == attempt.msg_id, f"{attempt.msg_id} is not message {seq} of {attempt.agent_id}"
+            )
+        key = attempt.msg_id if seq else f"fan-out {attempt.msg_id} {wanted.text.partition(']: ')[2]}"
+        former = story.touched.get(key)
+        if former is not None and (seq or 0) - former <= mailbox.SEEN_WINDOW:
+            _hold(
+                bool(seq) and "possible-duplicate" in found[2],
+                f"TYPED-ONCE: {attempt.msg_id} (seq {seq}) of {attempt.agent_id} is typed again, silently",
+            )
+            self.marks.reach("typed again with the mark")
+        story.touched[key] = seq or 0
+        if seq:
+            last = self._last_seq.get(session.session_id, 0)
+            _hold(
+                seq > last or seq in story.returned,
+                f"ORDER: seq {seq} of {attempt.agent_id} is typed after {last}",
+            )
+            self._last_seq[session.session_id] = max(last, seq)
+
+    def typed(self, session: Session, wanted: effects.TypeText) -> None:
+        """A terminal got a text and Enter."""
+        del session
+        self._whole[wanted.delivery_id] = None
+        self.typed_total += 1
+
+    # --- the node -------------------------------------------------------------------------------------------------------
+
+    def deciding(self, item: Input | None, decided: Sequence[Recorded]) -> None:
+        """One input, one decision; `None` is the time."""
+        self.decided += 1
+        self.marks.decided(item, decided)
+        if isinstance(item, inputs.FrameArrived) and item.frame["type"] == "deliver":
+            self._one_decision(item.frame, decided)
+
+    def _one_decision(self, frame: dict[str, Any], decided: Sequence[Recorded]) -> None:
+        if any(isinstance(recorded.event, _NO_DELIVERY) for recorded in decided):
+            _hold(len(decided) == 1, f"D13: {frame} was refused and more")
+            return
+        own = 0
+        story = self._story(str(frame["agent_id"]))
+        for recorded in decided:
+            event = recorded.event
+            if not isinstance(event, _DECISIONS):
+                continue
+            if isinstance(event, events.FrameBuffered):
+                own += event.seq == frame["seq"]
+                story.buffered.add(event.seq)
+            elif event.seq == frame["seq"] and (event.msg_id == (frame["msg_id"] or event.msg_id)) and not own:
+                own += 1
+            else:
+                _hold(event.seq in story.buffered, f"D13: {frame} led to a decision about {event.seq}")
+        _hold(own == 1, f"D13: {own} decisions about {frame}: {decided}")
+
+    def durable(self, recorded: Sequence[Recorded]) -> None:
+        """These are in the log for good."""
+        for one in recorded:
+            self.marks.recorded(one)
+            self._durable(one)
+
+    def _durable(self, recorded: Recorded) -> None:
+        event, stream = recorded.event, recorded.stream
+        match event:
+            case events.DeliveryOffered():
+                former = self.attempts.get(stream)
+                _hold(former is None and stream not in self._ended, f"ONE-END: {stream} begins twice")
+                self.attempts[stream] = Attempt(event.agent_id, event.seq, event.msg_id, recorded.event_id)
+                self._by_typing[recorded.event_id] = stream
+            case events.DeliveryInjecting():
+                self.attempts[stream].intended = True
+            case events.DeliveryInjected():
+                attempt = self.attempts[stream]
+                _hold(attempt.typing_id in self._whole, f"PROOF: {stream} is said to be typed and no terminal has it")
+                self._cover(attempt, "typed")
+            case events.DeliveryAcked():
+                self._end(stream)
+            case events.DeliveryDeadLettered():
+                self._cover(self._end(stream), event.reason)
+            case events.DeliveryDropped():
+                attempt = self._end(stream)
+                if event.settled:
+                    _hold(
+                        event.reason in _MAY_SETTLE, f"NO-LOSS: {stream} is settled untyped because of {event.reason}"
+                    )
+                    self._cover(attempt, event.reason)
+                elif attempt.seq:
+                    self._story(attempt.agent_id).returned.add(attempt.seq)
+            case events.DeliveryHeld():
+                _hold(event.until > recorded.at, f"D13: {stream} is held until the past")
+            case events.RangeLost():
+                self._lost(self._story(stream.partition(":")[2]), event, recorded.at)
+            case events.FrameIgnored() if event.advances:
+                self._duplicate(stream.partition(":")[2], event)
+            case events.MailboxBased():
+                self._based(self._story(stream.partition(":")[2]), event.base)
+            case events.MailboxOpened():
+                self._id_of_name[event.name] = stream.partition(":")[2]
+                story = self._story(stream.partition(":")[2])
+                story.acked, story.opened_at = -1, recorded.at
+            case events.LinkOnline():
+                self._online_at = recorded.at
+            case events.NameReserved() if event.invocation_id:
+                self._runs[event.invocation_id] = self._runs.get(event.invocation_id, 0) + 1
+                _hold(self._runs[event.invocation_id] == 1, f"X1: {event.invocation_id} runs twice")
+            case _:
+                pass
+
+    def _end(self, stream: str) -> Attempt:
+        attempt = self.attempts.pop(stream, None)
+        _hold(attempt is not None, f"ONE-END: {stream} ends, and is not open")
+        assert attempt is not None
+        self._ended[stream] = None
+        return attempt
+
+    def _cover(self, attempt: Attempt, why: str) -> None:
+        if attempt.seq:
+            self._story(attempt.agent_id).covered[attempt.seq] = why
+
+    def _lost(self, story: AgentStory, event: events.RangeLost, at: float) -> None:
+        waited = at - max(self._online_at, story.opened_at)
+        _hold(waited >= mailbox.GIVE_UP_S, f"D7: {event} after only {waited:.1f} s")
+        for seq in range(event.first, event.last + 1):
+            _hold(seq not in story.covered, f"{seq} is declared lost and was {story.covered.get(seq)}")
+            story.covered[seq] = event.reason
+        in_hand = [one.seq for one in self.attempts.values() if self.agents[one.agent_id] is story and one.seq]
+        for seq in in_hand:
+            _hold(not event.first <= seq <= event.last, f"{seq} is declared lost and is in hand")
+
+    def _duplicate(self, agent_id: str, event: events.FrameIgnored) -> None:
+        story = self._story(agent_id)
+        twins = [seq for seq, msg_id in story.posted.items() if msg_id == event.msg_id and seq != event.seq]
+        _hold(event.reason is Reason.DUPLICATE and bool(twins), f"D6: {event.seq} of {agent_id} is no duplicate")
+        story.covered[event.seq] = event.reason
+
+    @staticmethod
+    def _based(story: AgentStory, base: int) -> None:
+        story.base = base
+
+    def leaving(self, effect: Effect) -> None:
+        """An effect is carried out: whatever it claims must be durable by now."""
+        if isinstance(effect, effects.SendFrame) and effect.frame["type"] == "delivery.ack":
+            self._ack_leaves(effect.frame["agent"], effect.frame["up_to_seq"])
+
+    def _ack_leaves(self, name: str, up_to: int) -> None:
+        agent_id = self._id_of_name[name]
+        story = self._story(agent_id)
+        _hold(story.base is not None, f"D2: ack {up_to} of {name} before its base is known")
+        assert story.base is not None
+        _hold(up_to >= story.acked, f"D2: ack {up_to} of {name} after {story.acked}")
+        story.floor = max(story.floor, story.base)
+        while story.floor < up_to:
+            _hold(
+                story.floor + 1 in story.covered,
+                f"ACK-FLOOR: ack {up_to} of {name} leaves, and nothing settles {story.floor + 1}",
+            )
+            story.floor += 1
+        story.acked = up_to
+
+    def cut(self, lost: int, *, is_torn: bool) -> None:
+        """The process died."""
+        if is_torn:
+            self.marks.reach("torn tail")
+        if lost:
+            self.marks.reach("records lost in a crash")
+
+    def recovered(self, state: State, *, from_snapshot: bool) -> None:
+        """A new process goes on."""
+        self.marks.reach("recovered from a snapshot" if from_snapshot else "recovered from the whole log")
+        check_bounds(state)
+
+
+def check_fold(folded: State, live: State) -> None:
+    """D14: the fold of the log is the live state."""
+    if folded != live:
+        differences = [name for name in State.__struct_fields__ if getattr(folded, name) != getattr(live, name)]
+        raise Violation(f"D14: fold(log) differs from the live state in {differences}")
+
+
+def check_bounds(state: State) -> None:
+    """BOUNDED: nothing is larger than its documented number."""
+    for box in state.mailboxes.values():
+        _hold(len(box.buffer) <= mailbox.BUFFER_LIMIT, f"BOUNDED: {len(box.buffer)} frames are buffered")
+        _hold(len(box.seen) <= mailbox.SEEN_WINDOW and len(box.fan) <= mailbox.SEEN_WINDOW, "BOUNDED: windows")
+        _hold(box.floor <= box.recv, f"D2: floor {box.floor} above {box.recv} of {box.agent_id}")
+    for program in state.workers.values():
+        _hold(len(program.waiting) <= delivery.MAX_WAITING + 1, f"BOUNDED: {len(program.waiting)} deliveries wait")
+        _hold(len(program.typing) <= delivery.INJECT_WINDOW, f"BOUNDED: {len(program.typing)} are with the host")
+        ended = [stream for stream in (*program.waiting, *program.typing) if stream not in state.deliveries]
+        _hold(not ended, f"ONE-END: {ended} ended and still wait")
+    _hold(len(state.link.abandoned) <= ABANDONED_KEPT, "BOUNDED: abandoned requests")
+    _hold(len(state.notifications) <= 2 * NOTIFICATIONS_KEPT, "BOUNDED: notifications")
+
+
+def _hold(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Violation(otherwise)

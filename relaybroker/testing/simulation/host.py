@@ -1,0 +1,390 @@
+"""A small PTY host: idempotent, its reports kept until they are confirmed, its programs with a life of their own.
+
+What a program was really typed is kept here as the truth that nobody in the broker sees.
+
+Source: spec/node-protocol.md sections 0.5 and 6; `adapters.pty`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol
+
+from domain import effects, inputs
+from relaybroker.testing.simulation.timeline import Pipe, Timeline
+
+_Effect = (
+    effects.StartProgram
+    | effects.TypeText
+    | effects.StopProgram
+    | effects.ForgetProgram
+    | effects.ConfirmReports
+    | effects.EndHost
+)
+
+
+class Watcher(Protocol):
+    """Who watches what reaches the terminals."""
+
+    def typing(self, session: Session, wanted: effects.TypeText) -> None:
+        """The first byte of a text is in the terminal."""
+
+    def typed(self, session: Session, wanted: effects.TypeText) -> None:
+        """Body and Enter are in the terminal."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How programs and terminals behave."""
+
+    boot_s: tuple[float, float] = (0.05, 2.0)
+    not_started: float = 0.0
+    type_s: tuple[float, float] = (0.001, 0.02)
+    write_failed: float = 0.0
+    """Share of injections of which nothing is written."""
+    half_typed: float = 0.0
+    """Share of injections that stop in the middle."""
+    latency_s: tuple[float, float] = (0.0001, 0.002)
+
+
+@dataclass
+class Session:
+    """One program in one terminal."""
+
+    session_id: str
+    agent_id: str
+    name: str
+    state: str = "booting"
+    was_ready: bool = False
+    queue: deque[effects.TypeText] = field(default_factory=deque)
+    current: effects.TypeText | None = None
+    begun: bool = False
+    """Part of `current` is in the terminal."""
+    draft: str = ""
+    """Delivery whose half-typed text stands in the composer."""
+    dialog: bool = False
+    spoiled: dict[str, None] = field(default_factory=dict)
+    """Half-typed deliveries that a person may have submitted: never typed again."""
+    fence: int = 0
+    """Report of an injection that is to be tried again; nothing is taken before the broker has confirmed it."""
+
+
+class Connection:
+    """The broker that is attached."""
+
+    def __init__(self, to_broker: Pipe) -> None:
+        self.to_broker = to_broker
+
+
+class Host:
+    """The host process and those that come after it."""
+
+    def __init__(self, timeline: Timeline, random: Random, traits: Traits, watcher: Watcher) -> None:
+        self._timeline = timeline
+        self._random = random
+        self.traits = traits
+        self._watcher = watcher
+        self.lost_broker: Callable[[Connection], None] = lambda _connection: None
+        self.deaths = 0
+        self.sessions: dict[str, Session] = {}
+        self._starting: dict[str, effects.StartProgram] = {}
+        self._stop_at_once: dict[str, float] = {}
+        self.connection: Connection | None = None
+        self._reports: list[Any] = []
+        self._report = 0
+        self._proofs: dict[tuple[str, str], inputs.TextTyped] = {}
+
+    @property
+    def host_id(self) -> str:
+        """Of the process that runs now."""
+        return f"host_{self.deaths}"
+
+    @property
+    def unconfirmed(self) -> int:
+        """Reports that the broker has not confirmed."""
+        return len(self._reports)
+
+    # --- connections ----------------------------------------------------------------------------------------------------
+
+    def attach(self, connection: Connection) -> None:
+        """Make this the broker's connection: what there is, then every report that is not confirmed."""
+        self.connection = connection
+        listed = tuple(
+            inputs.HostSession(session_id=found.session_id, pid=7, state=found.state)
+            for found in self.sessions.values()
+        )
+        connection.to_broker.send(inputs.HostAttached(host_id=self.host_id, host_pid=5, sessions=listed))
+        for report in self._reports:
+            connection.to_broker.send(report)
+
+    def detached(self, connection: Connection) -> None:
+        """The broker's end is gone; the host lives on."""
+        if self.connection is connection:
+            self.connection = None
+
+    def die(self) -> None:
+        """Kill -9 of the host: every terminal and everything it remembered is gone."""
+        self.deaths += 1
+        self.sessions, self._starting, self._stop_at_once, self._reports, self._proofs = {}, {}, {}, [], {}
+        self._report = 0
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.to_broker.cut()
+            self.lost_broker(connection)
+
+    # --- requests -------------------------------------------------------------------------------------------------------
+
+    def take(self, request: _Effect) -> None:
+        """Do what the broker asks; every outcome is a report."""
+        match request:
+            case effects.StartProgram():
+                self._start(request)
+            case effects.TypeText():
+                self._type(request)
+            case effects.StopProgram():
+                self._stop(request.session_id, request.grace_s)
+            case effects.ForgetProgram(session_id=session_id):
+                found = self.sessions.get(session_id)
+                if found is not None and found.state == "exited":
+                    del self.sessions[session_id]
+                    self._proofs = {key: proof for key, proof in self._proofs.items() if key[0] != session_id}
+            case effects.ConfirmReports(report=number):
+                self._reports = [report for report in self._reports if report.report > number]
+                for session in self.sessions.values():
+                    session.fence = session.fence if session.fence > number else 0
+            case effects.EndHost():
+                for session in list(self.sessions.values()):
+                    self._exit(session, requested=True, code=None, signal=15)
+                self.die()
+
+    def _start(self, start: effects.StartProgram) -> None:
+        if start.session_id in self.sessions or start.session_id in self._starting:
+            return
+        self._starting[start.session_id] = start
+        self._timeline.after(self._random.uniform(0.001, 0.05), self._started, start, self.deaths)
+
+    def _started(self, start: effects.StartProgram, deaths: int) -> None:
+        if deaths != self.deaths:
+            return
+        del self._starting[start.session_id]
+        if self._random.random() < self.traits.not_started:
+            self._tell(inputs.ProgramNotStarted, start.session_id, reason="cli_not_found", detail="no such program")
+            return
+        session = Session(start.session_id, start.agent_id, start.name)
+        self.sessions[start.session_id] = session
+        self._tell(inputs.ProgramStarted, start.session_id, pid=4711)
+        self._timeline.after(self._random.uniform(*self.traits.boot_s), self.become_ready, session)
+        if start.session_id in self._stop_at_once:
+            self._stop(start.session_id, self._stop_at_once.pop(start.session_id))
+
+    def _stop(self, session_id: str, grace_s: float) -> None:
+        session = self.sessions.get(session_id)
+        if session_id in self._starting:
+            self._stop_at_once[session_id] = grace_s
+        if session is None or session.state in ("stopping", "exited"):
+            return
+        session.state = "stopping"
+        self._close(session, "agent_released")
+        self._timeline.after(self._random.uniform(0.0, grace_s), self._stopped, session)
+
+    def _stopped(self, session: Session) -> None:
+        if self.sessions.get(session.session_id) is session and session.state == "stopping":
+            self._exit(session, requested=True, code=None, signal=15)
+
+    # --- a program's life -----------------------------------------------------------------------------------------------
+
+    def become_ready(self, session: Session) -> None:
+        """The program shows its prompt."""
+        if self._lives(session) and session.state == "booting":
+            session.state, session.was_ready = "ready", True
+            self._tell(inputs.ProgramReady, session.session_id, evidence="prompt")
+            self._pump(session)
+
+    def open_dialog(self, session: Session) -> None:
+        """A dialog or login comes up."""
+        if self._lives(session) and session.state in ("booting", "ready") and not session.draft:
+            session.state, session.dialog = "blocked", True
+            self._tell(inputs.ProgramBlocked, session.session_id, pattern="permission")
+            if session.begun:
+                self._interrupted(session, "blocked_by_dialog")
+            elif session.current is not None:
+                session.queue.appendleft(session.current)
+                session.current = None
+
+    def clear(self, session: Session) -> None:
+        """A person answers the dialog, or clears the half-typed text."""
+        if self._lives(session) and (session.dialog or session.draft):
+            if session.draft:
+                session.spoiled[session.draft] = None
+            session.dialog, session.draft = False, ""
+            session.state = "ready" if session.was_ready else "booting"
+            self._tell(inputs.ProgramUnblocked, session.session_id)
+            if not session.was_ready:
+                self._timeline.after(self._random.uniform(*self.traits.boot_s), self.become_ready, session)
+            self._pump(session)
+
+    def fall_silent(self, session: Session) -> None:
+        """Nothing happens in the terminal for a while."""
+        if self._lives(session) and session.state == "ready" and not session.queue and session.current is None:
+            self._tell(inputs.ProgramIdle, session.session_id, idle_s=30.0)
+
+    def exit(self, session: Session, code: int) -> None:
+        """The program ends by itself."""
+        if self._lives(session) and session.state != "stopping":
+            self._close(session, "worker_exited")
+            self._exit(session, requested=False, code=code, signal=None)
+
+    def _lives(self, session: Session) -> bool:
+        return self.sessions.get(session.session_id) is session and session.state != "exited"
+
+    def _exit(self, session: Session, *, requested: bool, code: int | None, signal: int | None) -> None:
+        session.state = "exited"
+        self._tell(
+            inputs.ProgramExited,
+            session.session_id,
+            code=code,
+            signal=signal,
+            last_output="",
+            uptime_s=1.0,
+            requested=requested,
+        )
+
+    # --- typing ---------------------------------------------------------------------------------------------------------
+
+    def _type(self, wanted: effects.TypeText) -> None:
+        proof = self._proofs.get((wanted.session_id, wanted.delivery_id))
+        session = self.sessions.get(wanted.session_id)
+        if proof is not None:
+            self._tell(
+                inputs.TextTyped,
+                wanted.session_id,
+                delivery_id=wanted.delivery_id,
+                attempt=wanted.attempt,
+                bytes_written=proof.bytes_written,
+                evidence=proof.evidence,
+                wait_ms=proof.wait_ms,
+                repeated=True,
+            )
+        elif any(isinstance(one, inputs.TextNotTyped) and _asked(one) == _asked(wanted) for one in self._reports):
+            return  # the answer is on its way
+        elif session is None or session.state in ("stopping", "exited"):
+            self._failed(wanted, "not_running", "no")
+        elif any(
+            under_way.delivery_id == wanted.delivery_id for under_way in (*session.queue, session.current) if under_way
+        ):
+            return
+        elif session.fence:
+            self._failed(wanted, "out_of_turn", "no")
+        elif wanted.delivery_id in session.spoiled:
+            self._failed(wanted, "composer_unclear", "partly")
+        elif session.draft == wanted.delivery_id:
+            self._timeline.after(self._random.uniform(*self.traits.type_s), self._complete, session, wanted)
+        else:
+            session.queue.append(wanted)
+            self._pump(session)
+
+    def _pump(self, session: Session) -> None:
+        if session.state == "ready" and session.queue and session.current is None:
+            session.current, session.begun = session.queue.popleft(), False
+            self._timeline.after(self._random.uniform(*self.traits.type_s), self._write, session, session.current)
+
+    def _is_current(self, session: Session, wanted: effects.TypeText) -> bool:
+        return self._lives(session) and session.state == "ready" and session.current is wanted
+
+    def _write(self, session: Session, wanted: effects.TypeText) -> None:
+        """The text is written; Enter follows."""
+        if session.begun or not self._is_current(session, wanted):
+            return
+        if self._random.random() < self.traits.write_failed:
+            session.current = None
+            self._failed(wanted, "pty_write_failed", "no")
+            self._hand_back(session, "out_of_turn")
+            return
+        session.begun = True
+        self._watcher.typing(session, wanted)
+        if self._random.random() < self.traits.half_typed:
+            session.current, session.begun = None, False
+            session.draft, session.state = wanted.delivery_id, "blocked"
+            self._tell(inputs.ProgramBlocked, session.session_id, pattern="draft")
+            self._failed(wanted, "pty_write_failed", "partly")
+            return
+        self._timeline.after(self._random.uniform(*self.traits.type_s), self._enter, session, wanted)
+
+    def _enter(self, session: Session, wanted: effects.TypeText) -> None:
+        if not self._is_current(session, wanted):
+            return
+        session.current, session.begun = None, False
+        self._done(session, wanted)
+        self._timeline.after(0.001, self._pump, session)
+
+    def _complete(self, session: Session, wanted: effects.TypeText) -> None:
+        """The rest of a half-typed text, for a broker that asks again."""
+        if self._lives(session) and session.draft == wanted.delivery_id and not session.dialog:
+            session.draft = ""
+            session.state = "ready"
+            self._tell(inputs.ProgramUnblocked, session.session_id)
+            self._done(session, wanted)
+            self._pump(session)
+
+    def _done(self, session: Session, wanted: effects.TypeText) -> None:
+        self._watcher.typed(session, wanted)
+        proof = self._tell(
+            inputs.TextTyped,
+            session.session_id,
+            delivery_id=wanted.delivery_id,
+            attempt=wanted.attempt,
+            bytes_written=len(wanted.text) + 1,
+            evidence="echo",
+            wait_ms=1.0,
+        )
+        self._proofs[session.session_id, wanted.delivery_id] = proof
+        self._timeline.after(self._random.uniform(0.05, 1.0), self._verify, session, wanted)
+
+    def _verify(self, session: Session, wanted: effects.TypeText) -> None:
+        if self._lives(session):
+            verification = "echo" if self._random.random() < 0.5 else "timeout_fallback"
+            self._tell(
+                inputs.TextVerified, session.session_id, delivery_id=wanted.delivery_id, verification=verification
+            )
+
+    def _interrupted(self, session: Session, reason: str) -> None:
+        wanted, begun = session.current, session.begun
+        session.current, session.begun = None, False
+        if wanted is not None:
+            session.draft = wanted.delivery_id if begun else ""
+            self._failed(wanted, reason, "partly" if begun else "no")
+
+    def _close(self, session: Session, reason: str) -> None:
+        self._interrupted(session, reason)
+        self._hand_back(session, reason)
+
+    def _hand_back(self, session: Session, reason: str) -> None:
+        while session.queue:
+            self._failed(session.queue.popleft(), reason, "no")
+
+    def _failed(self, wanted: effects.TypeText, reason: str, typed: str) -> None:
+        report = self._tell(
+            inputs.TextNotTyped,
+            wanted.session_id,
+            delivery_id=wanted.delivery_id,
+            attempt=wanted.attempt,
+            reason=reason,
+            typed=typed,
+        )
+        if typed == "no" and (session := self.sessions.get(wanted.session_id)) is not None:
+            session.fence = report.report
+
+    def _tell(self, kind: Any, session_id: str, **fields: Any) -> Any:
+        self._report += 1
+        report = kind(host_id=self.host_id, report=self._report, session_id=session_id, **fields)
+        self._reports.append(report)
+        if self.connection is not None:
+            self.connection.to_broker.send(report)
+        return report
+
+
+def _asked(about: effects.TypeText | inputs.TextNotTyped) -> tuple[str, int]:
+    return about.delivery_id, about.attempt

@@ -1,0 +1,173 @@
+"""Which rare branches were reached. A batch of seeds that misses one proves less than it seems to.
+
+Source: issue 4 part 7 ("sometimes" marks).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from domain import events, inputs
+from domain.events import Recorded
+from domain.inputs import Input
+from domain.reasons import Reason
+
+REQUIRED = (
+    "a gap was declared lost",
+    "a resync was asked for",
+    "a resync filled the gap",
+    "a duplicate took its place in the sequence",
+    "a repeated fan-out was ignored",
+    "a conflicting sequence number was refused",
+    "a stale frame was acknowledged again",
+    "the base was adopted",
+    "the base came from the engine",
+    "in doubt: policy ask",
+    "in doubt: policy at_least_once",
+    "in doubt: policy at_most_once",
+    "typed again with the mark",
+    "the host said: typed before",
+    "an injection was handed back and repeated",
+    "attempts were exhausted",
+    "a hold expired",
+    "returned and admitted again",
+    "held: agent_starting",
+    "held: not_ready",
+    "held: blocked_by_dialog",
+    "refused: the mailbox is full",
+    "poison was settled",
+    "an unknown type was settled",
+    "a receipt was settled",
+    "an own message was settled",
+    "too long a message was settled",
+    "a stranger's frame was refused",
+    "a retired agent's frame was refused",
+    "crash before the commit",
+    "crash between commit and effects",
+    "crash in the middle of the effects",
+    "torn tail",
+    "records lost in a crash",
+    "recovered from a snapshot",
+    "recovered from the whole log",
+    "the wall clock was set back",
+    "the wall clock was set forward",
+    "the PTY host died",
+    "the connection to the PTY host broke",
+    "a program ended by itself",
+    "a program could not be started",
+    "the token was replaced",
+    "the engine superseded the link",
+    "the link fell silent",
+    "a registration went on over HTTP",
+    "a late register reply was undone",
+    "a late register reply was kept",
+    "a release was asked while registering",
+    "the engine started an agent",
+    "an invocation was repeated",
+    "a message was published after a retry",
+    "a clean stop",
+)
+"""What every batch must have reached at least once."""
+
+_IGNORED = {
+    Reason.SEQ_CONFLICT: "a conflicting sequence number was refused",
+    Reason.STALE: "a stale frame was acknowledged again",
+    Reason.HOLD_FULL: "refused: the mailbox is full",
+    Reason.UNKNOWN: "a stranger's frame was refused",
+    Reason.RETIRED: "a retired agent's frame was refused",
+}
+_ENDED = {
+    Reason.POISON: "poison was settled",
+    Reason.UNKNOWN_TYPE: "an unknown type was settled",
+    Reason.RECEIPT_ONLY: "a receipt was settled",
+    Reason.SELF_ECHO: "an own message was settled",
+    Reason.TOO_LARGE: "too long a message was settled",
+    Reason.HOLD_EXPIRED: "a hold expired",
+    Reason.ATTEMPTS_EXHAUSTED: "attempts were exhausted",
+}
+
+
+class Marks:
+    """Counts how often each branch was reached."""
+
+    def __init__(self) -> None:
+        self.reached: Counter[str] = Counter()
+        self._resynced: dict[str, int] = {}
+
+    def reach(self, mark: str) -> None:
+        """This branch was reached."""
+        self.reached[mark] += 1
+
+    def decided(self, item: Input | None, decided: Sequence[Recorded]) -> None:
+        """From what the core was told."""
+        del decided
+        if isinstance(item, inputs.TextTyped) and item.repeated:
+            self.reach("the host said: typed before")
+
+    def recorded(self, recorded: Recorded) -> None:
+        """From what became durable."""
+        event, stream = recorded.event, recorded.stream
+        match event:
+            case events.RangeLost():
+                self.reach("a gap was declared lost")
+                self._resynced.pop(stream, None)
+            case events.ResyncAsked():
+                self.reach("a resync was asked for")
+                self._resynced[stream] = event.first
+            case events.FrameIgnored():
+                self._ignored(event)
+            case events.MailboxBased() if event.source in ("adopted", "lowered"):
+                self.reach(f"the base was {event.source}")
+            case events.MailboxBased() if event.source == "engine":
+                self.reach("the base came from the engine")
+            case events.DeliveryOffered():
+                if event.attempt > 1:
+                    self.reach("returned and admitted again")
+                if event.seq and self._resynced.get(f"mailbox:{event.agent_id}") == event.seq:
+                    self.reach("a resync filled the gap")
+                    del self._resynced[f"mailbox:{event.agent_id}"]
+            case events.DeliveryHeld():
+                self.reach(f"held: {event.reason}")
+            case events.DeliveryHandedBack():
+                self.reach("an injection was handed back and repeated")
+            case events.DeliveryDropped() | events.DeliveryDeadLettered():
+                if event.reason is Reason.AMBIGUOUS:
+                    self.reach(f"in doubt: {event.detail.partition(':')[0]}")
+                elif event.reason in _ENDED:
+                    self.reach(_ENDED[event.reason])
+            case events.LinkBackedOff() if event.reason is Reason.SUPERSEDED:
+                self.reach("the engine superseded the link")
+            case events.LinkBackedOff() if event.reason is Reason.NO_ANSWER:
+                self.reach("the link fell silent")
+            case events.LinkBackedOff() if event.reason is Reason.TOKEN_REJECTED:
+                self.reach("the token was replaced")
+            case events.RegistrationFellBack():
+                self.reach("a registration went on over HTTP")
+            case events.LateRegistrationRefused():
+                self.reach("a late register reply was undone")
+            case events.LateRegistrationKept() | events.AgentTokenRotated():
+                self.reach("a late register reply was kept")
+            case events.RegistrationFailed() if event.reason is Reason.AGENT_RELEASED:
+                self.reach("a release was asked while registering")
+            case events.WorkerExited() if event.reason is Reason.WORKER_EXITED:
+                self.reach("a program ended by itself")
+            case events.WorkerExited() if event.reason is Reason.CLI_NOT_FOUND:
+                self.reach("a program could not be started")
+            case events.NameReserved() if event.invocation_id:
+                self.reach("the engine started an agent")
+            case events.ActionRepeated():
+                self.reach("an invocation was repeated")
+            case events.MessagePublishing() if event.tries > 1:
+                self.reach("a message was published after a retry")
+            case events.BrokerLeft():
+                self.reach("a clean stop")
+            case _:
+                pass
+
+    def _ignored(self, event: events.FrameIgnored) -> None:
+        if event.reason in _IGNORED:
+            self.reach(_IGNORED[event.reason])
+        elif event.reason is Reason.DUPLICATE:
+            taken = "a duplicate took its place in the sequence"
+            self.reach(taken if event.advances else "a repeated fan-out was ignored")

@@ -1,0 +1,209 @@
+"""One simulated world: everything wired together under one seed, step by step, with the promises checked on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from domain.broker import Broker
+from domain.inputs import Settings
+from domain.state import State
+from relaybroker.testing.simulation import engine as engines
+from relaybroker.testing.simulation import host as hosts
+from relaybroker.testing.simulation.checks import Promises, check_bounds, check_fold
+from relaybroker.testing.simulation.disk import Disk
+from relaybroker.testing.simulation.engine import NODE_ID, Engine
+from relaybroker.testing.simulation.host import Host, Session
+from relaybroker.testing.simulation.marks import Marks
+from relaybroker.testing.simulation.node import Node, plain_harness
+from relaybroker.testing.simulation.timeline import Timeline
+
+POLICIES = ("ask", "at_least_once", "at_most_once")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What kind of world a seed makes."""
+
+    seed: int
+    names: tuple[str, ...] = ("ann", "bob", "cleo")
+    policy: str = "ask"
+    engine: engines.Traits = field(default_factory=engines.Traits)
+    host: hosts.Traits = field(default_factory=hosts.Traits)
+    fsync_s: tuple[float, float] = (0.0005, 0.01)
+    moves: int = 400
+    lasts_s: float = math.inf
+    """No more moves after this time."""
+    begins_with_all: bool = False
+    """Every agent is started at the beginning."""
+    pause_s: float = 1.0
+    """Mean time between two moves."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Move -> how likely it is, beside its own weight; 0 = never here."""
+    fold_every: int = 100
+    """Moves between two checks that the fold is the live state."""
+    keeps_all: bool = True
+    snapshot_every: int = 700
+
+
+def plan_of(seed: int) -> Plan:
+    """The plan that a seed stands for. Each one has only some of the faults, so that none hides another; many are short."""
+    random = Random(f"plan {seed}")  # noqa: S311 - reproducible on purpose
+
+    def sometimes(value: float) -> float:
+        return value if random.random() < 0.4 else 0.0
+
+    fast = (0.001, 0.05)
+    return Plan(
+        seed=seed,
+        names=("ann", "bob", "cleo", "dirk")[: random.randint(1, 4)],
+        policy=POLICIES[seed % 3],
+        engine=engines.Traits(
+            knows_cursor=random.random() < 0.5,
+            replays_node=random.random() < 0.5,
+            push_s=random.choice((fast, (0.001, 0.4), (0.001, 3.0))),
+            push_lost=sometimes(0.1),
+            reply_lost=sometimes(0.02),
+            call_failed=sometimes(0.2),
+            slow_register=sometimes(0.4),
+            refuse_register=sometimes(0.1),
+            reject_token=sometimes(0.1),
+            latency_s=random.choice(((0.0005, 0.01), (0.05, 0.3))),
+        ),
+        host=hosts.Traits(
+            boot_s=random.choice(((0.05, 0.5), (0.5, 8.0))),
+            not_started=sometimes(0.1),
+            type_s=random.choice(((0.001, 0.02), (0.05, 0.6))),
+            write_failed=sometimes(0.2),
+            half_typed=sometimes(0.03),
+        ),
+        fsync_s=random.choice(((0.0005, 0.01), (0.01, 0.3))),
+        moves=random.choice((50, 50, 100, 100, 200, 400)),
+        pause_s=random.choice((0.2, 1.0, 3.0)),
+        weights=_Swarm(random),
+        snapshot_every=random.choice((150, 700, 700, 1_000_000)),
+    )
+
+
+def day_of(seed: int) -> Plan:
+    """A day of an ordinary node with 50 agents: all kinds of faults, none of them all the time."""
+    often = {"spawn": 4.0, "engine_spawns": 4.0, "post": 2.0, "dialog": 3.0}
+    seldom = dict.fromkeys(
+        ("host_dies", "broker_and_host_die", "new_identity", "release", "engine_releases", "clean_stop"), 0.1
+    )
+    never = dict.fromkeys(("quiet", "long_quiet"), 0.0)
+    return Plan(
+        seed=seed,
+        names=tuple(f"agent-{number:02}" for number in range(50)),
+        policy="at_least_once",
+        engine=engines.Traits(
+            push_s=(0.001, 0.4), push_lost=0.01, call_failed=0.05, slow_register=0.05, reject_token=0.02
+        ),
+        host=hosts.Traits(not_started=0.02, write_failed=0.01, half_typed=0.002),
+        moves=1_000_000,
+        lasts_s=86_400.0,
+        begins_with_all=True,
+        pause_s=1.0,
+        weights=Ordinary(often | seldom | never),
+        fold_every=500,
+        keeps_all=False,
+        snapshot_every=5_000,
+    )
+
+
+class Ordinary(dict[str, float]):
+    """A move that is not named is as frequent as usual."""
+
+    def __missing__(self, move: str) -> float:
+        return 1.0
+
+
+class _Swarm(dict[str, float]):
+    """Draws once for each move whether it is frequent, ordinary or absent in this world."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._seed = random.random()
+
+    def __missing__(self, move: str) -> float:
+        drawn = Random(f"{self._seed} {move}").choice((0.0, 1.0, 1.0, 4.0))  # noqa: S311 - reproducible on purpose
+        self[move] = drawn
+        return drawn
+
+
+class World:
+    """Everything there is. `make` builds the core: other cores prove that the checks have teeth."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        make: Callable[[State], Broker] = lambda state: Broker(plain_harness, state),
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.random = Random(plan.seed)  # noqa: S311 - reproducible on purpose
+        self.marks = Marks()
+        self.promises = Promises(self.marks)
+        self.timeline = Timeline()
+        self.trace = trace
+        self.disk = Disk(self.timeline, self._fsync_s, snapshot_every=plan.snapshot_every, keeps_all=plan.keeps_all)
+        self.slow_disk_until = 0.0
+        self.engine = Engine(self.timeline, self._stream("engine"), plan.engine, self.promises)
+        self.host = Host(self.timeline, self._stream("host"), plan.host, self.promises)
+        self.node = Node(
+            self.timeline,
+            self._stream("node"),
+            disk=self.disk,
+            engine=self.engine,
+            host=self.host,
+            watcher=self.promises,
+            settings=Settings(
+                node_id=NODE_ID,
+                node_name="vm-01234567",
+                workspace_id="ws_1",
+                base_url="http://127.0.0.1:1",
+                version="relaybroker/simulated",
+                broker_name="desk",
+                in_doubt=plan.policy,
+                capabilities=("cat",),
+            ),
+            make=make,
+        )
+        self.requests = 0
+        self._disk_random = self._stream("disk")
+
+    def _stream(self, label: str) -> Random:
+        """Randomness of its own for each part: what one draws moves nothing in another."""
+        return Random(f"{self.plan.seed} {label}")  # noqa: S311 - reproducible on purpose
+
+    def _fsync_s(self) -> float:
+        slow = 2.0 if self.timeline.now < self.slow_disk_until else 0.0
+        return self._disk_random.uniform(*self.plan.fsync_s) + self._disk_random.uniform(0.0, slow)
+
+    # --- questions --------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State | None:
+        """The live state, while a process runs."""
+        return self.node.core.state if self.node.core is not None else None
+
+    def sessions(self, *states: str) -> list[Session]:
+        """Programs in one of these states, oldest first."""
+        return [found for found in self.host.sessions.values() if found.state in states]
+
+    def request_id(self) -> str:
+        """An id for a local request."""
+        self.requests += 1
+        return f"req{self.requests}"
+
+    def check(self) -> None:
+        """What must hold at any moment and is too dear to ask after every step."""
+        state = self.state
+        if state is None:
+            return
+        check_bounds(state)
+        use_snapshot = self.random.random() < 0.8
+        check_fold(self.disk.recover(use_snapshot=use_snapshot, extra=self.disk.unsynced), state)

@@ -1,0 +1,140 @@
+"""The checks have teeth: rules are broken on purpose, one at a time, and a few seeds find each."""
+
+from __future__ import annotations
+
+import pytest
+
+from domain import events, fold
+from domain.changes import deliveries as delivery_changes
+from domain.effects import TypeText
+from domain.mailbox import Mailbox
+from domain.rules import deliveries
+from relaybroker.testing.simulation.node import Node
+from relaybroker.testing.simulation.run import run
+
+SEEDS = range(60)
+
+
+def duplicates_are_admitted(monkeypatch):
+    """A message id that was seen under another number is typed again."""
+    judge = Mailbox.judge
+
+    def forgetful(self, seq, msg_id, fan_key):
+        known = self.seen.get(msg_id)
+        return judge(self, seq, f"{msg_id} again" if known is not None and known != seq else msg_id, fan_key)
+
+    monkeypatch.setattr(Mailbox, "judge", forgetful)
+
+
+def acknowledged_when_received(monkeypatch):
+    """The acknowledgement covers what was received, typed or not."""
+
+    def send_ack(turn, box):
+        deliveries.link.send(turn, deliveries.frames.delivery_ack("ack", agent=box.name, up_to=box.recv))
+
+    monkeypatch.setattr(deliveries, "_send_ack", send_ack)
+
+
+def the_handed_back_go_to_the_front(monkeypatch):
+    """What the host hands back is queued before what was offered earlier."""
+    monkeypatch.setattr(delivery_changes, "_place", lambda _found: 0)
+
+
+def typed_before_the_intent_is_in_the_log(monkeypatch):
+    """Effects go out when they are decided, not when what they follow from is durable."""
+    step = Node._step
+
+    def hasty(self):
+        append = self.disk.append
+
+        def at_once(decided, wanted):
+            for effect in wanted:
+                if isinstance(effect, TypeText):
+                    self._carry_out(effect)
+            append(decided, [effect for effect in wanted if not isinstance(effect, TypeText)])
+
+        self.disk.append = at_once
+        try:
+            step(self)
+        finally:
+            self.disk.append = append
+
+    monkeypatch.setattr(Node, "_step", hasty)
+
+
+def a_returning_agent_begins_anew(monkeypatch):
+    """The cursor of an agent id does not survive the agent."""
+
+    def opened(state, event, at, _):
+        agent_id = at.stream.partition(":")[2]
+        state.mailboxes[agent_id] = Mailbox(agent_id, name=event.name, generation=event.generation)
+
+    monkeypatch.setattr(fold, "_CHANGES", {**fold._CHANGES, events.MailboxOpened: opened})
+
+
+def no_mark_on_possible_duplicates(monkeypatch):
+    """What may have been typed is typed again, silently."""
+    compose = deliveries.composition.compose
+    monkeypatch.setattr(
+        deliveries.composition, "compose", lambda **given: compose(**{**given, "possible_duplicate": False})
+    )
+
+
+def gaps_wait_for_ever(monkeypatch):
+    """A hole holds up everything behind it."""
+    monkeypatch.setattr(Mailbox, "deadline", property(lambda _: None))
+
+
+def gaps_are_lost_at_once(monkeypatch):
+    """A hole is given up before the engine could fill it."""
+    monkeypatch.setattr(
+        Mailbox,
+        "deadline",
+        property(lambda self: self.gap_since + 0.5 if self.gap_since and not self.starved else None),
+    )
+    monkeypatch.setattr(deliveries, "RESYNC_AFTER_S", ())
+
+
+def ended_programs_lose_their_messages(monkeypatch):
+    """What was not typed when the program ended counts as settled."""
+    drop = deliveries.drop
+
+    def settled(turn, delivery, reason, **given):
+        return drop(turn, delivery, reason, **{**given, "settled": True})
+
+    monkeypatch.setattr(deliveries, "drop", settled)
+
+
+def something_is_decided_without_an_event(monkeypatch):
+    """The live state is changed beside the log."""
+    pump = deliveries.pump
+
+    def careless(turn, target):
+        target.typed += 1
+        pump(turn, target)
+
+    monkeypatch.setattr(deliveries, "pump", careless)
+
+
+MUTATIONS = {
+    duplicates_are_admitted: "TYPED-ONCE",
+    acknowledged_when_received: "ACK-FLOOR",
+    the_handed_back_go_to_the_front: "ORDER",
+    typed_before_the_intent_is_in_the_log: "LOG-FIRST",
+    a_returning_agent_begins_anew: "",
+    no_mark_on_possible_duplicates: "TYPED-ONCE",
+    gaps_wait_for_ever: "D9",
+    gaps_are_lost_at_once: "D7",
+    ended_programs_lose_their_messages: "NO-LOSS",
+    something_is_decided_without_an_event: "D14",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mutate", "promise"), MUTATIONS.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_a_broken_rule_is_found(mutate, promise, monkeypatch):
+    """Issue 4 part 7."""
+    mutate(monkeypatch)
+    found = next((outcome.violation for outcome in map(run, SEEDS) if outcome.violation), "")
+    assert found
+    assert promise in found

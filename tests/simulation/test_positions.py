@@ -1,0 +1,181 @@
+"""Kill -9 at every position of a recorded run: recover, take up again, nothing lost, nothing typed twice.
+
+A run is recorded; then it is run again for each position of its journal, and the broker dies as soon as that many records are durable, in
+the middle of a commit or at its end. The engine, the host and everybody else go on from where they were, and in the end everything must be
+right. With the real journal on a real disk, the last commits of which are cut at any byte, what is recovered is exactly such a position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from adapters.eventstore.errors import StateCorrupt
+from adapters.eventstore.journal import Journal
+from adapters.eventstore.snapshots import SnapshotFile
+from domain.errors import CorruptLog
+from domain.events import REGISTRY, UPCASTERS
+from domain.rules import resume
+from domain.state import SNAPSHOT_FORMAT
+from relaybroker.recovery import recover
+from relaybroker.testing.simulation import engine as engines
+from relaybroker.testing.simulation import host as hosts
+from relaybroker.testing.simulation.run import live, run_world
+from relaybroker.testing.simulation.world import POLICIES, Ordinary, Plan, World
+
+FAULTS_OF_PROCESSES = (
+    "broker_dies_before_commit",
+    "broker_dies_after_commit",
+    "broker_and_host_die",
+    "clean_stop",
+    "host_dies",
+)
+TOO_LONG = ("quiet", "long_quiet", "flood", "burst")
+
+
+def plan(seed: int) -> Plan:
+    """A short history without faults of processes: those are what the test adds."""
+    return Plan(
+        seed=seed,
+        names=("ann", "bob"),
+        policy=POLICIES[seed % 3],
+        engine=engines.Traits(push_s=(0.001, 3.0)),
+        host=hosts.Traits(write_failed=0.1, half_typed=0.02),
+        moves=25,
+        weights=Ordinary(dict.fromkeys((*FAULTS_OF_PROCESSES, *TOO_LONG), 0.0) | {"spawn": 3.0}),
+        snapshot_every=60,
+    )
+
+
+def recorded(seed: int) -> World:
+    """The run without any crash, up to where the healing would begin."""
+    world = World(plan(seed))
+    live(world)
+    assert world.node.boots == 1
+    assert world.promises.typed_total
+    return world
+
+
+def killed_at(seed: int, position: int) -> World:
+    world = World(plan(seed))
+    world.disk.stop_at = position
+    return world
+
+
+def broken(seed: int) -> Iterator[str]:
+    """Each position at which a kill breaks a promise, and which."""
+    for position in range(recorded(seed).disk.position):
+        world = killed_at(seed, position)
+        outcome = run_world(world)
+        assert world.node.boots > 1, position
+        if outcome.violation:
+            yield f"seed {seed}, killed at {position}: {outcome.violation}"
+
+
+SEEDS = (0, 10, 11)
+"""One for each policy; each types, holds, hands back and repeats."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_kill_at_any_position_costs_nothing(seed):
+    """S20, F032; D1-D15; issue 4: what it must show."""
+    assert list(broken(seed)) == []
+
+
+@pytest.mark.slow
+def test_that_nothing_is_finished_at_the_start_would_be_found(monkeypatch):
+    """The check has teeth: most kills in the middle of a turn leave something that only a start can finish."""
+    monkeypatch.setattr(resume, "unfinished_turns", lambda _turn: None)
+    assert next(broken(4), None)
+
+
+async def _write(path, groups):
+    """The real journal, one commit for each group; a copy of its files before anything is folded into the database."""
+    journal = _opened(path)
+    for group in groups:
+        await journal.append(group)
+    copy = path.parent / "killed"
+    copy.mkdir()
+    for file in path.parent.iterdir():
+        if file.is_file():
+            shutil.copy(file, copy / file.name)
+    journal.close()
+    return copy / path.name
+
+
+def _opened(path):
+    return Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=pytest.fail)
+
+
+def _recovered(path):
+    journal = _opened(path)
+    try:
+        return recover(journal, SnapshotFile(path.with_suffix(".snapshot"), payload_version=SNAPSHOT_FORMAT))
+    finally:
+        journal.close()
+
+
+@pytest.mark.slow
+def test_a_real_log_cut_at_any_byte_is_such_a_position_or_is_refused(tmp_path):
+    """B12, F134, S20: with its mark the loss is noticed and refused; a commit that never ended is not in it, and is no loss."""
+    records = recorded(4).disk.records()
+    groups = [records[start : start + 3] for start in range(0, len(records), 3)]
+    ends = {0, *(group[-1].version for group in groups)}
+    whole = asyncio.run(_write(tmp_path / "journal.db", groups))
+    wal = whole.with_name("journal.db-wal").read_bytes()
+    assert len(wal) > 10_000
+    random = Random(4)
+    positions = set()
+    for number in range(60):
+        home = tmp_path / f"cut{number}"
+        shutil.copytree(whole.parent, home)
+        cut = random.randrange(len(wal))
+        (home / "journal.db-wal").write_bytes(wal[:cut])
+        with pytest.raises((StateCorrupt, CorruptLog)):
+            _recovered(home / "journal.db")
+        (home / "journal.db.mark").unlink()
+        position = _recovered(home / "journal.db").position
+        assert position in ends
+        positions.add(position)
+    assert len(positions) > 10
+    for position in sorted(positions)[::4]:
+        home = tmp_path / f"run{position}"
+        home.mkdir()
+        real = asyncio.run(_write(home / "journal.db", [records[:position]] if position else []))
+        world = killed_at(4, position)
+        simulated = world.node.recover
+
+        def once(use_snapshot, world=world, simulated=simulated, real=real):
+            world.node.recover = simulated
+            assert _recovered(real) == simulated(use_snapshot)
+            return _recovered(real)
+
+        def first(use_snapshot, world=world, simulated=simulated, once=once):
+            world.node.recover = once
+            return simulated(use_snapshot)
+
+        world.node.recover = first
+        assert run_world(world).violation == ""
+
+
+def test_a_real_log_with_another_byte_in_its_middle_is_refused(tmp_path):
+    """B12, F134: not one wrong record is folded."""
+    records = recorded(4).disk.records()
+    whole = asyncio.run(_write(tmp_path / "journal.db", [records]))
+    wal = bytearray(whole.with_name("journal.db-wal").read_bytes())
+    random = Random(4)
+    for number in range(20):
+        home = tmp_path / f"flipped{number}"
+        shutil.copytree(whole.parent, home)
+        damaged = bytearray(wal)
+        damaged[random.randrange(32, len(wal))] ^= 1 + random.randrange(255)
+        (home / "journal.db-wal").write_bytes(damaged)
+        try:
+            assert _recovered(home / "journal.db").position == len(records)
+        except (StateCorrupt, CorruptLog):
+            assert (home / "journal.db-wal").read_bytes() == bytes(damaged)
