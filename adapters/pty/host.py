@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
 MAX_DIMENSION = 1000
-_TRIED_AGAIN = ("pty_write_failed", "queue_full")
+_TRIED_AGAIN = ("pty_write_failed", "queue_full", "blocked_by_dialog")
 """Why an injection of which nothing was typed comes again: none behind it may be typed before."""
 FAREWELL_S = 2.0
 """After a shutdown the host waits this long for its last reports to be confirmed."""
