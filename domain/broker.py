@@ -14,7 +14,20 @@ from domain import events, frames, inputs
 from domain.errors import FrameRejected
 from domain.inputs import Input
 from domain.reasons import Reason
-from domain.rules import actions, agents, deliveries, fallback, hosts, ledger, link, messages, process, sidecars
+from domain.rules import (
+    actions,
+    agents,
+    dead_letters,
+    deliveries,
+    fallback,
+    holds,
+    hosts,
+    ledger,
+    link,
+    messages,
+    process,
+    sidecars,
+)
 from domain.rules.agents import HarnessOf
 from domain.state import State
 from domain.turn import Decision, Turn
@@ -82,6 +95,14 @@ class Broker:
                 hosts.reported(turn, item)
             case inputs.SendRequested():
                 messages.send_requested(turn, item)
+            case inputs.DeliveryModeRequested():
+                holds.mode_requested(turn, item)
+            case inputs.FlushRequested():
+                holds.flush_requested(turn, item)
+            case inputs.RedeliverRequested():
+                dead_letters.redeliver_requested(turn, item)
+            case inputs.PurgeRequested():
+                dead_letters.purge_requested(turn, item)
             case inputs.SpawnRequested():
                 agents.spawn_requested(turn, item, self._harness_of)
             case inputs.ReleaseRequested():

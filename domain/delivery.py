@@ -6,8 +6,10 @@ Rules:
 * `injecting` is the intent: it is durable before the terminal is touched. `injected` is the PTY host's report that body and Enter were
   written; nothing else proves that.
 * `held` has a reason and a deadline, or names the person who must act.
-* A delivery that the host hands back untyped is `queued` again. One that may have been typed is in doubt: the configured policy settles
-  it (`ask`, `at_least_once`, `at_most_once`) and the settlement is recorded.
+* A delivery that the host hands back untyped is `queued` again, so is one that the living host can go on with (part of the text stands
+  in the composer). One that may have been typed is in doubt: the configured policy settles it (`ask`, `at_least_once`, `at_most_once`)
+  and the settlement is recorded.
+* A delivery of which the host says nothing for as long as any hold may last becomes a dead letter that may have been typed.
 * A drop says whether it counts for the agent's cursor. One that does not is returned: the engine keeps the row and offers it again.
 * `acked` means that the acknowledgement up to this delivery was given to the link after everything below it was settled and durable;
   for a message without sequence number nothing is owed, and it follows from `injected` at once.
@@ -23,14 +25,24 @@ from domain.kernel import Table
 
 INJECT_WINDOW = 8
 """Deliveries of one agent that may be with the PTY host at once."""
-MAX_ATTEMPTS = 3
-"""Injections of one delivery that failed without typing anything, before it becomes a dead letter."""
-RETRY_S = 1.0
+WRITE_RETRY_S = (5.0, 30.0)
+"""Waits after a write that the terminal did not take; a program that reads again within a minute gets the text (F023)."""
+MAX_WRITES = len(WRITE_RETRY_S) + 1
+"""Writes of one delivery that may fail before it becomes a dead letter."""
+HANDOVER_RETRY_S = 1.0
+MAX_HANDOVERS = 10
+"""Times that the PTY host may refuse a delivery before it becomes a dead letter; the waits grow by `HANDOVER_RETRY_S`."""
 MAX_WAITING = 1024
 """Deliveries of one agent that wait (held or queued), as many as an engine's mailbox holds; the next one is refused unacked (ADR-0013)."""
+AUTO_INJECT, MANUAL_FLUSH = "auto_inject", "manual_flush"
+"""Delivery modes of an agent: messages are typed as they come, or held until a person flushes them."""
+MAX_FLUSH_HOLDS = 1024
+"""Agents whose mode may be `manual_flush` at once."""
+MAX_FLUSHABLE = 256
+"""Deliveries of one agent that may be held for a person to flush them; the next one is refused unacked."""
 HOLD_STARTING_S = 60.0
 HOLD_S = 3000.0
-"""50 minutes: below the engine's mailbox life of one hour."""
+"""50 minutes: below the engine's mailbox life of one hour. Also how long the PTY host may be silent about a delivery (F022)."""
 MAX_BODY_BYTES = 16 * 1024
 
 

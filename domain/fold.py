@@ -15,7 +15,19 @@ from domain import (
     delivery,
     outbound_message,
 )
-from domain.changes import actions, agents, broker, deliveries, hosts, link, mailboxes, messages, sidecars
+from domain.changes import (
+    actions,
+    agents,
+    broker,
+    dead_letters,
+    deliveries,
+    holds,
+    hosts,
+    link,
+    mailboxes,
+    messages,
+    sidecars,
+)
 from domain.errors import CorruptLog
 from domain.events import Event, Recorded
 from domain.machines import MACHINE_OF
@@ -30,7 +42,19 @@ from domain.state import (
 _CHANGES = MappingProxyType(
     {
         event: change
-        for subject in (broker, link, agents, hosts, deliveries, mailboxes, actions, messages, sidecars)
+        for subject in (
+            broker,
+            link,
+            agents,
+            hosts,
+            deliveries,
+            dead_letters,
+            holds,
+            mailboxes,
+            actions,
+            messages,
+            sidecars,
+        )
         for event, change in subject.CHANGES.items()
     }
 )

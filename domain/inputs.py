@@ -280,6 +280,44 @@ class SendRequested(_Input, frozen=True, kw_only=True):
     """The caller's own key for this message; the same one again sends nothing."""
 
 
+class DeliveryModeRequested(_Input, frozen=True, kw_only=True):
+    """A person wants an agent's messages held (`manual_flush`) or typed as they come (`auto_inject`)."""
+
+    request_id: str
+    name: str
+    mode: str
+    reason: str = ""
+    revision: int | None = None
+    """Only if the mode still has this revision."""
+
+
+class FlushRequested(_Input, frozen=True, kw_only=True):
+    """A person wants what is held for an agent typed now."""
+
+    request_id: str
+    name: str
+
+
+class RedeliverRequested(_Input, frozen=True, kw_only=True):
+    """A person wants dead letters typed after all: those named, or with `every` all (of one agent)."""
+
+    request_id: str
+    letter_ids: tuple[str, ...] = ()
+    every: bool = False
+    agent: str = ""
+    force: bool = False
+    """Also those that may have been typed."""
+
+
+class PurgeRequested(_Input, frozen=True, kw_only=True):
+    """A person wants dead letters off the list: those named, or with `every` all (of one agent)."""
+
+    request_id: str
+    letter_ids: tuple[str, ...] = ()
+    every: bool = False
+    agent: str = ""
+
+
 # --- sidecar -------------------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +421,10 @@ Input = (
     | SpawnRequested
     | ReleaseRequested
     | SendRequested
+    | DeliveryModeRequested
+    | FlushRequested
+    | RedeliverRequested
+    | PurgeRequested
     | SidecarConnected
     | SidecarClosed
     | ManifestOffered

@@ -8,7 +8,8 @@ Rules, first match wins for an incoming frame with sequence number n:
  4. n was returned to the engine (its agent went away before it was typed): admitted again as a new attempt, unless its message has
     come under another number meanwhile (`duplicate`).
  5. n is still open here: `in_progress`. n <= the highest admitted: `stale`, and the acknowledgement is repeated.
- 6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted.
+ 6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted,
+    unless its delivery id belongs to another message: `delivery_id_reused`, and its place stays open until it is filled or lost.
  7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`.
 
 A returned number that the engine does not offer, although it offers later ones, is a hole as well (it expired there, or was settled
@@ -85,6 +86,8 @@ class Mailbox(msgspec.Struct):
     """Frames were refused for lack of room; the engine is asked for them when there is room again."""
     seen: dict[str, int] = msgspec.field(default_factory=dict)
     """Sequenced message ids -> number, first in, first out."""
+    ids: dict[str, str] = msgspec.field(default_factory=dict)
+    """Delivery ids of sequenced frames -> message id, first in, first out."""
     fan: dict[str, None] = msgspec.field(default_factory=dict)
     buffer: dict[int, dict[str, Any]] = msgspec.field(default_factory=dict)
     gap_since: float = 0.0
@@ -113,6 +116,10 @@ class Mailbox(msgspec.Struct):
                 return Judgement(Verdict.IGNORE, Reason.DUPLICATE, advances=True)
             return Judgement(Verdict.ADMIT)
         return self._ahead(seq, msg_id)
+
+    def is_reused(self, delivery_id: str, msg_id: str) -> bool:
+        """Whether this delivery id belongs to another message."""
+        return self.ids.get(delivery_id, msg_id) != msg_id
 
     def _ahead(self, seq: int, msg_id: str) -> Judgement:
         if seq in self.buffer:
@@ -175,7 +182,7 @@ class Mailbox(msgspec.Struct):
         self.passed_since = now if self.passed_since else 0.0
         self.resyncs = 0
 
-    def admit(self, seq: int, msg_id: str, fan_key: str, stream: str) -> None:
+    def admit(self, seq: int, msg_id: str, fan_key: str, stream: str, delivery_id: str = "") -> None:
         """A delivery was opened for this frame."""
         if seq == 0:
             _remember(self.fan, fan_key, None)
@@ -183,6 +190,8 @@ class Mailbox(msgspec.Struct):
         self.returned.pop(seq, None)
         self.open[seq] = stream
         _remember(self.seen, msg_id, seq)
+        if delivery_id:
+            _remember(self.ids, delivery_id, msg_id)
         self._received(seq)
 
     def skip(self, seq: int, msg_id: str) -> None:
@@ -223,6 +232,11 @@ class Mailbox(msgspec.Struct):
         self.passed_since = 0.0
         for msg_id in [known for known, number in self.seen.items() if number == seq]:
             del self.seen[msg_id]
+
+    def refuse(self, seq: int) -> None:
+        """The frame that came for this number is of no use; its place stays open."""
+        self.buffer.pop(seq, None)
+        self._gap_moved()
 
     def hold_back(self, seq: int, frame: Mapping[str, Any], now: float) -> None:
         """A frame waits for those before it; the highest gives way when the buffer is full."""

@@ -81,14 +81,34 @@ def _idle(state: State, event: events.WorkerIdle, at: Recorded) -> _Bodies:
     yield {"kind": "agent_idle", "name": state.workers[_session(at)].name, "idle_secs": round(event.idle_s)}
 
 
+def _stopping(state: State, event: events.WorkerStopping, at: Recorded) -> _Bodies:
+    found = state.workers[_session(at)]
+    return _cleared(state, found, found.waiting, event.reason)
+
+
+def _cleared(state: State, found: Worker, streams: list[str], reason: Reason) -> _Bodies:
+    """What was on its way to a program that ends; each message gets an end of its own besides."""
+    if streams:
+        ids = [state.deliveries[stream].msg_id for stream in streams]
+        yield {
+            "kind": "delivery_dropped",
+            "name": found.name,
+            "count": len(ids),
+            "reason": str(reason),
+            "event_ids": ids,
+        }
+
+
 def _exited(state: State, event: events.WorkerExited, at: Recorded) -> _Bodies:
     found = state.workers[_session(at)]
-    return _exit_bodies(state, found, event.reason, event.last_output)
+    yield from _cleared(state, found, [*found.typing, *found.waiting], event.reason)
+    yield from _exit_bodies(state, found, event.reason, event.last_output)
 
 
 def _lost(state: State, event: events.WorkerLost, at: Recorded) -> _Bodies:
     found = state.workers[_session(at)]
-    return _exit_bodies(state, found, event.reason, "")
+    yield from _cleared(state, found, [*found.typing, *found.waiting], event.reason)
+    yield from _exit_bodies(state, found, event.reason, "")
 
 
 def _exit_bodies(state: State, found: Worker, reason: Reason, last_output: str) -> _Bodies:
@@ -135,11 +155,12 @@ def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Bodi
             "injection_mode": event.mode,
             "names": [event.name],
         }
-    yield _about(found) | {
-        "kind": "delivery_queued",
-        "from": event.sender,
-        "target": event.target,
-    }
+    body = _about(found) | {"kind": "delivery_queued", "from": event.sender, "target": event.target}
+    if found.attempt > 1:
+        body["attempt"] = found.attempt
+    if state.is_flushed_by_hand(found.name) and (event.source != "task" or found.attempt > 1):
+        body["reason"] = "inbound_delivery_manual_flush"
+    yield body
 
 
 def _held(state: State, event: events.DeliveryHeld, at: Recorded) -> _Bodies:
@@ -171,35 +192,75 @@ def _verified(state: State, event: events.DeliveryVerified, at: Recorded) -> _Bo
 def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodies:
     found = _delivery(state, at)
     if not event.settled:
+        yield _about(found) | {"kind": "delivery_returned", "agent": found.name, "reason": str(event.reason)}
+    elif event.reason is Reason.AMBIGUOUS:
+        yield from _failed(found, event.reason)
+    elif event.reason is Reason.POISON:
         yield {
-            "kind": "delivery_returned",
+            "kind": "delivery_undeliverable",
             "agent": found.name,
             "name": found.name,
-            "delivery_id": found.delivery_id,
-            "event_id": found.msg_id,
+            "agent_id": found.agent_id,
+            "seq_no": found.seq,
+            "msg_id": found.msg_id,
             "reason": str(event.reason),
         }
+    if event.reason is Reason.AMBIGUOUS:
+        yield _ambiguous(state, found)
 
 
-def _dead_lettered(state: State, event: events.DeliveryDeadLettered, at: Recorded) -> _Bodies:
-    found = _delivery(state, at)
-    yield _about(found) | {"kind": "delivery_failed", "reason": str(event.reason)}
+def _failed(found: Delivery, reason: Reason) -> _Bodies:
+    """The end of a delivery that was not typed, as far as is known: its sender is told."""
+    yield _about(found) | {"kind": "delivery_failed", "reason": str(reason)}
     yield _about(found) | {
         "kind": "message_delivery_failed",
         "from": found.sender,
         "to": found.name,
         "attempts": found.tries,
-        "lastError": str(event.reason),
+        "lastError": str(reason),
     }
-    if event.reason is Reason.AMBIGUOUS and state.settings is not None:
-        yield {
-            "kind": "delivery_ambiguous",
-            "agent": found.name,
-            "name": found.name,
-            "delivery_id": found.delivery_id,
-            "event_id": found.msg_id,
-            "policy": state.settings.in_doubt,
-        }
+
+
+def _ambiguous(state: State, found: Delivery) -> dict[str, Any]:
+    """Whether it was typed is not known; which policy settled it is."""
+    assert state.settings is not None
+    return _about(found) | {
+        "kind": "delivery_ambiguous",
+        "agent": found.name,
+        "seq_no": found.seq,
+        "policy": state.settings.in_doubt,
+    }
+
+
+def _dead_lettered(state: State, event: events.DeliveryDeadLettered, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    yield from _failed(found, event.reason)
+    if event.reason is Reason.AMBIGUOUS:
+        yield _ambiguous(state, found)
+
+
+def _mode_changed(_state: State, event: events.DeliveryModeChanged, at: Recorded) -> _Bodies:
+    yield {
+        "kind": "agent_inbound_delivery_mode_changed",
+        "name": event.name,
+        "previous_mode": event.previous,
+        "mode": event.mode,
+        "revision": at.version,
+        "reason": event.reason or None,
+    }
+
+
+def _drained(_state: State, event: events.PendingDrained, _at: Recorded) -> _Bodies:
+    yield {"kind": "agent_pending_drained", "name": event.name, "count": event.count, "reason": event.cause}
+
+
+def _letter_removed(_state: State, event: events.DeadLetterRemoved, at: Recorded) -> _Bodies:
+    yield {
+        "kind": "dead_letter_removed",
+        "id": event.letter_id,
+        "event_id": at.correlation,
+        "reason": str(event.reason),
+    }
 
 
 def _lost_range(state: State, event: events.RangeLost, at: Recorded) -> _Bodies:
@@ -337,6 +398,7 @@ _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.WorkerReady: _ready,
     events.WorkerBlocked: _blocked,
     events.WorkerIdle: _idle,
+    events.WorkerStopping: _stopping,
     events.WorkerExited: _exited,
     events.WorkerLost: _lost,
     events.DeliveryOffered: _offered,
@@ -345,6 +407,9 @@ _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.DeliveryVerified: _verified,
     events.DeliveryDropped: _dropped,
     events.DeliveryDeadLettered: _dead_lettered,
+    events.DeadLetterRemoved: _letter_removed,
+    events.DeliveryModeChanged: _mode_changed,
+    events.PendingDrained: _drained,
     events.RangeLost: _lost_range,
     events.ResyncAsked: _resync,
     events.FrameIgnored: _ignored,

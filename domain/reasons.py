@@ -39,6 +39,8 @@ class Reason(StrEnum):
     BLOCKED_BY_DIALOG = "blocked_by_dialog"
     WRITE_BACKOFF = "write_backoff"
     OUT_OF_TURN = "out_of_turn"
+    COMPOSER_UNCLEAR = "composer_unclear"
+    MANUAL_FLUSH = "manual_flush"
     # ended undelivered
     WORKER_EXITED = "worker_exited"
     WORKER_LOST = "worker_lost"
@@ -49,6 +51,9 @@ class Reason(StrEnum):
     HOLD_EXPIRED = "hold_expired"
     TOO_LARGE = "too_large"
     AMBIGUOUS = "ambiguous"
+    # dead letters
+    ARCHIVED = "archived"
+    PURGED = "purged"
     # frames
     BAD_JSON = "bad_json"
     BAD_VERSION = "bad_version"
@@ -118,6 +123,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.BLOCKED_BY_DIALOG: "A dialog or login is on the agent's screen; a person must answer it (relaybroker agent attach NAME).",
     Reason.OUT_OF_TURN: "A message before it was not typed; it waits so that the order stays.",
     Reason.WRITE_BACKOFF: "The terminal refused the text; it is tried again shortly.",
+    Reason.COMPOSER_UNCLEAR: "A text stands unsubmitted in the agent's terminal; nothing is typed on top of it.",
+    Reason.MANUAL_FLUSH: "A person holds the agent's messages; they are typed when they are flushed (relaybroker agent flush NAME).",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host died and its programs with it.",
     Reason.AGENT_RELEASED: "The agent was released.",
@@ -127,6 +134,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.HOLD_EXPIRED: "The message waited as long as it may.",
     Reason.TOO_LARGE: "The message is longer than a terminal message may be (16 KiB).",
     Reason.AMBIGUOUS: "The PTY host died while it had the message; whether it was typed is unknown. The in-doubt policy settled it.",
+    Reason.ARCHIVED: "The list of dead letters was full and this was the oldest; the log still has it (relaybroker why ID).",
+    Reason.PURGED: "A person removed the dead letter.",
     Reason.BAD_JSON: "The frame is not JSON.",
     Reason.BAD_VERSION: "The frame has another protocol version than 1.",
     Reason.BAD_FRAME: "The frame lacks a field that its type needs.",

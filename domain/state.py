@@ -22,6 +22,7 @@ from domain import (
     sidecar_handlers,
     worker,
 )
+from domain.dead_letter import DeadLetter
 from domain.events import Harness
 from domain.inputs import Settings, SpawnSpec, Supervision
 from domain.mailbox import Mailbox
@@ -32,7 +33,7 @@ ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -224,11 +225,33 @@ class Delivery(msgspec.Struct):
     text: str = ""
     marker: str = ""
     verified: bool = False
+    doubtful: bool = False
+    """An earlier attempt may have been typed."""
+    flushed: bool = False
+    """A person let it through a hold."""
+    stands: bool = False
+    """Part of it is in the composer: the host goes on with it when it is asked again, and types nothing else before."""
 
     @property
     def ended(self) -> bool:
         """In a terminal state."""
         return self.state in delivery.TABLE.terminal
+
+    @property
+    def letter_id(self) -> str:
+        """What every attempt of this delivery has in common: the name that it has among the dead letters."""
+        name = self.stream.removeprefix("delivery:")
+        return name.removesuffix(f"#{self.attempt}") if self.attempt > 1 else name
+
+
+class FlushHold(msgspec.Struct, frozen=True):
+    """The messages of an agent's name are held until a person flushes them (`manual_flush`)."""
+
+    name: str
+    since: float
+    revision: int
+    """Log position of its beginning."""
+    reason: str = ""
 
 
 class Action(msgspec.Struct):
@@ -409,6 +432,10 @@ class State(msgspec.Struct):
     """By session id."""
     mailboxes: dict[str, Mailbox] = msgspec.field(default_factory=dict)
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
+    flush_holds: dict[str, FlushHold] = msgspec.field(default_factory=dict)
+    """Lower-case agent name -> its hold, where its delivery mode is `manual_flush`."""
+    dead_letters: dict[str, DeadLetter] = msgspec.field(default_factory=dict)
+    """By letter id, oldest first."""
     actions: dict[str, Action] = msgspec.field(default_factory=dict)
     messages: dict[str, Message] = msgspec.field(default_factory=dict)
     lines: dict[str, list[str]] = msgspec.field(default_factory=dict)
@@ -487,6 +514,10 @@ class State(msgspec.Struct):
         stream = self.agents.get(agent_id)
         found = self.registrations.get(stream) if stream else None
         return self.workers.get(found.session_id) if found else None
+
+    def is_flushed_by_hand(self, name: str) -> bool:
+        """Whether the messages of this agent wait for a person."""
+        return bool(self.flush_holds) and name.lower() in self.flush_holds
 
     def live_registrations(self) -> list[Registration]:
         """Every registration that belongs into the inventory: registered here and not leaving, oldest first."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from domain import agent_registration
+from domain.dead_letter import DeadLetter
 from domain.notifications import parent_label
+from domain.reasons import SENTENCES
+from domain.rules import holds
 from domain.state import Delivery, Registration, State, Worker
 
 View = dict[str, Any]
@@ -99,6 +102,7 @@ def health(state: State, now: float, *, known: bool) -> View:
         "memberships": memberships(state) if known else [],
         "agentCount": len(_shown(state)),
         "pendingDeliveryCount": len(pending(state)),
+        "deadLetterCount": len(state.dead_letters),
         "relaycastConnected": state.link.state == "online",
         "link": link(state, now) if known else {"state": state.link.state},
         "ptyHostAttached": state.host.attached,
@@ -151,13 +155,53 @@ def agent(state: State, found: Registration, now: float) -> View:
         "waiting_since_secs": _age(now, waiting[0].offered_at) if waiting else None,
         "waiting_reason": _waiting_reason(state, program, waiting),
         "deaf_since_secs": _deaf_since(program, waiting, now),
-        "delivery_mode": "auto_inject",
+        "delivery_mode": holds.mode_of(state, found.name),
         "held_count": sum(item.state == "held" for item in waiting),
+        "holds": _holds(state, found.name, waiting, now),
         "cursor": box.recv if box is not None and box.base is not None else None,
         "ack_floor": box.floor if box is not None and box.base is not None else None,
         "acked": box.sent_ack if box is not None and box.sent_ack >= 0 else None,
         "gap_buffered": len(box.buffer) if box is not None else 0,
     }
+
+
+def _holds(state: State, name: str, waiting: list[Delivery], now: float) -> list[View]:
+    """What holds messages of an agent back: why, how many, since when, until when at the latest; a person's hold also when empty."""
+    found: dict[str, View] = {}
+    if (by_hand := state.flush_holds.get(name.lower())) is not None:
+        found["manual_flush"] = {"count": 0, "until_ms": None, "by_hand_since_secs": _age(now, by_hand.since)}
+    for item in waiting:
+        if item.reason is None or not item.until:
+            continue
+        row = found.setdefault(str(item.reason), {"count": 0, "until_ms": None})
+        row["count"] += 1
+        row["since_ms"] = min(row.get("since_ms") or item.changed_at * 1000, item.changed_at * 1000)
+        row["until_ms"] = min(row["until_ms"] or item.until * 1000, item.until * 1000)
+    return [{"reason": reason} | _whole(row) for reason, row in found.items()]
+
+
+def _whole(row: View) -> View:
+    return {key: int(value) if key.endswith("_ms") and value is not None else value for key, value in row.items()}
+
+
+def held_messages(state: State, name: str) -> list[View]:
+    """What waits for a person to flush it, in order (local-api.md route 11)."""
+    return [_held_message(item) for item in holds.held(state, holds.program_of(state, name))]
+
+
+def _held_message(found: Delivery) -> View:
+    optional = {"priority": found.priority, "thread_id": found.thread_id, "workspace_id": found.workspace_id}
+    return {
+        "from": found.sender,
+        "body": found.body,
+        "target": found.target,
+        "mode": found.mode,
+        "queued_at_ms": int(found.offered_at * 1000),
+        "event_id": found.msg_id,
+        "delivery_id": found.delivery_id,
+        "held_since_ms": int(found.changed_at * 1000),
+        "until_ms": int(found.until * 1000),
+    } | {key: value for key, value in optional.items() if value not in (None, "")}
 
 
 def _waiting_reason(state: State, program: Worker | None, waiting: list[Delivery]) -> str | None:
@@ -203,6 +247,7 @@ def status(state: State, now: float) -> View:
         "agents": listed,
         "pending_delivery_count": len(open_deliveries),
         "pending_deliveries": [delivery(found, now) for found in open_deliveries],
+        "dead_letter_count": len(state.dead_letters),
         "auth": {
             "authenticated": bool(state.own.agent_id),
             "workspace_count": len(workspaces),
@@ -240,7 +285,39 @@ def delivery(found: Delivery, now: float) -> View:
         "state": found.state,
         "seq": found.seq,
         "held": found.state == "held",
+        "since_ms": int(found.changed_at * 1000),
         "until_ms": int(found.until * 1000) if found.until else None,
+    }
+
+
+def dead_letters(state: State, now: float, agent: str = "") -> list[View]:
+    """The dead letters (of one agent), oldest first, without their words."""
+    return [_letter(found, now) for found in state.dead_letters.values() if agent in ("", found.name)]
+
+
+def dead_letter(found: DeadLetter, now: float) -> View:
+    """One dead letter with what it says."""
+    return _letter(found, now) | {"body": found.body, "body_bytes": found.body_bytes, "target": found.target}
+
+
+def _letter(found: DeadLetter, now: float) -> View:
+    return {
+        "id": found.letter_id,
+        "delivery_id": found.delivery_id,
+        "event_id": found.msg_id,
+        "name": found.name,
+        "agent_id": found.agent_id,
+        "seq": found.seq,
+        "from": found.sender,
+        "reason": str(found.reason),
+        "why": SENTENCES[found.reason],
+        "detail": found.detail,
+        "in_doubt": found.in_doubt,
+        "attempt": found.attempt,
+        "tries": found.tries,
+        "queued_at_ms": int(found.offered_at * 1000),
+        "dead_lettered_at_ms": int(found.buried_at * 1000),
+        "age_ms": int(1000 * max(0.0, now - found.buried_at)),
     }
 
 

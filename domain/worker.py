@@ -22,6 +22,8 @@ SURVIVAL_S = 0.25
 START_S = 15.0
 """Within this time the host must say that the process exists."""
 RELEASE_GRACE_S = 2.0
+DRAFT = "unsubmitted draft"
+"""What the host says it is blocked by when a text of ours stands in the composer and Enter could not be written."""
 
 
 class State(StrEnum):

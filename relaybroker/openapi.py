@@ -75,6 +75,7 @@ def _log_query() -> Schema:
 
 _SINCE: Schema = {"sinceSeq": _COUNT, "since_seq": _COUNT, "epoch": _TEXT}
 _OF_AGENT = (404, 429, 503, 504)
+_MODE = _object(mode={"enum": ["auto_inject", "manual_flush"]}, held=_COUNT, revision=_COUNT)
 
 OPERATIONS: dict[str, Operation] = {
     "GET /health": Operation(
@@ -96,6 +97,40 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "POST /api/resize/{name}": Operation(
         "Resize the agent's terminal.", bodies.ResizeBody, errors=(400, 408, *_OF_AGENT)
+    ),
+    "GET /api/spawned/{name}/delivery-mode": Operation(
+        "Whether messages are typed as they come or held.", answer=_MODE, errors=(404,)
+    ),
+    "PUT /api/spawned/{name}/delivery-mode": Operation(
+        "Hold messages, or let them through.", bodies.ModeBody, answer=_MODE, errors=(400, 404, 408, 409, 429, 504)
+    ),
+    "GET /api/spawned/{name}/pending": Operation(
+        "What is held until it is flushed.", answer=_object(pending={"type": "array", "items": _OBJECT}), errors=(404,)
+    ),
+    "POST /api/spawned/{name}/flush": Operation(
+        "Let through what is held.",
+        answer=_object(flushed=_COUNT, failed=_COUNT, remaining=_COUNT),
+        errors=(400, 404, 408, 429, 504),
+    ),
+    "GET /api/dead-letters": Operation(
+        "Messages that could not be typed.",
+        query={"agent": _TEXT},
+        answer=_object(dead_letters={"type": "array", "items": _OBJECT}, count=_COUNT, limit=_COUNT),
+    ),
+    "GET /api/dead-letters/{id}": Operation(
+        "One of them, with its words.", answer=_object(dead_letter=_OBJECT), errors=(404,)
+    ),
+    "POST /api/dead-letters/redeliver": Operation(
+        "Type them after all, each as a new attempt.",
+        bodies.LettersBody,
+        answer=_object(redelivered={"type": "array", "items": _OBJECT}, skipped={"type": "array", "items": _OBJECT}),
+        errors=(400, 404, 408, 409, 429, 504),
+    ),
+    "POST /api/dead-letters/purge": Operation(
+        "Take them off the list.",
+        bodies.LettersBody,
+        answer=_object(purged={"type": "array", "items": _TEXT}),
+        errors=(400, 404, 408, 429, 504),
     ),
     "POST /api/send": Operation("Send a message.", bodies.SendBody, errors=(400, 404, 408, 409, 429, 501, 502, 504)),
     "GET /api/fleet/ws": Operation("WebSocket of a sidecar.", errors=(400,)),

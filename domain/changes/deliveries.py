@@ -8,6 +8,7 @@ from domain import (
     delivery,
     events,
 )
+from domain.changes.dead_letters import bury
 from domain.changes.hosts import reported
 from domain.changes.kinds import Changes
 from domain.events import Recorded
@@ -23,7 +24,10 @@ from domain.state import (
 
 def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded, _: Any) -> None:
     state.counters.offered += 1
-    state.link.heard_at = at.at if event.source == "engine" else state.link.heard_at
+    if event.letter_id:
+        del state.dead_letters[event.letter_id]
+    elif event.source == "engine":
+        state.link.heard_at = at.at
     state.deliveries[at.stream] = Delivery(
         stream=at.stream,
         typing_id=at.event_id,
@@ -44,13 +48,14 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
         state=delivery.TABLE.initial,
         offered_at=at.at,
         changed_at=at.at,
+        doubtful=event.doubtful,
     )
     if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
         state.announce(event.msg_id, at.stream)
     if event.seq is not None:
         key = fan_key(event.delivery_id, event.msg_id, event.payload_type)
         box = state.mailboxes[event.agent_id]
-        box.admit(event.seq, event.msg_id, key, at.stream)
+        box.admit(event.seq, event.msg_id, key, at.stream, event.delivery_id)
         box.passed(event.seq, at.at)
 
 
@@ -59,7 +64,8 @@ def _delivery_held(state: State, event: events.DeliveryHeld, at: Recorded, found
     _wait(state, found)
 
 
-def _delivery_queued(state: State, _event: Any, at: Recorded, found: Delivery) -> None:
+def _delivery_queued(state: State, event: events.DeliveryQueued, at: Recorded, found: Delivery) -> None:
+    found.flushed = found.flushed or event.flushed
     found.reason, found.until, found.changed_at = None, 0.0, at.at
     _wait(state, found)
 
@@ -72,7 +78,7 @@ def _wait(state: State, found: Delivery) -> None:
 
 def _delivery_injecting(state: State, event: events.DeliveryInjecting, at: Recorded, found: Delivery) -> None:
     found.changed_at, found.session_id, found.tries = at.at, event.session_id, event.tries
-    found.text, found.marker = event.text, event.marker
+    found.text, found.marker, found.until = event.text, event.marker, event.until
     target = state.workers[event.session_id]
     target.waiting.remove(found.stream)
     target.typing.append(found.stream)
@@ -81,7 +87,7 @@ def _delivery_injecting(state: State, event: events.DeliveryInjecting, at: Recor
 
 def _delivery_injected(state: State, event: events.DeliveryInjected, at: Recorded, found: Delivery) -> None:
     reported(state, event.report)
-    found.changed_at, found.text, found.body = at.at, "", ""
+    found.changed_at, found.text, found.body, found.until = at.at, "", "", 0.0
     state.counters.typed += 1
     target = state.workers.get(found.session_id)
     if target is not None:
@@ -95,9 +101,9 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, at: Recorde
 def _delivery_handed_back(state: State, event: events.DeliveryHandedBack, at: Recorded, found: Delivery) -> None:
     reported(state, event.report)
     found.reason, found.until, found.changed_at = event.reason, event.until, at.at
-    found.failures += event.reason is Reason.WRITE_BACKOFF
+    found.failures, found.stands = event.failures, event.stands
     target = state.workers[found.session_id]
-    _leave_host(target, found.stream, drains=True)
+    _leave_host(target, found.stream, drains=not event.stands)
     ahead = sum(1 for other in target.waiting if _place(state.deliveries[other]) < _place(found))
     target.waiting.insert(ahead, found.stream)
 
@@ -143,6 +149,7 @@ def _delivery_dead_lettered(state: State, event: events.DeliveryDeadLettered, at
     state.counters.dead_lettered += 1
     _ended(state, found, at, event.reason)
     _settle(state, found)
+    bury(state, found, event, at)
 
 
 def _ended(state: State, found: Delivery, at: Recorded, reason: Any) -> None:

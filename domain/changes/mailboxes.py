@@ -41,6 +41,8 @@ def _frame_ignored(state: State, event: events.FrameIgnored, at: Recorded, _: An
     state.link.heard_at = at.at
     if event.advances:
         _box(state, at).skip(event.seq, event.msg_id)
+    if event.reason is Reason.DELIVERY_ID_REUSED:
+        _box(state, at).refuse(event.seq)
     if event.reason is Reason.HOLD_FULL:
         _box(state, at).starved = True
     elif (box := state.mailboxes.get(at.stream.partition(":")[2])) is not None:

@@ -63,6 +63,11 @@ from domain.events.broker import (
     RequestRefused,
     ShutdownRepeated,
 )
+from domain.events.dead_letter import (
+    DeadLetterRemoved,
+    DeadLettersAsked,
+    RedeliverySkipped,
+)
 from domain.events.delivery import (
     DeliveryAcked,
     DeliveryDeadLettered,
@@ -74,6 +79,12 @@ from domain.events.delivery import (
     DeliveryOffered,
     DeliveryQueued,
     DeliveryVerified,
+)
+from domain.events.hold import (
+    DeliveryModeAsked,
+    DeliveryModeChanged,
+    FlushAsked,
+    PendingDrained,
 )
 from domain.events.host import (
     HostAttachDue,
@@ -170,6 +181,8 @@ __all__ = [
     "CallUnmatched",
     "ChannelAnswered",
     "ChannelAsked",
+    "DeadLetterRemoved",
+    "DeadLettersAsked",
     "DeliveryAcked",
     "DeliveryDeadLettered",
     "DeliveryDropped",
@@ -178,11 +191,14 @@ __all__ = [
     "DeliveryHeld",
     "DeliveryInjected",
     "DeliveryInjecting",
+    "DeliveryModeAsked",
+    "DeliveryModeChanged",
     "DeliveryOffered",
     "DeliveryQueued",
     "DeliveryVerified",
     "EngineErrorReceived",
     "Event",
+    "FlushAsked",
     "FrameBuffered",
     "FrameIgnored",
     "FrameNoted",
@@ -226,8 +242,10 @@ __all__ = [
     "OwnIdentityGranted",
     "OwnIdentityRefused",
     "OwnIdentityRequested",
+    "PendingDrained",
     "RangeLost",
     "Recorded",
+    "RedeliverySkipped",
     "RegistrationAccepted",
     "RegistrationAsked",
     "RegistrationCalled",

@@ -37,6 +37,10 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     mode: str = "wait"
     payload_type: str = ""
     workspace_id: str = ""
+    letter_id: str = ""
+    """The dead letter of which this is a new attempt; it leaves the list with this event."""
+    doubtful: bool = False
+    """An earlier attempt may have been typed: this one is marked."""
 
 
 class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
@@ -49,14 +53,15 @@ class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
-    """The message may be typed as soon as it is its turn."""
+    """The message may be typed as soon as it is its turn. `flushed`: a person let it through a hold."""
 
     topic: ClassVar[str] = "delivery.queued.v1"
     trigger: ClassVar[str] = delivery.Trigger.QUEUE
+    flushed: bool = False
 
 
 class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
-    """The intent to type it, durable before the terminal is touched."""
+    """The intent to type it, durable before the terminal is touched. By `until` the host must have said what came of it."""
 
     topic: ClassVar[str] = "delivery.injecting.v1"
     trigger: ClassVar[str] = delivery.Trigger.INJECT
@@ -64,6 +69,7 @@ class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
     tries: int
     text: str
     marker: str
+    until: float = 0.0
 
 
 class DeliveryInjected(_Delivery, frozen=True, kw_only=True):
@@ -80,7 +86,10 @@ class DeliveryInjected(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryHandedBack(_Delivery, frozen=True, kw_only=True):
-    """The host did not type it; it is queued again and due at `until`."""
+    """The host did not type it; it is queued again and due at `until`.
+
+    `failures`: how often it was not taken so far. `stands`: part of it is in the composer, and the host can go on with it.
+    """
 
     topic: ClassVar[str] = "delivery.handed_back.v1"
     kind: ClassVar[Kind] = "fact"
@@ -88,6 +97,8 @@ class DeliveryHandedBack(_Delivery, frozen=True, kw_only=True):
     report: int
     reason: Reason
     until: float
+    failures: int = 0
+    stands: bool = False
 
 
 class DeliveryVerified(_Delivery, frozen=True, kw_only=True):
@@ -120,10 +131,11 @@ class DeliveryDropped(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryDeadLettered(_Delivery, frozen=True, kw_only=True):
-    """Not typed and kept for a person; it counts for the cursor."""
+    """Not typed, as far as is known, and kept for a person; it counts for the cursor. `in_doubt`: it may have been typed."""
 
     topic: ClassVar[str] = "delivery.dead_lettered.v1"
     trigger: ClassVar[str] = delivery.Trigger.DEAD_LETTER
     reason: Reason
     detail: str = ""
     report: int = 0
+    in_doubt: bool = False

@@ -230,14 +230,15 @@ def survived(turn: Turn, found: Registration, program: Worker) -> None:
     request_id, invocation_id = found.request_id, found.invocation_id
     turn.record(events.AgentLive(pid=program.pid), found.stream, found.name)
     if request_id:
-        turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(found, program)))
+        turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(turn, found, program)))
     if invocation_id:
         ledger.spawn_ended(turn, invocation_id, found.name, None, "")
     for channel in found.spec.channels or turn.settings.default_channels:
         _join(turn, found, channel.strip().removeprefix("#"))
 
 
-def _spawn_body(found: Registration, program: Worker) -> dict[str, object]:
+def _spawn_body(turn: Turn, found: Registration, program: Worker) -> dict[str, object]:
+    is_held = turn.state.is_flushed_by_hand(found.name)
     return {
         "success": True,
         "name": found.name,
@@ -246,7 +247,7 @@ def _spawn_body(found: Registration, program: Worker) -> dict[str, object]:
         "sessionId": found.spec.session_ref or found.session_id,
         "pid": program.pid,
         "pre_registered": True,
-        "warning": None,
+        "warning": f"messages for '{found.name}' are held until they are flushed (manual_flush)" if is_held else None,
         "agent_id": found.agent_id,
     }
 

@@ -9,13 +9,16 @@ from domain import composition, couplings, events, extraction, frames
 from domain.agent_registration import State as AgentState
 from domain.couplings import Fate
 from domain.delivery import (
+    HANDOVER_RETRY_S,
     HOLD_S,
     HOLD_STARTING_S,
     INJECT_WINDOW,
-    MAX_ATTEMPTS,
     MAX_BODY_BYTES,
+    MAX_FLUSHABLE,
+    MAX_HANDOVERS,
     MAX_WAITING,
-    RETRY_S,
+    MAX_WRITES,
+    WRITE_RETRY_S,
     State,
 )
 from domain.effects import TypeText
@@ -25,10 +28,11 @@ from domain.inputs import TextNotTyped, TextTyped, TextVerified
 from domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
 from domain.node_connection import State as LinkState
 from domain.reasons import Reason
-from domain.rules import link
+from domain.rules import archiving, link
 from domain.state import Delivery, Registration, Worker
 from domain.state import State as BrokerState
 from domain.turn import Turn
+from domain.worker import DRAFT
 from domain.worker import State as WorkerState
 
 # --- a frame comes in ---------------------------------------------------------------------------------------------------
@@ -47,7 +51,7 @@ def offered(turn: Turn, frame: frames.Frame) -> None:
         return
     key = fan_key(found.delivery_id, found.msg_id, extraction.payload_type(found.payload))
     verdict = box.judge(found.seq, found.msg_id, key)
-    if verdict.verdict is not Verdict.IGNORE and _is_full(turn, registration):
+    if verdict.verdict is not Verdict.IGNORE and is_full(turn, registration):
         _ignore(turn, box, found, Reason.HOLD_FULL)
         return
     match verdict.verdict:
@@ -97,9 +101,20 @@ def _refuse_stranger(turn: Turn, found: frames.Deliver, agent_id: str, *, known:
         link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=found.agent))
 
 
-def _is_full(turn: Turn, registration: Registration) -> bool:
+def is_full(turn: Turn, registration: Registration) -> bool:
+    """Whether the agent has as many waiting messages as it may."""
     target = turn.state.workers.get(registration.session_id)
-    return target is not None and len(target.waiting) >= MAX_WAITING
+    if target is None:
+        return False
+    return len(target.waiting) >= MAX_WAITING or flushable(turn, target, MAX_FLUSHABLE)
+
+
+def flushable(turn: Turn, target: Worker, count: int) -> bool:
+    """Whether at least so many messages wait for a person to flush them."""
+    if not turn.state.is_flushed_by_hand(target.name):
+        return False
+    waiting = (turn.state.deliveries[stream] for stream in target.waiting)
+    return sum(found.reason is Reason.MANUAL_FLUSH for found in waiting) >= count
 
 
 def _ignore(turn: Turn, box: Mailbox, found: frames.Deliver, reason: Reason, *, advances: bool = False) -> None:
@@ -122,10 +137,10 @@ def _after_ignored(turn: Turn, box: Mailbox, reason: Reason, *, advances: bool) 
 def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
     """Open a delivery for the frame and decide what happens to it first."""
     attempt = box.returned.get(found.seq, 0) + 1
-    stream = f"delivery:{found.delivery_id or found.msg_id or f'{box.agent_id}:{found.seq}'}"
-    if attempt > 1:
-        stream = f"{stream}#{attempt}"
-    if stream in turn.state.deliveries:
+    name = found.delivery_id or found.msg_id or f"{box.agent_id}:{found.seq}"
+    stream = f"delivery:{name}#{attempt}" if attempt > 1 else f"delivery:{name}"
+    reused = found.seq > 0 and box.is_reused(found.delivery_id, found.msg_id)
+    if reused or stream in turn.state.deliveries or name in turn.state.dead_letters:
         _ignore(turn, box, found, Reason.DELIVERY_ID_REUSED)
         return
     poison = not found.msg_id or found.payload is None
@@ -178,8 +193,6 @@ def drain_buffer(turn: Turn, box: Mailbox) -> None:
             _ignore(turn, box, found, Reason.DUPLICATE, advances=True)
         else:
             _admit(turn, box, found)
-            if box.recv < seq:  # refused as delivery_id_reused: its place stays open and is lost in time
-                return
     acknowledge(turn, box)
 
 
@@ -214,52 +227,78 @@ def place(turn: Turn, delivery: Delivery) -> None:
     """An offered delivery is queued for its worker, or held with a reason."""
     target = turn.state.worker_of_agent(delivery.agent_id)
     assert target is not None, "deliveries are offered only to registered agents, which have a worker"
+    if target.ended or target.state == WorkerState.STOPPING:
+        give_up(turn, delivery, target.stop_reason or target.exit_reason or Reason.NOT_RUNNING)
+    elif reason := _why_held(turn, target, delivery):
+        hold(turn, delivery, reason)
+    else:
+        turn.record(events.DeliveryQueued(), delivery.stream, delivery.msg_id)
+        pump(turn, target)
+
+
+def _why_held(turn: Turn, target: Worker, delivery: Delivery) -> Reason | None:
+    """Why a message may not be typed now; None = it may. A person's hold goes before what the program shows."""
+    if waits_for_flush(turn, delivery):
+        return Reason.MANUAL_FLUSH
     match target.state:
-        case WorkerState.READY | WorkerState.BUSY:
-            turn.record(events.DeliveryQueued(), delivery.stream, delivery.msg_id)
-            pump(turn, target)
         case WorkerState.LAUNCHING:
-            hold(turn, delivery, Reason.AGENT_STARTING, HOLD_STARTING_S)
+            return Reason.AGENT_STARTING
         case WorkerState.BOOTING:
-            hold(turn, delivery, Reason.NOT_READY, HOLD_S)
+            return Reason.NOT_READY
+        case WorkerState.BLOCKED if target.blocked_by == DRAFT:
+            return None if delivery.stands else Reason.COMPOSER_UNCLEAR
         case WorkerState.BLOCKED:
-            hold(turn, delivery, Reason.BLOCKED_BY_DIALOG, HOLD_S)
+            return Reason.BLOCKED_BY_DIALOG
         case _:
-            give_up(turn, delivery, target.stop_reason or target.exit_reason or Reason.NOT_RUNNING)
+            return None
 
 
-def hold(turn: Turn, delivery: Delivery, reason: Reason, seconds: float) -> None:
-    """The delivery waits, with a reason and a deadline."""
-    turn.record(events.DeliveryHeld(reason=reason, until=turn.now + seconds), delivery.stream, delivery.msg_id)
+def waits_for_flush(turn: Turn, delivery: Delivery) -> bool:
+    """Whether a person holds this message. What was flushed is let through, and so is the task of a spawn."""
+    is_first_task = delivery.source == "task" and delivery.attempt == 1
+    return turn.state.is_flushed_by_hand(delivery.name) and not delivery.flushed and not is_first_task
 
 
-def release_held(turn: Turn, target: Worker) -> None:
-    """The worker takes text now: what was held for it is queued, in order."""
+def hold(turn: Turn, delivery: Delivery, reason: Reason) -> None:
+    """The delivery waits, with a reason and a deadline: in all it waits no longer than `HOLD_S` since it was offered."""
+    seconds = HOLD_STARTING_S if reason is Reason.AGENT_STARTING else HOLD_S
+    until = max(turn.now, min(turn.now + seconds, delivery.offered_at + HOLD_S))
+    turn.record(events.DeliveryHeld(reason=reason, until=until), delivery.stream, delivery.msg_id)
+
+
+def reconsider(turn: Turn, target: Worker) -> None:
+    """The worker or a person's hold changed: what waits is held for the reason that is true now, or queued, in order."""
     for stream in list(target.waiting):
         delivery = turn.state.deliveries[stream]
-        if delivery.state == State.HELD:
+        reason = _why_held(turn, target, delivery)
+        if delivery.state == State.HELD and delivery.reason is not reason:
             turn.record(events.DeliveryQueued(), stream, delivery.msg_id)
+        if delivery.state == State.QUEUED and reason:
+            hold(turn, delivery, reason)
     pump(turn, target)
-
-
-def hold_queued(turn: Turn, target: Worker, reason: Reason) -> None:
-    """The worker takes no text any more: what is queued for it is held."""
-    for stream in list(target.waiting):
-        delivery = turn.state.deliveries[stream]
-        if delivery.state == State.QUEUED:
-            hold(turn, delivery, reason, HOLD_S)
 
 
 def pump(turn: Turn, target: Worker) -> None:
     """Give the next deliveries to the PTY host, in order, up to the window."""
     if not turn.state.host.attached or target.draining:
         return
-    while target.takes_text and target.waiting and len(target.typing) < INJECT_WINDOW:
-        delivery = turn.state.deliveries[target.waiting[0]]
-        if delivery.state != State.QUEUED or delivery.until > turn.now:
-            return
+    while (target.takes_text or target.blocked_by == DRAFT) and len(target.typing) < INJECT_WINDOW:
+        delivery = _next_to_type(turn, target)
+        if delivery is None:
+            break
         _inject(turn, target, delivery)
     _refill(turn, target)
+
+
+def _next_to_type(turn: Turn, target: Worker) -> Delivery | None:
+    """The first that is queued and due; only what waits for a person is passed over."""
+    for stream in target.waiting:
+        delivery = turn.state.deliveries[stream]
+        if delivery.reason is Reason.MANUAL_FLUSH:
+            continue
+        is_due = delivery.state == State.QUEUED and delivery.until <= turn.now
+        return delivery if is_due else None
+    return None
 
 
 def _inject(turn: Turn, target: Worker, delivery: Delivery) -> None:
@@ -276,12 +315,18 @@ def _inject(turn: Turn, target: Worker, delivery: Delivery) -> None:
             body=delivery.body,
             thread_id=delivery.thread_id,
             priority=delivery.priority,
-            possible_duplicate=delivery.msg_id in box.doubtful.values(),
+            possible_duplicate=delivery.doubtful or delivery.msg_id in box.doubtful.values(),
             hint=not registration.hinted and not registration.spec.skip_relay_prompt,
         )
         marker = composition.marker_of(delivery.msg_id)
     turn.record(
-        events.DeliveryInjecting(session_id=target.session_id, tries=delivery.tries + 1, text=text, marker=marker),
+        events.DeliveryInjecting(
+            session_id=target.session_id,
+            tries=delivery.tries + 1,
+            text=text,
+            marker=marker,
+            until=turn.now + HOLD_S,
+        ),
         delivery.stream,
         delivery.msg_id,
     )
@@ -305,7 +350,9 @@ def type_text(turn: Turn, delivery: Delivery) -> None:
 def _refill(turn: Turn, target: Worker) -> None:
     """There is room again for what was refused as `hold_full`: ask the engine to offer it once more."""
     box = turn.state.mailboxes.get(target.agent_id)
-    if box is None or not box.starved or len(target.waiting) > MAX_WAITING // 2 or not link.is_online(turn):
+    if box is None or not box.starved or not link.is_online(turn):
+        return
+    if len(target.waiting) > MAX_WAITING // 2 or flushable(turn, target, MAX_FLUSHABLE // 2 + 1):
         return
     _ask_resync(turn, box, box.resyncs)
 
@@ -346,35 +393,54 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
     delivery = typing_of(turn, report.delivery_id)
     if delivery is None or delivery.state != State.INJECTING:
         return False
-    if report.typed != "no":
-        settle_doubt(turn, delivery, Reason.PTY_WRITE_FAILED, report.report)
+    failures = delivery.failures + (report.reason in _REFUSALS)
+    is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
+    if report.typed != "no" and (is_over or report.reason not in _GOES_ON):
+        settle_doubt(turn, delivery, report.reason, report.report)
     elif report.reason == Reason.TOO_LARGE:
         dead_letter(turn, delivery, Reason.TOO_LARGE, report=report.report)
-    elif report.reason == Reason.PTY_WRITE_FAILED and delivery.failures + 1 >= MAX_ATTEMPTS:
-        dead_letter(turn, delivery, Reason.ATTEMPTS_EXHAUSTED, detail=report.reason, report=report.report)
+    elif is_over:
+        reason = Reason.PTY_WRITE_FAILED if report.reason == Reason.PTY_WRITE_FAILED else Reason.ATTEMPTS_EXHAUSTED
+        detail = f"{failures} failures, the last one {report.reason}"
+        dead_letter(turn, delivery, reason, detail=detail, report=report.report)
     else:
-        _hand_back(turn, delivery, report)
+        _hand_back(turn, delivery, report, failures)
     if (target := turn.state.workers.get(report.session_id)) is not None:
         pump(turn, target)
     return True
 
 
-def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped) -> None:
-    reason, wait_s = Reason.NOT_RUNNING, RETRY_S * delivery.tries
-    if report.reason in (Reason.PTY_WRITE_FAILED, Reason.QUEUE_FULL):
-        reason = Reason.WRITE_BACKOFF
+_REFUSALS = (Reason.PTY_WRITE_FAILED, Reason.QUEUE_FULL, Reason.NOT_RUNNING)
+"""Why the host gives a delivery back that it could have taken: each counts against the delivery."""
+_GOES_ON = (Reason.PTY_WRITE_FAILED, Reason.BLOCKED_BY_DIALOG)
+"""After these the living host goes on with a text that it began, when it is asked for the same delivery again (F084)."""
+
+
+def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: int) -> None:
+    """It takes its place in the queue again, for later, or is held."""
+    if report.reason == Reason.PTY_WRITE_FAILED:
+        reason, seconds = Reason.WRITE_BACKOFF, WRITE_RETRY_S[failures - 1]
+    elif report.reason == Reason.QUEUE_FULL:
+        reason, seconds = Reason.WRITE_BACKOFF, HANDOVER_RETRY_S * failures
     elif report.reason == Reason.OUT_OF_TURN:
-        reason, wait_s = Reason.OUT_OF_TURN, 0.0  # it goes right after the one before it
+        reason, seconds = Reason.OUT_OF_TURN, 0.0  # it goes right after the one before it
+    else:
+        reason, seconds = Reason.NOT_RUNNING, HANDOVER_RETRY_S * max(1, failures)
     turn.record(
-        events.DeliveryHandedBack(report=report.report, reason=reason, until=turn.now + wait_s),
+        events.DeliveryHandedBack(
+            report=report.report,
+            reason=reason,
+            until=turn.now + seconds,
+            failures=failures,
+            stands=delivery.stands
+            or report.typed != "no",  # what stands in the terminal is not unsaid by a later refusal
+        ),
         delivery.stream,
         delivery.msg_id,
     )
     target = turn.state.workers[delivery.session_id]
-    if target.state == WorkerState.BLOCKED:
-        hold(turn, delivery, Reason.BLOCKED_BY_DIALOG, HOLD_S)
-    elif target.state == WorkerState.BOOTING:
-        hold(turn, delivery, Reason.NOT_READY, HOLD_S)
+    if not target.ended and target.state != WorkerState.STOPPING and (why := _why_held(turn, target, delivery)):
+        hold(turn, delivery, why)
 
 
 def verified(turn: Turn, report: TextVerified) -> bool:
@@ -403,11 +469,16 @@ def drop(turn: Turn, delivery: Delivery, reason: Reason, *, settled: bool, detai
     _settled(turn, delivery)
 
 
-def dead_letter(turn: Turn, delivery: Delivery, reason: Reason, *, detail: str = "", report: int = 0) -> None:
-    """End it untyped and keep it for a person; it counts for the cursor."""
+def dead_letter(
+    turn: Turn, delivery: Delivery, reason: Reason, *, detail: str = "", report: int = 0, in_doubt: bool = False
+) -> None:
+    """End it and keep it for a person; it counts for the cursor. `in_doubt`: it may have been typed."""
     turn.record(
-        events.DeliveryDeadLettered(reason=reason, detail=detail, report=report), delivery.stream, delivery.msg_id
+        events.DeliveryDeadLettered(reason=reason, detail=detail, report=report, in_doubt=in_doubt),
+        delivery.stream,
+        delivery.msg_id,
     )
+    archiving.keep_within_limit(turn)
     _settled(turn, delivery)
 
 
@@ -418,23 +489,31 @@ def _settled(turn: Turn, delivery: Delivery) -> None:
 
 def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Its worker is gone or going: the coupling table says what becomes of it."""
+    if delivery.stands:
+        settle_doubt(turn, delivery, reason)
+        return
     match couplings.WORKER_ENDED[delivery.state, delivery.seq is not None]:
         case Fate.RETURN:
             drop(turn, delivery, reason, settled=False)
         case Fate.DEAD_LETTER:
             dead_letter(turn, delivery, reason)
         case Fate.IN_DOUBT:
-            settle_doubt(turn, delivery, Reason.AMBIGUOUS)
+            settle_doubt(turn, delivery, reason)
 
 
-def settle_doubt(turn: Turn, delivery: Delivery, reason: Reason, report: int = 0) -> None:
+def settle_doubt(turn: Turn, delivery: Delivery, reason: str, report: int = 0) -> None:
     """Whether it was typed cannot be known: the configured policy settles it, and says so."""
     policy = turn.settings.in_doubt
+    detail = f"policy {policy}: {reason}"
     fate, settled = couplings.policy_fate(policy, from_engine=bool(delivery.seq))
-    if fate is Fate.RETURN:
-        drop(turn, delivery, Reason.AMBIGUOUS, settled=settled, detail=f"policy {policy}: {reason}", report=report)
-    else:
-        dead_letter(turn, delivery, Reason.AMBIGUOUS, detail=f"policy {policy}: {reason}", report=report)
+    if fate is Fate.DEAD_LETTER:
+        dead_letter(turn, delivery, Reason.AMBIGUOUS, detail=detail, report=report, in_doubt=True)
+        return
+    drop(turn, delivery, Reason.AMBIGUOUS, settled=settled, detail=detail, report=report)
+    target = turn.state.worker_of_agent(delivery.agent_id)
+    if not settled and target is not None and not target.ended and link.is_online(turn):
+        box = turn.state.mailboxes[delivery.agent_id]
+        _ask_resync(turn, box, box.resyncs)
 
 
 def worker_ended(turn: Turn, gone: Worker, reason: Reason) -> None:
@@ -482,13 +561,10 @@ def acknowledge_all(turn: Turn) -> None:
 
 
 def due(turn: Turn) -> None:
-    """Holds that ran out, retries that are due, gaps that need the next step."""
+    """Holds that ran out, texts of which the host says nothing, retries that are due, gaps that need the next step."""
     for target in list(turn.state.workers.values()):
-        for stream in list(target.waiting):
-            delivery = turn.state.deliveries[stream]
-            if delivery.state != State.HELD or delivery.until > turn.now:
-                break
-            _expire(turn, delivery)
+        for stream in _overdue(turn, target):
+            _expire(turn, turn.state.deliveries[stream])
         pump(turn, target)
     for agent_id in list(turn.state.agents):
         box = turn.state.mailboxes.get(agent_id)
@@ -496,8 +572,28 @@ def due(turn: Turn) -> None:
             _gap_due(turn, box)
 
 
+def _overdue(turn: Turn, target: Worker) -> list[str]:
+    """What has waited as long as it may. Texts are typed in order, and so do holds end, unless a person holds some of them."""
+    deliveries, found = turn.state.deliveries, []
+    for stream in target.typing:
+        if not 0.0 < deliveries[stream].until <= turn.now:
+            break
+        found.append(stream)
+    for stream in target.waiting:
+        if deliveries[stream].state == State.HELD and deliveries[stream].until <= turn.now:
+            found.append(stream)
+        elif not turn.state.is_flushed_by_hand(target.name):
+            break
+    return found
+
+
 def _expire(turn: Turn, delivery: Delivery) -> None:
-    if delivery.seq is not None:
+    if delivery.state == State.INJECTING:
+        detail = "the PTY host has not said what came of it"
+        dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
+    elif delivery.stands:
+        settle_doubt(turn, delivery, Reason.HOLD_EXPIRED)
+    elif delivery.seq is not None:
         drop(turn, delivery, Reason.HOLD_EXPIRED, settled=False)
     else:
         dead_letter(turn, delivery, Reason.HOLD_EXPIRED)
@@ -531,19 +627,23 @@ def _ask_resync(turn: Turn, box: Mailbox, tries: int) -> None:
         link.reregister(turn)
 
 
-def _waits_until(state: BrokerState, target: Worker) -> float:
-    """When the first delivery that waits for this worker needs attention; 0 = it waits for something else than time."""
-    first = state.deliveries[target.waiting[0]]
-    can_go = state.host.attached and target.takes_text and not target.draining
-    return first.until if first.state == State.HELD or can_go else 0.0
-
-
 def deadline(state: BrokerState) -> float | None:
-    """When a delivery or a gap needs attention next. Holds of one worker end in order, so its first one is the next."""
-    times = [until for target in state.workers.values() if target.waiting and (until := _waits_until(state, target))]
+    """When a delivery or a gap needs attention next. Without a person's hold, what waits for one worker ends in order."""
+    times = [until for target in state.workers.values() for until in _ends_of_waits(state, target)]
     online = state.link.state == LinkState.ONLINE
     boxes = (state.mailboxes.get(agent_id) for agent_id in state.agents)
     times += [
         when for box in boxes if box is not None and (online or box.base is None) and (when := box.deadline) is not None
     ]
     return min(times, default=None)
+
+
+def _ends_of_waits(state: BrokerState, target: Worker) -> list[float]:
+    """When what waits for this worker has waited long enough; a retry that cannot begin now waits for something else than time."""
+    can_go = state.host.attached and not target.draining and (target.takes_text or target.blocked_by == DRAFT)
+    found = [state.deliveries[stream].until for stream in target.typing[:1]]
+    for stream in target.waiting if state.is_flushed_by_hand(target.name) else target.waiting[:1]:
+        delivery = state.deliveries[stream]
+        if delivery.state == State.HELD or can_go:
+            found.append(delivery.until)
+    return [until for until in found if until]

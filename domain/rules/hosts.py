@@ -6,9 +6,7 @@ Source: design/architecture.md section 5; spec/node-protocol.md section 0.5.
 from __future__ import annotations
 
 from domain import events, inputs
-from domain.delivery import HOLD_S
 from domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
-from domain.reasons import Reason
 from domain.rules import agents, deliveries, outcome
 from domain.state import State as BrokerState
 from domain.state import Worker
@@ -132,11 +130,7 @@ def _started(turn: Turn, program: Worker, report: inputs.ProgramStarted) -> bool
         program.stream,
         program.name,
     )
-    for stream in list(program.waiting):
-        held = turn.state.deliveries[stream]
-        if held.reason is Reason.AGENT_STARTING:
-            turn.record(events.DeliveryQueued(), stream, held.msg_id)
-            deliveries.hold(turn, held, Reason.NOT_READY, HOLD_S)
+    deliveries.reconsider(turn, program)
     return True
 
 
@@ -144,7 +138,7 @@ def _ready(turn: Turn, program: Worker, report: inputs.ProgramReady) -> bool:
     if program.state != State.BOOTING:
         return False
     turn.record(events.WorkerReady(report=report.report, evidence=report.evidence), program.stream, program.name)
-    deliveries.release_held(turn, program)
+    deliveries.reconsider(turn, program)
     return True
 
 
@@ -152,7 +146,7 @@ def _blocked(turn: Turn, program: Worker, report: inputs.ProgramBlocked) -> bool
     if program.state not in (State.BOOTING, State.READY, State.BUSY):
         return False
     turn.record(events.WorkerBlocked(report=report.report, pattern=report.pattern), program.stream, program.name)
-    deliveries.hold_queued(turn, program, Reason.BLOCKED_BY_DIALOG)
+    deliveries.reconsider(turn, program)
     return True
 
 
@@ -163,7 +157,7 @@ def _unblocked(turn: Turn, program: Worker, report: inputs.ProgramUnblocked) -> 
     turn.record(events.WorkerUnblocked(report=report.report), program.stream, program.name)
     if was_ready:
         turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
-        deliveries.release_held(turn, program)
+    deliveries.reconsider(turn, program)
     return True
 
 

@@ -10,7 +10,7 @@ from domain.effects import AttachHost, CloseLink, EndHost, ExitBroker
 from domain.node_connection import TABLE as LINK
 from domain.node_connection import State as LinkState
 from domain.reasons import Reason
-from domain.rules import agents, ledger, link, messages, resume, sidecars
+from domain.rules import agents, archiving, ledger, link, messages, resume, sidecars
 from domain.state import State
 from domain.turn import Turn
 
@@ -42,6 +42,7 @@ def started(turn: Turn, start: inputs.BrokerStarted) -> None:
     ledger.broker_started(turn)
     messages.broker_started(turn)
     sidecars.broker_started(turn)
+    archiving.keep_within_limit(turn)
     turn.effect(AttachHost())
     if not turn.state.own.agent_id:
         messages.ask_own_identity(turn, turn.state.own.name)

@@ -45,21 +45,13 @@ def _agent(turn: Turn, found: Registration) -> None:
 
 
 def _program(turn: Turn, program: Worker) -> None:
-    match program.state:
-        case State.BOOTING if program.ready_at:
-            turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
-            deliveries.release_held(turn, program)
-        case State.READY | State.BUSY:
-            deliveries.release_held(turn, program)
-        case State.BLOCKED:
-            deliveries.hold_queued(turn, program, Reason.BLOCKED_BY_DIALOG)
-        case State.BOOTING:
-            deliveries.hold_queued(turn, program, Reason.NOT_READY)
-        case State.STOPPING:
-            for stream in list(program.waiting):
-                deliveries.give_up(turn, turn.state.deliveries[stream], program.stop_reason or Reason.AGENT_RELEASED)
-        case _:
-            pass
+    if program.state == State.STOPPING:
+        for stream in list(program.waiting):
+            deliveries.give_up(turn, turn.state.deliveries[stream], program.stop_reason or Reason.AGENT_RELEASED)
+        return
+    if program.state == State.BOOTING and program.ready_at:
+        turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
+    deliveries.reconsider(turn, program)
 
 
 def _offered(turn: Turn) -> None:

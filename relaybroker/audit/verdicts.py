@@ -64,9 +64,9 @@ def _delivery(own: list[Recorded]) -> Verdict:
             return Verdict(NOT_DELIVERED, "dropped", reason, sentence, f"relaybroker why {offered.name}")
         case events.DeliveryDeadLettered(reason=reason):
             sentence = f"{who} is a dead letter: {SENTENCES[reason]}"
-            return Verdict(
-                NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker delivery ls --state dead_lettered"
-            )
+            if removed := _last(own, events.DeadLetterRemoved):
+                sentence = f"{who} was a dead letter ({reason}) and left the list: {SENTENCES[removed.reason]}"
+            return Verdict(NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker dead-letters list")
         case events.DeliveryHeld(reason=reason):
             return Verdict(PENDING, "held", reason, f"{who} waits: {SENTENCES[reason]}", show)
         case events.DeliveryHandedBack(reason=reason):

@@ -13,6 +13,7 @@ from adapters.eventstore.recorders import side_file
 from adapters.eventstore.snapshots import Snapshot, SnapshotFile
 from domain.errors import CorruptLog, IllegalTransition
 from domain.fold import apply
+from domain.soundness import troubles
 from domain.state import SNAPSHOT_FORMAT, State, decode
 
 
@@ -29,7 +30,7 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 def verify(reader: LogReader) -> Verification:
-    """Check everything: database, high-water mark, hash chain, versions, topics, reasons, tables, and fold = live."""
+    """Check everything: database, high-water mark, hash chain, versions, topics, reasons, tables, fold = live, nothing left over."""
     problems = [str(finding) for finding in verify_store(reader)]
     state, compared_at = State(), 0
     if problems:
@@ -47,6 +48,8 @@ def verify(reader: LogReader) -> Verification:
             compared_at = position
             if differing := _differences(decode(snapshot.payload), state):
                 problems.append(f"position {position}: the log folds to another state than the broker had: {differing}")
+    else:
+        problems += [f"at the end of the log: {trouble}" for trouble in troubles(state)]
     return Verification(problems, state, compared_at)
 
 

@@ -55,8 +55,10 @@ def listing(state_dir: str | None, as_json: bool) -> None:
         return
     for row in rows:
         waits = f"{row['waiting']} waiting ({row['waiting_reason']})" if row["waiting"] else ""
+        held = "manual_flush " if row["delivery_mode"] == "manual_flush" else ""
         click.echo(
-            f"{row['name']:<20} pid {row['pid'] or '-':<8} {row['worker'] or row['registration']:<10} typed {row['typed']:<6} {waits}"
+            f"{row['name']:<20} pid {row['pid'] or '-':<8} {row['worker'] or row['registration']:<10}"
+            f" typed {row['typed']:<6} {held}{waits}"
         )
 
 
@@ -91,6 +93,51 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
         click.echo(json.dumps(answer, indent=2))
     else:
         click.echo(f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}")
+
+
+@agent.command()
+@click.argument("name")
+@click.argument("mode", required=False, type=click.Choice(["auto_inject", "manual_flush"]))
+@click.option("--reason", default="", help="Why; it stands in the log.")
+@_common
+def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_json: bool) -> None:
+    """Show or set what happens to messages for NAME: typed as they come, or held until they are flushed."""
+    client, path = BrokerClient.find(state_dir), f"/api/spawned/{segment(name)}/delivery-mode"
+    if mode is None:
+        answer = client.demand("GET", path)
+    else:
+        answer = client.demand("PUT", path, {"mode": mode} | ({"reason": reason} if reason else {}))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    flushed = f", {answer['flushed']} let through" if answer.get("flushed") else ""
+    click.echo(f"{name} is in {answer['mode']}, {answer['held']} held{flushed}")
+
+
+@agent.command()
+@click.argument("name")
+@_common
+def pending(name: str, state_dir: str | None, as_json: bool) -> None:
+    """Messages for NAME that are held until they are flushed, in order."""
+    rows = BrokerClient.find(state_dir).demand("GET", f"/api/spawned/{segment(name)}/pending")["pending"]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(
+            f"{row['event_id']:<24} from {row['from']:<20} {row['body'].splitlines()[0][:100] if row['body'] else ''}"
+        )
+
+
+@agent.command()
+@click.argument("name")
+@_common
+def flush(name: str, state_dir: str | None, as_json: bool) -> None:
+    """Let through what is held for NAME; what comes later is held again."""
+    answer = BrokerClient.find(state_dir).demand("POST", f"/api/spawned/{segment(name)}/flush", {})
+    click.echo(
+        json.dumps(answer, indent=2) if as_json else f"{answer['flushed']} let through, {answer['remaining']} held"
+    )
 
 
 @agent.command()

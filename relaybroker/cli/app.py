@@ -21,6 +21,11 @@ _COMMANDS = {
     "agent": ("relaybroker.cli.agent_commands", "agent", "Spawn, list, show, release and attach to agents."),
     "message": ("relaybroker.cli.message_commands", "message", "Send messages."),
     "delivery": ("relaybroker.cli.audit_commands", "delivery", "List and show deliveries, from the log."),
+    "dead-letters": (
+        "relaybroker.cli.dead_letter_commands",
+        "dead_letters",
+        "List, show, redeliver and purge messages that could not be typed.",
+    ),
     "why": ("relaybroker.cli.audit_commands", "why", "Say what became of a message and why."),
     "log": ("relaybroker.cli.audit_commands", "log", "Follow, search, count, export, verify and archive the log."),
     "machine": ("relaybroker.cli.audit_commands", "machine", "Show the state machines."),

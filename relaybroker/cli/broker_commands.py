@@ -187,11 +187,13 @@ def status(state_dir: str | None, as_json: bool) -> None:
     click.echo(f"host    {'attached' if host['attached'] else 'not attached'}, pid {host['pid']}")
     click.echo(
         f"totals  offered {totals['offered']}, typed {totals['typed']}, acked {totals['acked']}, dropped {totals['dropped']},"
-        f" dead letters {totals['dead_lettered']}"
+        f" dead letters {found['dead_letter_count']} now, {totals['dead_lettered']} in all"
     )
     click.echo(f"agents  {found['agent_count']}")
     for agent in found["agents"]:
         waits = f", {agent['waiting']} waiting ({agent['waiting_reason']})" if agent["waiting"] else ""
+        if agent["delivery_mode"] == "manual_flush":
+            waits += f", held by hand since {agent['holds'][0]['by_hand_since_secs']:.0f} s (relaybroker agent flush {agent['name']})"
         click.echo(
             f"  {agent['name']:<20} {agent['worker'] or agent['registration']:<10} typed {agent['typed']}{waits}"
         )

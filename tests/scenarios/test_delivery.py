@@ -138,6 +138,7 @@ async def test_release_and_respawn_go_on_at_the_next_number(node, engine):
     await node.spawn("w1")
     await engine.deliver("w1", 1, "one")
     await acked(engine, "w1", 1)
+    await node.typed("w1", "one")
     await node.api("DELETE", "/api/spawned/w1")
     await node.spawn("w1")
     kinds = [heard.frame["type"] for heard in engine.heard if heard.frame["type"].startswith("agent.")]

@@ -27,7 +27,7 @@ def test_two_hundred_seeds_break_no_promise_and_reach_every_rare_branch():
     assert missed(outcomes) == []
 
 
-FOUND = (1019, 1024, 1102, 2124, 2162, 2302, 2611, 3199, 3442, 5044, 5460, 6247, 6331, 7105, 7249)
+FOUND = (1024, 2124, 3199, 3442, 5460, 6331, 7105, 7249)
 
 
 @pytest.mark.parametrize("seed", FOUND)

@@ -120,6 +120,29 @@ class ReleaseBody(Body):
     reason: str = ""
 
 
+class ModeBody(Body):
+    """PUT /api/spawned/{name}/delivery-mode."""
+
+    mode: str
+    reason: str = Field(default="", max_length=500)
+    revision: int | None = Field(default=None, ge=0, lt=2**63)
+
+
+class LettersBody(Body):
+    """POST /api/dead-letters/redeliver and /purge: one letter, some, or all (of one agent)."""
+
+    id: str = Field(default="", max_length=1024)
+    ids: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(default=[], max_length=500)
+    all: bool = False
+    agent: str = _alias("agent", "name", default="")
+    force: bool = False
+
+    @property
+    def letter_ids(self) -> tuple[str, ...]:
+        """The letters that are named, each once."""
+        return tuple(dict.fromkeys([*([self.id] if self.id else []), *self.ids]))
+
+
 class CapabilityBody(Body):
     """One capability of a manifest."""
 

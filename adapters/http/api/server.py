@@ -17,10 +17,12 @@ from aiohttp import web
 from adapters.http.api.agents_routes import AgentRoutes
 from adapters.http.api.audit_routes import AuditRoutes
 from adapters.http.api.broker_access import BrokerAccess
+from adapters.http.api.dead_letter_routes import DeadLetterRoutes
 from adapters.http.api.envelope import Guard, Handler, answer, refusal
 from adapters.http.api.event_stream import EventStream, gap, stored
 from adapters.http.api.fleet_socket import FleetSockets
 from adapters.http.api.gateway import Gateway
+from adapters.http.api.hold_routes import HoldRoutes
 from adapters.http.api.send_route import SendRoute
 from adapters.http.api.timestamps import dated
 from adapters.pty.protocol import Output
@@ -38,10 +40,6 @@ _STARTING = "Broker is starting, please retry"
 
 NOT_BUILT = (
     ("POST", "/api/spawned/{name}/model"),
-    ("GET", "/api/spawned/{name}/delivery-mode"),
-    ("PUT", "/api/spawned/{name}/delivery-mode"),
-    ("GET", "/api/spawned/{name}/pending"),
-    ("POST", "/api/spawned/{name}/flush"),
     ("POST", "/api/spawned/{name}/subscribe"),
     ("POST", "/api/spawned/{name}/unsubscribe"),
     ("GET", "/api/input/{name}/stream"),
@@ -113,6 +111,7 @@ class LocalApi:
         agents, send = AgentRoutes(self._access), SendRoute(self._access)
         self._fleet = FleetSockets(self._access, agents, send, version=self._version, shutdown=self._request_shutdown)
         self._routes = self._table(agents, send, self._fleet, AuditRoutes(core.audit))
+        self._routes |= DeadLetterRoutes(self._access).table | HoldRoutes(self._access).table
 
     async def close(self) -> None:
         """End sockets with 1001, answer waiting requests with 503, stop listening."""
@@ -360,6 +359,14 @@ ROUTES = (
     ("POST", "/api/input/{name}"),
     ("POST", "/api/resize/{name}"),
     ("POST", "/api/send"),
+    ("GET", "/api/spawned/{name}/delivery-mode"),
+    ("PUT", "/api/spawned/{name}/delivery-mode"),
+    ("GET", "/api/spawned/{name}/pending"),
+    ("POST", "/api/spawned/{name}/flush"),
+    ("GET", "/api/dead-letters"),
+    ("GET", "/api/dead-letters/{id}"),
+    ("POST", "/api/dead-letters/redeliver"),
+    ("POST", "/api/dead-letters/purge"),
     ("GET", "/api/fleet/ws"),
     ("GET", "/api/events/replay"),
     ("GET", "/ws"),

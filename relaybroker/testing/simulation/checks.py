@@ -91,6 +91,8 @@ class Promises:
         self.attempts: dict[str, Attempt] = {}
         """By stream; those that ended are kept by id only."""
         self._ended: dict[str, None] = {}
+        self._doubted: dict[str, Attempt] = {}
+        """Dead letters that may have been typed, or are typed yet: each at most once, and each says so."""
         self._by_typing: dict[str, str] = {}
         self._whole: dict[str, None] = {}
         """Typing ids that a terminal got whole."""
@@ -149,7 +151,7 @@ class Promises:
         stream = self._by_typing.get(wanted.delivery_id)
         _hold(stream is not None, f"LOG-FIRST: {wanted.delivery_id} is typed and no durable event knows it")
         assert stream is not None
-        attempt = self.attempts.get(stream)
+        attempt = self.attempts.get(stream) or self._doubted.pop(stream, None)
         _hold(attempt is not None, f"TYPED-ONCE: {stream} has ended and is typed all the same")
         assert attempt is not None
         _hold(attempt.intended, f"LOG-FIRST: {wanted.delivery_id} is typed before its intent is durable")
@@ -244,7 +246,10 @@ class Promises:
             case events.DeliveryAcked():
                 self._end(stream)
             case events.DeliveryDeadLettered():
-                self._cover(self._end(stream), event.reason)
+                attempt = self._end(stream)
+                self._cover(attempt, event.reason)
+                if event.in_doubt:
+                    self._doubted[stream] = attempt
             case events.DeliveryDropped():
                 attempt = self._end(stream)
                 if event.settled:
@@ -255,7 +260,7 @@ class Promises:
                 elif attempt.seq:
                     self._story(attempt.agent_id).returned.add(attempt.seq)
             case events.DeliveryHeld():
-                _hold(event.until > recorded.at, f"D13: {stream} is held until the past")
+                _hold(event.until >= recorded.at, f"D13: {stream} is held until the past")
             case events.RangeLost():
                 self._lost(self._story(stream.partition(":")[2]), event, recorded.at)
             case events.FrameIgnored() if event.advances:

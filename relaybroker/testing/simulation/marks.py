@@ -84,7 +84,7 @@ _ENDED = {
     Reason.SELF_ECHO: "an own message was settled",
     Reason.TOO_LARGE: "too long a message was settled",
     Reason.HOLD_EXPIRED: "a hold expired",
-    Reason.ATTEMPTS_EXHAUSTED: "attempts were exhausted",
+    Reason.PTY_WRITE_FAILED: "attempts were exhausted",
 }
 
 

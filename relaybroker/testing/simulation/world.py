@@ -168,7 +168,7 @@ class World:
                 version="relaybroker/simulated",
                 broker_name="desk",
                 in_doubt=plan.policy,
-                capabilities=("cat",),
+                capabilities=("spawn:cat",),
             ),
             make=make,
         )

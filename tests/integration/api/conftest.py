@@ -49,6 +49,8 @@ class SmallBroker:
         self.sends_refused = False
         self.engine_registers = True
         self.full = False
+        self.is_touched = False
+        """A person touches every text before it is submitted."""
         self.host_error = ""
         self.host_gone = False
         self.watching: list[bool] = []
@@ -151,6 +153,15 @@ class SmallBroker:
                     last_output="",
                     uptime_s=1.0,
                     requested=True,
+                )
+            case effects.TypeText() if self.is_touched:
+                self._report(
+                    inputs.TextNotTyped,
+                    effect.session_id,
+                    delivery_id=effect.delivery_id,
+                    attempt=effect.attempt,
+                    reason="composer_unclear",
+                    typed="partly",
                 )
             case effects.TypeText():
                 self._report(

@@ -10,10 +10,6 @@ import pytest
 
 NOT_BUILT = (
     ("POST", "/api/spawned/w1/model"),
-    ("GET", "/api/spawned/w1/delivery-mode"),
-    ("PUT", "/api/spawned/w1/delivery-mode"),
-    ("GET", "/api/spawned/w1/pending"),
-    ("POST", "/api/spawned/w1/flush"),
     ("POST", "/api/spawned/w1/subscribe"),
     ("POST", "/api/spawned/w1/unsubscribe"),
     ("GET", "/api/input/w1/stream"),

@@ -1,16 +1,20 @@
 """The whole core under arbitrary histories: a fair engine, a PTY host that dies, a broker that is killed at any moment.
 
 Invariants checked after every step: fold(log) = live state (D14), an acknowledgement covers only what is settled (D1, D2), nothing is
-typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal.
+typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal, nothing that has ended
+is still waited for and every message has one owner (F017), while a person holds an agent nothing is typed but what was flushed (D15).
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from domain import inputs
+from domain.soundness import troubles
 from domain.state import decode, encode
 from tests.world import World
 
@@ -27,6 +31,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.rows: dict[str, list[str]] = {name: [] for name in NAMES}
         self.acked: dict[str, int] = dict.fromkeys(NAMES, 0)
         self.seen_acks = 0
+        self.redelivered: set[str] = set()
+        self.forced: set[str] = set()
 
     @initialize()
     def begin(self) -> None:
@@ -142,6 +148,46 @@ class BrokerMachine(RuleBasedStateMachine):
         else:
             self.world.pending_text.pop(0)
 
+    @precondition(lambda self: self.world.pending_text)
+    @rule(reason=st.sampled_from(["pty_write_failed", "queue_full"]))
+    def take_nothing(self, reason: str) -> None:
+        """The terminal does not take the next text; what is behind it in the host comes back, too."""
+        session = self.world.pending_text[0].session_id
+        texts = [text for text in self.world.pending_text if text.session_id == session]
+        self.world.pending_text = [text for text in self.world.pending_text if text.session_id != session]
+        for number, text in enumerate(texts):
+            if session in self.world.sessions and text.delivery_id not in self.world.done:
+                self.world.report(
+                    inputs.TextNotTyped,
+                    session,
+                    delivery_id=text.delivery_id,
+                    attempt=text.attempt,
+                    reason="out_of_turn" if number else reason,
+                    typed="no",
+                )
+
+    # --- people ----------------------------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), mode=st.sampled_from(["manual_flush", "auto_inject"]))
+    def set_mode(self, name: str, mode: str) -> None:
+        self.world.tell(inputs.DeliveryModeRequested(request_id="m", name=name, mode=mode))
+
+    @rule(name=st.sampled_from(NAMES))
+    def flush(self, name: str) -> None:
+        self.world.tell(inputs.FlushRequested(request_id="f", name=name))
+
+    @rule(force=st.booleans())
+    def redeliver(self, force: bool) -> None:
+        letters = self.world.broker.state.dead_letters
+        doubtful = {letter.msg_id for letter in letters.values() if letter.in_doubt}
+        self.redelivered |= {letter.msg_id for letter in letters.values()}
+        self.forced |= doubtful if force else set()
+        self.world.tell(inputs.RedeliverRequested(request_id="d", every=True, force=force))
+
+    @rule()
+    def purge(self) -> None:
+        self.world.tell(inputs.PurgeRequested(request_id="p", every=True))
+
     @precondition(lambda self: self.world.done)
     @rule(data=st.data())
     def verify(self, data: st.DataObject) -> None:
@@ -211,16 +257,29 @@ class BrokerMachine(RuleBasedStateMachine):
         assert decode(encode(self.world.broker.state)) == self.world.broker.state, "a snapshot is the whole state"
 
     @invariant()
+    def nothing_is_left_over_and_everything_has_one_owner(self) -> None:
+        assert troubles(self.world.broker.state) == []
+
+    @invariant()
+    def a_held_agent_is_given_nothing_that_was_not_flushed(self) -> None:
+        state = self.world.broker.state
+        for item in state.deliveries.values():
+            if item.state == "queued" and state.is_flushed_by_hand(item.name):
+                assert item.flushed, item.stream
+
+    @invariant()
     def nothing_is_typed_twice_and_everything_in_order(self) -> None:
         numbers: dict[str, list[int]] = {}
+        copies: Counter[str] = Counter()
         for texts in self.world.typed.values():
             for text in texts:
                 marker = text.partition("[")[2].partition("]")[0]
                 name, _, number = marker.partition("-")
-                if number:
+                copies[marker.partition(" ")[0]] += bool(number)
+                if number and marker.split()[0] not in self.redelivered:
                     numbers.setdefault(name, []).append(int(number))
+        assert {message for message, count in copies.items() if count > 1} <= self.forced, copies
         for name, seen in numbers.items():
-            assert len(seen) == len(set(seen)), f"{name} got {seen}"
             adopted = any(e.event.source == "adopted" for e in self.world.events("mailbox.based.v1"))
             assert adopted or seen == sorted(seen), f"{name} got {seen}"
 

@@ -63,7 +63,7 @@ def test_nothing_more_goes_to_the_host_before_it_has_answered_for_all(three):
 
 def test_waiting_behind_another_message_is_no_failed_attempt(three):
     """F080 attempts_exhausted: counted are the tries that the terminal refused."""
-    for _ in range(delivery.MAX_ATTEMPTS - 1):
+    for _ in range(delivery.MAX_WRITES - 1):
         _fail(three, "pty_write_failed")
         _fail(three, "out_of_turn")
         _fail(three, "out_of_turn")

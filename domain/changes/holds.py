@@ -1,0 +1,26 @@
+"""How a person's hold on an agent's messages changes the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import events
+from domain.changes.kinds import Changes
+from domain.delivery import MANUAL_FLUSH
+from domain.events import Recorded
+from domain.state import FlushHold, State
+
+
+def _mode_changed(state: State, event: events.DeliveryModeChanged, at: Recorded, _: Any) -> None:
+    key = event.name.lower()
+    if event.mode != MANUAL_FLUSH:
+        del state.flush_holds[key]
+        return
+    state.flush_holds[key] = FlushHold(since=at.at, revision=at.version, name=event.name, reason=event.reason)
+    for program in state.workers.values():
+        if program.name.lower() == key:
+            for stream in (*program.waiting, *program.typing):
+                state.deliveries[stream].flushed = False
+
+
+CHANGES: Changes = {events.DeliveryModeChanged: _mode_changed}

@@ -1,0 +1,51 @@
+"""Recorded events: what people decide about an agent's delivery mode. Stream `hold:<lower-case agent name>`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from domain.events.base import Event, Kind
+
+
+class _Hold(Event, frozen=True, kw_only=True):
+    machine: ClassVar[str] = "hold"
+
+
+class DeliveryModeAsked(_Hold, frozen=True, kw_only=True):
+    """A person wants this delivery mode. `revision`: only if the mode is still what it was then."""
+
+    topic: ClassVar[str] = "hold.mode_asked.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    name: str
+    mode: str
+    reason: str = ""
+    revision: int | None = None
+
+
+class DeliveryModeChanged(_Hold, frozen=True, kw_only=True):
+    """From here on messages of this agent are held (`manual_flush`), or typed as they come (`auto_inject`)."""
+
+    topic: ClassVar[str] = "hold.mode_changed.v1"
+    name: str
+    mode: str
+    previous: str
+    reason: str = ""
+
+
+class FlushAsked(_Hold, frozen=True, kw_only=True):
+    """A person wants what is held typed now."""
+
+    topic: ClassVar[str] = "hold.flush_asked.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    name: str
+
+
+class PendingDrained(_Hold, frozen=True, kw_only=True):
+    """So many held messages are let through. `cause`: `explicit_flush` or `delivery_mode_transition`."""
+
+    topic: ClassVar[str] = "hold.drained.v1"
+    name: str
+    count: int
+    cause: str

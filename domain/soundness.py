@@ -1,0 +1,62 @@
+"""What must be true of every state between two turns: nothing that has ended is still waited for, and everything has one owner.
+
+A turn of the core leaves none of this undone; `log verify` and the tests look for it.
+
+Source: spec/failure-scenarios.md ONE-END, ONE-OWNER, BOUNDED; F017.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from domain.dead_letter import LIMIT
+from domain.delivery import State as Stage
+from domain.state import State
+
+_IN_LANE = {Stage.HELD: "waiting", Stage.QUEUED: "waiting", Stage.INJECTING: "typing"}
+
+
+def troubles(state: State) -> list[str]:
+    """Every place where the state contradicts itself; nothing, if it is sound."""
+    return [*_lanes(state), *_mailboxes(state), *_letters(state)]
+
+
+def _lanes(state: State) -> Iterator[str]:
+    """An open delivery stands in the lane that its state says, of its agent's living worker, once; nothing else does."""
+    expected = Counter(
+        (_IN_LANE[Stage(found.state)], stream) for stream, found in state.deliveries.items() if found.state in _IN_LANE
+    )
+    standing: Counter[tuple[str, str]] = Counter()
+    for program in state.workers.values():
+        for lane, streams in (("waiting", program.waiting), ("typing", program.typing)):
+            standing.update((lane, stream) for stream in streams)
+            if program.ended and streams:
+                yield f"{program.stream} has ended and {len(streams)} deliveries are {lane}"
+    for lane, stream in (expected - standing) + (standing - expected):
+        yield f"{stream} is {lane} {standing[lane, stream]} times and should be {expected[lane, stream]} times"
+    for stream, found in state.deliveries.items():
+        if found.state == Stage.OFFERED:
+            yield f"{stream} was taken on and nothing was decided"
+
+
+def _mailboxes(state: State) -> Iterator[str]:
+    """A number is open as long as its delivery is, and waits for its acknowledgement as long as that is owed."""
+    for agent_id, box in state.mailboxes.items():
+        for seq, stream in box.open.items():
+            found = state.deliveries.get(stream)
+            if found is None or found.ended or found.state == Stage.INJECTED:
+                yield f"mailbox:{agent_id} waits for {seq} of {stream}, which is settled"
+        for seq, stream in box.typed.items():
+            found = state.deliveries.get(stream)
+            if found is None or found.state != Stage.INJECTED:
+                yield f"mailbox:{agent_id} owes the acknowledgement of {seq} for {stream}, which is not typed"
+
+
+def _letters(state: State) -> Iterator[str]:
+    """A message is a dead letter or under way, never both; and the list is within its limit."""
+    under_way = {found.letter_id for found in state.deliveries.values() if found.state in _IN_LANE}
+    for letter_id in state.dead_letters.keys() & under_way:
+        yield f"{letter_id} is a dead letter and under way"
+    if len(state.dead_letters) > LIMIT:
+        yield f"{len(state.dead_letters)} dead letters are kept, more than {LIMIT}"

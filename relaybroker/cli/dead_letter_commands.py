@@ -1,0 +1,130 @@
+"""Commands about dead letters of a running broker; `relaybroker why` tells how one came to be, also when none runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from relaybroker.cli.client import BrokerClient, segment
+from relaybroker.cli.exits import Exit, fail
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """List, show, redeliver and purge messages that could not be typed."""
+
+
+def _common(command: Any) -> Any:
+    command = click.option("--json", "as_json", is_flag=True)(command)
+    return click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")(command)
+
+
+def _choice(command: Any) -> Any:
+    command = click.option("--agent", default="", help="With --all: only those for this agent.")(command)
+    command = click.option("--all", "every", is_flag=True, help="Every dead letter.")(command)
+    return click.argument("identifiers", metavar="[ID]...", nargs=-1)(command)
+
+
+@dead_letters.command("list")
+@click.option("--agent", default="", help="Only those for this agent.")
+@_common
+def listing(agent: str, state_dir: str | None, as_json: bool) -> None:
+    """Every dead letter, oldest first."""
+    rows = _rows(BrokerClient.find(state_dir), agent)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        doubt = " (may have been typed)" if row["in_doubt"] else ""
+        click.echo(
+            f"{row['id']:<40} {row['name']:<20} {row['reason']}{doubt}  from {row['from']}, {row['age_ms'] // 1000} s ago"
+        )
+
+
+@dead_letters.command("show")
+@click.argument("identifier")
+@_common
+def show(identifier: str, state_dir: str | None, as_json: bool) -> None:
+    """One dead letter with its words. IDENTIFIER is its id, its message id, or a unique prefix of one."""
+    client = BrokerClient.find(state_dir)
+    (letter_id,) = _resolve(client, (identifier,))
+    found = client.demand("GET", f"/api/dead-letters/{segment(letter_id)}")["dead_letter"]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for key, value in found.items():
+        click.echo(f"{key:<22} {value}")
+
+
+@dead_letters.command("redeliver")
+@_choice
+@click.option("--force", is_flag=True, help="Also what may have been typed; it is marked possible-duplicate.")
+@_common
+def redeliver(
+    identifiers: tuple[str, ...], every: bool, agent: str, force: bool, state_dir: str | None, as_json: bool
+) -> None:
+    """Type dead letters after all, each as a new attempt. Those that cannot be typed now stay, with the reason."""
+    client = BrokerClient.find(state_dir)
+    body = _body(client, identifiers, every=every, agent=agent)
+    answer = client.demand("POST", "/api/dead-letters/redeliver", body | ({"force": True} if force else {}))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        for row in answer["redelivered"]:
+            click.echo(
+                f"{row['id']} goes to {row['name']} as attempt {row['attempt']}; relaybroker why {row['event_id']}"
+            )
+        for row in answer["skipped"]:
+            click.echo(f"{row['id']} stays: {row['message']} [{row['code']}]")
+    if answer["skipped"]:
+        raise SystemExit(int(Exit.REFUSED))
+
+
+@dead_letters.command("purge")
+@_choice
+@_common
+def purge(identifiers: tuple[str, ...], every: bool, agent: str, state_dir: str | None, as_json: bool) -> None:
+    """Take dead letters off the list for good. The log still has them."""
+    client = BrokerClient.find(state_dir)
+    answer = client.demand("POST", "/api/dead-letters/purge", _body(client, identifiers, every=every, agent=agent))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo(f"{len(answer['purged'])} purged")
+
+
+def _rows(client: BrokerClient, agent: str = "") -> list[dict[str, Any]]:
+    query = f"?agent={segment(agent)}" if agent else ""
+    rows: list[dict[str, Any]] = client.demand("GET", f"/api/dead-letters{query}")["dead_letters"]
+    return rows
+
+
+def _body(client: BrokerClient, identifiers: tuple[str, ...], *, every: bool, agent: str) -> dict[str, Any]:
+    if bool(identifiers) == every:
+        fail(Exit.USAGE, "name dead letters, or say --all. See: relaybroker dead-letters list")
+    if agent and not every:
+        fail(Exit.USAGE, "--agent narrows --all; it does not go with ids")
+    if every:
+        return {"all": True} | ({"agent": agent} if agent else {})
+    return {"ids": _resolve(client, identifiers)}
+
+
+def _resolve(client: BrokerClient, identifiers: tuple[str, ...]) -> list[str]:
+    """The letters that are meant by ids, message ids or unique prefixes. Ends the command if one means none or several."""
+    rows = _rows(client)
+    found = []
+    for wanted in identifiers:
+        names = [(row["id"], row["event_id"]) for row in rows]
+        fits = [name[0] for name in names if wanted in name] or [
+            name[0] for name in names if any(known.startswith(wanted) for known in name)
+        ]
+        if len(fits) != 1:
+            several = f" It may be any of {', '.join(fits[:8])}." if fits else ""
+            fail(
+                Exit.USAGE if fits else Exit.NOT_FOUND,
+                f"no single dead letter is called {wanted!r}.{several} See: relaybroker dead-letters list",
+            )
+        found += fits
+    return found

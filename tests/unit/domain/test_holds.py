@@ -1,0 +1,332 @@
+"""Holds: why a message waits, since when, until when; and the hold that a person sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from domain import effects, inputs, views
+from domain.delivery import HOLD_S, MAX_FLUSH_HOLDS, MAX_FLUSHABLE
+from domain.state import decode, encode
+
+
+@pytest.fixture
+def ready(world):
+    """An online world with one agent."""
+    world.spawn("w1")
+    return world
+
+
+def set_mode(world, mode="manual_flush", name="w1", **more):
+    request_id = f"mode_{len(world.log)}"
+    world.tell(inputs.DeliveryModeRequested(request_id=request_id, name=name, mode=mode, **more))
+    return world.replies[request_id]
+
+
+def flush(world, name="w1"):
+    request_id = f"flush_{len(world.log)}"
+    world.tell(inputs.FlushRequested(request_id=request_id, name=name))
+    return world.replies[request_id]
+
+
+def words(world, name="w1"):
+    return [text.rpartition(": ")[2] for text in world.texts(name)]
+
+
+def agent(world, name="w1"):
+    return next(found for found in views.agents(world.broker.state, world.now) if found["name"] == name)
+
+
+def kinds(world, *wanted):
+    return [item for item in world.notified if item["kind"] in wanted]
+
+
+def session_of(world, name="w1"):
+    return world.broker.state.registration_of(name).session_id
+
+
+def ends(world, name="w1"):
+    """The program ends by itself."""
+    world.report(
+        inputs.ProgramExited,
+        session_of(world, name),
+        code=1,
+        signal=None,
+        last_output="",
+        uptime_s=1.0,
+        requested=False,
+    )
+
+
+def test_a_message_over_the_node_link_waits_for_a_person_and_is_announced_once(ready):
+    """F018 manual_flush, D15: nothing typed, listed once, exactly one delivery_queued."""
+    set_mode(ready)
+    ready.deliver("w1", 1, text="later")
+    ready.deliver("w1", 1, text="later")
+    assert (words(ready), ready.acks("w1")) == ([], [])
+    (row,) = views.held_messages(ready.broker.state, "w1")
+    assert (row["from"], row["body"], row["event_id"], row["delivery_id"]) == ("alice", "later", "M1", "del_M1_100")
+    (queued,) = kinds(ready, "delivery_queued")
+    assert queued["reason"] == "inbound_delivery_manual_flush"
+    flush(ready)
+    assert len(kinds(ready, "delivery_queued")) == 1, "not again at the flush"
+    assert words(ready) == ["later"]
+    assert ready.acks("w1") == [1]
+    ready.assert_fold_is_live()
+
+
+def test_mode_and_held_messages_survive_a_kill_and_nothing_was_acknowledged(ready):
+    """F019, B03."""
+    set_mode(ready, reason="I look at it")
+    ready.deliver("w1", 1, text="kept")
+    before = agent(ready)
+    ready.crash()
+    ready.start()
+    ready.online()
+    assert agent(ready)["delivery_mode"] == before["delivery_mode"] == "manual_flush"
+    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["kept"]
+    ready.deliver("w1", 1, text="kept")
+    assert (words(ready), ready.acks("w1")) == ([], [])
+    assert decode(encode(ready.broker.state)) == ready.broker.state
+    assert flush(ready).body == {"flushed": 1, "failed": 0, "remaining": 0}
+    assert (words(ready), ready.acks("w1")) == (["kept"], [1])
+
+
+def test_the_257th_message_is_refused_and_fetched_again_when_there_is_room(ready):
+    """F020 hold_full: the newest is refused unacked, the 256 stay in order, nothing is evicted."""
+    set_mode(ready)
+    for seq in range(1, MAX_FLUSHABLE + 3):
+        ready.deliver("w1", seq, text=str(seq))
+    assert [item.event.reason for item in ready.events("mailbox.frame_ignored.v1")] == ["hold_full"] * 2
+    held = views.held_messages(ready.broker.state, "w1")
+    assert [row["body"] for row in held] == [str(seq) for seq in range(1, MAX_FLUSHABLE + 1)]
+    ready.advance(60)
+    assert ready.events("mailbox.range_lost.v1") == []
+    assert ready.acks("w1") == []
+    registers = len(ready.sent("node.register"))
+    flush(ready)
+    assert len(ready.sent("node.register")) == registers + 1, "the engine is asked for what was refused"
+    for seq in range(MAX_FLUSHABLE + 1, MAX_FLUSHABLE + 3):
+        ready.deliver("w1", seq, text=str(seq))
+    assert len(views.held_messages(ready.broker.state, "w1")) == 2
+    set_mode(ready, "auto_inject")
+    assert words(ready) == [str(seq) for seq in range(1, MAX_FLUSHABLE + 3)]
+    assert ready.acks("w1")[-1] == MAX_FLUSHABLE + 2
+
+
+def test_a_flush_types_what_waits_and_leaves_the_hold_as_it_was(ready):
+    """F088: one queue, one hold; a later message stays held, a new hold has no exemption left over."""
+    set_mode(ready)
+    ready.deliver("w1", 1, text="one")
+    ready.auto_type = False
+    assert flush(ready).body["flushed"] == 1
+    ready.deliver("w1", 2, text="two")
+    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["two"]
+    set_mode(ready, "auto_inject")
+    set_mode(ready)
+    ready.deliver("w1", 3, text="three")
+    text = ready.pending_text.pop(0)
+    ready.report(
+        inputs.TextNotTyped,
+        text.session_id,
+        delivery_id=text.delivery_id,
+        attempt=1,
+        reason="pty_write_failed",
+        typed="no",
+    )
+    ready.auto_type = True
+    while ready.pending_text:
+        ready.type_next()
+    ready.advance(60)
+    assert words(ready) == ["two"], "it was with the host before the second hold"
+    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["one", "three"]
+    flush(ready)
+    assert words(ready) == ["two", "one", "three"]
+
+
+def test_a_flushed_message_that_a_dialog_stops_is_typed_when_the_dialog_is_gone(ready):
+    """F088: an exemption belongs to one delivery, and lasts until it is typed."""
+    set_mode(ready)
+    ready.deliver("w1", 1, text="one")
+    ready.report(inputs.ProgramBlocked, session_of(ready), pattern="trust")
+    flush(ready)
+    ready.deliver("w1", 2, text="two")
+    assert agent(ready)["waiting_reason"] == "blocked_by_dialog"
+    ready.report(inputs.ProgramUnblocked, session_of(ready))
+    assert words(ready) == ["one"]
+    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["two"]
+
+
+def test_nothing_more_is_typed_once_a_person_is_in_control(ready):
+    """F087, W2: also what was queued before; the dialog's end and restarts change nothing of it."""
+    ready.report(inputs.ProgramBlocked, session_of(ready), pattern="trust")
+    ready.deliver("w1", 1, text="queued before")
+    set_mode(ready)
+    ready.report(inputs.ProgramUnblocked, session_of(ready))
+    ready.advance(600)
+    ready.crash()
+    ready.start()
+    ready.online()
+    assert ready.texts("w1") == []
+    assert not [found for found in ready.effects if isinstance(found, effects.TypeText)]
+    set_mode(ready, "auto_inject")
+    assert words(ready) == ["queued before"]
+
+
+def test_an_agent_respawned_on_hold_gets_its_task_and_nothing_else(ready):
+    """F089: a retried message is ahead of the task; the exemption belongs to one delivery id."""
+    set_mode(ready)
+    ready.auto_ready = False
+    ends(ready)
+    ready.spawn("w1", task="the brief")
+    ready.deliver("w1", 1, text="retried")
+    ready.report(inputs.ProgramReady, session_of(ready), evidence="prompt")
+    assert ready.texts("w1") == ["the brief"]
+    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["retried"]
+    flush(ready)
+    assert words(ready) == ["the brief", "retried"]
+
+
+def test_the_task_of_a_spawn_on_hold_passes_what_waits_before_it(ready):
+    """F089, the other order."""
+    set_mode(ready)
+    ready.auto_ready = False
+    ends(ready)
+    ready.tell(inputs.SpawnRequested(request_id="s2", spec=inputs.SpawnSpec(name="w1", cli="cat", task="the brief")))
+    ready.accept("w1")
+    ready.deliver("w1", 1, text="ahead")
+    waiting = ready.broker.state.workers[session_of(ready)].waiting
+    waiting.reverse()
+    ready.advance(0.3)
+    assert "held until they are flushed" in ready.replies["s2"].body["warning"]
+    ready.report(inputs.ProgramReady, session_of(ready), evidence="prompt")
+    assert ready.texts("w1") == ["the brief"]
+
+
+def test_the_mode_of_a_name_outlives_its_agent_id_and_old_messages_do_not_jam_it(ready):
+    """F012: held messages of the old id go back to the engine, those of the new one are flushed."""
+    set_mode(ready)
+    ready.deliver("w1", 1, text="for the old one")
+    old = ready.agent_ids.pop("w1")
+    ends(ready)
+    ready.agent_ids["w1"] = "777"
+    ready.spawn("w1")
+    assert agent(ready)["delivery_mode"] == "manual_flush"
+    ready.deliver("w1", 1, text="for the old one", agent_id=old)
+    ready.deliver("w1", 1, msg_id="N1", text="for the new one")
+    flush(ready)
+    assert words(ready) == ["for the new one"]
+    dropped = [(item.event.reason, item.event.settled) for item in ready.events("delivery.dropped.v1")]
+    assert dropped == [("worker_exited", False)]
+    assert ready.events("mailbox.frame_ignored.v1")[-1].event.reason == "retired"
+    assert not [found for found in ready.broker.state.deliveries.values() if not found.ended], "no jam"
+    assert agent(ready)["delivery_mode"] == "manual_flush"
+
+
+def test_nothing_is_held_longer_than_fifty_minutes(ready):
+    """D13 hold_expired: the engine's message goes back to it, a message of this broker becomes a dead letter."""
+    ready.deliver("w1", 1, text="x" * 20000)
+    ready.tell(inputs.ReleaseRequested(request_id="r", name="w1"))
+    ready.auto_ready = False
+    ready.spawn("w1", task="a task")
+    set_mode(ready)
+    ready.deliver("w1", 2, text="two")
+    assert {row["reason"] for row in agent(ready)["holds"]} == {"manual_flush", "not_ready"}
+    ready.advance(HOLD_S - 5)
+    assert ready.events("delivery.dropped.v1") == []
+    ready.advance(10)
+    assert [(i.event.reason, i.event.settled) for i in ready.events("delivery.dropped.v1")] == [("hold_expired", False)]
+    assert [letter.reason for letter in ready.broker.state.dead_letters.values()] == ["too_large", "hold_expired"]
+    assert (kinds(ready, "delivery_returned")[0]["reason"], max(ready.acks("w1"))) == ("hold_expired", 1)
+    ready.assert_fold_is_live()
+
+
+def test_a_hold_is_counted_from_the_offer_whatever_the_reasons_were(ready):
+    """D13: a dialog, then a person: together no longer than the engine keeps the message."""
+    ready.report(inputs.ProgramBlocked, session_of(ready), pattern="trust")
+    ready.deliver("w1", 1)
+    ready.advance(HOLD_S - 100)
+    set_mode(ready)
+    assert [item.event.until for item in ready.events("delivery.held.v1")][-1] == ready.now + 100
+    ready.advance(101)
+    assert ready.events("delivery.dropped.v1")[0].event.reason == "hold_expired"
+
+
+def test_every_hold_says_since_when_why_and_until_when(ready):
+    """U13, issue part 3."""
+    set_mode(ready, reason="debugging")
+    ready.deliver("w1", 1)
+    (row,) = agent(ready)["holds"]
+    assert row == {
+        "reason": "manual_flush",
+        "count": 1,
+        "by_hand_since_secs": 0.0,
+        "since_ms": int(ready.now * 1000),
+        "until_ms": int((ready.now + HOLD_S) * 1000),
+    }
+    (held,) = kinds(ready, "delivery_held")
+    assert (held["reason"], held["deadline"]) == ("manual_flush", int((ready.now + HOLD_S) * 1000))
+    (open_one,) = views.status(ready.broker.state, ready.now)["pending_deliveries"]
+    assert (open_one["held"], open_one["last_error"], open_one["until_ms"]) == (True, "manual_flush", row["until_ms"])
+
+
+def test_each_change_of_the_mode_is_an_event_with_reason_and_revision_and_nothing_else_changes_it(ready):
+    """U12."""
+    first = set_mode(ready, reason="to type myself").body
+    assert (first["mode"], first["held"], first["flushed"]) == ("manual_flush", 0, 0)
+    assert set_mode(ready).body["revision"] == first["revision"], "the same mode again changes nothing"
+    ready.deliver("w1", 1)
+    ready.crash()
+    ready.start()
+    ready.online()
+    last = set_mode(ready, "auto_inject").body
+    assert last == {"mode": "auto_inject", "held": 0, "revision": 0, "flushed": 1}
+    changes = kinds(ready, "agent_inbound_delivery_mode_changed")
+    assert [(item["previous_mode"], item["mode"], item["reason"]) for item in changes] == [
+        ("auto_inject", "manual_flush", "to type myself"),
+        ("manual_flush", "auto_inject", None),
+    ]
+    (drained,) = kinds(ready, "agent_pending_drained")
+    assert (drained["count"], drained["reason"]) == (1, "delivery_mode_transition")
+    order = [item["kind"] for item in ready.notified]
+    assert order.index("agent_pending_drained") < order.index("delivery_injected")
+
+
+def test_who_restores_a_mode_does_not_undo_the_hold_of_another(ready):
+    """F124: compare-and-set on the revision."""
+    mine = set_mode(ready).body["revision"]
+    set_mode(ready, "auto_inject")
+    theirs = set_mode(ready, reason="somebody else").body["revision"]
+    answer = set_mode(ready, "auto_inject", revision=mine)
+    assert (answer.status, answer.body["code"], answer.body["revision"]) == (409, "revision_conflict", theirs)
+    assert agent(ready)["delivery_mode"] == "manual_flush"
+    assert set_mode(ready, "auto_inject", revision=theirs).status == 200
+
+
+def test_a_release_ends_held_messages_and_says_which(ready):
+    """local-api 6.3: one delivery_dropped with the ids; the engine gets its messages back, unacknowledged."""
+    set_mode(ready)
+    ready.deliver("w1", 1)
+    ready.deliver("w1", 2)
+    ready.tell(inputs.ReleaseRequested(request_id="rel", name="w1"))
+    (dropped,) = kinds(ready, "delivery_dropped")
+    assert (dropped["count"], dropped["reason"], dropped["event_ids"]) == (2, "agent_released", ["M1", "M2"])
+    assert len(kinds(ready, "delivery_returned")) == 2
+    assert ready.acks("w1") == []
+
+
+def test_a_hold_can_be_lifted_when_its_agent_is_gone_and_names_nobody_has_are_unknown(ready):
+    set_mode(ready)
+    ready.tell(inputs.ReleaseRequested(request_id="rel", name="w1"))
+    assert flush(ready).status == 404
+    assert set_mode(ready).status == 404
+    assert set_mode(ready, "auto_inject").body["mode"] == "auto_inject"
+    assert set_mode(ready, "auto_inject").status == 404
+    assert ready.broker.state.flush_holds == {}
+
+
+def test_holds_are_bounded(ready, monkeypatch):
+    monkeypatch.setattr("domain.rules.holds.MAX_FLUSH_HOLDS", 1)
+    ready.spawn("w2")
+    assert set_mode(ready).status == 200
+    assert set_mode(ready, name="w2").status == 429
+    assert MAX_FLUSH_HOLDS == 1024
