@@ -27,6 +27,10 @@ from domain.mailbox import Mailbox
 from domain.manifest import Manifest, of_operator, with_sidecar
 from domain.reasons import Reason
 
+GENERATIONS_KEPT = 4096
+"""Names of former agents whose generation is remembered one by one."""
+MAILBOXES_KEPT = 1024
+"""Former agents whose place in their sequence is remembered."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
 SNAPSHOT_FORMAT = 1
@@ -364,11 +368,15 @@ class State(msgspec.Struct):
     names: dict[str, str] = msgspec.field(default_factory=dict)
     """Lower-case agent name -> stream of its newest registration that has not ended."""
     generations: dict[str, int] = msgspec.field(default_factory=dict)
+    """Lower-case agent name -> its newest generation, least recently spawned first."""
+    generation_floor: int = 0
+    """The highest generation of a name that was forgotten: names that are not remembered go on above it."""
     agents: dict[str, str] = msgspec.field(default_factory=dict)
     """Agent id -> stream of the registration that holds it."""
     workers: dict[str, Worker] = msgspec.field(default_factory=dict)
     """By session id."""
     mailboxes: dict[str, Mailbox] = msgspec.field(default_factory=dict)
+    """By agent id, least recently opened first."""
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
     actions: dict[str, Action] = msgspec.field(default_factory=dict)
     messages: dict[str, Message] = msgspec.field(default_factory=dict)
@@ -413,6 +421,15 @@ class State(msgspec.Struct):
         """The registration that holds a name now, whatever its spelling."""
         stream = self.names.get(name.lower())
         return self.registrations.get(stream) if stream else None
+
+    def next_generation(self, name: str) -> int:
+        """The generation of this name's next registration: one that no registration of it ever had."""
+        return self.generations.get(name.lower(), self.generation_floor) + 1
+
+    @property
+    def is_registering(self) -> bool:
+        """Whether the engine may have an agent registered here of which this broker does not know yet."""
+        return any(found.state in agent_registration.ASKED for found in self.registrations.values())
 
     def worker_of_agent(self, agent_id: str) -> Worker | None:
         """The worker of the registration that holds this agent id."""
