@@ -46,6 +46,12 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+UNREGISTERED = (State.RESERVED, State.REGISTERING, State.FALLING_BACK, State.BINDING)
+"""On the way to `registered`."""
+ASKED = (State.REGISTERING, State.FALLING_BACK, State.BINDING)
+"""The engine was asked, and what it did is not known yet."""
+
+
 class Trigger(StrEnum):
     """What moves it."""
 

@@ -209,7 +209,7 @@ def _registration_answered(turn: Turn, item: inputs.EngineAnswered | inputs.Engi
         return
     stream = turn.state.link.abandoned.get(item.call_id, "")
     _unmatched(turn, item)
-    if stream and isinstance(item, inputs.EngineAnswered) and isinstance(item.data, dict):
+    if stream and isinstance(item, inputs.EngineAnswered) and fallback.has_registered(item):
         agents.late_reply(turn, stream, item.call_id, item.data)
 
 
@@ -272,4 +272,4 @@ def _kind_of_unanswered(turn: Turn, request_id: str) -> str:
     """What an error answers that belongs to a frame without a reply."""
     if request_id and request_id == turn.state.link.heartbeat_id:
         return "node.heartbeat"
-    return "agent.deregister" if request_id.startswith("dereg_") else ""
+    return "agent.deregister" if request_id.startswith(("dereg_", "undo_")) else ""

@@ -9,7 +9,7 @@
 | a PTY host dies | its workers | not ended | lost |
 | | their deliveries | injecting | in doubt: the configured policy settles them |
 | a worker ends | its registration | live, registered | deregistering |
-| the link goes down | registrations | registering | failed: `engine_unavailable` |
+| the link goes down | registrations | registering | they go on over HTTP; those of a sidecar fail: `engine_unavailable` |
 | the broker comes back | invocations | running | done: at most one execution |
 
 Source: design/architecture.md section 3.1; spec/node-protocol.md sections 4.7, 4.12, 5.4.

@@ -135,10 +135,19 @@ def _forget(state: State, event: Event, stream: str) -> None:
 def _forget_registration(state: State, found: Registration) -> None:
     del state.registrations[found.stream]
     if state.names.get(found.name.lower()) == found.stream:
-        del state.names[found.name.lower()]
+        _pass_on_name(state, found.name.lower())
     if state.agents.get(found.agent_id) == found.stream:
         del state.agents[found.agent_id]
     _drop_worker(state, found.session_id)
+
+
+def _pass_on_name(state: State, name: str) -> None:
+    """An older registration of the name may still owe its deregistration: then it holds the name again."""
+    former = next((old for old in reversed(state.registrations.values()) if old.name.lower() == name), None)
+    if former is None:
+        del state.names[name]
+    else:
+        state.names[name] = former.stream
 
 
 def _drop_worker(state: State, session_id: str) -> None:

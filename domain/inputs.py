@@ -191,6 +191,8 @@ class ProgramExited(_HostReport, frozen=True, kw_only=True):
     last_output: str
     uptime_s: float
     requested: bool
+    cause: str = ""
+    """Why the host ended it: `terminal_closed`; "" = it did not."""
 
 
 class TextTyped(_HostReport, frozen=True, kw_only=True):

@@ -31,6 +31,10 @@ from domain.reasons import Reason
 
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
+GENERATIONS_KEPT = 4096
+"""Names of former agents whose generation is remembered one by one."""
+MAILBOXES_KEPT = 1024
+"""Former agents whose place in their sequence is remembered."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
 SNAPSHOT_FORMAT = 2
@@ -426,11 +430,15 @@ class State(msgspec.Struct):
     names: dict[str, str] = msgspec.field(default_factory=dict)
     """Lower-case agent name -> stream of its newest registration that has not ended."""
     generations: dict[str, int] = msgspec.field(default_factory=dict)
+    """Lower-case agent name -> its newest generation, least recently spawned first."""
+    generation_floor: int = 0
+    """The highest generation of a name that was forgotten: names that are not remembered go on above it."""
     agents: dict[str, str] = msgspec.field(default_factory=dict)
     """Agent id -> stream of the registration that holds it."""
     workers: dict[str, Worker] = msgspec.field(default_factory=dict)
     """By session id."""
     mailboxes: dict[str, Mailbox] = msgspec.field(default_factory=dict)
+    """By agent id, least recently opened first."""
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
     flush_holds: dict[str, FlushHold] = msgspec.field(default_factory=dict)
     """Lower-case agent name -> its hold, where its delivery mode is `manual_flush`."""
@@ -508,6 +516,15 @@ class State(msgspec.Struct):
         self.announced.setdefault(message_id, stream)
         while len(self.announced) > ANNOUNCED_KEPT:
             del self.announced[next(iter(self.announced))]
+
+    def next_generation(self, name: str) -> int:
+        """The generation of this name's next registration: one that no registration of it ever had."""
+        return self.generations.get(name.lower(), self.generation_floor) + 1
+
+    @property
+    def is_registering(self) -> bool:
+        """Whether the engine may have an agent registered here of which this broker does not know yet."""
+        return any(found.state in agent_registration.ASKED for found in self.registrations.values())
 
     def worker_of_agent(self, agent_id: str) -> Worker | None:
         """The worker of the registration that holds this agent id."""

@@ -46,6 +46,8 @@ class RetiredTokens:
                     pass
                 case events.RegistrationAccepted(agent_id=agent_id) | events.AgentBinding(agent_id=agent_id):
                     self._holders[one.stream] = agent_id
+                case events.LateRegistrationKept(agent_id=agent_id):
+                    self._holders.setdefault(one.stream, agent_id)
                 case events.LateRegistrationRefused(agent_id=agent_id):
                     self._forget(agent_id)
                 case events.AgentRetired() | events.RegistrationFailed():

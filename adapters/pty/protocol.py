@@ -239,7 +239,11 @@ class Exited(_Message, frozen=True):
     uptime_s: float
     requested: bool
     """True when a Stop or Shutdown asked for it."""
+    cause: str = ""
+    """`terminal_closed`: the host ended it because it closed its terminal before it was ready."""
 
+
+TERMINAL_CLOSED = "terminal_closed"
 
 Fact = Started | StartFailed | Ready | Blocked | Unblocked | Injected | InjectFailed | Verified | Idle | Exited
 

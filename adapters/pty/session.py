@@ -20,6 +20,7 @@ from adapters.pty.gate import CLEAN_OUTPUT_BYTES, PAINT_SLICE, Gate
 from adapters.pty.injection import Injector
 from adapters.pty.output_ring import OutputRing
 from adapters.pty.protocol import (
+    TERMINAL_CLOSED,
     Blocked,
     Exited,
     Fact,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
+CLOSED_S = 0.1
+"""A program that has had its terminal closed for so long before it was ready will never read anything."""
 REOPEN_RETRY_S = 0.5
 LAST_OUTPUT_CHARACTERS = 2000
 DRAIN_BYTES = 4 * 1024 * 1024
@@ -89,6 +92,7 @@ class Session:
         self._phase: str | None = None
         """`stopping` or `exited`, once it is; before, the gate has the state."""
         self._requested = False
+        self._closed_early = False
         self._exit: tuple[int | None, int | None] | None = None
         self._exit_seen = asyncio.Event()
         self._ending: asyncio.Task[None] | None = None
@@ -249,10 +253,20 @@ class Session:
         if self._read_once() is None:
             # No process has the terminal open. The exit is seen by its own watch; a living program may open it again.
             self._pause_reading()
-            self._loop.call_later(REOPEN_RETRY_S, self._resume_reading)
+            if self.state == "booting":
+                self._loop.call_later(CLOSED_S, self._end_if_closed)
+            else:
+                self._loop.call_later(REOPEN_RETRY_S, self._resume_reading)
         elif self.terminal.is_backlogged:
             self._pause_reading()
             self._schedule_paint()
+
+    def _end_if_closed(self) -> None:
+        """End a program that closed its terminal before it was ready: nothing that is typed would ever reach it."""
+        if self._exit is None and self.state == "booting" and self._read_once() is None:
+            self._closed_early = True
+            self._process.signal_group(signal.SIGKILL)
+        self._resume_reading()
 
     def _read_once(self) -> int | None:
         """Bytes read; 0 when there is nothing now, None at the end of the terminal."""
@@ -363,6 +377,7 @@ class Session:
                 ],
                 uptime_s=round(self._loop.time() - self._born, 3),
                 requested=requested,
+                cause=TERMINAL_CLOSED if self._closed_early and number == signal.SIGKILL else "",
             )
         )
         if not requested:

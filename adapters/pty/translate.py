@@ -54,6 +54,7 @@ def reported(host_id: str, report: protocol.Report) -> Input:
                 last_output=exited.last_output,
                 uptime_s=exited.uptime_s,
                 requested=exited.requested,
+                cause=exited.cause,
             )
         case protocol.Injected() as injected:
             return inputs.TextTyped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from domain import (
@@ -12,6 +13,7 @@ from domain.changes.kinds import Changes
 from domain.changes.link import abandon, load_changed
 from domain.events import Recorded
 from domain.state import (
+    GENERATIONS_KEPT,
     Pending,
     Registration,
     State,
@@ -34,11 +36,24 @@ def _name_reserved(state: State, event: events.NameReserved, at: Recorded, _: An
         invocation_id=event.invocation_id,
         request_id=event.request_id,
     )
-    state.names[event.name.lower()] = at.stream
-    state.generations[event.name.lower()] = event.generation
+    name = event.name.lower()
+    state.names[name] = at.stream
+    state.generations.pop(name, None)
+    state.generations[name] = event.generation
+    _forget_generations(state)
+
+
+def _forget_generations(state: State) -> None:
+    """Forget names of former agents, least recently spawned first. What goes is the number, never that it was given."""
+    excess = len(state.generations) - len(state.names) - GENERATIONS_KEPT
+    if excess > 0:
+        former = (name for name in state.generations if name not in state.names)
+        for name in list(itertools.islice(former, excess)):
+            state.generation_floor = max(state.generation_floor, state.generations.pop(name))
 
 
 def _registration_asked(state: State, event: events.RegistrationAsked, _at: Recorded, found: Registration) -> None:
+    found.until = found.reserved_at + agent_registration.REGISTER_S
     state.link.pending[event.request_id] = Pending("agent.register", found.stream, event.until or found.until)
 
 
@@ -59,6 +74,7 @@ def _delayed(state: State, event: events.RegistrationDelayed, at: Recorded, _: A
 
 
 def _binding(_state: State, event: events.AgentBinding, _at: Recorded, found: Registration) -> None:
+    found.until = found.reserved_at + agent_registration.REGISTER_S
     found.agent_id, found.fingerprint = event.agent_id, event.fingerprint
 
 
@@ -79,10 +95,13 @@ def _registration_accepted(state: State, event: events.RegistrationAccepted, at:
     _close_requests(state, found.stream)
 
 
-def _registration_failed(state: State, _event: Any, _at: Recorded, found: Registration) -> None:
-    for request_id in _close_requests(state, found.stream):
+def _registration_failed(state: State, _event: Any, at: Recorded, found: Registration) -> None:
+    unanswered = _close_requests(state, found.stream)
+    for request_id in unanswered:
         abandon(state, request_id, found.stream)
     _abandon_call(state, found)
+    if unanswered or found.step:  # the engine may have done it: the next inventory says that nobody is here
+        state.link.inventory_changed_at = state.link.inventory_changed_at or at.at
 
 
 def _abandon_call(state: State, found: Registration) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from domain import (
@@ -12,6 +13,7 @@ from domain.events import Recorded
 from domain.mailbox import Mailbox
 from domain.reasons import Reason
 from domain.state import (
+    MAILBOXES_KEPT,
     State,
 )
 
@@ -22,9 +24,20 @@ def _box(state: State, at: Recorded) -> Mailbox:
 
 def _mailbox_opened(state: State, event: events.MailboxOpened, at: Recorded, _: Any) -> None:
     agent_id = at.stream.partition(":")[2]
-    box = state.mailboxes.setdefault(agent_id, Mailbox(agent_id))
+    box = state.mailboxes.pop(agent_id, Mailbox(agent_id))
+    state.mailboxes[agent_id] = box
     box.name, box.generation, box.sent_ack = event.name, event.generation, -1
     box.wait_anew(at.at)
+    _forget_former(state)
+
+
+def _forget_former(state: State) -> None:
+    """Forget the places of former agents, least recently opened first; a returning one is told its place by the engine."""
+    excess = len(state.mailboxes) - len(state.agents) - MAILBOXES_KEPT
+    if excess > 0:
+        former = (key for key, box in state.mailboxes.items() if key not in state.agents and not box.open)
+        for agent_id in list(itertools.islice(former, excess)):
+            del state.mailboxes[agent_id]
 
 
 def _mailbox_based(state: State, event: events.MailboxBased, at: Recorded, _: Any) -> None:

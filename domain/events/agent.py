@@ -82,7 +82,7 @@ class RegistrationFellBack(_Agent, frozen=True, kw_only=True):
 
 
 class RegistrationCalled(_Agent, frozen=True, kw_only=True):
-    """One call of the HTTP route goes out: `create`, `look`, `take_over`, `rotate` or `bind`."""
+    """One call of the HTTP route goes out: `create`, `look`, `take_over`, `locate`, `rotate` or `bind`."""
 
     topic: ClassVar[str] = "agent.registration_called.v1"
     step: str
@@ -115,7 +115,7 @@ class RegistrationProven(_Agent, frozen=True, kw_only=True):
     topic: ClassVar[str] = "agent.registration_proven.v1"
     agent_id: str
     evidence: str
-    """The engine's state of it, which says that nobody runs it."""
+    """The engine's state of it, which says that nobody runs it; `bound_here`; or `late_register`: this node's own registration of it."""
 
 
 class RegistrationPaused(_Agent, frozen=True, kw_only=True):

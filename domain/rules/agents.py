@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 
 from domain import agent_registration, events, frames, worker
-from domain.agent_registration import State
+from domain.agent_registration import UNREGISTERED, State
 from domain.effects import EngineCall, ForgetProgram, Reply, StopProgram, path_segment
 from domain.errors import InvalidRequest, error_body
 from domain.events import Harness
@@ -34,7 +34,6 @@ from domain.worker import State as WorkerState
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
 SIDECAR = "sidecar"
-_UNREGISTERED = (State.RESERVED, State.REGISTERING, State.FALLING_BACK, State.BINDING)
 
 HarnessOf = Callable[[tuple[str, ...]], Harness]
 
@@ -90,7 +89,7 @@ def reserve(
         if not harness.model_flag:
             raise InvalidRequest(400, "invalid_model", f"'{spec.cli}' has no model to select", field="model")
         argv = (argv[0], harness.model_flag, spec.model, *argv[1:])
-    generation = turn.state.generations.get(spec.name.lower(), 0) + 1
+    generation = turn.state.next_generation(spec.name)
     stream = f"agent:{spec.name}:{generation}"
     seconds = agent_registration.REGISTER_S if link.is_online(turn) else agent_registration.HOLD_REQUEST_S
     turn.record(
@@ -139,7 +138,7 @@ def _register(turn: Turn, found: Registration) -> None:
         fallback.bind_supplied(turn, found, found.spec.supplied_token)
         return
     request_id = f"agent_register_{turn.fresh('agent')}"
-    until = min(found.until, turn.now + agent_registration.REPLY_S)
+    until = min(found.reserved_at + agent_registration.REGISTER_S, turn.now + agent_registration.REPLY_S)
     turn.record(events.RegistrationAsked(request_id=request_id, until=until), found.stream, found.name)
     link.send(
         turn,
@@ -181,7 +180,7 @@ def accepted(turn: Turn, found: Registration, data: dict[str, object], request_i
     """The engine registered the agent: start its program."""
     agent_id, token = data.get("agent_id"), data.get("token")
     if not isinstance(agent_id, str) or not agent_id or not isinstance(token, str) or not token:
-        if isinstance(agent_id, str) and agent_id:
+        if isinstance(agent_id, str) and agent_id and agent_id not in turn.state.agents:
             link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=found.name))
         code = "invalid_agent_register_reply_data"
         outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, "no usable agent id or token")
@@ -199,18 +198,22 @@ def refused(turn: Turn, found: Registration, code: str, message: str) -> None:
 
 def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]) -> None:
     """A registration that nobody waits for any more was accepted after all: undo it, unless that would end a living agent."""
-    agent_id = data.get("agent_id")
+    agent_id = data.get("agent_id") or data.get("id")
     if not isinstance(agent_id, str) or not agent_id:
         return
     name = stream.split(":")[1]
     holder = turn.state.registration_of(name)
     if agent_id in turn.state.agents:
         _token_replaced(turn, turn.state.registrations[turn.state.agents[agent_id]], request_id, data)
-    elif holder is not None and holder.agent_id in ("", agent_id) and holder.state != State.DEREGISTERING:
-        turn.record(events.LateRegistrationKept(agent_id=agent_id, request_id=request_id), stream)
+    elif holder is not None and holder.state in UNREGISTERED:
+        turn.record(events.LateRegistrationKept(agent_id=agent_id, request_id=request_id), holder.stream, name)
+        if holder.state == State.FALLING_BACK and not holder.agent_id:
+            proof = events.RegistrationProven(agent_id=agent_id, evidence="late_register")
+            turn.record(proof, holder.stream, name)
     else:
-        turn.record(events.LateRegistrationRefused(agent_id=agent_id, request_id=request_id), stream)
-        link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=name))
+        turn.record(events.LateRegistrationRefused(agent_id=agent_id, request_id=request_id), stream, name)
+        if link.is_online(turn):  # else the inventory that begins the next session says it
+            link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=name))
 
 
 def _token_replaced(turn: Turn, found: Registration, request_id: str, data: dict[str, object]) -> None:
@@ -320,6 +323,8 @@ def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
         program.name,
     )
     how = f"signal {report.signal}" if report.signal else f"exit status {report.code}"
+    if report.cause == "terminal_closed":
+        how = "it closed its terminal before it was ready, and was ended"
     ended(turn, program, reason, f"{how}; last output: {report.last_output[-400:]}")
 
 
@@ -369,7 +374,7 @@ def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str =
         found.stream,
         found.name,
     )
-    if found.state in _UNREGISTERED:
+    if found.state in UNREGISTERED:
         outcome.fail(turn, found, Reason.AGENT_RELEASED, "", "released while it was being registered")
     else:
         stop(turn, turn.state.workers[found.session_id], Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
@@ -393,7 +398,7 @@ def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
 def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
     """Spawns that are not registered yet end now."""
     for found in list(turn.state.registrations.values()):
-        if found.state in _UNREGISTERED:
+        if found.state in UNREGISTERED:
             outcome.fail(turn, found, reason, "", detail)
 
 
@@ -408,7 +413,7 @@ def broker_started(turn: Turn) -> None:
 def due(turn: Turn) -> None:
     """Registrations and workers whose time is up."""
     for found in list(turn.state.registrations.values()):
-        if found.state in _UNREGISTERED:
+        if found.state in UNREGISTERED:
             _registration_due(turn, found)
     for program in list(turn.state.workers.values()):
         if program.until and program.until <= turn.now and not program.ended:
@@ -450,7 +455,7 @@ def deadline(state: BrokerState) -> float | None:
     """When a registration or worker needs attention next."""
     times = []
     for found in state.registrations.values():
-        if found.state in _UNREGISTERED:
+        if found.state in UNREGISTERED:
             times += [found.until, _reply_due(state, found)] + ([found.retry_at] if found.retry_at else [])
     times += [program.until for program in state.workers.values() if program.until and not program.ended]
     return min(times) if times else None

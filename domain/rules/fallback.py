@@ -1,9 +1,12 @@
 """Registration over HTTP: for a frame that got no answer, for names that the engine only creates, and for a token that was brought along.
 
-Steps, each one call: `create` the agent; if the name exists, `look` whose it is and `take_over` (older engines: `rotate` its token), with
-proof that it is ours or nobody's; then `bind` it to this node. An agent that is not bound is unreachable: that spawn has failed.
+Steps, each one call: `create` the agent; if the name exists, `look` whose it is and `take_over` with proof that it is ours or nobody's;
+then `bind` it to this node. An agent that is not bound is unreachable: that spawn has failed.
 
-Source: spec/node-protocol.md sections 2.13 and 3.4; F062, F066 to F068.
+An older engine has no takeover, which would check the proof: there the broker `rotate`s the token. That it had the agent once is not enough
+for this, another node may run it by now: it `locate`s the agent among those of this node, or looks that nobody runs it.
+
+Source: spec/node-protocol.md sections 2.13 and 3.4; F062, F066 to F068; ADR-0024.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from domain.state import State as BrokerState
 from domain.turn import Turn
 
 CREATE, LOOK, TAKE_OVER, ROTATE, BIND = "create", "look", "take_over", "rotate", "bind"
+LOCATE = "locate"
 _ABSENT = ("offline", "released", "archived")
 """Engine states of an agent that nobody runs; every other one counts as live."""
 
@@ -43,7 +47,7 @@ def bind_supplied(turn: Turn, found: Registration, fingerprint: str) -> None:
 
 
 def _own_agent_id(state: BrokerState, name: str) -> str:
-    """The agent id that this node had under a name, newest first; "" if the log shows none."""
+    """The agent id that this node had under a name last; "" if the log shows none."""
     return next((box.agent_id for box in reversed(state.mailboxes.values()) if box.name == name), "")
 
 
@@ -75,6 +79,8 @@ def _request(turn: Turn, found: Registration, step: str, agent_id: str) -> tuple
             return "POST", "/v1/agents", {"name": found.name}
         case "look":
             return "GET", agent, None
+        case "locate":
+            return "GET", f"/v1/nodes/{path_segment(turn.state.node_name)}/agents", None
         case "take_over":
             proof = {"expected_agent_id": agent_id, "actor": turn.settings.broker_name, "reason": "respawn"}
             return "POST", f"{agent}/takeover", proof | session | {"node_id": turn.settings.node_id}
@@ -101,20 +107,35 @@ def answered(turn: Turn, found: Registration, answer: EngineAnswered | EngineUna
         _again(turn, found, answer.status, said)
     elif found.step == BIND:
         _bound(turn, found, answer, data)
+    elif found.step == LOCATE:
+        _located(turn, found, answer)
     elif answer.status in (200, 201):
         _advance(turn, found, data)
     elif found.step == CREATE and answer.status == 409:
         _exists(turn, found)
     elif found.step == TAKE_OVER and answer.status == 404 and answer.code != "agent_not_found":
-        _call(turn, found, ROTATE, agent_id=_target(turn, found))  # an engine that has no such route
+        _call(
+            turn, found, ROTATE if found.agent_id else LOCATE, agent_id=found.agent_id
+        )  # an engine without such a route
     else:
         code = answer.code or str(answer.status)
         outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, answer.message)
 
 
 def _exists(turn: Turn, found: Registration) -> None:
-    own = _own_agent_id(turn.state, found.name)
+    own = _target(turn, found)
     _call(turn, found, TAKE_OVER if own else LOOK, agent_id=own)
+
+
+def _located(turn: Turn, found: Registration, answer: EngineAnswered) -> None:
+    """The engine listed the agents that are bound to this node: one that is among them is ours."""
+    own = _own_agent_id(turn.state, found.name)
+    rows = answer.data if isinstance(answer.data, list) else []
+    if any(isinstance(row, dict) and row.get("agent_id") == own for row in rows):
+        turn.record(events.RegistrationProven(agent_id=own, evidence="bound_here"), found.stream, found.name)
+        _call(turn, found, ROTATE, agent_id=own)
+    else:
+        _call(turn, found, LOOK)
 
 
 def _target(turn: Turn, found: Registration) -> str:
@@ -169,8 +190,14 @@ def _unbind(turn: Turn, found: Registration) -> None:
     )
 
 
+def has_registered(answer: EngineAnswered) -> bool:
+    """Whether a call has done something for an agent at the engine: made it, renewed its token, or bound it. A look has not."""
+    done = answer.status in (200, 201) and isinstance(answer.data, dict)
+    return done and bool(answer.data.get("token") or answer.data.get("node_id"))
+
+
 def _again(turn: Turn, found: Registration, status: int, detail: str) -> None:
-    if found.tries >= agent_registration.HTTP_TRIES or found.step == LOOK:
+    if found.tries >= agent_registration.HTTP_TRIES or found.step in (LOOK, LOCATE):
         outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, str(status or ""), detail)
         return
     until = turn.now + agent_registration.HTTP_PAUSE_S

@@ -402,13 +402,17 @@ def _is_vital(pending: Pending) -> bool:
 
 
 def _sync_due(state: BrokerState) -> float:
-    """When the next inventory.sync goes out. It waits for running invocations, which it would make the engine start again."""
+    """When the next inventory.sync goes out.
+
+    It waits for running invocations, which it would make the engine start again, and for registrations under way: an agent that the engine
+    has registered and that is not listed, because the answer is still on its way, would go offline.
+    """
     link = state.link
     due_at = link.next_inventory
     if link.inventory_changed_at and not link.sync_retry_s:
         due_at = min(due_at, link.inventory_changed_at)
     running = any(known.state == ActionState.RUNNING for known in state.open_actions())
-    return due_at + node_connection.INVENTORY_WAIT_S if running else due_at
+    return due_at + node_connection.INVENTORY_WAIT_S if running or state.is_registering else due_at
 
 
 def deadline(state: BrokerState) -> float | None:

@@ -167,6 +167,25 @@ async def test_a_killed_program_is_noticed_within_two_seconds_and_leaves_no_zomb
     assert not Path(f"/proc/{pid}").exists()
 
 
+async def test_a_program_that_closes_its_terminal_before_it_is_ready_is_ended(broker):
+    """F102: nothing that is typed would ever reach it; its whole group goes."""
+    await broker.start("sh", "-c", "sleep 300 & exec sleep 301 <&- >&- 2>&-", wait=Started)
+    pid = broker.facts("a1", Started)[0].pid
+    assert broker.facts("a1", Exited) == []
+    await broker.start("sh", "-c", "exec sleep 302 <&- >&- 2>&-", wait=Started, session_id="a2")
+    exited = await broker.fact("a2", Exited)
+    assert (exited.cause, exited.signal, exited.requested) == ("terminal_closed", signal.SIGKILL, False)
+    assert not Path(f"/proc/{broker.facts('a2', Started)[0].pid}").exists()
+    assert Path(f"/proc/{pid}").exists(), "a child of the first one still has the terminal open"
+
+
+async def test_a_program_that_ends_by_itself_keeps_its_own_cause(broker):
+    """Its terminal is closed too, for a moment, before its exit is seen."""
+    await broker.start("sh", "-c", "exit 3", wait=Started)
+    exited = await broker.fact("a1", Exited)
+    assert (exited.cause, exited.code) == ("", 3)
+
+
 async def test_a_late_request_for_an_old_session_does_not_touch_its_successor(broker):
     """F103: sessions are known by id, not by name."""
     await broker.start("cat", session_id="old")

@@ -9,6 +9,7 @@ from adapters.token_cache import TokenCache
 from adapters.vault import Vault
 from domain import events, inputs
 from domain.events import Recorded
+from domain.reasons import Reason
 from domain.state import State
 from relaybroker.assembly import open_vault
 from relaybroker.node import Node, NodeError, check_destination, hold_node, node_of
@@ -167,6 +168,19 @@ async def test_a_token_stays_while_another_generation_holds_the_same_agent(vault
     tokens.observe([recorded("agent:a:1", events.AgentRetired())])
     await tokens.settle()
     assert vault.has("agent:1")
+
+
+async def test_the_token_that_a_late_answer_brought_ends_with_the_registration_that_it_was_kept_for(
+    vault: Vault,
+) -> None:
+    """R8: nothing of a failed registration stays on the disk."""
+    tokens = RetiredTokens(vault, State())
+    vault.keep("agent:1", "at_live_1")
+    tokens.observe([recorded("agent:a:2", events.LateRegistrationKept(agent_id="1", request_id="r"))])
+    failed = events.RegistrationFailed(reason=Reason.REGISTRATION_TIMEOUT, code="", detail="")
+    tokens.observe([recorded("agent:a:2", failed)])
+    await tokens.settle()
+    assert not vault.has("agent:1")
 
 
 async def test_the_token_of_a_registration_that_came_too_late_is_forgotten(vault: Vault) -> None:
