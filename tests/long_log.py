@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from adapters.eventstore import recorders
@@ -19,17 +20,17 @@ TEXT = "hello, could you look at the failing build please? it is on main"
 _ROUNDS = 20
 
 
-def write(path: Path, events: int) -> State:
+def write(path: Path, events: int, agents: Sequence[str] = AGENTS) -> State:
     """Make the database at `path` with at least this many events; the live state at its end."""
     recorders.create_sqlite(path)
     recorder = recorders.open_sqlite(path)
     mapper, chain, written = Mapper(REGISTRY, UPCASTERS), GENESIS, 0
-    world = _peopled()
+    world = _peopled(agents)
     seq = 0
     while written < events:
         for _ in range(_ROUNDS):
             seq += 1
-            for name in AGENTS:
+            for name in agents:
                 world.deliver(name, seq, msg_id=f"M{seq}_{name}", text=TEXT)
             world.now += 0.5
         for found in list(world.broker.state.deliveries.values()):
@@ -48,11 +49,11 @@ def write(path: Path, events: int) -> State:
     return world.broker.state
 
 
-def _peopled() -> World:
+def _peopled(agents: Sequence[str]) -> World:
     world = World()
     world.start()
     world.online()
-    for name in AGENTS:
+    for name in agents:
         world.spawn(name)
     return world
 

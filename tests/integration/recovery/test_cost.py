@@ -21,7 +21,9 @@ from domain.state import SNAPSHOT_FORMAT, encode
 from relaybroker.recovery import recover
 from tests import long_log
 
-SHORT, LONG = 6_000, 60_000
+AGENTS = long_log.AGENTS[:5]
+SHORT, LONG = 30_000, 120_000
+"""The shorter one fills every window that remembers the past: 512 messages of an agent, 4096 of all."""
 PER_EVENT_S = 30 / 1_000_000
 """A million events within 30 s."""
 
@@ -52,12 +54,12 @@ def recovered(path, keep=False):
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
-    """Two logs of the same fifty agents, one ten times as long, with the live states at their ends."""
+    """Two logs of the same five agents, one four times as long, with the live states at their ends."""
     folder = tmp_path_factory.mktemp("logs")
     made = {}
     for events in (SHORT, LONG):
         path = folder / f"{events}.db"
-        made[path] = long_log.write(path, events)
+        made[path] = long_log.write(path, events, AGENTS)
     return made
 
 
