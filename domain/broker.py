@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from domain import events, frames, inputs
+from domain import events, frames, inputs, told
 from domain.errors import FrameRejected
 from domain.inputs import Input
 from domain.reasons import Reason
@@ -49,7 +49,7 @@ class Broker:
 
     def handle(self, item: Input, now: float) -> Decision:
         """Decide about one input at this moment (epoch seconds). At least one event results."""
-        turn = Turn(self.state, now)
+        turn = Turn(self.state, now, told.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
         process.proceed(turn)
@@ -58,7 +58,8 @@ class Broker:
 
     def on_time(self, now: float) -> Decision:
         """Do whatever is due by now."""
-        turn = Turn(self.state, now)
+        due = self.next_deadline()
+        turn = Turn(self.state, now, told.encode(told.TimePassed(due=now if due is None else due)))
         link.due(turn)
         _follow_link(turn)
         hosts.due(turn)

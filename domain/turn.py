@@ -1,7 +1,7 @@
 """One turn of the core: the events and effects that one input (or one due timer) leads to.
 
 `record` is the only way to change the state: it checks the transition, folds the event in, and keeps it for the journal. The first event of
-a turn is the fact; it is the cause of all that follow.
+a turn is the fact; it is the cause of all that follow, and it keeps the input as it came (ADR-0025).
 
 Source: design/architecture.md section 3; ADR-0003.
 """
@@ -27,14 +27,15 @@ class Decision(msgspec.Struct, frozen=True):
 class Turn:
     """Collects what follows from one input at one moment."""
 
-    __slots__ = ("_cause", "_notified", "effects", "events", "now", "state")
+    __slots__ = ("_cause", "_notified", "_told", "effects", "events", "now", "state")
 
-    def __init__(self, state: State, now: float) -> None:
+    def __init__(self, state: State, now: float, told: bytes = b"") -> None:
         self.state = state
         self.now = now
         self.events: list[Recorded] = []
         self.effects: list[Effect] = []
         self._cause = ""
+        self._told = told
         self._notified = state.notified
 
     @property
@@ -47,10 +48,17 @@ class Turn:
         """Take the event into the log and the state; IllegalTransition, changing nothing, if the machine forbids it."""
         fold.check(self.state, event, stream)
         version = self.state.position + 1
+        told = b""
         if not self._cause:
-            self._cause = f"{stream}@{version}"
+            self._cause, told = f"{stream}@{version}", self._told
         recorded = Recorded(
-            stream=stream, version=version, at=self.now, causation=self._cause, correlation=correlation, event=event
+            stream=stream,
+            version=version,
+            at=self.now,
+            causation=self._cause,
+            correlation=correlation,
+            event=event,
+            told=told,
         )
         fold.apply(self.state, recorded)
         self.events.append(recorded)

@@ -22,6 +22,7 @@ from relaybroker.dispatch import Dispatcher
 from relaybroker.harness import harness_of
 from relaybroker.host_link import HostLink
 from relaybroker.launch import Launcher
+from relaybroker.replay.recording import Recording
 from relaybroker.retired_tokens import RetiredTokens
 from relaybroker.runtime import Runtime
 from relaybroker.settings import LEASE_S
@@ -79,6 +80,9 @@ class Assembly:
         state: at the end of the journal; the core goes on from it.
         environ: of the broker, without secrets.
         surface: the local API.
+
+    Raises:
+        OSError: the session file that is to be written exists already or cannot be made.
     """
 
     def __init__(
@@ -97,7 +101,8 @@ class Assembly:
         core = Broker(harness_of, state)
         self._core = core
         self.vault = vault
-        self.runtime = Runtime(core, journal, snapshots=snapshots)
+        self.recording = Recording(settings.record, state) if settings.record is not None else None
+        self.runtime = Runtime(core, journal, snapshots=snapshots, recorder=self.recording)
         deliver = self.runtime.inbox.put
         self.link = NodeLink(node.base_url, vault=vault, deliver=deliver)
         self.engine = EngineClient(node.base_url, vault=vault, deliver=deliver, version=__version__)
@@ -185,3 +190,5 @@ class Assembly:
         )
         await asyncio.wait({closing}, timeout=limit_s)
         closing.cancel()
+        if self.recording is not None:
+            await asyncio.to_thread(self.recording.close)

@@ -68,8 +68,16 @@ class Dispatch(Protocol):
         """Hand effects to their adapters, in order; `events` are durable."""
 
 
+class Recorder(Protocol):
+    """What the loop needs of `relaybroker.replay.recording.Recording`."""
+
+    def take(self, decisions: Sequence[Decision]) -> None:
+        """Record turns whose events are durable; never waits, never raises."""
+
+
 class _Decided(NamedTuple):
     committed: asyncio.Future[int]
+    turns: list[Decision]
     events: list[Recorded]
     effects: list[Effect]
     snapshot: Snapshot | None
@@ -89,6 +97,7 @@ class Runtime:
         core: the broker core, folded up to the end of the journal.
         journal: where events become durable.
         snapshots: where the state is kept now and then; None = nowhere.
+        recorder: who records the turns; None = nobody.
         clock: epoch seconds; None = a `SteadyClock` that goes on from the newest record.
         snapshot_every: events between two snapshots.
     """
@@ -99,6 +108,7 @@ class Runtime:
         journal: Journal,
         *,
         snapshots: SnapshotFile | None,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] | None = None,
         snapshot_every: int = SNAPSHOT_EVERY,
     ) -> None:
@@ -106,6 +116,7 @@ class Runtime:
         self._core = core
         self._journal = journal
         self._snapshots = snapshots
+        self._recorder = recorder
         self._clock = clock or SteadyClock(core.state.now)
         self._snapshot_every = snapshot_every
         self._snapshot_at = core.state.position + snapshot_every
@@ -169,18 +180,18 @@ class Runtime:
         while True:
             inputs = await self.inbox.take(self._wait_s(idle=idle))
             now = self._now = max(self._now, self._clock())
-            events: list[Recorded] = []
-            effects: list[Effect] = []
+            turns: list[Decision] = []
             due = self._core.next_deadline()
             if due is not None and due <= now:
-                self._add(self._core.on_time(now), events, effects)
-                idle = not events
-            for item in inputs:
-                self._add(self._core.handle(item, now), events, effects)
+                turns.append(self._core.on_time(now))
+                idle = not turns[0].events
+            turns += [self._core.handle(item, now) for item in inputs]
+            events = [recorded for turn in turns for recorded in turn.events]
+            effects = [effect for turn in turns for effect in turn.effects]
             if events or effects:
                 await self._journal.room()
                 committed = self._journal.append(events)
-                await self._decided.put(_Decided(committed, events, effects, self._due_snapshot()))
+                await self._decided.put(_Decided(committed, turns, events, effects, self._due_snapshot()))
             await asyncio.sleep(0)  # readers and writers get their turn however full the inbox is
 
     def _wait_s(self, *, idle: bool) -> float | None:
@@ -188,11 +199,6 @@ class Runtime:
         if due is None:
             return None
         return max(due - self._clock(), _IDLE_STEP_S if idle else 0.0)
-
-    @staticmethod
-    def _add(decision: Decision, events: list[Recorded], effects: list[Effect]) -> None:
-        events += decision.events
-        effects += decision.effects
 
     def _due_snapshot(self) -> Snapshot | None:
         position = self._core.state.position
@@ -207,6 +213,8 @@ class Runtime:
         while True:
             decided = await self._decided.get()
             await decided.committed
+            if self._recorder is not None:
+                self._recorder.take(decided.turns)
             dispatch.carry_out(decided.events, decided.effects)
             self._progress.set()
             if decided.snapshot is not None and self._saving is None:

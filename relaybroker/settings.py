@@ -53,6 +53,7 @@ class Flags(BaseModel):
     api_bind: str = "127.0.0.1"
     persist: bool = False
     state_dir: Path | None = None
+    record: Path | None = None
 
 
 class Settings(BaseModel):
@@ -93,6 +94,8 @@ class Settings(BaseModel):
     max_agents: int = Field(default=0, ge=0, lt=2**32)
     """How many agents the node takes; 0 = as many as come."""
     startup_debug: bool = False
+    record: Path | None = None
+    """The session file that is written while the broker runs; None = none."""
 
     @field_validator("engine_url")
     @classmethod
@@ -158,6 +161,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "in_doubt": given.get("RELAYBROKER_IN_DOUBT", "") or "ask",
         "remote_args": given.get("RELAYBROKER_REMOTE_ARGS", "").lower() in _TRUE,
         "max_agents": given.get("RELAYBROKER_MAX_AGENTS", "") or 0,
+        "record": None if flags.record is None else cwd / flags.record,
         "startup_debug": given.get("AGENT_RELAY_STARTUP_DEBUG", "").lower() not in ("", "0", "false"),
     }
     try:

@@ -2,7 +2,9 @@
 
 The stored form of a record (state column, UTF-8 JSON, this key order) is
 
-    {"at":…,"cause":…,"corr":…,"body":{…},"chain":"<32 hex digits>"}
+    {"at":…,"cause":…,"corr":…,"body":{…},"input":{…},"chain":"<32 hex digits>"}
+
+where `input` is there for the first record of a turn that an input began (ADR-0025).
 
 Rules:
 
@@ -49,6 +51,16 @@ class _Content(msgspec.Struct, frozen=True):
     body: Event
 
 
+class _Turn(msgspec.Struct, frozen=True):
+    """The same for the first record of a turn."""
+
+    at: float
+    cause: str
+    corr: str
+    body: Event
+    input: msgspec.Raw
+
+
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The state as it is read: the body stays bytes until its topic says what it is."""
 
@@ -57,6 +69,7 @@ class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     corr: str
     body: msgspec.Raw
     chain: str
+    input: msgspec.Raw = msgspec.Raw(b"")
 
 
 def link(previous: bytes, stream: str, version: int, topic: str, content: bytes) -> bytes:
@@ -115,7 +128,7 @@ class Mapper:
         if self._registry.get(topic) is not type(event):
             raise UnknownTopic(topic, stream=recorded.stream)
         try:
-            state = self._encoder.encode(_Content(recorded.at, recorded.causation, recorded.correlation, event))
+            state = self._encoder.encode(_content(recorded))
             content = state[:-1]
             chain = link(previous, recorded.stream, recorded.version, topic, content)
             stored = StoredEvent(
@@ -149,18 +162,27 @@ class Mapper:
             raise CorruptEvent(position, str(stream), "a column has the wrong type")
         try:
             envelope = self._envelope.decode(stored.state)
-            decoder = self._bodies.get(topic)
-            event = decoder.decode(envelope.body) if decoder else self._upcast(stored, position, envelope.body)
             return Recorded(
                 stream=stream,
                 version=stored.originator_version,
                 at=envelope.at,
                 causation=envelope.cause,
                 correlation=envelope.corr,
-                event=event,
+                event=self.to_event(topic, envelope.body, position, stream),
+                told=bytes(envelope.input),
             )
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CorruptEvent(position, stream, str(error)) from error
+
+    def to_event(self, topic: str, body: bytes | msgspec.Raw, position: int, stream: str) -> Event:
+        """The event of a topic, current or superseded, from its body.
+
+        Raises:
+            UnknownTopic: neither a class nor an upcaster is known for it.
+            msgspec.DecodeError: the body does not fit.
+        """
+        decoder = self._bodies.get(topic)
+        return decoder.decode(body) if decoder else self._upcast(topic, body, position, stream)
 
     def follows(self, previous: bytes | None, stored: StoredEvent, position: int) -> bytes:
         """The row's chain value, after checking that it follows `previous` (None = its predecessor is not at hand).
@@ -178,16 +200,20 @@ class Mapper:
             raise CorruptEvent(position, stream, "the hash chain is broken here")
         return chain
 
-    def _upcast(self, stored: StoredEvent, position: int, body: msgspec.Raw) -> Event:
-        topic = stored.topic
+    def _upcast(self, topic: str, body: bytes | msgspec.Raw, position: int, stream: str) -> Event:
         data = self._old_body.decode(body) if topic in self._upcasters else {}
         for _ in range(len(self._upcasters)):
             if (upcaster := self._upcasters.get(topic)) is None:
                 break
             topic, data = upcaster(data)
         if (kind := self._registry.get(topic)) is None:
-            raise UnknownTopic(topic, position, str(stored.originator_id))
+            raise UnknownTopic(topic, position, stream)
         return msgspec.convert(data, kind)
+
+
+def _content(recorded: Recorded) -> _Content | _Turn:
+    content = (recorded.at, recorded.causation, recorded.correlation, recorded.event)
+    return _Turn(*content, msgspec.Raw(recorded.told)) if recorded.told else _Content(*content)
 
 
 def _has_column_types(stored: StoredEvent) -> bool:

@@ -18,15 +18,31 @@ if TYPE_CHECKING:
 BAD_JSON = "bad_json"
 BINARY_FRAME = "binary_frame"
 
+DEEPEST = 200
+"""Levels that a frame may nest: one that can just be read can be too deep to be written down again."""
+
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
 
 def read_text_frame(dial: int, text: str) -> FrameArrived | FrameUnreadable:
     """The frame, or the fact that it is no JSON object. `size` of the fact is in UTF-8 bytes."""
     try:
-        return FrameArrived(dial=dial, frame=_DECODER.decode(text))
+        frame = _DECODER.decode(text)
     except (msgspec.MsgspecError, RecursionError):
+        frame = None
+    if frame is None or (text.count("{") + text.count("[") > DEEPEST and _is_deep(frame)):
         return FrameUnreadable(dial=dial, reason=BAD_JSON, size=len(text.encode("utf-8", "surrogatepass")))
+    return FrameArrived(dial=dial, frame=frame)
+
+
+def _is_deep(frame: dict[str, Any]) -> bool:
+    level: list[Any] = [frame]
+    for _ in range(DEEPEST):
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def holds_token(arrived: FrameArrived) -> bool:

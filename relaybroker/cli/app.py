@@ -28,6 +28,7 @@ _COMMANDS = {
     ),
     "why": ("relaybroker.cli.audit_commands", "why", "Say what became of a message and why."),
     "log": ("relaybroker.cli.audit_commands", "log", "Follow, search, count, export, verify and archive the log."),
+    "replay": ("relaybroker.cli.replay_commands", "replay", "Decide a recorded session again and compare."),
     "machine": ("relaybroker.cli.audit_commands", "machine", "Show the state machines."),
     "init": ("relaybroker.cli.broker_commands", "init", ""),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -307,14 +308,59 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 
 @log.command("export")
 @_place
-@click.option("--output", "-o", type=click.File("w"), default="-", help="File to write; - = standard output.")
-def log_export(state_dir: str | None, name: str, output: Any) -> None:
-    """The whole log as JSON lines."""
+@click.option("--output", "-o", type=click.File("wb"), default="-", help="File to write; - = standard output.")
+@click.option("--first", type=click.IntRange(min=1), default=1, help="From this position on.")
+@click.option("--last", type=click.IntRange(min=1), help="Up to this position; the log's end unless it is given.")
+@click.option("--session", "as_session", is_flag=True, help="As a session file, which `relaybroker replay` can play.")
+@click.option(
+    "--redact", is_flag=True, help="With --session: without bodies; the same body becomes the same placeholder."
+)
+@click.option("--title", default="", help="With --session: its name.")
+@click.option("--says", default="", help="With --session: a sentence about it.")
+def log_export(
+    state_dir: str | None,
+    name: str,
+    output: Any,
+    first: int,
+    last: int | None,
+    as_session: bool,
+    redact: bool,
+    title: str,
+    says: str,
+) -> None:
+    """The log, or a part of it, as JSON lines: its events, or with --session whole turns with their inputs."""
     from relaybroker.audit.search import exported
 
+    if not as_session and (redact or title or says):
+        fail(Exit.USAGE, "--redact, --title and --says are about a session: add --session")
     with _log(state_dir, name) as reader:
-        for _, recorded in reader.read():
-            output.write(json.dumps(exported(recorded), ensure_ascii=False) + "\n")
+        if as_session:
+            _export_session(reader, output, first, last, redact=redact, title=title, says=says)
+            return
+        for _, recorded in reader.read(after=first - 1, upto=last):
+            output.write(json.dumps(exported(recorded), ensure_ascii=False).encode() + b"\n")
+
+
+def _export_session(
+    reader: LogReader, output: Any, first: int, last: int | None, *, redact: bool, title: str, says: str
+) -> None:
+    import tempfile
+
+    from relaybroker.replay.exporting import export
+    from relaybroker.replay.redaction import redact as without_bodies
+    from relaybroker.replay.session import Session, SessionError
+
+    with tempfile.TemporaryFile() as made:
+        try:
+            done = export(reader, made, first=first, last=last, name=title, says=says)
+            made.seek(0)
+            if redact:
+                without_bodies(Session(made, "export"), output)
+            else:
+                shutil.copyfileobj(made, output)
+        except SessionError as error:
+            fail(Exit.FAILED, str(error))
+    click.echo(f"{done.turns} turns, positions {done.first} to {done.last}", err=True)
 
 
 @log.command("archive")

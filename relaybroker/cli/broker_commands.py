@@ -49,12 +49,17 @@ def demo(keep: bool, while_down: int) -> None:
 @click.option("--api-bind", default="127.0.0.1", show_default=True, help="Address of the local API.")
 @_state_option
 @click.option("--detach", is_flag=True, help="Run in the background; return when it is ready.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="Write a session of this run into this new file, for `replay`."
+)
 @click.option("--json", "as_json", is_flag=True, help="With --detach: print the connection as JSON.")
-def up(name: str, api_port: int, api_bind: str, state_dir: str | None, detach: bool, as_json: bool) -> None:
+def up(
+    name: str, api_port: int, api_bind: str, state_dir: str | None, detach: bool, record: Path | None, as_json: bool
+) -> None:
     """Run a broker, with its own engine unless RELAY_BASE_URL names another."""
     folder = state_directory(state_dir)
     if detach:
-        _detach(folder, name, api_port, api_bind, as_json=as_json)
+        _detach(folder, name, api_port, api_bind, record, as_json=as_json)
         return
     from relaybroker.settings import Flags
 
@@ -68,16 +73,18 @@ def up(name: str, api_port: int, api_bind: str, state_dir: str | None, detach: b
                 api_bind=api_bind,
                 persist=True,
                 state_dir=folder,
+                record=record,
             )
         )
     )
 
 
-def _detach(folder: Path, name: str, api_port: int, api_bind: str, *, as_json: bool) -> None:
+def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path | None, *, as_json: bool) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = folder / "broker.out"
     command = [sys.executable, "-m", "relaybroker", "up", "--state-dir", str(folder), "--api-bind", api_bind]
     command += ["--api-port", str(api_port)] + (["--name", name] if name else [])
+    command += ["--record", str(record.absolute())] if record is not None else []
     with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
         before = output.tell()  # a broker that runs already writes into the same file
         process = subprocess.Popen(

@@ -48,3 +48,14 @@ def test_text_that_only_some_parsers_take_is_decided_about(text: str) -> None:
 )
 def test_only_reply_data_can_bring_a_token(frame: dict[str, Any], expected: bool) -> None:
     assert holds_token(FrameArrived(dial=1, frame=frame)) is expected
+
+
+@pytest.mark.parametrize("levels", [300, 900, 985])
+def test_a_frame_that_is_too_deep_to_be_written_into_the_log_is_decided_about_as_unreadable(levels: int) -> None:
+    text = '{"data":' + '{"a":' * levels + "1" + "}" * levels + "}"
+    assert read_text_frame(1, text) == FrameUnreadable(dial=1, reason="bad_json", size=len(text))
+
+
+def test_a_wide_frame_is_not_a_deep_one() -> None:
+    frame = {"data": [{"a": [number]} for number in range(1000)]}
+    assert read_text_frame(1, json.dumps(frame)) == FrameArrived(dial=1, frame=frame)

@@ -1,0 +1,122 @@
+"""`replay`: play a session file against this version's core."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from relaybroker.cli.exits import Exit, fail
+
+if TYPE_CHECKING:
+    from relaybroker.replay.playing import Outcome
+    from relaybroker.replay.session import SessionError
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--until", type=click.IntRange(min=1), help="Stop behind this position of the log and show the state there."
+)
+@click.option(
+    "--what-if", "policies", multiple=True, metavar="KEY=VALUE", help="Play under another policy; may be repeated."
+)
+@click.option(
+    "--redacted-to", type=click.Path(path_type=Path), help="Write the session without bodies into this new file."
+)
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Show at most N differences."
+)
+@click.option("--json", "as_json", is_flag=True)
+def replay(
+    file: Path, until: int | None, policies: tuple[str, ...], redacted_to: Path | None, count: int, as_json: bool
+) -> None:
+    """Decide a recorded session again and compare.
+
+    A session is written by `up --record FILE` or `log export --session`. Exit status 1 when this version decides anything otherwise, with
+    a diff of each place (- recorded, + decided now). With --what-if the differences are the answer, and the status is 0.
+    """
+    from relaybroker.replay.playing import Player
+    from relaybroker.replay.policies import BadPolicyError, changed
+    from relaybroker.replay.session import SessionError, open_session
+
+    try:
+        if redacted_to is not None:
+            _redact(file, redacted_to)
+            return
+        change = changed(policies) if policies else None
+        with open_session(file) as session:
+            outcome = Player(session, settings=change).play(until)
+    except SessionError as error:
+        _refuse(file, error, as_json=as_json)
+    except BadPolicyError as error:
+        fail(Exit.USAGE, str(error))
+    if as_json:
+        click.echo(json.dumps(_as_data(outcome, count, with_state=until is not None), indent=2))
+    else:
+        _print(outcome, count, until, asked=bool(policies))
+    if outcome.differences and not policies:
+        raise SystemExit(int(Exit.FAILED))
+
+
+def _refuse(file: Path, error: SessionError, *, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"error": {"code": error.code, "line": error.line, "message": str(error)}}))
+    fail(Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE, f"{file}: {error}")
+
+
+def _redact(file: Path, target: Path) -> None:
+    from adapters.eventstore import private_files
+    from relaybroker.replay.redaction import redact
+    from relaybroker.replay.session import open_session
+
+    with open_session(file) as session:
+        try:
+            private_files.create(target)
+        except OSError as error:
+            fail(Exit.FAILED, f"{target} cannot be made: {error}")
+        try:
+            with target.open("r+b") as output:
+                turns = redact(session, output)
+        except BaseException:
+            target.unlink()
+            raise
+    click.echo(f"{turns} turns without bodies are in {target}")
+
+
+def _print(outcome: Outcome, count: int, until: int | None, *, asked: bool) -> None:
+    from relaybroker.replay import telling
+
+    for found in outcome.differences[:count]:
+        for line in telling.difference(found):
+            click.echo(line)
+    if len(outcome.differences) > count:
+        click.echo(f"{len(outcome.differences) - count} more: -n {len(outcome.differences)}")
+    if until is not None:
+        for line in telling.state(outcome.state):
+            click.echo(line)
+    elif not outcome.complete:
+        click.echo("the recording has no last line: it was cut off; what is whole was played", err=True)
+    differ = len(outcome.differences)
+    what = "would be decided" if asked else "are decided"
+    verdict = f"{differ} {what} otherwise" if differ else f"all {what} the same"
+    click.echo(f"{outcome.turns} turns, {outcome.events} events: {verdict}")
+
+
+def _as_data(outcome: Outcome, count: int, *, with_state: bool) -> dict[str, Any]:
+    import msgspec
+
+    found: dict[str, Any] = {
+        "turns": outcome.turns,
+        "events": outcome.events,
+        "complete": outcome.complete,
+        "different": len(outcome.differences),
+        "differences": msgspec.to_builtins(outcome.differences[:count]),
+    }
+    if with_state:
+        state = msgspec.json.decode(msgspec.json.encode(outcome.state))
+        state.pop("notifications")
+        found["state"] = state
+    return found

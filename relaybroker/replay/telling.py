@@ -1,0 +1,66 @@
+"""Differences and states in words."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from domain import views
+from domain.state import State
+from relaybroker.replay.playing import Difference
+
+_KINDS = {"decided": "decided otherwise", "due": "due at another time", "raised": "the core failed"}
+
+
+def difference(found: Difference) -> Iterator[str]:
+    """One difference as lines: where, and a diff of the decisions (`-` recorded, `+` decided now)."""
+    yield f"#{found.position} (line {found.line}, {moment(found.at)}) {found.cause}: {_KINDS[found.kind]}"
+    if found.error:
+        yield f"  ! {found.error}"
+    for line in difflib.ndiff(list(_lines(found.recorded)), list(_lines(found.decided))):
+        if not line.startswith("?"):
+            yield f"  {line}"
+
+
+def _lines(side: list[dict[str, Any]]) -> Iterator[str]:
+    for one in side:
+        if "due" in one:
+            yield "nothing is due" if one["due"] is None else f"due {moment(one['due'])}"
+            continue
+        if "effect" in one:
+            yield f"effect {one['effect']}"
+        else:
+            place = "" if one["position"] is None else f"#{one['position']} "
+            about = f" about {one['about']}" if one["about"] else ""
+            yield f"{place}{one['topic']} {one['stream']}{about}"
+        for name, value in one["body"].items():
+            yield f"    {name}: {json.dumps(value, ensure_ascii=False, sort_keys=True)}"
+
+
+def moment(at: float) -> str:
+    """A time of the session."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def state(found: State) -> Iterator[str]:
+    """What a state says to a person: link, host, agents, and what is under way."""
+    now = found.now
+    yield f"#{found.position} {moment(now)}"
+    link = views.link(found, now)
+    reason = f" ({link['reason']}: {link['detail']})" if link["reason"] else ""
+    yield f"link    {link['state']}{reason}, dial {link['dial']}"
+    yield f"host    {'attached' if found.host.attached else 'not attached'}"
+    for registration in found.registrations.values():
+        worker = found.workers.get(registration.session_id)
+        mailbox = found.mailboxes.get(registration.agent_id)
+        cursor = "" if mailbox is None else f", cursor {mailbox.floor}"
+        yield f"agent   {registration.name}  {registration.state}, program {worker.state if worker else '-'}{cursor}"
+    for delivery in (one for one in found.deliveries.values() if not one.ended):
+        yield f"message {delivery.msg_id} for {delivery.name}  {delivery.state}"
+    for action in found.open_actions():
+        yield f"action  {action.invocation_id} {action.action}  {action.state}"
+    for message in found.messages.values():
+        yield f"outbox  {message.event_id} to {message.to}  {message.state}"
