@@ -121,3 +121,26 @@ async def test_no_token_or_key_is_in_what_the_log_says_or_in_any_file_beside_it(
     for path, content in kept.items():
         assert not SECRET.findall(content), path
         assert not [secret for secret in secrets if secret.encode() in content], path
+
+
+async def test_the_recording_of_a_chaotic_run_replays_to_the_same_decisions(make_node, engine):
+    """D14, REPLAY: over kills and outages, with bodies and without."""
+    node = make_node(rate=5)
+    await node.start()
+    await engine.online()
+    await chaos(node, engine)
+    assert await node.stop() == 0
+
+    async def relaybroker(*words):
+        command = [sys.executable, "-m", "relaybroker", *words]
+        return await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, env=node.environment(), check=False
+        )
+
+    for more in ((), ("--redact",)):
+        exported = node.folder / f"session{len(more)}.jsonl"
+        place = ("--state-dir", node.state, "-o", exported)
+        assert (await relaybroker("log", "export", "--session", *more, *place)).returncode == 0
+        played = await relaybroker("replay", exported)
+        assert played.returncode == 0, played.stdout + played.stderr
+    assert "after the outage" not in exported.read_text()
