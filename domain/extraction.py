@@ -32,6 +32,8 @@ MESSAGE_TYPES = (
     | _family("direct_message", *_DM_VERBS)
     | _family("group_dm", *_DM_VERBS, "message.created")
 )
+UNNAMED = "relaycast"
+"""The sender of a payload that names none; never taken for an agent of this name."""
 RECEIPT_TYPES = _family("message", "reacted", "read")
 
 _PRIORITIES = {"low": 1, "normal": 2, "high": 3, "urgent": 4}
@@ -63,7 +65,8 @@ class Extract(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     cls: Class
     sender: str
-    sender_id: str
+    sender_ids: tuple[str, ...]
+    """Agent ids that the payload gives as its author's."""
     target: str
     body: str
     thread_id: str
@@ -86,11 +89,12 @@ def classify(kind: str) -> Class:
 def extract(payload: Any, recipient: str) -> Extract:
     """Everything that is typed or decided about a payload for `recipient` (the agent's name)."""
     kind = payload_type(payload)
+    ids = (_text(_at(payload, ("data", key))) for key in ("agent_id", "from_agent_id"))
     return Extract(
         type=kind,
         cls=classify(kind),
-        sender=_first(payload, _SENDER) or "relaycast",
-        sender_id=_first(payload, (("data", "agent_id"), ("data", "from_agent_id"))),
+        sender=_first(payload, _SENDER) or UNNAMED,
+        sender_ids=tuple(one for one in ids if one),
         target=_target(payload, recipient),
         body=_body(payload, kind),
         thread_id=_first(payload, _THREAD),
@@ -102,7 +106,9 @@ def is_self_echo(found: Extract, agent_id: str, name: str) -> bool:
     """Whether a message-class payload was written by its own recipient."""
     if found.type not in MESSAGE_TYPES:
         return False
-    return found.sender_id == agent_id if found.sender_id else found.sender == name
+    if found.sender_ids:
+        return agent_id in found.sender_ids
+    return found.sender == name and found.sender != UNNAMED
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:
@@ -161,8 +167,6 @@ def _body(payload: Any, kind: str) -> str:
         if "output" in data:
             failed = kind in ("action.failed", "action.denied")
             return "failed with no detail" if failed else "completed with no output"
-    if kind in ACTION_TYPES and (text := _first(payload, _BODY)):
-        return text
     return _json(data if data is not None else payload)
 
 

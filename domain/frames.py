@@ -22,7 +22,7 @@ Frame = dict[str, Any]
 
 
 class Deliver(msgspec.Struct, frozen=True, kw_only=True):
-    """A `deliver` frame that names a recipient and a sequence number. `msg_id` "" or `payload` None: the rest cannot be read."""
+    """A `deliver` frame that names a recipient and a sequence number. `poison`: the message itself cannot be read."""
 
     agent: str
     agent_id: str
@@ -31,6 +31,13 @@ class Deliver(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     mode: str
     payload: Any
+    poison: bool
+
+    def completed(self, agent_id: str) -> Deliver:
+        """The frame with ids for what it lacks, the same ones whenever it comes again."""
+        msg_id = self.msg_id or f"poison_{agent_id}_{self.seq or self.delivery_id}"
+        delivery_id = self.delivery_id or (f"del_{msg_id}_{agent_id}" if self.seq else "")
+        return msgspec.structs.replace(self, msg_id=msg_id, delivery_id=delivery_id)
 
 
 def frame_type(frame: Frame) -> str:
@@ -63,16 +70,16 @@ def read_deliver(frame: Frame) -> Deliver:
     agent, agent_id, seq = text_of(frame, "agent"), text_of(frame, "agent_id"), frame.get("seq")
     if not (agent or agent_id) or not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**64:
         raise FrameRejected(Reason.NO_IDENTITY, f"agent={agent!r} seq={seq!r}"[:200], "deliver")
-    msg_id = text_of(frame, "msg_id")
-    delivery_id = text_of(frame, "delivery_id") or (f"del_{msg_id}_{agent_id}" if msg_id and seq else "")
+    msg_id, payload = text_of(frame, "msg_id"), frame.get("payload")
     return Deliver(
         agent=agent,
         agent_id=agent_id,
-        delivery_id=delivery_id,
+        delivery_id=text_of(frame, "delivery_id"),
         msg_id=msg_id,
         seq=seq,
         mode="steer" if frame.get("mode") == "steer" else "wait",
-        payload=frame.get("payload"),
+        payload=payload,
+        poison=not msg_id or payload is None,
     )
 
 

@@ -7,7 +7,8 @@ Rules, first match wins for an incoming frame with sequence number n:
  3. n was taken before with another message id: `seq_conflict`. The first one stands; nothing is typed or acknowledged.
  4. n was returned to the engine (its agent went away before it was typed): admitted again as a new attempt, unless its message has
     come under another number meanwhile (`duplicate`).
- 5. n is still open here: `in_progress`. n <= the highest admitted: `stale`, and the acknowledgement is repeated.
+ 5. n is still open here: `in_progress`. n <= an adopted base and its message is not known: admitted late (ADR-0028). Any other
+    n <= the highest admitted: `stale`, and the acknowledgement is repeated.
  6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted,
     unless its delivery id belongs to another message: `delivery_id_reused`, and its place stays open until it is filled or lost.
  7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`.
@@ -18,6 +19,8 @@ rows then, and time during which it could not does not count.
 
 `floor` is the highest n such that everything from the base up to it is settled (typed, dropped for good, or lost). Only the floor is ever
 acknowledged, and it never falls. The key is the agent id, never the name: a successor inherits nothing, a returning id keeps its cursor.
+
+A delivery id belongs to one message: one that comes again for another message is refused as `delivery_id_reused`.
 
 Source: spec/node-protocol.md sections 4.1, 4.2, 4.5, 4.6; invariants D1 to D8, D12.
 """
@@ -35,7 +38,7 @@ from domain.reasons import Reason
 _V = TypeVar("_V")
 
 SEEN_WINDOW = 512
-"""Message ids (sequenced) and fan-out keys remembered, each, by count and order, never by clock."""
+"""Message ids (sequenced), delivery ids and fan-out keys remembered, each, by count and order, never by clock."""
 BUFFER_LIMIT = 256
 COLLECT_S = 0.5
 RESYNC_AFTER_S = (1.0, 5.5)
@@ -65,6 +68,8 @@ class Mailbox(msgspec.Struct):
     name: str = ""
     generation: int = 0
     base: int | None = None
+    adopted: bool = False
+    """The base was taken from the first frames that came: what is below it may still come late."""
     recv: int = 0
     """Highest contiguous sequence number admitted (valid once `base` is known)."""
     floor: int = 0
@@ -72,6 +77,10 @@ class Mailbox(msgspec.Struct):
     """Highest number acknowledged so far; -1 = never."""
     settled: set[int] = msgspec.field(default_factory=set)
     """Settled numbers above the floor."""
+    lost: dict[int, int] = msgspec.field(default_factory=dict)
+    """Lost ranges above the floor: first number -> last."""
+    late: set[int] = msgspec.field(default_factory=set)
+    """Open numbers below the base: no acknowledgement leaves before they are settled."""
     open: dict[int, str] = msgspec.field(default_factory=dict)
     """Admitted, not settled: number -> delivery stream."""
     typed: dict[int, str] = msgspec.field(default_factory=dict)
@@ -110,7 +119,10 @@ class Mailbox(msgspec.Struct):
                 if known not in (None, seq):
                     return Judgement(Verdict.IGNORE, Reason.DUPLICATE, advances=True)
                 return Judgement(Verdict.ADMIT)
-            return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS if seq in self.open else Reason.STALE)
+            if seq in self.open:
+                return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS)
+            comes_late = self.adopted and seq <= (self.base or 0) and known is None
+            return Judgement(Verdict.ADMIT) if comes_late else Judgement(Verdict.IGNORE, Reason.STALE)
         if seq == self.recv + 1:
             if known is not None:
                 return Judgement(Verdict.IGNORE, Reason.DUPLICATE, advances=True)
@@ -123,7 +135,8 @@ class Mailbox(msgspec.Struct):
 
     def _ahead(self, seq: int, msg_id: str) -> Judgement:
         if seq in self.buffer:
-            same = self.buffer[seq].get("msg_id") == msg_id
+            held = self.buffer[seq].get("msg_id")
+            same = not isinstance(held, str) or held.strip() in ("", msg_id)
             return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS if same else Reason.SEQ_CONFLICT)
         if len(self.buffer) >= BUFFER_LIMIT and seq > max(self.buffer):
             return Judgement(Verdict.IGNORE, Reason.HOLD_FULL)
@@ -137,10 +150,10 @@ class Mailbox(msgspec.Struct):
     @property
     def deadline(self) -> float | None:
         """When a gap (or an unknown base) needs the next step; None = nothing waits."""
-        if self.starved:
-            return None
         if self.base is None:
             return self.gap_since + COLLECT_S if self.buffer else None
+        if self.starved:
+            return None
         since = min((when for when in (self.gap_since, self.passed_since) if when), default=0.0)
         return since + (*RESYNC_AFTER_S, GIVE_UP_S)[min(self.resyncs, len(RESYNC_AFTER_S))] if since else None
 
@@ -159,13 +172,14 @@ class Mailbox(msgspec.Struct):
 
     # --- changes, called by the fold only -------------------------------------------------------------------------
 
-    def start_at(self, base: int) -> None:
+    def start_at(self, base: int, *, adopted: bool) -> None:
         """The sequence begins (or was advanced by the engine) behind `base`."""
-        self.base = base
+        self.base, self.adopted = base, adopted
         self.recv = max(self.recv, base)
         if base > self.floor:
             self.floor = base
             self.settled = {seq for seq in self.settled if seq > base}
+            self.returned = {seq: tries for seq, tries in self.returned.items() if seq > base}
         for seq in [seq for seq in self.buffer if seq <= self.recv]:
             del self.buffer[seq]
         self._advance()
@@ -189,6 +203,8 @@ class Mailbox(msgspec.Struct):
             return
         self.returned.pop(seq, None)
         self.open[seq] = stream
+        if self.base is not None and seq <= self.base:
+            self.late.add(seq)
         _remember(self.seen, msg_id, seq)
         if delivery_id:
             _remember(self.ids, delivery_id, msg_id)
@@ -206,9 +222,9 @@ class Mailbox(msgspec.Struct):
 
     def lose(self, first: int, last: int) -> None:
         """The range never came."""
-        for seq in range(first, last + 1):
-            self.settled.add(seq)
-            self.returned.pop(seq, None)
+        self.lost[first] = last
+        for seq in [returned for returned in self.returned if first <= returned <= last]:
+            del self.returned[seq]
         self.recv = max(self.recv, last)
         self._advance()
         self._gap_moved()
@@ -216,6 +232,7 @@ class Mailbox(msgspec.Struct):
     def settle(self, seq: int) -> None:
         """This number is terminal and counts."""
         self.open.pop(seq, None)
+        self.late.discard(seq)
         self.returned.pop(seq, None)
         self.doubtful.pop(seq, None)
         self._gap_moved()
@@ -226,6 +243,7 @@ class Mailbox(msgspec.Struct):
     def give_back(self, seq: int, attempt: int, *, doubtful: str) -> None:
         """This number goes back to the engine, which offers it again. `doubtful`: its message id, if it may have been typed."""
         self.open.pop(seq, None)
+        self.late.discard(seq)
         if doubtful:
             self.doubtful[seq] = doubtful
         self.returned[seq] = attempt
@@ -260,9 +278,18 @@ class Mailbox(msgspec.Struct):
             self.resyncs = 0
 
     def _advance(self) -> None:
-        while self.floor + 1 in self.settled:
-            self.floor += 1
-            self.settled.discard(self.floor)
+        while True:
+            following = self.floor + 1
+            if following in self.settled:
+                self.floor = following
+                self.settled.discard(following)
+            elif self.lost and (first := self._lost_at(following)) is not None:
+                self.floor = self.lost.pop(first)
+            else:
+                return
+
+    def _lost_at(self, seq: int) -> int | None:
+        return next((first for first, last in self.lost.items() if first <= seq <= last), None)
 
 
 def _remember(window: dict[str, _V], key: str, value: _V) -> None:

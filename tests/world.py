@@ -186,6 +186,12 @@ class World:
             repeated=repeated,
         )
 
+    def report_verified(self, session_id: str) -> None:
+        """The verification of everything that was typed into this session ends."""
+        for delivery in list(self.broker.state.deliveries.values()):
+            if delivery.session_id == session_id and not delivery.verified and delivery.state in ("injected", "acked"):
+                self.report(inputs.TextVerified, session_id, delivery_id=delivery.typing_id, verification="echo")
+
     def frame(self, **fields: Any) -> None:
         self.tell(inputs.FrameArrived(dial=self.broker.state.link.dial, frame={"v": 1} | fields))
 
@@ -206,6 +212,16 @@ class World:
         self.accept(name)
         self.advance(0.3)
         return self.agent_ids[name]
+
+    def live(self, seconds: float) -> None:
+        """Let time pass at an engine that answers every `node.register`."""
+        answered = {frame["id"] for frame in self.sent("node.register")}
+        for _ in range(round(seconds * 10)):
+            self.advance(0.1)
+            for frame in self.sent("node.register"):
+                if frame["id"] not in answered:
+                    answered.add(frame["id"])
+                    self.frame(type="reply", id=frame["id"], ok=True, data={"id": self.settings.node_id})
 
     def accept(self, name: str) -> None:
         """The engine accepts the newest agent.register of this name."""

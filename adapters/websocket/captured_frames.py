@@ -13,13 +13,15 @@ from adapters.vault import agent_reference, fingerprint, is_agent_id
 from domain.inputs import FrameArrived, FrameUnreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from adapters.vault import Vault
 
 BAD_JSON = "bad_json"
 BINARY_FRAME = "binary_frame"
 
-DEEPEST = 200
-"""Levels that a frame may nest: one that can just be read can be too deep to be written down again."""
+MAX_DEPTH = 100
+"""Levels of one value of a frame. A deeper value counts as absent: nothing behind it could be written down again."""
 
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
@@ -29,20 +31,26 @@ def read_text_frame(dial: int, text: str) -> FrameArrived | FrameUnreadable:
     try:
         frame = _DECODER.decode(text)
     except (msgspec.MsgspecError, RecursionError):
-        frame = None
-    if frame is None or (text.count("{") + text.count("[") > DEEPEST and _is_deep(frame)):
         return FrameUnreadable(dial=dial, reason=BAD_JSON, size=len(text.encode("utf-8", "surrogatepass")))
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        frame = {key: None if _is_too_deep(value) else value for key, value in frame.items()}
     return FrameArrived(dial=dial, frame=frame)
 
 
-def _is_deep(frame: dict[str, Any]) -> bool:
-    level: list[Any] = [frame]
-    for _ in range(DEEPEST):
-        inner = (value.values() if isinstance(value, dict) else value for value in level)
-        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+def _is_too_deep(value: Any) -> bool:
+    """Whether a value has more than `MAX_DEPTH` levels; level by level, without recursion."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [item for found in level for item in _items(found)]
         if not level:
             return False
     return True
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def holds_token(arrived: FrameArrived) -> bool:

@@ -41,7 +41,7 @@ def _forget_former(state: State) -> None:
 
 
 def _mailbox_based(state: State, event: events.MailboxBased, at: Recorded, _: Any) -> None:
-    _box(state, at).start_at(event.base)
+    _box(state, at).start_at(event.base, adopted=event.source == "adopted")
 
 
 def _frame_buffered(state: State, event: events.FrameBuffered, at: Recorded, _: Any) -> None:

@@ -49,6 +49,7 @@ def offered(turn: Turn, frame: frames.Frame) -> None:
     if registration is None or box is None:
         _refuse_stranger(turn, found, agent_id, known=box is not None)
         return
+    found = found.completed(agent_id)
     key = fan_key(found.delivery_id, found.msg_id, extraction.payload_type(found.payload))
     verdict = box.judge(found.seq, found.msg_id, key)
     if verdict.verdict is not Verdict.IGNORE and is_full(turn, registration):
@@ -130,20 +131,21 @@ def _ignore(turn: Turn, box: Mailbox, found: frames.Deliver, reason: Reason, *, 
 def _after_ignored(turn: Turn, box: Mailbox, reason: Reason, *, advances: bool) -> None:
     if advances:
         acknowledge(turn, box)
-    elif reason is Reason.STALE and box.floor and link.is_online(turn):
+    elif reason is Reason.STALE and box.floor and not box.late and link.is_online(turn):
         _send_ack(turn, box)
 
 
 def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
     """Open a delivery for the frame and decide what happens to it first."""
     attempt = box.returned.get(found.seq, 0) + 1
-    name = found.delivery_id or found.msg_id or f"{box.agent_id}:{found.seq}"
+    unnamed = f"{found.msg_id}_{extraction.payload_type(found.payload)}_{box.agent_id}"
+    name = found.delivery_id or unnamed
     stream = f"delivery:{name}#{attempt}" if attempt > 1 else f"delivery:{name}"
     reused = found.seq > 0 and box.is_reused(found.delivery_id, found.msg_id)
     if reused or stream in turn.state.deliveries or name in turn.state.dead_letters:
         _ignore(turn, box, found, Reason.DELIVERY_ID_REUSED)
         return
-    poison = not found.msg_id or found.payload is None
+    poison = found.poison
     extract = extraction.extract(found.payload, box.name)
     turn.record(
         events.DeliveryOffered(
@@ -152,7 +154,7 @@ def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
             agent_id=box.agent_id,
             name=box.name,
             seq=found.seq,
-            msg_id=found.msg_id or f"poison_{turn.state.position}",
+            msg_id=found.msg_id,
             source="engine",
             sender=extract.sender,
             target=extract.target,
@@ -162,6 +164,7 @@ def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
             mode=found.mode,
             payload_type=extract.type,
             workspace_id=turn.settings.workspace_id,
+            late=box.base is not None and 0 < found.seq <= box.base,
         ),
         stream,
         found.msg_id,
@@ -188,7 +191,7 @@ def _why_not_typed(box: Mailbox, extract: extraction.Extract, *, poison: bool) -
 def drain_buffer(turn: Turn, box: Mailbox) -> None:
     """Admit whatever has become the next one."""
     while (seq := box.next_buffered) is not None:
-        found = frames.read_deliver(box.buffer[seq])
+        found = frames.read_deliver(box.buffer[seq]).completed(box.agent_id)
         if found.msg_id in box.seen:
             _ignore(turn, box, found, Reason.DUPLICATE, advances=True)
         else:
@@ -524,7 +527,10 @@ def worker_ended(turn: Turn, gone: Worker, reason: Reason) -> None:
 
 def acknowledge(turn: Turn, box: Mailbox) -> None:
     """Give the acknowledgement up to the floor to the link, if it moved and the link takes it."""
-    if box.floor <= box.sent_ack or box.base is None or not link.is_online(turn):
+    if box.late or box.base is None or not link.is_online(turn):
+        return
+    if box.floor <= box.sent_ack:
+        _end_late(turn, box)
         return
     _acknowledge(turn, box)
 
@@ -539,6 +545,13 @@ def _acknowledge(turn: Turn, box: Mailbox) -> None:
     if not covered:
         turn.record(events.AckSent(up_to=box.floor, dial=dial), f"mailbox:{box.agent_id}")
     _send_ack(turn, box)
+
+
+def _end_late(turn: Turn, box: Mailbox) -> None:
+    """What was typed late is covered by an acknowledgement that was sent before."""
+    for stream in [stream for seq, stream in box.typed.items() if seq <= box.sent_ack]:
+        acked = events.DeliveryAcked(up_to=box.sent_ack, dial=turn.state.link.dial)
+        turn.record(acked, stream, turn.state.deliveries[stream].msg_id)
 
 
 def _send_ack(turn: Turn, box: Mailbox) -> None:

@@ -78,6 +78,8 @@ class Attempt:
     seq: int | None
     msg_id: str
     typing_id: str
+    late: bool
+    """Below an adopted base: typed out of order, and said so (the exception of D8)."""
     is_open: bool = True
     intended: bool = False
 
@@ -184,7 +186,7 @@ class Promises:
         if seq:
             last = self._last_seq.get(session.session_id, 0)
             _hold(
-                seq > last or seq in story.returned,
+                seq > last or seq in story.returned or attempt.late,
                 f"ORDER: seq {seq} of {attempt.agent_id} is typed after {last}",
             )
             self._last_seq[session.session_id] = max(last, seq)
@@ -235,7 +237,7 @@ class Promises:
             case events.DeliveryOffered():
                 former = self.attempts.get(stream)
                 _hold(former is None and stream not in self._ended, f"ONE-END: {stream} begins twice")
-                self.attempts[stream] = Attempt(event.agent_id, event.seq, event.msg_id, recorded.event_id)
+                self.attempts[stream] = Attempt(event.agent_id, event.seq, event.msg_id, recorded.event_id, event.late)
                 self._by_typing[recorded.event_id] = stream
             case events.DeliveryInjecting():
                 self.attempts[stream].intended = True

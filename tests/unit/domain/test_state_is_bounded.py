@@ -55,6 +55,8 @@ BOUNDS = {
     "mailboxes.*.doubtful": MAX_WAITING + INJECT_WINDOW,
     "mailboxes.*.seen": SEEN_WINDOW,
     "mailboxes.*.ids": SEEN_WINDOW,
+    "mailboxes.*.late": MAX_WAITING + INJECT_WINDOW,
+    "mailboxes.*.lost": MAX_WAITING + BUFFER_LIMIT,  # ranges above the floor, as settled
     "mailboxes.*.fan": SEEN_WINDOW,
     "mailboxes.*.buffer": BUFFER_LIMIT,
     "deliveries": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # the host ends every verification

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.websocket.captured_frames import holds_token, read_text_frame
+from adapters.websocket.captured_frames import MAX_DEPTH, holds_token, read_text_frame
 from domain.inputs import FrameArrived, FrameUnreadable
+from tests.world import World
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
@@ -50,12 +51,23 @@ def test_only_reply_data_can_bring_a_token(frame: dict[str, Any], expected: bool
     assert holds_token(FrameArrived(dial=1, frame=frame)) is expected
 
 
-@pytest.mark.parametrize("levels", [300, 900, 985])
-def test_a_frame_that_is_too_deep_to_be_written_into_the_log_is_decided_about_as_unreadable(levels: int) -> None:
-    text = '{"data":' + '{"a":' * levels + "1" + "}" * levels + "}"
-    assert read_text_frame(1, text) == FrameUnreadable(dial=1, reason="bad_json", size=len(text))
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 400, 900])
+def test_a_value_too_deep_to_be_written_down_counts_as_absent_and_stops_nobody(depth: int) -> None:
+    """F059, D10: a payload of a thousand levels is poison, not a way to end the broker."""
+    world = World()
+    world.start()
+    world.online()
+    world.spawn("w1")
+    nested = "[" * depth + "]" * depth
+    frame = {"v": 1, "type": "deliver", "agent_id": "100", "agent": "w1", "msg_id": "M1", "seq": 1, "mode": "wait"}
+    text = json.dumps(frame)[:-1] + f',"payload":{{"type":"message.created","data":{nested}}}}}'
+    arrived = read_text_frame(world.broker.state.link.dial, text)
+    assert isinstance(arrived, FrameArrived)
+    world.tell(arrived)
+    assert [item.event.reason for item in world.events("delivery.dropped.v1")] == ["poison"]
+    assert world.acks("w1") == [1]
 
 
-def test_a_wide_frame_is_not_a_deep_one() -> None:
-    frame = {"data": [{"a": [number]} for number in range(1000)]}
+def test_wide_and_shallow_values_arrive_as_they_are() -> None:
+    frame = {"type": "deliver", "payload": {"data": [[1], {"a": [2]}] * 100}}
     assert read_text_frame(1, json.dumps(frame)) == FrameArrived(dial=1, frame=frame)
