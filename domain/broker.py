@@ -19,6 +19,7 @@ from domain.rules import (
     agents,
     dead_letters,
     deliveries,
+    expiry,
     fallback,
     holds,
     hosts,
@@ -32,7 +33,7 @@ from domain.rules.agents import HarnessOf
 from domain.state import State
 from domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, deliveries, ledger, sidecars, messages, process)
+_RULES = (link, hosts, agents, expiry, deliveries, ledger, sidecars, messages, process)
 
 
 class Broker:
@@ -64,6 +65,7 @@ class Broker:
         _follow_link(turn)
         hosts.due(turn)
         agents.due(turn)
+        expiry.due(turn)
         deliveries.due(turn)
         actions.due(turn, self._harness_of)
         sidecars.due(turn)

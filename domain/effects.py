@@ -95,6 +95,8 @@ class TypeText(_Effect, frozen=True, kw_only=True):
     text: str
     marker: str
     steer: bool
+    expires_at: float = 0.0
+    """Not to be typed after this moment; 0 = any time."""
 
 
 class StopProgram(_Effect, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Reading a delivered payload: what class it is, who says what to whom. Total and pure: any JSON value has an answer.
 
-Source: spec/node-protocol.md sections 4.8 to 4.10; invariants D10, D11.
+Source: spec/node-protocol.md sections 4.8 to 4.10; invariants D10, D11; `expires_at`: ADR-0029.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
+
+from domain.instants import epoch_seconds
 
 
 class Class(StrEnum):
@@ -56,6 +58,12 @@ _TARGET: _Paths = (("target",), ("to",), ("recipient",), ("message", "target"))
 _CHANNEL: _Paths = (("data", "channel_name"), ("channel",), ("message", "channel"))
 _PRIORITY_NUMBER: _Paths = (("data", "priority"), ("priority",))
 _PRIORITY_LABEL: _Paths = (("data", "metadata", "priority"), ("metadata", "priority"))
+_EXPIRY: _Paths = (
+    ("data", "expires_at"),
+    ("expires_at",),
+    ("data", "metadata", "expires_at"),
+    ("metadata", "expires_at"),
+)
 _THREAD: _Paths = (("data", "thread_id"), ("thread_id",), ("threadId",), ("data", "parent_id"))
 
 
@@ -71,6 +79,8 @@ class Extract(msgspec.Struct, frozen=True, kw_only=True):
     body: str
     thread_id: str
     priority: int | None
+    expires_at: float
+    """Epoch seconds after which it is worth nothing; 0 = never."""
 
 
 def payload_type(payload: Any) -> str:
@@ -99,6 +109,7 @@ def extract(payload: Any, recipient: str) -> Extract:
         body=_body(payload, kind),
         thread_id=_first(payload, _THREAD),
         priority=_priority(payload),
+        expires_at=next((when for path in _EXPIRY if (when := epoch_seconds(_at(payload, path)))), 0.0),
     )
 
 

@@ -191,7 +191,9 @@ def _verified(state: State, event: events.DeliveryVerified, at: Recorded) -> _Bo
 
 def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodies:
     found = _delivery(state, at)
-    if not event.settled:
+    if event.reason is Reason.EXPIRED:
+        yield from _expired(state, event, at)
+    elif not event.settled:
         yield _about(found) | {"kind": "delivery_returned", "agent": found.name, "reason": str(event.reason)}
     elif event.reason is Reason.AMBIGUOUS:
         yield from _failed(found, event.reason)
@@ -207,6 +209,17 @@ def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodi
         }
     if event.reason is Reason.AMBIGUOUS:
         yield _ambiguous(state, found)
+
+
+def _expired(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    yield {
+        "kind": "delivery_dropped",
+        "name": found.name,
+        "count": 1,
+        "reason": str(event.reason),
+        "event_ids": [found.msg_id],
+    }
 
 
 def _failed(found: Delivery, reason: Reason) -> _Bodies:

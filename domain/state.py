@@ -222,6 +222,7 @@ class Delivery(msgspec.Struct):
     changed_at: float
     reason: Reason | None = None
     until: float = 0.0
+    expires_at: float = 0.0
     tries: int = 0
     failures: int = 0
     """Tries that the terminal itself refused; being handed back because of another one does not count."""
@@ -444,6 +445,8 @@ class State(msgspec.Struct):
     """Lower-case agent name -> its hold, where its delivery mode is `manual_flush`."""
     dead_letters: dict[str, DeadLetter] = msgspec.field(default_factory=dict)
     """By letter id, oldest first."""
+    expiries: dict[str, float] = msgspec.field(default_factory=dict)
+    """Streams of waiting deliveries that expire -> when."""
     actions: dict[str, Action] = msgspec.field(default_factory=dict)
     messages: dict[str, Message] = msgspec.field(default_factory=dict)
     lines: dict[str, list[str]] = msgspec.field(default_factory=dict)

@@ -102,6 +102,7 @@ class Dispatcher:
                         text=effect.text,
                         marker=effect.marker,
                         steer=effect.steer,
+                        expires_at=effect.expires_at,
                     )
                 )
             case effects.ConfirmReports(host_id=host_id, report=number):

@@ -186,6 +186,17 @@ class World:
             repeated=repeated,
         )
 
+    def not_typed(self, effect: effects.TypeText, *, reason: str, typed: str = "no") -> None:
+        """The host gives a delivery back."""
+        self.report(
+            inputs.TextNotTyped,
+            effect.session_id,
+            delivery_id=effect.delivery_id,
+            attempt=effect.attempt,
+            reason=reason,
+            typed=typed,
+        )
+
     def report_verified(self, session_id: str) -> None:
         """The verification of everything that was typed into this session ends."""
         for delivery in list(self.broker.state.deliveries.values()):

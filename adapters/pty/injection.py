@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -265,6 +266,9 @@ class Injector:
 
     async def _begin(self, inject: Inject) -> _Draft | None:
         line = self._line
+        if 0 < inject.expires_at <= time.time():
+            self._fail(inject, "expired")
+            return None
         if self._profile.line_editor and line.line_discipline()[0]:
             await self._until(lambda: not line.line_discipline()[0], LINE_EDITOR_WAIT_S)
         if inject.steer and self._profile.steer_keys:

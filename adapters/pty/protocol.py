@@ -63,6 +63,8 @@ class Inject(_Message, frozen=True):
     """A short token inside `text` that proves the echo when it is seen on the screen."""
     steer: bool = False
     """Interrupt the program (ESC ESC where the profile says so) before typing."""
+    expires_at: float = 0.0
+    """Epoch seconds after which it is handed back as `expired` instead of typed; 0 = never."""
 
 
 class Input(_Message, frozen=True):
@@ -211,7 +213,7 @@ class InjectFailed(_Message, frozen=True):
     delivery_id: str
     attempt: int
     reason: str
-    """`not_running`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
+    """`not_running`, `expired`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
     Enter), `composer_unclear` (a person touched the unsubmitted text), `agent_released` or `worker_exited`."""
     typed: str
 

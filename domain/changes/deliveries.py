@@ -45,6 +45,7 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
         priority=event.priority,
         mode=event.mode,
         workspace_id=event.workspace_id,
+        expires_at=event.expires_at,
         state=delivery.TABLE.initial,
         offered_at=at.at,
         changed_at=at.at,
@@ -71,6 +72,8 @@ def _delivery_queued(state: State, event: events.DeliveryQueued, at: Recorded, f
 
 
 def _wait(state: State, found: Delivery) -> None:
+    if found.expires_at:
+        state.expiries[found.stream] = found.expires_at
     target = state.worker_of_agent(found.agent_id)
     if target is not None and found.stream not in target.waiting:
         target.waiting.append(found.stream)
@@ -79,6 +82,7 @@ def _wait(state: State, found: Delivery) -> None:
 def _delivery_injecting(state: State, event: events.DeliveryInjecting, at: Recorded, found: Delivery) -> None:
     found.changed_at, found.session_id, found.tries = at.at, event.session_id, event.tries
     found.text, found.marker, found.until = event.text, event.marker, event.until
+    state.expiries.pop(found.stream, None)
     target = state.workers[event.session_id]
     target.waiting.remove(found.stream)
     target.typing.append(found.stream)
@@ -102,6 +106,8 @@ def _delivery_handed_back(state: State, event: events.DeliveryHandedBack, at: Re
     reported(state, event.report)
     found.reason, found.until, found.changed_at = event.reason, event.until, at.at
     found.failures, found.stands = event.failures, event.stands
+    if found.expires_at and not found.stands:  # what stands in the terminal may have been read
+        state.expiries[found.stream] = found.expires_at
     target = state.workers[found.session_id]
     _leave_host(target, found.stream, drains=not event.stands)
     ahead = sum(1 for other in target.waiting if _place(state.deliveries[other]) < _place(found))
@@ -154,6 +160,7 @@ def _delivery_dead_lettered(state: State, event: events.DeliveryDeadLettered, at
 
 def _ended(state: State, found: Delivery, at: Recorded, reason: Any) -> None:
     found.reason, found.until, found.changed_at = reason, 0.0, at.at
+    state.expiries.pop(found.stream, None)
     target = state.worker_of_agent(found.agent_id)
     if target is None:
         return

@@ -41,6 +41,8 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     """The dead letter of which this is a new attempt; it leaves the list with this event."""
     doubtful: bool = False
     """An earlier attempt may have been typed: this one is marked."""
+    expires_at: float = 0.0
+    """It is not typed after this moment (epoch seconds); 0 = it does not expire."""
     late: bool = False
     """Its number is below where the sequence was taken to begin: it is typed out of order (ADR-0028)."""
 

@@ -164,6 +164,7 @@ def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
             mode=found.mode,
             payload_type=extract.type,
             workspace_id=turn.settings.workspace_id,
+            expires_at=extract.expires_at,
             late=box.base is not None and 0 < found.seq <= box.base,
         ),
         stream,
@@ -172,6 +173,8 @@ def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
     delivery = turn.state.deliveries[stream]
     if reason := _why_not_typed(box, extract, poison=poison):
         drop(turn, delivery, reason, settled=True)
+    elif 0 < delivery.expires_at <= turn.now:
+        drop(turn, delivery, Reason.EXPIRED, settled=True)
     elif len(extract.body.encode()) > MAX_BODY_BYTES:
         dead_letter(turn, delivery, Reason.TOO_LARGE)
     else:
@@ -289,7 +292,10 @@ def pump(turn: Turn, target: Worker) -> None:
         delivery = _next_to_type(turn, target)
         if delivery is None:
             break
-        _inject(turn, target, delivery)
+        if 0 < delivery.expires_at <= turn.now and not delivery.stands:
+            drop(turn, delivery, Reason.EXPIRED, settled=True)
+        else:
+            _inject(turn, target, delivery)
     _refill(turn, target)
 
 
@@ -346,6 +352,7 @@ def type_text(turn: Turn, delivery: Delivery) -> None:
             text=delivery.text,
             marker=delivery.marker,
             steer=delivery.mode == "steer",
+            expires_at=delivery.expires_at,
         )
     )
 
@@ -394,12 +401,14 @@ def typed(turn: Turn, report: TextTyped) -> bool:
 def not_typed(turn: Turn, report: TextNotTyped) -> bool:
     """The host did not complete it. False if nothing here waits for that."""
     delivery = typing_of(turn, report.delivery_id)
-    if delivery is None or delivery.state != State.INJECTING:
-        return False
+    if delivery is None or delivery.state != State.INJECTING or report.attempt < delivery.tries:
+        return False  # also the failure of an earlier try: the newer one is under way
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
     if report.typed != "no" and (is_over or report.reason not in _GOES_ON):
         settle_doubt(turn, delivery, report.reason, report.report)
+    elif report.reason == Reason.EXPIRED:
+        drop(turn, delivery, Reason.EXPIRED, settled=True, report=report.report)
     elif report.reason == Reason.TOO_LARGE:
         dead_letter(turn, delivery, Reason.TOO_LARGE, report=report.report)
     elif is_over:

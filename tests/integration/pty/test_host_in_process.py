@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 import msgspec
 
@@ -151,6 +152,25 @@ async def test_a_fault_of_the_host_in_one_session_ends_that_session_and_says_so(
     assert isinstance(facts[-1], Exited)
     assert [(f.delivery_id, f.typed) for f in facts if isinstance(f, InjectFailed)] == [("d", "partly")]
     assert "a task of the host failed" in caplog.text
+
+
+async def test_a_text_whose_moment_is_over_is_handed_back_and_the_next_one_typed(tmp_path):
+    """ADR-0029: looked at right before the first byte, however long it waited in the host."""
+    facts = []
+    process = await spawn(("cat",), env=ENV, cwd=str(tmp_path), rows=24, cols=80, umask=0o022)
+    session = Session(
+        _start(tmp_path), process, on_fact=lambda _id, fact: facts.append(fact), on_output=lambda *_: None
+    )
+    session.inject(Inject(session_id="s", delivery_id="old", attempt=1, text="too late", expires_at=time.time() - 1))
+    session.inject(Inject(session_id="s", delivery_id="new", attempt=1, text="in time", expires_at=time.time() + 600))
+    await _until(lambda: any(isinstance(fact, Injected) for fact in facts))
+    assert [(f.delivery_id, f.reason, f.typed) for f in facts if isinstance(f, InjectFailed)] == [
+        ("old", "expired", "no")
+    ]
+    assert [fact.delivery_id for fact in facts if isinstance(fact, Injected)] == ["new"]
+    assert b"too late" not in session.ring.since(0)
+    session.stop(0.2)
+    await session.exited.wait()
 
 
 async def test_a_text_that_the_terminal_takes_only_in_part_is_completed_later_and_arrives_once(tmp_path):

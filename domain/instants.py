@@ -1,0 +1,45 @@
+"""Moments that other programs write: RFC 3339 text, or a number of seconds or milliseconds. Pure: no clock is read.
+
+Source: spec/local-api.md section 1.3, route 18 (numbers below 4 102 444 800 are seconds).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+SECONDS_BELOW = 4_102_444_800
+"""1 January 2100: a number below is in seconds, any other in milliseconds."""
+_LATEST = SECONDS_BELOW * 1000
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(\.\d{1,9})?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
+)
+_MONTHS = 12
+_DAYS_BEFORE = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
+
+
+def epoch_seconds(value: Any) -> float:
+    """The moment in epoch seconds; 0.0 when the value is none that can be read."""
+    if isinstance(value, bool):
+        return 0.0
+    if isinstance(value, int | float):
+        if not 0 < value < _LATEST:
+            return 0.0
+        return float(value) if value < SECONDS_BELOW else value / 1000
+    found = _RFC3339.fullmatch(value.strip()) if isinstance(value, str) else None
+    return _of_text(found) if found else 0.0
+
+
+def _of_text(found: re.Match[str]) -> float:
+    year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
+    if not 1 <= month <= _MONTHS or not 1 <= day <= 31 or hour > 23 or minute > 59 or second > 60:
+        return 0.0
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    before = year - 1
+    days = before * 365 + before // 4 - before // 100 + before // 400
+    days += _DAYS_BEFORE[month - 1] + (leap and month > 2) + day - 1
+    offset = 0
+    if found[9]:
+        offset = (int(found[10]) * 60 + int(found[11])) * (1 if found[9] == "+" else -1)
+    seconds = (days - 719_162) * 86_400 + hour * 3600 + minute * 60 + second - offset * 60
+    return max(0.0, seconds + float(found[7] or 0))
