@@ -35,6 +35,8 @@ class Deliver(msgspec.Struct, frozen=True, kw_only=True):
 
     def completed(self, agent_id: str) -> Deliver:
         """The frame with ids for what it lacks, the same ones whenever it comes again."""
+        if self.msg_id and (self.delivery_id or not self.seq):
+            return self
         msg_id = self.msg_id or f"poison_{agent_id}_{self.seq or self.delivery_id}"
         delivery_id = self.delivery_id or (f"del_{msg_id}_{agent_id}" if self.seq else "")
         return msgspec.structs.replace(self, msg_id=msg_id, delivery_id=delivery_id)
