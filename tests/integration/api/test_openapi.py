@@ -30,6 +30,12 @@ ENDS = "/api/shutdown"
 
 schema = schemathesis.openapi.from_dict(document())
 schema.config.output.sanitization.update(enabled=False)
+schema.config.checks.not_a_server_error.expected_statuses = [
+    "2xx",
+    "3xx",
+    "4xx",
+    "501",
+]  # 501: documented, not built yet
 plain = schema.exclude(path=[*SOCKETS, ENDS])
 
 
