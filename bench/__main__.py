@@ -27,7 +27,7 @@ from typing import Any
 
 import uvloop
 
-from bench import brokers, measures, table, targets
+from bench import brokers, measures, recovery, table, targets
 from bench.measures import Figures, Plan
 from bench.reference import NotFetchedError
 from bench.session import NotReadyError
@@ -43,6 +43,7 @@ MEASURES: dict[str, Measure] = {
         for agents, each in measures.BURSTS
     },
     "crash": measures.crash,
+    "recovery": recovery.recovery,
 }
 
 
@@ -83,7 +84,11 @@ def main() -> int:
     options = parser.parse_args()
     began = time.monotonic()
     found = compare(options.only or list(brokers.NAMES), measures.QUICK if options.quick else measures.FULL)
-    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+    machine: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
     machine |= {
         "at": time.strftime("%Y-%m-%d %H:%M:%S"),
         "load": os.getloadavg()[0],

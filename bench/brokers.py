@@ -13,6 +13,8 @@ from typing import Protocol
 from bench import reference
 
 API_KEY = "br_0123456789abcdef0123456789abcdef"
+NODE_ID = "node_0123456789abcdef0123456789abcdef"
+"""Chosen, so that a log can be made for it before it starts."""
 
 
 class Broker(Protocol):
@@ -43,7 +45,12 @@ class Ours:
         return [sys.executable, "-m", "relaybroker", "up", "--state-dir", str(self.folder / "state"), "--name", "bench"]
 
     def environment(self, engine: str, key: str) -> dict[str, str]:
-        own = {"RELAY_BASE_URL": engine, "RELAY_API_KEY": key, "RELAY_BROKER_API_KEY": API_KEY}
+        own = {
+            "RELAY_BASE_URL": engine,
+            "RELAY_API_KEY": key,
+            "RELAY_BROKER_API_KEY": API_KEY,
+            "RELAY_NODE_ID": NODE_ID,
+        }
         for name, place in (("XDG_DATA_HOME", "data"), ("XDG_STATE_HOME", "log"), ("XDG_RUNTIME_DIR", "run")):
             (self.folder / place).mkdir(mode=0o700, exist_ok=True)
             own[name] = str(self.folder / place)
@@ -64,7 +71,7 @@ class Reference:
     """A published binary of the reference broker. Every agent has a helper process, its child."""
 
     def __init__(self, folder: Path, program: Path, settings: Mapping[str, str]) -> None:
-        self.folder, self._program, self._settings = folder, program, settings
+        self.folder, self._program, self._settings = folder, program, dict(settings)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = int(probe.getsockname()[1])

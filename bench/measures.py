@@ -22,10 +22,12 @@ class Plan(NamedTuple):
     """Longest wait for a burst."""
     stall_s: float
     """Longest time without one more delivery."""
+    events: int
+    """In the long log."""
 
 
-FULL = Plan(messages=60, limit_s=30, stall_s=10)
-QUICK = Plan(messages=10, limit_s=8, stall_s=4)
+FULL = Plan(messages=60, limit_s=30, stall_s=10, events=1_000_000)
+QUICK = Plan(messages=10, limit_s=8, stall_s=4, events=100_000)
 BURSTS = ((1, 500), (10, 100), (50, 20))
 CRASH = (10, 40)
 """Agents, and messages to each, in the crash measurement."""
@@ -119,9 +121,7 @@ async def crash(name: str, plan: Plan) -> Figures:
         before = set(session.agents().values())
         await session.start()
         restarted = session.start_s
-        await asyncio.sleep(
-            1
-        )  # the time in which helpers that lost their broker end: what is measured, not synchronisation
+        await asyncio.sleep(1)  # helpers that lost their broker end in this time: what is measured, not synchronisation
         alive = set(session.agents().values())
         dead = [to for to in names if to not in session.agents()]
         await session.spawn(dead)

@@ -15,13 +15,14 @@ import aiohttp
 import psutil
 
 from bench import brokers, usage
+from bench.mail import MailEngine
 from bench.notes import Notes
-from bench.scripted_engine import ScriptedEngine
+from tests.scripted_engine import KEY
 
 STAMP = Path(__file__).parent / "agents" / "stamp"
 READY_S = 60.0
 """Longest wait for a broker or an agent to be ready."""
-STOP_S = 3.0
+STOP_S = 5.0
 _SPAWNS_AT_ONCE = 8
 _POLL_S = 0.02
 
@@ -39,13 +40,19 @@ class Spawned(NamedTuple):
 
 
 class Session:
-    """`async with Session(name) as session:`. Nothing that was started outlives it."""
+    """`async with Session(name) as session:`. Nothing that was started outlives it.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: of the broker.
+        prepare: what to do with its folder and the engine's address before the broker is started for the first time.
+    """
+
+    def __init__(self, name: str, prepare: Callable[[Path, str], object] | None = None) -> None:
+        self._prepare = prepare
         self._place = tempfile.TemporaryDirectory(prefix="relaybroker-bench-")
         self.folder = Path(self._place.name)
         self.broker = brokers.named(name, self.folder)
-        self.engine = ScriptedEngine()
+        self.engine = MailEngine()
         (self.folder / "notes").mkdir()
         self.notes = Notes(self.folder / "notes")
         self.sent: dict[int, tuple[str, int, int]] = {}
@@ -57,6 +64,8 @@ class Session:
     async def __aenter__(self) -> Self:
         await self.engine.__aenter__()
         try:
+            if self._prepare is not None:
+                await asyncio.to_thread(self._prepare, self.folder, self.engine.url)
             await self.start()
         except BaseException:
             await self.__aexit__()
@@ -65,13 +74,7 @@ class Session:
 
     async def __aexit__(self, *_: object) -> None:
         if self._process is not None:
-            self._remember()
-            self._process.terminate()
-            try:
-                await asyncio.to_thread(self._process.wait, STOP_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            await self.stop()
         for process in self._seen:
             if process.is_running():
                 process.kill()
@@ -94,7 +97,7 @@ class Session:
             self._process = subprocess.Popen(
                 self.broker.command(),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder,
-                env=self.broker.environment(self.engine.url, self.engine.key),
+                env=self.broker.environment(self.engine.url, KEY),
             )  # fmt: skip
         await self.until(lambda: self.engine.registered_at, "node.register")
         self.start_s = (self.engine.registered_at - began) / 1e9
@@ -105,6 +108,17 @@ class Session:
                 if time.monotonic() > deadline:
                     raise NotReadyError("the local API does not answer")
                 await asyncio.sleep(_POLL_S)
+
+    async def stop(self) -> None:
+        """End the broker as its user would; one that does not end within `STOP_S` is killed."""
+        self._remember()
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            await asyncio.to_thread(self._process.wait, STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def kill(self) -> None:
         """Kill -9 of the broker process alone."""
@@ -170,7 +184,7 @@ class Session:
     async def send(self, name: str, written: tuple[int, str] | None = None) -> int:
         """Send the next message for an agent, or one that was written before; its mark."""
         mark, frame = written or self.write(name)
-        at = await self.engine.send(frame)
+        at = await self.engine.send_at(frame)
         self.sent[mark] = (name, self.sent[mark][1], at)
         return mark
 

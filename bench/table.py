@@ -8,6 +8,8 @@ from typing import Any
 from bench.targets import Verdict
 
 PERCENTILES = ("p50", "p95", "p99", "max")
+RECOVERY_S = ("recovery_bare_s", "recovery_snapshot_s", "recovery_fresh_s")
+RECOVERY_MIB = ("recovery_bare_resident", "recovery_snapshot_resident", "recovery_fresh_resident")
 ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("1 message/s: text on stdin, ms, p50/p95/p99/max", tuple(f"text_ms_{part}" for part in PERCENTILES)),
     ("1 message/s: Enter on stdin, ms", tuple(f"enter_ms_{part}" for part in PERCENTILES)),
@@ -33,6 +35,9 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("  typed twice", ("crash_twice",)),
     ("  agents alive after the restart, of", ("crash_agents_alive", "crash_agents")),
     ("  restart to node.register, s", ("restart_s",)),
+    ("start on a long log, events", ("recovery_events",)),
+    ("  to node.register, s: no snapshot / snapshot / short log", RECOVERY_S),
+    ("  memory at rest, MiB resident", RECOVERY_MIB),
 )
 """Label, and the figures that stand side by side under it."""
 

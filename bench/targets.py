@@ -28,6 +28,9 @@ TARGETS = (
     Target("start to node.register, s", ("start_s",), 0.6),
     Target("lost in the crash", ("crash_lost",), 0),
     Target("typed twice in the crash", ("crash_twice",), 0),
+    Target("1,000,000 events: start with a snapshot, s", ("recovery_snapshot_s",), 2),
+    Target("1,000,000 events: start without one, s", ("recovery_bare_s",), 30),
+    Target("memory after them, of a fresh broker's", ("recovery_memory_ratio",), 1.2),
 )
 
 
