@@ -79,12 +79,17 @@ class Dispatcher:
         self._clients = clients
         self._sidecar = sidecar
         self._leave = leave
+        self._confirmed: dict[str, int] = {}
+        """Host -> its last report that the effects at hand confirm: one number stands for all before it."""
 
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
         for effect in wanted:
             self._one(effect)
+        for host_id, number in self._confirmed.items():
+            self._host.confirm(host_id, number)
+        self._confirmed.clear()
 
     def _one(self, effect: Effect) -> None:
         match effect:
@@ -102,7 +107,7 @@ class Dispatcher:
                     )
                 )
             case effects.ConfirmReports(host_id=host_id, report=number):
-                self._host.confirm(host_id, number)
+                self._confirmed[host_id] = number
             case effects.Notify():
                 self._clients.notify(effect)
             case effects.Reply():
