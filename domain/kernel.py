@@ -70,6 +70,7 @@ class Table:
                 rows[str(source), str(trigger)] = str(target)
         self.edges: Mapping[tuple[str, str], str] = MappingProxyType(rows)
         self._check()
+        self._fired: dict[tuple[str, str], str] = {}
         self._machine = transitions.Machine(
             model=None,
             states=list(self.states),
@@ -96,7 +97,16 @@ class Table:
                 raise ValueError(f"{self.name}: state {state} has no exit and is not terminal")
 
     def fire(self, state: str, trigger: str) -> str:
-        """The state after `trigger`, decided by the state machine engine; `IllegalTransition` if there is no such exit."""
+        """The state after `trigger`, decided by the state machine engine; `IllegalTransition` if there is no such exit.
+
+        What the engine answered is kept: with no conditions and no callbacks it can answer nothing else.
+        """
+        target = self._fired.get((state, trigger))
+        if target is None:
+            target = self._fired[state, trigger] = self._run(state, trigger)
+        return target
+
+    def _run(self, state: str, trigger: str) -> str:
         cursor = _Cursor(state)
         try:
             self._machine.events[trigger].trigger(cursor)

@@ -86,8 +86,15 @@ class Dispatcher:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
         self._link_log.observe(events)
+        self._confirm(wanted)
         for effect in wanted:
             self._one(effect)
+
+    def _confirm(self, wanted: Sequence[Effect]) -> None:
+        """Tell the hosts first which reports are known, what follows relies on that; one number stands for all before it."""
+        newest = {effect.host_id: effect.report for effect in wanted if isinstance(effect, effects.ConfirmReports)}
+        for host_id, report in newest.items():
+            self._host.confirm(host_id, report)
 
     def _one(self, effect: Effect) -> None:
         match effect:
@@ -105,8 +112,8 @@ class Dispatcher:
                         expires_at=effect.expires_at,
                     )
                 )
-            case effects.ConfirmReports(host_id=host_id, report=number):
-                self._host.confirm(host_id, number)
+            case effects.ConfirmReports():
+                pass  # see above
             case effects.Notify():
                 self._clients.notify(effect)
             case effects.Reply():

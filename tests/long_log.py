@@ -12,20 +12,21 @@ from adapters.eventstore import recorders
 from adapters.eventstore.mapper import GENESIS, Mapper
 from domain import inputs
 from domain.events import REGISTRY, UPCASTERS
+from domain.inputs import Settings
 from domain.state import State
-from tests.world import World
+from tests.world import SETTINGS, World
 
 AGENTS = tuple(f"agent-{number}" for number in range(50))
 TEXT = "hello, could you look at the failing build please? it is on main"
 _ROUNDS = 20
 
 
-def write(path: Path, events: int, agents: Sequence[str] = AGENTS) -> State:
-    """Make the database at `path` with at least this many events; the live state at its end."""
+def write(path: Path, events: int, agents: Sequence[str] = AGENTS, settings: Settings = SETTINGS) -> State:
+    """Make the database at `path` with at least this many events of a broker with these settings; the live state at its end."""
     recorders.create_sqlite(path)
     recorder = recorders.open_sqlite(path)
     mapper, chain, written = Mapper(REGISTRY, UPCASTERS), GENESIS, 0
-    world = _peopled(agents)
+    world = _peopled(agents, settings)
     seq = 0
     while written < events:
         for _ in range(_ROUNDS):
@@ -49,8 +50,8 @@ def write(path: Path, events: int, agents: Sequence[str] = AGENTS) -> State:
     return world.broker.state
 
 
-def _peopled(agents: Sequence[str]) -> World:
-    world = World()
+def _peopled(agents: Sequence[str], settings: Settings) -> World:
+    world = World(settings)
     world.start()
     world.online()
     for name in agents:

@@ -2,8 +2,10 @@
 
 By default it is a fair one: it enrols, accepts, registers, answers inventories, and keeps one agent id for each name. A test changes single
 answers (`answers`, `routes`, `handshakes`), sends frames of its own, drops the socket, or stops reading and writing without a word.
+Brokers of any make can be run under it: what it answers has every field that the contract names. `make bench` adds mail to it
+(`bench/mail.py`).
 
-Source: spec/node-protocol.md appendix A; spec/engine-contract.md sections 2, 6 to 8.
+Source: spec/node-protocol.md appendix A; spec/engine-contract.md sections 2, 6 to 8, 12.3 and 12.4.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import itertools
 import json
 import re
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Self
 
 from aiohttp import WSMsgType, web
 
 KEY = "rk_live_" + "0" * 32
+WORKSPACE = "900"
+CREATED = "2025-06-01T00:00:00.000Z"
 Frame = dict[str, Any]
 Answer = Frame | None
 
@@ -59,10 +64,11 @@ class ScriptedEngine:
         """`METHOD /path` (a regular expression) -> status and data, or an error `{"code": ...}` for a status from 400 on, now or later."""
         self.agents: dict[str, str] = {}
         self.node_id = ""
+        self._offline: set[str] = set()
         self._serial = itertools.count(100)
-        self._tokens = itertools.count(1)
-        self.given: list[str] = []
-        """Every token that was handed out."""
+        self._channels: dict[str, set[str]] = defaultdict(set)
+        self.given: dict[str, str] = {}
+        """Every token given out -> name of the agent, "" for the node's."""
         self._socket: web.WebSocketResponse | None = None
         self._changed = asyncio.Condition()
         self._frozen = False
@@ -88,14 +94,24 @@ class ScriptedEngine:
 
     async def send(self, **frame: Any) -> None:
         """Send a frame; `v` is 1 unless it is given."""
-        assert self._socket is not None
-        await self._socket.send_str(json.dumps({"v": 1} | frame))
+        await self.send_text(json.dumps({"v": 1} | frame))
 
-    async def deliver(self, agent: str, seq: int, text: str = "hi", *, msg_id: str = "", **changes: Any) -> None:
-        """Send a message for an agent. A changed key with the value `...` is left out."""
+    async def send_text(self, text: str) -> None:
+        """Send one text message as it is."""
+        assert self._socket is not None
+        await self._socket.send_str(text)
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send one binary message."""
+        assert self._socket is not None
+        await self._socket.send_bytes(data)
+
+    def delivery(self, agent: str, seq: int, text: str = "hi", *, msg_id: str = "", **changes: Any) -> Frame:
+        """The frame of a message for an agent. A changed key with the value `...` is left out."""
         agent_id, msg_id = self.agents[agent], msg_id or f"M{seq}"
         data = {"id": msg_id, "agent_id": "55", "agent_name": "alice", "text": text, "channel_name": "general"}
         frame = {
+            "v": 1,
             "type": "deliver",
             "agent": agent,
             "agent_id": agent_id,
@@ -105,7 +121,11 @@ class ScriptedEngine:
             "mode": "wait",
             "payload": {"type": "message.created", "data": data},
         } | changes
-        await self.send(**{key: value for key, value in frame.items() if value is not ...})
+        return {key: value for key, value in frame.items() if value is not ...}
+
+    async def deliver(self, agent: str, seq: int, text: str = "hi", *, msg_id: str = "", **changes: Any) -> None:
+        """Send a message for an agent; see `delivery`."""
+        await self.send(**self.delivery(agent, seq, text, msg_id=msg_id, **changes))
 
     async def invoke(self, invocation_id: str, action: str, given: Any = None) -> None:
         """Ask for work."""
@@ -178,7 +198,7 @@ class ScriptedEngine:
             await self._hang()
         if status != 101:
             return web.json_response({"ok": False, "error": {"code": "refused", "message": "no"}}, status=status)
-        socket = web.WebSocketResponse(autoping=False, max_msg_size=0)
+        socket = web.WebSocketResponse(autoping=False, max_msg_size=0, compress=False)
         await socket.prepare(request)
         self._socket, connection = socket, len(self.dials)
         while not socket.closed:
@@ -209,22 +229,34 @@ class ScriptedEngine:
     def _fair(self, frame: Frame) -> Answer:
         match frame["type"]:
             case "node.register":
-                return ok({"id": frame["node_id"], "name": frame["name"], "status": "online"})
+                return ok(node_shown(frame["node_id"], frame["name"]))
             case "inventory.sync":
-                return ok({"rebound_agents": len(frame["agents"])})
+                nothing: dict[str, Any] = {
+                    "open_invocations": [],
+                    "completed_invocations": [],
+                    "rescheduled_invocations": [],
+                }
+                return ok({"rebound_agents": len(frame["agents"])} | nothing)
             case "agent.register":
                 return ok(self.registered(frame["name"]))
+            case "agent.deregister":
+                self._offline.add(frame["name"])
+                if not frame.get("id"):
+                    return None
+                return ok({"agent_id": frame.get("agent_id"), "name": frame.get("name"), "deregistered": True})
             case _:
                 return None
 
     def registered(self, name: str) -> dict[str, Any]:
         """The reply data of a fair registration: the name keeps its agent id, the token is new."""
         agent_id = self.agents.setdefault(name, str(next(self._serial)))
-        return {"agent_id": agent_id, "token": self._token("at"), "name": name}
+        self._offline.discard(name)
+        return {"agent_id": agent_id, "token": self._token("at", name), "name": name}
 
-    def _token(self, kind: str) -> str:
-        self.given.append(f"{kind}_live_{next(self._tokens):048x}")
-        return self.given[-1]
+    def _token(self, kind: str, name: str = "") -> str:
+        token = f"{kind}_live_{next(self._serial):048x}"
+        self.given[token] = name
+        return token
 
     # --- REST ---------------------------------------------------------------------------------------------------------------
 
@@ -254,26 +286,55 @@ class ScriptedEngine:
         return web.json_response({"ok": True, "data": data}, status=status)
 
     def _fair_rest(self, asked: Asked) -> tuple[int, Any]:
-        match asked.method, asked.path:
-            case "GET", "/v1/workspace":
-                return 200, {"id": "ws_scripted", "name": "scripted"}
-            case "POST", "/v1/nodes":
-                self.node_id = asked.body["node_id"]
-                return 201, asked.body | {"id": self.node_id, "token": self._token("nt")}
-            case "GET", path if path.startswith("/v1/nodes/"):
+        body, caller = asked.body, self.given.get(asked.token, "")
+        match asked.method, asked.path.strip("/").split("/")[1:]:
+            case "GET", ["workspace"]:
+                return 200, {"id": WORKSPACE, "name": "scripted", "plan": "free", "created_at": CREATED, "metadata": {}}
+            case "POST", ["nodes"]:
+                self.node_id = body["node_id"]
+                return 201, body | node_shown(self.node_id, body["name"]) | {"token": self._token("nt")}
+            case "GET", ["nodes", *_]:
                 return 404, {"code": "node_not_found"}
-            case "POST", "/v1/agents":
-                return 201, self.created(asked.body["name"])
-            case "POST", path if path.startswith("/v1/nodes/") and path.endswith("/agents"):
-                agent_id = self.agents[asked.body["agent_name"]]
-                return 201, {"agent_id": agent_id, "node_id": self.node_id}
+            case "POST", ["agents"]:
+                return 201, self.created(body["name"])
+            case "POST", ["agents", "release"]:
+                return 201, {"invocation_id": "inv_1", "action_name": "release", "status": "completed", "input": body}
+            case "POST", ["nodes", node, "agents"]:
+                return 201, _binding(self.agents[body["agent_name"]], body["agent_name"], self.node_id, node)
+            case "GET", ["agent"] if caller:
+                return 200, self._shown(caller)
+            case "GET" | "PATCH", ["agents", name] if name in self.agents:
+                return 200, self._shown(name)
+            case "GET", ["channels", channel, "members"]:
+                names = [name for name, channels in self._channels.items() if channel in channels]
+                return 200, [_member(self.agents[name], name) for name in names]
+            case "POST", ["channels", channel, "join"] if caller:
+                self._channels[caller].add(channel)
+                return 200, {"channel": channel, "agent_id": self.agents[caller], "already_member": False}
+            case "POST", ["channels"]:
+                more = {"id": "1", "member_count": 1, "created_by": "1", "created_at": CREATED}
+                return 201, body | more
+            case "GET", _:
+                return 404, {"code": "not_found"}
             case _:
                 return 201, {"id": str(next(self._serial))}
 
     def created(self, name: str) -> dict[str, Any]:
         """The data of an agent that is made over HTTP."""
         found = self.registered(name)
-        return {"id": found["agent_id"], "name": name, "token": found["token"], "status": "online"}
+        return self._shown(name) | {"token": found["token"], "status": "online"}
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        agent_id = self.agents[name]
+        channels = [
+            {"id": channel, "name": channel, "role": "member", "joined_at": CREATED} for channel in self._channels[name]
+        ]
+        status = "offline" if name in self._offline else "active"
+        return {
+            "id": agent_id, "agent_id": agent_id, "workspace_id": WORKSPACE, "name": name, "handle": f"@{name}", "type": "agent",
+            "status": status, "persona": None, "capabilities": None, "metadata": {}, "channels": channels,
+            "created_at": CREATED, "last_seen": CREATED, "pending_deliveries": [],
+        }  # fmt: skip
 
 
 def ok(data: Any) -> Frame:
@@ -286,6 +347,27 @@ def error(code: str) -> Frame:
     return {"type": "error", "ok": False, "code": code, "message": "no"}
 
 
+def node_shown(node_id: str, name: str) -> dict[str, Any]:
+    """A node as the engine shows it."""
+    return {
+        "id": node_id, "name": name, "kind": "ws", "role": "broker", "delivery_adapter": "ws.node.v1", "delivery": None,
+        "capabilities": [], "tags": [], "version": "1", "status": "online", "live": True, "handlers_live": True, "load": 0,
+        "active_agents": 0, "max_agents": 0, "last_heartbeat_at": None, "created_at": CREATED,
+    }  # fmt: skip
+
+
 def silence(_frame: Frame) -> Answer:
     """No answer."""
     return None
+
+
+def _binding(agent_id: str, name: str, node_id: str, node: str) -> dict[str, Any]:
+    return {
+        "id": "anb_1", "agent_id": agent_id, "agent_name": name, "node_id": node_id, "node_name": node, "node_kind": "ws",
+        "node_role": "broker", "status": "active", "session_ref": None, "priority": 0, "created_at": CREATED,
+        "updated_at": CREATED,
+    }  # fmt: skip
+
+
+def _member(agent_id: str, name: str) -> dict[str, Any]:
+    return {"agent_id": agent_id, "agent_name": name, "role": "member", "joined_at": CREATED, "is_muted": False}

@@ -9,7 +9,7 @@ import sys
 import aiohttp
 import pytest
 
-from bench.scripted_engine import ScriptedEngine
+from tests.scripted_engine import KEY, ScriptedEngine
 
 BAD = {
     "not JSON": "{nope",
@@ -31,7 +31,7 @@ BAD = {
 async def scripted(tmp_path, make_deployment):
     """A broker on a scripted engine, with one agent."""
     async with ScriptedEngine() as engine, aiohttp.ClientSession() as session:
-        made = make_deployment(tmp_path, RELAY_BASE_URL=engine.url, RELAY_API_KEY=engine.key)
+        made = make_deployment(tmp_path, RELAY_BASE_URL=engine.url, RELAY_API_KEY=KEY)
         made.session = session
         try:
             await made.start()
@@ -41,9 +41,13 @@ async def scripted(tmp_path, make_deployment):
             await made.close()
 
 
+async def _acked(engine, seq):
+    await engine.until(lambda: any(f["up_to_seq"] >= seq for f in engine.frames("delivery.ack", agent="ann")))
+
+
 async def _good(engine, made, seq):
-    await engine.send(engine.frame("ann", seq, f"good-{seq}", "hello"))
-    await engine.until_acked("ann", seq, 10)
+    await engine.deliver("ann", seq, "hello", msg_id=f"good-{seq}")
+    await _acked(engine, seq)
     await made.until(lambda: f"good-{seq}" in made.received("ann"), 5, "the good message is typed")
 
 
@@ -51,7 +55,7 @@ async def test_bad_frames_are_recorded_and_the_next_good_message_is_typed(script
     """F002, F043, F058, F059, U15 ALL-FRAMES."""
     engine, made = scripted
     for seq, frame in enumerate(BAD.values(), 1):
-        await engine.send(frame)
+        await engine.send_text(frame)
         await _good(engine, made, seq)
     await engine.send_bytes(b"\x00\x01")
     await _good(engine, made, len(BAD) + 1)
@@ -68,8 +72,8 @@ async def test_bad_frames_are_recorded_and_the_next_good_message_is_typed(script
 async def test_a_frame_of_ten_megabytes_is_settled_with_a_reason(scripted):
     """F083 too_large: nothing of it is typed, and the link stays."""
     engine, made = scripted
-    await engine.send(engine.frame("ann", 1, "huge", "x" * 10 * 1024 * 1024))
-    await engine.until_acked("ann", 1, 20)
+    await engine.deliver("ann", 1, "x" * 10 * 1024 * 1024, msg_id="huge")
+    await _acked(engine, 1)
     await _good(engine, made, 2)
     events = (await made.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]
     assert [event["reason"] for event in events if event["kind"] == "delivery_failed"] == ["too_large"]
@@ -125,6 +129,6 @@ async def test_a_program_that_ends_at_once_fails_the_spawn_and_frees_the_name(sc
     assert (status, answer["code"]) == (500, "spawn_failed")
     assert "exit status 3" in answer["message"]
     assert "no licence" in answer["message"]
-    assert any(frame["type"] == "agent.deregister" and frame["name"] == "bob" for frame in engine.frames)
+    assert engine.frames("agent.deregister", name="bob")
     status, answer = await made.api("POST", "/api/spawn", {"name": "bob", "cli": "cat"})
     assert status == 200, answer
