@@ -92,6 +92,8 @@ class Broker:
                 | inputs.ProgramReady()
                 | inputs.ProgramBlocked()
                 | inputs.ProgramUnblocked()
+                | inputs.ProgramOccupied()
+                | inputs.ProgramFreed()
                 | inputs.ProgramIdle()
                 | inputs.ProgramExited()
             ):

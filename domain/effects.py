@@ -97,6 +97,8 @@ class TypeText(_Effect, frozen=True, kw_only=True):
     steer: bool
     expires_at: float = 0.0
     """Not to be typed after this moment; 0 = any time."""
+    while_busy: bool = False
+    """Also while the program works."""
 
 
 class StopProgram(_Effect, frozen=True, kw_only=True):

@@ -177,6 +177,20 @@ class ProgramUnblocked(_HostReport, frozen=True, kw_only=True):
     """The dialog is gone."""
 
 
+class ProgramOccupied(_HostReport, frozen=True, kw_only=True):
+    """The program works, or a person types in its terminal. `reason`: `agent_busy` or `human_driving`."""
+
+    reason: str
+    detail: str
+    """How that was seen."""
+    patience_s: float
+    """After waiting so long a message is typed all the same; 0 = only when the terminal is free."""
+
+
+class ProgramFreed(_HostReport, frozen=True, kw_only=True):
+    """What occupied it is over."""
+
+
 class ProgramIdle(_HostReport, frozen=True, kw_only=True):
     """Silence for this long, nothing pending."""
 
@@ -415,6 +429,8 @@ Input = (
     | ProgramReady
     | ProgramBlocked
     | ProgramUnblocked
+    | ProgramOccupied
+    | ProgramFreed
     | ProgramIdle
     | ProgramExited
     | TextTyped

@@ -40,6 +40,8 @@ class Reason(StrEnum):
     WRITE_BACKOFF = "write_backoff"
     OUT_OF_TURN = "out_of_turn"
     COMPOSER_UNCLEAR = "composer_unclear"
+    AGENT_BUSY = "agent_busy"
+    HUMAN_DRIVING = "human_driving"
     MANUAL_FLUSH = "manual_flush"
     # ended undelivered
     WORKER_EXITED = "worker_exited"
@@ -124,6 +126,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.OUT_OF_TURN: "A message before it was not typed; it waits so that the order stays.",
     Reason.WRITE_BACKOFF: "The terminal refused the text; it is tried again shortly.",
     Reason.COMPOSER_UNCLEAR: "A text stands unsubmitted in the agent's terminal; nothing is typed on top of it.",
+    Reason.AGENT_BUSY: "The agent's program works, or runs another program in its terminal; the message waits until it is free.",
+    Reason.HUMAN_DRIVING: "A person is typing in the agent's terminal; nothing is typed until the line is submitted or cleared.",
     Reason.MANUAL_FLUSH: "A person holds the agent's messages; they are typed when they are flushed (relaybroker agent flush NAME).",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host died and its programs with it.",

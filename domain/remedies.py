@@ -35,6 +35,8 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.WRITE_BACKOFF: "A program that reads its input.",
         Reason.OUT_OF_TURN: "Nothing: it is typed after the one before it.",
         Reason.COMPOSER_UNCLEAR: "Submit or clear what stands there: relaybroker agent attach NAME.",
+        Reason.AGENT_BUSY: "Nothing yet: it is typed when the agent is free. A steer message does not wait for an agent that works.",
+        Reason.HUMAN_DRIVING: "Press Enter, ^U or ^C in the agent's terminal: relaybroker agent attach NAME.",
         Reason.MANUAL_FLUSH: "Type what waits: relaybroker agent flush NAME; or let it come: relaybroker agent mode NAME auto_inject.",
         Reason.WORKER_EXITED: "A program that does not end; start it again: relaybroker agent spawn.",
         Reason.WORKER_LOST: "A PTY host that is not killed; start the agent again: relaybroker agent spawn.",

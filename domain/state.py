@@ -169,6 +169,9 @@ class Worker(msgspec.Struct):
     ready_at: float = 0.0
     evidence: str = ""
     blocked_by: str = ""
+    occupied_by: Reason | None = None
+    patience_s: float = 0.0
+    """What has waited so long for a program that works is typed all the same; 0 = nothing is."""
     active_at: float = 0.0
     idle: bool = False
     typed: int = 0
@@ -229,6 +232,8 @@ class Delivery(msgspec.Struct):
     session_id: str = ""
     text: str = ""
     marker: str = ""
+    while_busy: bool = False
+    """It was given to the host to be typed also while the program works."""
     verified: bool = False
     doubtful: bool = False
     """An earlier attempt may have been typed."""

@@ -4,6 +4,8 @@ Rules:
 
 * The process belongs to the PTY host. Everything here is what the host reported, in the order in which it happened.
 * Nothing is typed before `ready`, and nothing while `blocked` by a dialog or a login.
+* `busy`: it works on something, or a person types in its terminal. Messages wait; where the program itself queues what it is typed, a
+  `steer` message, or one that has waited long enough, does not.
 * A broker that dies leaves the worker as it is. A host that dies takes its workers along: `lost`.
 * `exited` carries the process's own code and signal; `lost` says that nobody could read them.
 * A stop takes the worker out of dispatch first, then ends its process group.

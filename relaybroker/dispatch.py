@@ -110,6 +110,7 @@ class Dispatcher:
                         marker=effect.marker,
                         steer=effect.steer,
                         expires_at=effect.expires_at,
+                        while_busy=effect.while_busy,
                     )
                 )
             case effects.ConfirmReports():

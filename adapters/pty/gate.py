@@ -104,6 +104,10 @@ class Gate:
         self._notice_dialog(self._dialog_now())
         return self.dialog
 
+    def not_typed(self) -> list[str]:
+        """The rows of the screen that show something else than what was typed."""
+        return without_typed(self._watched.terminal.lines(), self._typed)
+
     def close(self) -> None:
         """Look no more."""
         self._closed = True
@@ -155,7 +159,7 @@ class Gate:
         collects_lines, echoes = self._watched.process.line_discipline()
         screen, cursor_line = "", ""
         if self._profile.dialogs:
-            screen = "\n".join(without_typed(self._watched.terminal.lines(), self._typed))
+            screen = "\n".join(self.not_typed())
             cursor_line = self._watched.terminal.cursor_line()
         elif collects_lines and not echoes:
             cursor_line = self._clean_output()[-200:].rsplit("\n", 1)[-1]

@@ -1,7 +1,9 @@
 """Types deliveries into one program, one at a time, in order: text, the program's reaction, Enter, and what came of it.
 
 The procedure for one delivery:
-1. Wait until the program is ready, no dialog is on the screen, and no foreign draft stands in the composer.
+1. Wait until the program is ready, no dialog is on the screen, and no foreign draft stands in the composer. While it
+works, or a person
+   types, what waits is handed back.
 2. Take the keyboard. Write the text, as a bracketed paste when the program asked for that.
 3. Wait until the terminal reacts: the marker is seen (`echo`), something came and it fell silent (`output`), or the
 bound is
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from adapters.pty.harnesses import Profile
+    from adapters.pty.occupation import Occupant
     from adapters.pty.output_ring import OutputRing
 
 MAX_QUEUED = 256
@@ -53,8 +56,6 @@ _LOOK_BACK_BYTES = 16 * 1024
 PASTE_START = b"\x1b[200~"
 PASTE_END = b"\x1b[201~"
 ENTER = b"\r"
-_COMPOSER_ENDING_KEYS = (b"\r", b"\n", b"\x03", b"\x04", b"\x15")
-"""Keys of a person after which no draft stands any more: Enter, ^C, ^D, ^U."""
 
 _KEYS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -77,6 +78,7 @@ class Line(Protocol):
     def line_discipline(self) -> tuple[bool, bool]: ...
     def may_type(self) -> bool: ...
     async def find_dialog(self) -> str | None: ...
+    def occupant(self) -> Occupant | None: ...
     def report(self, fact: Fact) -> None: ...
     def typing(self, text: str) -> None: ...
     def draft_changed(self, *, stands: bool) -> None: ...
@@ -172,13 +174,13 @@ class Injector:
             self._queue.append(inject)
         self.notify()
 
-    def person_typed(self, data: bytes) -> None:
-        """A person's keys went into the terminal; a key that submits or clears the composer ends a standing draft."""
+    def person_typed(self, *, ended: bool) -> None:
+        """A person's keys went into the terminal; those that submit or clear the line end a standing draft."""
         if self._draft is None or not self._draft_stands:
             return
         if self._draft.delivery_id not in self._spoiled:
             self._spoiled.append(self._draft.delivery_id)
-        if any(key in data for key in _COMPOSER_ENDING_KEYS):
+        if ended:
             self._end_draft()
 
     def notify(self) -> None:
@@ -210,10 +212,18 @@ class Injector:
             try:
                 if not (self._queue and self._line.may_type() and self._fits_draft()):
                     continue  # what a person was just typing changed it
-                self._current = self._queue.popleft()
-                enter_at = await self._type(self._current)
+                occupant = self._line.occupant()
+                if occupant is None or (self._queue[0].while_busy and occupant.patience_s):
+                    self._current = self._queue.popleft()
+                    enter_at = await self._type(self._current)
+                elif self._draft is None:
+                    self._return_queue(occupant.reason)
+                    continue
             finally:
                 self._line.writer.release()
+            if self._current is None:
+                await self._until(lambda: self._line.occupant() is None)  # what stands in the composer stays there
+                continue
             self._current = None
             if enter_at is not None:
                 await self._after_enter(enter_at)

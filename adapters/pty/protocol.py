@@ -65,6 +65,8 @@ class Inject(_Message, frozen=True):
     """Interrupt the program (ESC ESC where the profile says so) before typing."""
     expires_at: float = 0.0
     """Epoch seconds after which it is handed back as `expired` instead of typed; 0 = never."""
+    while_busy: bool = False
+    """Type it also while the program works, where the program can be typed at then (`Occupied.patience_s` > 0)."""
 
 
 class Input(_Message, frozen=True):
@@ -194,6 +196,22 @@ class Unblocked(_Message, frozen=True):
     """What blocked is gone."""
 
 
+class Occupied(_Message, frozen=True):
+    """Something was to be typed, and the terminal is not free. What is handed back meanwhile bears the same reason.
+
+    `reason`: `agent_busy` (the program works, or another one has its terminal) or `human_driving` (a person types). `detail`: how that
+    was seen. `patience_s`: the program queues what it is typed while it works; after so long a message should be. 0 = never.
+    """
+
+    reason: str
+    detail: str
+    patience_s: float
+
+
+class Freed(_Message, frozen=True):
+    """The terminal is free again."""
+
+
 class Injected(_Message, frozen=True):
     """Body and Enter of one delivery were written to the terminal. This, and nothing else, proves `typed`."""
 
@@ -214,7 +232,8 @@ class InjectFailed(_Message, frozen=True):
     attempt: int
     reason: str
     """`not_running`, `expired`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
-    Enter), `composer_unclear` (a person touched the unsubmitted text), `agent_released` or `worker_exited`."""
+    Enter), `composer_unclear` (a person touched the unsubmitted text), `agent_busy` or `human_driving` (the terminal is not
+    free), `agent_released` or `worker_exited`."""
     typed: str
 
 
@@ -247,7 +266,20 @@ class Exited(_Message, frozen=True):
 
 TERMINAL_CLOSED = "terminal_closed"
 
-Fact = Started | StartFailed | Ready | Blocked | Unblocked | Injected | InjectFailed | Verified | Idle | Exited
+Fact = (
+    Started
+    | StartFailed
+    | Ready
+    | Blocked
+    | Unblocked
+    | Occupied
+    | Freed
+    | Injected
+    | InjectFailed
+    | Verified
+    | Idle
+    | Exited
+)
 
 
 class Report(_Message, frozen=True):

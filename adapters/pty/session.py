@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from adapters.pty import harnesses, tasks
 from adapters.pty.gate import CLEAN_OUTPUT_BYTES, PAINT_SLICE, Gate
 from adapters.pty.injection import Injector
+from adapters.pty.occupation import Occupant, Occupation
 from adapters.pty.output_ring import OutputRing
 from adapters.pty.protocol import (
     TERMINAL_CLOSED,
@@ -100,6 +101,7 @@ class Session:
         self.report(Started(pid=process.pid))
         self._verifications = Verifications(self.profile.verify_s, self.ring, self._painted_text, self.report)
         self._gate = Gate(self)
+        self._occupation = Occupation(self, self._loop.time)
         self._resume_reading()
         process.watch_exit(self._process_exited)
         self._injector.start(self._broken)
@@ -139,7 +141,8 @@ class Session:
 
         def typed(error: str) -> None:
             if not error and data and self._gate.dialog is None:
-                self._injector.person_typed(data)
+                ended = self._occupation.person.typed(data, self._loop.time())
+                self._injector.person_typed(ended=ended)
             done(error)
 
         self.writer.keys(data, typed)
@@ -211,6 +214,10 @@ class Session:
             await self.settled()
         return self._gate.look_for_dialog()
 
+    def occupant(self) -> Occupant | None:
+        """Who has the terminal now; None = it is free. Reports what is new about it."""
+        return self._occupation.look()
+
     def report(self, fact: Fact) -> None:
         self._on_fact(self.session_id, fact)
 
@@ -222,6 +229,7 @@ class Session:
 
     def draft_changed(self, *, stands: bool) -> None:
         self.report(Blocked(pattern=DRAFT) if stands else Unblocked())
+        self._occupation.forget()
 
     # --- what the gate asks (gate.Watched) ---------------------------------------------------------------------------
 
@@ -230,12 +238,26 @@ class Session:
         return self._process
 
     def gate_moved(self) -> None:
+        self._occupation.forget()
         self._injector.notify()
 
     def answer_queries(self) -> None:
         """Type the answers to the terminal queries that were painted."""
         while self.terminal.replies:
             self.writer.answer(self.terminal.replies.popleft())
+
+    # --- what the occupation asks (occupation.Watched) ----------------------------------------------------------------
+
+    def shown(self) -> list[str]:
+        self.terminal.settle()
+        self.answer_queries()
+        return self._gate.not_typed()
+
+    def runs_another(self) -> bool:
+        return self._process.foreground_group() != self.pid
+
+    def occupation_moved(self) -> None:
+        self._injector.notify()
 
     # --- output ------------------------------------------------------------------------------------------------------
 
@@ -395,6 +417,7 @@ class Session:
             if timer is not None:
                 timer.cancel()
         self._gate.close()
+        self._occupation.close()
         self._verifications.close()
         self.writer.close()
         self._pause_reading()

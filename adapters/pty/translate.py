@@ -42,6 +42,17 @@ def reported(host_id: str, report: protocol.Report) -> Input:
             return inputs.ProgramBlocked(host_id=host_id, report=number, session_id=session_id, pattern=pattern)
         case protocol.Unblocked():
             return inputs.ProgramUnblocked(host_id=host_id, report=number, session_id=session_id)
+        case protocol.Occupied(reason=reason, detail=detail, patience_s=patience_s):
+            return inputs.ProgramOccupied(
+                host_id=host_id,
+                report=number,
+                session_id=session_id,
+                reason=reason,
+                detail=detail,
+                patience_s=patience_s,
+            )
+        case protocol.Freed():
+            return inputs.ProgramFreed(host_id=host_id, report=number, session_id=session_id)
         case protocol.Idle(idle_s=idle_s):
             return inputs.ProgramIdle(host_id=host_id, report=number, session_id=session_id, idle_s=idle_s)
         case protocol.Exited() as exited:

@@ -82,6 +82,7 @@ def _wait(state: State, found: Delivery) -> None:
 def _delivery_injecting(state: State, event: events.DeliveryInjecting, at: Recorded, found: Delivery) -> None:
     found.changed_at, found.session_id, found.tries = at.at, event.session_id, event.tries
     found.text, found.marker, found.until = event.text, event.marker, event.until
+    found.while_busy = event.while_busy
     state.expiries.pop(found.stream, None)
     target = state.workers[event.session_id]
     target.waiting.remove(found.stream)

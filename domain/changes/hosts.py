@@ -69,11 +69,22 @@ def _worker_ready(state: State, event: events.WorkerReady, at: Recorded, found: 
 def _worker_blocked(state: State, event: events.WorkerBlocked, at: Recorded, found: Worker) -> None:
     reported(state, event.report)
     found.blocked_by, found.active_at = event.pattern, at.at
+    found.occupied_by, found.patience_s = None, 0.0
 
 
 def _worker_unblocked(state: State, event: events.WorkerUnblocked, at: Recorded, found: Worker) -> None:
     reported(state, event.report)
     found.blocked_by, found.active_at = "", at.at
+
+
+def _worker_occupied(state: State, event: events.WorkerOccupied, at: Recorded, found: Worker) -> None:
+    reported(state, event.report)
+    found.occupied_by, found.patience_s, found.active_at = event.reason, event.patience_s, at.at
+
+
+def _worker_freed(state: State, event: events.WorkerFreed, at: Recorded, found: Worker) -> None:
+    reported(state, event.report)
+    found.occupied_by, found.patience_s, found.active_at = None, 0.0, at.at
 
 
 def _worker_idle(state: State, event: events.WorkerIdle, at: Recorded, _: Any) -> None:
@@ -122,6 +133,8 @@ CHANGES: Changes = {
     events.WorkerReady: _worker_ready,
     events.WorkerBlocked: _worker_blocked,
     events.WorkerUnblocked: _worker_unblocked,
+    events.WorkerOccupied: _worker_occupied,
+    events.WorkerFreed: _worker_freed,
     events.WorkerIdle: _worker_idle,
     events.WorkerStopping: _worker_stopping,
     events.WorkerExited: _worker_exited,

@@ -74,6 +74,8 @@ class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
     text: str
     marker: str
     until: float = 0.0
+    while_busy: bool = False
+    """It does not wait until the program is free."""
 
 
 class DeliveryInjected(_Delivery, frozen=True, kw_only=True):

@@ -104,6 +104,28 @@ class WorkerUnblocked(_Worker, frozen=True, kw_only=True):
     report: int
 
 
+class WorkerOccupied(_Worker, frozen=True, kw_only=True):
+    """The program works (`agent_busy`), or a person types in its terminal (`human_driving`).
+
+    `detail`: how that was seen. `patience_s`: a message that has waited so long is typed all the same; 0 = only when it is free.
+    """
+
+    topic: ClassVar[str] = "worker.occupied.v1"
+    trigger: ClassVar[str] = worker.Trigger.OCCUPY
+    report: int
+    reason: Reason
+    detail: str
+    patience_s: float
+
+
+class WorkerFreed(_Worker, frozen=True, kw_only=True):
+    """What occupied it is over."""
+
+    topic: ClassVar[str] = "worker.freed.v1"
+    trigger: ClassVar[str] = worker.Trigger.FREE
+    report: int
+
+
 class WorkerIdle(_Worker, frozen=True, kw_only=True):
     """Nothing was printed for a while and nothing is pending."""
 

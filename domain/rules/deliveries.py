@@ -235,15 +235,21 @@ def place(turn: Turn, delivery: Delivery) -> None:
     assert target is not None, "deliveries are offered only to registered agents, which have a worker"
     if target.ended or target.state == WorkerState.STOPPING:
         give_up(turn, delivery, target.stop_reason or target.exit_reason or Reason.NOT_RUNNING)
-    elif reason := _why_held(turn, target, delivery):
+    elif reason := _why_held(turn, target, delivery, steered=delivery.mode == "steer"):
         hold(turn, delivery, reason)
     else:
         turn.record(events.DeliveryQueued(), delivery.stream, delivery.msg_id)
-        pump(turn, target)
+        if target.state == WorkerState.BUSY:
+            reconsider(turn, target)  # it lets through what waits before it
+        else:
+            pump(turn, target)
 
 
-def _why_held(turn: Turn, target: Worker, delivery: Delivery) -> Reason | None:
-    """Why a message may not be typed now; None = it may. A person's hold goes before what the program shows."""
+def _why_held(turn: Turn, target: Worker, delivery: Delivery, *, steered: bool) -> Reason | None:
+    """Why a message may not be typed now; None = it may. A person's hold goes before what the program shows.
+
+    `steered`: it is a `steer` message, or one waits behind it: the order stays, and both go on while the program works.
+    """
     if waits_for_flush(turn, delivery):
         return Reason.MANUAL_FLUSH
     match target.state:
@@ -255,8 +261,18 @@ def _why_held(turn: Turn, target: Worker, delivery: Delivery) -> Reason | None:
             return None if delivery.stands else Reason.COMPOSER_UNCLEAR
         case WorkerState.BLOCKED:
             return Reason.BLOCKED_BY_DIALOG
+        case WorkerState.BUSY if not (
+            target.patience_s and (steered or delivery.offered_at + target.patience_s <= turn.now)
+        ):
+            return target.occupied_by
         case _:
             return None
+
+
+def _steered(turn: Turn, target: Worker) -> int:
+    """How many of those that wait, from the first one on, are a `steer` message or have one behind them."""
+    deliveries, waiting = turn.state.deliveries, target.waiting
+    return next((at for at in range(len(waiting), 0, -1) if deliveries[waiting[at - 1]].mode == "steer"), 0)
 
 
 def waits_for_flush(turn: Turn, delivery: Delivery) -> bool:
@@ -267,16 +283,23 @@ def waits_for_flush(turn: Turn, delivery: Delivery) -> bool:
 
 def hold(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """The delivery waits, with a reason and a deadline: in all it waits no longer than `HOLD_S` since it was offered."""
-    seconds = HOLD_STARTING_S if reason is Reason.AGENT_STARTING else HOLD_S
-    until = max(turn.now, min(turn.now + seconds, delivery.offered_at + HOLD_S))
+    until = delivery.offered_at + HOLD_S
+    if reason is Reason.AGENT_STARTING:
+        until = min(turn.now + HOLD_STARTING_S, until)
+    elif (
+        reason is Reason.AGENT_BUSY and (target := turn.state.worker_of_agent(delivery.agent_id)) and target.patience_s
+    ):
+        until = min(delivery.offered_at + target.patience_s, until)
+    until = max(turn.now, until)
     turn.record(events.DeliveryHeld(reason=reason, until=until), delivery.stream, delivery.msg_id)
 
 
 def reconsider(turn: Turn, target: Worker) -> None:
     """The worker or a person's hold changed: what waits is held for the reason that is true now, or queued, in order."""
-    for stream in list(target.waiting):
+    steered = _steered(turn, target)
+    for at, stream in enumerate(list(target.waiting)):
         delivery = turn.state.deliveries[stream]
-        reason = _why_held(turn, target, delivery)
+        reason = _why_held(turn, target, delivery, steered=at < steered)
         if delivery.state == State.HELD and delivery.reason is not reason:
             turn.record(events.DeliveryQueued(), stream, delivery.msg_id)
         if delivery.state == State.QUEUED and reason:
@@ -335,6 +358,7 @@ def _inject(turn: Turn, target: Worker, delivery: Delivery) -> None:
             text=text,
             marker=marker,
             until=turn.now + HOLD_S,
+            while_busy=target.state == WorkerState.BUSY,
         ),
         delivery.stream,
         delivery.msg_id,
@@ -353,6 +377,7 @@ def type_text(turn: Turn, delivery: Delivery) -> None:
             marker=delivery.marker,
             steer=delivery.mode == "steer",
             expires_at=delivery.expires_at,
+            while_busy=delivery.while_busy,
         )
     )
 
@@ -427,6 +452,8 @@ _REFUSALS = (Reason.PTY_WRITE_FAILED, Reason.QUEUE_FULL, Reason.NOT_RUNNING)
 _GOES_ON = (Reason.PTY_WRITE_FAILED, Reason.BLOCKED_BY_DIALOG)
 """After these the living host goes on with a text that it began, when it is asked for the same delivery again (F084)."""
 
+_OCCUPIED = (Reason.AGENT_BUSY, Reason.HUMAN_DRIVING)
+
 
 def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: int) -> None:
     """It takes its place in the queue again, for later, or is held."""
@@ -436,6 +463,8 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: i
         reason, seconds = Reason.WRITE_BACKOFF, HANDOVER_RETRY_S * failures
     elif report.reason == Reason.OUT_OF_TURN:
         reason, seconds = Reason.OUT_OF_TURN, 0.0  # it goes right after the one before it
+    elif report.reason in _OCCUPIED:
+        reason, seconds = Reason(report.reason), 0.0  # the terminal's being free is told
     else:
         reason, seconds = Reason.NOT_RUNNING, HANDOVER_RETRY_S * max(1, failures)
     turn.record(
@@ -451,7 +480,10 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: i
         delivery.msg_id,
     )
     target = turn.state.workers[delivery.session_id]
-    if not target.ended and target.state != WorkerState.STOPPING and (why := _why_held(turn, target, delivery)):
+    if target.ended or target.state == WorkerState.STOPPING:
+        return
+    steered = target.waiting.index(delivery.stream) < _steered(turn, target)
+    if why := _why_held(turn, target, delivery, steered=steered):
         hold(turn, delivery, why)
 
 
@@ -585,6 +617,8 @@ def acknowledge_all(turn: Turn) -> None:
 def due(turn: Turn) -> None:
     """Holds that ran out, texts of which the host says nothing, retries that are due, gaps that need the next step."""
     for target in list(turn.state.workers.values()):
+        if target.patience_s:
+            reconsider(turn, target)  # waiting for a program that works ends with the message being typed
         for stream in _overdue(turn, target):
             _expire(turn, turn.state.deliveries[stream])
         pump(turn, target)

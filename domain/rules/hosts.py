@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from domain import events, inputs
 from domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
+from domain.reasons import Reason
 from domain.rules import agents, deliveries, outcome
 from domain.state import State as BrokerState
 from domain.state import Worker
@@ -21,6 +22,8 @@ HostReport = (
     | inputs.ProgramReady
     | inputs.ProgramBlocked
     | inputs.ProgramUnblocked
+    | inputs.ProgramOccupied
+    | inputs.ProgramFreed
     | inputs.ProgramIdle
     | inputs.ProgramExited
     | inputs.TextTyped
@@ -113,6 +116,10 @@ def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:
             return _blocked(turn, program, report)
         case inputs.ProgramUnblocked():
             return _unblocked(turn, program, report)
+        case inputs.ProgramOccupied():
+            return _occupied(turn, program, report)
+        case inputs.ProgramFreed():
+            return _freed(turn, program, report)
         case inputs.ProgramIdle():
             turn.record(events.WorkerIdle(report=report.report, idle_s=report.idle_s), program.stream, program.name)
         case inputs.ProgramNotStarted():
@@ -157,6 +164,25 @@ def _unblocked(turn: Turn, program: Worker, report: inputs.ProgramUnblocked) -> 
     turn.record(events.WorkerUnblocked(report=report.report), program.stream, program.name)
     if was_ready:
         turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
+    deliveries.reconsider(turn, program)
+    return True
+
+
+def _occupied(turn: Turn, program: Worker, report: inputs.ProgramOccupied) -> bool:
+    if program.state != State.READY:
+        return False
+    occupied = events.WorkerOccupied(
+        report=report.report, reason=Reason(report.reason), detail=report.detail, patience_s=report.patience_s
+    )
+    turn.record(occupied, program.stream, program.name)
+    deliveries.reconsider(turn, program)
+    return True
+
+
+def _freed(turn: Turn, program: Worker, report: inputs.ProgramFreed) -> bool:
+    if program.state != State.BUSY:
+        return False
+    turn.record(events.WorkerFreed(report=report.report), program.stream, program.name)
     deliveries.reconsider(turn, program)
     return True
 

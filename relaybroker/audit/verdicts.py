@@ -166,6 +166,8 @@ def _obstacle(around: list[Recorded]) -> str:
         events.WorkerReady,
         events.WorkerBlocked,
         events.WorkerUnblocked,
+        events.WorkerOccupied,
+        events.WorkerFreed,
         events.WorkerStopping,
     )
     last = next(
@@ -174,6 +176,10 @@ def _obstacle(around: list[Recorded]) -> str:
     match last:
         case events.WorkerBlocked(pattern=pattern):
             return f", a dialog ({pattern}) is on its screen"
+        case events.WorkerOccupied(reason=Reason.HUMAN_DRIVING):
+            return ", a person is typing in its terminal"
+        case events.WorkerOccupied(detail=detail):
+            return f", is busy ({detail})"
         case events.WorkerStarted() | events.WorkerUnblocked():
             return ", has not shown that it takes input"
         case events.WorkerStopping():
@@ -199,7 +205,10 @@ def _worker(own: list[Recorded]) -> Verdict:
             return Verdict(
                 PENDING, "blocked", Reason.BLOCKED_BY_DIALOG, sentence, f"relaybroker agent attach {launched.name}"
             )
-        case events.WorkerReady():
+        case events.WorkerOccupied(reason=reason, detail=detail):
+            sentence = f"{who} is busy ({detail}). {SENTENCES[reason]}"
+            return Verdict(PENDING, "busy", reason, sentence, following)
+        case events.WorkerReady() | events.WorkerFreed():
             return Verdict(DELIVERED, "ready", "", f"{who} takes input.", following)
         case _:
             return Verdict(PENDING, "starting", "", f"{who} is not ready (any more).", following)

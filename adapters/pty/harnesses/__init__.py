@@ -85,6 +85,12 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How long the marker is looked for after Enter."""
     stop_signals: tuple[Literal["TERM", "HUP"], ...] = ("TERM",)
     """What ends the program in order; interactive shells ignore TERM."""
+    busy: str = ""
+    """Regular expression: while one of the screen's last rows (without what we typed) matches, the program works and messages wait."""
+    busy_patience_s: float = 300.0
+    """A message that has waited so long is typed all the same: the program keeps what it is typed while it works."""
+    foreground_only: bool = False
+    """While another program has the terminal (a command of the shell) nothing is typed: it would go to that program."""
     steer_keys: bool = False
     """An injection with `steer` interrupts the program with ESC ESC first."""
     comment_prefix: str = ""
@@ -123,6 +129,7 @@ def _profiles() -> dict[str, Profile]:
     )
     profiles = [msgspec.toml.decode(file.read_bytes(), type=Profile) for file in files]
     for one in profiles:
+        re.compile(one.busy)
         for rule in one.ready:
             for pattern in (rule.cursor_line, rule.screen, rule.after_output):
                 re.compile(pattern)
