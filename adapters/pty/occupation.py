@@ -68,6 +68,12 @@ def _one_line(paste: re.Match[bytes]) -> bytes:
     return re.sub(rb"[\x00-\x1f\x7f]", b" ", paste[1])
 
 
+def says_busy(profile: Profile, rows: list[str]) -> bool:
+    """Whether the end of the screen says that the program works."""
+    text = "\n".join(rows).rstrip().split("\n")
+    return bool(profile.busy) and any(re.search(profile.busy, row) for row in text[-BUSY_ROWS:])
+
+
 class Watched(Protocol):
     """What is needed of the session."""
 
@@ -136,6 +142,6 @@ class Occupation:
             return Occupant("human_driving", "keys of a person", 0.0)
         if profile.foreground_only and self._watched.runs_another():
             return Occupant("agent_busy", "another program has the terminal", 0.0)
-        if profile.busy and any(re.search(profile.busy, row) for row in self._watched.shown()[-BUSY_ROWS:]):
+        if profile.busy and says_busy(profile, self._watched.shown()):
             return Occupant("agent_busy", "its screen says that it works", profile.busy_patience_s)
         return None

@@ -19,10 +19,13 @@ from adapters.pty.protocol import (
     PROTOCOL_VERSION,
     Confirm,
     Exited,
+    Freed,
     Hello,
     Inject,
     Injected,
+    InjectFailed,
     Input,
+    Occupied,
     Output,
     Ready,
     Report,
@@ -139,18 +142,35 @@ class Broker:
         await self.start(sys.executable, AGENTS / f"{script}.py", log, *arguments, session_id=session_id, **fields)
         return AgentLog(log, self)
 
-    def inject(self, text, delivery_id=None, session_id="a1", attempt=1, marker="", steer=False):
+    def inject(self, text, delivery_id=None, session_id="a1", **fields):
         delivery_id = delivery_id or f"auto{next(self._ids)}"
-        self.client.send(
-            Inject(
-                session_id=session_id, delivery_id=delivery_id, attempt=attempt, text=text, marker=marker, steer=steer
-            )
-        )
+        fields = {"attempt": 1} | fields
+        self.client.send(Inject(session_id=session_id, delivery_id=delivery_id, text=text, **fields))
         return delivery_id
 
     async def type_text(self, text, session_id="a1", **fields):
         delivery_id = self.inject(text, session_id=session_id, **fields)
         return await self.fact(session_id, Injected, delivery_id=delivery_id)
+
+    async def type_when_free(self, text, session_id="a1"):
+        """Ask again for what is handed back because the terminal is occupied."""
+        delivery_id = self.inject(text, session_id=session_id)
+        for attempt in itertools.count(1):
+            await self.until(
+                lambda attempt=attempt: [
+                    fact
+                    for fact in self.facts(session_id, Injected | InjectFailed)
+                    if (fact.delivery_id, fact.attempt) == (delivery_id, attempt)
+                ],
+                f"the end of attempt {attempt} of {delivery_id}",
+            )
+            if [fact for fact in self.facts(session_id, Injected) if fact.delivery_id == delivery_id]:
+                return
+            await self.until(
+                lambda: len(self.facts(session_id, Freed)) == len(self.facts(session_id, Occupied)), "it is free"
+            )
+            self.confirm_all()
+            self.inject(text, delivery_id, session_id=session_id, attempt=attempt + 1)
 
     async def keys(self, data, session_id="a1", timeout_s=5):
         return await self.client.ask(

@@ -77,7 +77,7 @@ async def test_bash_takes_a_message_as_a_comment_and_a_command_as_a_command(brok
 async def test_bash_that_is_still_running_a_command_gets_messages_in_order(broker):
     await broker.start("bash", "--norc", "--noprofile")
     for number in range(20):
-        broker.inject(f"echo {number} >> all.txt; sleep 0.02", f"b{number}")
+        await broker.type_when_free(f"echo {number} >> all.txt; sleep 0.02")
     out = broker.directory / "all.txt"
     await broker.until(lambda: out.exists() and len(out.read_text().split()) == 20, "20 commands")
     assert out.read_text().split() == [str(number) for number in range(20)]

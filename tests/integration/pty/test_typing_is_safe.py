@@ -30,9 +30,9 @@ async def test_terminal_queries_and_human_keys_never_stand_between_text_and_ente
     log = await broker.start_agent("queries")
     for number in range(8):
         broker.inject(f"text{number:02}", f"q{number}")
-        await broker.keys(b"K")
+        await broker.keys(b"K\r")
     await broker.fact("a1", Injected, count=8)
-    await broker.until(lambda: sum(line.count("\r") for line in log.lines()) == 8, "8 enters")
+    await broker.until(lambda: sum(line.count("\r") for line in log.lines()) == 16, "16 enters")
     typed = "".join(log.lines())
     for number in range(8):
         assert f"\x1b[200~text{number:02}\x1b[201~\r" in typed

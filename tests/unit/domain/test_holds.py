@@ -330,3 +330,124 @@ def test_holds_are_bounded(ready, monkeypatch):
     assert set_mode(ready).status == 200
     assert set_mode(ready, name="w2").status == 429
     assert MAX_FLUSH_HOLDS == 1024
+
+
+def occupied(world, reason="agent_busy", patience_s=300.0):
+    """The host finds the terminal occupied when it is to type what it has; it hands all of that back."""
+    session = session_of(world)
+    world.report(inputs.ProgramOccupied, session, reason=reason, detail="seen", patience_s=patience_s)
+    handed, world.pending_text = world.pending_text, []
+    for wanted in handed:
+        world.report(
+            inputs.TextNotTyped,
+            session,
+            delivery_id=wanted.delivery_id,
+            attempt=wanted.attempt,
+            reason=reason,
+            typed="no",
+        )
+
+
+def reasons(world):
+    """Why each message waits."""
+    return [found.reason for found in world.broker.state.deliveries.values() if found.state == "held"]
+
+
+def freed(world):
+    world.auto_type = True
+    world.report(inputs.ProgramFreed, session_of(world))
+
+
+@pytest.fixture
+def busy(ready):
+    """Its program was found busy by the first message."""
+    ready.auto_type = False
+    ready.deliver("w1", 1, text="first")
+    occupied(ready)
+    return ready
+
+
+@pytest.mark.parametrize(("reason", "patience_s"), [("agent_busy", 300.0), ("agent_busy", 0.0), ("human_driving", 0.0)])
+def test_a_message_waits_for_a_terminal_that_is_free_and_is_typed_once(ready, reason, patience_s):
+    """F021, F087: also what comes meanwhile; no failure is counted, nothing is acknowledged, the order stays."""
+    ready.auto_type = False
+    ready.deliver("w1", 1, text="first")
+    ready.deliver("w1", 2, text="second")
+    occupied(ready, reason, patience_s)
+    ready.deliver("w1", 3, text="third")
+    assert reasons(ready) == [reason] * 3
+    ready.advance(60)
+    ready.crash()
+    ready.start()
+    ready.online()
+    assert reasons(ready) == [reason] * 3
+    assert words(ready) == []
+    assert ready.acks("w1") == []
+    assert {found.failures for found in ready.broker.state.deliveries.values()} == {0}
+    freed(ready)
+    assert words(ready) == ["first", "second", "third"]
+    assert ready.acks("w1")[-1] == 3
+
+
+def test_a_steer_message_goes_in_while_the_program_works_with_all_that_waits_before_it(busy):
+    """Spec 4.11: it does not overtake; what comes after it waits."""
+    busy.auto_type = True
+    busy.deliver("w1", 2, text="second")
+    assert words(busy) == []
+    busy.deliver("w1", 3, text="stop", mode="steer")
+    assert words(busy) == ["first", "second", "stop"]
+    typed = [found for found in busy.effects if isinstance(found, effects.TypeText)]
+    assert [(found.steer, found.while_busy) for found in typed[-3:]] == [(False, True), (False, True), (True, True)]
+    busy.deliver("w1", 4, text="later")
+    assert words(busy)[3:] == []
+    freed(busy)
+    assert words(busy)[3:] == ["later"]
+    assert [found for found in busy.effects if isinstance(found, effects.TypeText)][-1].while_busy is False
+
+
+@pytest.mark.parametrize("reason", ["agent_busy", "human_driving"])
+def test_a_steer_message_waits_for_a_person_and_for_a_program_that_is_not_the_agent(ready, reason):
+    """F087, SAFE-KEYS."""
+    ready.auto_type = False
+    ready.deliver("w1", 1, text="stop", mode="steer")
+    occupied(ready, reason, patience_s=0.0)
+    ready.auto_type = True
+    ready.deliver("w1", 2, text="stop again", mode="steer")
+    ready.advance(2000)
+    assert words(ready) == []
+    freed(ready)
+    assert words(ready) == ["stop", "stop again"]
+
+
+def test_a_message_does_not_wait_for_a_working_program_for_ever(busy):
+    """ADR-0030: each by its own time; the program keeps what it is typed."""
+    busy.auto_type = True
+    busy.advance(200)
+    busy.deliver("w1", 2, text="second")
+    busy.advance(99)
+    assert words(busy) == []
+    busy.advance(1)
+    assert words(busy) == ["first"]
+    busy.advance(200)
+    assert words(busy) == ["first", "second"]
+
+
+def test_what_a_person_types_at_for_too_long_goes_back_to_the_engine(ready):
+    ready.auto_type = False
+    ready.deliver("w1", 1, text="first")
+    occupied(ready, "human_driving", patience_s=0.0)
+    ready.advance(HOLD_S + 1)
+    assert not ready.broker.state.deliveries
+    assert ready.acks("w1") == []
+    assert [found.event.reason for found in ready.events("delivery.dropped.v1")] == ["hold_expired"]
+
+
+def test_a_dialog_ends_what_occupied_the_terminal(busy):
+    """The host says it anew when it is still so."""
+    session = session_of(busy)
+    busy.report(inputs.ProgramBlocked, session, pattern="trust")
+    assert reasons(busy) == ["blocked_by_dialog"]
+    busy.report(inputs.ProgramFreed, session)
+    busy.auto_type = True
+    busy.report(inputs.ProgramUnblocked, session)
+    assert words(busy) == ["first"]

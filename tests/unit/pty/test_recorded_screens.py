@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.pty import harnesses
+from adapters.pty.occupation import says_busy
 from adapters.pty.process_table import Wait
 from adapters.pty.readiness import Look, dialog_on, readiness
 from adapters.pty.screen import Terminal
@@ -32,6 +33,7 @@ def test_a_screen_of_a_program_is_understood(case):
     assert terminal.alternate_screen == expected.get("alternate_screen", False)
     profile = harnesses.profile(expected["profile"])
     assert dialog_on(profile, screen, cursor_line, collects_lines=False, echoes=False) == expected.get("dialog")
+    assert says_busy(profile, terminal.lines()) == expected.get("busy", False)
     look = Look(
         screen=screen,
         cursor_line=cursor_line,
