@@ -294,6 +294,8 @@ class SendRequested(_Input, frozen=True, kw_only=True):
     """File ids at the engine."""
     key: str = ""
     """The caller's own key for this message; the same one again sends nothing."""
+    priority: int | msgspec.UnsetType = msgspec.UNSET
+    """0 (most urgent) to 4; unset = the default of the target. Unset it leaves no trace, so that keys from before priorities stay valid."""
 
 
 class DeliveryModeRequested(_Input, frozen=True, kw_only=True):

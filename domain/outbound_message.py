@@ -5,12 +5,13 @@ Rules:
 * The message is durable before it is published; it is published as its true sender, with one idempotency key for all tries.
 * A transport failure or a 5xx waits and tries again with the same key; a definite refusal by the engine ends it with the engine's code.
 * It is tried until it is published or `KEEP_S` old; then it is `refused` with `expired`, never silently.
-* Messages of one sender to one target are published in the order in which they were accepted: the first holds the line. One that the engine
-  itself has turned away `HOLDS_LINE_TRIES` times (5xx, 429) holds it no longer.
+* Messages of one sender to one target form a line: the first holds it. One that was given to the engine keeps its place; behind it the most
+  urgent is first, and of equally urgent ones the oldest. One that the engine itself has turned away `HOLDS_LINE_TRIES` times (5xx, 429)
+  holds the line no longer.
 * A thread that the engine does not know is dropped, not the message: it goes out as a plain one, and the caller is told.
 * A caller's key is remembered with the answer. The same key again gets that answer (while there is none, it waits), and nothing is sent.
 
-Source: spec/local-api.md sections 1.1 and 6.1; scenarios F034, F037, F061.
+Source: spec/local-api.md sections 1.1 and 6.1; scenarios F034, F037, F039, F061; ADR-0031.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ RETRY_MAX_S = 30.0
 ANSWER_S = 5.0
 """The local caller gets an answer within this time; the message goes on without it."""
 MAX_OPEN = 1024
-"""Messages accepted and not yet published; the next one is refused with `queue_full`."""
+"""Messages accepted and not yet published; the next one is refused with `queue_full`, however urgent it is."""
+AT_ONCE = 32
+"""Messages that are with the engine at the same time; the others wait here, where priority orders them."""
+PRIORITY, CHANNEL_PRIORITY = 2, 3
+"""Of messages, and of messages to channels, whose sender gives none: 0 (most urgent) to 4. At the engine a higher number is more urgent."""
 HOLDS_LINE_TRIES = 5
 KEYS_KEPT = 8192
 """Keys of callers that are remembered, each with its answer; the oldest goes first. While none may go, a new one is refused."""
@@ -38,6 +43,13 @@ KEY_MAX_S = 24 * 3600.0
 
 
 _ENGINE_ID = re.compile("[0-9]{1,32}")
+
+
+def priority_of(to: str, given: int | None) -> int:
+    """The priority of a message to this target."""
+    if given is not None:
+        return given
+    return CHANNEL_PRIORITY if to.startswith("#") else PRIORITY
 
 
 def is_engine_id(text: str) -> bool:

@@ -310,10 +310,15 @@ class Message(msgspec.Struct):
     tries: int = 0
     call_id: str = ""
     attachments: tuple[str, ...] = ()
+    priority: int = outbound_message.PRIORITY
+    tried_at: float = 0.0
+    """When the engine was last asked to publish it."""
     unthreaded: bool = False
     """The engine did not know its thread."""
     turned_away: bool = False
     """The engine itself answered the last try, with an error that may pass."""
+    unanswered: bool = False
+    """Nobody answered the last try."""
     key: str = ""
     joined: list[str] = msgspec.field(default_factory=list)
     """Further local requests with the same key that wait for the same answer."""
@@ -331,7 +336,8 @@ class Message(msgspec.Struct):
     @property
     def holds_line(self) -> bool:
         """Whether later messages of its line wait for it."""
-        return not (self.turned_away and self.tries >= outbound_message.HOLDS_LINE_TRIES)
+        failed = self.tries if self.waits else self.tries - 1
+        return not (self.turned_away and failed >= outbound_message.HOLDS_LINE_TRIES)
 
 
 class Send(msgspec.Struct):
@@ -455,7 +461,7 @@ class State(msgspec.Struct):
     actions: dict[str, Action] = msgspec.field(default_factory=dict)
     messages: dict[str, Message] = msgspec.field(default_factory=dict)
     lines: dict[str, list[str]] = msgspec.field(default_factory=dict)
-    """Line -> streams of its open messages, oldest first."""
+    """Line -> streams of its open messages, in the order in which they are published."""
     sends: dict[str, Send] = msgspec.field(default_factory=dict)
     """By the callers' keys, oldest first."""
     announced: dict[str, str] = msgspec.field(default_factory=dict)
@@ -502,14 +508,13 @@ class State(msgspec.Struct):
         stream = self.names.get(name.lower())
         return self.registrations.get(stream) if stream else None
 
-    def is_held_back(self, message: Message) -> bool:
-        """Whether an earlier message of the same line must be published first."""
-        for stream in self.lines[message.line]:
-            if stream == message.stream:
-                return False
-            if self.messages[stream].holds_line:
-                return True
-        return False
+    def firsts(self) -> Iterator[Message]:
+        """The open messages that no other one of their line holds back."""
+        for line in self.lines.values():
+            for stream in line:
+                yield self.messages[stream]
+                if self.messages[stream].holds_line:
+                    break
 
     def spent_keys(self, now: float) -> Iterator[str]:
         """Keys that may be forgotten if there is need, oldest first."""

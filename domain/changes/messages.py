@@ -30,16 +30,30 @@ def _message_accepted(state: State, event: events.MessageAccepted, at: Recorded,
         mode=event.mode,
         data=event.data,
         attachments=event.attachments,
+        priority=outbound_message.priority_of(event.to, event.priority),
         state=outbound_message.TABLE.initial,
         accepted_at=at.at,
         answer_by=event.answer_by,
         until=at.at,
         key=event.key,
     )
-    state.lines.setdefault(state.messages[at.stream].line, []).append(at.stream)
+    _take_place(state, state.messages[at.stream])
     if event.key:
         _forget_keys(state, at.at)
         state.sends[event.key] = Send(event.fingerprint, at.stream, at.at)
+
+
+def _take_place(state: State, new: Message) -> None:
+    """In its line: behind whatever was given to the engine, and behind what is as urgent."""
+    line = state.lines.setdefault(new.line, [])
+    place = len(line)
+    while place and _may_be_overtaken(state.messages[line[place - 1]], new):
+        place -= 1
+    line.insert(place, new.stream)
+
+
+def _may_be_overtaken(other: Message, new: Message) -> bool:
+    return other.tries == 0 and new.priority < other.priority
 
 
 def _forget_keys(state: State, now: float) -> None:
@@ -50,20 +64,25 @@ def _forget_keys(state: State, now: float) -> None:
         del state.sends[key]
 
 
-def _message_publishing(_state: State, event: events.MessagePublishing, _at: Recorded, found: Message) -> None:
-    found.call_id, found.tries, found.until = event.call_id, event.tries, 0.0
+def _message_publishing(_state: State, event: events.MessagePublishing, at: Recorded, found: Message) -> None:
+    found.call_id, found.tries, found.until, found.tried_at = event.call_id, event.tries, 0.0, at.at
 
 
 def _message_waiting(_state: State, event: events.MessageWaiting, _at: Recorded, found: Message) -> None:
-    found.call_id, found.until, found.turned_away = "", event.until, event.status > 0
+    found.call_id, found.until = "", event.until
+    found.turned_away, found.unanswered = event.status > 0, event.status == 0
 
 
 def _message_unthreaded(_state: State, _event: Any, at: Recorded, found: Message) -> None:
     found.call_id, found.until, found.thread_id, found.unthreaded = "", at.at, "", True
+    found.unanswered = False
 
 
 def _message_published(state: State, event: events.MessagePublished, at: Recorded, found: Message) -> None:
     _message_ended(state, event, at, found)
+    for other in state.firsts():  # the engine is there
+        if other.waits and other.unanswered:
+            other.until = min(other.until, at.at)
     state.announce(event.message_id or found.event_id, at.stream)
 
 

@@ -39,6 +39,8 @@ class MessageAccepted(_Message, frozen=True, kw_only=True):
     """The caller's own key; "" = none."""
     fingerprint: str = ""
     """Of everything that the caller asked for with that key."""
+    priority: int | None = None
+    """0 (most urgent) to 4, as the caller gave it; None = the default of the target."""
 
 
 class MessagePublishing(_Message, frozen=True, kw_only=True):

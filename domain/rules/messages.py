@@ -3,7 +3,7 @@
 Every message goes to the engine as its true sender, once, with an idempotency key; local recipients get it back from there like everybody
 else (ADR-0011).
 
-Source: spec/local-api.md section 6.1; scenarios F034, F037, F061.
+Source: spec/local-api.md section 6.1; scenarios F034, F037, F039, F061; ADR-0031.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from domain.notifications import target_type
 from domain.outbound_message import State
 from domain.reasons import Reason
-from domain.rules import agents, send_answers
+from domain.rules import agents, outbox, send_answers
 from domain.state import Message
 from domain.state import State as BrokerState
 from domain.turn import Turn
 
 OWN_RETRY_S = 5.0
+_LABELS = {0: "urgent", 1: "high"}
+"""What the readers of a message are told of its priority, in the engine's words (its numbers run the other way)."""
 _OWN_SENDERS = ("", "dashboard", "human:dashboard", "human:orchestrator")
 
 
@@ -54,9 +56,7 @@ def own_answered(turn: Turn, answer: EngineAnswered | EngineUnanswered) -> None:
     data = answer.data if isinstance(answer.data, dict) else {}
     if answer.status in (200, 201) and data.get("id"):
         turn.record(events.OwnIdentityGranted(agent_id=str(data["id"]), name=own.name), turn.broker)
-        for waiting in list(turn.state.messages.values()):
-            if waiting.waits and waiting.until <= turn.now:
-                publish(turn, waiting)
+        _go_on(turn)
     elif answer.status == 409:
         name = f"{turn.settings.broker_name}-{turn.fresh('own-name')[:6]}"
         _own_refused(turn, answer.status, answer.code, f"the name {own.name} is taken", turn.now + OWN_RETRY_S)
@@ -102,11 +102,12 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             attachments=request.attachments,
             key=request.key,
             fingerprint=send_answers.fingerprint(request) if request.key else "",
+            priority=request.priority if isinstance(request.priority, int) else None,
         ),
         stream,
         event_id,
     )
-    publish(turn, turn.state.messages[stream])
+    _go_on(turn)
 
 
 def _check(turn: Turn, request: SendRequested) -> None:
@@ -126,11 +127,13 @@ def _check(turn: Turn, request: SendRequested) -> None:
     send_answers.check_room(turn, request.key)
 
 
-def publish(turn: Turn, message: Message) -> None:
-    """Give the message to the engine, if there is an identity to send it as and no earlier one of its line."""
-    author_id = message.author_id or turn.state.own.agent_id
-    if not author_id or turn.state.is_held_back(message):
-        return  # waits: own_answered, due, or the end of the earlier one publishes it
+def _go_on(turn: Turn) -> None:
+    """Give the engine whatever may go to it now."""
+    for message in outbox.next_ones(turn.state, turn.now):
+        _publish(turn, message)
+
+
+def _publish(turn: Turn, message: Message) -> None:
     call_id = f"publish_{message.event_id}_{message.tries + 1}"
     turn.record(events.MessagePublishing(call_id=call_id, tries=message.tries + 1), message.stream, message.event_id)
     path, body = _request(message)
@@ -139,7 +142,7 @@ def publish(turn: Turn, message: Message) -> None:
             call_id=call_id,
             method="POST",
             path=path,
-            auth=f"agent:{author_id}" if message.author_id else "own",
+            auth=f"agent:{message.author_id}" if message.author_id else "own",
             body=body,
             idempotency_key=f"{message.event_id}_plain" if message.unthreaded else message.event_id,
         )
@@ -149,6 +152,8 @@ def publish(turn: Turn, message: Message) -> None:
 def _request(message: Message) -> tuple[str, dict[str, Any]]:
     body: dict[str, Any] = {"text": message.text, "mode": message.mode}
     data = dict(message.data or {})
+    if message.priority in _LABELS:
+        data.setdefault("priority", _LABELS[message.priority])
     if not message.author_id and message.sender.lower() not in _OWN_SENDERS:
         data.setdefault("from", message.sender)
     if outbound_message.is_engine_id(message.thread_id):
@@ -167,16 +172,20 @@ def _request(message: Message) -> tuple[str, dict[str, Any]]:
 
 
 def answered(turn: Turn, message: Message, answer: EngineAnswered | EngineUnanswered) -> None:
-    """The engine answered, or did not: published, refused, or tried again."""
+    """The engine answered, or did not: published, refused, or tried again. Then those behind it go on."""
     if isinstance(answer, EngineUnanswered):
         _wait(turn, message, 0, answer.detail)
-        return
+    else:
+        _settle(turn, message, answer)
+    _go_on(turn)
+
+
+def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
     data = answer.data if isinstance(answer.data, dict) else {}
     if answer.status in (200, 201):
         message_id = str(data.get("id") or (data.get("message") or {}).get("id") or "")
         send_answers.published(turn, message, message_id)
         turn.record(events.MessagePublished(message_id=message_id), message.stream, message.event_id)
-        _go_on(turn, message.line)
     elif answer.status >= 500 or answer.status in (408, 425, 429) or answer.code == "idempotency_in_progress":
         _wait(turn, message, answer.status, f"{answer.code} {answer.message}".strip())
     elif answer.status == 404 and outbound_message.is_engine_id(message.thread_id):
@@ -187,17 +196,8 @@ def answered(turn: Turn, message: Message, answer: EngineAnswered | EngineUnansw
             message.stream,
             message.event_id,
         )
-        publish(turn, message)
     else:
         _refuse(turn, message, answer.status, answer.code, answer.message)
-
-
-def _go_on(turn: Turn, line: str) -> None:
-    """An earlier message of this line no longer holds it: the next one is published."""
-    for stream in list(turn.state.lines.get(line, ())):
-        message = turn.state.messages[stream]
-        if message.waits and message.until <= turn.now:
-            publish(turn, message)
 
 
 def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
@@ -211,8 +211,6 @@ def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
         message.stream,
         message.event_id,
     )
-    if not message.holds_line:
-        _go_on(turn, message.line)
 
 
 def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -> None:
@@ -225,7 +223,6 @@ def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -
         message.stream,
         message.event_id,
     )
-    _go_on(turn, message.line)
 
 
 def broker_started(turn: Turn) -> None:
@@ -244,9 +241,8 @@ def due(turn: Turn) -> None:
     own = turn.state.own
     if own.until and own.until <= turn.now and not own.agent_id and not own.call_id:
         ask_own_identity(turn, own.name)
+    _go_on(turn)
     for message in list(turn.state.messages.values()):
-        if message.waits and message.until <= turn.now:
-            publish(turn, message)
         if message.answer_by and message.answer_by <= turn.now:
             send_answers.pending(turn, message)
 
@@ -261,11 +257,8 @@ def stopping(turn: Turn) -> None:
 def deadline(state: BrokerState) -> float | None:
     """When a message or the identity needs attention next."""
     times = [message.answer_by for message in state.messages.values() if message.answer_by]
-    times += [
-        message.until
-        for message in state.messages.values()
-        if message.waits and (message.author_id or state.own.agent_id) and not state.is_held_back(message)
-    ]
+    if (when := outbox.deadline(state)) is not None:
+        times.append(when)
     if state.own.until and not state.own.agent_id and not state.own.call_id:
         times.append(state.own.until)
     return min(times) if times else None

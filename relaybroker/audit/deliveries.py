@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from adapters.eventstore.reader import LogReader
+from domain import events
 
 
 class Row(msgspec.Struct):
@@ -18,6 +19,8 @@ class Row(msgspec.Struct):
     sender: str
     state: str
     reason: str
+    verification: str
+    """Of a text that was written: whether its echo was seen (`echo`) or not (`timeout_fallback`); "" = not known."""
     offered_at: float
     changed_at: float
 
@@ -26,8 +29,10 @@ def newest(log: LogReader, count: int, *, state: str = "", agent: str = "") -> l
     """The newest delivery attempts, oldest first: of all, or in this state, or for this agent."""
     rows = log.query(
         "SELECT stream, delivery_id, msg_id, name AS agent, seq, sender, state, coalesce(reason, '') AS reason,"
+        " coalesce((SELECT json_extract(v.body, '$.verification') FROM v_events v WHERE v.stream = v_deliveries.stream"
+        " AND v.topic = :verified), '') AS verification,"
         " began_at AS offered_at, changed_at FROM v_deliveries"
         " WHERE (:state = '' OR state = :state) AND (:agent = '' OR name = :agent) ORDER BY position DESC LIMIT :count",
-        {"state": state, "agent": agent, "count": count},
+        {"state": state, "agent": agent, "count": count, "verified": events.DeliveryVerified.topic},
     )
     return [Row(**dict(row)) for row in reversed(rows)]

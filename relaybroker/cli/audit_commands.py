@@ -123,10 +123,9 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
         click.echo(json.dumps([msgspec.to_builtins(row) for row in rows], indent=2))
         return
     for row in rows:
-        seq = "-" if row.seq is None else str(row.seq)
-        click.echo(
-            f"{_clock(row.offered_at)}  {row.agent + '@' + seq:<24} {row.state:<14} {row.reason:<18} {row.msg_id}  from {row.sender}"
-        )
+        number = f"{row.agent}@{'-' if row.seq is None else row.seq}"
+        how = row.reason or row.verification
+        click.echo(f"{_clock(row.offered_at)}  {number:<24} {row.state:<14} {how:<18} {row.msg_id}  from {row.sender}")
 
 
 @delivery.command("show")

@@ -96,6 +96,7 @@ class SendBody(Body):
     workspace_id: str = _alias("workspaceId", "workspace_id", default="")
     workspace_alias: str = _alias("workspaceAlias", "workspace_alias", default="")
     mode: str = _alias("mode", "injectionMode", "injection_mode", default="wait")
+    priority: int | None = Field(default=None, ge=0, le=4)
     data: dict[str, Any] | None = None
     attachments: list[Text] = Field(default=[], max_length=32)
     idempotency_key: str | None = _alias("idempotency_key", "idempotencyKey")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from adapters.http.api.bodies import SendBody, parse, read_json
@@ -40,8 +41,6 @@ class SendRoute:
 
     async def send_as(self, value: dict[str, Any], keys: Sequence[str] = ()) -> Reply:
         """Send a message from a request's value; the core's answer. `keys`: what came beside the value, as a header."""
-        if "priority" in value:
-            raise InvalidRequest(501, "not_implemented", "'priority' is not built yet", field="priority")
         body = parse(SendBody, value)
         in_body = [] if body.idempotency_key is None else [body.idempotency_key]
         return await self._access.ask(self._request(body, _key([*keys, *in_body])), SEND_WAIT_S)
@@ -65,6 +64,7 @@ class SendRoute:
             data=body.data,
             attachments=tuple(body.attachments),
             key=key,
+            priority=msgspec.UNSET if body.priority is None else body.priority,
         )
 
     def _check_workspace(self, body: SendBody) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from adapters.http.api import send_route
@@ -200,11 +201,18 @@ async def test_the_mode_is_read_whatever_its_spelling(client, mode):
     assert sent(client).mode == "steer"
 
 
-async def test_a_field_of_a_message_that_has_no_effect_yet_is_refused_by_name(client):
-    """B15."""
-    answer = await client.refused("POST", "/api/send", {"to": "w1", "text": "x", "priority": 0})
-    assert (answer["statusCode"], answer["code"], answer["field"]) == (501, "not_implemented", "priority")
+@pytest.mark.parametrize("priority", [-1, 5, "0", "urgent", 1.5, True])
+async def test_a_priority_is_a_number_from_0_to_4(client, priority):
+    answer = await client.refused("POST", "/api/send", {"to": "w1", "text": "x", "priority": priority})
+    assert (answer["statusCode"], answer["code"], answer["field"]) == (400, "invalid_field", "priority")
     assert client.broker.offered == []
+
+
+@pytest.mark.parametrize(("given", "told"), [(0, 0), (4, 4), (None, msgspec.UNSET)])
+async def test_a_priority_reaches_the_core(client, given, told):
+    """B15, F039: it works, or is refused; null is none."""
+    await client.ask("POST", "/api/send", {"to": "#general", "text": "x", "priority": given})
+    assert sent(client).priority == told
 
 
 @pytest.mark.parametrize("field", ["idempotency_key", "idempotencyKey"])

@@ -8,6 +8,7 @@ import pytest
 
 from adapters.eventstore.recorders import side_file
 from adapters.eventstore.snapshots import Snapshot, SnapshotFile
+from domain import inputs
 from domain.state import SNAPSHOT_FORMAT, encode
 from relaybroker.audit.deliveries import newest
 from relaybroker.audit.log import NoLog, journal_of, reading
@@ -65,6 +66,18 @@ def test_deliveries_are_listed_with_where_they_stand(world, log):
         ("M1", 1, "acked"),
         ("M2", 2, "injecting"),
     ]
+
+
+@pytest.mark.parametrize("said", ["echo", "timeout_fallback"])
+def test_the_list_says_whether_a_written_text_was_verified(world, log, said):
+    """F014 PROOF: written is not seen; and nothing is said before the window ends."""
+    session = world.broker.state.registrations[world.broker.state.agents[world.spawn("w1")]].session_id
+    for seq in (1, 2):
+        world.deliver("w1", seq)
+        if seq == 1:
+            (first,) = world.broker.state.deliveries.values()
+            world.report(inputs.TextVerified, session, delivery_id=first.typing_id, verification=said)
+    assert [(row.state, row.verification) for row in newest(log(world), 10)] == [("acked", said), ("acked", "")]
 
 
 def test_which_log_is_meant_must_be_clear(tmp_path):

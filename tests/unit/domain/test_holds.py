@@ -222,6 +222,43 @@ def test_the_mode_of_a_name_outlives_its_agent_id_and_old_messages_do_not_jam_it
     assert agent(ready)["delivery_mode"] == "manual_flush"
 
 
+def test_what_is_held_is_typed_in_its_sequence_however_urgent_a_later_one_is(ready):
+    """D8, 4.11, ADR-0031: neither the engine's priority nor `steer` overtakes; the acknowledgements are contiguous."""
+    set_mode(ready)
+    ready.deliver("w1", 1, text="normal")
+    data = {"id": "M2", "agent_name": "alice", "text": "urgent", "metadata": {"priority": "urgent"}}
+    ready.deliver("w1", 2, mode="steer", payload={"type": "message.created", "data": data})
+    assert [row.get("priority") for row in views.held_messages(ready.broker.state, "w1")] == [None, 4]
+    ready.auto_type = False
+    flush(ready)
+    while ready.pending_text:
+        ready.type_next()
+    assert words(ready) == ["normal", "urgent"]
+    assert ready.acks("w1") == [1, 2]
+
+
+def test_messages_of_this_broker_for_the_old_id_become_dead_letters_and_no_flush_types_them(ready):
+    """F012 retired: they are nobody else's; the successor can be given neither them nor its own in another order."""
+    ready.auto_ready = False
+    ends(ready)
+    ready.spawn("w1", task="for the old one")
+    set_mode(ready)
+    ends(ready)
+    ready.auto_ready = True
+    ready.agent_ids["w1"] = "777"
+    ready.spawn("w1")
+    ready.deliver("w1", 1, msg_id="N1", text="for the new one")
+    flush(ready)
+    assert words(ready) == ["for the new one"]
+    (letter,) = ready.broker.state.dead_letters.values()
+    assert (letter.body, letter.source, letter.agent_id) == ("for the old one", "task", "100")
+    ready.tell(inputs.RedeliverRequested(request_id="again", letter_ids=(letter.letter_id,)))
+    assert (ready.replies["again"].status, ready.replies["again"].body["code"]) == (409, "retired")
+    assert words(ready) == ["for the new one"]
+    assert agent(ready)["delivery_mode"] == "manual_flush"
+    ready.assert_fold_is_live()
+
+
 def test_nothing_is_held_longer_than_fifty_minutes(ready):
     """D13 hold_expired: the engine's message goes back to it, a message of this broker becomes a dead letter."""
     ready.deliver("w1", 1, text="x" * 20000)

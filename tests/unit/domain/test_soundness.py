@@ -47,7 +47,16 @@ def is_killed_and_exits(world):
     exits(world)
 
 
-@pytest.mark.parametrize("end", [exits, is_released, loses_its_host, waits_too_long, is_killed_and_exits])
+def is_dead_lettered(world):
+    world.not_typed(world.pending_text.pop(0), reason="too_large")
+    assert [letter.reason for letter in world.broker.state.dead_letters.values()] == ["too_large"]
+    assert troubles(world.broker.state) == []
+    exits(world)
+
+
+@pytest.mark.parametrize(
+    "end", [is_dead_lettered, exits, is_released, loses_its_host, waits_too_long, is_killed_and_exits]
+)
 def test_a_delivery_that_has_ended_leaves_no_timer_no_waiting_ack_and_no_queue_entry(busy, end):
     """F017 ONE-END: exit, release, dead letter, time-out, restart."""
     end(busy)
