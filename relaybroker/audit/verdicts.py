@@ -179,7 +179,7 @@ def _obstacle(around: list[Recorded]) -> str:
         case events.WorkerOccupied(reason=Reason.HUMAN_DRIVING):
             return ", a person is typing in its terminal"
         case events.WorkerOccupied(detail=detail):
-            return f", is busy ({detail})"
+            return f", busy ({detail})"
         case events.WorkerStarted() | events.WorkerUnblocked():
             return ", has not shown that it takes input"
         case events.WorkerStopping():

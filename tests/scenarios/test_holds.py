@@ -167,3 +167,45 @@ async def test_the_257th_held_message_is_refused_and_comes_when_there_is_room(no
         await engine.deliver("w1", seq, f"text {seq}")
     await acked(engine, "w1", 259)
     await node.typed("w1", *[f"text {seq}" for seq in range(1, 260)])
+
+
+async def test_a_message_waits_while_the_shell_runs_a_command(node, engine, tmp_path):
+    """F021 agent_busy: pending with its reason, not read by the command, no try used up, typed once, also after kill -9."""
+    swallowed = node.folder / "swallowed.txt"
+    assert (await node.api("POST", "/api/spawn", {"name": "w1", "cli": "bash --norc", "cwd": str(node.folder)}))[
+        0
+    ] == 200
+    await agent(node, lambda row: row["ready"])
+    await node.api("POST", "/api/input/w1", {"data": f"cat > {swallowed}\r"})
+    await node.until(swallowed.exists, what="cat")
+    await engine.deliver("w1", 1, "one")
+    await engine.deliver("w1", 2, "two", mode="steer")
+    found = await agent(node, lambda row: row["held_count"] == 2)
+    assert ([row["reason"] for row in found["holds"]], found["worker"]) == (["agent_busy"], "busy")
+    story = (await node.api("GET", "/api/why/w1"))[1]["stories"][0]
+    assert (story["outcome"], story["reason"]) == ("pending", "agent_busy")
+    assert "another program has the terminal" in story["verdict"]
+    node.kill()
+    await node.start()
+    await engine.online(2)
+    assert engine.frames("delivery.ack", agent="w1") == []
+    await node.api("POST", "/api/input/w1", {"data": "\x04"})
+    await acked(engine, "w1", 2)
+    assert swallowed.read_text() == ""
+    screen = (await node.api("GET", "/api/spawned/w1/snapshot?format=plain"))[1]["screen"]
+    assert (screen.count(": one"), screen.count(": two")) == (1, 1)
+    assert node.log("delivery.dead_lettered.v1") == []
+
+
+async def test_a_message_waits_until_a_person_has_submitted_the_line(node, engine):
+    """F087 human_driving: whoever steers waits, too; the person's line and the message reach the program apart."""
+    await node.spawn("w1")
+    assert (await node.api("POST", "/api/input/w1", {"data": "half a "}))[0] == 200
+    await engine.deliver("w1", 1, "the message", mode="steer")
+    found = await agent(node, lambda row: row["held_count"] == 1)
+    assert [row["reason"] for row in found["holds"]] == ["human_driving"]
+    assert (await node.api("POST", "/api/input/w1", {"data": "line\r"}))[0] == 200
+    await acked(engine, "w1", 1)
+    await node.until(lambda: len(node.notes("w1")) == 2, what="both")
+    assert node.notes("w1")[0] == "half a line"
+    assert node.notes("w1")[1].endswith(": the message")

@@ -150,6 +150,10 @@ class Promises:
 
     def typing(self, session: Session, wanted: effects.TypeText) -> None:
         """The first byte of a text is in a terminal."""
+        if session.occupied:
+            goes_through = bool(wanted.while_busy and session.patience_s)
+            _hold(goes_through, f"F021, F087: {wanted.delivery_id} is typed in spite of {session.occupied}")
+            self.marks.reach("typed while the program worked")
         stream = self._by_typing.get(wanted.delivery_id)
         _hold(stream is not None, f"LOG-FIRST: {wanted.delivery_id} is typed and no durable event knows it")
         assert stream is not None

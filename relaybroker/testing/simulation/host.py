@@ -66,6 +66,11 @@ class Session:
     draft: str = ""
     """Delivery whose half-typed text stands in the composer."""
     dialog: bool = False
+    occupied: str = ""
+    """`agent_busy` or `human_driving`: what is to be typed is handed back."""
+    patience_s: float = 0.0
+    told: bool = False
+    """The broker knows that it is occupied."""
     spoiled: dict[str, None] = field(default_factory=dict)
     """Half-typed deliveries that a person may have submitted: never typed again."""
     fence: int = 0
@@ -206,7 +211,7 @@ class Host:
     def open_dialog(self, session: Session) -> None:
         """A dialog or login comes up."""
         if self._lives(session) and session.state in ("booting", "ready") and not session.draft:
-            session.state, session.dialog = "blocked", True
+            session.state, session.dialog, session.told = "blocked", True, False
             self._tell(inputs.ProgramBlocked, session.session_id, pattern="permission")
             if session.begun:
                 self._interrupted(session, "blocked_by_dialog")
@@ -225,6 +230,37 @@ class Host:
             if not session.was_ready:
                 self._timeline.after(self._random.uniform(*self.traits.boot_s), self.become_ready, session)
             self._pump(session)
+
+    def occupy(self, session: Session, reason: str, patience_s: float) -> None:
+        """The program begins to work, or a person to type; the broker hears of it when it wants something typed."""
+        if self._lives(session) and session.state in ("booting", "ready") and not session.occupied:
+            session.occupied, session.patience_s = reason, patience_s
+
+    def free(self, session: Session) -> None:
+        """The terminal is free again."""
+        if self._lives(session) and session.occupied:
+            told, session.occupied, session.told = session.told, "", False
+            if told:
+                self._tell(inputs.ProgramFreed, session.session_id)
+            self._pump(session)
+
+    def _yields(self, session: Session, wanted: effects.TypeText) -> bool:
+        """Whether the text has to wait: the broker is told who has the terminal, and gets everything back."""
+        if not session.occupied or (wanted.while_busy and session.patience_s):
+            return False
+        session.current = None
+        session.queue.appendleft(wanted)
+        if not session.told:
+            session.told = True
+            self._tell(
+                inputs.ProgramOccupied,
+                session.session_id,
+                reason=session.occupied,
+                detail="seen",
+                patience_s=session.patience_s,
+            )
+        self._hand_back(session, session.occupied)
+        return True
 
     def fall_silent(self, session: Session) -> None:
         """Nothing happens in the terminal for a while."""
@@ -296,7 +332,7 @@ class Host:
 
     def _write(self, session: Session, wanted: effects.TypeText) -> None:
         """The text is written; Enter follows."""
-        if session.begun or not self._is_current(session, wanted):
+        if session.begun or not self._is_current(session, wanted) or self._yields(session, wanted):
             return
         if self._random.random() < self.traits.write_failed:
             session.current = None
@@ -307,7 +343,7 @@ class Host:
         self._watcher.typing(session, wanted)
         if self._random.random() < self.traits.half_typed:
             session.current, session.begun = None, False
-            session.draft, session.state = wanted.delivery_id, "blocked"
+            session.draft, session.state, session.told = wanted.delivery_id, "blocked", False
             self._tell(inputs.ProgramBlocked, session.session_id, pattern="draft")
             self._failed(wanted, "pty_write_failed", "partly")
             return

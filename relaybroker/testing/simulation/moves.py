@@ -236,6 +236,17 @@ def dialog(world: World) -> None:
 
 
 @move(2)
+def occupation(world: World) -> None:
+    """A program works, a shell runs a command, or a person types, for a while (or an hour)."""
+    found = world.sessions("booting", "ready")
+    if found:
+        session = world.random.choice(found)
+        reason, patience_s = world.random.choice((("agent_busy", 300.0), ("agent_busy", 0.0), ("human_driving", 0.0)))
+        world.host.occupy(session, reason, patience_s)
+        world.timeline.after(world.random.choice((0.5, 30.0, 900.0, 4000.0)), world.host.free, session)
+
+
+@move(2)
 def a_person_clears(world: World) -> None:
     """Somebody answers dialogs and clears half-typed texts."""
     for session in world.sessions("blocked"):

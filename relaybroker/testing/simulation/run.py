@@ -135,6 +135,8 @@ def heal(world: World) -> None:
     for number in range(HEAL_ROUNDS):
         for session in world.sessions("blocked"):
             world.host.clear(session)
+        for session in world.sessions("booting", "ready"):
+            world.host.free(session)
         if number in (4, 12, 20):
             world.engine.drop("eof")  # it comes back and offers every open row
         world.timeline.run(HEAL_STEP_S)
