@@ -4,7 +4,9 @@ The procedure for one delivery:
 1. Wait until the program is ready, no dialog is on the screen, and no foreign draft stands in the composer. While it
 works, or a person
    types, what waits is handed back.
-2. Take the keyboard. Write the text, as a bracketed paste when the program asked for that.
+2. Take the keyboard. Write the text, as a bracketed paste when the program asked for that; what waits behind it goes
+into the same
+   paste where the profile allows it (`coalesce`), each message with reports of its own.
 3. Wait until the terminal reacts: the marker is seen (`echo`), something came and it fell silent (`output`), or the
 bound is
    over (`none`). Look again for a dialog: Enter must never answer one.
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 MAX_QUEUED = 256
 MAX_TEXT_BYTES = 16 * 1024
 """Longer texts are refused as `too_large` (F083)."""
+MAX_PASTE_BYTES = 32 * 1024
+"""Several messages that go in as one paste are together not longer."""
 MAX_LINE_BYTES = 4095
 """A terminal that collects lines cuts longer ones (Linux N_TTY_BUF_SIZE - 1)."""
 QUIET_S = 0.02
@@ -86,13 +90,22 @@ class Line(Protocol):
 
 @dataclass
 class _Draft:
-    """What of a delivery stands in the program's composer, and what is still to be written before Enter."""
+    """What stands in the program's composer of one delivery or of several, and what is still to be written before Enter."""
 
-    delivery_id: str
+    injects: tuple[Inject, ...]
+    """As they were last asked for, in order."""
     rest: bytes
     written: int
     start: int
     """Output offset at the start of the injection."""
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(inject.text for inject in self.injects)
+
+    def place(self, delivery_id: str) -> int | None:
+        """Which of them it is."""
+        return next((at for at, inject in enumerate(self.injects) if inject.delivery_id == delivery_id), None)
 
 
 @dataclass
@@ -128,7 +141,7 @@ class Injector:
         self._line = line
         self._profile = profile
         self._queue: deque[Inject] = deque()
-        self._current: Inject | None = None
+        self._current: tuple[Inject, ...] = ()
         self._draft: _Draft | None = None
         self._draft_stands = False
         self._spoiled: deque[str] = deque(maxlen=MAX_SPOILED)
@@ -143,12 +156,11 @@ class Injector:
     @property
     def queued(self) -> tuple[str, ...]:
         """Delivery ids accepted and not yet typed, in order."""
-        current = (self._current.delivery_id,) if self._current else ()
-        return current + tuple(inject.delivery_id for inject in self._queue)
+        return tuple(inject.delivery_id for inject in (*self._current, *self._queue))
 
     @property
     def is_idle(self) -> bool:
-        return not self._queue and self._current is None
+        return not self._queue and not self._current
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Begin to type. `on_failure` is called when the procedure itself fails: nothing would ever be typed again."""
@@ -156,7 +168,7 @@ class Injector:
 
     def accept(self, inject: Inject) -> None:
         """Queue a delivery, or refuse it with a report. A delivery that is queued already is left where it is."""
-        if self._current is not None and self._current.delivery_id == inject.delivery_id:
+        if any(current.delivery_id == inject.delivery_id for current in self._current):
             return
         for index, waiting in enumerate(self._queue):
             if waiting.delivery_id == inject.delivery_id:
@@ -168,8 +180,9 @@ class Injector:
             self._fail(inject, "queue_full")
         elif len(inject.text.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
             self._fail(inject, "too_large")
-        elif self._draft is not None and self._draft.delivery_id == inject.delivery_id:
-            self._queue.appendleft(inject)
+        elif self._draft is not None and (place := self._draft.place(inject.delivery_id)) is not None:
+            places = [self._draft.place(waiting.delivery_id) for waiting in self._queue]
+            self._queue.insert(sum(other is not None and other < place for other in places), inject)
         else:
             self._queue.append(inject)
         self.notify()
@@ -178,8 +191,9 @@ class Injector:
         """A person's keys went into the terminal; those that submit or clear the line end a standing draft."""
         if self._draft is None or not self._draft_stands:
             return
-        if self._draft.delivery_id not in self._spoiled:
-            self._spoiled.append(self._draft.delivery_id)
+        for inject in self._draft.injects:
+            if inject.delivery_id not in self._spoiled:
+                self._spoiled.append(inject.delivery_id)
         if ended:
             self._end_draft()
 
@@ -194,10 +208,10 @@ class Injector:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
-        current, self._current = self._current, None
-        if current is not None:
-            partly = self._draft is not None and self._draft.delivery_id == current.delivery_id
-            self._fail(current, reason, typed="partly" if partly else "no")
+        current, self._current = self._current, ()
+        for inject in current:
+            partly = self._draft is not None and self._draft.place(inject.delivery_id) is not None
+            self._fail(inject, reason, typed="partly" if partly else "no")
         self._return_queue(reason)
 
     # --- the procedure -----------------------------------------------------------------------------------------------
@@ -214,68 +228,96 @@ class Injector:
                     continue  # what a person was just typing changed it
                 occupant = self._line.occupant()
                 if occupant is None or (self._queue[0].while_busy and occupant.patience_s):
-                    self._current = self._queue.popleft()
+                    self._current = self._take()
                     enter_at = await self._type(self._current)
                 elif self._draft is None:
                     self._return_queue(occupant.reason)
                     continue
             finally:
                 self._line.writer.release()
-            if self._current is None:
+            if not self._current:
                 await self._until(lambda: self._line.occupant() is None)  # what stands in the composer stays there
                 continue
-            self._current = None
+            self._current = ()
             if enter_at is not None:
                 await self._after_enter(enter_at)
 
     def _fits_draft(self) -> bool:
-        return self._draft is None or (bool(self._queue) and self._queue[0].delivery_id == self._draft.delivery_id)
+        return self._draft is None or (bool(self._queue) and self._draft.place(self._queue[0].delivery_id) is not None)
 
-    async def _type(self, inject: Inject) -> int | None:
-        """Steps 2 to 4. Returns the output offset at Enter, or None when the delivery was handed back."""
+    def _take(self) -> tuple[Inject, ...]:
+        """The next delivery, and those behind it that go into the same paste; or what stands in the composer."""
+        taken = [self._queue.popleft()]
+        while self._queue and self._joins(taken, self._queue[0]):
+            taken.append(self._queue.popleft())
+        return tuple(taken)
+
+    def _joins(self, taken: list[Inject], following: Inject) -> bool:
+        if self._draft is not None:
+            return self._draft.place(following.delivery_id) is not None
+        if not (self._profile.coalesce and self._line.bracketed_paste):
+            return False
+        size = sum(len(inject.text.encode("utf-8", "replace")) + 2 for inject in (*taken, following))
+        is_late = any(0 < inject.expires_at <= time.time() for inject in (*taken, following))
+        is_alike = taken[0].while_busy == following.while_busy and not taken[0].steer and not following.steer
+        return is_alike and not is_late and size <= MAX_PASTE_BYTES
+
+    async def _type(self, injects: tuple[Inject, ...]) -> int | None:
+        """Steps 2 to 4. Returns the output offset at Enter, or None when the deliveries were handed back."""
         draft = self._draft
         if draft is None:
-            draft = await self._begin(inject)
+            draft = await self._begin(injects)
             if draft is None:
+                self._queue.extendleft(reversed(injects[1:]))
                 return None
+        else:
+            newer = {inject.delivery_id: inject for inject in injects}
+            draft.injects = tuple(newer.get(inject.delivery_id, inject) for inject in draft.injects)
         line = self._line
-        echo = _Echo(without_spaces(inject.marker) or _needle(inject.text), draft.start)
+        echoes = [_Echo(without_spaces(inject.marker) or _needle(inject.text), draft.start) for inject in draft.injects]
         self._draft = draft
-        line.typing(inject.text)
+        line.typing(draft.text)
         try:
             if draft.rest:
                 draft.written += await line.writer.write(draft.rest)
                 draft.rest = b""
             written_at = asyncio.get_running_loop().time()
-            evidence = await self._reaction(echo)
+            evidence = await self._reaction(echoes[-1])
             if self._profile.settle_ms:
                 await self._pause(self._profile.settle_ms / 1000)
             if self._profile.dialogs and await line.find_dialog() is not None:
-                self._hand_back(inject, draft, "blocked_by_dialog")
+                self._hand_back(injects, draft, "blocked_by_dialog")
                 return None
             enter_at = line.ring.end
             draft.written += await line.writer.write(ENTER)
         except WriteError as error:
             draft.written += error.written
             draft.rest = draft.rest[error.written :]
-            self._hand_back(inject, draft, "pty_write_failed")
+            self._hand_back(injects, draft, "pty_write_failed")
             return None
         waited = (asyncio.get_running_loop().time() - written_at) * 1000
         self._end_draft()
-        line.report(
-            Injected(
-                delivery_id=inject.delivery_id,
-                attempt=inject.attempt,
-                bytes_written=draft.written,
-                evidence=evidence,
-                wait_ms=round(waited, 3),
-            )
-        )
-        self._on_verify(inject, echo.seen, evidence == "echo")
+        self._tell(draft, echoes, evidence, waited)
         return enter_at
 
-    async def _begin(self, inject: Inject) -> _Draft | None:
-        line = self._line
+    def _tell(self, draft: _Draft, echoes: list[_Echo], evidence: str, waited_ms: float) -> None:
+        """A report for each that was typed, also for one that was not asked for again: it is never typed twice."""
+        lengths = [len(sanitise(inject.text).encode()) for inject in draft.injects[:-1]]
+        for inject, echo, written in zip(draft.injects, echoes, (*lengths, draft.written - sum(lengths)), strict=True):
+            seen = evidence if inject is draft.injects[-1] else "echo" if echo.seen(self._line.ring) else evidence
+            self._line.report(
+                Injected(
+                    delivery_id=inject.delivery_id,
+                    attempt=inject.attempt,
+                    bytes_written=written,
+                    evidence=seen,
+                    wait_ms=round(waited_ms, 3),
+                )
+            )
+            self._on_verify(inject, echo.seen, seen == "echo")
+
+    async def _begin(self, injects: tuple[Inject, ...]) -> _Draft | None:
+        line, inject = self._line, injects[0]
         if 0 < inject.expires_at <= time.time():
             self._fail(inject, "expired")
             return None
@@ -289,11 +331,13 @@ class Injector:
                 self._return_queue(OUT_OF_TURN)
                 return None
             await self._pause(STEER_PAUSE_S)
-        data = self._as_typed(inject.text)
+        draft = _Draft(injects, b"", 0, line.ring.end)
+        data = self._as_typed(draft.text)
         if data is None:
             self._fail(inject, "too_large")
             return None
-        return _Draft(inject.delivery_id, data, 0, line.ring.end)
+        draft.rest = data
+        return draft
 
     def _as_typed(self, text: str) -> bytes | None:
         """The bytes for `text` in the terminal's present mode; None when the terminal would cut a line."""
@@ -338,13 +382,14 @@ class Injector:
 
     # --- failures ----------------------------------------------------------------------------------------------------
 
-    def _hand_back(self, inject: Inject, draft: _Draft, reason: str) -> None:
+    def _hand_back(self, injects: tuple[Inject, ...], draft: _Draft, reason: str) -> None:
         if not draft.written:
             self._draft = None
         elif not self._draft_stands:
             self._draft_stands = True
             self._line.draft_changed(stands=True)
-        self._fail(inject, reason, typed="partly" if draft.written else "no")
+        for inject in injects:
+            self._fail(inject, reason, typed="partly" if draft.written else "no")
         if not draft.written:
             self._return_queue(OUT_OF_TURN)
 

@@ -85,6 +85,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How long the marker is looked for after Enter."""
     stop_signals: tuple[Literal["TERM", "HUP"], ...] = ("TERM",)
     """What ends the program in order; interactive shells ignore TERM."""
+    coalesce: bool = False
+    """Messages that wait together go in as one paste with one Enter, if the program takes pastes."""
     busy: str = ""
     """Regular expression: while one of the screen's last rows (without what we typed) matches, the program works and messages wait."""
     busy_patience_s: float = 300.0
