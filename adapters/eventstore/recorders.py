@@ -331,6 +331,7 @@ def open_sqlite(path: Path) -> JournalRecorder:
     """The recorder of the one writer of the database at `path`, which must exist.
 
     Raises:
+        StateCorrupt: an index or view is damaged in a way that it cannot be made again; nothing was changed.
         eventsourcing.persistence.PersistenceError: it cannot be opened, or would not commit durably.
     """
     for suffix in ("", "-wal", "-shm"):
@@ -338,8 +339,10 @@ def open_sqlite(path: Path) -> JournalRecorder:
     recorder = JournalFactory(path, "rw").journal_recorder()
     try:
         recorder.prepare_lookups()
-    except DATABASE_ERRORS:
+    except DATABASE_ERRORS as error:
         recorder.close()
+        if is_damage(error):
+            raise StateCorrupt(path, str(error)) from error
         raise
     return recorder
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.eventstore import lookup
 from adapters.eventstore.errors import StateCorrupt
 from adapters.eventstore.journal import Journal
 from domain.errors import CorruptLog
@@ -101,6 +102,19 @@ def test_every_byte_of_the_header_matters_or_does_not(log):
         whole = bytearray(log.files["journal.db"])
         whole[place] ^= 0xFF
         check(log, bytes(whole))
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
+def test_a_damaged_name_of_an_index_or_view_is_refused_or_made_again(log, mask):
+    """0x20 changes the case of a letter: SQLite then reads the schema, but cannot change it."""
+    content = log.files["journal.db"]
+    for definition in lookup.DEFINITIONS:
+        start = content.find(definition.sql.encode()[:40])
+        assert start > 0
+        for place in range(start, start + 40):
+            whole = bytearray(content)
+            whole[place] ^= mask
+            check(log, bytes(whole))
 
 
 @settings(max_examples=60, deadline=None)
