@@ -5,8 +5,11 @@ Each page is made from the code that it describes; CI fails when a page says som
 
 from __future__ import annotations
 
+import ast
 import difflib
+import functools
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -22,6 +25,7 @@ from domain.inputs import SpawnSpec
 from domain.machines import MACHINES
 from domain.reasons import SENTENCES, Reason
 from domain.remedies import REMEDIES
+from relaybroker.guarantees import GUARANTEES, NOT_PROMISED
 from relaybroker.openapi import document
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -121,6 +125,39 @@ def commands() -> str:
     return "\n".join(parts)
 
 
+def guarantees() -> str:
+    """What is promised, which tests keep it, and what is not promised."""
+    named = tests_by_id()
+    parts = ["# Guarantees\n", "Each promise with the tests that name its id. `make test` runs all of them.\n"]
+    for subject, promises in GUARANTEES.items():
+        parts.append(f"## {subject}\n\n| id | promise | kept by |\n|---|---|---|")
+        parts += [f"| {found.id} | {found.promise} | {'<br>'.join(named.get(found.id, []))} |" for found in promises]
+        parts.append("")
+    parts.append(f"## Not promised\n{NOT_PROMISED}")
+    return "\n".join(parts)
+
+
+@functools.cache
+def tests_by_id() -> dict[str, list[str]]:
+    """Guarantee -> the tests (`file::name`, or a whole file) whose docstrings name it."""
+    ids = {found.id for promises in GUARANTEES.values() for found in promises}
+    named: dict[str, list[str]] = {}
+    for path in sorted((DOCS.parent / "tests").rglob("test_*.py")):
+        place, tree = path.relative_to(DOCS.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+            label = f"`{place}::{node.name}`" if is_test else f"`{place}`"
+            for word in sorted(ids & set(_WORD.findall(ast.get_docstring(node) or ""))):
+                if label not in (labels := named.setdefault(word, [])):
+                    labels.append(label)
+    return named
+
+
+_WORD = re.compile(r"[A-Z][A-Z0-9]*(?:-[A-Z]+)?")
+
+
 def openapi() -> str:
     """The OpenAPI document of the local API."""
     return json.dumps(document(), indent=1) + "\n"
@@ -132,6 +169,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reasons.md": reasons,
     "commands.md": commands,
     "views.md": views,
+    "guarantees.md": guarantees,
     "openapi.json": openapi,
 }
 

@@ -1,4 +1,4 @@
-"""Kill -9 at every position of a recorded run: recover, take up again, nothing lost, nothing typed twice.
+"""Kill -9 at every position of a recorded run (TYPED-ONCE): recover, take up again, nothing lost, nothing typed twice.
 
 A run is recorded; then it is run again for each position of its journal, and the broker dies as soon as that many records are durable, in
 the middle of a commit or at its end. The engine, the host and everybody else go on from where they were, and in the end everything must be

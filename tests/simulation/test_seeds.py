@@ -1,6 +1,7 @@
 """Seeds of the simulation: no promise is broken, the rare branches are reached, a failing one says how to see it again.
 
-The real core in a simulated world (relaybroker/testing/simulation); `make simulate SEEDS=...` runs more, `make day` a whole day.
+The real core in a simulated world (relaybroker/testing/simulation); `make simulate SEEDS=...` runs more, `make day` a whole day. Checked at
+each step: D1 D2 D3 D4 D5 D6 D7 D8 D12 D13 D14 LOG-FIRST TYPED-ONCE; after healing: D9 R1 X1. The table is in its checks.py.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ async def test_a_delivery_is_typed_once_however_often_it_is_asked_for(broker):
 
 
 async def test_a_connection_that_breaks_in_the_middle_of_injections_costs_nothing(broker):
-    """Killed broker: each of 40 deliveries is typed once and in order, each proof arrives."""
+    """W5: Killed broker: each of 40 deliveries is typed once and in order, each proof arrives."""
     log = await broker.start_agent("line_reader")
     for number in range(40):
         broker.inject(f"n{number}", f"d{number}")

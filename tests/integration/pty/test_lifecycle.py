@@ -102,7 +102,7 @@ async def test_all_output_of_a_program_that_ends_is_drained_first(broker):
 
 
 async def test_release_ends_children_and_grandchildren_that_ignore_signals(broker, is_alive):
-    """F109: a child and a grandchild in a group of its own, both deaf to TERM and HUP."""
+    """W8, F109: a child and a grandchild in a group of its own, both deaf to TERM and HUP."""
     log = broker.directory / "pids"
     await broker.start(broker.python, broker.agent("family"), log)
     pids = await broker.until(lambda: len(p := log.read_text().split()) == 3 and [int(x) for x in p], "three pids")
@@ -138,7 +138,7 @@ async def test_what_a_program_leaves_behind_when_it_ends_is_ended_too(broker, is
 
 
 async def test_a_stopped_program_hands_back_what_is_queued_before_its_exit(broker):
-    """ONE-END: reasons in order, exit last."""
+    """W5, ONE-END: reasons in order, exit last."""
     await broker.start_agent("line_reader", "60", wait=Started)
     for number in range(5):
         broker.inject("x", f"d{number}")

@@ -14,7 +14,7 @@ from adapters.pty.session import Session
 
 
 async def test_a_task_is_typed_after_the_prompt_of_a_slow_program_and_not_before(broker):
-    """F091: it boots for a while, writes much, and throws away what was typed meanwhile."""
+    """W2, F091: it boots for a while, writes much, and throws away what was typed meanwhile."""
     log = await broker.start_agent("boots_slowly", "2", wait=None)
     broker.inject("the task", "task")
     assert await log.wait(1) == ["the task"]
@@ -24,7 +24,7 @@ async def test_a_task_is_typed_after_the_prompt_of_a_slow_program_and_not_before
 
 
 async def test_a_dialog_blocks_until_a_person_answers_it(broker):
-    """F094, F095: painted in pieces, found on the screen; no key of ours reaches it."""
+    """W2, F094, F095: painted in pieces, found on the screen; no key of ours reaches it."""
     log = await broker.start_agent("dialog", wait=Blocked, profile="claude")
     assert broker.facts("a1", Blocked)[0].pattern == "claude trust"
     broker.inject("hello", "d1")

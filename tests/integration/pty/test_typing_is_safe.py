@@ -10,7 +10,7 @@ from adapters.pty.protocol import Blocked, Exited, Injected, InjectFailed, Outpu
 
 
 async def test_control_characters_of_a_message_press_no_key(broker):
-    """F082: CR, ESC, ^C, ^D, the end of a paste."""
+    """W3, SAFE-KEYS, F082: CR, ESC, ^C, ^D, the end of a paste."""
     log = await broker.start_agent("line_reader")
     await broker.type_text("a\rb\x1b[201~c\x03d\x04e\x7ff\x9bg", delivery_id="evil")
     await broker.type_text("still alive", delivery_id="ok")
@@ -18,7 +18,7 @@ async def test_control_characters_of_a_message_press_no_key(broker):
 
 
 async def test_control_characters_do_not_leave_a_paste(broker):
-    """F082 with bracketed paste on: one submission, whatever is in the text."""
+    """W3, F082 with bracketed paste on: one submission, whatever is in the text."""
     log = await broker.start_agent("prompt_toolkit_reader")
     await broker.type_text("one\x1b[201~\r\ntwo\x03three", delivery_id="evil")
     await broker.type_text("next", delivery_id="ok")
@@ -101,7 +101,7 @@ async def test_a_line_that_the_terminal_would_cut_is_refused(broker):
 
 
 async def test_the_queue_of_a_session_is_bounded(broker):
-    """BOUNDED: 256 wait for a program that is not ready; the next is refused."""
+    """W6, BOUNDED: 256 wait for a program that is not ready; the next is refused."""
     await broker.start_agent("line_reader", "60", wait=None)
     for number in range(258):
         broker.inject(f"{number}", f"n{number}")
@@ -110,7 +110,7 @@ async def test_the_queue_of_a_session_is_bounded(broker):
 
 
 async def test_a_program_that_floods_and_never_reads_stalls_neither_its_output_nor_other_agents(broker):
-    """F076, F077: no success is claimed for what is not in the terminal; another agent is typed to meanwhile."""
+    """W6, NO-STALL, F076, F077: no success is claimed for what is not in the terminal; another agent is typed to meanwhile."""
     broker.subscribe()
     await broker.start(broker.python, broker.agent("deaf"), "0", session_id="deaf")
     log = await broker.start_agent("line_reader", session_id="other")
@@ -147,7 +147,7 @@ async def test_a_flood_does_not_delay_an_injection_into_another_agent(broker):
 
 
 async def test_a_text_that_stands_unsubmitted_is_completed_and_not_typed_again(broker):
-    """F084: a dialog pops up between text and Enter; when it is gone, the same delivery gets its Enter only."""
+    """W1, F084: a dialog pops up between text and Enter; when it is gone, the same delivery gets its Enter only."""
     log = await broker.start_agent("pops_up", profile="claude")
     broker.inject("the message", "d1")
     failed = await broker.fact("a1", InjectFailed, delivery_id="d1")

@@ -1,4 +1,4 @@
-"""B12, F134: whatever bytes of a stopped broker's database are flipped or cut off, it is refused or says the truth.
+"""B12, F134, KEEP-BYTES: whatever bytes of a stopped broker's database are flipped or cut off, it is refused or says the truth.
 
 About 3 seconds.
 """

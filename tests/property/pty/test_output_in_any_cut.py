@@ -82,6 +82,7 @@ def test_a_stream_read_byte_by_byte_gives_the_same_pieces(data):
 @given(st.binary(max_size=4000), st.integers(1, 60), st.integers(1, 200))
 @settings(max_examples=200, deadline=None)
 def test_no_bytes_kill_the_reader(data, rows, columns):
+    """W7."""
     terminal = Terminal(rows, columns)
     terminal.feed(data)
     terminal.settle()
@@ -135,6 +136,7 @@ def test_any_bytes_on_the_socket_are_messages_or_a_frame_error(data):
 @given(st.text(max_size=5000).map(lambda text: text.encode("utf-8", "replace")))
 @settings(max_examples=100, deadline=None)
 def test_chunks_are_the_whole_text_and_whole_characters(data):
+    """W7."""
     pieces = list(chunks(data))
     assert b"".join(pieces) == data
     for piece in pieces:

@@ -58,7 +58,7 @@ def test_frames_out_of_order_are_typed_in_order(world):
 
 
 def test_a_hole_is_asked_for_twice_and_then_declared_lost(world):
-    """F008, S6."""
+    """F008, S6; D3."""
     world.spawn("w1")
     world.deliver("w1", 1)
     world.deliver("w1", 3, text="three")
@@ -85,7 +85,7 @@ def test_a_gap_filled_after_a_resync_keeps_the_order(world):
 
 
 def test_an_agent_with_history_goes_on_at_its_next_number(world):
-    """F003, S5: without journal and engine cursor the first frame decides."""
+    """F003, S5, D3: without journal and engine cursor the first frame decides."""
     world.spawn("w1")
     world.deliver("w1", 8, text="eight")
     world.advance(1)
@@ -109,7 +109,7 @@ def test_release_and_respawn_keep_the_cursor_of_the_agent_id(world):
 
 
 def test_a_fan_out_frame_never_moves_the_cursor(world):
-    """F005, S7 SEQ0-APART."""
+    """F005, S7 SEQ0-APART; D4."""
     world.spawn("w1")
     payload = {"type": "message.reacted", "data": {"message_id": "M1", "emoji": "+1"}}
     world.deliver("w1", 0, msg_id="M1", delivery_id="evt_1", payload=payload)

@@ -1,4 +1,4 @@
-"""What `verify` finds, and what keeps a damaged log from being opened. F134, B12."""
+"""What `verify` finds, and what keeps a damaged log from being opened. F134, B12, KEEP-BYTES."""
 
 from __future__ import annotations
 
