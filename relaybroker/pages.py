@@ -147,8 +147,8 @@ def tests_by_id() -> dict[str, list[str]]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-            label = f"`{place}::{node.name}`" if is_test else f"`{place}`"
+            name = "" if isinstance(node, ast.Module) else node.name
+            label = f"`{place}::{name}`" if name.startswith("test_") else f"`{place}`"
             for word in sorted(ids & set(_WORD.findall(ast.get_docstring(node) or ""))):
                 if label not in (labels := named.setdefault(word, [])):
                     labels.append(label)
