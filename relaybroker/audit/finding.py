@@ -41,10 +41,15 @@ class AmbiguousError(Exception):
 
 
 class Subject(NamedTuple):
-    """A stream that an identifier means, and the positions of what concerns it where the stream is shared (a mailbox)."""
+    """A stream that an identifier means.
+
+    `positions` are those of what concerns it, where the stream is shared (a mailbox); `later` the streams of the further attempts of a
+    delivery, oldest first.
+    """
 
     stream: str
     positions: tuple[int, ...] = ()
+    later: tuple[str, ...] = ()
 
 
 def find(log: LogReader, wanted: str) -> tuple[str, list[Subject]]:
@@ -66,7 +71,7 @@ def find(log: LogReader, wanted: str) -> tuple[str, list[Subject]]:
             found = _exact(log, wanted)
     if not found:
         raise NotFoundError(wanted)
-    return wanted, found[:STORIES]
+    return wanted, list(dict.fromkeys(_whole(log, subject) for subject in found[:STORIES]))
 
 
 def _exact(log: LogReader, wanted: str) -> list[Subject]:
@@ -80,6 +85,21 @@ def _deliveries(log: LogReader, wanted: str) -> list[Subject]:
         return attempts
     exact = (f"action:{wanted}", f"message:{wanted}", wanted if wanted.startswith(_NAMED_STREAMS) else "")
     return [subject for name in exact if name for subject in streams(log, name, exact=True)]
+
+
+def _whole(log: LogReader, subject: Subject) -> Subject:
+    """A delivery with all of its attempts, whichever of them was found."""
+    if not subject.stream.startswith("delivery:"):
+        return subject
+    first = subject.stream.partition("#")[0]
+    offers = log.query(
+        f"SELECT DISTINCT originator_id AS stream, {field('body.delivery_id')} AS delivery_id, {field('body.agent_id')} AS agent_id "
+        f"FROM {_TABLE} WHERE {IS_OFFER} AND (originator_id = ? OR (originator_id >= ? AND originator_id < ?)) ORDER BY rowid",
+        (first, f"{first}#", f"{first}#{_LAST}"),
+    )
+    whose = {offer["stream"]: (offer["delivery_id"], offer["agent_id"]) for offer in offers}
+    stream, *later = (attempt for attempt in whose if whose[attempt] == whose[subject.stream])
+    return Subject(stream, later=tuple(later))
 
 
 def _of_message(log: LogReader, wanted: str) -> list[Subject]:

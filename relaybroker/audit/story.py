@@ -36,6 +36,7 @@ _ROUTINE = (events.HeartbeatDue.topic, events.InventoryPublished.topic, events.F
 _WHO_BY_MACHINE = {"node": "engine", "mailbox": "engine", "action": "engine", "host": "host", "worker": "host"}
 _WHO = {
     "delivery.offered.v1": "engine",
+    "broker.dead_letters_asked.v1": "caller",
     "message.accepted.v1": "caller",
     "message.published.v1": "engine",
     "message.refused.v1": "engine",
@@ -79,7 +80,7 @@ class Story(msgspec.Struct, frozen=True):
 
 
 def tell(log: LogReader, wanted: str) -> list[Story]:
-    """The stories of everything that this id means: one per delivery attempt, invocation, message, agent or node.
+    """The stories of everything that this id means: one per delivery (with all of its attempts), invocation, message, agent or node.
 
     Raises:
         NotFoundError: the log does not know the id.
@@ -101,7 +102,11 @@ def _whole(log: LogReader, wanted: str) -> list[Subject] | None:
         return None
     begins = (log.read_at([_birth(log, subject.stream)])[0].event for subject in subjects if not subject.positions)
     shared = any(subject.positions for subject in subjects)
-    return None if known != wanted or shared or not all(isinstance(event, _BIRTHS) for event in begins) else subjects
+    return None if known != wanted or shared or not all(map(_is_birth, begins)) else subjects
+
+
+def _is_birth(event: events.Event) -> bool:
+    return isinstance(event, _BIRTHS) and not (isinstance(event, events.DeliveryOffered) and event.attempt > 1)
 
 
 _BIRTHS = (
@@ -139,12 +144,16 @@ def _own(log: LogReader, subject: Subject) -> list[Recorded]:
     """The subject's own events: of its whole stream, or of a shared one those that concern it; the first and the newest."""
     if subject.positions:
         return log.read_at(subject.positions[:OWN_STEPS])
-    rows = log.query(
-        f"SELECT rowid AS position FROM stored_events WHERE originator_id = ? AND topic NOT IN ({listed(_ROUTINE)}) "
-        "ORDER BY originator_version DESC LIMIT ?",
-        (subject.stream, OWN_STEPS),
-    )
-    newest = sorted(row["position"] for row in rows)
+    positions = [
+        row["position"]
+        for stream in (subject.stream, *subject.later)
+        for row in log.query(
+            f"SELECT rowid AS position FROM stored_events WHERE originator_id = ? AND topic NOT IN ({listed(_ROUTINE)}) "
+            "ORDER BY originator_version DESC LIMIT ?",
+            (stream, OWN_STEPS),
+        )
+    ]
+    newest = sorted(positions)[-OWN_STEPS:]
     return log.read_at([_birth(log, subject.stream), *newest] if len(newest) == OWN_STEPS else newest)
 
 
@@ -163,7 +172,7 @@ def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
     first, last = own[0].version, own[-1].version
     if not _is_settled(own):
         last = log.position
-    found = _copies(log, own)
+    found = [*_copies(log, own), *_wishes(log, own)]
     for session in _sessions(log, own):
         stream = f"worker:{session}"
         found += log.read_stream(stream, upto=first, newest=1)  # in what state the program was
@@ -210,6 +219,12 @@ def _copies(log: LogReader, own: list[Recorded]) -> list[Recorded]:
     return log.read_at(row["position"] for row in rows)
 
 
+def _wishes(log: LogReader, own: list[Recorded]) -> list[Recorded]:
+    """What people asked that led to further attempts."""
+    asked = [item for item in own if isinstance(item.event, events.DeliveryOffered) and item.event.letter_id]
+    return log.read_at(int(item.causation.rpartition("@")[2]) for item in asked)
+
+
 def _sessions(log: LogReader, own: list[Recorded]) -> Iterable[str]:
     """Programs that the story is about: where it was typed, or where it would have been."""
     typed = dict.fromkeys(item.event.session_id for item in own if isinstance(item.event, events.DeliveryInjecting))
@@ -236,11 +251,14 @@ def _step(recorded: Recorded, first: float) -> Step:
     for key in _UNTOLD:
         detail.pop(key, None)
     by_machine = _WHO_BY_MACHINE.get(event.machine, "host" if event.machine == "delivery" else "broker")
+    who = _WHO.get(event.topic, by_machine if event.kind == "fact" else "broker")
+    if isinstance(event, events.DeliveryOffered) and event.letter_id:
+        who = "caller"
     return Step(
         position=recorded.version,
         at=recorded.at,
         since_first_s=round(recorded.at - first, 6),
-        who=_WHO.get(event.topic, by_machine if event.kind == "fact" else "broker"),
+        who=who,
         stream=recorded.stream,
         event=event.topic,
         detail=detail,

@@ -45,9 +45,13 @@ def of(kind: str, own: list[Recorded], around: list[Recorded], waiting: list[Wai
 
 
 def _delivery(own: list[Recorded]) -> Verdict:
-    offered = _last(own, events.DeliveryOffered)
-    assert offered is not None
+    stream, offered = next(
+        (item.stream, item.event) for item in reversed(own) if isinstance(item.event, events.DeliveryOffered)
+    )
+    own = [recorded for recorded in own if recorded.stream == stream]
     who = f"message {offered.msg_id} for {offered.name}"
+    if offered.attempt > 1:
+        who = f"attempt {offered.attempt} of {who}{' (a person asked for it)' if offered.letter_id else ''}"
     show = f"relaybroker agent show {offered.name}"
     match _moved(own):
         case events.DeliveryAcked(up_to=up_to):

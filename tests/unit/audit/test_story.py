@@ -62,6 +62,29 @@ def test_a_returned_message_says_that_the_engine_keeps_it(world, log):
     assert "keeps it" in story.verdict
 
 
+def test_all_attempts_of_a_delivery_are_one_story_and_the_last_one_decides(world, log):
+    """F012, F030: the letter, who asked for it, and the attempt that followed."""
+    world.spawn("w1")
+    world.deliver("w1", 1, msg_id="M-OTHER")
+    world.auto_type = False
+    world.deliver("w1", 2, msg_id="M-TWICE", delivery_id="del_TWICE")
+    for _ in range(3):
+        world.not_typed(world.pending_text.pop(), reason="pty_write_failed")
+        world.advance(40)
+    world.auto_type = True
+    world.tell(inputs.RedeliverRequested(request_id="r", letter_ids=("del_TWICE",)))
+    for wanted in ("M-TWICE", "del_TWICE", "delivery:del_TWICE#2", "w1@2"):
+        (story,) = tell(log(world), wanted)
+        assert (story.outcome, story.state) == ("delivered", "acked")
+        assert story.verdict.startswith("attempt 2 of message M-TWICE for w1 (a person asked for it) was typed")
+        told = [(step.who, step.event) for step in story.steps]
+        assert told.index(("broker", "delivery.dead_lettered.v1")) < told.index(
+            ("caller", "broker.dead_letters_asked.v1")
+        )
+        assert told.index(("caller", "broker.dead_letters_asked.v1")) < told.index(("caller", "delivery.offered.v1"))
+    assert tell(log(world), "M-OTHER")[0].verdict.startswith("message M-OTHER")
+
+
 def test_copies_of_the_frame_and_restarts_in_between_belong_to_the_story(world, log):
     world.spawn("w1")
     world.auto_type = False
