@@ -25,7 +25,7 @@ def state(tmp_path):
     world.start()
     world.online()
     world.spawn("w1")
-    world.deliver("w1", 1, msg_id="M1")
+    world.deliver("w1", 1, msg_id="M1", text="what was said")
     world.auto_type = False
     world.deliver("w1", 2, msg_id="M2")
 

@@ -73,14 +73,14 @@ def test_a_session_that_was_cut_off_is_played_and_said_to_be_so(run, session):
 
 
 def test_redacted_sessions_come_from_the_log_and_from_a_file(run, session, state, tmp_path):
-    assert '"text":"hi"' in session.read_text()
+    assert '"text":"what was said"' in session.read_text()
     again = tmp_path / "again.jsonl"
     assert run("log", "export", "--session", "--redact", "-o", again, "--state-dir", state).exit_code == 0
     copy = tmp_path / "copy.jsonl"
     assert run("replay", session, "--redacted-to", copy).exit_code == 0
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     for path in (again, copy):
-        assert '"text":"hi"' not in path.read_text()
+        assert '"text":"what was said"' not in path.read_text()
         assert run("replay", path).exit_code == 0
     assert run("replay", session, "--redacted-to", copy).exit_code == 1, "no file is overwritten"
 
