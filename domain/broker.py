@@ -47,6 +47,9 @@ class Broker:
     def __init__(self, harness_of: HarnessOf, state: State | None = None) -> None:
         self.state = state if state is not None else State()
         self._harness_of = harness_of
+        self._due: float | None = None
+        self._due_position = -1
+        """Where in the log `_due` was found: what is due follows from the state, and the state from the log."""
 
     def handle(self, item: Input, now: float) -> Decision:
         """Decide about one input at this moment (epoch seconds). At least one event results."""
@@ -75,9 +78,12 @@ class Broker:
 
     def next_deadline(self) -> float | None:
         """When `on_time` must be called next (epoch seconds); None = nothing waits for time."""
-        if self.state.settings is None or self.state.left:
-            return None
-        return min((when for rules in _RULES if (when := rules.deadline(self.state)) is not None), default=None)
+        state = self.state
+        if self._due_position != state.position:
+            stands = state.settings is None or state.left
+            found = () if stands else (when for rules in _RULES if (when := rules.deadline(state)) is not None)
+            self._due, self._due_position = min(found, default=None), state.position
+        return self._due
 
     def _dispatch(self, turn: Turn, item: Input) -> None:
         match item:

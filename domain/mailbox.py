@@ -152,10 +152,10 @@ class Mailbox(msgspec.Struct):
         """When a gap (or an unknown base) needs the next step; None = nothing waits."""
         if self.base is None:
             return self.gap_since + COLLECT_S if self.buffer else None
-        if self.starved:
+        if self.starved or not (self.gap_since or self.passed_since):
             return None
-        since = min((when for when in (self.gap_since, self.passed_since) if when), default=0.0)
-        return since + (*RESYNC_AFTER_S, GIVE_UP_S)[min(self.resyncs, len(RESYNC_AFTER_S))] if since else None
+        since = min((when for when in (self.gap_since, self.passed_since) if when))
+        return since + (*RESYNC_AFTER_S, GIVE_UP_S)[min(self.resyncs, len(RESYNC_AFTER_S))]
 
     def holes(self) -> list[tuple[int, int]]:
         """The ranges that are lost when the engine does not offer them in time: returned ones that it passed by, else the gap."""

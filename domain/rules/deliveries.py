@@ -685,7 +685,12 @@ def _ask_resync(turn: Turn, box: Mailbox, tries: int) -> None:
 
 def deadline(state: BrokerState) -> float | None:
     """When a delivery or a gap needs attention next. Without a person's hold, what waits for one worker ends in order."""
-    times = [until for target in state.workers.values() for until in _ends_of_waits(state, target)]
+    times = [
+        until
+        for target in state.workers.values()
+        if target.typing or target.waiting
+        for until in _ends_of_waits(state, target)
+    ]
     online = state.link.state == LinkState.ONLINE
     boxes = (state.mailboxes.get(agent_id) for agent_id in state.agents)
     times += [
