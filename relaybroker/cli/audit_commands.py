@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from relaybroker.audit import telling
+from relaybroker.audit.telling import clock, detail
 from relaybroker.cli.client import state_directory
 from relaybroker.cli.exits import Exit, fail
 
@@ -39,14 +41,6 @@ def _log(state_dir: str | None, name: str) -> Iterator[LogReader]:
         fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
     except StateCorrupt as error:
         fail(Exit.FAILED, f"the log is damaged: {error}. Nothing was changed; see: relaybroker log verify")
-
-
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3]
-
-
-def _detail(found: dict[str, Any]) -> str:
-    return " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in found.items())
 
 
 @click.command()
@@ -81,23 +75,10 @@ def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> Non
 
 
 def _print_story(story: Story) -> None:
-    reason = f" ({story.reason})" if story.reason else ""
-    click.secho(f"{story.state.upper()}{reason}: {story.verdict}", bold=True)
-    for step in story.steps:
-        place = "" if step.stream == story.subject else f" [{step.stream}]"
-        click.echo(
-            f"  #{step.position:<6} {_clock(step.at)} {step.since_first_s * 1000:+11.1f} ms  {step.who:<7} {step.event}{place}"
-        )
-        if step.detail:
-            click.echo(f"  {'':<37}{_detail(step.detail)[:220]}")
-    for waiting in story.waiting:
-        place = "-" if waiting.seq is None else str(waiting.seq)
-        click.echo(
-            f"  waits: {waiting.msg_id} (seq {place}) {waiting.state} since {_clock(waiting.since)} {waiting.reason}"
-        )
-    if story.otherwise:
-        click.echo(f"  otherwise: {story.otherwise}")
-    click.echo(f"  next: {story.next}\n")
+    click.secho(telling.headline(story), bold=True)
+    for line in telling.chain(story):
+        click.echo(line)
+    click.echo()
 
 
 @click.group()
@@ -125,7 +106,7 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
     for row in rows:
         number = f"{row.agent}@{'-' if row.seq is None else row.seq}"
         how = row.reason or row.verification
-        click.echo(f"{_clock(row.offered_at)}  {number:<24} {row.state:<14} {how:<18} {row.msg_id}  from {row.sender}")
+        click.echo(f"{clock(row.offered_at)}  {number:<24} {row.state:<14} {how:<18} {row.msg_id}  from {row.sender}")
 
 
 @delivery.command("show")
@@ -301,7 +282,7 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
         click.echo(
-            f"#{found['position']:<7} {_clock(recorded.at)} {found['topic']:<32} {recorded.stream:<40} {_detail(found['body'])[:160]}"
+            f"#{found['position']:<7} {clock(recorded.at)} {found['topic']:<32} {recorded.stream:<40} {detail(found['body'])[:160]}"
         )
 
 

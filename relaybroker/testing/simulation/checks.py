@@ -41,7 +41,14 @@ _CONTEXT = re.compile(r"^(?:# ?)?Relay message from .*? \[([^\] ]+)([^\]]*)\]: "
 _DECISIONS = (events.DeliveryOffered, events.FrameIgnored, events.FrameBuffered)
 _NO_DELIVERY = (events.FrameRejected, events.LinkReportIgnored)
 
-_MAY_SETTLE = {Reason.RECEIPT_ONLY, Reason.SELF_ECHO, Reason.UNKNOWN_TYPE, Reason.POISON, Reason.AMBIGUOUS}
+_MAY_SETTLE = {
+    Reason.RECEIPT_ONLY,
+    Reason.SELF_ECHO,
+    Reason.UNKNOWN_TYPE,
+    Reason.POISON,
+    Reason.AMBIGUOUS,
+    Reason.EXPIRED,
+}
 """Why a message may be over without being typed or kept as a dead letter (`ambiguous`: the policy at_most_once)."""
 
 

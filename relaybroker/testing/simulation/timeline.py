@@ -63,6 +63,13 @@ class Timeline:
                 appointment.what(*appointment.arguments)
         self.now = end
 
+    def step(self, end: float) -> bool:
+        """Let what is next happen, if it is due by `end`; whether something was."""
+        if not self._heap or self._heap[0][0] > end:
+            return False
+        self.run(max(0.0, self._heap[0][0] - self.now))
+        return True
+
     def _count(self) -> None:
         """A world that goes round in circles is told apart from a busy one."""
         if int(self.now) != self._second:

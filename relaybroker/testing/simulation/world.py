@@ -134,19 +134,23 @@ class _Swarm(dict[str, float]):
 
 
 class World:
-    """Everything there is. `make` builds the core: other cores prove that the checks have teeth."""
+    """Everything there is.
+
+    `make` builds the core: other cores prove that the checks have teeth. `promises` watches; one that notes more may be given.
+    """
 
     def __init__(
         self,
         plan: Plan,
         *,
         make: Callable[[State], Broker] = lambda state: Broker(plain_harness, state),
+        promises: Promises | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.plan = plan
         self.random = Random(plan.seed)  # noqa: S311 - reproducible on purpose
-        self.marks = Marks()
-        self.promises = Promises(self.marks)
+        self.promises = promises or Promises(Marks())
+        self.marks = self.promises.marks
         self.timeline = Timeline()
         self.trace = trace
         self.disk = Disk(self.timeline, self._fsync_s, snapshot_every=plan.snapshot_every, keeps_all=plan.keeps_all)

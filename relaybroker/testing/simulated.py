@@ -1,0 +1,459 @@
+"""A broker for tests: the real core, with engine, terminals, disk and clock simulated; exact, fast, and the same for every run of a seed.
+
+Time stands still between calls. Every promise of `simulation.checks` is watched at every step: a broken one fails the test where it broke.
+A failed expectation prints the stories of `relaybroker why`.
+
+Source: issue "audit"; docs/testing.md.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.eventstore import recorders
+from adapters.eventstore.reader import LogReader
+from domain import effects, inputs
+from domain.dead_letter import DeadLetter
+from domain.effects import Effect
+from domain.events import REGISTRY, UPCASTERS, Recorded
+from domain.state import State
+from relaybroker.audit import telling
+from relaybroker.audit.finding import NotFoundError
+from relaybroker.audit.story import Story, tell
+from relaybroker.testing.simulation import engine as engines
+from relaybroker.testing.simulation import host as hosts
+from relaybroker.testing.simulation import run
+from relaybroker.testing.simulation.checks import Promises, Violation
+from relaybroker.testing.simulation.marks import Marks
+from relaybroker.testing.simulation.node import Crash
+from relaybroker.testing.simulation.world import Plan, World
+
+WITHIN_S = 60.0
+"""Simulated seconds within which an expectation must come true, unless it says otherwise."""
+
+
+class Refused(Exception):  # noqa: N818 - says what happened
+    """The broker refused a request. `code` is stable (docs/reasons.md and spec/local-api.md)."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{message} [{code}, {status}]")
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message that the engine has for an agent; `seq` is its number there."""
+
+    msg_id: str
+    to: str
+    seq: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """A message that an agent or person sent and the engine has: who it is for, and what it says."""
+
+    to: str
+    text: str
+    key: str
+    """Idempotency key: the engine takes it once."""
+
+
+class _Witness(Promises):
+    """Watches the promises, and notes what a test may ask for."""
+
+    def __init__(self) -> None:
+        super().__init__(Marks())
+        self.texts: dict[str, list[str]] = {}
+        self.sent: list[Published] = []
+        self.replies: dict[str, effects.Reply] = {}
+
+    def typed(self, session: hosts.Session, wanted: effects.TypeText) -> None:
+        super().typed(session, wanted)
+        self.texts.setdefault(session.name, []).append(wanted.text)
+
+    def published(self, key: str, path: str, body: Any) -> None:
+        super().published(key, path, body)
+        self.sent.append(Published(str(body.get("to", "")), str(body.get("text", "")), key))
+
+    def leaving(self, effect: Effect) -> None:
+        super().leaving(effect)
+        if isinstance(effect, effects.Reply):
+            self.replies[effect.request_id] = effect
+
+
+class SimulatedBroker:
+    """One broker on one simulated node. It starts online and without agents.
+
+    Args:
+        seed: what chance does: latencies, boot times. The same seed gives the same run.
+        in_doubt: what becomes of a message that may have been typed: `ask`, `at_least_once`, `at_most_once`.
+        engine: how the engine behaves; by default a good one that loses nothing.
+        terminals: how programs and terminals behave; by default they start within half a second and take every text.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        in_doubt: str = "ask",
+        engine: engines.Traits | None = None,
+        terminals: hosts.Traits | None = None,
+    ) -> None:
+        plan = Plan(
+            seed=seed,
+            policy=in_doubt,
+            engine=engine or engines.Traits(),
+            host=terminals or hosts.Traits(boot_s=(0.05, 0.5)),
+        )
+        self._witness = _Witness()
+        self._world = World(plan, promises=self._witness)
+        self._world.node.start()
+        self.wait(lambda: self._world.node.is_online, what="the broker is online")
+
+    # --- time and what holds ----------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds since the beginning."""
+        return self._world.timeline.now
+
+    def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
+        """Let this much time pass, with everything that happens in it."""
+        self._world.timeline.run(seconds + 60.0 * minutes + 3600.0 * hours)
+
+    def wait(self, holds: Callable[[], Any], *, within_s: float = WITHIN_S, what: str = "the condition") -> None:
+        """Let time pass until something holds.
+
+        Raises:
+            AssertionError: it did not within so many simulated seconds.
+        """
+        self._expect(holds, within_s, what, ())
+
+    def verify(self) -> None:
+        """Check what is too dear to check at every step: the log folds to the live state, and nothing is above its bound.
+
+        The fixture does it at the end of each test.
+        """
+        self._world.check()
+
+    def settle(self) -> None:
+        """End every fault, answer every dialog, and let ten minutes pass at most: then nothing may be open any more.
+
+        Raises:
+            AssertionError: something is, or something is not right.
+        """
+        self._world.node.start()
+        run.heal(self._world)
+
+    # --- agents -------------------------------------------------------------------------------------------------------------
+
+    def spawn(self, name: str, *, cli: str = "cat", task: str = "") -> None:
+        """Start an agent and wait until it takes input.
+
+        Raises:
+            Refused: the broker or the engine did not have it.
+        """
+        spec = inputs.SpawnSpec(name=name, cli=cli, task=task)
+        self._ask(lambda request_id: inputs.SpawnRequested(request_id=request_id, spec=spec))
+        self.wait(lambda: (found := self._session(name)) and found.was_ready, what=f"{name} takes input")
+
+    def release(self, name: str) -> None:
+        """End an agent as a person does.
+
+        Raises:
+            Refused: there is none of this name.
+        """
+        self._ask(lambda request_id: inputs.ReleaseRequested(request_id=request_id, name=name))
+
+    def exit_agent(self, name: str, code: int = 0) -> None:
+        """The agent's program ends by itself."""
+        self._world.host.exit(self._living(name), code)
+
+    def show_dialog(self, name: str) -> None:
+        """A dialog comes up on the agent's screen: nothing is typed into it."""
+        self._world.host.open_dialog(self._living(name))
+
+    def answer_dialog(self, name: str) -> None:
+        """A person answers the dialog, or clears a half-typed text."""
+        self._world.host.clear(self._living(name))
+
+    def occupy(self, name: str, reason: str = "agent_busy", *, patience_s: float = 300.0) -> None:
+        """The agent works (`agent_busy`) or a person types in its terminal (`human_driving`); after `patience_s` messages go in all the same."""
+        self._world.host.occupy(self._living(name), reason, patience_s if reason == "agent_busy" else 0.0)
+
+    def free(self, name: str) -> None:
+        """The agent's terminal is free again."""
+        self._world.host.free(self._living(name))
+
+    def hold(self, name: str) -> None:
+        """Keep messages for an agent until `flush` (delivery mode `manual_flush`)."""
+        self._ask(lambda r: inputs.DeliveryModeRequested(request_id=r, name=name, mode="manual_flush"))
+
+    def unhold(self, name: str) -> None:
+        """Type messages as they come again, and those that were held."""
+        self._ask(lambda r: inputs.DeliveryModeRequested(request_id=r, name=name, mode="auto_inject"))
+
+    def flush(self, name: str) -> int:
+        """Type what is held; how many that is."""
+        return int(self._ask(lambda r: inputs.FlushRequested(request_id=r, name=name))["flushed"])
+
+    # --- messages -------------------------------------------------------------------------------------------------------------
+
+    def deliver(
+        self,
+        to: str,
+        text: str,
+        *,
+        sender: str = "alice",
+        mode: str = "wait",
+        payload: Any = None,
+        **fields: Any,
+    ) -> Message:
+        """Post a message for an agent at the engine; it is on its way when this returns.
+
+        Args:
+            to: the agent; the engine makes one if it knows none of this name.
+            text: what it says.
+            sender: who sent it.
+            mode: `wait`, or `steer`: also while the agent works.
+            payload: the whole payload instead; anything.
+            fields: further members of the payload's `data`, such as `channel_name` or `expires_at`.
+        """
+        engine = self._world.engine
+        agent = engine.named(to) or engine.create(to)
+        msg_id = engine.fresh_message_id()
+        whole = payload if payload is not None else engines.message(msg_id, text, sender=sender, **fields)
+        row = engine.post(agent, whole, msg_id, mode)
+        if row is None:
+            raise Refused(201, "depth_cap", f"the engine's mailbox of {to} is full")
+        return Message(msg_id, to, row.seq)
+
+    def send(self, to: str, text: str, *, sender: str = "", key: str = "") -> dict[str, Any]:
+        """Send a message through the local API, as a local agent or (by default) as the broker itself; the API's answer.
+
+        Raises:
+            Refused: the broker or the engine did not take it.
+        """
+        return self._ask(
+            lambda r: inputs.SendRequested(request_id=r, to=to, text=text, sender=sender, key=key), within_s=WITHIN_S
+        )
+
+    def typed(self, name: str) -> list[str]:
+        """Everything that was typed, with Enter, into terminals of agents of this name, oldest first."""
+        return list(self._witness.texts.get(name, ()))
+
+    def published(self) -> list[Published]:
+        """What the engine has of messages that were sent from here, oldest first."""
+        return list(self._witness.sent)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
+        return list(self.state.dead_letters.values())
+
+    def redeliver(self, message: Message, *, force: bool = False) -> None:
+        """Type a dead letter after all.
+
+        Raises:
+            Refused: it is none, or it cannot be typed now; one that may have been typed needs `force`.
+        """
+        letters = tuple(one.letter_id for one in self.dead_letters() if one.msg_id == message.msg_id)
+        named = letters or (message.msg_id,)
+        self._ask(lambda r: inputs.RedeliverRequested(request_id=r, letter_ids=named, force=force))
+
+    def is_acked(self, message: Message) -> bool:
+        """Whether the engine has the acknowledgement of this message."""
+        agent = self._world.engine.named(message.to)
+        return agent is not None and agent.acked >= message.seq
+
+    # --- expectations -----------------------------------------------------------------------------------------------------------
+
+    def expect_typed(self, name: str, *texts: str, within_s: float = WITHIN_S) -> None:
+        """The agent has been typed, or is within the time, messages that contain these texts, in this order.
+
+        Raises:
+            AssertionError: it was not; with the agent's story.
+        """
+
+        def holds() -> bool:
+            rest = iter(self._witness.texts.get(name, ()))
+            return all(any(text in one for one in rest) for text in texts)
+
+        self._expect(holds, within_s, f"{name} is typed {', '.join(map(repr, texts))}", (name,))
+
+    def expect_acked(self, *messages: Message, within_s: float = WITHIN_S) -> None:
+        """The engine has the acknowledgements of these messages, or gets them within the time.
+
+        Raises:
+            AssertionError: not of all; with their stories.
+        """
+
+        def holds() -> bool:
+            return all(self.is_acked(message) for message in messages)
+
+        self._expect(holds, within_s, "acknowledged", [one for one in messages if not self.is_acked(one)])
+
+    def expect_dead_letter(self, message: Message, reason: str = "", *, within_s: float = WITHIN_S) -> DeadLetter:
+        """The message is a dead letter, or becomes one within the time; for this reason, if one is given.
+
+        Raises:
+            AssertionError: it is none, or for another reason; with its story.
+        """
+
+        def found() -> DeadLetter | None:
+            if not self._world.node.is_up:
+                return None
+            letters = (one for one in self.dead_letters() if one.msg_id == message.msg_id)
+            return next((one for one in letters if not reason or one.reason == reason), None)
+
+        self._expect(found, within_s, f"a dead letter{f' ({reason})' if reason else ''}", (message,))
+        letter = found()
+        assert letter is not None
+        return letter
+
+    def expect_outcome(self, message: Message, state: str, reason: str = "", *, within_s: float = WITHIN_S) -> Story:
+        """`relaybroker why` says this state (`acked`, `dropped`, `held`, …) and reason of the message, or does so within the time.
+
+        Raises:
+            AssertionError: it says something else; with what it says.
+        """
+        end = self.now + within_s
+        while True:
+            stories = self.stories(message)
+            found = next((one for one in stories if (one.state, one.reason) == (state, reason)), None)
+            if found is not None:
+                return found
+            if self.now >= end:
+                raise AssertionError(f"not {state} {reason} within {within_s:g} s\n{self.why(message)}")
+            self.advance(min(1.0, end - self.now))
+
+    def stories(self, wanted: Message | str) -> list[Story]:
+        """What `relaybroker why` knows of a message, agent, invocation or `node`; empty if nothing."""
+        with self._log() as log:
+            try:
+                return tell(log, wanted.msg_id if isinstance(wanted, Message) else wanted)
+            except NotFoundError:
+                return []
+
+    def why(self, wanted: Message | str) -> str:
+        """What `relaybroker why` prints."""
+        stories = self.stories(wanted)
+        if not stories:
+            return f"the log knows nothing of {wanted}"
+        return "\n".join(line for story in stories for line in (telling.headline(story), *telling.chain(story)))
+
+    def events(self, topic: str = "") -> list[Recorded]:
+        """What the log has, oldest first; of one topic, if one is given (docs/events.md)."""
+        return [one for one in self._world.disk.records() if topic in ("", one.event.topic)]
+
+    @property
+    def state(self) -> State:
+        """The core's live state, for reading.
+
+        Raises:
+            Refused: no broker runs.
+        """
+        found = self._world.state
+        if found is None:
+            raise Refused(503, "not_running", "the broker does not run")
+        return found
+
+    # --- faults -------------------------------------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """Kill -9 of the broker, now; the commit under way may survive in part. Terminals and engine live on."""
+        self._world.node.crash(Crash(survive=self._world.random.random(), stay_down_s=math.inf))
+
+    def crash_at_next_commit(self, *, effects: float = 0.0) -> None:
+        """Kill -9 of the broker as soon as its next decision is on disk, when this share of what follows from it has gone out."""
+        self._world.node.armed = Crash(survive=1.0, effects=effects, stay_down_s=math.inf)
+
+    def restart(self) -> None:
+        """Start the broker again over its log; it is online when this returns, if the engine is there."""
+        self._world.node.start()
+        if self._world.engine.is_up:
+            self.wait(lambda: self._world.node.is_online, within_s=360.0, what="the broker is online again")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a broker runs."""
+        return self._world.node.is_up
+
+    def disconnect(self) -> None:
+        """The engine goes away and answers nothing; what it has for agents stays."""
+        self._world.engine.is_up = False
+        self._world.engine.drop("eof")
+
+    def reconnect(self) -> None:
+        """The engine is there again; the broker is online when this returns."""
+        self._world.engine.is_up = True
+        self.wait(lambda: self._world.node.is_online, within_s=360.0, what="the broker is online again")
+
+    def drop_link(self) -> None:
+        """The connection to the engine breaks; the broker connects again by itself."""
+        self._world.engine.drop("eof")
+
+    def kill_terminals(self) -> None:
+        """Kill -9 of the PTY host: every program is gone, and whether a text under way was typed is unknown."""
+        self._world.host.die()
+
+    # --- inside -------------------------------------------------------------------------------------------------------------------
+
+    def _session(self, name: str) -> hosts.Session | None:
+        ended = ("stopping", "exited")
+        found = [one for one in self._world.host.sessions.values() if one.name == name and one.state not in ended]
+        return found[-1] if found else None
+
+    def _living(self, name: str) -> hosts.Session:
+        found = self._session(name)
+        if found is None:
+            raise Refused(404, "agent_not_found", f"no program of {name} runs")
+        return found
+
+    def _ask(self, request: Callable[[str], inputs.Input], *, within_s: float = WITHIN_S) -> dict[str, Any]:
+        """Put a request to the local API and wait for the answer."""
+        if not self._world.node.is_up:
+            raise Refused(503, "not_running", "the broker does not run")
+        request_id, replies = self._world.request_id(), self._witness.replies
+        self._world.node.put(request(request_id))
+        self.wait(lambda: request_id in replies, within_s=within_s, what="the broker's answer")
+        reply = replies.pop(request_id)
+        body = dict(reply.body)
+        if reply.status >= 300:
+            raise Refused(reply.status, str(body.get("code", "")), str(body.get("message", "")))
+        return body
+
+    def _expect(self, holds: Callable[[], Any], within_s: float, what: str, about: Any) -> None:
+        timeline = self._world.timeline
+        end = timeline.now + within_s
+        while not holds():
+            if not timeline.step(end):
+                timeline.run(max(0.0, end - timeline.now))
+                stories = "\n".join(self.why(one) for one in about)
+                raise AssertionError(f"not within {within_s:g} simulated s: {what}\n{stories}")
+
+    @contextmanager
+    def _log(self) -> Iterator[LogReader]:
+        """The log in a database, as a broker writes it."""
+        with tempfile.TemporaryDirectory(prefix="relaybroker-simulated-") as folder:
+            path = Path(folder) / "journal-desk.sqlite"
+            recorders.create_sqlite(path)
+            recorder = recorders.open_sqlite(path)
+            recorder.insert_events([row.stored for row in self._world.disk.rows])
+            recorder.checkpoint()
+            recorder.close()
+            reader = LogReader.open(path, registry=REGISTRY, upcasters=UPCASTERS)
+            try:
+                yield reader
+            finally:
+                reader.close()
+
+
+__all__ = ["Message", "Published", "Refused", "SimulatedBroker", "Violation"]
