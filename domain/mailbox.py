@@ -154,7 +154,7 @@ class Mailbox(msgspec.Struct):
             return self.gap_since + COLLECT_S if self.buffer else None
         if self.starved or not (self.gap_since or self.passed_since):
             return None
-        since = min((when for when in (self.gap_since, self.passed_since) if when))
+        since = min(when for when in (self.gap_since, self.passed_since) if when)
         return since + (*RESYNC_AFTER_S, GIVE_UP_S)[min(self.resyncs, len(RESYNC_AFTER_S))]
 
     def holes(self) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ from domain.state import State
 from relaybroker.audit import telling
 from relaybroker.audit.finding import NotFoundError
 from relaybroker.audit.story import Story, tell
+from relaybroker.testing.refusal import Refused
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
 from relaybroker.testing.simulation import run
@@ -36,15 +37,6 @@ from relaybroker.testing.simulation.world import Plan, World
 
 WITHIN_S = 60.0
 """Simulated seconds within which an expectation must come true, unless it says otherwise."""
-
-
-class Refused(Exception):  # noqa: N818 - says what happened
-    """The broker refused a request. `code` is stable (docs/reasons.md and spec/local-api.md)."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"{message} [{code}, {status}]")
-        self.status = status
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -186,7 +178,10 @@ class SimulatedBroker:
         self._world.host.clear(self._living(name))
 
     def occupy(self, name: str, reason: str = "agent_busy", *, patience_s: float = 300.0) -> None:
-        """The agent works (`agent_busy`) or a person types in its terminal (`human_driving`); after `patience_s` messages go in all the same."""
+        """The agent works (`agent_busy`) or a person types in its terminal (`human_driving`).
+
+        Into a terminal whose agent works, messages go all the same after `patience_s`.
+        """
         self._world.host.occupy(self._living(name), reason, patience_s if reason == "agent_busy" else 0.0)
 
     def free(self, name: str) -> None:

@@ -1,0 +1,62 @@
+"""The pytest plugin: `replay_session`, `simulated_broker`, `live_broker`. Installed with relaybroker; nothing is loaded before it is used.
+
+Source: issue "audit"; docs/testing.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from relaybroker.replay.playing import Outcome
+    from relaybroker.testing.live import LiveBroker
+    from relaybroker.testing.simulated import SimulatedBroker
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Announce the marker."""
+    config.addinivalue_line(
+        "markers",
+        "relaybroker(**options): how this test's simulated_broker (seed, in_doubt, engine, terminals) or live_broker (environment) is made",
+    )
+
+
+@pytest.fixture
+def replay_session() -> Callable[..., Outcome]:
+    """Decide a recorded session again and fail where this version decides otherwise; see `relaybroker.testing.sessions`."""
+    from relaybroker.testing.sessions import replay_session as replay
+
+    return replay
+
+
+@pytest.fixture
+def simulated_broker(request: pytest.FixtureRequest) -> Iterator[SimulatedBroker]:
+    """A broker with simulated engine, terminals, disk and clock; see `relaybroker.testing.simulated`."""
+    from relaybroker.testing.simulated import SimulatedBroker
+
+    broker = SimulatedBroker(**_options(request))
+    yield broker
+    broker.verify()
+
+
+@pytest.fixture
+def live_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveBroker]:
+    """A real broker with its embedded engine, in a temporary directory; see `relaybroker.testing.live`."""
+    from relaybroker.testing.live import LiveBroker
+
+    broker = LiveBroker(tmp_path, **_options(request))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.close()
+
+
+def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found = request.node.get_closest_marker("relaybroker")
+    return dict(found.kwargs) if found is not None else {}

@@ -1,0 +1,65 @@
+"""Every example of docs/testing.md and README.md is a user's test, run by a user's pytest."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "docs" / "testing.md", ROOT / "README.md")
+BLOCKS = [
+    block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
+
+
+def user(folder, content):
+    (folder / "test_fleet.py").write_text(content)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:asyncio",
+            "-W",
+            "error",
+            "test_fleet.py",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("content", BLOCKS, ids=[re.findall(r"def (test_\w+)", block)[0] for block in BLOCKS])
+def test_an_example_passes(tmp_path, content):
+    done = user(tmp_path, content)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{content.count('def test_') + 4 * content.count('range(5)')} passed" in done.stdout
+
+
+def test_the_page_shows_each_fixture():
+    assert {"simulated_broker", "live_broker", "replay_session"} <= set(re.findall(r"\w+", " ".join(BLOCKS)))
+
+
+def test_the_plugin_loads_nothing_before_it_is_used():
+    program = (
+        "import sys, relaybroker.testing.plugin; print({'domain', 'adapters', 'aiohttp', 'msgspec'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_failure_tells_the_story(tmp_path):
+    done = user(tmp_path, BLOCKS[0].replace("broker.restart()", "pass"))
+    assert done.returncode == 1
+    assert "not within 60 simulated s: acknowledged" in done.stdout
+    assert "delivery.acked.v1" in done.stdout or "the log knows nothing of" in done.stdout

@@ -1,0 +1,153 @@
+"""The broker for users' tests: what it does to a broker shows, and a broken promise fails the test (issue "audit")."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from domain.mailbox import Mailbox
+from relaybroker.testing.refusal import Refused
+from relaybroker.testing.simulated import SimulatedBroker
+from relaybroker.testing.simulation.checks import Violation
+
+
+@pytest.fixture
+def broker(simulated_broker):
+    simulated_broker.spawn("w1")
+    return simulated_broker
+
+
+def test_the_same_seed_is_the_same_run():
+    def told(seed):
+        made = SimulatedBroker(seed=seed)
+        made.spawn("w1")
+        made.expect_acked(made.deliver("w1", "hello"))
+        return [(one.stream, one.at, one.event) for one in made.events()]
+
+    assert told(1) == told(1) != told(2)
+
+
+def test_a_broken_promise_fails_the_test_where_it_breaks(monkeypatch):
+    """D2, ACK-FLOOR: the floor runs ahead of what is settled."""
+    broker = SimulatedBroker()
+    broker.spawn("w1")
+    monkeypatch.setattr(Mailbox, "settle", lambda self, seq: setattr(self, "floor", self.floor + 2))
+    broker.deliver("w1", "one")
+    with pytest.raises(Violation):
+        broker.advance(minutes=1)
+
+
+def test_the_log_is_there_after_a_crash_and_folds_to_the_live_state(broker):
+    broker.crash_at_next_commit()
+    message = broker.deliver("w1", "hello")
+    broker.wait(lambda: not broker.is_up)
+    with pytest.raises(Refused) as refused:
+        _ = broker.state
+    assert refused.value.code == "not_running"
+    broker.restart()
+    broker.expect_acked(message)
+    assert [text for text in broker.typed("w1") if "hello" in text] == broker.typed("w1")
+    assert [one.event.boot_id for one in broker.events("broker.started.v1")] == ["bo_1", "bo_2"]
+
+
+def test_what_is_refused_says_why(broker):
+    for ask, code in (
+        (lambda: broker.spawn("w1"), "agent_exists"),
+        (lambda: broker.exit_agent("w9"), "agent_not_found"),
+        (lambda: broker.redeliver(broker.deliver("w1", "x")), "not_found"),
+    ):
+        with pytest.raises(Refused) as refused:
+            ask()
+        assert refused.value.code == code
+
+
+def test_what_does_not_come_true_is_told_with_its_story(broker):
+    broker.hold("w1")
+    message = broker.deliver("w1", "held")
+    with pytest.raises(AssertionError, match=r"not within 5 simulated s: acknowledged\nHELD \(manual_flush\)"):
+        broker.expect_acked(message, within_s=5)
+    with pytest.raises(AssertionError, match="w1 is typed 'held'"):
+        broker.expect_typed("w1", "held", within_s=5)
+    with pytest.raises(AssertionError, match="not acked"):
+        broker.expect_outcome(message, "acked", within_s=2)
+    assert broker.flush("w1") == 1
+    broker.expect_acked(message)
+
+
+def test_texts_are_expected_in_their_order(broker):
+    broker.expect_acked(broker.deliver("w1", "one"), broker.deliver("w1", "two"))
+    broker.expect_typed("w1", "one", "two")
+    with pytest.raises(AssertionError):
+        broker.expect_typed("w1", "two", "one", within_s=1)
+
+
+def test_a_dead_letter_is_redelivered(broker):
+    message = broker.deliver("w1", "perhaps")
+    broker.wait(lambda: broker.events("delivery.injecting.v1"))
+    broker.kill_terminals()
+    broker.advance(minutes=1)
+    (letter,) = broker.dead_letters()
+    assert (letter.reason, letter.in_doubt) == ("ambiguous", True)
+    broker.spawn("w1")
+    with pytest.raises(Refused) as refused:
+        broker.redeliver(message)
+    assert refused.value.code == "ambiguous"
+    broker.redeliver(message, force=True)
+    broker.expect_typed("w1", "perhaps")
+    assert "possible-duplicate" in broker.typed("w1")[-1]
+    assert broker.dead_letters() == []
+
+
+def test_everything_comes_to_rest_after_faults(broker):
+    broker.spawn("w2")
+    broker.disconnect()
+    answers = [broker.deliver(name, f"text {number}") for number in range(20) for name in ("w1", "w2")]
+    broker.advance(minutes=3)
+    broker.occupy("w1")
+    broker.show_dialog("w2")
+    broker.reconnect()
+    broker.settle()
+    assert all(broker.is_acked(message) for message in answers)
+    broker.release("w2")
+    broker.exit_agent("w1")
+    broker.advance(30)
+    assert not broker.state.live_registrations()
+
+
+def test_agents_send_once_however_often_they_ask(broker):
+    broker.spawn("w2")
+    first = broker.send("w2", "hello", sender="w1", key="k1")
+    assert broker.send("w2", "hello", sender="w1", key="k1") == first | {"replayed": True}
+    assert [one.text for one in broker.published()] == ["hello"]
+    broker.expect_typed("w2", "hello")
+
+
+def day():
+    broker = SimulatedBroker()
+    names = ("ann", "bob", "cleo")
+    for name in names:
+        broker.spawn(name)
+    sent = []
+    for number in range(480):
+        sent.append(broker.deliver(names[number % 3], f"message {number}"))
+        broker.advance(minutes=3)
+        if number == 200:
+            broker.crash()
+            broker.restart()
+    broker.expect_acked(*sent)
+    broker.verify()
+    return broker
+
+
+def test_a_day_of_traffic_takes_less_than_a_second():
+    """The quickest of five: other tests run beside this one. About 0.6 s on an idle machine."""
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        broker = day()
+        took.append(time.perf_counter() - began)
+        if took[-1] < 1.0:
+            break
+    assert broker.now > 86_400
+    assert min(took) < 1.0, took
