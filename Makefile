@@ -7,10 +7,10 @@ BIN    := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly check fmt lint types contracts unit simulate day bench lock docs clean
+.PHONY: help demo test nightly check fmt lint types contracts unit simulate day record-sessions bench lock docs clean
 
 help:  ## show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "relaybroker needs Python >= 3.11, found " + sys.version.split()[0])'
@@ -57,6 +57,9 @@ simulate: $(VENV)/.installed  ## the core in a simulated world: SEEDS=300 the fi
 day: SEEDS = 1,
 day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nightly
 	$(BIN)/python -m relaybroker.testing.simulation $(SEEDS) --day
+
+record-sessions: $(VENV)/.installed  ## play and record fixtures/sessions anew
+	$(BIN)/python -m tests.sessions.record
 
 bench: $(VENV)/.installed  ## first figures, with method
 	$(BIN)/python -m bench

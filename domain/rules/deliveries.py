@@ -617,8 +617,6 @@ def acknowledge_all(turn: Turn) -> None:
 def due(turn: Turn) -> None:
     """Holds that ran out, texts of which the host says nothing, retries that are due, gaps that need the next step."""
     for target in list(turn.state.workers.values()):
-        if not (target.typing or target.waiting):
-            continue
         if target.patience_s:
             reconsider(turn, target)  # waiting for a program that works ends with the message being typed
         for stream in _overdue(turn, target):

@@ -7,42 +7,12 @@ import os
 import socket
 import sys
 import textwrap
-from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.scripted_engine import error
-
-
-class Sidecar:
-    """A client of the sidecar protocol."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self.socket = socket
-        self.serial = 0
-        self.invoked: list[dict[str, Any]] = []
-
-    async def ask(self, kind: str, /, **payload: Any) -> dict[str, Any]:
-        """Send one request; its answer's payload. Invocations that come meanwhile are kept."""
-        self.serial += 1
-        request_id = f"fleet_{self.serial}"
-        await self.socket.send_json({"v": 2, "type": kind, "request_id": request_id, "payload": payload})
-        while True:
-            frame = await self.socket.receive_json(timeout=20)
-            if frame["type"] == "invoke_handler":
-                self.invoked.append(frame["payload"])
-            else:
-                assert frame["request_id"] == request_id, frame
-                return {"type": frame["type"]} | frame["payload"]
-
-    async def invocation(self) -> dict[str, Any]:
-        """The next invocation."""
-        if not self.invoked:
-            frame = await self.socket.receive_json(timeout=20)
-            assert frame["type"] == "invoke_handler", frame
-            self.invoked.append(frame["payload"])
-        return self.invoked.pop(0)
+from tests.sidecar_client import Sidecar
 
 
 @pytest.fixture
@@ -50,15 +20,13 @@ async def connect():
     opened = []
 
     async def open_one(node):
-        found = node.connection()
-        url = found["url"].replace("http", "ws") + "/api/fleet/ws"
-        made = await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]})
+        made = await Sidecar.connect(node.session, node.connection())
         opened.append(made)
-        return Sidecar(made)
+        return made
 
     yield open_one
     for made in opened:
-        await made.close()
+        await made.socket.close()
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ async def test_what_waits_together_is_submitted_once_and_reported_one_by_one(bro
         broker.inject(f"message {number} [M{number}]", f"d{number}", marker=f"M{number}", while_busy=True)
     facts = [await typed(broker, f"d{number}") for number in range(5)]
     assert [fact.delivery_id for fact in broker.facts("a1", Injected)] == [f"d{number}" for number in range(5)]
-    everything = "".join(await log.wait(1))
+    await broker.until(lambda: "".join(log.lines()).endswith("[M4]"), "the program has the last one")
+    everything = "".join(log.lines())
     assert [everything.count(f"[M{number}]") for number in range(5)] == [1] * 5
     first, *rest = [entry.count("[M") for entry in log.lines()]
     assert first + sum(rest) == 5
@@ -40,7 +41,7 @@ async def test_a_message_that_steers_goes_alone(broker):
     broker.inject("stop", "s", while_busy=True, steer=True)
     broker.inject("after", "a", while_busy=True)
     await typed(broker, "a")
-    assert await log.wait(3)
+    await broker.until(lambda: log.lines()[-1:] == ["after"], "the program has the last one")
     assert log.lines()[-2:] == ["<esc><esc>stop", "after"]
 
 

@@ -1,0 +1,102 @@
+"""Whatever any version has written into a log is read by this one: pinned forms, and an upcaster for each that was superseded.
+
+The lines of fixtures/log/forms.jsonl are never changed. A line whose topic is superseded gets a `becomes`: the event that its upcaster
+makes of it, with topic and body, written down by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+import msgspec
+import pytest
+
+from adapters.eventstore.errors import UnknownTopic
+from adapters.eventstore.mapper import Mapper
+from domain import told
+from domain.events import REGISTRY, UPCASTERS, Event
+from tests.pin_log_forms import current, fields, kept, missing
+
+MAPPER = Mapper(REGISTRY, UPCASTERS)
+FORMS = kept()
+
+
+def name_of(form):
+    return form.get("topic") or form["input"]["type"]
+
+
+def read(form, mapper=MAPPER):
+    """What this version makes of a pinned form."""
+    if "input" in form:
+        return {"input": plain(told.decode(json.dumps(form["input"]).encode()))}
+    event = mapper.to_event(form["topic"], json.dumps(form["body"]).encode(), 1, "test")
+    return {"topic": event.topic, "body": plain(event)}
+
+
+def plain(value):
+    return json.loads(msgspec.json.encode(value))
+
+
+def lost(form, mapper=MAPPER):
+    """What a form says and this version does not read; for a superseded one, how what is read differs from what it must become."""
+    found = read(form, mapper)
+    if form.get("topic") in mapper._upcasters:
+        return found != form["becomes"]
+    return fields(form) - fields(found) or {
+        key: value for key, value in form.get("body", {}).items() if found["body"][key] != value
+    }
+
+
+@pytest.mark.parametrize("form", FORMS, ids=name_of)
+def test_every_form_that_was_ever_written_is_read_whole(form):
+    assert not lost(form)
+
+
+def test_every_field_of_every_event_and_input_is_pinned():
+    assert missing() == [], "run: python -m tests.pin_log_forms"
+    assert {name_of(form) for form in current()} <= {name_of(form) for form in FORMS}
+
+
+class Held(Event, frozen=True, kw_only=True):
+    """As it might be changed."""
+
+    topic: ClassVar[str] = "delivery.held.v1"
+    machine: ClassVar[str] = "delivery"
+    why: str = ""
+    until: float
+
+
+class HeldAgain(Event, frozen=True, kw_only=True):
+    topic: ClassVar[str] = "delivery.held.v2"
+    machine: ClassVar[str] = "delivery"
+    why: str
+    until: float
+
+
+FORM = next(form for form in FORMS if form.get("topic") == "delivery.held.v1")
+
+
+def test_a_renamed_field_of_the_same_version_is_found():
+    mapper = Mapper({**REGISTRY, "delivery.held.v1": Held}, UPCASTERS)
+    assert lost(FORM, mapper) == {"delivery.held.v1.reason"}
+
+
+def test_a_new_version_without_an_upcaster_is_found():
+    registry = {topic: kind for topic, kind in REGISTRY.items() if topic != "delivery.held.v1"}
+    with pytest.raises(UnknownTopic):
+        read(FORM, Mapper({**registry, HeldAgain.topic: HeldAgain}, UPCASTERS))
+
+
+def test_a_new_version_with_an_upcaster_is_read_as_what_it_becomes():
+    registry = {topic: kind for topic, kind in REGISTRY.items() if topic != "delivery.held.v1"}
+
+    def upcast(body):
+        return HeldAgain.topic, {"why": body["reason"], "until": body["until"]}
+
+    mapper = Mapper({**registry, HeldAgain.topic: HeldAgain}, {"delivery.held.v1": upcast})
+    reason = FORM["body"]["reason"]
+    assert not lost(FORM | {"becomes": {"topic": HeldAgain.topic, "body": {"why": reason, "until": 1.5}}}, mapper)
+    assert lost(FORM | {"becomes": {"topic": HeldAgain.topic, "body": {"why": "other", "until": 1.5}}}, mapper)
+    with pytest.raises(KeyError, match="becomes"):
+        lost(FORM, mapper)
