@@ -61,7 +61,7 @@ day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nigh
 record-sessions: $(VENV)/.installed  ## play and record fixtures/sessions anew
 	$(BIN)/python -m tests.sessions.record
 
-bench: $(VENV)/.installed  ## first figures, with method
+bench: $(VENV)/.installed  ## this broker and the reference brokers side by side, with method (8 minutes)
 	$(BIN)/python -m bench
 
 lock:  ## renew requirements.lock (needs network)
