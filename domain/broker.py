@@ -25,15 +25,17 @@ from domain.rules import (
     hosts,
     ledger,
     link,
+    mailboxes,
     messages,
     process,
+    settling,
     sidecars,
 )
 from domain.rules.agents import HarnessOf
 from domain.state import State
 from domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, expiry, deliveries, ledger, sidecars, messages, process)
+_RULES = (link, hosts, agents, expiry, deliveries, mailboxes, ledger, sidecars, messages, process)
 
 
 class Broker:
@@ -70,6 +72,7 @@ class Broker:
         agents.due(turn)
         expiry.due(turn)
         deliveries.due(turn)
+        mailboxes.due(turn)
         actions.due(turn, self._harness_of)
         sidecars.due(turn)
         messages.due(turn)
@@ -159,7 +162,7 @@ class Broker:
             kind = frames.frame_type(item.frame)
             match kind:
                 case "deliver":
-                    deliveries.offered(turn, item.frame)
+                    mailboxes.offered(turn, item.frame)
                 case "action.invoke":
                     actions.invoked(turn, item.frame, self._harness_of)
                 case "reply":
@@ -244,7 +247,7 @@ def _reply(turn: Turn, frame: frames.Frame) -> None:
     if pending.kind == "node.register" and turn.state.link.state == "registering":
         link.accepted(turn, data)
         agents.link_online(turn)
-        deliveries.acknowledge_all(turn)
+        settling.acknowledge_all(turn)
         ledger.link_online(turn)
         return
     turn.record(events.FrameNoted(frame_type="reply", detail=request_id), turn.node)

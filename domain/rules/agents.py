@@ -25,7 +25,7 @@ from domain.inputs import (
 from domain.launch import command_line
 from domain.node_connection import State as LinkState
 from domain.reasons import SENTENCES, Reason
-from domain.rules import deliveries, fallback, ledger, link, outcome
+from domain.rules import fallback, ledger, link, outcome, settling
 from domain.state import Registration, Worker
 from domain.state import State as BrokerState
 from domain.turn import Turn
@@ -336,7 +336,7 @@ def lost(turn: Turn, program: Worker, detail: str) -> None:
 
 def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
     """One clean-up for every way in which a worker ends: deliveries, waiting callers, the engine, the host."""
-    deliveries.worker_ended(turn, program, reason)
+    settling.worker_ended(turn, program, reason)
     turn.effect(ForgetProgram(session_id=program.session_id))
     found = turn.state.registrations.get(program.registration)
     if found is None or found.state not in (State.REGISTERED, State.LIVE):
@@ -391,7 +391,7 @@ def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
         program.name,
     )
     for stream in list(program.waiting):
-        deliveries.give_up(turn, turn.state.deliveries[stream], reason)
+        settling.give_up(turn, turn.state.deliveries[stream], reason)
     turn.effect(StopProgram(session_id=program.session_id, grace_s=grace_s, reason=str(reason)))
 
 

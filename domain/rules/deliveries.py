@@ -1,19 +1,16 @@
-"""Decisions about deliveries: taking a frame on, holding, typing, settling, acknowledging.
+"""Decisions about deliveries on their way: queued, held, typed, tried again.
 
-Source: spec/node-protocol.md section 4; design/architecture.md section 3.2.
+Source: spec/node-protocol.md sections 4.4 and 4.7; design/architecture.md section 3.2.
 """
 
 from __future__ import annotations
 
-from domain import composition, couplings, events, extraction, frames
-from domain.agent_registration import State as AgentState
-from domain.couplings import Fate
+from domain import composition, events
 from domain.delivery import (
     HANDOVER_RETRY_S,
     HOLD_S,
     HOLD_STARTING_S,
     INJECT_WINDOW,
-    MAX_BODY_BYTES,
     MAX_FLUSHABLE,
     MAX_HANDOVERS,
     MAX_WAITING,
@@ -22,184 +19,16 @@ from domain.delivery import (
     State,
 )
 from domain.effects import TypeText
-from domain.errors import FrameRejected
-from domain.extraction import Class
 from domain.inputs import TextNotTyped, TextTyped, TextVerified
-from domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
-from domain.node_connection import State as LinkState
 from domain.reasons import Reason
-from domain.rules import archiving, link
+from domain.rules import link, settling
 from domain.state import Delivery, Registration, Worker
 from domain.state import State as BrokerState
 from domain.turn import Turn
 from domain.worker import DRAFT
 from domain.worker import State as WorkerState
 
-# --- a frame comes in ---------------------------------------------------------------------------------------------------
-
-
-def offered(turn: Turn, frame: frames.Frame) -> None:
-    """Decide about one `deliver` frame."""
-    found = frames.read_deliver(frame)
-    registration = _recipient(turn, found)
-    agent_id = found.agent_id or (registration.agent_id if registration else "")
-    if not agent_id:
-        raise FrameRejected(Reason.NO_IDENTITY, f"no agent id for {found.agent!r}"[:200], "deliver")
-    box = turn.state.mailboxes.get(agent_id)
-    if registration is None or box is None:
-        _refuse_stranger(turn, found, agent_id, known=box is not None)
-        return
-    found = found.completed(agent_id)
-    key = fan_key(found.delivery_id, found.msg_id, extraction.payload_type(found.payload))
-    verdict = box.judge(found.seq, found.msg_id, key)
-    if verdict.verdict is not Verdict.IGNORE and is_full(turn, registration):
-        _ignore(turn, box, found, Reason.HOLD_FULL)
-        return
-    match verdict.verdict:
-        case Verdict.IGNORE:
-            assert verdict.reason is not None
-            _ignore(turn, box, found, verdict.reason, advances=verdict.advances)
-            _after_ignored(turn, box, verdict.reason, advances=verdict.advances)
-        case Verdict.BUFFER:
-            turn.record(
-                events.FrameBuffered(seq=found.seq, frame=frame, until=turn.now + GIVE_UP_S),
-                f"mailbox:{agent_id}",
-                found.msg_id,
-            )
-        case Verdict.ADMIT:
-            if found.seq == 1 and box.base is None:
-                turn.record(events.MailboxBased(base=0, source="first_frame"), f"mailbox:{agent_id}")
-            _admit(turn, box, found)
-    drain_buffer(turn, box)
-
-
-def _recipient(turn: Turn, found: frames.Deliver) -> Registration | None:
-    state = turn.state
-    if found.agent_id:
-        stream = state.agents.get(found.agent_id)
-        registration = state.registrations.get(stream) if stream else None
-    else:
-        registration = state.registration_of(found.agent)
-    if registration is None or registration.state not in (AgentState.REGISTERED, AgentState.LIVE):
-        return None
-    return registration
-
-
-def _refuse_stranger(turn: Turn, found: frames.Deliver, agent_id: str, *, known: bool) -> None:
-    """A frame for an agent id that does not live here: never typed, never acknowledged (acks go by name), the engine keeps it.
-
-    The engine is told that the agent is not here, unless its name is being registered just now.
-    """
-    reason = Reason.RETIRED if known else Reason.UNKNOWN
-    turn.record(
-        events.FrameIgnored(reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id),
-        f"mailbox:{agent_id}",
-        found.msg_id,
-    )
-    successor = turn.state.registration_of(found.agent) if found.agent else None
-    if successor is None and link.is_online(turn):
-        request_id = f"dereg_{turn.state.position}"
-        link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=found.agent))
-
-
-def is_full(turn: Turn, registration: Registration) -> bool:
-    """Whether the agent has as many waiting messages as it may."""
-    target = turn.state.workers.get(registration.session_id)
-    if target is None:
-        return False
-    return len(target.waiting) >= MAX_WAITING or flushable(turn, target, MAX_FLUSHABLE)
-
-
-def flushable(turn: Turn, target: Worker, count: int) -> bool:
-    """Whether at least so many messages wait for a person to flush them."""
-    if not turn.state.is_flushed_by_hand(target.name):
-        return False
-    waiting = (turn.state.deliveries[stream] for stream in target.waiting)
-    return sum(found.reason is Reason.MANUAL_FLUSH for found in waiting) >= count
-
-
-def _ignore(turn: Turn, box: Mailbox, found: frames.Deliver, reason: Reason, *, advances: bool = False) -> None:
-    turn.record(
-        events.FrameIgnored(
-            reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id, advances=advances
-        ),
-        f"mailbox:{box.agent_id}",
-        found.msg_id,
-    )
-
-
-def _after_ignored(turn: Turn, box: Mailbox, reason: Reason, *, advances: bool) -> None:
-    if advances:
-        acknowledge(turn, box)
-    elif reason is Reason.STALE and box.floor and not box.late and link.is_online(turn):
-        _send_ack(turn, box)
-
-
-def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
-    """Open a delivery for the frame and decide what happens to it first."""
-    attempt = box.returned.get(found.seq, 0) + 1
-    unnamed = f"{found.msg_id}_{extraction.payload_type(found.payload)}_{box.agent_id}"
-    name = found.delivery_id or unnamed
-    stream = f"delivery:{name}#{attempt}" if attempt > 1 else f"delivery:{name}"
-    reused = found.seq > 0 and box.is_reused(found.delivery_id, found.msg_id)
-    if reused or stream in turn.state.deliveries or name in turn.state.dead_letters:
-        _ignore(turn, box, found, Reason.DELIVERY_ID_REUSED)
-        return
-    poison = found.poison
-    extract = extraction.extract(found.payload, box.name)
-    turn.record(
-        events.DeliveryOffered(
-            delivery_id=found.delivery_id,
-            attempt=attempt,
-            agent_id=box.agent_id,
-            name=box.name,
-            seq=found.seq,
-            msg_id=found.msg_id,
-            source="engine",
-            sender=extract.sender,
-            target=extract.target,
-            body="" if poison else extract.body,
-            thread_id=extract.thread_id,
-            priority=extract.priority,
-            mode=found.mode,
-            payload_type=extract.type,
-            workspace_id=turn.settings.workspace_id,
-            expires_at=extract.expires_at,
-            late=box.base is not None and 0 < found.seq <= box.base,
-        ),
-        stream,
-        found.msg_id,
-    )
-    delivery = turn.state.deliveries[stream]
-    if reason := _why_not_typed(box, extract, poison=poison):
-        drop(turn, delivery, reason, settled=True)
-    elif 0 < delivery.expires_at <= turn.now:
-        drop(turn, delivery, Reason.EXPIRED, settled=True)
-    elif len(extract.body.encode()) > MAX_BODY_BYTES:
-        dead_letter(turn, delivery, Reason.TOO_LARGE)
-    else:
-        place(turn, delivery)
-
-
-def _why_not_typed(box: Mailbox, extract: extraction.Extract, *, poison: bool) -> Reason | None:
-    if poison:
-        return Reason.POISON
-    if extract.cls is Class.UNKNOWN:
-        return Reason.UNKNOWN_TYPE
-    if extract.cls is Class.RECEIPT:
-        return Reason.RECEIPT_ONLY
-    return Reason.SELF_ECHO if extraction.is_self_echo(extract, box.agent_id, box.name) else None
-
-
-def drain_buffer(turn: Turn, box: Mailbox) -> None:
-    """Admit whatever has become the next one."""
-    while (seq := box.next_buffered) is not None:
-        found = frames.read_deliver(box.buffer[seq]).completed(box.agent_id)
-        if found.msg_id in box.seen:
-            _ignore(turn, box, found, Reason.DUPLICATE, advances=True)
-        else:
-            _admit(turn, box, found)
-    acknowledge(turn, box)
+# --- waiting ------------------------------------------------------------------------------------------------------------
 
 
 def task_offered(turn: Turn, registration: Registration) -> None:
@@ -226,15 +55,12 @@ def task_offered(turn: Turn, registration: Registration) -> None:
     place(turn, turn.state.deliveries[stream])
 
 
-# --- waiting and typing ---------------------------------------------------------------------------------------------------
-
-
 def place(turn: Turn, delivery: Delivery) -> None:
     """An offered delivery is queued for its worker, or held with a reason."""
     target = turn.state.worker_of_agent(delivery.agent_id)
     assert target is not None, "deliveries are offered only to registered agents, which have a worker"
     if target.ended or target.state == WorkerState.STOPPING:
-        give_up(turn, delivery, target.stop_reason or target.exit_reason or Reason.NOT_RUNNING)
+        settling.give_up(turn, delivery, target.stop_reason or target.exit_reason or Reason.NOT_RUNNING)
     elif reason := _why_held(turn, target, delivery, steered=delivery.mode == "steer"):
         hold(turn, delivery, reason)
     else:
@@ -307,6 +133,25 @@ def reconsider(turn: Turn, target: Worker) -> None:
     pump(turn, target)
 
 
+def is_full(turn: Turn, registration: Registration) -> bool:
+    """Whether the agent has as many waiting messages as it may."""
+    target = turn.state.workers.get(registration.session_id)
+    if target is None:
+        return False
+    return len(target.waiting) >= MAX_WAITING or flushable(turn, target, MAX_FLUSHABLE)
+
+
+def flushable(turn: Turn, target: Worker, count: int) -> bool:
+    """Whether at least so many messages wait for a person to flush them."""
+    if not turn.state.is_flushed_by_hand(target.name):
+        return False
+    waiting = (turn.state.deliveries[stream] for stream in target.waiting)
+    return sum(found.reason is Reason.MANUAL_FLUSH for found in waiting) >= count
+
+
+# --- typing -------------------------------------------------------------------------------------------------------------
+
+
 def pump(turn: Turn, target: Worker) -> None:
     """Give the next deliveries to the PTY host, in order, up to the window."""
     if not turn.state.host.attached or target.draining:
@@ -316,7 +161,7 @@ def pump(turn: Turn, target: Worker) -> None:
         if delivery is None:
             break
         if 0 < delivery.expires_at <= turn.now and not delivery.stands:
-            drop(turn, delivery, Reason.EXPIRED, settled=True)
+            settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
         else:
             _inject(turn, target, delivery)
     _refill(turn, target)
@@ -389,7 +234,7 @@ def _refill(turn: Turn, target: Worker) -> None:
         return
     if len(target.waiting) > MAX_WAITING // 2 or flushable(turn, target, MAX_FLUSHABLE // 2 + 1):
         return
-    _ask_resync(turn, box, box.resyncs)
+    settling.ask_resync(turn, box, box.resyncs)
 
 
 def typing_of(turn: Turn, typing_id: str) -> Delivery | None:
@@ -415,7 +260,7 @@ def typed(turn: Turn, report: TextTyped) -> bool:
         delivery.msg_id,
     )
     if delivery.seq:
-        acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
+        settling.acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
     else:
         turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
     if (target := turn.state.workers.get(report.session_id)) is not None:
@@ -431,15 +276,15 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
     if report.typed != "no" and (is_over or report.reason not in _GOES_ON):
-        settle_doubt(turn, delivery, report.reason, report.report)
+        settling.settle_doubt(turn, delivery, report.reason, report.report)
     elif report.reason == Reason.EXPIRED:
-        drop(turn, delivery, Reason.EXPIRED, settled=True, report=report.report)
+        settling.drop(turn, delivery, Reason.EXPIRED, settled=True, report=report.report)
     elif report.reason == Reason.TOO_LARGE:
-        dead_letter(turn, delivery, Reason.TOO_LARGE, report=report.report)
+        settling.dead_letter(turn, delivery, Reason.TOO_LARGE, report=report.report)
     elif is_over:
         reason = Reason.PTY_WRITE_FAILED if report.reason == Reason.PTY_WRITE_FAILED else Reason.ATTEMPTS_EXHAUSTED
         detail = f"{failures} failures, the last one {report.reason}"
-        dead_letter(turn, delivery, reason, detail=detail, report=report.report)
+        settling.dead_letter(turn, delivery, reason, detail=detail, report=report.report)
     else:
         _hand_back(turn, delivery, report, failures)
     if (target := turn.state.workers.get(report.session_id)) is not None:
@@ -500,132 +345,17 @@ def verified(turn: Turn, report: TextVerified) -> bool:
     return True
 
 
-# --- settling and acknowledging -----------------------------------------------------------------------------------------
-
-
-def drop(turn: Turn, delivery: Delivery, reason: Reason, *, settled: bool, detail: str = "", report: int = 0) -> None:
-    """End it untyped. If it counts for the cursor, the acknowledgement may move."""
-    turn.record(
-        events.DeliveryDropped(reason=reason, settled=settled, detail=detail, report=report),
-        delivery.stream,
-        delivery.msg_id,
-    )
-    _settled(turn, delivery)
-
-
-def dead_letter(
-    turn: Turn, delivery: Delivery, reason: Reason, *, detail: str = "", report: int = 0, in_doubt: bool = False
-) -> None:
-    """End it and keep it for a person; it counts for the cursor. `in_doubt`: it may have been typed."""
-    turn.record(
-        events.DeliveryDeadLettered(reason=reason, detail=detail, report=report, in_doubt=in_doubt),
-        delivery.stream,
-        delivery.msg_id,
-    )
-    archiving.keep_within_limit(turn)
-    _settled(turn, delivery)
-
-
-def _settled(turn: Turn, delivery: Delivery) -> None:
-    if delivery.seq:
-        acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
-
-
-def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
-    """Its worker is gone or going: the coupling table says what becomes of it."""
-    if delivery.stands:
-        settle_doubt(turn, delivery, reason)
-        return
-    match couplings.WORKER_ENDED[delivery.state, delivery.seq is not None]:
-        case Fate.RETURN:
-            drop(turn, delivery, reason, settled=False)
-        case Fate.DEAD_LETTER:
-            dead_letter(turn, delivery, reason)
-        case Fate.IN_DOUBT:
-            settle_doubt(turn, delivery, reason)
-
-
-def settle_doubt(turn: Turn, delivery: Delivery, reason: str, report: int = 0) -> None:
-    """Whether it was typed cannot be known: the configured policy settles it, and says so."""
-    policy = turn.settings.in_doubt
-    detail = f"policy {policy}: {reason}"
-    fate, settled = couplings.policy_fate(policy, from_engine=bool(delivery.seq))
-    if fate is Fate.DEAD_LETTER:
-        dead_letter(turn, delivery, Reason.AMBIGUOUS, detail=detail, report=report, in_doubt=True)
-        return
-    drop(turn, delivery, Reason.AMBIGUOUS, settled=settled, detail=detail, report=report)
-    target = turn.state.worker_of_agent(delivery.agent_id)
-    if not settled and target is not None and not target.ended and link.is_online(turn):
-        box = turn.state.mailboxes[delivery.agent_id]
-        _ask_resync(turn, box, box.resyncs)
-
-
-def worker_ended(turn: Turn, gone: Worker, reason: Reason) -> None:
-    """Settle everything that was on its way to this worker."""
-    for stream in [*gone.typing, *gone.waiting]:
-        give_up(turn, turn.state.deliveries[stream], reason)
-
-
-def acknowledge(turn: Turn, box: Mailbox) -> None:
-    """Give the acknowledgement up to the floor to the link, if it moved and the link takes it."""
-    if box.late or box.base is None or not link.is_online(turn):
-        return
-    if box.floor <= box.sent_ack:
-        _end_late(turn, box)
-        return
-    _acknowledge(turn, box)
-
-
-def _acknowledge(turn: Turn, box: Mailbox) -> None:
-    if box.agent_id not in turn.state.agents or (box.floor == box.base and box.sent_ack < 0):
-        return
-    dial = turn.state.link.dial
-    covered = [stream for seq, stream in box.typed.items() if seq <= box.floor]
-    for stream in covered:
-        turn.record(events.DeliveryAcked(up_to=box.floor, dial=dial), stream, turn.state.deliveries[stream].msg_id)
-    if not covered:
-        turn.record(events.AckSent(up_to=box.floor, dial=dial), f"mailbox:{box.agent_id}")
-    _send_ack(turn, box)
-
-
-def _end_late(turn: Turn, box: Mailbox) -> None:
-    """What was typed late is covered by an acknowledgement that was sent before."""
-    for stream in [stream for seq, stream in box.typed.items() if seq <= box.sent_ack]:
-        acked = events.DeliveryAcked(up_to=box.sent_ack, dial=turn.state.link.dial)
-        turn.record(acked, stream, turn.state.deliveries[stream].msg_id)
-
-
-def _send_ack(turn: Turn, box: Mailbox) -> None:
-    link.send(turn, frames.delivery_ack(f"ack_{turn.state.position}", agent=box.name, up_to=box.floor))
-
-
-def acknowledge_all(turn: Turn) -> None:
-    """After a (re)connect: the newest acknowledgement of every agent is given again."""
-    for agent_id in turn.state.agents:
-        box = turn.state.mailboxes.get(agent_id)
-        if box is None or box.base is None:
-            continue
-        if box.floor > max(box.sent_ack, box.base) or any(seq <= box.floor for seq in box.typed):
-            _acknowledge(turn, box)
-        elif box.sent_ack > 0:
-            _send_ack(turn, box)
-
-
-# --- time ------------------------------------------------------------------------------------------------------------------
+# --- time ---------------------------------------------------------------------------------------------------------------
 
 
 def due(turn: Turn) -> None:
-    """Holds that ran out, texts of which the host says nothing, retries that are due, gaps that need the next step."""
+    """Holds that ran out, texts of which the host says nothing, retries that are due."""
     for target in list(turn.state.workers.values()):
         if target.patience_s:
             reconsider(turn, target)  # waiting for a program that works ends with the message being typed
         for stream in _overdue(turn, target):
             _expire(turn, turn.state.deliveries[stream])
         pump(turn, target)
-    for agent_id in list(turn.state.agents):
-        box = turn.state.mailboxes.get(agent_id)
-        if box is not None and (when := box.deadline) is not None and when <= turn.now:
-            _gap_due(turn, box)
 
 
 def _overdue(turn: Turn, target: Worker) -> list[str]:
@@ -646,55 +376,22 @@ def _overdue(turn: Turn, target: Worker) -> list[str]:
 def _expire(turn: Turn, delivery: Delivery) -> None:
     if delivery.state == State.INJECTING:
         detail = "the PTY host has not said what came of it"
-        dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
+        settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
     elif delivery.stands:
-        settle_doubt(turn, delivery, Reason.HOLD_EXPIRED)
+        settling.settle_doubt(turn, delivery, Reason.HOLD_EXPIRED)
     elif delivery.seq is not None:
-        drop(turn, delivery, Reason.HOLD_EXPIRED, settled=False)
+        settling.drop(turn, delivery, Reason.HOLD_EXPIRED, settled=False)
     else:
-        dead_letter(turn, delivery, Reason.HOLD_EXPIRED)
-
-
-def _gap_due(turn: Turn, box: Mailbox) -> None:
-    stream = f"mailbox:{box.agent_id}"
-    if box.base is None:
-        turn.record(events.MailboxBased(base=min(box.buffer) - 1, source="adopted"), stream)
-        drain_buffer(turn, box)
-        return
-    if not link.is_online(turn):
-        return
-    if box.resyncs < len(RESYNC_AFTER_S):
-        _ask_resync(turn, box, box.resyncs + 1)
-        return
-    for first, last in box.holes():
-        turn.record(events.RangeLost(first=first, last=last), stream)
-    drain_buffer(turn, box)
-
-
-def _ask_resync(turn: Turn, box: Mailbox, tries: int) -> None:
-    quiet = turn.state.link.next_resync > turn.now
-    turn.record(
-        events.ResyncAsked(
-            tries=tries, first=box.recv + 1, until=turn.state.link.next_resync if quiet else turn.now + 2.0
-        ),
-        f"mailbox:{box.agent_id}",
-    )
-    if not quiet:
-        link.reregister(turn)
+        settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED)
 
 
 def deadline(state: BrokerState) -> float | None:
-    """When a delivery or a gap needs attention next. Without a person's hold, what waits for one worker ends in order."""
+    """When a delivery needs attention next. Without a person's hold, what waits for one worker ends in order."""
     times = [
         until
         for target in state.workers.values()
         if target.typing or target.waiting
         for until in _ends_of_waits(state, target)
-    ]
-    online = state.link.state == LinkState.ONLINE
-    boxes = (state.mailboxes.get(agent_id) for agent_id in state.agents)
-    times += [
-        when for box in boxes if box is not None and (online or box.base is None) and (when := box.deadline) is not None
     ]
     return min(times, default=None)
 

@@ -10,7 +10,7 @@ Source: ADR-0029.
 from __future__ import annotations
 
 from domain.reasons import Reason
-from domain.rules import deliveries
+from domain.rules import settling
 from domain.state import State as BrokerState
 from domain.turn import Turn
 
@@ -19,7 +19,7 @@ def due(turn: Turn) -> None:
     """Drop what waits and has expired."""
     over = [stream for stream, when in turn.state.expiries.items() if when <= turn.now]
     for stream in over:
-        deliveries.drop(turn, turn.state.deliveries[stream], Reason.EXPIRED, settled=True)
+        settling.drop(turn, turn.state.deliveries[stream], Reason.EXPIRED, settled=True)
 
 
 def deadline(state: BrokerState) -> float | None:

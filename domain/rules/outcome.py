@@ -12,7 +12,7 @@ from domain.agent_registration import State
 from domain.effects import Reply, StartProgram
 from domain.errors import InvalidRequest, error_body
 from domain.reasons import SENTENCES, Reason
-from domain.rules import deliveries, ledger, link
+from domain.rules import deliveries, ledger, link, settling
 from domain.state import Registration
 from domain.turn import Turn
 
@@ -156,7 +156,7 @@ def release_body(name: str, *, existed: bool, pending: bool) -> dict[str, object
 def deregister(turn: Turn, found: Registration) -> None:
     """Tell the engine that the agent is gone; acknowledgements that are owed go first."""
     if (box := turn.state.mailboxes.get(found.agent_id)) is not None:
-        deliveries.acknowledge(turn, box)
+        settling.acknowledge(turn, box)
     request_id = f"dereg_{turn.state.position}"
     agent_id, name = found.agent_id, found.name
     turn.record(events.AgentRetired(), found.stream, name)

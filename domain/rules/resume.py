@@ -12,7 +12,7 @@ from domain import events, worker
 from domain.agent_registration import State as AgentState
 from domain.delivery import State as DeliveryState
 from domain.reasons import Reason
-from domain.rules import agents, deliveries, outcome
+from domain.rules import agents, deliveries, mailboxes, outcome, settling
 from domain.state import Registration, Worker
 from domain.turn import Turn
 from domain.worker import State
@@ -27,7 +27,7 @@ def unfinished_turns(turn: Turn) -> None:
     for agent_id in list(turn.state.agents):
         box = turn.state.mailboxes.get(agent_id)
         if box is not None and box.next_buffered is not None:
-            deliveries.drain_buffer(turn, box)
+            mailboxes.drain_buffer(turn, box)
 
 
 def _agent(turn: Turn, found: Registration) -> None:
@@ -47,7 +47,7 @@ def _agent(turn: Turn, found: Registration) -> None:
 def _program(turn: Turn, program: Worker) -> None:
     if program.state == State.STOPPING:
         for stream in list(program.waiting):
-            deliveries.give_up(turn, turn.state.deliveries[stream], program.stop_reason or Reason.AGENT_RELEASED)
+            settling.give_up(turn, turn.state.deliveries[stream], program.stop_reason or Reason.AGENT_RELEASED)
         return
     if program.state == State.BOOTING and program.ready_at:
         turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
@@ -67,4 +67,4 @@ def _offered(turn: Turn) -> None:
         if delivery.seq is None and turn.state.worker_of_agent(delivery.agent_id) is not None:
             deliveries.place(turn, delivery)
         else:
-            deliveries.give_up(turn, delivery, Reason.UNDECIDED)
+            settling.give_up(turn, delivery, Reason.UNDECIDED)

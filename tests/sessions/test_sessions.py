@@ -14,7 +14,7 @@ import pytest
 
 from domain.delivery import State as DeliveryState
 from domain.reasons import Reason
-from domain.rules import dead_letters, deliveries, resume
+from domain.rules import dead_letters, deliveries, resume, settling
 from domain.worker import State as WorkerState
 from relaybroker.replay.playing import Player
 from relaybroker.replay.session import open_session
@@ -114,7 +114,7 @@ def _a_crash_leaves_doubt(patch):
         unfinished(turn)
         for found in list(turn.state.deliveries.values()):
             if found.state == DeliveryState.INJECTING:
-                deliveries.dead_letter(turn, found, Reason.AMBIGUOUS, in_doubt=True)
+                settling.dead_letter(turn, found, Reason.AMBIGUOUS, in_doubt=True)
 
     patch.setattr(resume, "unfinished_turns", otherwise)
 
@@ -140,7 +140,7 @@ CHANGES = {
     "a dialog does not hold": (_dialogs_do_not_hold, {"dialog-hold"}),
     "what may have been typed is redelivered without force": (_doubt_needs_no_force, {"dead-letter-redelivered"}),
     "longer messages are typed": (
-        lambda patch: patch.setattr("domain.rules.deliveries.MAX_BODY_BYTES", 100_000),
+        lambda patch: patch.setattr("domain.rules.mailboxes.MAX_BODY_BYTES", 100_000),
         {"dead-letter-redelivered"},
     ),
     "nothing is published": (

@@ -8,7 +8,7 @@ from domain import events, fold
 from domain.changes import deliveries as delivery_changes
 from domain.effects import TypeText
 from domain.mailbox import Mailbox
-from domain.rules import deliveries
+from domain.rules import deliveries, mailboxes, settling
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
@@ -30,9 +30,9 @@ def acknowledged_when_received(monkeypatch):
     """The acknowledgement covers what was received, typed or not."""
 
     def send_ack(turn, box):
-        deliveries.link.send(turn, deliveries.frames.delivery_ack("ack", agent=box.name, up_to=box.recv))
+        settling.link.send(turn, settling.frames.delivery_ack("ack", agent=box.name, up_to=box.recv))
 
-    monkeypatch.setattr(deliveries, "_send_ack", send_ack)
+    monkeypatch.setattr(settling, "send_ack", send_ack)
 
 
 def the_handed_back_go_to_the_front(monkeypatch):
@@ -92,17 +92,17 @@ def gaps_are_lost_at_once(monkeypatch):
         "deadline",
         property(lambda self: self.gap_since + 0.5 if self.gap_since and not self.starved else None),
     )
-    monkeypatch.setattr(deliveries, "RESYNC_AFTER_S", ())
+    monkeypatch.setattr(mailboxes, "RESYNC_AFTER_S", ())
 
 
 def ended_programs_lose_their_messages(monkeypatch):
     """What was not typed when the program ended counts as settled."""
-    drop = deliveries.drop
+    drop = settling.drop
 
     def settled(turn, delivery, reason, **given):
         return drop(turn, delivery, reason, **{**given, "settled": True})
 
-    monkeypatch.setattr(deliveries, "drop", settled)
+    monkeypatch.setattr(settling, "drop", settled)
 
 
 def something_is_decided_without_an_event(monkeypatch):

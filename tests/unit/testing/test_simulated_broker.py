@@ -141,12 +141,12 @@ def day():
 
 
 def test_a_day_of_traffic_takes_less_than_a_second():
-    """The quickest of five: other tests run beside this one. About 0.6 s on an idle machine."""
+    """Seconds of this process, because other tests run beside it; the quickest of five. About 0.6 s on an idle machine."""
     took = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.process_time()
         broker = day()
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
         if took[-1] < 1.0:
             break
     assert broker.now > 86_400

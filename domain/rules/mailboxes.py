@@ -1,0 +1,200 @@
+"""Decisions about what the engine offers: taken on, kept for its turn, ignored, given up.
+
+Source: spec/node-protocol.md sections 4.1, 4.2 and 4.6; design/architecture.md section 3.2.
+"""
+
+from __future__ import annotations
+
+from domain import events, extraction, frames
+from domain.agent_registration import State as AgentState
+from domain.delivery import MAX_BODY_BYTES
+from domain.errors import FrameRejected
+from domain.extraction import Class
+from domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
+from domain.node_connection import State as LinkState
+from domain.reasons import Reason
+from domain.rules import deliveries, link, settling
+from domain.state import Registration, State
+from domain.turn import Turn
+
+
+def offered(turn: Turn, frame: frames.Frame) -> None:
+    """Decide about one `deliver` frame."""
+    found = frames.read_deliver(frame)
+    registration = _recipient(turn, found)
+    agent_id = found.agent_id or (registration.agent_id if registration else "")
+    if not agent_id:
+        raise FrameRejected(Reason.NO_IDENTITY, f"no agent id for {found.agent!r}"[:200], "deliver")
+    box = turn.state.mailboxes.get(agent_id)
+    if registration is None or box is None:
+        _refuse_stranger(turn, found, agent_id, known=box is not None)
+        return
+    found = found.completed(agent_id)
+    key = fan_key(found.delivery_id, found.msg_id, extraction.payload_type(found.payload))
+    verdict = box.judge(found.seq, found.msg_id, key)
+    if verdict.verdict is not Verdict.IGNORE and deliveries.is_full(turn, registration):
+        _ignore(turn, box, found, Reason.HOLD_FULL)
+        return
+    match verdict.verdict:
+        case Verdict.IGNORE:
+            assert verdict.reason is not None
+            _ignore(turn, box, found, verdict.reason, advances=verdict.advances)
+            _after_ignored(turn, box, verdict.reason, advances=verdict.advances)
+        case Verdict.BUFFER:
+            turn.record(
+                events.FrameBuffered(seq=found.seq, frame=frame, until=turn.now + GIVE_UP_S),
+                f"mailbox:{agent_id}",
+                found.msg_id,
+            )
+        case Verdict.ADMIT:
+            if found.seq == 1 and box.base is None:
+                turn.record(events.MailboxBased(base=0, source="first_frame"), f"mailbox:{agent_id}")
+            _admit(turn, box, found)
+    drain_buffer(turn, box)
+
+
+def _recipient(turn: Turn, found: frames.Deliver) -> Registration | None:
+    state = turn.state
+    if found.agent_id:
+        stream = state.agents.get(found.agent_id)
+        registration = state.registrations.get(stream) if stream else None
+    else:
+        registration = state.registration_of(found.agent)
+    if registration is None or registration.state not in (AgentState.REGISTERED, AgentState.LIVE):
+        return None
+    return registration
+
+
+def _refuse_stranger(turn: Turn, found: frames.Deliver, agent_id: str, *, known: bool) -> None:
+    """A frame for an agent id that does not live here: never typed, never acknowledged (acks go by name), the engine keeps it.
+
+    The engine is told that the agent is not here, unless its name is being registered just now.
+    """
+    reason = Reason.RETIRED if known else Reason.UNKNOWN
+    turn.record(
+        events.FrameIgnored(reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id),
+        f"mailbox:{agent_id}",
+        found.msg_id,
+    )
+    successor = turn.state.registration_of(found.agent) if found.agent else None
+    if successor is None and link.is_online(turn):
+        request_id = f"dereg_{turn.state.position}"
+        link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=found.agent))
+
+
+def _ignore(turn: Turn, box: Mailbox, found: frames.Deliver, reason: Reason, *, advances: bool = False) -> None:
+    turn.record(
+        events.FrameIgnored(
+            reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id, advances=advances
+        ),
+        f"mailbox:{box.agent_id}",
+        found.msg_id,
+    )
+
+
+def _after_ignored(turn: Turn, box: Mailbox, reason: Reason, *, advances: bool) -> None:
+    if advances:
+        settling.acknowledge(turn, box)
+    elif reason is Reason.STALE and box.floor and not box.late and link.is_online(turn):
+        settling.send_ack(turn, box)
+
+
+def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
+    """Open a delivery for the frame and decide what happens to it first."""
+    attempt = box.returned.get(found.seq, 0) + 1
+    unnamed = f"{found.msg_id}_{extraction.payload_type(found.payload)}_{box.agent_id}"
+    name = found.delivery_id or unnamed
+    stream = f"delivery:{name}#{attempt}" if attempt > 1 else f"delivery:{name}"
+    reused = found.seq > 0 and box.is_reused(found.delivery_id, found.msg_id)
+    if reused or stream in turn.state.deliveries or name in turn.state.dead_letters:
+        _ignore(turn, box, found, Reason.DELIVERY_ID_REUSED)
+        return
+    poison = found.poison
+    extract = extraction.extract(found.payload, box.name)
+    turn.record(
+        events.DeliveryOffered(
+            delivery_id=found.delivery_id,
+            attempt=attempt,
+            agent_id=box.agent_id,
+            name=box.name,
+            seq=found.seq,
+            msg_id=found.msg_id,
+            source="engine",
+            sender=extract.sender,
+            target=extract.target,
+            body="" if poison else extract.body,
+            thread_id=extract.thread_id,
+            priority=extract.priority,
+            mode=found.mode,
+            payload_type=extract.type,
+            workspace_id=turn.settings.workspace_id,
+            expires_at=extract.expires_at,
+            late=box.base is not None and 0 < found.seq <= box.base,
+        ),
+        stream,
+        found.msg_id,
+    )
+    delivery = turn.state.deliveries[stream]
+    if reason := _why_not_typed(box, extract, poison=poison):
+        settling.drop(turn, delivery, reason, settled=True)
+    elif 0 < delivery.expires_at <= turn.now:
+        settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
+    elif len(extract.body.encode()) > MAX_BODY_BYTES:
+        settling.dead_letter(turn, delivery, Reason.TOO_LARGE)
+    else:
+        deliveries.place(turn, delivery)
+
+
+def _why_not_typed(box: Mailbox, extract: extraction.Extract, *, poison: bool) -> Reason | None:
+    if poison:
+        return Reason.POISON
+    if extract.cls is Class.UNKNOWN:
+        return Reason.UNKNOWN_TYPE
+    if extract.cls is Class.RECEIPT:
+        return Reason.RECEIPT_ONLY
+    return Reason.SELF_ECHO if extraction.is_self_echo(extract, box.agent_id, box.name) else None
+
+
+def drain_buffer(turn: Turn, box: Mailbox) -> None:
+    """Admit whatever has become the next one."""
+    while (seq := box.next_buffered) is not None:
+        found = frames.read_deliver(box.buffer[seq]).completed(box.agent_id)
+        if found.msg_id in box.seen:
+            _ignore(turn, box, found, Reason.DUPLICATE, advances=True)
+        else:
+            _admit(turn, box, found)
+    settling.acknowledge(turn, box)
+
+
+def due(turn: Turn) -> None:
+    """Gaps that need the next step."""
+    for agent_id in list(turn.state.agents):
+        box = turn.state.mailboxes.get(agent_id)
+        if box is not None and (when := box.deadline) is not None and when <= turn.now:
+            _gap_due(turn, box)
+
+
+def deadline(state: State) -> float | None:
+    """When a gap needs the next step."""
+    online = state.link.state == LinkState.ONLINE
+    boxes = (state.mailboxes.get(agent_id) for agent_id in state.agents)
+    times = [
+        when for box in boxes if box is not None and (online or box.base is None) and (when := box.deadline) is not None
+    ]
+    return min(times, default=None)
+
+
+def _gap_due(turn: Turn, box: Mailbox) -> None:
+    stream = f"mailbox:{box.agent_id}"
+    if box.base is None:
+        turn.record(events.MailboxBased(base=min(box.buffer) - 1, source="adopted"), stream)
+        drain_buffer(turn, box)
+        return
+    if not link.is_online(turn):
+        return
+    if box.resyncs < len(RESYNC_AFTER_S):
+        settling.ask_resync(turn, box, box.resyncs + 1)
+        return
+    for first, last in box.holes():
+        turn.record(events.RangeLost(first=first, last=last), stream)
+    drain_buffer(turn, box)

@@ -1,0 +1,136 @@
+"""Decisions about how deliveries end, and what the engine is told of that: acknowledgements, and requests to offer again.
+
+Source: spec/node-protocol.md sections 4.3, 4.5 and 4.7; design/architecture.md section 3.2.
+"""
+
+from __future__ import annotations
+
+from domain import couplings, events, frames
+from domain.couplings import Fate
+from domain.mailbox import Mailbox
+from domain.reasons import Reason
+from domain.rules import archiving, link
+from domain.state import Delivery, Worker
+from domain.turn import Turn
+
+
+def drop(turn: Turn, delivery: Delivery, reason: Reason, *, settled: bool, detail: str = "", report: int = 0) -> None:
+    """End it untyped. If it counts for the cursor, the acknowledgement may move."""
+    turn.record(
+        events.DeliveryDropped(reason=reason, settled=settled, detail=detail, report=report),
+        delivery.stream,
+        delivery.msg_id,
+    )
+    _settled(turn, delivery)
+
+
+def dead_letter(
+    turn: Turn, delivery: Delivery, reason: Reason, *, detail: str = "", report: int = 0, in_doubt: bool = False
+) -> None:
+    """End it and keep it for a person; it counts for the cursor. `in_doubt`: it may have been typed."""
+    turn.record(
+        events.DeliveryDeadLettered(reason=reason, detail=detail, report=report, in_doubt=in_doubt),
+        delivery.stream,
+        delivery.msg_id,
+    )
+    archiving.keep_within_limit(turn)
+    _settled(turn, delivery)
+
+
+def _settled(turn: Turn, delivery: Delivery) -> None:
+    if delivery.seq:
+        acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
+
+
+def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
+    """Its worker is gone or going: the coupling table says what becomes of it."""
+    if delivery.stands:
+        settle_doubt(turn, delivery, reason)
+        return
+    match couplings.WORKER_ENDED[delivery.state, delivery.seq is not None]:
+        case Fate.RETURN:
+            drop(turn, delivery, reason, settled=False)
+        case Fate.DEAD_LETTER:
+            dead_letter(turn, delivery, reason)
+        case Fate.IN_DOUBT:
+            settle_doubt(turn, delivery, reason)
+
+
+def settle_doubt(turn: Turn, delivery: Delivery, reason: str, report: int = 0) -> None:
+    """Whether it was typed cannot be known: the configured policy settles it, and says so."""
+    policy = turn.settings.in_doubt
+    detail = f"policy {policy}: {reason}"
+    fate, settled = couplings.policy_fate(policy, from_engine=bool(delivery.seq))
+    if fate is Fate.DEAD_LETTER:
+        dead_letter(turn, delivery, Reason.AMBIGUOUS, detail=detail, report=report, in_doubt=True)
+        return
+    drop(turn, delivery, Reason.AMBIGUOUS, settled=settled, detail=detail, report=report)
+    target = turn.state.worker_of_agent(delivery.agent_id)
+    if not settled and target is not None and not target.ended and link.is_online(turn):
+        box = turn.state.mailboxes[delivery.agent_id]
+        ask_resync(turn, box, box.resyncs)
+
+
+def worker_ended(turn: Turn, gone: Worker, reason: Reason) -> None:
+    """Settle everything that was on its way to this worker."""
+    for stream in [*gone.typing, *gone.waiting]:
+        give_up(turn, turn.state.deliveries[stream], reason)
+
+
+def acknowledge(turn: Turn, box: Mailbox) -> None:
+    """Give the acknowledgement up to the floor to the link, if it moved and the link takes it."""
+    if box.late or box.base is None or not link.is_online(turn):
+        return
+    if box.floor <= box.sent_ack:
+        _end_late(turn, box)
+        return
+    _acknowledge(turn, box)
+
+
+def _acknowledge(turn: Turn, box: Mailbox) -> None:
+    if box.agent_id not in turn.state.agents or (box.floor == box.base and box.sent_ack < 0):
+        return
+    dial = turn.state.link.dial
+    covered = [stream for seq, stream in box.typed.items() if seq <= box.floor]
+    for stream in covered:
+        turn.record(events.DeliveryAcked(up_to=box.floor, dial=dial), stream, turn.state.deliveries[stream].msg_id)
+    if not covered:
+        turn.record(events.AckSent(up_to=box.floor, dial=dial), f"mailbox:{box.agent_id}")
+    send_ack(turn, box)
+
+
+def _end_late(turn: Turn, box: Mailbox) -> None:
+    """What was typed late is covered by an acknowledgement that was sent before."""
+    for stream in [stream for seq, stream in box.typed.items() if seq <= box.sent_ack]:
+        acked = events.DeliveryAcked(up_to=box.sent_ack, dial=turn.state.link.dial)
+        turn.record(acked, stream, turn.state.deliveries[stream].msg_id)
+
+
+def send_ack(turn: Turn, box: Mailbox) -> None:
+    """The engine is told the floor (again)."""
+    link.send(turn, frames.delivery_ack(f"ack_{turn.state.position}", agent=box.name, up_to=box.floor))
+
+
+def acknowledge_all(turn: Turn) -> None:
+    """After a (re)connect: the newest acknowledgement of every agent is given again."""
+    for agent_id in turn.state.agents:
+        box = turn.state.mailboxes.get(agent_id)
+        if box is None or box.base is None:
+            continue
+        if box.floor > max(box.sent_ack, box.base) or any(seq <= box.floor for seq in box.typed):
+            _acknowledge(turn, box)
+        elif box.sent_ack > 0:
+            send_ack(turn, box)
+
+
+def ask_resync(turn: Turn, box: Mailbox, tries: int) -> None:
+    """Ask the engine to offer again what it has for this agent."""
+    quiet = turn.state.link.next_resync > turn.now
+    turn.record(
+        events.ResyncAsked(
+            tries=tries, first=box.recv + 1, until=turn.state.link.next_resync if quiet else turn.now + 2.0
+        ),
+        f"mailbox:{box.agent_id}",
+    )
+    if not quiet:
+        link.reregister(turn)
