@@ -48,7 +48,7 @@ docs: $(VENV)/.installed  ## generated pages agree with the code
 	$(BIN)/python -m relaybroker.pages --check
 
 unit: $(VENV)/.installed  ## the fast tests
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal tests/unit tests/property tests/contract -m 'not slow and not peers'
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal tests/unit tests/property tests/contract tests/replay -m 'not slow and not peers'
 
 SEEDS ?= 300
 simulate: $(VENV)/.installed  ## the core in a simulated world: SEEDS=300 the first 300, SEEDS=7,12 these, SEEDS=100-200 that range
@@ -58,8 +58,9 @@ day: SEEDS = 1,
 day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nightly
 	$(BIN)/python -m relaybroker.testing.simulation $(SEEDS) --day
 
-record-sessions: $(VENV)/.installed  ## play and record fixtures/sessions anew
-	$(BIN)/python -m tests.sessions.record
+NAMES ?=
+record-sessions: $(VENV)/.installed  ## make fixtures/sessions again from real runs (NAMES="gap-and-hole ..." only these)
+	$(BIN)/python -m tests.replay.record $(NAMES)
 
 bench: $(VENV)/.installed  ## this broker and the reference brokers side by side, with method (8 minutes)
 	$(BIN)/python -m bench

@@ -1,6 +1,6 @@
-"""A sidecar as its protocol has it: requests with answers, invocations that come by themselves.
+"""A client of the sidecar protocol (`/api/fleet/ws`).
 
-Source: spec/local-api.md (fleet sidecar).
+Source: spec/node-protocol.md section 7.
 """
 
 from __future__ import annotations
@@ -17,12 +17,6 @@ class Sidecar:
         self.socket = socket
         self.serial = 0
         self.invoked: list[dict[str, Any]] = []
-
-    @classmethod
-    async def connect(cls, session: aiohttp.ClientSession, broker: dict[str, Any]) -> Sidecar:
-        """Connect to the broker of a `connection.json`."""
-        url = broker["url"].replace("http", "ws") + "/api/fleet/ws"
-        return cls(await session.ws_connect(url, headers={"X-API-Key": broker["api_key"]}))
 
     async def ask(self, kind: str, /, **payload: Any) -> dict[str, Any]:
         """Send one request; its answer's payload. Invocations that come meanwhile are kept."""

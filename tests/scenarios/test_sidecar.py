@@ -20,13 +20,15 @@ async def connect():
     opened = []
 
     async def open_one(node):
-        made = await Sidecar.connect(node.session, node.connection())
+        found = node.connection()
+        url = found["url"].replace("http", "ws") + "/api/fleet/ws"
+        made = await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]})
         opened.append(made)
-        return made
+        return Sidecar(made)
 
     yield open_one
     for made in opened:
-        await made.socket.close()
+        await made.close()
 
 
 @pytest.fixture
