@@ -140,6 +140,10 @@ class LiveBroker:
         except FileNotFoundError:
             return ""
 
+    def account(self) -> str:
+        """What a failed test shows: the newest deliveries, and the end of what the broker printed."""
+        return f"{self.command('delivery', 'ls', '-n', '10').stdout}\n{self.output()}"
+
     # --- agents and messages ------------------------------------------------------------------------------------------------------
 
     def spawn(self, name: str, *script: str, cli: str = "", **more: Any) -> dict[str, Any]:

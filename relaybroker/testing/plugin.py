@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from relaybroker.replay.playing import Outcome
@@ -24,6 +24,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "relaybroker(**options): how this test's simulated_broker (seed, in_doubt, engine, terminals) or live_broker (environment) is made",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its broker can say about itself."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for name in ("simulated_broker", "live_broker"):
+            broker = getattr(item, "funcargs", {}).get(name)
+            if broker is not None:
+                report.sections.append((name, broker.account()))
+    return report
 
 
 @pytest.fixture

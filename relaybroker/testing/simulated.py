@@ -21,7 +21,7 @@ from adapters.eventstore.reader import LogReader
 from domain import effects, inputs
 from domain.dead_letter import DeadLetter
 from domain.effects import Effect
-from domain.events import REGISTRY, UPCASTERS, Recorded
+from domain.events import REGISTRY, UPCASTERS, DeliveryOffered, Recorded
 from domain.state import State
 from relaybroker.audit import telling
 from relaybroker.audit.finding import NotFoundError
@@ -37,6 +37,9 @@ from relaybroker.testing.simulation.world import Plan, World
 
 WITHIN_S = 60.0
 """Simulated seconds within which an expectation must come true, unless it says otherwise."""
+
+ACCOUNTED = 3
+"""Messages whose stories a failed test shows."""
 
 
 @dataclass(frozen=True)
@@ -343,6 +346,14 @@ class SimulatedBroker:
         if not stories:
             return f"the log knows nothing of {wanted}"
         return "\n".join(line for story in stories for line in (telling.headline(story), *telling.chain(story)))
+
+    def account(self) -> str:
+        """What a failed test shows: when it is, who runs, and the stories of the newest messages."""
+        offered = [one.event for one in self.events() if isinstance(one.event, DeliveryOffered)]
+        messages = dict.fromkeys(event.msg_id for event in reversed(offered) if event.msg_id)
+        state = "runs" if self.is_up else "does not run"
+        stories = (self.why(wanted) for wanted in list(messages)[:ACCOUNTED])
+        return "\n".join((f"after {self.now:.3f} simulated s; the broker {state}; the newest messages:", *stories))
 
     def events(self, topic: str = "") -> list[Recorded]:
         """What the log has, oldest first; of one topic, if one is given (docs/events.md)."""

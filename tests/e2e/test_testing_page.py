@@ -63,3 +63,25 @@ def test_a_failure_tells_the_story(tmp_path):
     assert done.returncode == 1
     assert "not within 60 simulated s: acknowledged" in done.stdout
     assert "delivery.acked.v1" in done.stdout or "the log knows nothing of" in done.stdout
+
+
+SAYS_NOTHING = """
+def test_simulated(simulated_broker):
+    simulated_broker.spawn("w1")
+    simulated_broker.expect_acked(simulated_broker.deliver("w1", "hello"))
+    assert simulated_broker.typed("w1") == []
+
+
+def test_live(live_broker):
+    live_broker.spawn("w1")
+    live_broker.expect_acked(live_broker.deliver("w1", "hello"))
+    assert live_broker.typed("w1") == []
+"""
+
+
+def test_any_failed_test_shows_what_its_broker_can_say(tmp_path):
+    done = user(tmp_path, SAYS_NOTHING)
+    assert "2 failed" in done.stdout
+    assert "simulated s; the broker runs; the newest messages:\nACKED: message m" in done.stdout
+    assert "w1@1" in done.stdout
+    assert "API listening on" in done.stdout
