@@ -38,6 +38,9 @@ from relaybroker.testing.simulation.world import Plan, World
 WITHIN_S = 60.0
 """Simulated seconds within which an expectation must come true, unless it says otherwise."""
 
+ONLINE_S = 360.0
+"""Simulated seconds within which the broker comes online: the longest pause of a refused link, and a minute."""
+
 ACCOUNTED = 3
 """Messages whose stories a failed test shows."""
 
@@ -111,7 +114,7 @@ class SimulatedBroker:
         self._witness = _Witness()
         self._world = World(plan, promises=self._witness)
         self._world.node.start()
-        self.wait(lambda: self._world.node.is_online, what="the broker is online")
+        self.wait(lambda: self._world.node.is_online, within_s=ONLINE_S, what="the broker is online")
 
     # --- time and what holds ----------------------------------------------------------------------------------------------
 
@@ -378,14 +381,19 @@ class SimulatedBroker:
         self._world.node.crash(Crash(survive=self._world.random.random(), stay_down_s=math.inf))
 
     def crash_at_next_commit(self, *, effects: float = 0.0) -> None:
-        """Kill -9 of the broker as soon as its next decision is on disk, when this share of what follows from it has gone out."""
+        """Kill -9 of the broker as soon as its next decision is on disk, when this share of what follows from it has gone out.
+
+        Raises:
+            Refused: no broker runs.
+        """
+        self._must_run()
         self._world.node.armed = Crash(survive=1.0, effects=effects, stay_down_s=math.inf)
 
     def restart(self) -> None:
         """Start the broker again over its log; it is online when this returns, if the engine is there."""
         self._world.node.start()
         if self._world.engine.is_up:
-            self.wait(lambda: self._world.node.is_online, within_s=360.0, what="the broker is online again")
+            self.wait(lambda: self._world.node.is_online, within_s=ONLINE_S, what="the broker is online again")
 
     @property
     def is_up(self) -> bool:
@@ -400,7 +408,7 @@ class SimulatedBroker:
     def reconnect(self) -> None:
         """The engine is there again; the broker is online when this returns."""
         self._world.engine.is_up = True
-        self.wait(lambda: self._world.node.is_online, within_s=360.0, what="the broker is online again")
+        self.wait(lambda: self._world.node.is_online, within_s=ONLINE_S, what="the broker is online again")
 
     def drop_link(self) -> None:
         """The connection to the engine breaks; the broker connects again by itself."""
@@ -423,10 +431,13 @@ class SimulatedBroker:
             raise Refused(404, "agent_not_found", f"no program of {name} runs")
         return found
 
-    def _ask(self, request: Callable[[str], inputs.Input], *, within_s: float = WITHIN_S) -> dict[str, Any]:
-        """Put a request to the local API and wait for the answer."""
+    def _must_run(self) -> None:
         if not self._world.node.is_up:
             raise Refused(503, "not_running", "the broker does not run")
+
+    def _ask(self, request: Callable[[str], inputs.Input], *, within_s: float = WITHIN_S) -> dict[str, Any]:
+        """Put a request to the local API and wait for the answer."""
+        self._must_run()
         request_id, replies = self._world.request_id(), self._witness.replies
         self._world.node.put(request(request_id))
         self.wait(lambda: request_id in replies, within_s=within_s, what="the broker's answer")
