@@ -178,6 +178,8 @@ def _start(directory: Path, port: int) -> _Record | None:
     _eventually(told, START_S)
     found = _told_port(ready)
     if process.poll() is None and found is not None and _eventually(lambda: _answers(found), START_S):
+        for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
+            del _children[pid]
         _children[process.pid] = process
         return _Record(pid=process.pid, port=found)
     process.kill()

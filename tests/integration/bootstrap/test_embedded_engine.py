@@ -141,6 +141,7 @@ async def test_a_killed_engine_comes_back_on_its_port(tmp_path: Path) -> None:
     second = await engine_process.find_or_start(tmp_path / "engine")
     assert second.pid != first.pid
     assert second.url == first.url
+    assert not psutil.pid_exists(first.pid), "no zombie stays"
     await engine_process.end(tmp_path / "engine")
 
 
