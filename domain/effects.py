@@ -99,6 +99,8 @@ class TypeText(_Effect, frozen=True, kw_only=True):
     """Not to be typed after this moment; 0 = any time."""
     while_busy: bool = False
     """Also while the program works."""
+    task: bool = False
+    """The first task of an agent, typed also into a shell."""
 
 
 class StopProgram(_Effect, frozen=True, kw_only=True):

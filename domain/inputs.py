@@ -162,7 +162,7 @@ class ProgramNotStarted(_HostReport, frozen=True, kw_only=True):
 
 
 class ProgramReady(_HostReport, frozen=True, kw_only=True):
-    """The readiness gate opened. `evidence`: `prompt`, `hook`, `output`, `reading` or `startup_timeout`."""
+    """The readiness gate opened. `evidence`: `prompt`, `hook`, `output`, `reading` or `unverified`."""
 
     evidence: str
 
@@ -178,7 +178,7 @@ class ProgramUnblocked(_HostReport, frozen=True, kw_only=True):
 
 
 class ProgramOccupied(_HostReport, frozen=True, kw_only=True):
-    """The program works, or a person types in its terminal. `reason`: `agent_busy` or `human_driving`."""
+    """The terminal is not free. `reason`: `agent_busy`, `agent_suspended`, `composer_unclear` or `human_driving`."""
 
     reason: str
     detail: str

@@ -64,7 +64,7 @@ def _ready(state: State, event: events.WorkerReady, at: Recorded) -> _Bodies:
     if event.report and found.ready_at == at.at:
         registration = state.registrations[found.registration]
         body = _agent_fields(registration) | {"kind": "worker_ready", "pid": found.pid, "evidence": event.evidence}
-        if event.evidence == "startup_timeout":
+        if event.evidence in ("unverified", "startup_timeout"):
             body["reason"] = "startup_timeout"
         yield body
 

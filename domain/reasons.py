@@ -41,6 +41,7 @@ class Reason(StrEnum):
     OUT_OF_TURN = "out_of_turn"
     COMPOSER_UNCLEAR = "composer_unclear"
     AGENT_BUSY = "agent_busy"
+    AGENT_SUSPENDED = "agent_suspended"
     HUMAN_DRIVING = "human_driving"
     MANUAL_FLUSH = "manual_flush"
     # ended undelivered
@@ -127,6 +128,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.WRITE_BACKOFF: "The terminal refused the text; it is tried again shortly.",
     Reason.COMPOSER_UNCLEAR: "A text stands unsubmitted in the agent's terminal; nothing is typed on top of it.",
     Reason.AGENT_BUSY: "The agent's program works, or runs another program in its terminal; the message waits until it is free.",
+    Reason.AGENT_SUSPENDED: "The agent's program is suspended (Ctrl-Z, SIGSTOP) and reads nothing; the message waits until it goes on.",
     Reason.HUMAN_DRIVING: "A person is typing in the agent's terminal; nothing is typed until the line is submitted or cleared.",
     Reason.MANUAL_FLUSH: "A person holds the agent's messages; they are typed when they are flushed (relaybroker agent flush NAME).",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",

@@ -111,6 +111,7 @@ class Dispatcher:
                         steer=effect.steer,
                         expires_at=effect.expires_at,
                         while_busy=effect.while_busy,
+                        task=effect.task,
                     )
                 )
             case effects.ConfirmReports():

@@ -16,7 +16,6 @@ def harness_of(argv: tuple[str, ...]) -> Harness:
     profile = profile_for(argv)
     return Harness(
         profile=profile.name,
-        comment_prefix=profile.comment_prefix,
         hint=profile.hint,
         model_flag="" if profile.hint == "none" else _MODEL_FLAG,
     )

@@ -159,7 +159,8 @@ class AgentProcess:
         self.pid: int = process.pid
         self.fd = os.dup(process.fd)
         os.set_blocking(self.fd, False)
-        self.terminal_device = _device_of(self.fd)
+        self._terminal_path = _path_of(self.fd)
+        self.terminal_device = _device_of(self._terminal_path)
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         process.closed = True  # from here on the program and its terminal are this object's
         process.fileobj.close()
@@ -220,6 +221,21 @@ class AgentProcess:
             return False, False
         return bool(flags & termios.ICANON), bool(flags & termios.ECHO)
 
+    def unread(self) -> int | None:
+        """Bytes that were typed and no program has read (whole lines, while the terminal collects them); None = cannot be known."""
+        if not self._terminal_path or self.fd < 0:
+            return None
+        try:
+            terminal = os.open(self._terminal_path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return int(struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))[0])
+        except OSError:
+            return None
+        finally:
+            os.close(terminal)
+
     def foreground_group(self) -> int:
         """The process group that gets the keys; the program's own where it cannot be known."""
         try:
@@ -235,12 +251,16 @@ class AgentProcess:
             self.fd = -1
 
 
-def _device_of(master: int) -> int:
-    """Device number of the terminal's other side, where the system tells it; else 0."""
+def _path_of(master: int) -> str:
+    """Path of the terminal's other side, where the system tells it; else blank."""
     if not _IS_LINUX:
-        return 0
-    number = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))[0]
+        return ""
+    return f"/dev/pts/{struct.unpack('I', fcntl.ioctl(master, _TIOCGPTN, bytes(4)))[0]}"
+
+
+def _device_of(path: str) -> int:
+    """Device number of a terminal; 0 = not known."""
     try:
-        return Path(f"/dev/pts/{number}").stat().st_rdev
+        return Path(path).stat().st_rdev if path else 0
     except OSError:
         return 0

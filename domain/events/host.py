@@ -105,7 +105,7 @@ class WorkerUnblocked(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerOccupied(_Worker, frozen=True, kw_only=True):
-    """The program works (`agent_busy`), or a person types in its terminal (`human_driving`).
+    """The program works (`agent_busy`), is stopped (`agent_suspended`), holds somebody's text (`composer_unclear`), or a person types.
 
     `detail`: how that was seen. `patience_s`: a message that has waited so long is typed all the same; 0 = only when it is free.
     """

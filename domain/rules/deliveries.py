@@ -223,6 +223,7 @@ def type_text(turn: Turn, delivery: Delivery) -> None:
             steer=delivery.mode == "steer",
             expires_at=delivery.expires_at,
             while_busy=delivery.while_busy,
+            task=delivery.source == "task",
         )
     )
 
@@ -297,7 +298,8 @@ _REFUSALS = (Reason.PTY_WRITE_FAILED, Reason.QUEUE_FULL, Reason.NOT_RUNNING)
 _GOES_ON = (Reason.PTY_WRITE_FAILED, Reason.BLOCKED_BY_DIALOG)
 """After these the living host goes on with a text that it began, when it is asked for the same delivery again (F084)."""
 
-_OCCUPIED = (Reason.AGENT_BUSY, Reason.HUMAN_DRIVING)
+_OCCUPIED = (Reason.AGENT_BUSY, Reason.AGENT_SUSPENDED, Reason.COMPOSER_UNCLEAR, Reason.HUMAN_DRIVING)
+"""Why a terminal is not free; that it is again is told."""
 
 
 def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: int) -> None:

@@ -56,7 +56,7 @@ def _delivery(own: list[Recorded]) -> Verdict:
     match _moved(own):
         case events.DeliveryAcked(up_to=up_to):
             typed = _last(own, events.DeliveryInjected)
-            how = f"typed ({typed.bytes_written} bytes, evidence: {typed.evidence})" if typed else "typed"
+            how = _how_typed(typed)
             told = f"acknowledged to the engine (up to {up_to})" if up_to else "nothing is owed to the engine"
             return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.", show)
         case events.DeliveryInjected():
@@ -182,6 +182,10 @@ def _obstacle(around: list[Recorded]) -> str:
             return f", a dialog ({pattern}) is on its screen"
         case events.WorkerOccupied(reason=Reason.HUMAN_DRIVING):
             return ", a person is typing in its terminal"
+        case events.WorkerOccupied(reason=Reason.AGENT_SUSPENDED):
+            return ", suspended"
+        case events.WorkerOccupied(reason=Reason.COMPOSER_UNCLEAR):
+            return ", somebody's text stands in its composer"
         case events.WorkerOccupied(detail=detail):
             return f", busy ({detail})"
         case events.WorkerStarted() | events.WorkerUnblocked():
@@ -190,6 +194,14 @@ def _obstacle(around: list[Recorded]) -> str:
             return ", is being stopped"
         case _:
             return ""
+
+
+def _how_typed(typed: events.DeliveryInjected | None) -> str:
+    if typed is None:
+        return "typed"
+    if typed.evidence == "shown":
+        return "shown on the terminal (its program would run what it is typed, so nothing was typed)"
+    return f"typed ({typed.bytes_written} bytes, evidence: {typed.evidence})"
 
 
 def _worker(own: list[Recorded]) -> Verdict:

@@ -1,0 +1,57 @@
+"""What a program shows about taking text, read from its screen: composer, work, question. Pure. Source: real-agents.md; ADR-0040."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from adapters.pty import composer
+from adapters.pty.questions import question_on
+
+if TYPE_CHECKING:
+    from adapters.pty.composer import Composer
+    from adapters.pty.harnesses import Busy, Profile
+    from adapters.pty.view import View
+
+
+class Sight(NamedTuple):
+    """One screen, read with the profile of the program that has the terminal."""
+
+    composer: Composer | None
+    """None: the profile has no rules, or no composer has the cursor."""
+    works: bool
+    """The program's own status row says that it works."""
+    question: str | None
+    """Name of the question, dialog or obstacle; None beside a composer."""
+
+
+def read(profile: Profile, view: View, *, collects_lines: bool, echoes: bool) -> Sight:
+    """Look at a screen. `collects_lines`, `echoes`: the terminal's line discipline."""
+    found = composer.find(profile.composer, view) if not collects_lines else None
+    question = None
+    if found is None:
+        question = question_on(profile, view, collects_lines=collects_lines, echoes=echoes)
+    return Sight(found, any(_says(busy, view, found) for busy in profile.busy), question)
+
+
+def _says(busy: Busy, view: View, found: Composer | None) -> bool:
+    if busy.place == "cursor":
+        rows = [view.row, view.row - 1] if found is None else []
+    elif found is None:
+        return False
+    elif busy.place == "above":
+        rows = [row for row in range(found.top - 1, -1, -1) if not view.is_blank(row) and not view.is_rule(row)][
+            : busy.within
+        ]
+    else:
+        rows = [
+            row for row in range(found.bottom + 1, len(view.rows)) if not view.is_blank(row) and not view.is_rule(row)
+        ][: busy.within]
+    pattern = _compiled(busy.pattern)
+    return any(row >= 0 and pattern.match(view.trimmed[row]) for row in rows)
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)

@@ -1,0 +1,101 @@
+"""What a person sees on a terminal at one moment: rows, cursor, and which characters nobody typed.
+
+Source: spec/real-agents.md; ADR-0040.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+_RULE_GLYPHS = "─━═▔▁╌╍┄┅"
+_BOX = "│┃║|"
+_FULL_RULE = re.compile(rf"^\s*[{_RULE_GLYPHS}]{{3,}}.*[{_RULE_GLYPHS}]\s*$")
+_MIN_RULE = 16
+_GREY = range(0x40, 0xD0)
+
+
+@dataclass(frozen=True)
+class View:
+    """One painted screen. Rows are padded to the width; `row` and `column` of the cursor count from 0."""
+
+    rows: tuple[str, ...]
+    columns: int
+    row: int
+    column: int
+    cursor_hidden: bool
+    alternate: bool
+    bracketed_paste: bool
+    dim: frozenset[int]
+    """Rows whose text from the cursor's column on (the character under the cursor apart) is printed as nobody's: a placeholder or a
+    suggestion. Known for the cursor's row alone."""
+
+    @cached_property
+    def trimmed(self) -> tuple[str, ...]:
+        return tuple(row.rstrip() for row in self.rows)
+
+    @property
+    def cursor_line(self) -> str:
+        return self.rows[self.row]
+
+    @property
+    def before_cursor(self) -> str:
+        return self.rows[self.row][: self.column]
+
+    def is_rule(self, row: int) -> bool:
+        """Whether the row is a horizontal line, possibly with a title in it."""
+        text = self.trimmed[row]
+        if not _FULL_RULE.match(text):
+            return False
+        bare = text.strip()
+        glyphs = sum(character in _RULE_GLYPHS for character in bare)
+        return glyphs >= min(_MIN_RULE, self.columns // 2) and glyphs * 2 >= len(bare)
+
+    def wraps(self, row: int) -> bool:
+        """Whether the row goes on in the next one: it is full to the last column."""
+        return len(self.trimmed[row]) >= self.columns
+
+    def without(self, hidden: set[int]) -> View:
+        """The same screen with these rows blank."""
+        blank = " " * self.columns
+        return replace(self, rows=tuple(blank if row in hidden else line for row, line in enumerate(self.rows)))
+
+    def is_blank(self, row: int) -> bool:
+        return not self.trimmed[row]
+
+    @cached_property
+    def joined(self) -> str:
+        """All text without white space and frames, lower case: phrases are found however the terminal wraps them."""
+        return bare("".join(self.trimmed))
+
+    def text_until_cursor(self) -> str:
+        """As `joined`, case kept, up to the cursor."""
+        return bare("".join((*self.trimmed[: self.row], self.before_cursor)), lower=False)
+
+    def text_after_cursor(self) -> str:
+        """As `joined`, case kept, from the cursor on."""
+        return bare("".join((self.rows[self.row][self.column :], *self.trimmed[self.row + 1 :])), lower=False)
+
+
+_SPACE_AND_FRAME = re.compile(rf"[\s{re.escape(_BOX)}]+")
+
+
+def bare(text: str, *, lower: bool = True) -> str:
+    """`text` without white space and vertical frames."""
+    found = _SPACE_AND_FRAME.sub("", text)
+    return found.lower() if lower else found
+
+
+def is_dimmed(foreground: str, *, faint: bool) -> bool:
+    """Whether a character is printed as a placeholder is: faint, or in a grey between typed text and background."""
+    if faint or foreground == "brightblack":
+        return True
+    if len(foreground) != 6:
+        return False
+    try:
+        red, green, blue = (int(foreground[at : at + 2], 16) for at in (0, 2, 4))
+    except ValueError:
+        return False
+    is_grey = max(red, green, blue) - min(red, green, blue) <= 0x30
+    return is_grey and (red + green + blue) // 3 in _GREY
