@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from adapters.pty import proof, tasks
-from adapters.pty.proof import Proof, Standing
+from adapters.pty.proof import Before, Proof, Standing
 from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
 from adapters.pty.sequences import plain_text, without_spaces
 from adapters.pty.writer import TerminalWriter, WriteError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from adapters.pty.access import Access
+    from adapters.pty.foreground import Foreground
     from adapters.pty.harnesses import Profile
     from adapters.pty.occupation import Occupant
     from adapters.pty.output_ring import OutputRing
@@ -98,8 +99,8 @@ class Line(Protocol):
     def line_discipline(self) -> tuple[bool, bool]: ...
     def unread(self) -> int | None: ...
     def may_type(self) -> bool: ...
-    async def access(self) -> Access:
-        """Look at the settled terminal: who has it, what it shows, and what keeps text out."""
+    async def access(self, known: Foreground | None = None) -> Access:
+        """Look at the settled terminal: who has it, what it shows, and (of an unknown program) what keeps text out."""
 
     def occupied_by(self, occupant: Occupant | None) -> None:
         """Report who has the terminal, and watch it until it is free."""
@@ -127,8 +128,7 @@ class _Draft:
     written_at: float = 0.0
     enter_at: int = 0
     """Output offset at Enter."""
-    seen: Access | None = None
-    """The last look before Enter."""
+    before: Before = field(default_factory=Before)
     waited_ms: float = 0.0
 
     @property
@@ -385,7 +385,7 @@ class Injector:
             if not profile.composer:
                 await self._reaction(draft, profile)
                 break
-            standing = await self._stands(draft.needle)
+            standing = await self._stands(draft.needle, access.foreground)
             if standing is not Standing.GONE or attempt == MAX_WRITES - 1:
                 break
             draft.rest = self._as_typed(draft.text, profile) or b""
@@ -393,15 +393,16 @@ class Injector:
         if profile.completes and _COMPLETES.search(draft.text):
             draft.written += await line.writer.write(b" ")
             await self._settle(profile)
-        seen = draft.seen = await line.access()
+        seen = await line.access(access.foreground)
+        draft.before = proof.before(seen, draft.needle, collects_lines=line.line_discipline()[0])
         return seen.question is None or proof.ends_at_cursor(seen, draft.needle)
 
-    async def _stands(self, needle: str) -> Standing:
+    async def _stands(self, needle: str, foreground: Foreground) -> Standing:
         """Wait until the composer shows what was written; GONE when the program took it and shows nothing of it."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STANDS_S
         while True:
-            access = await self._line.access()
+            access = await self._line.access(foreground)
             standing = proof.standing(access)
             now = loop.time()
             if standing is Standing.TEXT or access.question is not None:
@@ -434,20 +435,15 @@ class Injector:
         draft = self._draft
         assert draft is not None
         loop = asyncio.get_running_loop()
-        watch = Proof(access.profile, draft.needle, draft.seen or access, draft.enter_at, loop.time())
+        watch = Proof(access.profile, draft.needle, draft.before, draft.enter_at, loop.time())
         while self._draft is draft:
-            seen = await self._line.access()
+            seen = await self._line.access(access.foreground)
             evidence = watch.look(seen, self._line, loop.time())
             if evidence:
                 self._end_draft()
                 self._tell(draft, evidence)
                 return
-            if (
-                watch.wants_enter(loop.time())
-                and seen.question is None
-                and not seen.foreground.stopped
-                and watch.enters < MAX_ENTERS
-            ):
+            if watch.wants_enter(loop.time()) and watch.enters < MAX_ENTERS:
                 await self._enter_again(watch, draft)
             elif watch.is_late(loop.time()) and not self._draft_stands:
                 self._draft_stands = True
@@ -458,6 +454,9 @@ class Injector:
         line = self._line
         await line.writer.hold()
         try:
+            seen = await line.access()
+            if seen.question is not None or seen.foreground.stopped or not line.may_type():
+                return
             watch.entered(line.ring.end, asyncio.get_running_loop().time())
             draft.written += await line.writer.write(ENTER)
         except WriteError:

@@ -14,7 +14,7 @@ Until then the text stands, and may need another Enter (`wants_enter`). Source: 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.pty.process_table import Wait
 
@@ -67,23 +67,40 @@ def ends_at_cursor(access: Access, needle: str) -> bool:
     return bool(needle) and access.view.text_until_cursor().endswith(needle)
 
 
+class Before(NamedTuple):
+    """What the screen showed right before Enter."""
+
+    tail: str | None = None
+    """Behind the text; None = it does not show the text."""
+    pasted: bool = False
+    """The program had asked for bracketed paste."""
+    prompt: str = ""
+    """What stood before the text on the row of the cursor."""
+
+
+def before(access: Access, needle: str, *, collects_lines: bool) -> Before:
+    """The screen right before Enter. What the kernel shows of a line it collects says nothing, and is not looked at."""
+    if collects_lines and not access.profile.composer:
+        return Before(None, access.view.bracketed_paste, "")
+    prompt = access.view.before_cursor.split(needle[:1] or "\0", 1)[0].strip()
+    return Before(tail(access, needle), access.view.bracketed_paste, prompt)
+
+
 class Proof:
     """Looks at one terminal after Enter. All times are of the event loop, in seconds.
 
     Args:
         profile: of the program that has the terminal.
         needle: end of the text, without white space (as `sequences.without_spaces`).
-        before: the look right before Enter.
+        shown: what the screen showed right before Enter.
         output_at: output offset at Enter.
         now: when Enter was written.
     """
 
-    def __init__(self, profile: Profile, needle: str, before: Access, output_at: int, now: float) -> None:
+    def __init__(self, profile: Profile, needle: str, shown: Before, output_at: int, now: float) -> None:
         self._profile = profile
         self._needle = needle
-        self._tail = tail(before, needle)
-        self._pasted = before.view.bracketed_paste
-        self._prompt = before.view.cursor_line[: before.view.column].split(needle[:1] or "\0", 1)[0].strip()
+        self._shown = shown
         self._output_at = output_at
         self._begun = self._entered = now
         self._stands = False
@@ -117,7 +134,7 @@ class Proof:
                 return "composer"
             case Standing.UNKNOWN:
                 if self._is_where_it_was(seen) and seen.question is None and not seen.sight.works:
-                    self._stands = seen.view.bracketed_paste == self._pasted
+                    self._stands = seen.view.bracketed_paste == self._shown.pasted
                     return "" if self._stands else "turn"
                 is_over = seen.sight.works or seen.question is not None or now - self._entered >= GONE_S
                 return "turn" if self._reacted and is_over else ""
@@ -125,14 +142,14 @@ class Proof:
     def _of_plain(self, seen: Access, line: Line, now: float, *, known: bool) -> str:
         collects_lines, _ = line.line_discipline()
         is_sure = self._reacted or now - self._entered >= SURE_S
-        if known and (collects_lines or self._tail is None):
+        if known and (collects_lines or self._shown.tail is None):
             return "read" if is_sure else ""
         if not self._is_where_it_was(seen):
             if not self._reacted:
                 return ""
             now_shown = seen.view.before_cursor.strip()
-            return "prompt" if self._prompt and now_shown == self._prompt else "output"
-        if is_sure and self._pasted and not seen.view.bracketed_paste:
+            return "prompt" if self._shown.prompt and now_shown == self._shown.prompt else "output"
+        if is_sure and self._shown.pasted and not seen.view.bracketed_paste:
             return "turn"
         if is_sure and known and now - self._entered >= 2 * SURE_S and seen.waits() is Wait.NO:
             return "turn"
@@ -142,7 +159,7 @@ class Proof:
     def _is_where_it_was(self, seen: Access) -> bool:
         if ends_at_cursor(seen, self._needle):
             return True
-        return self._tail is not None and tail(seen, self._needle) == self._tail
+        return self._shown.tail is not None and tail(seen, self._needle) == self._shown.tail
 
     # --- what stands -------------------------------------------------------------------------------------------------
 

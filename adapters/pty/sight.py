@@ -49,7 +49,7 @@ def _says(busy: Busy, view: View, found: Composer | None) -> bool:
             row for row in range(found.bottom + 1, len(view.rows)) if not view.is_blank(row) and not view.is_rule(row)
         ][: busy.within]
     pattern = _compiled(busy.pattern)
-    return any(row >= 0 and pattern.match(view.trimmed[row]) for row in rows)
+    return any(row >= 0 and pattern.match(view.trimmed(row)) for row in rows)
 
 
 @functools.cache
