@@ -128,6 +128,8 @@ class _Draft:
     written_at: float = 0.0
     enter_at: int = 0
     """Output offset at Enter."""
+    at_once: bool = False
+    """Enter is part of what is written."""
     before: Before = field(default_factory=Before)
     waited_ms: float = 0.0
 
@@ -361,11 +363,18 @@ class Injector:
         self._draft = draft
         line.typing(draft.text)
         try:
-            if not await self._write_text(draft, access):
+            if draft.at_once or self._goes_in_at_once(draft, access):
+                draft.rest += b"" if draft.at_once else ENTER
+                draft.at_once = True
+                draft.enter_at, draft.written_at = line.ring.end, asyncio.get_running_loop().time()
+                draft.written += await line.writer.write(draft.rest)
+                draft.rest = b""
+            elif not await self._write_text(draft, access):
                 self._hand_back(injects, draft, "blocked_by_dialog")
                 return False
-            draft.enter_at = line.ring.end
-            draft.written += await line.writer.write(ENTER)
+            else:
+                draft.enter_at = line.ring.end
+                draft.written += await line.writer.write(ENTER)
         except WriteError as error:
             draft.written += error.written
             draft.rest = draft.rest[error.written :]
@@ -373,6 +382,11 @@ class Injector:
             return False
         draft.waited_ms = (asyncio.get_running_loop().time() - draft.written_at) * 1000
         return True
+
+    def _goes_in_at_once(self, draft: _Draft, access: Access) -> bool:
+        """The terminal collects the line: the program gets nothing before Enter, and what the kernel shows meanwhile says nothing."""
+        is_plain = not access.profile.composer and not self._line.bracketed_paste
+        return is_plain and not draft.written and self._line.line_discipline()[0]
 
     async def _write_text(self, draft: _Draft, access: Access) -> bool:
         """Write the text until it stands. False when a question came up. Raises WriteError."""
@@ -437,7 +451,7 @@ class Injector:
         loop = asyncio.get_running_loop()
         watch = Proof(access.profile, draft.needle, draft.before, draft.enter_at, loop.time())
         while self._draft is draft:
-            seen = await self._line.access(access.foreground)
+            seen = await self._line.access(access.foreground) if watch.needs_screen else None
             evidence = watch.look(seen, self._line, loop.time())
             if evidence:
                 self._end_draft()

@@ -110,8 +110,13 @@ class Proof:
         self._look_s = _FIRST_LOOK_S
         self.enters = 1
 
-    def look(self, seen: Access, line: Line, now: float) -> str:
-        """The evidence, blank as long as there is none."""
+    @property
+    def needs_screen(self) -> bool:
+        """Whether what the screen shows says anything: the program has a composer, or showed the text."""
+        return bool(self._profile.composer) or self._shown.tail is not None
+
+    def look(self, seen: Access | None, line: Line, now: float) -> str:
+        """The evidence, blank as long as there is none. `seen`: the terminal now; None when no screen is needed."""
         self._last_output = max(self._entered, line.last_output_at)
         self._reacted = line.ring.end > self._output_at
         self._stands = False
@@ -121,6 +126,9 @@ class Proof:
             return ""
         if self._consumed_at is None:
             self._consumed_at = now
+        if seen is None:
+            is_sure = self._reacted or now - self._entered >= SURE_S
+            return "read" if is_sure and unread is not None else "output" if self._reacted else ""
         if self._profile.composer:
             return self._of_composer(seen, now)
         return self._of_plain(seen, line, now, known=unread is not None)
@@ -142,7 +150,7 @@ class Proof:
     def _of_plain(self, seen: Access, line: Line, now: float, *, known: bool) -> str:
         collects_lines, _ = line.line_discipline()
         is_sure = self._reacted or now - self._entered >= SURE_S
-        if known and (collects_lines or self._shown.tail is None):
+        if known and collects_lines:
             return "read" if is_sure else ""
         if not self._is_where_it_was(seen):
             if not self._reacted:
