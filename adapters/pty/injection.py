@@ -389,9 +389,9 @@ class Injector:
         return is_plain and not draft.written and self._line.line_discipline()[0]
 
     async def _write_text(self, draft: _Draft, access: Access) -> bool:
-        """Write the text until it stands. False when a question came up. Raises WriteError."""
+        """Write the text until it stands. False when a question came up. Raises WriteError, also when the program drops it each time."""
         line, profile = self._line, access.profile
-        for attempt in range(MAX_WRITES):
+        for _ in range(MAX_WRITES):
             if draft.rest:
                 draft.written += await line.writer.write(draft.rest)
                 draft.rest = b""
@@ -399,10 +399,11 @@ class Injector:
             if not profile.composer:
                 await self._reaction(draft, profile)
                 break
-            standing = await self._stands(draft.needle, access.foreground)
-            if standing is not Standing.GONE or attempt == MAX_WRITES - 1:
+            if await self._stands(draft, access.foreground) is not Standing.GONE:
                 break
-            draft.rest = self._as_typed(draft.text, profile) or b""
+            draft.rest, draft.written = self._as_typed(draft.text, profile) or b"", 0
+        else:
+            raise WriteError("the program drops what it is typed", 0)
         await self._settle(profile)
         if profile.completes and _COMPLETES.search(draft.text):
             draft.written += await line.writer.write(b" ")
@@ -411,24 +412,34 @@ class Injector:
         draft.before = proof.before(seen, draft.needle, collects_lines=line.line_discipline()[0])
         return seen.question is None or proof.ends_at_cursor(seen, draft.needle)
 
-    async def _stands(self, needle: str, foreground: Foreground) -> Standing:
-        """Wait until the composer shows what was written; GONE when the program took it and shows nothing of it."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + STANDS_S
+    async def _stands(self, draft: _Draft, foreground: Foreground) -> Standing:
+        """Wait until the composer shows what was written; GONE when the program dropped it.
+
+        A program that starts may take its time, or throw away what came early. Which of the two it was, a space tells: keys are read in
+        order, so when the space shows and the text does not, the text is lost. (It is rubbed out again.)
+        """
+        line, loop = self._line, asyncio.get_running_loop()
+        begun = loop.time()
+        probed: tuple[int, int] | None = None
         while True:
-            access = await self._line.access(foreground)
+            access = await line.access(foreground)
             standing = proof.standing(access)
             now = loop.time()
             if standing is Standing.TEXT or access.question is not None:
                 return standing
             if standing is Standing.UNKNOWN and (
-                proof.tail(access, needle) is not None or now >= deadline - STANDS_S + UNKNOWN_S
+                proof.tail(access, draft.needle) is not None or now - begun >= UNKNOWN_S
             ):
                 return standing
-            took_all = not self._line.unread() and now - self._line.last_output_at >= DROPPED_QUIET_S
-            if now >= deadline and took_all:
+            cursor = (access.view.row, access.view.column)
+            is_still = not line.unread() and now - line.last_output_at >= DROPPED_QUIET_S
+            if probed is None and standing is Standing.GONE and now - begun >= STANDS_S and is_still:
+                probed = cursor
+                await line.writer.write(b" ")
+            elif probed is not None and cursor != probed and standing is Standing.GONE:
+                await line.writer.write(b"\x7f")
                 return Standing.GONE
-            if now >= deadline + UNREAD_S:
+            elif now - begun >= UNREAD_S:
                 return Standing.UNKNOWN
             await self._next_news(LAST_LOOK_S)
 

@@ -3,6 +3,7 @@
 | evidence | what was seen |
 |---|---|
 | `composer` | the program's composer, which held the text, is empty |
+| `transcript` | the text is on the screen outside of the composer |
 | `turn` | the program works on it: its status row, its line editor gone, or it no longer waits for its keyboard |
 | `prompt` | the text is no longer where it was typed, and the program shows again what it showed before it |
 | `output` | the text is no longer where it was typed |
@@ -74,6 +75,8 @@ class Before(NamedTuple):
     """Behind the text; None = it does not show the text."""
     pasted: bool = False
     """The program had asked for bracketed paste."""
+    stood: bool = False
+    """The composer held the text."""
     prompt: str = ""
     """What stood before the text on the row of the cursor."""
 
@@ -81,9 +84,11 @@ class Before(NamedTuple):
 def before(access: Access, needle: str, *, collects_lines: bool) -> Before:
     """The screen right before Enter. What the kernel shows of a line it collects says nothing, and is not looked at."""
     if collects_lines and not access.profile.composer:
-        return Before(None, access.view.bracketed_paste, "")
+        return Before(None, access.view.bracketed_paste)
     prompt = access.view.before_cursor.split(needle[:1] or "\0", 1)[0].strip()
-    return Before(tail(access, needle), access.view.bracketed_paste, prompt)
+    shown = tail(access, needle)
+    stood = standing(access) is Standing.TEXT or shown is not None
+    return Before(shown, access.view.bracketed_paste, stood, prompt)
 
 
 class Proof:
@@ -104,6 +109,7 @@ class Proof:
         self._output_at = output_at
         self._begun = self._entered = now
         self._stands = False
+        self._stood = shown.stood
         self._consumed_at: float | None = None
         self._last_output = now
         self._reacted = False
@@ -134,18 +140,30 @@ class Proof:
         return self._of_plain(seen, line, now, known=unread is not None)
 
     def _of_composer(self, seen: Access, now: float) -> str:
+        """A text that was never seen in the composer must be seen elsewhere: an empty composer alone says nothing of it."""
         match standing(seen):
             case Standing.TEXT:
-                self._stands = True
+                self._stood = self._stands = True
                 return ""
             case Standing.GONE:
-                return "composer"
+                if self._stood:
+                    return "composer"
+                return "transcript" if tail(seen, self._needle) is not None else ""
+            case Standing.UNKNOWN if seen.question is not None:
+                # It may hide the composer, text and all: only the text above it says that it was taken.
+                return "transcript" if self._reacted and self._has_moved(seen) else ""
+            case Standing.UNKNOWN if seen.sight.works:
+                return "turn" if self._stood and self._reacted else ""
+            case Standing.UNKNOWN if self._is_where_it_was(seen):
+                self._stood = True
+                self._stands = seen.view.bracketed_paste == self._shown.pasted
+                return "" if self._stands else "turn"
             case Standing.UNKNOWN:
-                if self._is_where_it_was(seen) and seen.question is None and not seen.sight.works:
-                    self._stands = seen.view.bracketed_paste == self._shown.pasted
-                    return "" if self._stands else "turn"
-                is_over = seen.sight.works or seen.question is not None or now - self._entered >= GONE_S
-                return "turn" if self._reacted and is_over else ""
+                return "turn" if self._stood and self._reacted and now - self._entered >= GONE_S else ""
+
+    def _has_moved(self, seen: Access) -> bool:
+        """Whether the text is on the screen, but not where it was typed."""
+        return tail(seen, self._needle) is not None and not self._is_where_it_was(seen)
 
     def _of_plain(self, seen: Access, line: Line, now: float, *, known: bool) -> str:
         collects_lines, _ = line.line_discipline()
