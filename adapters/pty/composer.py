@@ -119,9 +119,9 @@ def _composer(view: View, top: int, bottom: int, start: int, indent: int = 0) ->
     rows = [view.rows[top][start:], *(row[indent:] for row in view.rows[top + 1 : bottom + 1])]
     text = "\n".join(row.rstrip() for row in rows).strip()
     is_first = all(not row.strip() for row in rows[: view.row - top])
-    if text and is_first and view.column == start and view.is_dim:
-        under = view.rows[view.row][view.column :].strip()
-        text = text.removeprefix(under).strip()
+    if text and is_first and view.column == start and view.is_dim(view.row, start + 1):
+        last = next((row for row in range(view.row + 1, bottom + 1) if not view.is_dim(row, indent)), bottom + 1)
+        text = "\n".join(row.rstrip() for row in rows[last - top :]).strip()
     return Composer(top, bottom, text)
 
 

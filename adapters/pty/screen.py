@@ -190,7 +190,7 @@ class Terminal:
             cursor_hidden=grid.cursor.hidden,
             alternate=self.alternate_screen,
             bracketed_paste=self.bracketed_paste,
-            is_dim=self._is_dim(row, column),
+            is_dim=self._is_dim,
         )
 
     def _row(self, row: int) -> str:
@@ -205,11 +205,10 @@ class Terminal:
         return "".join(shown).ljust(columns)
 
     def _is_dim(self, row: int, column: int) -> bool:
-        """Whether the text of a row behind the cursor's character is printed dim, and there is any."""
+        """Whether every character of a row from a column on is printed dim."""
         cells: dict[int, Any] = self._grid.buffer.get(row) or {}
-        shown = [cell for x, cell in cells.items() if x >= column and cell.data.strip()]
-        behind = [cell for x, cell in cells.items() if x > column and cell.data.strip()]
-        return bool(shown) and all(is_dimmed(cell.fg, faint=cell.faint) for cell in behind or shown)
+        shown = (cell for x, cell in cells.items() if x >= column and cell.data.strip())
+        return all(is_dimmed(cell.fg, faint=cell.faint) for cell in shown)
 
     @property
     def is_between_sequences(self) -> bool:

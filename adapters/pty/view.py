@@ -51,8 +51,8 @@ class View:
     cursor_hidden: bool
     alternate: bool
     bracketed_paste: bool
-    is_dim: bool
-    """The text of the cursor's row behind the cursor is printed as nobody's: a placeholder or a suggestion."""
+    is_dim: Callable[[int, int], bool]
+    """Whether what a row shows from a column on is printed as nobody's: a placeholder or a suggestion. A blank rest is."""
 
     def trimmed(self, row: int) -> str:
         """A row without the blanks at its end."""
