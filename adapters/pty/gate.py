@@ -169,7 +169,8 @@ class Gate:
         if profile.treatment == "show":
             return Sight(None, works=False, question=None)
         collects_lines, echoes = self._watched.process.line_discipline()
-        found = sight.read(profile, view, collects_lines=collects_lines, echoes=echoes)
+        quiet = self._loop.time() - self._watched.last_output_at
+        found = sight.read(profile, view, collects_lines=collects_lines, echoes=echoes, quiet_s=quiet)
         if found.question is None or profile.composer or not self._typed:
             return found
         return sight.read(profile, without_typed(view, self._typed), collects_lines=collects_lines, echoes=echoes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,9 +27,9 @@ class Sight(NamedTuple):
     """Name of the question, dialog or obstacle; None beside a composer."""
 
 
-def read(profile: Profile, view: View, *, collects_lines: bool, echoes: bool) -> Sight:
-    """Look at a screen. `collects_lines`, `echoes`: the terminal's line discipline."""
-    found = composer.find(profile.composer, view) if not collects_lines else None
+def read(profile: Profile, view: View, *, collects_lines: bool, echoes: bool, quiet_s: float = math.inf) -> Sight:
+    """Look at a screen. `collects_lines`, `echoes`: the terminal's line discipline; `quiet_s`: since the last output."""
+    found = composer.find(profile.composer, view, quiet_s) if not collects_lines else None
     question = None
     if found is None:
         question = question_on(profile, view, collects_lines=collects_lines, echoes=echoes)
