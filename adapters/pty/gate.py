@@ -190,6 +190,8 @@ class Gate:
             return
         former, self.question = self.question, question
         if question is not None:
+            if former is not None:
+                self._watched.report(Unblocked())  # by another question than before
             self._watched.report(Blocked(pattern=question))
             if former is None:
                 self._ticks = FAST_TICKS
