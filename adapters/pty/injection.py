@@ -105,8 +105,6 @@ class Line(Protocol):
     def occupied_by(self, occupant: Occupant | None) -> None:
         """Report who has the terminal, and watch it until it is free."""
 
-    @property
-    def is_free(self) -> bool: ...
     def show(self, text: str) -> bool:
         """Put a text on the terminal without typing it; False while its output is in the middle of a sequence."""
 
@@ -270,7 +268,6 @@ class Injector:
             if found is not None and not (self._queue[0].while_busy and found.patience_s) and self._draft is None:
                 self._line.occupied_by(found)
                 self._return_queue(found.reason)
-                await self._until(lambda: self._line.is_free)
                 continue
             if access.shows and not self._queue[0].task:
                 await self._show()

@@ -249,10 +249,6 @@ class Session:
     def occupied_by(self, occupant: Occupant | None) -> None:
         self._occupation.note(occupant)
 
-    @property
-    def is_free(self) -> bool:
-        return self._occupation.is_free
-
     def show(self, text: str) -> bool:
         """Put a text on the terminal as a program's output is, without typing it; what stood at the cursor is shown again behind it.
 

@@ -65,7 +65,7 @@ async def test_a_delivery_is_typed_once_however_often_it_is_asked_for(broker):
     await broker.attach()
     broker.inject("once", "d1", attempt=2)
     repeated = await broker.fact("a1", Injected, count=3)
-    assert (repeated.repeated, repeated.attempt, repeated.evidence) == (True, 2, "echo")
+    assert (repeated.repeated, repeated.attempt, repeated.evidence) == (True, 2, "read")
     await broker.type_text("end")
     assert await log.wait(2) == ["once", "end"]
 
