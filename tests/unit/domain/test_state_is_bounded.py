@@ -39,6 +39,7 @@ BOUNDS = {
     "registrations.*.release_requests": AGENTS,  # one an open request at the local API
     "registrations.*.release_invocations": AGENTS,
     "registrations.*.argv": 8,  # as the caller gave it
+    "registrations.*.channels": 8,  # as the caller gave them
     "names": AGENTS + OWED,
     "agents": AGENTS + OWED,
     "generations": GENERATIONS_KEPT + AGENTS + OWED,
