@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from tests.scripted_engine import KEY, ScriptedEngine
+from tests.waiting import WAIT_S
 
 HOLE_S = 60.0
 WAITING = 20
@@ -28,7 +29,7 @@ async def engine():
 @pytest.fixture
 async def broker(make_deployment, engine, tmp_path):
     made = make_deployment(tmp_path, RELAYCAST_BASE_URL=engine.url, AGENT_RELAY_WORKSPACE_KEY=KEY)
-    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
     try:
         await made.start()
         await engine.online()
@@ -62,7 +63,7 @@ async def test_a_black_hole_stalls_nothing_that_does_not_need_the_engine(broker,
     await broker.spawn("quick")
     for seq in range(1, WAITING + 1):
         await engine.deliver("slow", seq, f"text {seq}")
-    await broker.until_api(lambda found: found["totals"]["offered"] >= WAITING, 10, "all are here")
+    await broker.until_api(lambda found: found["totals"]["offered"] >= WAITING, "all are here")
 
     engine.freeze()
     frozen = time.monotonic()
@@ -84,7 +85,7 @@ async def test_a_black_hole_stalls_nothing_that_does_not_need_the_engine(broker,
     assert len(engine.dials) > 1, "dialled again within the idle limit"
     assert engine.dials[1] - frozen <= 48 + 12 + 1
     engine.thaw()
-    await broker.until_api(lambda found: found["link"]["state"] == "online", 45, "online again")
+    await broker.until_api(lambda found: found["link"]["state"] == "online", "online again")
     acks = await engine.frame("delivery.ack", agent="slow", up_to_seq=WAITING)
     assert acks["up_to_seq"] == WAITING
 
@@ -96,7 +97,7 @@ async def test_a_broker_stops_in_time_though_the_engine_answers_nothing(broker, 
     engine.freeze()
     began = time.monotonic()
     broker.broker.terminate()
-    assert await asyncio.to_thread(broker.broker.wait, 10) == 0
+    assert await asyncio.to_thread(broker.broker.wait, WAIT_S) == 0
     took = time.monotonic() - began
     assert took < 4.5, took
     assert not any(Path(f"/proc/{pid}").exists() for pid in broker.pids.values())

@@ -14,11 +14,12 @@ import pytest
 
 from relaybroker import engine_process
 from relaybroker.engine_process import EngineStartError
+from tests.waiting import WAIT_S
 
 Start = Callable[..., Any]
 
 
-async def until(condition: Callable[[], Any], limit_s: float = 20.0) -> Any:
+async def until(condition: Callable[[], Any], limit_s: float = WAIT_S) -> Any:
     """Wait until a (possibly awaitable) condition holds, and give its value."""
     deadline = time.monotonic() + limit_s
     while True:

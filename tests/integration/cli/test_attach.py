@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.waiting import WAIT_S
+
 
 @pytest.fixture
 def attached(running):
@@ -79,4 +81,4 @@ def test_the_log_can_be_followed_while_it_grows(running):
         topic = found["topic"]
     assert positions == list(range(positions[0], positions[0] + len(positions))), "nothing skipped, nothing twice"
     follower.terminate()
-    follower.communicate(timeout=10)
+    follower.communicate(timeout=WAIT_S)

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from adapters.eventstore.lock import StateLock
+from tests.waiting import WAIT_S
 
 
 def _processes(desk):
@@ -64,9 +65,9 @@ def test_down_waits_for_a_broker_that_is_starting_instead_of_ending_its_host(des
             down.wait(1.5)
         assert stand_in.poll() is None
         lock.release()
-        assert down.communicate(timeout=20)[1] == ""
+        assert down.communicate(timeout=WAIT_S)[1] == ""
         assert down.returncode == 0
-        stand_in.wait(10)
+        stand_in.wait(WAIT_S)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "not json", '{"url": 1, "api_key": "k"}'])
