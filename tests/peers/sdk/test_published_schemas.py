@@ -10,7 +10,7 @@ from relaybroker.engine.server import EmbeddedEngine
 from tests.waiting import WAIT_S
 
 MAILBOX_DEPTH = 10
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.peers
 
 
 class Recorder:
