@@ -132,11 +132,24 @@ def desk(tmp_path):
     made.close()
 
 
-@pytest.fixture
-def running(desk):
+def started(desk):
     """A broker runs in the background, with one shell as agent `w1`."""
     up = desk.run("up", "--detach", "--name", "desk")
     assert up.returncode == 0, up.stderr
     spawned = desk.run("agent", "spawn", "w1", "--", "bash", "--norc")
     assert spawned.returncode == 0, spawned.stderr
     return desk
+
+
+@pytest.fixture
+def running(desk):
+    """A broker of this test's own, and one agent, `w1`."""
+    return started(desk)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A broker for all tests of a file that do not end it. Its `w1` is left alone; a test spawns what it changes."""
+    made = Desk(tmp_path_factory.mktemp("shared"))
+    yield started(made)
+    made.close()
