@@ -37,7 +37,7 @@ MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 2
+SNAPSHOT_FORMAT = 3
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -114,6 +114,20 @@ class Link(msgspec.Struct):
     last_error: EngineError | None = None
 
 
+class Membership(msgspec.Struct):
+    """An agent in one channel that it was spawned for."""
+
+    channel: str
+    joined: bool = False
+    call_id: str = ""
+    """The call that is under way; "" = none."""
+    tries: int = 0
+    retry_at: float = 0.0
+    """When the engine is asked again; 0 = it is being asked, or has answered."""
+    refused: str = ""
+    """Why the engine does not let it in; "" = it has not refused."""
+
+
 class Registration(msgspec.Struct):
     """One generation of one agent name."""
 
@@ -146,6 +160,13 @@ class Registration(msgspec.Struct):
     tries: int = 0
     retry_at: float = 0.0
     """When that call is made again; 0 = it is under way."""
+    channels: dict[str, Membership] = msgspec.field(default_factory=dict)
+    """Lower-cased channel -> membership, of those that were asked for."""
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether the engine has yet to say that the agent is in one of its channels, or that it is not let in."""
+        return any(not one.joined and not one.refused for one in self.channels.values())
 
     @property
     def waits_for_link(self) -> bool:

@@ -11,7 +11,7 @@ from domain import agent_registration
 from domain.dead_letter import DeadLetter
 from domain.notifications import parent_label
 from domain.reasons import SENTENCES
-from domain.rules import holds
+from domain.rules import channels, holds
 from domain.state import Delivery, Registration, State, Worker
 
 View = dict[str, Any]
@@ -133,7 +133,8 @@ def agent(state: State, found: Registration, now: float) -> View:
         "model": found.spec.model or None,
         "sessionId": found.spec.session_ref or found.session_id,
         "team": found.spec.team or None,
-        "channels": list(found.spec.channels) or list(state.settings.default_channels if state.settings else ()),
+        "channels": channels.joined(found, state.settings) if state.settings else [],
+        "channels_pending": channels.pending(found, state.settings) if state.settings else [],
         "parent": parent_label(found.source),
         "pid": program.pid or None if program else None,
         "workerPid": state.host.pid or None,

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from relaybroker.settings import Settings
     from relaybroker.surface import Surface
 
+SETTLED_S = 0.5
+"""How long an answer that shows the state waits for the disk; `/api/status` answers within a second (local-api.md route 21)."""
+
 
 def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str, state: State) -> Vault:
     """The vault with every token that this node may use; those of agents that the state does not know are forgotten.
@@ -156,6 +159,10 @@ class Assembly:
     async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
         return await self.host.ask(request)
+
+    async def settled(self) -> None:
+        """Returns when everything that the state shows now is durable, or after half a second."""
+        await self.runtime.settled(SETTLED_S)
 
     def keep_supplied_token(self, token: str) -> str:
         """Take a token that a caller brought along for an agent; its fingerprint."""

@@ -45,6 +45,7 @@ from domain.events.agent import (
     RegistrationPaused,
     RegistrationProven,
     ReleaseAsked,
+    SpawnAnswered,
 )
 from domain.events.base import (
     Event,
@@ -270,6 +271,7 @@ __all__ = [
     "SidecarRestartPlanned",
     "SidecarServing",
     "SidecarStarting",
+    "SpawnAnswered",
     "SupervisionChanged",
     "SupervisionEnded",
     "TokenAsked",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from domain import agent_registration, events, frames, worker
 from domain.agent_registration import UNREGISTERED, State
-from domain.effects import EngineCall, ForgetProgram, Reply, StopProgram, path_segment
+from domain.effects import ForgetProgram, Reply, StopProgram
 from domain.errors import InvalidRequest, error_body
 from domain.events import Harness
 from domain.inputs import (
@@ -25,7 +25,7 @@ from domain.inputs import (
 from domain.launch import command_line
 from domain.node_connection import State as LinkState
 from domain.reasons import SENTENCES, Reason
-from domain.rules import fallback, ledger, link, outcome, settling
+from domain.rules import channels, fallback, ledger, link, outcome, settling
 from domain.state import Registration, Worker
 from domain.state import State as BrokerState
 from domain.turn import Turn
@@ -34,6 +34,10 @@ from domain.worker import State as WorkerState
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
 SIDECAR = "sidecar"
+CHANNELS_S = 5.0
+"""How long the answer to a spawn waits for the channels of an agent that is live."""
+SPAWN_ANSWER_S = 24.0
+"""From the request to that answer at the latest; the local API answers within 25 s."""
 
 HarnessOf = Callable[[tuple[str, ...]], Harness]
 
@@ -229,71 +233,73 @@ def _token_replaced(turn: Turn, found: Registration, request_id: str, data: dict
 
 
 def survived(turn: Turn, found: Registration, program: Worker) -> None:
-    """The program outlived its first moments: the spawn succeeded, and everybody who waits is told."""
+    """The program outlived its first moments: the spawn succeeded, and everybody who waits is told once its channels have answered."""
     request_id, invocation_id = found.request_id, found.invocation_id
     turn.record(events.AgentLive(pid=program.pid), found.stream, found.name)
+    if not found.is_joining:
+        _answer_spawn(turn, found, request_id, invocation_id)
+
+
+def _answer_spawn(turn: Turn, found: Registration, request_id: str, invocation_id: str) -> None:
     if request_id:
-        turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(turn, found, program)))
+        turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(turn, found)))
     if invocation_id:
         ledger.spawn_ended(turn, invocation_id, found.name, None, "")
-    for channel in found.spec.channels or turn.settings.default_channels:
-        _join(turn, found, channel.strip().removeprefix("#"))
 
 
-def _spawn_body(turn: Turn, found: Registration, program: Worker) -> dict[str, object]:
-    is_held = turn.state.is_flushed_by_hand(found.name)
-    return {
+def _answer_late(turn: Turn, found: Registration) -> None:
+    """The agent is live: tell whoever still waits for it, now that its channels have answered or took too long."""
+    request_id, invocation_id = found.request_id, found.invocation_id
+    turn.record(events.SpawnAnswered(), found.stream, found.name)
+    _answer_spawn(turn, found, request_id, invocation_id)
+
+
+def _waits_for_channels(found: Registration) -> bool:
+    return found.state == State.LIVE and bool(found.request_id or found.invocation_id)
+
+
+def _answer_by(found: Registration) -> float:
+    """When whoever waits for a live agent is answered, whatever its channels have answered by then."""
+    return max(found.live_at, min(found.live_at + CHANNELS_S, found.reserved_at + SPAWN_ANSWER_S))
+
+
+def _spawn_body(turn: Turn, found: Registration) -> dict[str, object]:
+    pending = channels.pending(found, turn.settings)
+    body: dict[str, object] = {
         "success": True,
         "name": found.name,
         "runtime": "pty",
         "model": found.spec.model or None,
         "sessionId": found.spec.session_ref or found.session_id,
-        "pid": program.pid,
+        "pid": turn.state.workers[found.session_id].pid,
         "pre_registered": True,
-        "warning": f"messages for '{found.name}' are held until they are flushed (manual_flush)" if is_held else None,
+        "warning": _spawn_warning(turn, found, pending),
         "agent_id": found.agent_id,
+        "channels": channels.joined(found, turn.settings),
     }
+    return body | ({"channels_pending": pending} if pending else {})
 
 
-def _join(turn: Turn, found: Registration, channel: str) -> None:
-    if not channel or channel == "general":  # registration joins general
-        return
-    call_id = f"join_{turn.fresh(channel)}"
-    turn.record(events.ChannelAsked(channel=channel, call_id=call_id), found.stream, found.name)
-    turn.effect(
-        EngineCall(
-            call_id=call_id,
-            method="POST",
-            path=f"/v1/channels/{path_segment(channel)}/join",
-            auth=f"agent:{found.agent_id}",
-            body={},
-        )
-    )
+def _spawn_warning(turn: Turn, found: Registration, pending: list[str]) -> str | None:
+    """What of the spawn is otherwise than the caller may think."""
+    said = []
+    if turn.state.is_flushed_by_hand(found.name):
+        said.append(f"messages for '{found.name}' are held until they are flushed (manual_flush)")
+    said += [f"not in #{channel}: {why}" for channel, why in channels.refused(found, turn.settings).items()]
+    said += [f"not in #{channel} yet: the engine has not answered; it is asked again" for channel in pending]
+    return "; ".join(said) or None
 
 
 def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUnanswered) -> None:
-    """The engine answered a join. A channel that does not exist is created by the agent (who thereby joins it)."""
+    """The engine answered for a channel. The last answer for an agent that is live is also that of its spawn."""
     stream, _, channel = subject.partition(" ")
     found = turn.state.registrations.get(stream)
-    if isinstance(answer, EngineUnanswered):
-        turn.record(events.ChannelAnswered(channel=channel, status=503, detail=answer.detail), stream)
+    if found is None or found.state not in (State.REGISTERED, State.LIVE):
+        channels.answered(turn, stream, None, channel, answer)
         return
-    turn.record(
-        events.ChannelAnswered(channel=channel, status=answer.status, detail=f"{answer.code} {answer.message}".strip()),
-        stream,
-    )
-    if answer.status == 404 and answer.code == "channel_not_found" and found is not None:
-        call_id = f"create_{turn.fresh(channel)}"
-        turn.record(events.ChannelAsked(channel=channel, call_id=call_id), stream, found.name)
-        turn.effect(
-            EngineCall(
-                call_id=call_id,
-                method="POST",
-                path="/v1/channels",
-                auth=f"agent:{found.agent_id}",
-                body={"name": channel},
-            )
-        )
+    channels.answered(turn, stream, found, channel, answer)
+    if _waits_for_channels(found) and not found.is_joining:
+        _answer_late(turn, found)
 
 
 def not_started(turn: Turn, program: Worker, report: ProgramNotStarted) -> None:
@@ -345,9 +351,11 @@ def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
     releases = (list(found.release_requests), list(found.release_invocations))
     turn.record(events.AgentLeaving(reason=reason, detail=detail[:500]), found.stream, found.name)
     outcome.answer_failure(turn, request_id, invocation_id, found.name, outcome.spawn_reason(reason), detail)
-    outcome.answer_releases(turn, found.name, *releases)
+    request_ids, invocation_ids = releases
+    outcome.answer_releases(turn, found.name, [], invocation_ids)  # node-protocol.md section 3.7: the result goes first
     if link.is_online(turn):
         outcome.deregister(turn, found)
+    outcome.answer_releases(turn, found.name, request_ids, [])
 
 
 # --- release ------------------------------------------------------------------------------------------------------------------
@@ -415,6 +423,10 @@ def due(turn: Turn) -> None:
     for found in list(turn.state.registrations.values()):
         if found.state in UNREGISTERED:
             _registration_due(turn, found)
+        elif found.state in (State.REGISTERED, State.LIVE):
+            channels.due(turn, found)
+            if _waits_for_channels(found) and _answer_by(found) <= turn.now:
+                _answer_late(turn, found)
     for program in list(turn.state.workers.values()):
         if program.until and program.until <= turn.now and not program.ended:
             _worker_due(turn, program)
@@ -457,5 +469,8 @@ def deadline(state: BrokerState) -> float | None:
     for found in state.registrations.values():
         if found.state in UNREGISTERED:
             times += [found.until, _reply_due(state, found)] + ([found.retry_at] if found.retry_at else [])
+        elif found.channels and found.state in (State.REGISTERED, State.LIVE):
+            times += [membership.retry_at for membership in found.channels.values() if membership.retry_at]
+            times += [_answer_by(found)] if _waits_for_channels(found) else []
     times += [program.until for program in state.workers.values() if program.until and not program.ended]
     return min(times) if times else None

@@ -12,7 +12,7 @@ from domain.agent_registration import State
 from domain.effects import Reply, StartProgram
 from domain.errors import InvalidRequest, error_body
 from domain.reasons import SENTENCES, Reason
-from domain.rules import deliveries, ledger, link, settling
+from domain.rules import channels, deliveries, ledger, link, settling
 from domain.state import Registration
 from domain.turn import Turn
 
@@ -48,8 +48,9 @@ def registered(turn: Turn, found: Registration, *, agent_id: str, fingerprint: s
 
 
 def open_agent(turn: Turn, found: Registration, *, ack_seq: int | None) -> None:
-    """Give a registered agent its mailbox, its program and its task."""
+    """Give a registered agent its mailbox, its channels, its program and its task."""
     _open_mailbox(turn, found, ack_seq)
+    channels.join(turn, found)
     turn.record(
         events.WorkerLaunched(name=found.name, agent_id=found.agent_id, until=turn.now + worker.START_S),
         f"worker:{found.session_id}",

@@ -12,7 +12,7 @@ from domain import events, worker
 from domain.agent_registration import State as AgentState
 from domain.delivery import State as DeliveryState
 from domain.reasons import Reason
-from domain.rules import agents, deliveries, mailboxes, outcome, settling
+from domain.rules import agents, channels, deliveries, mailboxes, outcome, settling
 from domain.state import Registration, Worker
 from domain.turn import Turn
 from domain.worker import State
@@ -41,6 +41,7 @@ def _agent(turn: Turn, found: Registration) -> None:
         agents.stop(turn, program, Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
         _program(turn, program)
     else:
+        channels.join(turn, found)
         _program(turn, program)
 
 

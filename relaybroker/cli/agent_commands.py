@@ -42,7 +42,12 @@ def spawn(
     body = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
     body |= {key: value for key, value in (("task", task), ("cwd", cwd)) if value}
     answer = BrokerClient.find(state_dir).demand("POST", "/api/spawn", body)
-    click.echo(json.dumps(answer, indent=2) if as_json else f"{name} runs, pid {answer['pid']}")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    click.echo(f"{name} runs, pid {answer['pid']}")
+    if answer["warning"]:
+        click.echo(f"warning: {answer['warning']}", err=True)
 
 
 @agent.command("ls")
@@ -91,8 +96,10 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
     answer = BrokerClient.find(state_dir).demand("DELETE", f"/api/spawned/{segment(name)}", body)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
-    else:
-        click.echo(f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}")
+        return
+    said = f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}"
+    later = "; the engine is told when the link is back" if answer.get("release_pending") else ""
+    click.echo(said + later)
 
 
 @agent.command()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import WAIT_S
+
 PTY_AGENTS = Path(__file__).parents[1] / "integration" / "pty" / "agents"
 MODE = "/api/spawned/w1/delivery-mode"
 
@@ -24,7 +26,7 @@ async def acked(engine, name, seq):
     )
 
 
-async def agent(node, holds, name="w1", limit_s=20.0):
+async def agent(node, holds, name="w1", limit_s=WAIT_S):
     """What the list says of an agent, as soon as it says what is wanted."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -36,6 +36,9 @@ class Gateway(Protocol):
     def audit(self) -> AuditLog:
         """The log, to be asked."""
 
+    async def settled(self) -> None:
+        """Returns when everything that the state shows now is durable, or soon in any case."""
+
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""
 

@@ -22,6 +22,7 @@ from domain.broker import Broker
 from domain.events import REGISTRY, UPCASTERS, Harness, Recorded
 from relaybroker.audit.questions import Questions
 from relaybroker.openapi import document
+from tests.waiting import WAIT_S
 
 KEY = "br_0123456789abcdef0123456789abcdef"
 WORKSPACE_KEY = "rk_live_workspace_secret"
@@ -49,6 +50,7 @@ class SmallBroker:
         self.sends_refused = False
         self.engine_registers = True
         self.full = False
+        self.settles = 0
         self.is_touched = False
         """A person touches every text before it is submitted."""
         self.host_error = ""
@@ -63,6 +65,9 @@ class SmallBroker:
     @property
     def state(self) -> Any:
         return self.core.state
+
+    async def settled(self) -> None:
+        self.settles += 1
 
     def offer(self, item: inputs.Input) -> bool:
         if self.full:
@@ -224,7 +229,7 @@ class Client:
 
     async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
         """Wait until something holds, at most 10 s."""
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + WAIT_S
         while not condition():
             assert time.monotonic() < limit, f"{what} did not come true"
             await asyncio.sleep(0.005)
