@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from domain import events, frames, worker
 from domain.agent_registration import State
+from domain.composition import compose_task
 from domain.effects import Reply, StartProgram
 from domain.errors import InvalidRequest, error_body
 from domain.reasons import SENTENCES, Reason
@@ -56,7 +57,7 @@ def open_agent(turn: Turn, found: Registration, *, ack_seq: int | None) -> None:
         found.name,
     )
     start_program(turn, found)
-    if found.spec.task.strip():
+    if compose_task(found.spec.task).text:
         deliveries.task_offered(turn, found)
 
 
