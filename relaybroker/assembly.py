@@ -117,6 +117,7 @@ class Assembly:
         self._tokens = RetiredTokens(vault, state)
         launcher = Launcher(
             environ,
+            named=settings.agent_environment,
             cwd=settings.cwd,
             base_url=node.base_url,
             workspace_id=node.workspace_id,

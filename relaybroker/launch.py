@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from adapters.pty.protocol import Start
 from adapters.vault import agent_reference
-from relaybroker.settings import SECRET_VARIABLES
+from domain.launch import is_protected
+from relaybroker import agent_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 
     from adapters.vault import Vault
     from domain.effects import StartProgram
-
-NEVER_INHERITED = frozenset(SECRET_VARIABLES) | {"RELAY_AGENT_TOKEN", "RELAY_AGENT_NAME", "CLAUDECODE"}
-_NEVER_INHERITED_PREFIXES = ("AGENT_RELAY_APP_SERVER_AUTH_", "AGENT_RELAY_RESULT_")
-_TERMINAL = "xterm-256color"
-_FIXED = {"CLAUDE_CODE_ENABLE_PROMPT_SUGGESTION": "false", "DISABLE_AUTOUPDATER": "1"}
 
 _ORIGINS = {
     "claude": "claude-code",
@@ -41,12 +37,8 @@ _ORIGINS = {
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what no child of the broker may inherit."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name not in NEVER_INHERITED and not name.startswith(_NEVER_INHERITED_PREFIXES)
-    }
+    """The environment without what no child of the broker may inherit. Agents get less: `relaybroker.agent_environment`."""
+    return {name: value for name, value in environment.items() if not is_protected(name)}
 
 
 class Launcher:
@@ -54,6 +46,7 @@ class Launcher:
 
     Args:
         environment: of the broker.
+        named: what agents take over of it besides `agent_environment.INHERITED`.
         cwd: of the broker; where agents run that name no directory of their own.
         base_url: of the engine.
         workspace_id: of this node.
@@ -65,17 +58,16 @@ class Launcher:
         self,
         environment: Mapping[str, str],
         *,
+        named: tuple[str, ...] = (),
         cwd: Path,
         base_url: str,
         workspace_id: str,
         worker_logs: Path,
         vault: Vault,
     ) -> None:
-        terminal = environment.get("TERM", "").strip()
         self._base = {
-            **scrubbed(environment),
-            **_FIXED,
-            "TERM": _TERMINAL if terminal in ("", "dumb") else terminal,
+            **agent_environment.inherited(environment, named),
+            **agent_environment.SET,
             "RELAY_BASE_URL": base_url,
             "RELAY_WORKSPACE_ID": workspace_id,
             "RELAY_DEFAULT_WORKSPACE": workspace_id,
