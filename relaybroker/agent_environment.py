@@ -135,8 +135,9 @@ From the weakest to the strongest:
 1. what is taken over from the broker's environment: the list below, and the names and patterns of `RELAYBROKER_AGENT_ENV`
    (`RELAYBROKER_AGENT_ENV="STRIPE_API_KEY,MY_TEAM_*"`; `*` takes over everything but the broker's secrets);
 2. what the broker sets for every agent;
-3. what the spawn names: `relaybroker agent spawn --env NAME=VALUE` (`--env NAME` takes the value of the caller's own environment), `env`
-   of `POST /api/spawn` or of its `harnessConfig`. The values are in no event, log or argument; the events have the names;
+3. what the spawn names: `relaybroker agent spawn --env NAME=VALUE` (`--env NAME` takes the value of the caller's own environment, and keeps
+   it out of the list of processes), `env` of `POST /api/spawn` or of its `harnessConfig`. The values are in no event and no log; the
+   events have the names;
 4. who the agent is: `RELAY_AGENT_NAME`, `RELAY_AGENT_TOKEN` and the other `RELAY_*` variables of its identity, which nobody else can set.
 
 The environment is taken over when the broker starts. What is changed in a shell afterwards needs a new broker, or `--env`.

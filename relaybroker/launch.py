@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from adapters.spawn_environments import SpawnEnvironments
     from adapters.vault import Vault
     from domain.effects import StartProgram
 
@@ -41,6 +42,10 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not is_protected(name)}
 
 
+class VariablesLostError(Exception):
+    """The variables that a caller brought along for its agent are not there any more."""
+
+
 class Launcher:
     """Turns the core's wish for a program into a complete request for the PTY host.
 
@@ -52,6 +57,7 @@ class Launcher:
         workspace_id: of this node.
         worker_logs: directory of the agents' raw output.
         vault: has the agents' tokens.
+        environments: has the variables that callers brought along.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Launcher:
         workspace_id: str,
         worker_logs: Path,
         vault: Vault,
+        environments: SpawnEnvironments,
     ) -> None:
         self._base = {
             **agent_environment.inherited(environment, named),
@@ -75,14 +82,19 @@ class Launcher:
         self._cwd = cwd
         self._worker_logs = worker_logs
         self._vault = vault
+        self._environments = environments
 
     def start(self, wish: StartProgram) -> Start:
-        """The request for the host. The environment of the wish may change everything but identity and secrets."""
+        """The request for the host. The environment of the wish may change everything but identity and secrets.
+
+        Raises:
+            VariablesLostError: what the caller brought along is not there any more.
+        """
         cwd = wish.cwd or str(self._cwd)
         environment = {**self._base, "PWD": cwd}
-        if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()):
+        if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()) or _ORIGINS.get(wish.profile):
             environment["AGENT_RELAY_ORIGIN_ACTOR"] = f"agent-relay-cli/agent/{origin}"
-        environment |= scrubbed(wish.env)
+        environment |= scrubbed(wish.env | self._brought(wish))
         if wish.agent_id:
             environment |= {
                 "RELAY_AGENT_NAME": wish.name,
@@ -103,3 +115,9 @@ class Launcher:
             log_path=str(self._worker_logs / f"{wish.name}.log"),
             idle_threshold_s=wish.idle_threshold_s,
         )
+
+    def _brought(self, wish: StartProgram) -> dict[str, str]:
+        values = self._environments.values(wish.env_ref) if wish.env_ref else {}
+        if values is None:
+            raise VariablesLostError(f"the variables of {wish.name} ({wish.env_ref}) are not there any more")
+        return values

@@ -93,6 +93,7 @@ def start_program(turn: Turn, found: Registration) -> None:
             argv=found.argv,
             cwd=spec.cwd,
             env=spec.env,
+            env_ref=spec.env_ref,
             profile=found.harness.profile,
             agent_id="" if spec.skip_relay_prompt else found.agent_id,
             rows=spec.rows,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+AGENTS = Path(__file__).parent / "agents"
 HOSTILE = {
     "CI": "true",
     "NO_COLOR": "1",
@@ -91,3 +94,41 @@ async def on_screen(deployment, words: str) -> None:
             return
         await asyncio.sleep(0.05)
     raise AssertionError(found)
+
+
+async def test_what_a_spawn_names_is_in_the_environment_and_nowhere_else(deployment, monkeypatch):
+    """I7, TYPED-ONCE: also not in the log, the arguments, or a file once the program runs."""
+    monkeypatch.setenv("SHARED_KEY", "secret-two")
+    words = (
+        "agent",
+        "spawn",
+        "--harness",
+        "default",
+        "--env",
+        "MY_KEY=secret-one",
+        "--env",
+        "SHARED_KEY",
+        "--json",
+        "ann",
+    )
+    told = deployment.command(*words, "env", "LATE=1", sys.executable, str(AGENTS / "note_taker.py"), "notes")
+    assert told.returncode == 0, told.stderr
+    pid = json.loads(told.stdout)["pid"]
+    found = environment_of(pid)
+    assert (found["MY_KEY"], found["SHARED_KEY"], found["LATE"]) == ("secret-one", "secret-two", "1")
+    deployment.kill_broker()
+    await deployment.start()
+    exported = deployment.command("log", "export", "--session").stdout + deployment.command("log", "export").stdout
+    assert '"env_names":["MY_KEY","SHARED_KEY"]' in exported.replace(", ", ",").replace(": ", ":")
+    assert '"harness":"default"' in exported.replace(": ", ":")
+    assert "secret-" not in exported
+    assert "secret-" not in deployment.tail()
+    kept = [path for path in deployment.folder.rglob("*") if path.is_file() and b"secret-one" in path.read_bytes()]
+    assert kept == []
+
+
+async def test_an_unknown_harness_is_refused_with_the_nearest(deployment):
+    told = deployment.command("agent", "spawn", "--harness", "cluade", "ann", "cat")
+    assert told.returncode == 5
+    assert "claude" in told.stderr
+    assert (await deployment.status())["agents"] == []

@@ -106,6 +106,11 @@ def profile(name: str) -> Profile:
     return _profiles()[name]
 
 
+def names() -> tuple[str, ...]:
+    """Every profile's name."""
+    return tuple(_profiles())
+
+
 def profile_for(argv: Sequence[str]) -> Profile:
     """The profile for a command line; `default` when no other is meant for it."""
     if not argv:

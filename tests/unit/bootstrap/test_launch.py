@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from adapters.spawn_environments import SpawnEnvironments
 from adapters.token_cache import TokenCache
 from adapters.vault import Vault
 from domain.effects import StartProgram
 from domain.launch import SECRET_VARIABLES
 from relaybroker import agent_environment
 from relaybroker.harness import harness_of
-from relaybroker.launch import Launcher, scrubbed
+from relaybroker.launch import Launcher, VariablesLostError, scrubbed
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def vault(tmp_path: Path) -> Vault:
     return kept
 
 
-def launcher(vault: Vault, environment: dict[str, str], *, named: tuple[str, ...] = ()) -> Launcher:
+def launcher(vault: Vault, environment: dict[str, str], *, named: tuple[str, ...] = (), kept: Any = None) -> Launcher:
     return Launcher(
         environment,
         named=named,
@@ -31,6 +32,7 @@ def launcher(vault: Vault, environment: dict[str, str], *, named: tuple[str, ...
         workspace_id="ws_1",
         worker_logs=Path("/logs"),
         vault=vault,
+        environments=kept or SpawnEnvironments(Path("/nowhere")),
     )
 
 
@@ -41,6 +43,7 @@ def wish(**fields: Any) -> StartProgram:
         "argv": ("bash",),
         "cwd": "",
         "env": {},
+        "env_ref": "",
         "profile": "shell",
         "agent_id": "5",
         "rows": 24,
@@ -163,6 +166,26 @@ def test_the_environment_of_a_spawn_cannot_bring_secrets_or_another_identity(vau
     assert "RELAY_API_KEY" not in started.env
     assert (started.env["RELAY_AGENT_NAME"], started.env["RELAY_AGENT_TYPE"]) == ("w1", "agent")
     assert started.env["EDITOR"] == "vi"
+
+
+def test_what_a_spawn_brought_along_is_there_and_is_stronger_than_all_but_identity(
+    vault: Vault, tmp_path: Path
+) -> None:
+    kept = SpawnEnvironments(tmp_path / "environments")
+    reference = kept.keep({"MY_KEY": "k-1", "CI": "1", "PATH": "/own", "COLORTERM": "", "RELAY_AGENT_TYPE": "human"})
+    env = launcher(vault, BROKER | STALE, kept=kept).start(wish(env_ref=reference)).env
+    assert (env["MY_KEY"], env["CI"], env["PATH"], env["COLORTERM"]) == ("k-1", "1", "/own", "")
+    assert env["RELAY_AGENT_TYPE"] == "agent"
+
+
+def test_a_program_whose_variables_are_lost_is_not_started(vault: Vault) -> None:
+    with pytest.raises(VariablesLostError, match="w1"):
+        launcher(vault, BROKER).start(wish(env_ref="env_0000000000000000"))
+
+
+def test_a_wrapped_program_is_named_as_origin_when_the_caller_says_what_it_is(vault: Vault) -> None:
+    started = launcher(vault, {}).start(wish(argv=("env", "X=1", "claude"), profile="claude"))
+    assert started.env["AGENT_RELAY_ORIGIN_ACTOR"] == "agent-relay-cli/agent/claude-code"
 
 
 def test_a_program_without_relay_prompt_has_no_identity(vault: Vault) -> None:
