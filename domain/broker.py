@@ -42,7 +42,7 @@ class Broker:
     """One node's core.
 
     Args:
-        harness_of: the harness profile of a command line; a pure function of it.
+        harness_of: the harness profile of a command line or of a name; a pure function of both.
         state: the folded state to go on from; None = a log that is empty.
     """
 

@@ -22,7 +22,7 @@ SETTINGS = Settings(
 )
 
 
-def plain_harness(_argv: tuple[str, ...]) -> Harness:
+def plain_harness(_argv: tuple[str, ...], _name: str = "") -> Harness:
     return Harness(profile="default")
 
 

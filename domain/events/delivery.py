@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+
 from domain import (
     delivery,
 )
@@ -76,6 +78,8 @@ class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
     until: float = 0.0
     while_busy: bool = False
     """It does not wait until the program is free."""
+    altered: dict[str, int] = msgspec.field(default_factory=dict)
+    """What was dropped from the text or changed in it, by kind (`domain.deception`), and how much."""
 
 
 class DeliveryInjected(_Delivery, frozen=True, kw_only=True):

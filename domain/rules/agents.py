@@ -22,7 +22,7 @@ from domain.inputs import (
     SpawnRequested,
     SpawnSpec,
 )
-from domain.launch import command_line
+from domain.launch import check_variables, command_line
 from domain.node_connection import State as LinkState
 from domain.reasons import SENTENCES, Reason
 from domain.rules import channels, fallback, ledger, link, outcome, settling
@@ -39,7 +39,8 @@ CHANNELS_S = 5.0
 SPAWN_ANSWER_S = 24.0
 """From the request to that answer at the latest; the local API answers within 25 s."""
 
-HarnessOf = Callable[[tuple[str, ...]], Harness]
+HarnessOf = Callable[[tuple[str, ...], str], Harness]
+"""The harness of a command line, or the one of a name; an unknown name raises InvalidRequest."""
 
 
 def refuse(turn: Turn, request_id: str, request: str, error: InvalidRequest) -> None:
@@ -84,15 +85,18 @@ def reserve(
     """Take the name, before anything remote happens, and start the registration if the link is online.
 
     Raises:
-        InvalidRequest: the name is not allowed or taken, the command cannot be read, or the broker is stopping. Nothing changed.
+        InvalidRequest: the name is not allowed or taken, the command cannot be read, its harness is unknown, or the broker
+            is stopping. Nothing changed.
     """
     check_name(turn, spec.name)
     argv = command_line(spec.cli, spec.args)
-    harness = harness_of(argv)
+    harness = harness_of(argv, spec.harness)
+    check_variables(spec.env_names)
     if spec.model:
         if not harness.model_flag:
             raise InvalidRequest(400, "invalid_model", f"'{spec.cli}' has no model to select", field="model")
-        argv = (argv[0], harness.model_flag, spec.model, *argv[1:])
+        model = (harness.model_flag, spec.model)
+        argv = (*argv, *model) if spec.harness else (argv[0], *model, *argv[1:])
     generation = turn.state.next_generation(spec.name)
     stream = f"agent:{spec.name}:{generation}"
     seconds = agent_registration.REGISTER_S if link.is_online(turn) else agent_registration.HOLD_REQUEST_S

@@ -6,6 +6,7 @@ Source: spec/node-protocol.md sections 4.4 and 4.7; design/architecture.md secti
 from __future__ import annotations
 
 from domain import composition, events
+from domain.composition import Composed
 from domain.delivery import (
     HANDOVER_RETRY_S,
     HOLD_S,
@@ -46,7 +47,7 @@ def task_offered(turn: Turn, registration: Registration) -> None:
             source="task",
             sender=registration.source,
             target=registration.name,
-            body=composition.compose_task(registration.spec.task),
+            body=registration.spec.task,
             workspace_id=turn.settings.workspace_id,
         ),
         stream,
@@ -180,35 +181,40 @@ def _next_to_type(turn: Turn, target: Worker) -> Delivery | None:
 
 def _inject(turn: Turn, target: Worker, delivery: Delivery) -> None:
     registration = turn.state.registrations[target.registration]
-    if delivery.source == "task":
-        text, marker = delivery.body, ""
-    else:
-        box = turn.state.mailboxes[delivery.agent_id]
-        text = composition.compose(
-            harness=registration.harness,
-            sender=delivery.sender,
-            target=delivery.target,
-            msg_id=delivery.msg_id,
-            body=delivery.body,
-            thread_id=delivery.thread_id,
-            priority=delivery.priority,
-            possible_duplicate=delivery.doubtful or delivery.msg_id in box.doubtful.values(),
-            hint=not registration.hinted and not registration.spec.skip_relay_prompt,
-        )
-        marker = composition.marker_of(delivery.msg_id)
+    composed, marker = _composed(turn, registration, delivery)
     turn.record(
         events.DeliveryInjecting(
             session_id=target.session_id,
             tries=delivery.tries + 1,
-            text=text,
+            text=composed.text,
             marker=marker,
             until=turn.now + HOLD_S,
             while_busy=target.state == WorkerState.BUSY,
+            altered=composed.altered,
         ),
         delivery.stream,
         delivery.msg_id,
     )
     type_text(turn, delivery)
+
+
+def _composed(turn: Turn, registration: Registration, delivery: Delivery) -> tuple[Composed, str]:
+    """What is typed for a delivery, and the marker that proves its echo ("" = none)."""
+    if delivery.source == "task":
+        return composition.compose_task(delivery.body), ""
+    box = turn.state.mailboxes[delivery.agent_id]
+    composed = composition.compose(
+        harness=registration.harness,
+        sender=delivery.sender,
+        target=delivery.target,
+        msg_id=delivery.msg_id,
+        body=delivery.body,
+        thread_id=delivery.thread_id,
+        priority=delivery.priority,
+        possible_duplicate=delivery.doubtful or delivery.msg_id in box.doubtful.values(),
+        hint=not registration.hinted and not registration.spec.skip_relay_prompt,
+    )
+    return composed, composition.marker_of(delivery.msg_id)
 
 
 def type_text(turn: Turn, delivery: Delivery) -> None:

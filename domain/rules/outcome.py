@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from domain import events, frames, worker
 from domain.agent_registration import State
+from domain.composition import compose_task
 from domain.effects import Reply, StartProgram
 from domain.errors import InvalidRequest, error_body
 from domain.reasons import SENTENCES, Reason
@@ -57,7 +58,7 @@ def open_agent(turn: Turn, found: Registration, *, ack_seq: int | None) -> None:
         found.name,
     )
     start_program(turn, found)
-    if found.spec.task.strip():
+    if compose_task(found.spec.task).text:
         deliveries.task_offered(turn, found)
 
 
@@ -93,6 +94,7 @@ def start_program(turn: Turn, found: Registration) -> None:
             argv=found.argv,
             cwd=spec.cwd,
             env=spec.env,
+            env_ref=spec.env_ref,
             profile=found.harness.profile,
             agent_id="" if spec.skip_relay_prompt else found.agent_id,
             rows=spec.rows,

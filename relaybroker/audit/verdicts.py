@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from domain import events
+from domain.deception import ALTERATIONS
 from domain.events import Recorded
 from domain.reasons import SENTENCES, Reason
 from relaybroker.audit.waiting import Waiting
@@ -58,9 +59,9 @@ def _delivery(own: list[Recorded]) -> Verdict:
             typed = _last(own, events.DeliveryInjected)
             how = _how_typed(typed)
             told = f"acknowledged to the engine (up to {up_to})" if up_to else "nothing is owed to the engine"
-            return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.", show)
+            return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.{_alterations(own)}", show)
         case events.DeliveryInjected():
-            sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link."
+            sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link.{_alterations(own)}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case events.DeliveryDropped(reason=reason, settled=settled):
             kept = "" if settled else " The engine keeps it and offers it again."
@@ -81,6 +82,13 @@ def _delivery(own: list[Recorded]) -> Verdict:
             return Verdict(PENDING, "queued", "", f"{who} waits for its turn.", show)
         case _:
             return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
+
+
+def _alterations(own: list[Recorded]) -> str:
+    """What was done to the text before it was typed; "" = nothing."""
+    injecting = _last(own, events.DeliveryInjecting)
+    done = [f"{count} {ALTERATIONS.get(kind, kind)}" for kind, count in injecting.altered.items()] if injecting else []
+    return f" Its text was altered first: {', '.join(done)}." if done else ""
 
 
 def _frame(own: list[Recorded]) -> Verdict:

@@ -138,6 +138,11 @@ def profile(name: str) -> Profile:
     return profiles()[name]
 
 
+def names() -> tuple[str, ...]:
+    """Every profile's name."""
+    return tuple(_profiles())
+
+
 def profile_for(argv: Sequence[str]) -> Profile:
     """The profile for a command line, through the wrappers that one usually puts before it; `default` when no other is meant for it."""
     words = list(argv)

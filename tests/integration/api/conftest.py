@@ -45,7 +45,7 @@ class SmallBroker:
         self._recorder = recorders.open_sqlite(journal)
         self._mapper, self._chain = Mapper(REGISTRY, UPCASTERS), GENESIS
         self.audit = Questions(LogReader(self._recorder, self._mapper, journal))
-        self.core = Broker(lambda _argv: Harness(profile="default", model_flag="--model"))
+        self.core = Broker(lambda _argv, _name: Harness(profile="default", model_flag="--model"))
         self.workspace_key = WORKSPACE_KEY
         self.sends_refused = False
         self.engine_registers = True
@@ -58,6 +58,7 @@ class SmallBroker:
         self.watching: list[bool] = []
         self.typed_raw: list[bytes] = []
         self.offered: list[inputs.Input] = []
+        self.variables: dict[str, dict[str, str]] = {}
         self._reports = 0
         self._agents = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -91,6 +92,13 @@ class SmallBroker:
             case _:
                 data = {"format": request.format, "rows": 24, "cols": 80, "cursor": (1, 3), "screen": "> \n"}
         return protocol.Answer(request_id=request.request_id, data=data)
+
+    def keep_variables(self, values: Any) -> str:
+        self.variables[f"env_{len(self.variables)}"] = dict(values)
+        return f"env_{len(self.variables) - 1}"
+
+    def forget_variables(self, reference: str) -> None:
+        del self.variables[reference]
 
     def watch_output(self, *, on: bool) -> None:
         self.watching.append(on)
