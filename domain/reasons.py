@@ -135,7 +135,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.SPAWN_FAILED: "The program could not be started, or ended at once.",
     Reason.PTY_WRITE_FAILED: "The terminal did not take the text.",
     Reason.ATTEMPTS_EXHAUSTED: "It was tried as often as allowed.",
-    Reason.HOLD_EXPIRED: "The message waited as long as it may.",
+    Reason.HOLD_EXPIRED: "The message waited as long as it may, or the PTY host never said what came of it.",
     Reason.TOO_LARGE: "The message is longer than a terminal message may be (16 KiB).",
     Reason.AMBIGUOUS: "The PTY host died while it had the message; whether it was typed is unknown. The in-doubt policy settled it.",
     Reason.ARCHIVED: "The list of dead letters was full and this was the oldest; the log still has it (relaybroker why ID).",

@@ -70,6 +70,7 @@ from domain.events.dead_letter import (
 )
 from domain.events.delivery import (
     DeliveryAcked,
+    DeliveryAskedAgain,
     DeliveryDeadLettered,
     DeliveryDropped,
     DeliveryHandedBack,
@@ -78,6 +79,7 @@ from domain.events.delivery import (
     DeliveryInjecting,
     DeliveryOffered,
     DeliveryQueued,
+    DeliveryTakenOver,
     DeliveryVerified,
 )
 from domain.events.hold import (
@@ -186,6 +188,7 @@ __all__ = [
     "DeadLetterRemoved",
     "DeadLettersAsked",
     "DeliveryAcked",
+    "DeliveryAskedAgain",
     "DeliveryDeadLettered",
     "DeliveryDropped",
     "DeliveryFailureHeard",
@@ -197,6 +200,7 @@ __all__ = [
     "DeliveryModeChanged",
     "DeliveryOffered",
     "DeliveryQueued",
+    "DeliveryTakenOver",
     "DeliveryVerified",
     "EngineErrorReceived",
     "Event",
