@@ -1,20 +1,32 @@
 """The real broker program with a clock that runs faster: `fast_broker.py RATE up --state-dir ...`.
 
 Only the passing of time is changed: `time.time` and the event loop's clock and waits. The PTY host is a process of its own and keeps
-real time. So scenarios whose pauses are minutes long are played on real sockets in seconds.
+real time. So scenarios whose pauses are minutes long are played on real sockets in seconds. The wall clock can be set meanwhile: the file
+that `CLOCK_SET` names holds by how many seconds it is off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 RATE = float(sys.argv.pop(1))
 _REAL_TIME = time.time
 _BEGAN = _REAL_TIME()
+
+
+def wall() -> float:
+    """What the machine's clock shows."""
+    try:
+        off = float(Path(os.environ["CLOCK_SET"]).read_text(encoding="ascii"))
+    except (OSError, KeyError, ValueError):
+        off = 0.0
+    return _BEGAN + (_REAL_TIME() - _BEGAN) * RATE + off
 
 
 class FastSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
@@ -43,7 +55,7 @@ class FastPolicy(asyncio.DefaultEventLoopPolicy):
 
 
 if __name__ == "__main__":
-    time.time = lambda: _BEGAN + (_REAL_TIME() - _BEGAN) * RATE
+    time.time = wall
     asyncio.set_event_loop_policy(FastPolicy())
     sys.modules["uvloop"] = None  # type: ignore[assignment]
     from relaybroker.cli import main
