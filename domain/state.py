@@ -177,6 +177,9 @@ class Worker(msgspec.Struct):
     typed: int = 0
     last_typed_at: float = 0.0
     stop_reason: Reason | None = None
+    ends_at: float = 0.0
+    """It is being stopped, and told to end by then at the latest; 0 = it was told, or is not stopped."""
+    grace_s: float = 0.0
     exit_reason: Reason | None = None
     code: int | None = None
     signal: int | None = None
@@ -193,6 +196,11 @@ class Worker(msgspec.Struct):
     def ended(self) -> bool:
         """Exited or lost."""
         return self.state in worker.TABLE.terminal
+
+    @property
+    def end_due(self) -> float:
+        """When it is told to end: the text in its terminal has come to its end, and it had time to read it; 0 = not waited for."""
+        return self.ends_at if self.typing else min(self.ends_at, self.last_typed_at + worker.READ_S)
 
     @property
     def takes_text(self) -> bool:

@@ -273,7 +273,8 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
     if report.typed != "no" and (is_over or report.reason not in _GOES_ON):
-        settling.settle_doubt(turn, delivery, report.reason, report.report)
+        stopped = turn.state.workers[delivery.session_id].stop_reason
+        settling.settle_doubt(turn, delivery, stopped or report.reason, report.report)
     elif report.reason == Reason.EXPIRED:
         settling.drop(turn, delivery, Reason.EXPIRED, settled=True, report=report.report)
     elif report.reason == Reason.TOO_LARGE:

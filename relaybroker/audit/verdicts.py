@@ -67,10 +67,10 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case events.DeliveryDropped(reason=reason, settled=settled):
             returned = _returned(around) if offered.seq and not settled else ""
-            sentence = f"{who} was not typed: {SENTENCES[reason]}{returned}"
+            sentence = f"{who} was not typed: {SENTENCES[reason]}{_doubt(own)}{returned}"
             return Verdict(NOT_DELIVERED, "dropped", reason, sentence, f"relaybroker why {offered.name}")
         case events.DeliveryDeadLettered(reason=reason):
-            sentence = f"{who} is a dead letter: {SENTENCES[reason]}"
+            sentence = f"{who} is a dead letter: {SENTENCES[reason]}{_doubt(own)}"
             if removed := _last(own, events.DeadLetterRemoved):
                 sentence = f"{who} was a dead letter ({reason}) and left the list: {SENTENCES[removed.reason]}"
             return Verdict(NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker dead-letters list")
@@ -84,6 +84,16 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             return Verdict(PENDING, "queued", "", f"{who} waits for its turn.{kept}", show)
         case _:
             return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
+
+
+def _doubt(own: list[Recorded]) -> str:
+    """What made a delivery doubtful, and which policy settled it."""
+    event = _moved(own)
+    policy, _, cause = event.detail.partition(": ")
+    if event.reason is not Reason.AMBIGUOUS or not cause:
+        return ""
+    told = SENTENCES[Reason(cause)] if cause in list(Reason) else cause
+    return f" What happened: {told} ({policy})"
 
 
 def _in_custody(own: list[Recorded]) -> bool:

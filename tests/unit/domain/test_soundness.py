@@ -7,6 +7,7 @@ import pytest
 from domain import inputs
 from domain.delivery import HOLD_S, HOST_SILENT_AGAIN_S
 from domain.soundness import troubles
+from domain.worker import LAST_WORDS_S
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def exits(world):
 
 def is_released(world):
     world.tell(inputs.ReleaseRequested(request_id="r", name="w1"))
+    world.advance(LAST_WORDS_S)
 
 
 def loses_its_host(world):
