@@ -17,6 +17,7 @@ from domain.reasons import Reason
 from domain.rules import (
     actions,
     agents,
+    custody,
     dead_letters,
     deliveries,
     expiry,
@@ -35,7 +36,7 @@ from domain.rules.agents import HarnessOf
 from domain.state import State
 from domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, expiry, deliveries, mailboxes, ledger, sidecars, messages, process)
+_RULES = (link, hosts, agents, expiry, custody, deliveries, mailboxes, ledger, sidecars, messages, process)
 
 
 class Broker:
@@ -71,6 +72,7 @@ class Broker:
         hosts.due(turn)
         agents.due(turn)
         expiry.due(turn)
+        custody.due(turn)
         deliveries.due(turn)
         mailboxes.due(turn)
         actions.due(turn, self._harness_of)

@@ -71,6 +71,7 @@ from domain.events.dead_letter import (
 )
 from domain.events.delivery import (
     DeliveryAcked,
+    DeliveryAskedAgain,
     DeliveryDeadLettered,
     DeliveryDropped,
     DeliveryHandedBack,
@@ -79,6 +80,7 @@ from domain.events.delivery import (
     DeliveryInjecting,
     DeliveryOffered,
     DeliveryQueued,
+    DeliveryTakenOver,
     DeliveryVerified,
 )
 from domain.events.hold import (
@@ -93,6 +95,7 @@ from domain.events.host import (
     HostLost,
     HostReportIgnored,
     WorkerBlocked,
+    WorkerEndAsked,
     WorkerExited,
     WorkerFreed,
     WorkerIdle,
@@ -187,6 +190,7 @@ __all__ = [
     "DeadLetterRemoved",
     "DeadLettersAsked",
     "DeliveryAcked",
+    "DeliveryAskedAgain",
     "DeliveryDeadLettered",
     "DeliveryDropped",
     "DeliveryFailureHeard",
@@ -198,6 +202,7 @@ __all__ = [
     "DeliveryModeChanged",
     "DeliveryOffered",
     "DeliveryQueued",
+    "DeliveryTakenOver",
     "DeliveryVerified",
     "EngineErrorReceived",
     "Event",
@@ -277,6 +282,7 @@ __all__ = [
     "TokenAsked",
     "TokenGranted",
     "WorkerBlocked",
+    "WorkerEndAsked",
     "WorkerExited",
     "WorkerFreed",
     "WorkerIdle",

@@ -339,9 +339,10 @@ def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
 
 
 def lost(turn: Turn, program: Worker, detail: str) -> None:
-    """Nobody can say any more what became of the program."""
-    turn.record(events.WorkerLost(reason=Reason.WORKER_LOST, detail=detail), program.stream, program.name)
-    ended(turn, program, program.stop_reason or Reason.WORKER_LOST, detail)
+    """Nobody can say any more what became of the program. If it was being stopped, that is why it is gone."""
+    reason = program.stop_reason or Reason.WORKER_LOST
+    turn.record(events.WorkerLost(reason=reason, detail=detail), program.stream, program.name)
+    ended(turn, program, reason, detail)
 
 
 def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
@@ -394,17 +395,27 @@ def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str =
 
 
 def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
-    """Take the worker out of dispatch, hand its queue back, and end its process group."""
+    """Take the worker out of dispatch, hand its queue back, and end its process group as soon as nothing is being typed."""
     if program.ended or program.state == WorkerState.STOPPING:
         return
+    read_at = program.last_typed_at + worker.READ_S
+    ends_at = turn.now + worker.LAST_WORDS_S if program.typing else read_at if read_at > turn.now else 0.0
     turn.record(
-        events.WorkerStopping(reason=reason, grace_s=grace_s, until=turn.now + grace_s + 5.0),
+        events.WorkerStopping(
+            reason=reason, grace_s=grace_s, until=max(turn.now, ends_at) + grace_s + 5.0, ends_at=ends_at
+        ),
         program.stream,
         program.name,
     )
     for stream in list(program.waiting):
         settling.give_up(turn, turn.state.deliveries[stream], reason)
-    turn.effect(StopProgram(session_id=program.session_id, grace_s=grace_s, reason=str(reason)))
+    if not ends_at:
+        end_program(turn, program)
+
+
+def end_program(turn: Turn, program: Worker) -> None:
+    """The host is asked (again) to end a program that is being stopped."""
+    turn.effect(StopProgram(session_id=program.session_id, grace_s=program.grace_s, reason=str(program.stop_reason)))
 
 
 def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
@@ -432,6 +443,9 @@ def due(turn: Turn) -> None:
             if _waits_for_channels(found) and _answer_by(found) <= turn.now:
                 _answer_late(turn, found)
     for program in list(turn.state.workers.values()):
+        if program.ends_at and program.end_due <= turn.now:
+            turn.record(events.WorkerEndAsked(), program.stream, program.name)
+            end_program(turn, program)
         if program.until and program.until <= turn.now and not program.ended:
             _worker_due(turn, program)
 
@@ -476,5 +490,7 @@ def deadline(state: BrokerState) -> float | None:
         elif found.channels and found.state in (State.REGISTERED, State.LIVE):
             times += [membership.retry_at for membership in found.channels.values() if membership.retry_at]
             times += [_answer_by(found)] if _waits_for_channels(found) else []
-    times += [program.until for program in state.workers.values() if program.until and not program.ended]
+    for program in state.workers.values():
+        times += [program.until] if program.until and not program.ended else []
+        times += [program.end_due] if program.ends_at else []
     return min(times) if times else None

@@ -61,11 +61,13 @@ def _offered(turn: Turn) -> None:
     What was typed and has no number is at its end.
     """
     for delivery in list(turn.state.deliveries.values()):
-        if delivery.state == DeliveryState.INJECTED and not delivery.seq:
+        if delivery.state == DeliveryState.INJECTED and not delivery.is_owed:
             turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
         if delivery.state != DeliveryState.OFFERED:
             continue
-        if delivery.seq is None and turn.state.worker_of_agent(delivery.agent_id) is not None:
+        if delivery.seq is not None:
+            settling.drop(turn, delivery, Reason.UNDECIDED, settled=False)
+        elif turn.state.worker_of_agent(delivery.agent_id) is not None:
             deliveries.place(turn, delivery)
         else:
             settling.give_up(turn, delivery, Reason.UNDECIDED)

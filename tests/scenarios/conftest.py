@@ -48,6 +48,7 @@ class Node:
             (self.folder / place).mkdir(mode=0o700, exist_ok=True)
             found[name] = str(self.folder / place)
         found |= {"RELAYCAST_BASE_URL": self.engine.url, "AGENT_RELAY_WORKSPACE_KEY": KEY}
+        found |= {"CLOCK_SET": str(self.folder / "clock")}
         found["PYTHONPATH"] = str(HERE.parents[1])
         return found | self.extra
 
@@ -151,6 +152,12 @@ class Node:
         return await self.until(
             lambda: next((one for one in self.log(topic) if holds(one.event)), None), limit_s, f"{topic} in the log"
         )
+
+    def set_clock(self, off_s: float) -> None:
+        """The broker's wall clock is off by so much from now on."""
+        new = self.folder / "clock.new"
+        new.write_text(str(off_s), encoding="ascii")
+        new.replace(self.folder / "clock")
 
     def kill(self) -> None:
         assert self.process is not None

@@ -1,7 +1,8 @@
 """The real broker program with a clock that runs faster: `fast_broker.py RATE PULSE up --state-dir ...`.
 
 Only the passing of time is changed: `time.time` and the event loop's clock and waits. The PTY host is a process of its own and keeps
-real time. So scenarios whose pauses are minutes long are played on real sockets in seconds.
+real time. So scenarios whose pauses are minutes long are played on real sockets in seconds. The wall clock can be set meanwhile: the file
+that `CLOCK_SET` names holds by how many seconds it is off.
 
 A busy machine must not look like a silent engine. Time passes only while the broker and the test, which plays the engine, both get a
 processor and no commit is under way: `PULSE` is a file in which the test counts the seconds in which it ran (`tests/scenarios/pace.py`).
@@ -10,6 +11,7 @@ processor and no commit is under way: `PULSE` is a file in which the test counts
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import sys
 import time
@@ -55,6 +57,14 @@ class Clock:
         return held
 
 
+def off() -> float:
+    """By how many seconds the machine's clock was set."""
+    try:
+        return float(Path(os.environ["CLOCK_SET"]).read_text(encoding="ascii"))
+    except (OSError, KeyError, ValueError):
+        return 0.0
+
+
 class FastSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     """Waits for real what is left of a scaled wait, and lets the loop look at the clock on the way."""
 
@@ -90,7 +100,7 @@ if __name__ == "__main__":
     clock = Clock()
     began = clock.now
     JournalRecorder.insert_events = clock.stand_still_during(JournalRecorder.insert_events)  # type: ignore[method-assign]
-    time.time = lambda: _BEGAN + clock.now - began
+    time.time = lambda: _BEGAN + clock.now - began + off()
     asyncio.set_event_loop_policy(FastPolicy(clock))
     sys.modules["uvloop"] = None  # type: ignore[assignment]
     from relaybroker.cli import main

@@ -140,7 +140,7 @@ def profile(name: str) -> Profile:
 
 def names() -> tuple[str, ...]:
     """Every profile's name."""
-    return tuple(_profiles())
+    return tuple(profiles())
 
 
 def profile_for(argv: Sequence[str]) -> Profile:
