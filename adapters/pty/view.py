@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import overload
 
@@ -27,6 +27,11 @@ class Rows(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._made)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it is a sequence like a list
 
     @overload
     def __getitem__(self, at: int) -> str: ...
@@ -51,7 +56,7 @@ class View:
     cursor_hidden: bool
     alternate: bool
     bracketed_paste: bool
-    is_dim: Callable[[int, int], bool]
+    is_dim: Callable[[int, int], bool] = field(compare=False)
     """Whether what a row shows from a column on is printed as nobody's: a placeholder or a suggestion. A blank rest is."""
 
     def trimmed(self, row: int) -> str:

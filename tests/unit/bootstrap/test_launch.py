@@ -211,5 +211,5 @@ def test_a_token_is_never_in_the_arguments(vault: Vault) -> None:
 def test_programs_with_a_language_model_take_a_model_and_shells_do_not() -> None:
     assert harness_of(("claude",)).model_flag == "--model"
     assert harness_of(("bash",)).model_flag == ""
-    assert harness_of(("bash",)).comment_prefix == "# "
+    assert harness_of(("bash",)).comment_prefix == ""
     assert harness_of(("claude",)) == harness_of(("claude",))
