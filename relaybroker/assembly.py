@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from adapters.files import remove_private
 from adapters.http.engine_client import EngineClient
+from adapters.spawn_environments import SpawnEnvironments
 from adapters.token_cache import TokenCache
 from adapters.vault import WORKSPACE, Vault
 from adapters.websocket.link import NodeLink
@@ -23,6 +24,7 @@ from relaybroker.harness import harness_of
 from relaybroker.host_link import HostLink
 from relaybroker.launch import Launcher
 from relaybroker.replay.recording import Recording
+from relaybroker.retired_environments import RetiredEnvironments
 from relaybroker.retired_tokens import RetiredTokens
 from relaybroker.runtime import Runtime
 from relaybroker.settings import LEASE_S
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from relaybroker.paths import Paths
     from relaybroker.settings import Settings
     from relaybroker.surface import Surface
+
+SETTLED_S = 0.5
+"""How long an answer that shows the state waits for the disk; `/api/status` answers within a second (local-api.md route 21)."""
 
 
 def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str, state: State) -> Vault:
@@ -67,6 +72,17 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
     return vault
 
 
+def open_environments(paths: Paths, state: State) -> SpawnEnvironments:
+    """The variables of spawns that are under way; those that the state does not refer to are forgotten.
+
+    Raises:
+        OSError: a file cannot be read or made private.
+    """
+    environments = SpawnEnvironments(paths.environments)
+    environments.forget_except({found.spec.env_ref for found in state.registrations.values()})
+    return environments
+
+
 class Assembly:
     """A broker's parts, connected. It is also what the local API sees of the broker (`adapters.http.api.gateway.Gateway`).
 
@@ -75,6 +91,7 @@ class Assembly:
         paths: of this broker.
         node: which it is.
         vault: with the tokens.
+        environments: of spawns that are under way.
         journal: open.
         snapshots: beside the journal.
         state: at the end of the journal; the core goes on from it.
@@ -92,6 +109,7 @@ class Assembly:
         node: Node,
         *,
         vault: Vault,
+        environments: SpawnEnvironments,
         journal: Journal,
         snapshots: SnapshotFile,
         state: State,
@@ -101,6 +119,7 @@ class Assembly:
         core = Broker(harness_of, state)
         self._core = core
         self.vault = vault
+        self._variables = environments
         self.recording = Recording(settings.record, state) if settings.record is not None else None
         self.runtime = Runtime(core, journal, snapshots=snapshots, recorder=self.recording)
         deliver = self.runtime.inbox.put
@@ -115,13 +134,16 @@ class Assembly:
         )
         self.audit = Questions(journal.reader)
         self._tokens = RetiredTokens(vault, state)
+        self._environments = RetiredEnvironments(environments, state)
         launcher = Launcher(
             environ,
+            named=settings.agent_environment,
             cwd=settings.cwd,
             base_url=node.base_url,
             workspace_id=node.workspace_id,
             worker_logs=paths.worker_logs,
             vault=vault,
+            environments=environments,
         )
         self._sidecar = SidecarProcess(environ, output=paths.worker_logs / "sidecar.log", deliver=deliver)
         self.dispatcher = Dispatcher(
@@ -130,6 +152,7 @@ class Assembly:
             host=self.host,
             launcher=launcher,
             tokens=self._tokens,
+            environments=self._environments,
             clients=surface,
             sidecar=self._sidecar,
             leave=self.runtime.end,
@@ -157,9 +180,21 @@ class Assembly:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
         return await self.host.ask(request)
 
+    async def settled(self) -> None:
+        """Returns when everything that the state shows now is durable, or after half a second."""
+        await self.runtime.settled(SETTLED_S)
+
     def keep_supplied_token(self, token: str) -> str:
         """Take a token that a caller brought along for an agent; its fingerprint."""
         return self.vault.keep_supplied(token)
+
+    def keep_variables(self, values: Mapping[str, str]) -> str:
+        """Take the variables that a caller brought along for an agent; their reference. Raises OSError."""
+        return self._variables.keep(values)
+
+    def forget_variables(self, reference: str) -> None:
+        """Drop variables of a spawn that was refused. Raises OSError."""
+        self._variables.forget(reference)
 
     def name_sidecar_environment(self, named: Mapping[str, str]) -> None:
         """What the sidecar's program gets into its environment when it is started again."""
@@ -186,6 +221,7 @@ class Assembly:
             self.host.shut(),
             self._sidecar.shut(),
             self._tokens.settle(),
+            self._environments.settle(),
             return_exceptions=True,
         )
         await asyncio.wait({closing}, timeout=limit_s)

@@ -5,10 +5,12 @@ Source: design/architecture.md sections 3 and 6.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from adapters.pty import protocol
 from domain import effects
+from relaybroker.launch import VariablesLostError
 from relaybroker.link_log import LinkLog
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from domain.events import Recorded
     from relaybroker.host_link import HostLink
     from relaybroker.launch import Launcher
+    from relaybroker.retired_environments import RetiredEnvironments
     from relaybroker.retired_tokens import RetiredTokens
+
+_log = logging.getLogger(__name__)
 
 
 class SidecarProgram(Protocol):
@@ -55,6 +60,7 @@ class Dispatcher:
         host: the PTY host.
         launcher: completes what is to be started.
         tokens: forgets the tokens of agents that are over.
+        environments: forgets the variables of spawns that are over.
         clients: the local API.
         sidecar: the program behind a sidecar.
         leave: ends the process with a status and a reason.
@@ -68,6 +74,7 @@ class Dispatcher:
         host: HostLink,
         launcher: Launcher,
         tokens: RetiredTokens,
+        environments: RetiredEnvironments,
         clients: LocalClients,
         sidecar: SidecarProgram,
         leave: Callable[[int, str], None],
@@ -77,6 +84,7 @@ class Dispatcher:
         self._host = host
         self._launcher = launcher
         self._tokens = tokens
+        self._environments = environments
         self._clients = clients
         self._sidecar = sidecar
         self._leave = leave
@@ -85,6 +93,7 @@ class Dispatcher:
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
+        self._environments.observe(events)
         self._link_log.observe(events)
         self._confirm(wanted)
         for effect in wanted:
@@ -95,6 +104,13 @@ class Dispatcher:
         newest = {effect.host_id: effect.report for effect in wanted if isinstance(effect, effects.ConfirmReports)}
         for host_id, report in newest.items():
             self._host.confirm(host_id, report)
+
+    def _start(self, wish: effects.StartProgram) -> None:
+        """Start a program; one whose variables are lost is not started, and the core finds that it never was."""
+        try:
+            self._host.send(self._launcher.start(wish))
+        except VariablesLostError as error:
+            _log.error("it is not started: %s", error)
 
     def _one(self, effect: Effect) -> None:
         match effect:
@@ -129,7 +145,7 @@ class Dispatcher:
             case effects.AttachHost():
                 self._host.attach()
             case effects.StartProgram():
-                self._host.send(self._launcher.start(effect))
+                self._start(effect)
             case effects.StopProgram(session_id=session_id, grace_s=grace_s, reason=reason):
                 self._host.send(protocol.Stop(session_id=session_id, grace_s=grace_s, reason=reason))
             case effects.ForgetProgram(session_id=session_id):

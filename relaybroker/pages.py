@@ -25,6 +25,7 @@ from domain.inputs import SpawnSpec
 from domain.machines import MACHINES
 from domain.reasons import SENTENCES, Reason
 from domain.remedies import REMEDIES
+from relaybroker import agent_environment
 from relaybroker.guarantees import GUARANTEES, NOT_PROMISED
 from relaybroker.openapi import document
 
@@ -105,6 +106,34 @@ def views() -> str:
     return "\n".join(parts) + "\n"
 
 
+def environment_of_agents() -> str:
+    """What is in the environment of an agent."""
+    taken = [f"| {about} | {_named(names)} |" for about, names in agent_environment.INHERITED.items()]
+    fixed = [f"| `{name}` | {f'`{value}`' if value else 'empty'} |" for name, value in agent_environment.SET.items()]
+    added = f"Of these the broker adds what is missing: `PATH` (`{agent_environment.DEFAULT_PATH}`), `LANG=C.UTF-8`."
+    left = _named(agent_environment.PROBES_OF_THE_STARTER)
+    parts = [
+        "# The environment of an agent\n",
+        (agent_environment.__doc__ or "").split("\n\n")[2] + "\n",
+        agent_environment.PRECEDENCE.strip() + "\n",
+        "## Taken over from the broker\n",
+        "| about | variables |\n|---|---|",
+        *taken,
+        f"\n{added}\n",
+        "## Set by the broker\n",
+        "| variable | value |\n|---|---|",
+        *fixed,
+        "\n## Not taken over\n",
+        f"Everything else. Among it: {left}.\n",
+        agent_environment.HISTORY.strip(),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _named(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def commands() -> str:
     """Every command with its help."""
     from relaybroker.cli.app import cli  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
@@ -169,6 +198,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reasons.md": reasons,
     "commands.md": commands,
     "views.md": views,
+    "agent-environment.md": environment_of_agents,
     "guarantees.md": guarantees,
     "openapi.json": openapi,
 }

@@ -82,6 +82,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.run / "tokens"
 
     @property
+    def environments(self) -> Path:
+        """Of spawns whose programs are not started yet."""
+        return self.run / "environments"
+
+    @property
     def node_tokens(self) -> Path:
         return self.data / "node-tokens"
 

@@ -54,8 +54,8 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of these, when there are any, at least one."""
 
 
-class Busy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a program says that it works: a row of its own beside the composer, never its prose."""
+class Sign(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A row of the program's own beside its composer, in a place where its prose never stands."""
 
     place: Literal["above", "below", "cursor"]
     """Rows above the composer, below it, or the row of the cursor and the one above."""
@@ -63,6 +63,8 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Regular expression, matched from the beginning of the row."""
     within: int = 4
     """So many rows that are not blank."""
+    name: str = ""
+    """Of an obstacle."""
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +97,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     plain_program: bool = False
     """Ready when it waits for its keyboard and shows no question; `unverified` when that cannot be seen."""
     dialogs: tuple[Dialog, ...] = ()
-    busy: tuple[Busy, ...] = ()
+    busy: tuple[Sign, ...] = ()
+    """It works."""
+    obstacles: tuple[Sign, ...] = ()
+    """It has an empty composer and can do nothing with a message: nobody is logged in."""
     busy_patience_s: float = 300.0
     """A message that has waited so long is typed all the same: the program keeps what it is typed while it works."""
     completes: bool = False
@@ -131,6 +136,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def profile(name: str) -> Profile:
     """The profile called `name`. Raises KeyError when there is none."""
     return profiles()[name]
+
+
+def names() -> tuple[str, ...]:
+    """Every profile's name."""
+    return tuple(profiles())
 
 
 def profile_for(argv: Sequence[str]) -> Profile:
@@ -245,7 +255,7 @@ def profiles() -> dict[str, Profile]:
     )
     found = [msgspec.toml.decode(file.read_bytes(), type=Profile) for file in files]
     for one in found:
-        for pattern in (*(busy.pattern for busy in one.busy), *_patterns(one)):
+        for pattern in (*(sign.pattern for sign in (*one.busy, *one.obstacles)), *_patterns(one)):
             re.compile(pattern)
     return {one.name: one for one in found}
 

@@ -28,6 +28,7 @@ from adapters.pty.protocol import (
     Unblocked,
 )
 from adapters.pty.session import Session
+from tests.waiting import WAIT_S
 
 ENV = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
 
@@ -38,7 +39,7 @@ def _start(directory, session_id="s", argv=("cat",), **fields):
     )
 
 
-async def _until(condition, deadline_s=10.0):
+async def _until(condition, deadline_s=WAIT_S):
     async with asyncio.timeout(deadline_s):
         while not condition():
             await asyncio.sleep(0.01)
@@ -111,7 +112,7 @@ async def test_a_host_with_nothing_to_keep_and_no_broker_ends(tmp_path, monkeypa
     monkeypatch.setattr(host_module, "EMPTY_LINGER_S", 0.05)
     tmp_path.chmod(0o700)
     listener, _lock = listen(str(tmp_path / "h.sock"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         await Host().serve(listener)
 
 
@@ -149,7 +150,7 @@ async def test_a_fault_of_the_host_in_one_session_ends_that_session_and_says_so(
         on_output=lambda *_: None,
     )
     session.inject(Inject(session_id="s", delivery_id="d", attempt=1, text="x"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         await session.exited.wait()
     assert isinstance(facts[-1], Exited)
     assert [(f.delivery_id, f.typed) for f in facts if isinstance(f, InjectFailed)] == [("d", "partly")]
@@ -210,7 +211,7 @@ async def test_a_text_that_the_terminal_takes_only_in_part_is_completed_later_an
     assert [fact.pattern for fact in facts if isinstance(fact, Blocked)] == ["unsubmitted draft"]
     (tmp_path / "go").touch()
     session.inject(msgspec.structs.replace(injects[0], attempt=2))
-    await _until(lambda: sum(isinstance(fact, Injected) for fact in facts) == len(texts), 30)
+    await _until(lambda: sum(isinstance(fact, Injected) for fact in facts) == len(texts))
     assert any(isinstance(fact, Unblocked) for fact in facts)
     assert [fact.delivery_id for fact in facts if isinstance(fact, Injected)] == [f"d{number}" for number in range(5)]
     whole = filled + "".join(text + "\r" for text in texts).encode()

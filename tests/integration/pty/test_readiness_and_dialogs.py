@@ -11,6 +11,7 @@ from adapters.pty import harnesses, readiness
 from adapters.pty.process import spawn
 from adapters.pty.protocol import Blocked, Exited, Idle, Inject, Injected, Ready, Start, Unblocked
 from adapters.pty.session import Session
+from tests.waiting import WAIT_S
 
 
 async def test_a_task_is_typed_after_the_prompt_of_a_slow_program_and_not_before(broker):
@@ -157,7 +158,7 @@ async def _session(directory, script, profile="default", idle=0.0):
     return session, facts
 
 
-async def _until(condition, deadline_s=10.0):
+async def _until(condition, deadline_s=WAIT_S):
     async with asyncio.timeout(deadline_s):
         while not condition():
             await asyncio.sleep(0.01)
