@@ -25,7 +25,7 @@ def view(*rows, columns=80, height=24, hidden=False, alternate=False, paste=True
         cursor_hidden=hidden,
         alternate=alternate,
         bracketed_paste=paste,
-        dim=frozenset((at,)) if dim else frozenset(),
+        is_dim=lambda row, from_column: not padded[row][from_column:].strip() or (dim and row == at),
     )
 
 

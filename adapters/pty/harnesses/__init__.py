@@ -80,6 +80,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What `-m` runs that is a prompt again."""
     console_options: tuple[str, ...] = ("-i",)
     """Options after which it shows its prompt all the same; shell patterns."""
+    console_cluster: str = ""
+    """A regular expression for groups of one-letter options that have such an option among them."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -190,6 +192,8 @@ def _name(path: str) -> str:
 
 def _runs_script(script: Script, arguments: Sequence[str]) -> bool:
     if any(fnmatchcase(word, pattern) for word in arguments for pattern in script.console_options):
+        return False
+    if script.console_cluster and any(re.fullmatch(script.console_cluster, word) for word in arguments):
         return False
     words = iter(arguments)
     for word in words:

@@ -8,7 +8,17 @@ from adapters.pty import harnesses, sight
 from adapters.pty.access import Access
 from adapters.pty.foreground import Foreground
 from adapters.pty.process_table import Wait
-from adapters.pty.proof import FIRST_ENTER_S, LATE_S, MUTE_ENTER_S, Proof, Standing, ends_at_cursor, standing, tail
+from adapters.pty.proof import (
+    FIRST_ENTER_S,
+    LATE_S,
+    MUTE_ENTER_S,
+    Proof,
+    Standing,
+    before,
+    ends_at_cursor,
+    standing,
+    tail,
+)
 from tests.terminal_views import view
 
 RULE = "─" * 80
@@ -49,8 +59,8 @@ def composer(text="", *, works=False):
     return view("❯ before", "", RULE, f"❯ {text}▮", RULE, "  esc to interrupt" if works else "  ? for shortcuts")
 
 
-def proof(profile, before):
-    return Proof(profile, NEEDLE, access(profile, before), 100, 0.0)
+def proof(profile, shown, *, collects_lines=False):
+    return Proof(profile, NEEDLE, before(access(profile, shown), NEEDLE, collects_lines=collects_lines), 100, 0.0)
 
 
 @pytest.mark.parametrize(

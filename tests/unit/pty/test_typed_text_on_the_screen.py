@@ -12,7 +12,7 @@ DIALOG = ["Do you trust the files in this folder?", " 1. Yes, I trust", " 2. No,
 
 def left(rows, *typed):
     seen = without_typed(view(*rows), [without_spaces(text) for text in typed])
-    return [row for row in seen.trimmed if row]
+    return [row.rstrip() for row in seen.rows if row.strip()]
 
 
 def test_rows_that_show_a_typed_text_from_its_beginning_are_left_out():

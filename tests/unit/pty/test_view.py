@@ -88,7 +88,7 @@ def test_a_placeholder_is_faint_or_grey(foreground, faint, dimmed):
 )
 def test_the_row_of_the_cursor_is_dim_when_all_behind_the_cursor_is(output, dim):
     seen = painted(output)
-    assert (seen.row in seen.dim) is dim
+    assert bool(seen.rows[seen.row][seen.column :].strip() and seen.is_dim(seen.row, seen.column + 1)) is dim
 
 
 def test_a_view_has_the_cursor_and_the_modes_of_the_terminal():
