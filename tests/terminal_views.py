@@ -11,7 +11,7 @@ CURSOR = "▮"
 
 
 def view(*rows, columns=80, height=24, hidden=False, alternate=False, paste=True, dim=False):
-    """A screen with these rows from the top; the cursor is at the ▮ in them, else below the last row."""
+    """A screen with these rows from the top; the cursor is at the ▮ in them, else below the last row. `dim`: what stands behind it is."""
     lines = [line for row in rows for line in row.split("\n")]
     at = next((number for number, line in enumerate(lines) if CURSOR in line), len(lines))
     column = lines[at].index(CURSOR) if at < len(lines) else 0
@@ -25,7 +25,7 @@ def view(*rows, columns=80, height=24, hidden=False, alternate=False, paste=True
         cursor_hidden=hidden,
         alternate=alternate,
         bracketed_paste=paste,
-        is_dim=lambda row, from_column: not padded[row][from_column:].strip() or (dim and row == at),
+        is_dim=lambda row, start: not padded[row][start:].strip() or (dim and row == at and start >= column),
     )
 
 

@@ -140,10 +140,11 @@ async def test_the_number_of_sessions_is_bounded(tmp_path, monkeypatch):
 async def test_a_fault_of_the_host_in_one_session_ends_that_session_and_says_so(tmp_path, caplog):
     """ONE-END: nobody waits for ever for a delivery that cannot be typed any more."""
     facts = []
-    broken = msgspec.structs.replace(harnesses.profile("default"), echo_wait_ms="not a number")
-    process = await spawn(("cat",), env=ENV, cwd=str(tmp_path), rows=24, cols=80, umask=0o022)
+    broken = msgspec.structs.replace(harnesses.profile("default"), echo_wait_ms="no number", silent_wait_ms="no number")
+    argv = (sys.executable, "-c", "import os, tty; tty.setraw(0); os.write(1, b'> '); os.read(0, 99); input()")
+    process = await spawn(argv, env=ENV, cwd=str(tmp_path), rows=24, cols=80, umask=0o022)
     session = Session(
-        _start(tmp_path),
+        _start(tmp_path, argv=argv),
         process,
         profile=broken,
         on_fact=lambda _id, fact: facts.append(fact),

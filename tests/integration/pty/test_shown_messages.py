@@ -121,10 +121,12 @@ async def test_a_line_that_a_person_has_begun_stays_and_works_under_a_message(br
 )
 async def test_a_message_ends_no_open_quote_heredoc_or_continuation(broker, begun):
     await bash(broker)
+    broker.subscribe()
     await broker.keys(begun.encode())
     await broker.type_text(f"' \" END\ntouch ran7; done )) \n{BODY}")
     await screen_with(broker, "touch ran7; done ))")
     await broker.keys(b"\x03")
+    await broker.until(lambda: broker.outputs and broker.outputs[-1].data.endswith(b"$ "), "it is at its prompt")
     await broker.keys(b"echo ok > ok.txt\r")
     await broker.until((broker.directory / "ok.txt").exists, "the shell goes on")
     assert ran(broker) == []

@@ -56,7 +56,7 @@ def test_what_a_terminal_sends_by_itself_is_nobodys(keys):
 
 def seen(profile="default", *, sight=None, person=False, spawned=None, stopped=False, same_group=True, waits=Wait.READ):
     found = harnesses.profile(profile)
-    front = Foreground(found, 7, "it", stopped=stopped, same_group=same_group)
+    front = Foreground(found, 7, "it", stopped=stopped, same_group=same_group, group=7)
     return Seen(
         front,
         sight or Sight(None, works=False, question=None),

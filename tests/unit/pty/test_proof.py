@@ -12,6 +12,7 @@ from adapters.pty.proof import (
     FIRST_ENTER_S,
     LATE_S,
     MUTE_ENTER_S,
+    Before,
     Proof,
     Standing,
     before,
@@ -50,7 +51,7 @@ class Line:
 
 
 def access(profile, seen, waits=Wait.READ):
-    front = Foreground(profile, 1, "it", stopped=False, same_group=True)
+    front = Foreground(profile, 1, "it", stopped=False, same_group=True, group=1)
     found = sight.read(profile, seen, collects_lines=False, echoes=False)
     return Access(front, seen, found, None, lambda: waits)
 
@@ -60,6 +61,7 @@ def composer(text="", *, works=False):
 
 
 def proof(profile, shown, *, collects_lines=False):
+    """After Enter at 0.0, with this screen right before it."""
     return Proof(profile, NEEDLE, before(access(profile, shown), NEEDLE, collects_lines=collects_lines), 100, 0.0)
 
 
@@ -93,15 +95,37 @@ def test_what_was_not_read_is_not_proven_whatever_the_screen_shows():
 
 def test_a_composer_that_went_away_with_the_text_began_a_turn():
     line = Line()
-    before = composer(TEXT)
+    shown = composer(TEXT)
     line.output(0.01)
-    asked = view(" Do you want to proceed?", " ❯ 1. Yes▮", "   2. No")
-    assert proof(CLAUDE, before).look(access(CLAUDE, asked), line, 0.1) == "turn"
     gone = view("the transcript", "▮")
-    assert proof(CLAUDE, before).look(access(CLAUDE, gone), line, 0.1) == ""
-    assert proof(CLAUDE, before).look(access(CLAUDE, gone), line, 1.1) == "turn"
+    assert proof(CLAUDE, shown).look(access(CLAUDE, gone), line, 0.1) == ""
+    assert proof(CLAUDE, shown).look(access(CLAUDE, gone), line, 1.1) == "turn"
     silent = Line()
-    assert proof(CLAUDE, before).look(access(CLAUDE, gone), silent, 60.0) == ""
+    assert proof(CLAUDE, shown).look(access(CLAUDE, gone), silent, 60.0) == ""
+
+
+def test_a_question_in_place_of_the_composer_proves_nothing_but_where_the_text_stands_above_it():
+    """It may have come up by itself and hide the text."""
+    line = Line()
+    line.output(0.01)
+    menu = (" Do you want to proceed?", " ❯ 1. Yes▮", "   2. No")
+    shown = composer(TEXT)
+    assert proof(CLAUDE, shown).look(access(CLAUDE, view(*menu)), line, 60.0) == ""
+    taken = access(CLAUDE, view(f"❯ {TEXT}", "", *menu))
+    assert proof(CLAUDE, shown).look(taken, line, 0.1) == "transcript"
+
+
+def test_an_empty_composer_proves_nothing_of_a_text_that_was_never_in_it():
+    """PROOF: a program that threw the text away shows the same."""
+    line = Line()
+    line.output(0.01)
+    assert proof(CLAUDE, composer()).look(access(CLAUDE, composer()), line, 60.0) == ""
+    assert (
+        proof(CLAUDE, composer()).look(access(CLAUDE, view(f"❯ {TEXT}", RULE, "❯ ▮", RULE)), line, 0.1) == "transcript"
+    )
+    seen_late = proof(CLAUDE, composer())
+    assert seen_late.look(access(CLAUDE, composer(TEXT)), line, 0.1) == ""
+    assert seen_late.look(access(CLAUDE, composer()), line, 0.2) == "composer"
 
 
 @pytest.mark.parametrize(
@@ -132,26 +156,52 @@ def test_a_raw_program_that_left_its_line_editor_or_its_keyboard_works_on_the_te
         assert proof(DEFAULT, stands).look(access(DEFAULT, stands, waits), line, 0.02) == ""
 
 
-def test_a_program_that_collects_lines_or_shows_nothing_has_read_it():
+def test_of_a_program_that_collects_lines_or_shows_nothing_only_its_reading_is_proof():
+    """What the kernel shows of a line says nothing, so the screen is not asked."""
     line = Line()
     line.collects_lines = True
-    watch = proof(DEFAULT, view(f"{TEXT}▮"))
-    assert watch.look(access(DEFAULT, view(f"{TEXT}▮")), line, 0.001) == ""
-    assert watch.look(access(DEFAULT, view(f"{TEXT}▮")), line, 0.01) == "read"
-    raw = Line()
+    watch = proof(DEFAULT, view(f"{TEXT}▮"), collects_lines=True)
+    assert not watch.needs_screen
+    line.unread_bytes = 7
+    assert watch.look(None, line, 60.0) == ""
+    line.unread_bytes = 0
+    assert watch.look(None, line, 60.001) == "read"
+    early = Line()
     silent = proof(DEFAULT, view("▮"))
-    assert silent.look(access(DEFAULT, view("▮")), raw, 0.001) == ""
-    assert silent.look(access(DEFAULT, view("▮")), raw, 0.01) == "read"
+    assert not silent.needs_screen
+    assert silent.look(None, early, 0.001) == ""
+    assert silent.look(None, early, 0.01) == "read"
+    assert proof(DEFAULT, view(f"> {TEXT}▮")).needs_screen
+    assert proof(CLAUDE, composer()).needs_screen
+
+
+def test_a_program_that_began_to_collect_lines_has_read_the_text():
+    line = Line()
+    line.collects_lines = True
+    watch = proof(DEFAULT, view(f"> {TEXT}▮"))
+    assert watch.look(access(DEFAULT, view(f"> {TEXT}▮")), line, 0.01) == "read"
 
 
 def test_where_nobody_tells_what_was_read_only_the_screen_proves():
     line = Line()
     line.unread_bytes = None
-    line.collects_lines = True
     watch = proof(DEFAULT, view(f"> {TEXT}▮"))
     assert watch.look(access(DEFAULT, view(f"> {TEXT}▮")), line, 9.0) == ""
-    line.output(9.0)
-    assert watch.look(access(DEFAULT, view(f"> {TEXT}", "> ▮")), line, 9.1) == "prompt"
+    silent = proof(DEFAULT, view("▮"))
+    assert silent.look(None, line, 60.0) == ""
+    line.output(60.0)
+    assert watch.look(access(DEFAULT, view(f"> {TEXT}", "> ▮")), line, 60.1) == "prompt"
+    assert silent.look(None, line, 60.1) == "output"
+
+
+def test_what_was_seen_before_enter_is_told_apart():
+    assert before(access(DEFAULT, view(f"> {TEXT}▮")), NEEDLE, collects_lines=False) == Before("", True, True, ">")
+    assert before(access(DEFAULT, view("▮", paste=False)), NEEDLE, collects_lines=False) == Before(
+        None, False, False, ""
+    )
+    assert before(access(DEFAULT, view(f"{TEXT}▮")), NEEDLE, collects_lines=True) == Before(None, True)
+    assert before(access(CLAUDE, composer("[Pasted text #1]")), NEEDLE, collects_lines=False).stood
+    assert not before(access(CLAUDE, composer()), NEEDLE, collects_lines=False).stood
 
 
 def test_a_text_that_stands_gets_enter_again_after_waits_that_double():

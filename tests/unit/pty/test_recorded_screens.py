@@ -115,7 +115,7 @@ def test_a_program_with_composer_rules_is_typed_into_only_where_its_composer_is_
         waits_for_keyboard=lambda: Wait.READ,
     )
     assert readiness(profile, look, 1e6) == ("prompt" if is_empty else None)
-    front = Foreground(profile, 1, "it", stopped=False, same_group=True)
+    front = Foreground(profile, 1, "it", stopped=False, same_group=True, group=1)
     found = occupant(Seen(front, seen, person_types=False, spawned=profile, waits=lambda: Wait.READ))
     assert (found is None and seen.question is None) == (is_empty and not expected.get("busy", False))
 

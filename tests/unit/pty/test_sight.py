@@ -70,3 +70,20 @@ def test_beside_a_composer_nothing_is_asked():
 
 def found(seen):
     return sight.composer.find(harnesses.profile("claude").composer, seen)
+
+
+@pytest.mark.parametrize(
+    ("profile", "seen"),
+    [
+        ("copilot", view("Please use /login to sign in to use Copilot", RULE, "❯ ▮", RULE)),
+        ("pi", view(RULE, "▮", RULE, "/home/dev/work/pi", "0.0%/128k (auto)                     unknown")),
+    ],
+)
+def test_an_empty_composer_of_a_program_that_nobody_is_logged_in_to_is_no_place_for_a_message(profile, seen):
+    assert sight.read(harnesses.profile(profile), seen, collects_lines=False, echoes=False).question == "login"
+
+
+def test_words_about_a_login_are_no_obstacle():
+    seen = view("Please use /login to sign in", *["more"] * 4, RULE, "❯ ▮", RULE, "  unknown")
+    for profile in ("copilot", "claude"):
+        assert sight.read(harnesses.profile(profile), seen, collects_lines=False, echoes=False).question is None

@@ -83,12 +83,13 @@ def test_a_placeholder_is_faint_or_grey(foreground, faint, dimmed):
         ("> \x1b[38;5;244mType your message\x1b[0m\x1b[1;3H", True),
         ("> Type your message\x1b[1;3H", False),
         ("> \x1b[2mType\x1b[0m it\x1b[1;3H", False),
-        ("> \x1b[1;3H", False),
+        ("> \x1b[1;3H", True),
+        ("> \x1b[2mtwo\x1b[0m\r\nrows\x1b[1;3H", True),
     ],
 )
-def test_the_row_of_the_cursor_is_dim_when_all_behind_the_cursor_is(output, dim):
+def test_a_row_is_dim_from_a_column_on_when_all_behind_it_is(output, dim):
     seen = painted(output)
-    assert bool(seen.rows[seen.row][seen.column :].strip() and seen.is_dim(seen.row, seen.column + 1)) is dim
+    assert seen.is_dim(seen.row, seen.column + 1) is dim
 
 
 def test_a_view_has_the_cursor_and_the_modes_of_the_terminal():
