@@ -46,6 +46,17 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of these, when there are any, at least one."""
 
 
+class Alone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a program is kept from sharing a daemon with others of its kind, and with it the identity of whoever started that."""
+
+    option: str = ""
+    """Given to the program if its `--help` names it."""
+    unless: tuple[str, ...] = ()
+    """Arguments by which somebody asks for another's server: with one of these the option is not given."""
+    files: dict[str, str] = {}
+    """Variables that name the file by which programs of the kind find each other, and what it is called; each agent gets its own."""
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of program. Times are in milliseconds unless the name says otherwise."""
 
@@ -99,6 +110,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Put before each line of a message so that the program does not run it as a command; for the broker's composer."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
+    alone: Alone = Alone()
 
 
 def profile(name: str) -> Profile:
@@ -109,6 +121,11 @@ def profile(name: str) -> Profile:
 def names() -> tuple[str, ...]:
     """Every profile's name."""
     return tuple(_profiles())
+
+
+def own_files() -> dict[str, str]:
+    """Variables that name a file by which programs find each other, of every profile: a shell may run any of them."""
+    return {variable: name for one in _profiles().values() for variable, name in one.alone.files.items()}
 
 
 def profile_for(argv: Sequence[str]) -> Profile:
