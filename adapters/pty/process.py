@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ptyprocess.ptyprocess import PtyProcess
 
+from adapters.pty.kin import MARK, kin_of
 from adapters.pty.process_table import session_members
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ async def spawn(
         raise SpawnError("cli_not_found", f"{argv[0]!r} is neither in PATH nor in the usual directories")
     for wait in (*_BUSY_RETRY_S, None):
         try:
-            return AgentProcess(_fork([command, *argv[1:]], env, cwd, rows, cols, umask))
+            return AgentProcess(_fork([command, *argv[1:]], env, cwd, rows, cols, umask), mark=env.get(MARK, ""))
         except OSError as error:
             if error.errno == errno.ETXTBSY and wait is not None:
                 await asyncio.sleep(wait)
@@ -155,8 +156,11 @@ class _Process(PtyProcess):
 class AgentProcess:
     """A started program. `fd` is the non-blocking master side of its terminal, closed by `close`."""
 
-    def __init__(self, process: _Process) -> None:
+    def __init__(self, process: _Process, *, mark: str = "") -> None:
         self.pid: int = process.pid
+        self._mark = mark
+        self._kin_too = False
+        """It is being ended, so whoever it started goes with it, whatever session that is in."""
         self.fd = os.dup(process.fd)
         os.set_blocking(self.fd, False)
         self._terminal_path = _path_of(self.fd)
@@ -191,22 +195,31 @@ class AgentProcess:
             on_exit(os.WEXITSTATUS(status), None)
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Send a signal to the program's process group and to every other member of its session (F109)."""
+        """Send a signal to the program's process group and to every other member of its session (F109).
+
+        A signal that ends it goes to its kin, too: daemons that it started. A hang-up does not: they may outlive its own end.
+        """
+        self._kin_too |= number in (signal.SIGTERM, signal.SIGKILL)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-        for pid in session_members(self.pid):
+        for pid in self._others():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
     async def end_survivors(self, deadline: float) -> None:
-        """Return when nothing of the session lives; SIGKILL what is left at `deadline` (loop time)."""
+        """Return when nothing of the session lives (nor of its kin, if it was ended); SIGKILL what is left at `deadline` (loop time)."""
         loop = asyncio.get_running_loop()
-        while survivors := session_members(self.pid):
+        while survivors := self._others():
             if loop.time() >= deadline:
                 for pid in survivors:
                     with suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(_SURVIVOR_POLL_S)
+
+    def _others(self) -> list[int]:
+        """Whoever belongs to the program and lives, besides its process group."""
+        kin = kin_of(self._mark) if self._kin_too else []
+        return list({*session_members(self.pid), *kin})
 
     # --- terminal ----------------------------------------------------------------------------------------------------
 

@@ -84,6 +84,17 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A regular expression for groups of one-letter options that have such an option among them."""
 
 
+class Alone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a program is kept from sharing a daemon with others of its kind, and with it the identity of whoever started that."""
+
+    option: str = ""
+    """Given to the program if its `--help` names it."""
+    unless: tuple[str, ...] = ()
+    """Arguments by which somebody asks for another's server: with one of these the option is not given."""
+    files: dict[str, str] = {}
+    """Variables that name the file by which programs of the kind find each other, and what it is called; each agent gets its own."""
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of program. Times are in milliseconds unless the name says otherwise."""
 
@@ -129,6 +140,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An injection with `steer` interrupts the program with ESC ESC first."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
+    alone: Alone = Alone()
 
     def dialog_in(self, joined: str) -> str | None:
         """The name of the dialog whose phrases are in a screen (as `View.joined`)."""
@@ -143,6 +155,11 @@ def profile(name: str) -> Profile:
 def names() -> tuple[str, ...]:
     """Every profile's name."""
     return tuple(profiles())
+
+
+def own_files() -> dict[str, str]:
+    """Variables that name a file by which programs find each other, of every profile: a shell may run any of them."""
+    return {variable: name for one in profiles().values() for variable, name in one.alone.files.items()}
 
 
 def profile_for(argv: Sequence[str]) -> Profile:
