@@ -19,13 +19,15 @@ Requests without tools (titles, summaries, routing, safety checks) are answered 
 schema gets the least value of that schema. A program whose model is called `...-plain` offers no tools at all: all its
 requests count as the conversation. Each request is one line of the log:
 
-    {"n", "t", "api", "model", "main", "length", "tools", "texts", "results", "answer", "end", "seconds"}
+    {"n", "t", "api", "model", "main", "ids", "tools", "texts", "results", "answer", "end", "seconds"}
 
-`main` is true for the conversation itself; `length` is how many messages the request had; `texts` are the user texts
-after the last answer of the model, exactly as the program sent them; `results` the tools' results after it. `end` and
-`seconds` come when it was answered. `GET /_requests?since=N` returns them, `GET /_tools` the tools that were last
-offered with their schemas, `POST /_control {"delay_s": 5}` sets how long each following main answer takes,
-`{"fail": 529}` answers with that HTTP status until it is set to 0.
+`main` is true for the conversation itself; `texts` are the user texts after the last answer of the model, exactly as
+the program sent them; `results` the tools' results after it; `ids` how often each relay message stands in all user
+texts of the conversation, the older ones included. `end` and `seconds` come when it was answered.
+
+`GET /_requests?since=N` returns them, `GET /_tools` the tools that were last offered with their schemas, `POST
+/_control {"delay_s": 5}` sets how long each following main answer takes, `{"fail": 529}` answers with that HTTP status
+until it is set to 0.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,10 +79,10 @@ class Prompt:
     results: list[str]
     tools: dict[str, dict[str, Any]]
     """Name -> JSON schema of its arguments."""
-    length: int = 0
-    """Messages of the whole request."""
     schema: dict[str, Any] | None = None
     """The answer must be JSON of this schema."""
+    said: list[str] = field(default_factory=list)
+    """All user texts of the conversation."""
 
     @property
     def main(self) -> bool:
@@ -196,8 +200,8 @@ def read_anthropic(body: dict[str, Any]) -> Prompt:
                 results.append("".join(b.get("text", "") for b in as_blocks(block.get("content"))))
     tools = {tool["name"]: tool.get("input_schema", {}) for tool in body.get("tools") or [] if "input_schema" in tool}
     schema = ((body.get("output_config") or {}).get("format") or body.get("output_format") or {}).get("schema")
-    length = len(body.get("messages", []))
-    return Prompt("anthropic", body.get("model", ""), bool(body.get("stream")), texts, results, tools, length, schema)
+    said = list(user_texts(body.get("messages", [])))
+    return Prompt("anthropic", body.get("model", ""), bool(body.get("stream")), texts, results, tools, schema, said)
 
 
 def read_chat(body: dict[str, Any]) -> Prompt:
@@ -213,8 +217,8 @@ def read_chat(body: dict[str, Any]) -> Prompt:
     tools = {tool["function"]["name"]: tool["function"].get("parameters", {}) for tool in body.get("tools") or []}
     form = body.get("response_format") or {}
     schema = (form.get("json_schema") or {}).get("schema", {} if form.get("type") == "json_object" else None)
-    length = len(body.get("messages", []))
-    return Prompt("chat", body.get("model", ""), bool(body.get("stream")), texts, results, tools, length, schema)
+    said = list(user_texts(body.get("messages", [])))
+    return Prompt("chat", body.get("model", ""), bool(body.get("stream")), texts, results, tools, schema, said)
 
 
 def read_responses(body: dict[str, Any]) -> Prompt:
@@ -236,8 +240,8 @@ def read_responses(body: dict[str, Any]) -> Prompt:
     tools = dict(responses_tools(body.get("tools") or []))
     form = (body.get("text") or {}).get("format") or {}
     schema = form.get("schema") if form.get("type") == "json_schema" else None
-    length = len(items)
-    return Prompt("responses", body.get("model", ""), bool(body.get("stream")), texts, results, tools, length, schema)
+    said = list(user_texts(items))
+    return Prompt("responses", body.get("model", ""), bool(body.get("stream")), texts, results, tools, schema, said)
 
 
 def responses_tools(tools: list[dict[str, Any]], prefix: str = "") -> Iterable[tuple[str, dict[str, Any]]]:
@@ -268,8 +272,25 @@ def read_gemini(body: dict[str, Any], model: str, *, stream: bool) -> Prompt:
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
     if schema is None and config.get("responseMimeType") == "application/json":
         schema = {}
-    length = len(body.get("contents", []))
-    return Prompt("gemini", model, stream, texts, results, tools, length, schema)
+    said = list(user_texts(body.get("contents", [])))
+    return Prompt("gemini", model, stream, texts, results, tools, schema, said)
+
+
+def user_texts(messages: list[dict[str, Any]]) -> Iterator[str]:
+    """Every user text of a conversation, in whichever of the four forms."""
+    for message in messages:
+        if message.get("role") == "user":
+            for block in [*as_blocks(message.get("content")), *as_blocks(message.get("parts"))]:
+                if isinstance(text := block.get("text"), str):
+                    yield text
+
+
+_RELAY = re.compile(r"Relay message from [^\n]*?\[([\w-]+)")
+
+
+def relay_ids(texts: Iterable[str]) -> dict[str, int]:
+    """How often each relay message is there, by the header that the broker writes."""
+    return dict(Counter(found for text in texts for found in _RELAY.findall(text)))
 
 
 def after_last(messages: list[dict[str, Any]], role: str) -> list[dict[str, Any]]:
@@ -495,13 +516,13 @@ class MockModel:
         started = time.time()
         entry: dict[str, Any] = {
             "n": len(self.requests), "t": round(started, 4), "api": prompt.api, "model": prompt.model, "main": prompt.main,
-            "length": prompt.length,
+            "ids": relay_ids(prompt.said),
             "tools": sorted(prompt.tools), "texts": prompt.texts, "results": prompt.results, "agent": request.headers.get("User-Agent", ""),
         }  # fmt: skip
         self.requests.append(entry)
         self.tools = prompt.tools or self.tools
         if self.fail:
-            entry["answer"] = f"HTTP {self.fail}"
+            entry |= {"answer": f"HTTP {self.fail}", "seconds": 0.0}
             self._write(entry)
             return web.json_response(
                 {"type": "error", "error": {"type": "mock", "message": "as told"}}, status=self.fail
@@ -602,11 +623,15 @@ class Model:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._known: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
 
     def requests(self, since: int = 0) -> list[dict[str, Any]]:
         """What was asked, in order."""
-        found: list[dict[str, Any]] = self._json(f"/_requests?since={since}")
-        return found
+        with self._lock:
+            first = next((at for at, one in enumerate(self._known) if "seconds" not in one), len(self._known))
+            self._known[first:] = self._json(f"/_requests?since={first}")
+            return self._known[since:]
 
     def tools(self) -> dict[str, Any]:
         """What was last offered."""

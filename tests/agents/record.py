@@ -17,30 +17,23 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.agents import homes, install
 from tests.agents.composers import composer as composer_of
 from tests.agents.model_server import Model, running
+from tests.agents.questions import DIALOGS, START, unreadable
 from tests.agents.terminal import PASTE, PASTE_END, Terminal
 
 SIZES = ("24x80", "24x40", "50x120")
 _ROOT = Path("/var/tmp/lab")  # a neutral path; not /tmp, which some programs treat differently
-_UP, _ESC = "\x1b[A", "\x1b"
+_PROBE = "/opt/relay-probe"
+_ESC = "\x1b"
 LONG = "\n".join(f"line {number}: the quick brown fox jumps over the lazy dog" for number in range(1, 41))
 PROSE = (
     "There are two ways. Do you want to keep the old API?\n\n1. Yes, deprecate it first\n2. No, remove it now\n\n"
     "Press enter to confirm, esc to interrupt. Tell me which (y/n)."
 )
-
-
-class Dialog(NamedTuple):
-    """Something that a program asks in a session: what brings it up, what is then on the screen."""
-
-    prompt: str
-    shows: str
-    kind: str
-    setup: Callable[[homes.Home], homes.Home] | None = None
 
 
 class Recorder:
@@ -132,7 +125,7 @@ def start(recorder: Recorder) -> None:
         with _tolerant(recorder, case):
             home = recorder.home(case)
             with recorder.started(home) as terminal:
-                shows = START_SHOWS[recorder.program, case]
+                shows = START[recorder.program, case]
                 terminal.until_shows(*shows, limit_s=40)
                 recorder.keep(terminal, case, f"at the start: {case}", composer="none", dialog=case, quiet_s=1.0)
 
@@ -182,7 +175,7 @@ def turns(recorder: Recorder) -> None:
         recorder.keep(terminal, "after-busy", "has answered, waits for a prompt", composer="empty")
     with _tolerant(recorder, "prose"), recorder.started(recorder.home()) as terminal:
         recorder.until_ready(terminal)
-        _asked(recorder, terminal, f"SAY {_unreadable(json.dumps(PROSE))}")
+        _asked(recorder, terminal, f"SAY {unreadable(json.dumps(PROSE))}")
         recorder.until_answered(1)
         terminal.until_shows("Tell me which (y/n).", limit_s=30)
         _settled(recorder, terminal)
@@ -203,7 +196,7 @@ def dialogs(recorder: Recorder) -> None:
                     if number > 1:
                         recorder.until_answered(number)
                         _settled(recorder, terminal)
-                    _asked(recorder, terminal, prompt.replace("PROJECT", str(home.project)))
+                    _asked(recorder, terminal, prompt.replace("PROJECT", str(home.project)).replace("PROBE", _PROBE))
                 if not dialog.prompt.startswith("/"):
                     recorder.until_answered(number)
                 terminal.until_shows(dialog.shows, limit_s=30)
@@ -219,15 +212,16 @@ def _asked(recorder: Recorder, terminal: Terminal, text: str) -> None:
         return
     before = recorder.asked()
     terminal.keys(f"{PASTE}{text} {PASTE_END}")
-    terminal.until(lambda screen: composer_of(recorder.program, screen), 20, "the echo of a paste")
+    # A draft that is taller than the composer has no prompt sign on the screen: None.
+    terminal.until(lambda screen: composer_of(recorder.program, screen) != "", 20, "the echo of a paste")
     terminal.until_quiet(0.5, 2.0)
-    for _ in range(3):
-        terminal.keys("\r")
-        deadline = time.monotonic() + 6
-        while time.monotonic() < deadline:
-            if recorder.asked() > before:
-                return
-            time.sleep(0.05)
+    terminal.keys("\r")
+    for seconds in range(60):
+        if recorder.asked() > before:
+            return
+        time.sleep(1.0)
+        if seconds % 6 == 5 and composer_of(recorder.program, terminal.screen):
+            terminal.keys("\r")
     raise AssertionError(f"the model was not asked:\n{terminal.screen.text}")
 
 
@@ -255,125 +249,6 @@ def _tolerant(recorder: Recorder, case: str) -> Iterator[None]:
         print(f"  NOT RECORDED {recorder.program}/{case} {recorder.columns}x{recorder.rows}", file=sys.stderr)
         traceback.print_exc(limit=1)
 
-
-START_SHOWS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("claude", "offline"): ("Unable to connect",),
-    ("claude", "trust"): ("I trust this folder",),
-    ("claude", "api-key"): ("Do you want to use this API key?",),
-    ("claude", "bypass"): ("Yes, I accept",),
-    ("claude", "mcp"): ("Use this MCP server",),
-    ("claude", "auto-mode"): ("No, keep manual mode",),
-    ("codex", "login"): ("Sign in with ChatGPT",),
-    ("codex", "trust"): ("Trust and continue",),
-    ("codex", "update"): ("Skip until next version",),
-    ("gemini", "login"): ("Vertex AI",),
-    ("gemini", "trust"): ("Don't trust",),
-    ("opencode", "onboarding"): ("Build",),
-    ("qwen", "login"): ("Custom Provider",),
-    ("copilot", "trust"): ("trust",),
-    ("copilot", "login"): ("login",),
-    ("pi", "login"): ("model",),
-    ("cline", "login"): ("Sign in with",),
-    ("cline", "promotion"): ("any other key to close",),
-    ("aider", "gitignore"): ("(Y)es/(N)o",),
-    ("aider", "no-git"): ("(Y)es/(N)o",),
-}  # fmt: skip
-
-
-def _arguments(*words: str) -> Callable[[homes.Home], homes.Home]:
-    return lambda home: home._replace(argv=[*home.argv, *words])
-
-
-def _call(tool: str, **arguments: Any) -> str:
-    """The prompt for a call; what the dialog will show is not readable in it."""
-    return f"CALLTOOL {tool} {_unreadable(json.dumps(arguments))}"
-
-
-def _unreadable(text: str) -> str:
-    return text.replace("Postgre", "\\u0050ostgre").replace("Tell me", "\\u0054ell me")
-
-
-_CHOICES = [
-    {"label": "PostgreSQL", "description": "What the others use"}, {"label": "SQLite", "description": "One file"},
-]  # fmt: skip
-_QUESTION = {"question": "Which database should the service use?", "header": "Database"}
-_TOUCH = "RUNSHELL touch /opt/relay-probe"
-_NEW_FILE = {"file_path": "PROJECT/new.txt", "content": "hello\n"}
-
-_RUN_THIS = "Run this:\n\n```bash\ntouch /opt/relay-probe\n```\n"
-
-DIALOGS: dict[str, dict[str, Dialog]] = {
-    "claude": {
-        "permission": Dialog(_TOUCH, "Do you want to proceed?", "permission"),
-        "write-approval": Dialog(_call("Write", **_NEW_FILE), "Do you want to", "permission"),
-        "ask-user-question": Dialog(
-            _call("AskUserQuestion", questions=[_QUESTION | {"multiSelect": False, "options": _CHOICES}]), "PostgreSQL",
-            "question",
-        ),
-        "exit-plan": Dialog(
-            'CALLTOOL ToolSearch {"query": "select:ExitPlanMode"}\f'
-            + _call("ExitPlanMode", plan="1. Drop table users\n2. Create it again"), "Exit plan mode?", "plan",
-            _arguments("--permission-mode", "plan"),
-        ),
-        "login": Dialog("/login", "Select login method", "login"),
-        "theme": Dialog("/theme", "Dark mode", "menu"),
-        "model": Dialog("/model", "Select model", "menu"),
-        "config": Dialog("/config", "Auto-compact", "menu"),
-    },
-    "codex": {
-        "permission": Dialog(
-            _call("exec_command", cmd="touch /opt/relay-probe", sandbox_permissions="require_escalated",
-                  justification="It is needed"), "Would you like to", "permission",
-        ),
-        "question": Dialog(
-            _call("request_user_input", questions=[_QUESTION | {"id": "database", "options": _CHOICES}]), "PostgreSQL",
-            "question",
-        ),
-    },
-    "gemini": {
-        "permission": Dialog(_TOUCH, "Allow once", "permission"),
-        "write-approval": Dialog(_call("write_file", **_NEW_FILE), "Allow once", "permission"),
-        "ask-user": Dialog(
-            _call("ask_user", questions=[_QUESTION | {"type": "choice", "options": _CHOICES}]), "PostgreSQL", "question"
-        ),
-        "ask-user-text": Dialog(
-            _call("ask_user", questions=[_QUESTION | {"type": "text"}]), "Which database", "question"
-        ),
-    },
-    "opencode": {
-        "permission": Dialog(_TOUCH, "Permission required", "permission"),
-        "question": Dialog(
-            _call("question", questions=[_QUESTION | {"options": _CHOICES}]), "PostgreSQL", "question"
-        ),
-    },
-    "qwen": {
-        "permission": Dialog(_TOUCH, "Yes, allow once", "permission"),
-        "write-approval": Dialog(_call("write_file", **_NEW_FILE), "Yes, allow once", "permission"),
-    },
-    "copilot": {
-        "permission": Dialog(_TOUCH, "Do you want to", "permission"),
-        "write-approval": Dialog(_call("create", path="PROJECT/new.txt", file_text="hello\n"), "Do you want", "permission"),
-        "question": Dialog(
-            _call("ask_user", message="Which database should the service use?", requestedSchema={
-                "properties": {"database": {"type": "string", "enum": ["PostgreSQL", "SQLite"]}}, "required": ["database"],
-            }), "PostgreSQL", "question",
-        ),
-    },
-    "pi": {},
-    "cline": {
-        "permission": Dialog(_TOUCH, "touch", "permission", _arguments("--auto-approve", "false", "-i")),
-        "question": Dialog(
-            _call("ask_question", question="Which database should the service use?", options=["PostgreSQL", "SQLite"]),
-            "PostgreSQL", "question",
-        ),
-    },
-    "aider": {
-        "permission": Dialog(
-            f"SAY {json.dumps(_RUN_THIS)}", "(Y)es/(N)o", "permission"
-        ),
-        "add-file": Dialog('SAY "You may want to look at README.md for that."', "(Y)es/(N)o", "question"),
-    },
-}  # fmt: skip
 
 STORIES: dict[str, Callable[[Recorder], None]] = {
     "start": start,
