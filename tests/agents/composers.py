@@ -53,6 +53,8 @@ def _codex(screen: Screen) -> str | None:
         first -= 1
     if not re.match(r"^› ?", lines[first]) or re.match(r"^› \d\. ", lines[first]) or screen.cursor_hidden:
         return None
+    if not any(re.match(r"^  \S.* · ", one) for one in lines[row + 1 :]):
+        return None  # it shows a composer before its session is there; keys wait, and the first one is lost
     return _rest(screen, first, row, 2)
 
 
@@ -84,7 +86,8 @@ def _opencode(screen: Screen) -> str | None:
 
 def _qwen(screen: Screen) -> str | None:
     found = _between_rules(screen, r"^\s*[>!*](?:\s|$)")
-    return "" if found is not None and found.startswith("Type your message or @path") else found
+    is_ghost = screen.cursor[1] == 3  # a suggested next prompt
+    return "" if found is not None and (is_ghost or found.startswith("Type your message or @path")) else found
 
 
 def _copilot(screen: Screen) -> str | None:

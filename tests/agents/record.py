@@ -133,6 +133,11 @@ def start(recorder: Recorder) -> None:
 def session(recorder: Recorder) -> None:
     """Ready, drafts, popups, busy, and back."""
     with _tolerant(recorder, "session"), recorder.started(recorder.home()) as terminal:
+        if recorder.program == "codex":
+            terminal.until_shows("Ask Codex to do anything", limit_s=30)
+            recorder.keep(
+                terminal, "starting", "shows a composer; its session is not there yet", composer="none", quiet_s=0
+            )
         recorder.until_ready(terminal)
         recorder.keep(terminal, "ready", "waits for a prompt", composer="empty")
         terminal.typed("fix the parser, please")
@@ -172,7 +177,11 @@ def turns(recorder: Recorder) -> None:
         )
         recorder.until_answered(2)
         _settled(recorder, terminal)
-        recorder.keep(terminal, "after-busy", "has answered, waits for a prompt", composer="empty")
+        state = "has answered, waits for a prompt"
+        if recorder.program == "qwen":
+            terminal.until_quiet(4, 10)
+            state += "; may suggest one, which is not a draft (the cursor stands before it)"
+        recorder.keep(terminal, "after-busy", state, composer="empty")
     with _tolerant(recorder, "prose"), recorder.started(recorder.home()) as terminal:
         recorder.until_ready(terminal)
         _asked(recorder, terminal, f"SAY {unreadable(json.dumps(PROSE))}")
