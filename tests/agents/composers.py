@@ -100,7 +100,7 @@ def _pi(screen: Screen) -> str | None:
 
 def _cline(screen: Screen) -> str | None:
     found = _between_rules(screen, r"^\s*❯(?:\s|$)")
-    return "" if found is not None and found.startswith("What can I do for you?") else found
+    return "" if found is not None and found.startswith(("What can I do for you?", "Ask anything")) else found
 
 
 def _aider(screen: Screen) -> str | None:
