@@ -148,7 +148,7 @@ class Bootstrap:
                 settings.other_workspaces,
             )
         base_url = settings.engine_url or await self._embedded_engine(paths, stack, lifetime)
-        workspace = await resolve(settings, base_url, paths.workspace, user=getpass.getuser())
+        workspace = await resolve(settings, base_url, paths.workspace, user=_login_name())
         node = node_of(settings, paths, workspace_id=workspace.workspace_id, base_url=base_url)
         check_destination(node, state, embedded=settings.engine_url is None)
         stack.callback(hold_node(node, paths).release)
@@ -276,6 +276,14 @@ def _open_journal(paths: Paths, on_failure: Callable[[BaseException], None]) -> 
     except BaseException:
         journal.close()
         raise
+
+
+def _login_name() -> str:
+    """The user's name; containers run programs as a number that no name belongs to, and without USER."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 def _has_neighbours(paths: Paths) -> bool:
