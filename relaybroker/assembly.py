@@ -169,9 +169,14 @@ class Assembly:
         """Turn the stream of terminal output on or off."""
         self.host.watch(on=on)
 
-    async def stop(self, reason: str) -> None:
-        """Ask the core to stop everything, agents included."""
-        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=True))
+    @property
+    def has_agents(self) -> bool:
+        """Whether a program of an agent lives."""
+        return any(not program.ended for program in self.state.workers.values())
+
+    async def stop(self, reason: str, *, agents_too: bool) -> None:
+        """Ask the core to stop everything, or everything but the agents."""
+        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=agents_too))
 
     def stop_at_once(self) -> None:
         """Kill the agents and end the run, without another word to anybody."""

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +90,9 @@ def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # the terminal is gone
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 class Bootstrap:
@@ -181,10 +182,11 @@ class Bootstrap:
 
         ending = await ended
         _log.info("the broker ends with status %d: %s", ending.status, ending.reason)
+        lifetime.ended(ending)
         if ending.status == 0:
             await parts.runtime.save_snapshot()
+        if lifetime.leaves_nothing:
             stack.callback(shutil.rmtree, paths.run, ignore_errors=True)
-        lifetime.ended(ending)
         return ending.status
 
     def _prepare_directories(self, stack: AsyncExitStack) -> Paths:
@@ -205,12 +207,12 @@ class Bootstrap:
         return paths
 
     async def _embedded_engine(self, paths: Paths, stack: AsyncExitStack, lifetime: Lifetime) -> str:
-        """The address of the embedded engine. It ends with the last broker of its directory that ends by request."""
+        """The address of the embedded engine. It ends with the last broker of its directory that ends by request, with its agents."""
         engine = await engine_process.find_or_start(paths.engine)
 
         async def end() -> None:
             unused = engine.started_now and not lifetime.running
-            if (unused or lifetime.ended_by_request) and not _has_neighbours(paths):
+            if (unused or lifetime.leaves_nothing) and not _has_neighbours(paths):
                 await engine_process.end(paths.engine, lifetime.time_left_s())
 
         stack.push_async_callback(end)
