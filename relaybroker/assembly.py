@@ -100,6 +100,7 @@ class Assembly:
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
+        self._journal = journal
         self.vault = vault
         self.recording = Recording(settings.record, state) if settings.record is not None else None
         self.runtime = Runtime(core, journal, snapshots=snapshots, recorder=self.recording)
@@ -144,6 +145,10 @@ class Assembly:
     def workspace_key(self) -> str:
         """The workspace key, or "" if the broker has none."""
         return self.vault.token(WORKSPACE) or ""
+
+    def log_locked_s(self) -> float:
+        """For how many seconds another program has kept the log from being written; 0 when none does."""
+        return self._journal.locked_s()
 
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""

@@ -23,7 +23,8 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.eventstore.errors import StateCorrupt, StateLocked
+from adapters import descriptors
+from adapters.eventstore.errors import LogLocked, StateCorrupt, StateLocked
 from adapters.eventstore.journal import Journal
 from adapters.eventstore.lock import StateLock
 from adapters.eventstore.recorders import side_file
@@ -60,6 +61,7 @@ START_FAILURES = (
     SettingsError,
     StateLocked,
     StateCorrupt,
+    LogLocked,
     CorruptLog,
     WorkspaceError,
     NodeError,
@@ -73,6 +75,7 @@ START_FAILURES = (
 
 def run(flags: Flags, make_surface: SurfaceFactory) -> int:
     """Run a broker in this process until it ends; the exit status. Secrets are taken out of `os.environ`."""
+    descriptors.raise_limit()
     try:
         settings = take_settings(flags, os.environ, Path.cwd())
     except (SettingsError, OSError) as error:

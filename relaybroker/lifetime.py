@@ -102,7 +102,8 @@ class Lifetime:
         self._agents_live_on = not agents_too
         _log.info("the broker is asked to stop: %s%s", reason, "" if agents_too else "; its agents live on")
         if self._parts is not None:
-            self._spawn(self._parts.stop(reason))
+            self._spawn(self._parts.stop(reason, agents_too=agents_too))
+            self._spawn(self._end_if_locked(self._parts))
         elif self._main is not None:
             self._main.cancel()
 
@@ -121,6 +122,15 @@ class Lifetime:
         elif self._parts is not None:
             _log.warning("second signal: agents are killed")
             self._parts.stop_at_once()
+
+    async def _end_if_locked(self, parts: Assembly) -> None:
+        """A stop that cannot be written, because another program holds the log's lock, ends without a word: the agents live on."""
+        await asyncio.sleep(LOCKED_STOP_S)
+        while not parts.log_locked_s():  # noqa: ASYNC110 - whether a lock is held can only be looked at
+            await asyncio.sleep(_LEAST_S)
+        parts.runtime.end(
+            1, "another program holds the write lock of the log, so the stop cannot be recorded; agents live on"
+        )
 
     async def _watch_lease(self, surface: Surface) -> None:
         while (left_s := LEASE_S - surface.idle_s()) > 0:  # noqa: ASYNC110 - a lease is a length of time, not an event

@@ -36,6 +36,9 @@ class Gateway(Protocol):
     def audit(self) -> AuditLog:
         """The log, to be asked."""
 
+    def log_locked_s(self) -> float:
+        """For how many seconds another program has kept the log from being written; 0 when none does."""
+
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""
 

@@ -249,13 +249,20 @@ class LocalApi:
             "uptimeMs": int(1000 * (time.monotonic() - self._began)),
             "wsConnections": len(self._events),
             "memoryMb": psutil.Process().memory_info().rss // (1024 * 1024),
+            "logLockedSecs": (locked_s := self._log_locked_s),
         }
+        if locked_s:
+            body |= {"status": "degraded", "code": "log_locked"}
         error = os.environ.get("AGENT_RELAY_STARTUP_ERROR_CODE", "").strip().lower()
         if error:
             body["relaycastConnected"] = False
             if error == "rate_limit_exceeded":
                 body["status"] = "degraded"
         return answer(body)
+
+    @property
+    def _log_locked_s(self) -> float:
+        return 0.0 if self._access is None else round(self._access.gateway.log_locked_s(), 1)
 
     async def _session(self, _request: web.Request) -> web.Response:
         state = self._state
@@ -291,7 +298,7 @@ class LocalApi:
 
     async def _status(self, _request: web.Request) -> web.Response:
         body = views.status(self._state, time.time())
-        return answer(body | {"agents": dated(body["agents"])})
+        return answer(body | {"agents": dated(body["agents"]), "log_locked_secs": self._log_locked_s})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         wanted = request.query.get("agent")

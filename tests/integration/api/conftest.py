@@ -49,6 +49,9 @@ class SmallBroker:
         self.sends_refused = False
         self.engine_registers = True
         self.full = False
+        self.locked_s = 0.0
+        self.muted = False
+        """What is offered waits, as behind a log that cannot be written."""
         self.is_touched = False
         """A person touches every text before it is submitted."""
         self.host_error = ""
@@ -64,11 +67,15 @@ class SmallBroker:
     def state(self) -> Any:
         return self.core.state
 
+    def log_locked_s(self) -> float:
+        return self.locked_s
+
     def offer(self, item: inputs.Input) -> bool:
         if self.full:
             return False
         self.offered.append(item)
-        self.tell(item)
+        if not self.muted:
+            self.tell(item)
         return True
 
     async def ask_host(self, request: Any) -> protocol.Answer:
