@@ -27,6 +27,9 @@ from adapters.pty.ledger import DeliveryLedger, ReportLog
 from adapters.pty.local_socket import BACKLOG, AlreadyServed, DirectoryGone
 from adapters.pty.process import UNKILLABLE_S, SpawnError, spawn
 from adapters.pty.protocol import (
+    MAX_DIMENSION,
+    MIN_COLS,
+    MIN_ROWS,
     PROTOCOL_VERSION,
     Answer,
     Confirm,
@@ -59,7 +62,6 @@ if TYPE_CHECKING:
 
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
-MAX_DIMENSION = 1000
 _TRIED_AGAIN = ("pty_write_failed", "queue_full", "blocked_by_dialog", OUT_OF_TURN)
 """Why an injection of which nothing was typed comes again: none behind it may be typed before."""
 FAREWELL_S = 2.0
@@ -396,7 +398,7 @@ class Host:
         session = self._running(request.request_id, request.session_id)
         if session is None:
             return
-        if not (1 <= request.rows <= MAX_DIMENSION and 1 <= request.cols <= MAX_DIMENSION):
+        if not (MIN_ROWS <= request.rows <= MAX_DIMENSION and MIN_COLS <= request.cols <= MAX_DIMENSION):
             self._answer(Answer(request_id=request.request_id, error="invalid_dimensions"))
             return
         session.resize(request.rows, request.cols)

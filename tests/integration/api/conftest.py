@@ -58,6 +58,8 @@ class SmallBroker:
         self.host_gone = False
         self.watching: list[bool] = []
         self.typed_raw: list[bytes] = []
+        self.sizes = [(24, 80)]
+        """That the terminals had."""
         self.offered: list[inputs.Input] = []
         self._reports = 0
         self._agents = 0
@@ -89,9 +91,11 @@ class SmallBroker:
                 self.typed_raw.append(request.data)
                 data = {"bytes_written": len(request.data)}
             case protocol.Resize():
+                self.sizes.append((request.rows, request.cols))
                 data = {"rows": request.rows, "cols": request.cols}
             case _:
-                data = {"format": request.format, "rows": 24, "cols": 80, "cursor": (1, 3), "screen": "> \n"}
+                rows, cols = self.sizes[-1]
+                data = {"format": request.format, "rows": rows, "cols": cols, "cursor": (1, 3), "screen": "> \n"}
         return protocol.Answer(request_id=request.request_id, data=data)
 
     def watch_output(self, *, on: bool) -> None:
