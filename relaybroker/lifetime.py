@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 STOP_S = 4.5
 """From the request to stop to the end of the process."""
 LEASE_CHECK_S = 10.0
+TOGETHER_S = 0.05
+"""Signals within this time come from one cause: the kernel delivers those that are sent together in any order."""
 LOCKED_STOP_S = 2.5
 """From the request to stop until it is given up because another program holds the log's write lock."""
 _LEAST_S = 0.3
@@ -38,7 +40,8 @@ class Lifetime:
     SIGINT and SIGTERM ask for a clean stop, the second one ends at once. SIGHUP means that the terminal was closed: the broker ends
     in order, and what it ran goes on, agents and engine, for the next broker of this directory (ADR-0043). Without agents, or
     without a directory that a next broker could find, it is a clean stop too. It never hurries anything: terminals, shells and
-    session managers send it beside other signals and more than once. Before there is anything to stop, a signal ends the start.
+    session managers send it beside other signals and more than once, so it outweighs those that come with it. Before there is
+    anything to stop, a signal ends the start.
     """
 
     def __init__(self) -> None:
@@ -47,6 +50,7 @@ class Lifetime:
         self._ending: Ending | None = None
         self._persist = False
         self._agents_live_on = False
+        self._signals: list[signal.Signals] = []
         self._asked_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
@@ -115,13 +119,19 @@ class Lifetime:
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._asked_at is None:
-            leave = number == signal.SIGHUP and self._persist and self._parts is not None and self._parts.has_agents
-            self.ask_to_stop(number.name, agents_too=not leave)
+            if not self._signals:
+                asyncio.get_running_loop().call_later(TOGETHER_S, self._stop_for_signals)
+            self._signals.append(number)
         elif number == signal.SIGHUP or self._agents_live_on:
             _log.info("%s: the broker ends already", number.name)
         elif self._parts is not None:
             _log.warning("second signal: agents are killed")
             self._parts.stop_at_once()
+
+    def _stop_for_signals(self) -> None:
+        hung_up = signal.SIGHUP in self._signals
+        leave = hung_up and self._persist and self._parts is not None and self._parts.has_agents
+        self.ask_to_stop((signal.SIGHUP if hung_up else self._signals[0]).name, agents_too=not leave)
 
     async def _end_if_locked(self, parts: Assembly) -> None:
         """A stop that cannot be written, because another program holds the log's lock, ends without a word: the agents live on."""
