@@ -122,6 +122,7 @@ class Assembly:
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
+        self._journal = journal
         self.vault = vault
         self._variables = environments
         self.recording = Recording(settings.record, state) if settings.record is not None else None
@@ -173,6 +174,10 @@ class Assembly:
         """The workspace key, or "" if the broker has none."""
         return self.vault.token(WORKSPACE) or ""
 
+    def log_locked_s(self) -> float:
+        """For how many seconds another program has kept the log from being written; 0 when none does."""
+        return self._journal.locked_s()
+
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""
         return self.runtime.inbox.offer(item)
@@ -209,9 +214,14 @@ class Assembly:
         """Turn the stream of terminal output on or off."""
         self.host.watch(on=on)
 
-    async def stop(self, reason: str) -> None:
-        """Ask the core to stop everything, agents included."""
-        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=True))
+    @property
+    def has_agents(self) -> bool:
+        """Whether a program of an agent lives."""
+        return any(not program.ended for program in self.state.workers.values())
+
+    async def stop(self, reason: str, *, agents_too: bool) -> None:
+        """Ask the core to stop everything, or everything but the agents."""
+        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=agents_too))
 
     def stop_at_once(self) -> None:
         """Kill the agents and end the run, without another word to anybody."""
