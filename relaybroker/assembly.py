@@ -24,7 +24,7 @@ from relaybroker.harness import harness_of
 from relaybroker.host_link import HostLink
 from relaybroker.launch import Launcher
 from relaybroker.replay.recording import Recording
-from relaybroker.retired_environments import RetiredEnvironments
+from relaybroker.retired_spawns import RetiredSpawns, remove_own_files
 from relaybroker.retired_tokens import RetiredTokens
 from relaybroker.runtime import Runtime
 from relaybroker.settings import LEASE_S
@@ -73,13 +73,17 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
 
 
 def open_environments(paths: Paths, state: State) -> SpawnEnvironments:
-    """The variables of spawns that are under way; those that the state does not refer to are forgotten.
+    """The variables of spawns that are under way. What is kept for others, their agents' own files too, is removed.
 
     Raises:
         OSError: a file cannot be read or made private.
     """
     environments = SpawnEnvironments(paths.environments)
     environments.forget_except({found.spec.env_ref for found in state.registrations.values()})
+    living = {found.session_id for found in state.registrations.values()}
+    for directory in paths.own_files.glob("*"):
+        if directory.name not in living:
+            remove_own_files(directory)
     return environments
 
 
@@ -118,6 +122,7 @@ class Assembly:
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
+        self._journal = journal
         self.vault = vault
         self._variables = environments
         self.recording = Recording(settings.record, state) if settings.record is not None else None
@@ -134,7 +139,7 @@ class Assembly:
         )
         self.audit = Questions(journal.reader)
         self._tokens = RetiredTokens(vault, state)
-        self._environments = RetiredEnvironments(environments, state)
+        self._spawns = RetiredSpawns(environments, paths.own_files, state)
         launcher = Launcher(
             environ,
             named=settings.agent_environment,
@@ -144,6 +149,7 @@ class Assembly:
             worker_logs=paths.worker_logs,
             vault=vault,
             environments=environments,
+            own_files=paths.own_files,
         )
         self._sidecar = SidecarProcess(environ, output=paths.worker_logs / "sidecar.log", deliver=deliver)
         self.dispatcher = Dispatcher(
@@ -152,7 +158,7 @@ class Assembly:
             host=self.host,
             launcher=launcher,
             tokens=self._tokens,
-            environments=self._environments,
+            spawns=self._spawns,
             clients=surface,
             sidecar=self._sidecar,
             leave=self.runtime.end,
@@ -167,6 +173,10 @@ class Assembly:
     def workspace_key(self) -> str:
         """The workspace key, or "" if the broker has none."""
         return self.vault.token(WORKSPACE) or ""
+
+    def log_locked_s(self) -> float:
+        """For how many seconds another program has kept the log from being written; 0 when none does."""
+        return self._journal.locked_s()
 
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""
@@ -204,9 +214,14 @@ class Assembly:
         """Turn the stream of terminal output on or off."""
         self.host.watch(on=on)
 
-    async def stop(self, reason: str) -> None:
-        """Ask the core to stop everything, agents included."""
-        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=True))
+    @property
+    def has_agents(self) -> bool:
+        """Whether a program of an agent lives."""
+        return any(not program.ended for program in self.state.workers.values())
+
+    async def stop(self, reason: str, *, agents_too: bool) -> None:
+        """Ask the core to stop everything, or everything but the agents."""
+        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=agents_too))
 
     def stop_at_once(self) -> None:
         """Kill the agents and end the run, without another word to anybody."""
@@ -221,7 +236,8 @@ class Assembly:
             self.host.shut(),
             self._sidecar.shut(),
             self._tokens.settle(),
-            self._environments.settle(),
+            self._spawns.settle(),
+            self.dispatcher.shut(),
             return_exceptions=True,
         )
         await asyncio.wait({closing}, timeout=limit_s)

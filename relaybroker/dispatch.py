@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 
 from adapters.pty import protocol
 from domain import effects
+from relaybroker.host_requests import HostRequests
 from relaybroker.launch import VariablesLostError
 from relaybroker.link_log import LinkLog
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from domain.events import Recorded
     from relaybroker.host_link import HostLink
     from relaybroker.launch import Launcher
-    from relaybroker.retired_environments import RetiredEnvironments
+    from relaybroker.retired_spawns import RetiredSpawns
     from relaybroker.retired_tokens import RetiredTokens
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Dispatcher:
         host: the PTY host.
         launcher: completes what is to be started.
         tokens: forgets the tokens of agents that are over.
-        environments: forgets the variables of spawns that are over.
+        spawns: forgets what is kept for spawns that are over.
         clients: the local API.
         sidecar: the program behind a sidecar.
         leave: ends the process with a status and a reason.
@@ -74,7 +75,7 @@ class Dispatcher:
         host: HostLink,
         launcher: Launcher,
         tokens: RetiredTokens,
-        environments: RetiredEnvironments,
+        spawns: RetiredSpawns,
         clients: LocalClients,
         sidecar: SidecarProgram,
         leave: Callable[[int, str], None],
@@ -82,18 +83,23 @@ class Dispatcher:
         self._link = link
         self._engine = engine
         self._host = host
+        self._requests = HostRequests(host)
         self._launcher = launcher
         self._tokens = tokens
-        self._environments = environments
+        self._spawns = spawns
         self._clients = clients
         self._sidecar = sidecar
         self._leave = leave
         self._link_log = LinkLog()
 
+    async def shut(self) -> None:
+        """End what is still asked for; no effect is carried out afterwards."""
+        await self._requests.shut()
+
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
-        self._environments.observe(events)
+        self._spawns.observe(events)
         self._link_log.observe(events)
         self._confirm(wanted)
         for effect in wanted:
@@ -108,7 +114,7 @@ class Dispatcher:
     def _start(self, wish: effects.StartProgram) -> None:
         """Start a program; one whose variables are lost is not started, and the core finds that it never was."""
         try:
-            self._host.send(self._launcher.start(wish))
+            self._requests.start(self._launcher.start(wish))
         except VariablesLostError as error:
             _log.error("it is not started: %s", error)
 
@@ -117,7 +123,7 @@ class Dispatcher:
             case effects.SendFrame(dial=dial, frame=frame):
                 self._link.send(dial, frame)
             case effects.TypeText():
-                self._host.send(
+                self._requests.send(
                     protocol.Inject(
                         session_id=effect.session_id,
                         delivery_id=effect.delivery_id,
@@ -147,9 +153,9 @@ class Dispatcher:
             case effects.StartProgram():
                 self._start(effect)
             case effects.StopProgram(session_id=session_id, grace_s=grace_s, reason=reason):
-                self._host.send(protocol.Stop(session_id=session_id, grace_s=grace_s, reason=reason))
+                self._requests.send(protocol.Stop(session_id=session_id, grace_s=grace_s, reason=reason))
             case effects.ForgetProgram(session_id=session_id):
-                self._host.send(protocol.Forget(session_id=session_id))
+                self._requests.send(protocol.Forget(session_id=session_id))
             case effects.EndHost(grace_s=grace_s):
                 self._host.end(grace_s)
             case effects.InvokeHandler():

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from adapters.pty import harnesses
+from adapters.pty.kin import MARK
 from adapters.pty.protocol import Start
 from adapters.vault import agent_reference
 from domain.launch import is_protected
@@ -58,6 +60,7 @@ class Launcher:
         worker_logs: directory of the agents' raw output.
         vault: has the agents' tokens.
         environments: has the variables that callers brought along.
+        own_files: directory of agents' own files; a directory per session.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Launcher:
         worker_logs: Path,
         vault: Vault,
         environments: SpawnEnvironments,
+        own_files: Path,
     ) -> None:
         self._base = {
             **agent_environment.inherited(environment, named),
@@ -83,6 +87,7 @@ class Launcher:
         self._worker_logs = worker_logs
         self._vault = vault
         self._environments = environments
+        self._own_files = own_files
 
     def start(self, wish: StartProgram) -> Start:
         """The request for the host. The environment of the wish may change everything but identity and secrets.
@@ -94,7 +99,11 @@ class Launcher:
         environment = {**self._base, "PWD": cwd}
         if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()) or _ORIGINS.get(wish.profile):
             environment["AGENT_RELAY_ORIGIN_ACTOR"] = f"agent-relay-cli/agent/{origin}"
+        environment |= {
+            variable: str(self._own_files / wish.session_id / name) for variable, name in harnesses.own_files().items()
+        }
         environment |= scrubbed(wish.env | self._brought(wish))
+        environment[MARK] = wish.session_id
         if wish.agent_id:
             environment |= {
                 "RELAY_AGENT_NAME": wish.name,

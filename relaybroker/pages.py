@@ -30,6 +30,7 @@ from relaybroker.guarantees import GUARANTEES, NOT_PROMISED
 from relaybroker.openapi import document
 
 DOCS = Path(__file__).parent.parent / "docs"
+TESTS = DOCS.parent / "tests"
 _NOTE = "<!-- Made by `python -m relaybroker.pages` from the code. Do not edit. -->\n"
 
 
@@ -171,8 +172,8 @@ def tests_by_id() -> dict[str, list[str]]:
     """Guarantee -> the tests (`file::name`, or a whole file) whose docstrings name it."""
     ids = {found.id for promises in GUARANTEES.values() for found in promises}
     named: dict[str, list[str]] = {}
-    for path in sorted((DOCS.parent / "tests").rglob("test_*.py")):
-        place, tree = path.relative_to(DOCS.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(TESTS.rglob("test_*.py")):
+        place, tree = path.relative_to(TESTS.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 continue

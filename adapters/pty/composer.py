@@ -94,6 +94,8 @@ def _open(rule: ComposerRule, view: View) -> Composer | None:
             return None
     else:
         return None
+    if view.column < first.end() and not (view.row > row and view.wraps(view.row - 1)):
+        return None
     if rule.above and not any(_compiled(rule.above).match(line) for line in view.rows[max(0, row - ABOVE_ROWS) : row]):
         return None
     bottom = row

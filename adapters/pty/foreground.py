@@ -41,7 +41,7 @@ class Foreground(NamedTuple):
     """It was suspended (SIGSTOP, ^Z): nothing that is typed would be read."""
     same_group: bool
     """It belongs to the process group of the program that was spawned."""
-    group: int
+    group: int = 0
     """Foreground process group of the terminal."""
 
 

@@ -59,11 +59,43 @@ class Status(NamedTuple):
     """Process group that has that terminal's keyboard."""
 
 
+class Listed(NamedTuple):
+    """A process of the table of all."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    started: int
+    """Clock ticks after boot: with the id it names a process for good."""
+
+
 class SystemCall(NamedTuple):
     """The call in which a thread sleeps, with its first three arguments."""
 
     wait: str
     arguments: tuple[int, int, int]
+
+
+def processes() -> dict[int, Listed]:
+    """Every process by its id. Empty where there is no /proc."""
+    try:
+        entries = os.listdir(_PROC)  # noqa: PTH208  # names are enough
+    except OSError:
+        return {}
+    found = (listed(int(entry)) for entry in entries if entry.isdigit())
+    return {process.pid: process for process in found if process is not None}
+
+
+def listed(pid: int) -> Listed | None:
+    """One process of the table; None when it is gone or there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # this runs over every process
+            line = file.read(1024)
+    except OSError:
+        return None
+    fields = line[line.rindex(b")") + 2 :].split()
+    return Listed(pid, chr(fields[0][0]), int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def session_members(session: int) -> list[int]:

@@ -13,6 +13,10 @@ from __future__ import annotations
 import msgspec
 
 PROTOCOL_VERSION = 1
+MIN_ROWS = 4
+MIN_COLS = 20
+"""A smaller terminal shows nothing that a program or a rule could work with; nobody gets one."""
+MAX_DIMENSION = 1000
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """A longer message is a protocol violation; the connection is closed."""
 

@@ -61,8 +61,11 @@ _NUMBERED = re.compile(r"(\(?\d{1,2}[.):]|\(?[a-zA-Z][.)])\s")
 _ANSWER = re.compile(
     r"(?i)(yes|no|ok|cancel|allow|deny|accept|reject|skip|continue|exit|quit|trust|don'?t|always|once|never)\b"
 )
-_UNMARKED = re.compile(r"^[\s│┃|]*([○◯]|\(\s?\)|\[\s?\])?\s*")
-_PROMPT = re.compile(r"(^|\s)[>❯›»$%#:]\s?$|>>>\s?$|\]:\s?$")
+_UNMARKED = re.compile(r"[\s│┃|]*(?P<radio>[○◯]|\(\s?\)|\[\s?\])?\s*$")
+_IN_ONE_ROW = re.compile(
+    r"(?i)[●◉]\s+\S.{0,40}[○◯]\s+\S|[○◯]\s+\S.{0,40}[●◉]\s+\S|<\s*(yes|no|ok|cancel|continue|exit)\s*>.*<\s*\w+[\w ]*>"
+)
+_PROMPT = re.compile(r"^[^<]*(?:^|\s)[>❯›»$%#:]\s?$|>>>\s?$|\]:\s?$")
 
 
 def question_on(profile: Profile, view: View, *, collects_lines: bool, echoes: bool) -> str | None:
@@ -130,37 +133,35 @@ def _selects(view: View) -> bool:
     """A marked row with siblings in the part of the screen that the cursor is in."""
     last = _last_rows(view)
     for row in reversed(last):
-        marked = _MARKED.match(view.trimmed(row))
-        if marked is None:
-            continue
         if not view.cursor_hidden and not row - _SIBLING_ROWS <= view.row <= last[-1] + 1:
             continue
-        if any(_are_options(marked, sibling) for sibling in _siblings(view, row, marked)):
+        if _IN_ONE_ROW.search(view.trimmed(row)):
+            return True
+        marked = _MARKED.match(view.trimmed(row))
+        if marked is not None and any(_are_options(marked, *sibling) for sibling in _siblings(view, row, marked)):
             return True
     return False
 
 
-def _siblings(view: View, row: int, marked: re.Match[str]) -> Iterator[str]:
-    """The texts, in the same column as the marked one, of the rows around it."""
+def _siblings(view: View, row: int, marked: re.Match[str]) -> Iterator[tuple[str, bool]]:
+    """What the rows around show in the same column as the marked one, and whether they have the sign of an option not chosen."""
     column = marked.start("text")
     for step in (-1, 1):
         for distance in range(1, _SIBLING_ROWS + 1):
             at = row + step * distance
             if not 0 <= at < len(view.rows):
                 break
-            beginning = _UNMARKED.match(view.rows[at])
-            text = view.rows[at][column:].rstrip()
-            if beginning is not None and beginning.end() == column and text and not text[0].isspace():
-                yield text
-            elif view.trimmed(at).strip("│┃| ") and (beginning is None or beginning.end() < column):
+            line = view.rows[at]
+            before, text = _UNMARKED.match(line[:column]), line[column:].rstrip()
+            if before is not None and text and not text[0].isspace():
+                yield text, before["radio"] is not None
+            elif before is None and line.strip("│┃| "):
                 break
 
 
-def _are_options(marked: re.Match[str], sibling: str) -> bool:
+def _are_options(marked: re.Match[str], sibling: str, has_radio: bool) -> bool:
     text, mark = marked["text"], marked["mark"]
-    if _NUMBERED.match(text) and _NUMBERED.match(sibling):
-        return True
-    if len(mark) > 1:
+    if has_radio or len(mark) > 1 or (_NUMBERED.match(text) and _NUMBERED.match(sibling)):
         return True
     return mark in _STRONG and bool(_ANSWER.match(text) or _ANSWER.match(sibling) or len(text) <= 60)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -134,3 +136,36 @@ async def test_an_unknown_harness_is_refused_with_the_nearest(deployment):
     assert told.returncode == 5
     assert "claude" in told.stderr
     assert (await deployment.status())["agents"] == []
+
+
+HELPERS = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+children = [subprocess.Popen(["sleep", "600"], start_new_session=new, stdin=subprocess.DEVNULL) for new in (False, True)]
+print("children", *(child.pid for child in children), flush=True)
+if sys.argv[1:] == ["ends"]:
+    sys.exit(0)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", ["is released", "ends"])
+async def test_a_daemon_of_an_agent_goes_with_its_release_and_may_outlive_its_own_end(deployment, is_alive, how):
+    """W8, F109."""
+    (deployment.folder / "helpers.py").write_text(HELPERS)
+    command = f"sh -c 'read go; exec {sys.executable} helpers.py {how.split()[0]}'"
+    status, answer = await deployment.api("POST", "/api/spawn", {"name": "w1", "cli": command})
+    assert status == 200, answer
+    log = deployment.state / "team" / "worker-logs" / "w1.log"
+    await deployment.api("POST", "/api/input/w1", {"data": "\r"})
+    await deployment.until(lambda: b"children" in log.read_bytes(), 15, "the helpers run")
+    in_session, in_its_own = map(int, log.read_bytes().partition(b"children ")[2].split()[:2])
+    if how == "is released":
+        assert (await deployment.api("DELETE", "/api/spawned/w1"))[0] == 200
+    await deployment.until(lambda: not is_alive(in_session), 15, "the helper in the agent's session is gone")
+    if how == "is released":
+        await deployment.until(lambda: not is_alive(in_its_own), 15, "the daemon is gone")
+        return
+    await deployment.until_api(lambda found: not found["agents"], 15, "the agent is gone")
+    assert is_alive(in_its_own)
+    os.kill(in_its_own, signal.SIGKILL)

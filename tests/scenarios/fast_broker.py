@@ -4,8 +4,9 @@ Only the passing of time is changed: `time.time` and the event loop's clock and 
 real time. So scenarios whose pauses are minutes long are played on real sockets in seconds. The wall clock can be set meanwhile: the file
 that `CLOCK_SET` names holds by how many seconds it is off.
 
-A busy machine must not look like a silent engine. Time passes only while the broker and the test, which plays the engine, both get a
-processor and no commit is under way: `PULSE` is a file in which the test counts the seconds in which it ran (`tests/scenarios/pace.py`).
+A busy machine must not look like a silent engine or a dead host. Time passes only while the broker and the test, which plays the engine,
+both get a processor (`PULSE` is a file in which the test counts the seconds in which it ran, see `tests/scenarios/pace.py`); not while a
+commit is under way, nor while the PTY host has a program to start or to end.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from adapters.eventstore.recorders import JournalRecorder
+from adapters.pty import protocol
+from domain import inputs
+from relaybroker.host_link import HostLink
 from tests.scenarios.pace import STEP_S, read_pulse
 
 RATE = float(sys.argv.pop(1))
 PULSE = Path(sys.argv.pop(1))
 _BEGAN = time.time()
+HOST_S = 30.0
+"""How long the clock waits for the PTY host."""
 
 
 class Clock:
@@ -32,6 +38,8 @@ class Clock:
     def __init__(self) -> None:
         self.now = time.monotonic()
         self._commits = 0
+        self._owed: dict[str, float] = {}
+        """Sessions that the host was told to start or end -> when that is waited for no more, in real seconds."""
         self._seen = time.monotonic()
         self._pulse = read_pulse(PULSE)
         self._granted = 0.0
@@ -40,11 +48,23 @@ class Clock:
         real, pulse = time.monotonic(), read_pulse(PULSE)
         mine, self._seen = min(real - self._seen, STEP_S), real
         self._granted, self._pulse = min(self._granted + pulse - self._pulse, STEP_S), pulse
-        if not self._commits:
+        if not self._commits and not any(until > real for until in self._owed.values()):
             step = min(mine, self._granted)
             self._granted -= step
             self.now += step * RATE
         return self.now
+
+    def asked(self, request: Any) -> None:
+        """Something is given to the PTY host."""
+        if isinstance(request, protocol.Start | protocol.Stop):
+            self._owed[request.session_id] = time.monotonic() + HOST_S
+
+    def told(self, item: Any) -> None:
+        """The PTY host has said something, or is gone."""
+        if isinstance(item, inputs.ProgramStarted | inputs.ProgramNotStarted | inputs.ProgramExited):
+            self._owed.pop(item.session_id, None)
+        elif isinstance(item, inputs.HostAttached | inputs.HostLost):
+            self._owed.clear()
 
     def stand_still_during(self, commit: Any) -> Any:
         def held(*arguments: Any) -> Any:
@@ -100,6 +120,9 @@ if __name__ == "__main__":
     clock = Clock()
     began = clock.now
     JournalRecorder.insert_events = clock.stand_still_during(JournalRecorder.insert_events)  # type: ignore[method-assign]
+    send, put = HostLink.send, HostLink._put
+    HostLink.send = lambda self, request: (clock.asked(request), send(self, request))[1]  # type: ignore[method-assign]
+    HostLink._put = lambda self, item: (clock.told(item), put(self, item))[1]  # type: ignore[method-assign]
     time.time = lambda: _BEGAN + clock.now - began + off()
     asyncio.set_event_loop_policy(FastPolicy(clock))
     sys.modules["uvloop"] = None  # type: ignore[assignment]

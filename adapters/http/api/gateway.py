@@ -39,6 +39,9 @@ class Gateway(Protocol):
     async def settled(self) -> None:
         """Returns when everything that the state shows now is durable, or soon in any case."""
 
+    def log_locked_s(self) -> float:
+        """For how many seconds another program has kept the log from being written; 0 when none does."""
+
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""
 

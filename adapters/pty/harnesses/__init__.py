@@ -80,6 +80,19 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What `-m` runs that is a prompt again."""
     console_options: tuple[str, ...] = ("-i",)
     """Options after which it shows its prompt all the same; shell patterns."""
+    console_cluster: str = ""
+    """A regular expression for groups of one-letter options that have such an option among them."""
+
+
+class Alone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a program is kept from sharing a daemon with others of its kind, and with it the identity of whoever started that."""
+
+    option: str = ""
+    """Given to the program if its `--help` names it."""
+    unless: tuple[str, ...] = ()
+    """Arguments by which somebody asks for another's server: with one of these the option is not given."""
+    files: dict[str, str] = {}
+    """Variables that name the file by which programs of the kind find each other, and what it is called; each agent gets its own."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +140,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An injection with `steer` interrupts the program with ESC ESC first."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
+    alone: Alone = Alone()
 
     def dialog_in(self, joined: str) -> str | None:
         """The name of the dialog whose phrases are in a screen (as `View.joined`)."""
@@ -141,6 +155,11 @@ def profile(name: str) -> Profile:
 def names() -> tuple[str, ...]:
     """Every profile's name."""
     return tuple(profiles())
+
+
+def own_files() -> dict[str, str]:
+    """Variables that name a file by which programs find each other, of every profile: a shell may run any of them."""
+    return {variable: name for one in profiles().values() for variable, name in one.alone.files.items()}
 
 
 def profile_for(argv: Sequence[str]) -> Profile:
@@ -190,6 +209,8 @@ def _name(path: str) -> str:
 
 def _runs_script(script: Script, arguments: Sequence[str]) -> bool:
     if any(fnmatchcase(word, pattern) for word in arguments for pattern in script.console_options):
+        return False
+    if script.console_cluster and any(re.fullmatch(script.console_cluster, word) for word in arguments):
         return False
     words = iter(arguments)
     for word in words:

@@ -51,12 +51,17 @@ class SmallBroker:
         self.engine_registers = True
         self.full = False
         self.settles = 0
+        self.locked_s = 0.0
+        self.muted = False
+        """What is offered waits, as behind a log that cannot be written."""
         self.is_touched = False
         """A person touches every text before it is submitted."""
         self.host_error = ""
         self.host_gone = False
         self.watching: list[bool] = []
         self.typed_raw: list[bytes] = []
+        self.sizes = [(24, 80)]
+        """That the terminals had."""
         self.offered: list[inputs.Input] = []
         self.variables: dict[str, dict[str, str]] = {}
         self._reports = 0
@@ -70,11 +75,15 @@ class SmallBroker:
     async def settled(self) -> None:
         self.settles += 1
 
+    def log_locked_s(self) -> float:
+        return self.locked_s
+
     def offer(self, item: inputs.Input) -> bool:
         if self.full:
             return False
         self.offered.append(item)
-        self.tell(item)
+        if not self.muted:
+            self.tell(item)
         return True
 
     async def ask_host(self, request: Any) -> protocol.Answer:
@@ -88,9 +97,11 @@ class SmallBroker:
                 self.typed_raw.append(request.data)
                 data = {"bytes_written": len(request.data)}
             case protocol.Resize():
+                self.sizes.append((request.rows, request.cols))
                 data = {"rows": request.rows, "cols": request.cols}
             case _:
-                data = {"format": request.format, "rows": 24, "cols": 80, "cursor": (1, 3), "screen": "> \n"}
+                rows, cols = self.sizes[-1]
+                data = {"format": request.format, "rows": rows, "cols": cols, "cursor": (1, 3), "screen": "> \n"}
         return protocol.Answer(request_id=request.request_id, data=data)
 
     def keep_variables(self, values: Any) -> str:

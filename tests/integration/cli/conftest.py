@@ -37,7 +37,10 @@ class Terminal:
         while wanted not in shown:
             ready, _, _ = select.select([self.process.fd], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, shown
-            shown += self.process.read(4096)
+            try:
+                shown += self.process.read(4096)
+            except EOFError:
+                raise AssertionError(shown) from None
         self.seen += shown
         return shown
 

@@ -13,7 +13,7 @@ from adapters.pty import harnesses
 from adapters.pty import host as host_module
 from adapters.pty.host import Host
 from adapters.pty.ledger import ReportLog
-from adapters.pty.local_socket import listen
+from adapters.pty.local_socket import Place
 from adapters.pty.process import spawn
 from adapters.pty.protocol import (
     Blocked,
@@ -111,9 +111,9 @@ async def test_a_host_with_nothing_to_keep_and_no_broker_ends(tmp_path, monkeypa
     """No host is left behind by a broker that was killed before it attached."""
     monkeypatch.setattr(host_module, "EMPTY_LINGER_S", 0.05)
     tmp_path.chmod(0o700)
-    listener, _lock = listen(str(tmp_path / "h.sock"))
+    place = Place(str(tmp_path / "h.sock"), str(tmp_path / "h.pid"))
     async with asyncio.timeout(WAIT_S):
-        await Host().serve(listener)
+        await Host().serve(place)
 
 
 async def test_an_unknown_profile_or_a_text_that_exec_cannot_take_fails_the_start(tmp_path):

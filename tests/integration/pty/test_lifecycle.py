@@ -71,12 +71,14 @@ async def test_a_command_that_is_a_symlink_is_called_by_its_own_name(broker):
 
 
 async def test_the_environment_is_exactly_what_start_says(broker, monkeypatch):
-    """F116; no variable of the host or broker leaks."""
+    """F116; no variable of the host or broker leaks. The host adds one: whose process it is (ADR-0044)."""
     monkeypatch.setenv("RELAY_API_KEY", "secret")
     await broker.start("env", env={"ONLY": "this"}, wait=None)
     lines = (await broker.fact("a1", Exited)).last_output.splitlines()
     assert "ONLY=this" in lines
-    assert {line.split("=")[0] for line in lines} == {"PATH", "TERM", "HOME", "LANG", "PS1", "ONLY"}
+    assert "RELAYBROKER_SESSION=a1" in lines
+    names = {line.split("=")[0] for line in lines}
+    assert names == {"PATH", "TERM", "HOME", "LANG", "PS1", "ONLY", "RELAYBROKER_SESSION"}
 
 
 async def test_exit_codes_and_signals_are_exact(broker):

@@ -33,6 +33,7 @@ def launcher(vault: Vault, environment: dict[str, str], *, named: tuple[str, ...
         worker_logs=Path("/logs"),
         vault=vault,
         environments=kept or SpawnEnvironments(Path("/nowhere")),
+        own_files=Path("/run/own-files"),
     )
 
 
@@ -130,6 +131,12 @@ def test_the_operator_names_what_agents_take_over_besides(vault: Vault) -> None:
     assert (env["MY_TEAM_TOKEN"], env["CI"], env["TERM"]) == ("t", "true", "xterm-256color")
     assert "RELAY_API_KEY" not in env
     assert env["RELAY_AGENT_TOKEN"] == "at_live_five"
+
+
+def test_programs_of_an_agent_find_only_each_other_and_can_be_found(vault: Vault) -> None:
+    env = launcher(vault, BROKER | {"CLINE_HUB_DISCOVERY_PATH": "/shared"}, named=("CLINE_*",)).start(wish()).env
+    assert env["CLINE_HUB_DISCOVERY_PATH"] == "/run/own-files/ws_1/cline-hub.json"
+    assert env["RELAYBROKER_SESSION"] == "ws_1"
 
 
 def test_an_agent_has_a_path_and_a_locale_where_the_broker_has_none(vault: Vault) -> None:

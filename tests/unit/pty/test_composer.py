@@ -99,7 +99,6 @@ def test_what_only_looks_like_a_composer_is_none(profile, seen):
     assert found(profile, seen) is None
 
 
-@pytest.mark.xfail(strict=True, reason="the shell mode of gemini and qwen passes for a composer (issue 12)")
 @pytest.mark.parametrize(("profile", "seen"), [("gemini", view(RULE, " ! ▮")), ("qwen", view(RULE, "! ▮", RULE))])
 def test_a_composer_in_shell_mode_is_a_shell(profile, seen):
     """What is typed behind `!` is run as a command: no message may be."""

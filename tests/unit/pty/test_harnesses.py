@@ -136,8 +136,6 @@ WRAPPERS = [
     "nice env A=1 timeout 5 {}",
 ]
 
-PENDING = pytest.mark.xfail(strict=True, reason="-i in a group of options shows the prompt of python too (issue 12)")
-
 
 @pytest.mark.parametrize(("command", "name"), [*AGENT_COMMANDS, *PROMPTS, *((other, "default") for other in OTHERS)])
 def test_a_command_line_has_one_profile(command, name):
@@ -150,8 +148,8 @@ def test_a_command_line_has_one_profile(command, name):
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        pytest.param("python3 -qi agent.py", "python", marks=PENDING),
-        pytest.param("python3 -ic pass", "python", marks=PENDING),
+        ("python3 -qi agent.py", "python"),
+        ("python3 -ic pass", "python"),
     ],
 )
 def test_an_interpreter_that_goes_on_at_its_prompt_is_one(command, name):
