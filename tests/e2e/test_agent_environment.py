@@ -14,6 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.waiting import WAIT_S
+
 AGENTS = Path(__file__).parent / "agents"
 HOSTILE = {
     "CI": "true",
@@ -39,7 +41,7 @@ WORDS = "the staging password is correct-horse-battery"
 async def started_from(make_deployment, folder, **environment):
     """A deployment whose broker was started with these variables."""
     made = make_deployment(folder, **environment)
-    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
     try:
         await made.start()
         await made.meet()
