@@ -117,7 +117,15 @@ def test_a_program_with_composer_rules_is_typed_into_only_where_its_composer_is_
     assert (found is None and seen.question is None) == is_free
 
 
-@for_each([case for case in CASES if "question" in expectation(case) and expectation(case)["composer"] == "none" and profile_of(case).name != "fullscreen"])
+@for_each(
+    [
+        case
+        for case in CASES
+        if "question" in expectation(case)
+        and expectation(case)["composer"] == "none"
+        and profile_of(case).name != "fullscreen"
+    ]
+)
 def test_a_question_is_found_without_knowing_the_program(case):
     """An unknown program that asks as the known ones do is not answered by a message either."""
     seen = sight.read(harnesses.profile("default"), shown(case).view(), collects_lines=False, echoes=False, quiet_s=0.0)
