@@ -4,10 +4,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
+# tests start hundreds of interpreters: compiled modules are kept, whatever the environment says
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly check fmt lint types contracts unit simulate day record-sessions bench lock docs clean
+.PHONY: help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-agents record-screens bench lock docs clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -24,6 +26,9 @@ demo: $(VENV)/.installed  ## the main job: three agents, 200 deliveries in fligh
 
 test: $(VENV)/.installed lint types contracts docs  ## everything CI runs
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+test-loaded: $(VENV)/.installed  ## the same beside two busy loops and a syncing writer
+	$(BIN)/python -m tests.loaded $(MAKE) test
 
 nightly: $(VENV)/.installed  ## the property tests with many more examples
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/property
@@ -61,6 +66,20 @@ day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nigh
 NAMES ?=
 record-sessions: $(VENV)/.installed  ## make fixtures/sessions again from real runs (NAMES="gap-and-hole ..." only these)
 	$(BIN)/python -m tests.replay.record $(NAMES)
+
+AGENTS  ?= claude codex gemini opencode qwen copilot pi cline aider
+VERSIONS ?= pinned
+SOAK    ?= 40
+AGENTS_RUN := build/agents
+test-agents: $(VENV)/.installed  ## the real programs (AGENTS="claude codex" only these; VERSIONS="pinned newest"; SOAK=500); writes docs/real-agents.md
+	@mkdir -p $(AGENTS_RUN) && rm -f $(AGENTS_RUN)/figures.txt
+	$(BIN)/python -m tests.agents.install $(AGENTS)
+	-PROGRAMS="$(AGENTS)" VERSIONS="$(VERSIONS)" SOAK=$(SOAK) RESULTS=$(AGENTS_RUN)/results.json FIGURES=$(AGENTS_RUN)/figures.txt \
+		$(BIN)/pytest -p no:xdist tests/agents
+	$(BIN)/python -m tests.agents.table $(AGENTS_RUN)/results.json $(AGENTS_RUN)/figures.txt
+
+record-screens: $(VENV)/.installed  ## record screens of the real programs into fixtures/terminals (AGENTS="claude" only these)
+	$(BIN)/python -m tests.agents.record $(AGENTS)
 
 bench: $(VENV)/.installed  ## this broker and the reference brokers side by side, with method (8 minutes)
 	$(BIN)/python -m bench

@@ -77,7 +77,9 @@ class StartProgram(_Effect, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     cwd: str
     env: dict[str, str]
-    """Added to the scrubbed environment of the broker; holds no secret."""
+    """Added to the environment that the broker builds; holds no secret."""
+    env_ref: str
+    """Of further variables that the broker keeps, and whose values are in no effect; "" = none."""
     profile: str
     agent_id: str
     """Whose token goes into RELAY_AGENT_TOKEN; "" = none."""

@@ -253,6 +253,12 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     team: str = ""
     session_ref: str = ""
     env: dict[str, str] = {}
+    """Variables whose values may stand in the log."""
+    env_names: tuple[str, ...] = ()
+    """Variables that the caller brought along. Their values are never in the log: the broker keeps them as `env_ref`."""
+    env_ref: str = ""
+    harness: str = ""
+    """Name of the harness profile; "" = the one of the command."""
     idle_threshold_s: float = 30.0
     exit_after_task: bool = False
     skip_relay_prompt: bool = False

@@ -45,7 +45,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.SPAWN_FAILED: "A command that starts: see the agent's last output with relaybroker why AGENT.",
         Reason.PTY_WRITE_FAILED: "A program that reads its input; start it again: relaybroker agent spawn.",
         Reason.ATTEMPTS_EXHAUSTED: "A program that reads its input; when it does: relaybroker dead-letters redeliver.",
-        Reason.HOLD_EXPIRED: "An agent that takes input earlier: see what it waited for in the chain.",
+        Reason.HOLD_EXPIRED: "An agent that takes input earlier; when it does: relaybroker dead-letters redeliver.",
         Reason.TOO_LARGE: "A message below 16 KiB; put the rest into a file and send its path.",
         Reason.AMBIGUOUS: "Look at the agent's screen whether it was typed; choose the policy with --in-doubt.",
         Reason.ARCHIVED: "Redeliver or purge dead letters before there are 500: relaybroker dead-letters list.",

@@ -37,7 +37,7 @@ from domain.errors import CorruptLog
 from domain.events import REGISTRY, UPCASTERS
 from domain.state import SNAPSHOT_FORMAT
 from relaybroker import __version__, connection_file, engine_process, logs
-from relaybroker.assembly import Assembly, open_vault
+from relaybroker.assembly import Assembly, open_environments, open_vault
 from relaybroker.lifetime import Lifetime
 from relaybroker.listening import listen
 from relaybroker.node import Node, NodeError, check_destination, hold_node, node_of
@@ -164,6 +164,7 @@ class Bootstrap:
             paths,
             node,
             vault=vault,
+            environments=await asyncio.to_thread(open_environments, paths, state),
             journal=journal,
             snapshots=snapshots,
             state=state,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Access(NamedTuple):
-    """Who has the terminal, what it shows, and what keeps text out."""
+    """Who has the terminal, what it shows, and what keeps text out. To be read at once: the screen is not kept."""
 
     foreground: Foreground
     view: View

@@ -10,6 +10,7 @@ Source: spec/real-agents.md ("Where an empty composer is"); F084; ADR-0040.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -41,7 +42,9 @@ class ComposerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     foot: str = ""
     """`left`: the last row of the frame; text ends above it."""
     below: str = ""
-    """`left`: the row below the foot."""
+    """`left`: the row below the foot. `open`: one of the rows below the text must match."""
+    steady_s: float = 0.0
+    """Only when the program printed nothing for so long."""
     needs_paste: bool = False
     """Only while the program has asked for bracketed paste: its line editor has the keyboard."""
 
@@ -60,10 +63,10 @@ class Composer(NamedTuple):
         return not self.text
 
 
-def find(rules: Sequence[ComposerRule], view: View) -> Composer | None:
-    """The composer that has the cursor; None when there is none."""
+def find(rules: Sequence[ComposerRule], view: View, quiet_s: float = math.inf) -> Composer | None:
+    """The composer that has the cursor; None when there is none. `quiet_s`: since the last output."""
     for rule in rules:
-        if rule.needs_paste and not view.bracketed_paste:
+        if (rule.needs_paste and not view.bracketed_paste) or quiet_s < rule.steady_s:
             continue
         if (found := _FRAMES[rule.frame](rule, view)) is not None:
             return found
@@ -91,12 +94,17 @@ def _open(rule: ComposerRule, view: View) -> Composer | None:
             return None
     else:
         return None
+    if view.column < first.end() and not (view.row > row and view.wraps(view.row - 1)):
+        return None
     if rule.above and not any(_compiled(rule.above).match(line) for line in view.rows[max(0, row - ABOVE_ROWS) : row]):
         return None
     bottom = row
     while bottom + 1 < len(view.rows) and not view.is_blank(bottom + 1) and rest.match(view.rows[bottom + 1]):
         bottom += 1
-    return _composer(view, row, max(bottom, view.row), first.end())
+    bottom = max(bottom, view.row)
+    if rule.below and not any(_compiled(rule.below).match(line) for line in view.rows[bottom + 1 :]):
+        return None
+    return _composer(view, row, bottom, first.end())
 
 
 def _behind_bar(rule: ComposerRule, view: View) -> Composer | None:
@@ -119,9 +127,9 @@ def _composer(view: View, top: int, bottom: int, start: int, indent: int = 0) ->
     rows = [view.rows[top][start:], *(row[indent:] for row in view.rows[top + 1 : bottom + 1])]
     text = "\n".join(row.rstrip() for row in rows).strip()
     is_first = all(not row.strip() for row in rows[: view.row - top])
-    if text and is_first and view.column == start and view.row in view.dim:
-        under = view.rows[view.row][view.column :].strip()
-        text = text.removeprefix(under).strip()
+    if text and is_first and view.column == start and view.is_dim(view.row, start + 1):
+        last = next((row for row in range(view.row + 1, bottom + 1) if not view.is_dim(row, indent)), bottom + 1)
+        text = "\n".join(row.rstrip() for row in rows[last - top :]).strip()
     return Composer(top, bottom, text)
 
 

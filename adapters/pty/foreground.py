@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.pty import harnesses
 from adapters.pty.harnesses import DEFAULT
-from adapters.pty.process_table import family, group_on_terminal, status
+from adapters.pty.process_table import family, group_on_terminal, read_file, status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,8 @@ class Foreground(NamedTuple):
     """It was suspended (SIGSTOP, ^Z): nothing that is typed would be read."""
     same_group: bool
     """It belongs to the process group of the program that was spawned."""
+    group: int = 0
+    """Foreground process group of the terminal."""
 
 
 class _Process(NamedTuple):
@@ -62,12 +64,12 @@ def look(group: int, spawned: int, chosen: Profile, *, named: bool) -> Foregroun
     same = group == spawned
     found = _reader(group, 0)
     if found is None:
-        return Foreground(chosen, group, chosen.name, stopped=False, same_group=same)
+        return Foreground(chosen, group, chosen.name, stopped=False, same_group=same, group=group)
     if same and (named or found.profile.name == DEFAULT) and chosen.treatment == "type":
         is_shell_behind = found.profile.treatment == "show" and found.pid != spawned
         if not is_shell_behind:
-            return Foreground(chosen, found.pid, found.name, stopped=found.stopped, same_group=True)
-    return Foreground(found.profile, found.pid, found.name, stopped=found.stopped, same_group=same)
+            return Foreground(chosen, found.pid, found.name, stopped=found.stopped, same_group=True, group=group)
+    return Foreground(found.profile, found.pid, found.name, stopped=found.stopped, same_group=same, group=group)
 
 
 def _reader(group: int, depth: int) -> _Process | None:
@@ -98,17 +100,13 @@ def _process(pid: int) -> _Process | None:
 
 def command_line(pid: int) -> Sequence[str]:
     """Program and arguments of a process; empty when it cannot be known."""
-    try:
-        with (_PROC / f"{pid}/cmdline").open("rb", buffering=0) as file:
-            data = file.read(_MAX_COMMAND) or b""
-    except OSError:
-        return ()
+    data = read_file(f"/proc/{pid}/cmdline", _MAX_COMMAND)
     return data.rstrip(b"\0").decode("utf-8", "replace").split("\0") if data else ()
 
 
 def _executable(pid: int) -> str:
     try:
-        return os.readlink(_PROC / f"{pid}/exe").removesuffix(" (deleted)")  # noqa: PTH115  # a string is wanted
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")  # noqa: PTH115  # a string is wanted
     except OSError:
         return ""
 

@@ -108,9 +108,9 @@ class Gate:
             delay = READY_LOOK_DELAY_S if self._is_ready and self.question is None else LOOK_DELAY_S
             self._look_due = self._loop.call_later(delay, self._look)
 
-    def look_now(self, foreground: Foreground) -> Sight:
+    def look_now(self, foreground: Foreground, view: View) -> Sight:
         """Read the (settled) screen; a question is noticed, and reported when it stands."""
-        found = self._sight(foreground)
+        found = self._sight(foreground, view)
         self._notice(found.question)
         return found
 
@@ -154,7 +154,7 @@ class Gate:
             self._look_due = self._loop.call_later(LOOK_DELAY_S, self._look)
             return
         foreground = self._watched.foreground()
-        found = self.look_now(foreground)
+        found = self.look_now(foreground, self._watched.terminal.view())
         if self.state == "booting" and found.question is None:
             look = self._what_is_seen(found)
             evidence = readiness(foreground.profile, look, self._loop.time() - self._since)
@@ -164,15 +164,16 @@ class Gate:
                 self._watched.report(Ready(evidence=evidence))
                 self._watched.gate_moved()
 
-    def _sight(self, foreground: Foreground) -> Sight:
+    def _sight(self, foreground: Foreground, view: View) -> Sight:
         profile = foreground.profile
         if profile.treatment == "show":
             return Sight(None, works=False, question=None)
         collects_lines, echoes = self._watched.process.line_discipline()
-        view = self._watched.terminal.view()
-        if not profile.composer:
-            view = without_typed(view, self._typed)
-        return sight.read(profile, view, collects_lines=collects_lines, echoes=echoes)
+        quiet = self._loop.time() - self._watched.last_output_at
+        found = sight.read(profile, view, collects_lines=collects_lines, echoes=echoes, quiet_s=quiet)
+        if found.question is None or profile.composer or not self._typed:
+            return found
+        return sight.read(profile, without_typed(view, self._typed), collects_lines=collects_lines, echoes=echoes)
 
     def _notice(self, question: str | None) -> None:
         """Report a question that stands, and its end at once."""
@@ -189,6 +190,8 @@ class Gate:
             return
         former, self.question = self.question, question
         if question is not None:
+            if former is not None:
+                self._watched.report(Unblocked())  # by another question than before
             self._watched.report(Blocked(pattern=question))
             if former is None:
                 self._ticks = FAST_TICKS

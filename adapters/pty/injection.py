@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from adapters.pty import proof, tasks
-from adapters.pty.proof import Proof, Standing
+from adapters.pty.proof import Before, Proof, Standing
 from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
 from adapters.pty.sequences import plain_text, without_spaces
 from adapters.pty.writer import TerminalWriter, WriteError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from adapters.pty.access import Access
+    from adapters.pty.foreground import Foreground
     from adapters.pty.harnesses import Profile
     from adapters.pty.occupation import Occupant
     from adapters.pty.output_ring import OutputRing
@@ -98,14 +99,12 @@ class Line(Protocol):
     def line_discipline(self) -> tuple[bool, bool]: ...
     def unread(self) -> int | None: ...
     def may_type(self) -> bool: ...
-    async def access(self) -> Access:
-        """Look at the settled terminal: who has it, what it shows, and what keeps text out."""
+    async def access(self, known: Foreground | None = None) -> Access:
+        """Look at the settled terminal: who has it, what it shows, and (of an unknown program) what keeps text out."""
 
     def occupied_by(self, occupant: Occupant | None) -> None:
         """Report who has the terminal, and watch it until it is free."""
 
-    @property
-    def is_free(self) -> bool: ...
     def show(self, text: str) -> bool:
         """Put a text on the terminal without typing it; False while its output is in the middle of a sequence."""
 
@@ -127,8 +126,9 @@ class _Draft:
     written_at: float = 0.0
     enter_at: int = 0
     """Output offset at Enter."""
-    seen: Access | None = None
-    """The last look before Enter."""
+    at_once: bool = False
+    """Enter is part of what is written."""
+    before: Before = field(default_factory=Before)
     waited_ms: float = 0.0
 
     @property
@@ -268,7 +268,6 @@ class Injector:
             if found is not None and not (self._queue[0].while_busy and found.patience_s) and self._draft is None:
                 self._line.occupied_by(found)
                 self._return_queue(found.reason)
-                await self._until(lambda: self._line.is_free)
                 continue
             if access.shows and not self._queue[0].task:
                 await self._show()
@@ -361,11 +360,18 @@ class Injector:
         self._draft = draft
         line.typing(draft.text)
         try:
-            if not await self._write_text(draft, access):
+            if draft.at_once or self._goes_in_at_once(draft, access):
+                draft.rest += b"" if draft.at_once else ENTER
+                draft.at_once = True
+                draft.enter_at, draft.written_at = line.ring.end, asyncio.get_running_loop().time()
+                draft.written += await line.writer.write(draft.rest)
+                draft.rest = b""
+            elif not await self._write_text(draft, access):
                 self._hand_back(injects, draft, "blocked_by_dialog")
                 return False
-            draft.enter_at = line.ring.end
-            draft.written += await line.writer.write(ENTER)
+            else:
+                draft.enter_at = line.ring.end
+                draft.written += await line.writer.write(ENTER)
         except WriteError as error:
             draft.written += error.written
             draft.rest = draft.rest[error.written :]
@@ -374,10 +380,15 @@ class Injector:
         draft.waited_ms = (asyncio.get_running_loop().time() - draft.written_at) * 1000
         return True
 
+    def _goes_in_at_once(self, draft: _Draft, access: Access) -> bool:
+        """The terminal collects the line: the program gets nothing before Enter, and what the kernel shows meanwhile says nothing."""
+        is_plain = not access.profile.composer and not self._line.bracketed_paste
+        return is_plain and not draft.written and self._line.line_discipline()[0]
+
     async def _write_text(self, draft: _Draft, access: Access) -> bool:
-        """Write the text until it stands. False when a question came up. Raises WriteError."""
+        """Write the text until it stands. False when a question came up. Raises WriteError, also when the program drops it each time."""
         line, profile = self._line, access.profile
-        for attempt in range(MAX_WRITES):
+        for _ in range(MAX_WRITES):
             if draft.rest:
                 draft.written += await line.writer.write(draft.rest)
                 draft.rest = b""
@@ -385,35 +396,47 @@ class Injector:
             if not profile.composer:
                 await self._reaction(draft, profile)
                 break
-            standing = await self._stands(draft.needle)
-            if standing is not Standing.GONE or attempt == MAX_WRITES - 1:
+            if await self._stands(draft, access.foreground) is not Standing.GONE:
                 break
-            draft.rest = self._as_typed(draft.text, profile) or b""
+            draft.rest, draft.written = self._as_typed(draft.text, profile) or b"", 0
+        else:
+            raise WriteError("the program drops what it is typed", 0)
         await self._settle(profile)
         if profile.completes and _COMPLETES.search(draft.text):
             draft.written += await line.writer.write(b" ")
             await self._settle(profile)
-        seen = draft.seen = await line.access()
+        seen = await line.access(access.foreground)
+        draft.before = proof.before(seen, draft.needle, collects_lines=line.line_discipline()[0])
         return seen.question is None or proof.ends_at_cursor(seen, draft.needle)
 
-    async def _stands(self, needle: str) -> Standing:
-        """Wait until the composer shows what was written; GONE when the program took it and shows nothing of it."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + STANDS_S
+    async def _stands(self, draft: _Draft, foreground: Foreground) -> Standing:
+        """Wait until the composer shows what was written; GONE when the program dropped it.
+
+        A program that starts may take its time, or throw away what came early. Which of the two it was, a space tells: keys are read in
+        order, so when the space shows and the text does not, the text is lost. (It is rubbed out again.)
+        """
+        line, loop = self._line, asyncio.get_running_loop()
+        begun = loop.time()
+        probed: tuple[int, int] | None = None
         while True:
-            access = await self._line.access()
+            access = await line.access(foreground)
             standing = proof.standing(access)
             now = loop.time()
             if standing is Standing.TEXT or access.question is not None:
                 return standing
             if standing is Standing.UNKNOWN and (
-                proof.tail(access, needle) is not None or now >= deadline - STANDS_S + UNKNOWN_S
+                proof.tail(access, draft.needle) is not None or now - begun >= UNKNOWN_S
             ):
                 return standing
-            took_all = not self._line.unread() and now - self._line.last_output_at >= DROPPED_QUIET_S
-            if now >= deadline and took_all:
+            cursor = (access.view.row, access.view.column)
+            is_still = not line.unread() and now - line.last_output_at >= DROPPED_QUIET_S
+            if probed is None and standing is Standing.GONE and now - begun >= STANDS_S and is_still:
+                probed = cursor
+                await line.writer.write(b" ")
+            elif probed is not None and cursor != probed and standing is Standing.GONE:
+                await line.writer.write(b"\x7f")
                 return Standing.GONE
-            if now >= deadline + UNREAD_S:
+            elif now - begun >= UNREAD_S:
                 return Standing.UNKNOWN
             await self._next_news(LAST_LOOK_S)
 
@@ -434,20 +457,15 @@ class Injector:
         draft = self._draft
         assert draft is not None
         loop = asyncio.get_running_loop()
-        watch = Proof(access.profile, draft.needle, draft.seen or access, draft.enter_at, loop.time())
+        watch = Proof(access.profile, draft.needle, draft.before, draft.enter_at, loop.time())
         while self._draft is draft:
-            seen = await self._line.access()
+            seen = await self._line.access(access.foreground) if watch.needs_screen else None
             evidence = watch.look(seen, self._line, loop.time())
             if evidence:
                 self._end_draft()
                 self._tell(draft, evidence)
                 return
-            if (
-                watch.wants_enter(loop.time())
-                and seen.question is None
-                and not seen.foreground.stopped
-                and watch.enters < MAX_ENTERS
-            ):
+            if watch.wants_enter(loop.time()) and watch.enters < MAX_ENTERS:
                 await self._enter_again(watch, draft)
             elif watch.is_late(loop.time()) and not self._draft_stands:
                 self._draft_stands = True
@@ -458,6 +476,9 @@ class Injector:
         line = self._line
         await line.writer.hold()
         try:
+            seen = await line.access()
+            if seen.question is not None or seen.foreground.stopped or not line.may_type():
+                return
             watch.entered(line.ring.end, asyncio.get_running_loop().time())
             draft.written += await line.writer.write(ENTER)
         except WriteError:

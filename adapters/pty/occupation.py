@@ -158,11 +158,6 @@ class Occupation:
         if found is not None and self._tick is None and not self._closed:
             self._tick = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
 
-    @property
-    def is_free(self) -> bool:
-        """Whether nobody is known to have it."""
-        return self._reported is None
-
     def forget(self) -> None:
         """A question or a draft was reported since: who has the terminal is said anew."""
         self._reported = None

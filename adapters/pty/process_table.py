@@ -125,7 +125,11 @@ def waits_for_terminal(group: int, terminal: int) -> Wait | None:
     for pid in family(group):
         for task in _tasks(pid):
             try:
-                line = (_PROC / f"{pid}/task/{task}/syscall").read_text("ascii")
+                descriptor = os.open(f"/proc/{pid}/task/{task}/syscall", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    line = os.read(descriptor, 256).decode("ascii")
+                finally:
+                    os.close(descriptor)
             except ProcessLookupError:
                 continue
             except OSError:
@@ -163,26 +167,35 @@ def family(group: int) -> list[int]:
             continue
         found.append(pid)
         for task in _tasks(pid):
-            try:
-                children = (_PROC / f"{pid}/task/{task}/children").read_text("ascii")
-            except OSError:
-                continue
-            waiting.extend(int(child) for child in children.split())
+            waiting.extend(int(child) for child in read_file(f"/proc/{pid}/task/{task}/children", 4096).split())
     return found
 
 
 def _tasks(pid: int) -> list[str]:
     try:
-        return os.listdir(_PROC / f"{pid}/task")[:64]  # noqa: PTH208  # names are enough
+        return os.listdir(f"/proc/{pid}/task")[:64]  # noqa: PTH208  # names are enough
     except OSError:
         return []
 
 
+def read_file(path: str, most: int) -> bytes:
+    """The beginning of a file of /proc; empty when it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, most)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
 def status(pid: int) -> Status | None:
     """What is known of a process; None when it is gone or there is no /proc."""
-    try:
-        line = (_PROC / f"{pid}/stat").read_text("ascii", "replace")
-    except OSError:
+    line = read_file(f"/proc/{pid}/stat", 1024).decode("ascii", "replace")
+    if not line:
         return None
     state, *numbers = line[line.rindex(")") + 2 :].split(" ", 6)[:6]
     parent, group, session, terminal, foreground = map(int, numbers)

@@ -3,6 +3,7 @@
 | evidence | what was seen |
 |---|---|
 | `composer` | the program's composer, which held the text, is empty |
+| `transcript` | the text is on the screen outside of the composer |
 | `turn` | the program works on it: its status row, its line editor gone, or it no longer waits for its keyboard |
 | `prompt` | the text is no longer where it was typed, and the program shows again what it showed before it |
 | `output` | the text is no longer where it was typed |
@@ -14,7 +15,7 @@ Until then the text stands, and may need another Enter (`wants_enter`). Source: 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.pty.process_table import Wait
 
@@ -67,34 +68,61 @@ def ends_at_cursor(access: Access, needle: str) -> bool:
     return bool(needle) and access.view.text_until_cursor().endswith(needle)
 
 
+class Before(NamedTuple):
+    """What the screen showed right before Enter."""
+
+    tail: str | None = None
+    """Behind the text; None = it does not show the text."""
+    pasted: bool = False
+    """The program had asked for bracketed paste."""
+    stood: bool = False
+    """The composer held the text."""
+    prompt: str = ""
+    """What stood before the text on the row of the cursor."""
+
+
+def before(access: Access, needle: str, *, collects_lines: bool) -> Before:
+    """The screen right before Enter. What the kernel shows of a line it collects says nothing, and is not looked at."""
+    if collects_lines and not access.profile.composer:
+        return Before(None, access.view.bracketed_paste)
+    prompt = access.view.before_cursor.split(needle[:1] or "\0", 1)[0].strip()
+    shown = tail(access, needle)
+    stood = standing(access) is Standing.TEXT or shown is not None
+    return Before(shown, access.view.bracketed_paste, stood, prompt)
+
+
 class Proof:
     """Looks at one terminal after Enter. All times are of the event loop, in seconds.
 
     Args:
         profile: of the program that has the terminal.
         needle: end of the text, without white space (as `sequences.without_spaces`).
-        before: the look right before Enter.
+        shown: what the screen showed right before Enter.
         output_at: output offset at Enter.
         now: when Enter was written.
     """
 
-    def __init__(self, profile: Profile, needle: str, before: Access, output_at: int, now: float) -> None:
+    def __init__(self, profile: Profile, needle: str, shown: Before, output_at: int, now: float) -> None:
         self._profile = profile
         self._needle = needle
-        self._tail = tail(before, needle)
-        self._pasted = before.view.bracketed_paste
-        self._prompt = before.view.cursor_line[: before.view.column].split(needle[:1] or "\0", 1)[0].strip()
+        self._shown = shown
         self._output_at = output_at
         self._begun = self._entered = now
         self._stands = False
+        self._stood = shown.stood
         self._consumed_at: float | None = None
         self._last_output = now
         self._reacted = False
         self._look_s = _FIRST_LOOK_S
         self.enters = 1
 
-    def look(self, seen: Access, line: Line, now: float) -> str:
-        """The evidence, blank as long as there is none."""
+    @property
+    def needs_screen(self) -> bool:
+        """Whether what the screen shows says anything: the program has a composer, or showed the text."""
+        return bool(self._profile.composer) or self._shown.tail is not None
+
+    def look(self, seen: Access | None, line: Line, now: float) -> str:
+        """The evidence, blank as long as there is none. `seen`: the terminal now; None when no screen is needed."""
         self._last_output = max(self._entered, line.last_output_at)
         self._reacted = line.ring.end > self._output_at
         self._stands = False
@@ -104,35 +132,50 @@ class Proof:
             return ""
         if self._consumed_at is None:
             self._consumed_at = now
+        if seen is None:
+            is_sure = self._reacted or now - self._entered >= SURE_S
+            return "read" if is_sure and unread is not None else "output" if self._reacted else ""
         if self._profile.composer:
             return self._of_composer(seen, now)
         return self._of_plain(seen, line, now, known=unread is not None)
 
     def _of_composer(self, seen: Access, now: float) -> str:
+        """A text that was never seen in the composer must be seen elsewhere: an empty composer alone says nothing of it."""
         match standing(seen):
             case Standing.TEXT:
-                self._stands = True
+                self._stood = self._stands = True
                 return ""
             case Standing.GONE:
-                return "composer"
+                if self._stood:
+                    return "composer"
+                return "transcript" if tail(seen, self._needle) is not None else ""
+            case Standing.UNKNOWN if seen.question is not None:
+                # It may hide the composer, text and all: only the text above it says that it was taken.
+                return "transcript" if self._reacted and self._has_moved(seen) else ""
+            case Standing.UNKNOWN if seen.sight.works:
+                return "turn" if self._stood and self._reacted else ""
+            case Standing.UNKNOWN if self._is_where_it_was(seen):
+                self._stood = True
+                self._stands = seen.view.bracketed_paste == self._shown.pasted
+                return "" if self._stands else "turn"
             case Standing.UNKNOWN:
-                if self._is_where_it_was(seen) and seen.question is None and not seen.sight.works:
-                    self._stands = seen.view.bracketed_paste == self._pasted
-                    return "" if self._stands else "turn"
-                is_over = seen.sight.works or seen.question is not None or now - self._entered >= GONE_S
-                return "turn" if self._reacted and is_over else ""
+                return "turn" if self._stood and self._reacted and now - self._entered >= GONE_S else ""
+
+    def _has_moved(self, seen: Access) -> bool:
+        """Whether the text is on the screen, but not where it was typed."""
+        return tail(seen, self._needle) is not None and not self._is_where_it_was(seen)
 
     def _of_plain(self, seen: Access, line: Line, now: float, *, known: bool) -> str:
         collects_lines, _ = line.line_discipline()
         is_sure = self._reacted or now - self._entered >= SURE_S
-        if known and (collects_lines or self._tail is None):
+        if known and collects_lines:
             return "read" if is_sure else ""
         if not self._is_where_it_was(seen):
             if not self._reacted:
                 return ""
             now_shown = seen.view.before_cursor.strip()
-            return "prompt" if self._prompt and now_shown == self._prompt else "output"
-        if is_sure and self._pasted and not seen.view.bracketed_paste:
+            return "prompt" if self._shown.prompt and now_shown == self._shown.prompt else "output"
+        if is_sure and self._shown.pasted and not seen.view.bracketed_paste:
             return "turn"
         if is_sure and known and now - self._entered >= 2 * SURE_S and seen.waits() is Wait.NO:
             return "turn"
@@ -142,7 +185,7 @@ class Proof:
     def _is_where_it_was(self, seen: Access) -> bool:
         if ends_at_cursor(seen, self._needle):
             return True
-        return self._tail is not None and tail(seen, self._needle) == self._tail
+        return self._shown.tail is not None and tail(seen, self._needle) == self._shown.tail
 
     # --- what stands -------------------------------------------------------------------------------------------------
 

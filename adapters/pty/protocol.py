@@ -226,8 +226,8 @@ class Injected(_Message, frozen=True):
     attempt: int
     bytes_written: int
     evidence: str
-    """What followed Enter: `composer`, `turn`, `prompt`, `output`, `read` (`proof.py`); `shown`: it was put on the terminal of a
-    program that would run what it is typed, and nothing was typed."""
+    """What followed Enter: `composer`, `transcript`, `turn`, `prompt`, `output`, `read` (`proof.py`); `shown`: it was put on the terminal
+    of a program that would run what it is typed, and nothing was typed."""
     wait_ms: float
     """Between text and Enter."""
     repeated: bool = False

@@ -61,15 +61,18 @@ _NUMBERED = re.compile(r"(\(?\d{1,2}[.):]|\(?[a-zA-Z][.)])\s")
 _ANSWER = re.compile(
     r"(?i)(yes|no|ok|cancel|allow|deny|accept|reject|skip|continue|exit|quit|trust|don'?t|always|once|never)\b"
 )
-_UNMARKED = re.compile(r"^[\s│┃|]*([○◯]|\(\s?\)|\[\s?\])?\s*")
-_PROMPT = re.compile(r"(^|\s)[>❯›»$%#:]\s?$|>>>\s?$|\]:\s?$")
+_UNMARKED = re.compile(r"[\s│┃|]*(?P<radio>[○◯]|\(\s?\)|\[\s?\])?\s*$")
+_IN_ONE_ROW = re.compile(
+    r"(?i)[●◉]\s+\S.{0,40}[○◯]\s+\S|[○◯]\s+\S.{0,40}[●◉]\s+\S|<\s*(yes|no|ok|cancel|continue|exit)\s*>.*<\s*\w+[\w ]*>"
+)
+_PROMPT = re.compile(r"^[^<]*(?:^|\s)[>❯›»$%#:]\s?$|>>>\s?$|\]:\s?$")
 
 
 def question_on(profile: Profile, view: View, *, collects_lines: bool, echoes: bool) -> str | None:
     """The name of what the screen asks; None when it asks nothing. For a screen on which no composer has the cursor."""
     if (collects_lines and not echoes and _PASSWORD.search(view.cursor_line.rstrip())) or _asks_hidden(view):
         return HIDDEN_INPUT
-    found = _structure(view)
+    found = _structure(view, collects_lines=collects_lines)
     if profile.composer and (named := profile.dialog_in(view.joined)) is not None:
         return named
     if found is None and profile.plain_program and view.alternate and _is_full_screen(view):
@@ -82,7 +85,7 @@ def _asks_hidden(view: View) -> bool:
     return bool(re.search(r"(?i)(password|passphrase|passcode)\b[^:]{0,60}:\s*$", view.before_cursor))
 
 
-def _structure(view: View) -> str | None:
+def _structure(view: View, *, collects_lines: bool) -> str | None:
     line = _asked_line(view)
     if _CHOICE.search(line) or _ASKS.search(line) or _PICKS.search(line):
         return "question"
@@ -91,7 +94,7 @@ def _structure(view: View) -> str | None:
     if _pages(view):
         return "pager"
     at_prompt = bool(_PROMPT.search(view.before_cursor)) and not view.rows[view.row][view.column :].strip()
-    if not at_prompt and _selects(view):
+    if not at_prompt and not collects_lines and _selects(view):
         return "selection"
     if not at_prompt and _has_foot(view):
         return "question"
@@ -102,7 +105,7 @@ def _asked_line(view: View) -> str:
     """What is written up to the cursor on its row, with the rows that wrap into it."""
     row, line = view.row, view.before_cursor
     if view.rows[row][view.column :].strip():
-        line = view.trimmed[row]
+        line = view.trimmed(row)
     while row > 0 and view.wraps(row - 1) and len(line) < 400:
         row -= 1
         line = view.rows[row] + line
@@ -110,7 +113,7 @@ def _asked_line(view: View) -> str:
 
 
 def _pages(view: View) -> bool:
-    return bool(_PAGER.match(view.trimmed[view.row].strip())) and view.row >= len(view.rows) // 3
+    return bool(_PAGER.match(view.trimmed(view.row).strip())) and view.row >= len(view.rows) // 3
 
 
 def _last_rows(view: View) -> list[int]:
@@ -119,46 +122,46 @@ def _last_rows(view: View) -> list[int]:
 
 
 def _has_foot(view: View) -> bool:
-    rows = _last_rows(view)[-_FOOT_ROWS:]
-    near = [row for row in rows if view.cursor_hidden or row >= view.row - 1]
-    return bool(_FOOT.search(" ".join(view.trimmed[row].strip() for row in near)))
+    if view.cursor_hidden:
+        near = _last_rows(view)[-_FOOT_ROWS:]
+    else:
+        near = list(range(max(0, view.row - 1), min(view.row + _FOOT_ROWS, len(view.rows))))
+    return bool(_FOOT.search(" ".join(view.trimmed(row).strip() for row in near)))
 
 
 def _selects(view: View) -> bool:
     """A marked row with siblings in the part of the screen that the cursor is in."""
     last = _last_rows(view)
     for row in reversed(last):
-        marked = _MARKED.match(view.trimmed[row])
-        if marked is None:
-            continue
         if not view.cursor_hidden and not row - _SIBLING_ROWS <= view.row <= last[-1] + 1:
             continue
-        if any(_are_options(marked, sibling) for sibling in _siblings(view, row, marked)):
+        if _IN_ONE_ROW.search(view.trimmed(row)):
+            return True
+        marked = _MARKED.match(view.trimmed(row))
+        if marked is not None and any(_are_options(marked, *sibling) for sibling in _siblings(view, row, marked)):
             return True
     return False
 
 
-def _siblings(view: View, row: int, marked: re.Match[str]) -> Iterator[str]:
-    """The texts, in the same column as the marked one, of the rows around it."""
+def _siblings(view: View, row: int, marked: re.Match[str]) -> Iterator[tuple[str, bool]]:
+    """What the rows around show in the same column as the marked one, and whether they have the sign of an option not chosen."""
     column = marked.start("text")
     for step in (-1, 1):
         for distance in range(1, _SIBLING_ROWS + 1):
             at = row + step * distance
             if not 0 <= at < len(view.rows):
                 break
-            beginning = _UNMARKED.match(view.rows[at])
-            text = view.rows[at][column:].rstrip()
-            if beginning is not None and beginning.end() == column and text and not text[0].isspace():
-                yield text
-            elif view.trimmed[at].strip("│┃| ") and (beginning is None or beginning.end() < column):
+            line = view.rows[at]
+            before, text = _UNMARKED.match(line[:column]), line[column:].rstrip()
+            if before is not None and text and not text[0].isspace():
+                yield text, before["radio"] is not None
+            elif before is None and line.strip("│┃| "):
                 break
 
 
-def _are_options(marked: re.Match[str], sibling: str) -> bool:
+def _are_options(marked: re.Match[str], sibling: str, has_radio: bool) -> bool:
     text, mark = marked["text"], marked["mark"]
-    if _NUMBERED.match(text) and _NUMBERED.match(sibling):
-        return True
-    if len(mark) > 1:
+    if has_radio or len(mark) > 1 or (_NUMBERED.match(text) and _NUMBERED.match(sibling)):
         return True
     return mark in _STRONG and bool(_ANSWER.match(text) or _ANSWER.match(sibling) or len(text) <= 60)
 

@@ -17,7 +17,7 @@ from pyte import modes as pyte_modes
 
 from adapters.pty.grid import Grid, rendition
 from adapters.pty.sequences import Control, SequenceSplitter
-from adapters.pty.view import View, is_dimmed
+from adapters.pty.view import Rows, View, is_dimmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,25 +183,32 @@ class Terminal:
         grid = self._grid
         row, column = grid.cursor.y, min(grid.cursor.x, grid.columns - 1)
         return View(
-            rows=tuple(line.ljust(grid.columns) for line in self.lines()),
+            rows=Rows(grid.lines, self._row),
             columns=grid.columns,
             row=row,
             column=column,
             cursor_hidden=grid.cursor.hidden,
             alternate=self.alternate_screen,
             bracketed_paste=self.bracketed_paste,
-            dim=frozenset((row,)) if self._is_dim(row, column) else frozenset(),
+            is_dim=self._is_dim,
         )
 
+    def _row(self, row: int) -> str:
+        columns: int = self._grid.columns
+        cells = self._grid.buffer.get(row)
+        if not cells:
+            return " " * columns
+        shown = [" "] * columns
+        for x, cell in cells.items():
+            if x < columns:
+                shown[x] = cell.data
+        return "".join(shown).ljust(columns)
+
     def _is_dim(self, row: int, column: int) -> bool:
-        """Whether the text of a row behind the cursor's character is printed dim, and there is any."""
-        cells = self._grid.buffer[row]
-        shown = [cell for x in range(column, self._grid.columns) if (cell := cells[x]).data.strip()]
-        behind = [cell for x in range(column + 1, self._grid.columns) if (cell := cells[x]).data.strip()]
-        return bool(shown) and all(
-            is_dimmed(cell.fg, faint=cell.faint)  # type: ignore[attr-defined]  # it is a Cell
-            for cell in behind or shown
-        )
+        """Whether every character of a row from a column on is printed dim."""
+        cells: dict[int, Any] = self._grid.buffer.get(row) or {}
+        shown = (cell for x, cell in cells.items() if x >= column and cell.data.strip())
+        return all(is_dimmed(cell.fg, faint=cell.faint) for cell in shown)
 
     @property
     def is_between_sequences(self) -> bool:

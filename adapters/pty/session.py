@@ -216,21 +216,30 @@ class Session:
     def may_type(self) -> bool:
         return self.state == "ready"
 
-    async def access(self) -> Access:
-        """Look at the settled terminal; a question is noticed, and reported when it stands."""
+    async def access(self, known: Foreground | None = None) -> Access:
+        """Look at the settled terminal; a question is noticed, and reported when it stands.
+
+        `known`: the program that had the terminal a moment ago; not asked for again while the same process group has it.
+        """
         await self.settled()
-        return self._access()
+        return self._access(known)
 
-    def _access(self) -> Access:
-        front = self.foreground()
-        sight = self._gate.look_now(front)
-        person = self._occupation.person.types(self._loop.time())
-        found = occupant(Seen(front, sight, person, self.profile, self._waits))
-        return Access(front, self.terminal.view(), sight, found, self._waits)
+    def _access(self, known: Foreground | None = None) -> Access:
+        front = self.foreground(known)
+        view = self.terminal.view()
+        sight = self._gate.look_now(front, view)
+        found = None
+        if known is None:
+            person = self._occupation.person.types(self._loop.time())
+            found = occupant(Seen(front, sight, person, self.profile, self._waits))
+        return Access(front, view, sight, found, self._waits)
 
-    def foreground(self) -> Foreground:
+    def foreground(self, known: Foreground | None = None) -> Foreground:
         """The program that has the keyboard now."""
-        return look_at_foreground(self._process.foreground_group(), self.pid, self.profile, named=self._is_named)
+        group = self._process.foreground_group()
+        if known is not None and known.group == group:
+            return known
+        return look_at_foreground(group, self.pid, self.profile, named=self._is_named)
 
     def _waits(self) -> Wait | None:
         if self._gate.is_unverified:
@@ -239,10 +248,6 @@ class Session:
 
     def occupied_by(self, occupant: Occupant | None) -> None:
         self._occupation.note(occupant)
-
-    @property
-    def is_free(self) -> bool:
-        return self._occupation.is_free
 
     def show(self, text: str) -> bool:
         """Put a text on the terminal as a program's output is, without typing it; what stood at the cursor is shown again behind it.

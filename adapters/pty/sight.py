@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +12,7 @@ from adapters.pty.questions import question_on
 
 if TYPE_CHECKING:
     from adapters.pty.composer import Composer
-    from adapters.pty.harnesses import Busy, Profile
+    from adapters.pty.harnesses import Profile, Sign
     from adapters.pty.view import View
 
 
@@ -23,33 +24,34 @@ class Sight(NamedTuple):
     works: bool
     """The program's own status row says that it works."""
     question: str | None
-    """Name of the question, dialog or obstacle; None beside a composer."""
+    """Name of the question, dialog or obstacle."""
 
 
-def read(profile: Profile, view: View, *, collects_lines: bool, echoes: bool) -> Sight:
-    """Look at a screen. `collects_lines`, `echoes`: the terminal's line discipline."""
-    found = composer.find(profile.composer, view) if not collects_lines else None
-    question = None
+def read(profile: Profile, view: View, *, collects_lines: bool, echoes: bool, quiet_s: float = math.inf) -> Sight:
+    """Look at a screen. `collects_lines`, `echoes`: the terminal's line discipline; `quiet_s`: since the last output."""
+    found = composer.find(profile.composer, view, quiet_s) if not collects_lines else None
     if found is None:
         question = question_on(profile, view, collects_lines=collects_lines, echoes=echoes)
-    return Sight(found, any(_says(busy, view, found) for busy in profile.busy), question)
+    else:
+        question = next((sign.name for sign in profile.obstacles if _shows(sign, view, found)), None)
+    return Sight(found, any(_shows(sign, view, found) for sign in profile.busy), question)
 
 
-def _says(busy: Busy, view: View, found: Composer | None) -> bool:
-    if busy.place == "cursor":
+def _shows(sign: Sign, view: View, found: Composer | None) -> bool:
+    if sign.place == "cursor":
         rows = [view.row, view.row - 1] if found is None else []
     elif found is None:
         return False
-    elif busy.place == "above":
+    elif sign.place == "above":
         rows = [row for row in range(found.top - 1, -1, -1) if not view.is_blank(row) and not view.is_rule(row)][
-            : busy.within
+            : sign.within
         ]
     else:
         rows = [
             row for row in range(found.bottom + 1, len(view.rows)) if not view.is_blank(row) and not view.is_rule(row)
-        ][: busy.within]
-    pattern = _compiled(busy.pattern)
-    return any(row >= 0 and pattern.match(view.trimmed[row]) for row in rows)
+        ][: sign.within]
+    pattern = _compiled(sign.pattern)
+    return any(row >= 0 and pattern.match(view.trimmed(row)) for row in rows)
 
 
 @functools.cache

@@ -8,11 +8,13 @@ import sys
 
 import pytest
 
+from tests.waiting import WAIT_S
+
 
 @pytest.mark.slow
 def test_the_demo_loses_nothing_and_ends_with_its_figures():
     done = subprocess.run(
-        [sys.executable, "-m", "relaybroker", "demo"], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-m", "relaybroker", "demo"], capture_output=True, text=True, timeout=WAIT_S, check=False
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.strip().splitlines()[-1])

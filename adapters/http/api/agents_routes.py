@@ -15,7 +15,7 @@ from aiohttp import web
 from adapters.http.api.bodies import InputBody, ReleaseBody, ResizeBody, SpawnBody, parse, read_json
 from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import about, answer, relayed
-from adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt
+from adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
 from adapters.http.api.timestamps import dated
 from adapters.http.api.viewers import Viewers
 from adapters.pty.client import HostBackpressure, HostUnavailable
@@ -74,7 +74,10 @@ class AgentRoutes:
             spec = await asyncio.to_thread(spawn_spec, body)
             if token := body.agent_token.get_secret_value().strip():
                 spec = msgspec.structs.replace(spec, supplied_token=self._access.gateway.keep_supplied_token(token))
-            return await self._access.ask(
+            if spec.env_names:
+                reference = await self._keep(variables(body))
+                spec = msgspec.structs.replace(spec, env_ref=reference)
+            reply = await self._access.ask(
                 lambda request_id: inputs.SpawnRequested(
                     request_id=request_id, spec=spec, source=source, invocation_id=invocation_id
                 ),
@@ -82,6 +85,15 @@ class AgentRoutes:
             )
         finally:
             self._spawning -= 1
+        if spec.env_ref and reply.status >= 400:
+            await asyncio.to_thread(self._access.gateway.forget_variables, spec.env_ref)
+        return reply
+
+    async def _keep(self, values: dict[str, str]) -> str:
+        try:
+            return await asyncio.to_thread(self._access.gateway.keep_variables, values)
+        except OSError as error:
+            raise InvalidRequest(500, "spawn_failed", f"env cannot be kept: {error}", field="env") from error
 
     async def listing(self, _request: web.Request) -> web.Response:
         """GET /api/spawned."""

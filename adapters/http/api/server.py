@@ -55,6 +55,9 @@ NOT_BUILT = (
 )
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 
+_SHOWING = ("/api/spawned", "/api/status", "/api/metrics", "/api/dead-letters", "/api/why", "/api/log")
+"""Where the routes begin that show the state or the log."""
+
 
 class LocalApi:
     """The local HTTP and WebSocket API of one broker.
@@ -175,7 +178,7 @@ class LocalApi:
 
     def _front(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._starting, self._guard.middleware],
+            middlewares=[self._starting, self._guard.middleware, self._durable],
             client_max_size=BODY_LIMIT,
             handler_args={"max_field_size": 32 * 1024, "max_line_size": 32 * 1024},
         )
@@ -234,6 +237,20 @@ class LocalApi:
                     headers={"Connection": "close"},
                 )
             return await handler(request)
+
+        return check
+
+    @property
+    def _durable(self) -> Any:
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            """What a reading route tells, a crash does not take back; and the log is read up to what was told before."""
+            if self._access is None or request.method != "GET" or not request.path.startswith(_SHOWING):
+                return await handler(request)
+            await self._access.gateway.settled()
+            told = await handler(request)
+            await self._access.gateway.settled()
+            return told
 
         return check
 

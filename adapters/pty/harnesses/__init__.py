@@ -54,8 +54,8 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of these, when there are any, at least one."""
 
 
-class Busy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a program says that it works: a row of its own beside the composer, never its prose."""
+class Sign(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A row of the program's own beside its composer, in a place where its prose never stands."""
 
     place: Literal["above", "below", "cursor"]
     """Rows above the composer, below it, or the row of the cursor and the one above."""
@@ -63,6 +63,8 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Regular expression, matched from the beginning of the row."""
     within: int = 4
     """So many rows that are not blank."""
+    name: str = ""
+    """Of an obstacle."""
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +80,19 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What `-m` runs that is a prompt again."""
     console_options: tuple[str, ...] = ("-i",)
     """Options after which it shows its prompt all the same; shell patterns."""
+    console_cluster: str = ""
+    """A regular expression for groups of one-letter options that have such an option among them."""
+
+
+class Alone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a program is kept from sharing a daemon with others of its kind, and with it the identity of whoever started that."""
+
+    option: str = ""
+    """Given to the program if its `--help` names it."""
+    unless: tuple[str, ...] = ()
+    """Arguments by which somebody asks for another's server: with one of these the option is not given."""
+    files: dict[str, str] = {}
+    """Variables that name the file by which programs of the kind find each other, and what it is called; each agent gets its own."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +110,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     plain_program: bool = False
     """Ready when it waits for its keyboard and shows no question; `unverified` when that cannot be seen."""
     dialogs: tuple[Dialog, ...] = ()
-    busy: tuple[Busy, ...] = ()
+    busy: tuple[Sign, ...] = ()
+    """It works."""
+    obstacles: tuple[Sign, ...] = ()
+    """It has an empty composer and can do nothing with a message: nobody is logged in."""
     busy_patience_s: float = 300.0
     """A message that has waited so long is typed all the same: the program keeps what it is typed while it works."""
     completes: bool = False
@@ -122,6 +140,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An injection with `steer` interrupts the program with ESC ESC first."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
+    alone: Alone = Alone()
 
     def dialog_in(self, joined: str) -> str | None:
         """The name of the dialog whose phrases are in a screen (as `View.joined`)."""
@@ -131,6 +150,16 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def profile(name: str) -> Profile:
     """The profile called `name`. Raises KeyError when there is none."""
     return profiles()[name]
+
+
+def names() -> tuple[str, ...]:
+    """Every profile's name."""
+    return tuple(profiles())
+
+
+def own_files() -> dict[str, str]:
+    """Variables that name a file by which programs find each other, of every profile: a shell may run any of them."""
+    return {variable: name for one in profiles().values() for variable, name in one.alone.files.items()}
 
 
 def profile_for(argv: Sequence[str]) -> Profile:
@@ -180,6 +209,8 @@ def _name(path: str) -> str:
 
 def _runs_script(script: Script, arguments: Sequence[str]) -> bool:
     if any(fnmatchcase(word, pattern) for word in arguments for pattern in script.console_options):
+        return False
+    if script.console_cluster and any(re.fullmatch(script.console_cluster, word) for word in arguments):
         return False
     words = iter(arguments)
     for word in words:
@@ -245,7 +276,7 @@ def profiles() -> dict[str, Profile]:
     )
     found = [msgspec.toml.decode(file.read_bytes(), type=Profile) for file in files]
     for one in found:
-        for pattern in (*(busy.pattern for busy in one.busy), *_patterns(one)):
+        for pattern in (*(sign.pattern for sign in (*one.busy, *one.obstacles)), *_patterns(one)):
             re.compile(pattern)
     return {one.name: one for one in found}
 

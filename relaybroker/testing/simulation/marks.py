@@ -31,6 +31,11 @@ REQUIRED = (
     "an injection was handed back and repeated",
     "attempts were exhausted",
     "a hold expired",
+    "taken into custody",
+    "acknowledged from custody before it was typed",
+    "typed from custody",
+    "a dead letter from custody",
+    "the host was asked again",
     "returned and admitted again",
     "held: agent_starting",
     "held: not_ready",
@@ -97,6 +102,9 @@ class Marks:
     def __init__(self) -> None:
         self.reached: Counter[str] = Counter()
         self._resynced: dict[str, int] = {}
+        self._custody: set[str] = set()
+        self._taking = ""
+        """The turn in which the newest one was taken over."""
 
     def reach(self, mark: str) -> None:
         """This branch was reached."""
@@ -132,9 +140,21 @@ class Marks:
                     del self._resynced[f"mailbox:{event.agent_id}"]
             case events.DeliveryHeld():
                 self.reach(f"held: {event.reason}")
+            case events.DeliveryTakenOver():
+                self.reach("taken into custody")
+                self._custody.add(stream)
+                self._taking = recorded.causation
+            case events.DeliveryAskedAgain():
+                self.reach("the host was asked again")
+            case events.AckSent() if recorded.causation == self._taking:
+                self.reach("acknowledged from custody before it was typed")
+            case events.DeliveryInjected() if stream in self._custody:
+                self.reach("typed from custody")
             case events.DeliveryHandedBack():
                 self.reach("an injection was handed back and repeated")
             case events.DeliveryDropped() | events.DeliveryDeadLettered():
+                if isinstance(event, events.DeliveryDeadLettered) and stream in self._custody:
+                    self.reach("a dead letter from custody")
                 if event.reason is Reason.AMBIGUOUS:
                     self.reach(f"in doubt: {event.detail.partition(':')[0]}")
                 elif event.reason in _ENDED:

@@ -350,15 +350,21 @@ def disk_slows_down(world: World) -> None:
 @move(0.4)
 def clock_set_back(world: World) -> None:
     """The wall clock is set back."""
-    world.timeline.wall_offset -= world.random.choice((0.5, 60.0, 3600.0))
+    world.timeline.wall_offset -= world.random.choice((0.5, 60.0, 3600.0, 10_800.0))
     world.marks.reach("the wall clock was set back")
 
 
 @move(0.4)
 def clock_set_forward(world: World) -> None:
     """The wall clock is set forward."""
-    world.timeline.wall_offset += world.random.choice((0.5, 60.0, 600.0))
+    world.timeline.wall_offset += world.random.choice((0.5, 60.0, 600.0, 10_800.0))
     world.marks.reach("the wall clock was set forward")
+
+
+@move(0.03)
+def clock_leaps(world: World) -> None:
+    """The wall clock is set forward by more than anything may wait."""
+    world.timeline.wall_offset += 40 * 86_400.0
 
 
 # --- time -----------------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ _RESTLESS = 200
 """Rounds in a row that leave a deadline due: then the core does not come to rest."""
 
 
-def plain_harness(_argv: tuple[str, ...]) -> Harness:
+def plain_harness(_argv: tuple[str, ...], _name: str = "") -> Harness:
     """Every program is an ordinary one."""
     return Harness(profile="default")
 

@@ -71,6 +71,7 @@ def plan_of(seed: int) -> Plan:
             refuse_register=sometimes(0.1),
             reject_token=sometimes(0.1),
             latency_s=random.choice(((0.0005, 0.01), (0.05, 0.3))),
+            shares_clock=seed % 2 == 0,
         ),
         host=hosts.Traits(
             boot_s=random.choice(((0.05, 0.5), (0.5, 8.0))),
@@ -156,6 +157,7 @@ class World:
         self.disk = Disk(self.timeline, self._fsync_s, snapshot_every=plan.snapshot_every, keeps_all=plan.keeps_all)
         self.slow_disk_until = 0.0
         self.engine = Engine(self.timeline, self._stream("engine"), plan.engine, self.promises)
+        self.promises.engine_forgot = self.engine.has_forgotten
         self.host = Host(self.timeline, self._stream("host"), plan.host, self.promises)
         self.node = Node(
             self.timeline,

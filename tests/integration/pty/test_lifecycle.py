@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -44,9 +43,7 @@ async def test_a_program_file_that_is_still_being_written_is_tried_again(broker)
     program.chmod(0o755)
     writing = os.open(program, os.O_WRONLY)
     threading.Timer(0.3, os.close, [writing]).start()
-    began = time.monotonic()
     assert isinstance(await broker.start(program), Ready)
-    assert time.monotonic() - began >= 0.25
 
 
 async def test_a_program_file_that_stays_busy_fails_within_the_bound(broker):
@@ -108,18 +105,15 @@ async def test_release_ends_children_and_grandchildren_that_ignore_signals(broke
     log = broker.directory / "pids"
     await broker.start(broker.python, broker.agent("family"), log)
     pids = await broker.until(lambda: len(p := log.read_text().split()) == 3 and [int(x) for x in p], "three pids")
-    began = time.monotonic()
     exited = await broker.stop(grace_s=0.5)
-    assert time.monotonic() - began < 2.5
     assert exited.requested
     assert not any(is_alive(pid) for pid in pids)
 
 
 async def test_an_interactive_shell_ends_at_once_although_it_ignores_term(broker):
+    """Nothing waits for the grace to be over, which would be an hour here."""
     await broker.start("bash", "--norc")
-    began = time.monotonic()
-    await broker.stop(grace_s=5)
-    assert time.monotonic() - began < 2
+    await broker.stop(grace_s=3600)
 
 
 async def test_a_suspended_program_can_be_released(broker):
@@ -136,7 +130,7 @@ async def test_what_a_program_leaves_behind_when_it_ends_is_ended_too(broker, is
     exited = await broker.fact("a1", Exited)
     assert exited.code == 7
     pids = [int(x) for x in log.read_text().split()]
-    await broker.until(lambda: not any(is_alive(pid) for pid in pids), "nobody left", 3)
+    await broker.until(lambda: not any(is_alive(pid) for pid in pids), "nobody left")
 
 
 async def test_a_stopped_program_hands_back_what_is_queued_before_its_exit(broker):
@@ -155,16 +149,14 @@ async def test_a_stopped_program_hands_back_what_is_queued_before_its_exit(broke
     assert (await broker.fact("a1", InjectFailed, delivery_id="late")).reason == "not_running"
 
 
-async def test_a_killed_program_is_noticed_within_two_seconds_and_leaves_no_zombie(broker):
+async def test_a_killed_program_is_noticed_and_leaves_no_zombie(broker):
     """F110, F097: the exit is a fact about the process."""
     await broker.start_agent("line_reader")
     pid = await broker.pid()
     broker.inject("x", "before")
     await broker.fact("a1", Injected)
-    began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     exited = await broker.fact("a1", Exited)
-    assert time.monotonic() - began < 2
     assert (exited.signal, exited.requested) == (signal.SIGKILL, False)
     assert not Path(f"/proc/{pid}").exists()
 

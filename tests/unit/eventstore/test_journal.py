@@ -25,6 +25,7 @@ from adapters.eventstore.errors import (
     StateCorrupt,
 )
 from domain.events import FrameNoted, Recorded
+from tests.waiting import WAIT_S
 
 
 @pytest.fixture(params=["sqlite", "popo"])
@@ -43,7 +44,7 @@ class Gate:
 
         def insert_events(rows):
             self._entered.set()
-            assert self._open.wait(30)
+            assert self._open.wait(WAIT_S)
             self.groups.append(len(rows))
             return insert(rows)
 
@@ -340,7 +341,7 @@ async def test_closing_under_a_reading_thread_ends_its_reading_and_not_the_proce
     ends = []
 
     def read_on():
-        reading.wait(30)
+        reading.wait(WAIT_S)
         try:
             while True:
                 assert len(list(journal.read(page=50))) == 500
@@ -350,7 +351,7 @@ async def test_closing_under_a_reading_thread_ends_its_reading_and_not_the_proce
     threads = [threading.Thread(target=read_on) for _ in range(4)]
     for thread in threads:
         thread.start()
-    reading.wait(30)
+    reading.wait(WAIT_S)
     journal.close()
     for thread in threads:
         thread.join(30)
