@@ -105,6 +105,8 @@ def _cline(screen: Screen) -> str | None:
 
 def _aider(screen: Screen) -> str | None:
     lines, row = screen.lines, screen.cursor[0] - 1
+    if not screen.bracketed_paste:
+        return None  # it reads its keyboard only while it has its prompt
     for first in range(row, max(row - 12, -1), -1):
         if re.search(r"\(Y\)es/\(N\)o", "".join(lines[max(0, first - 1) : row + 1])):
             return None
