@@ -110,7 +110,7 @@ def _aider(screen: Screen) -> str | None:
     for first in range(row, max(row - 12, -1), -1):
         if re.search(r"\(Y\)es/\(N\)o", "".join(lines[max(0, first - 1) : row + 1])):
             return None
-        if found := re.match(r"^(?:[a-z]+ )?(?:multi)?>(?:\s|$)", lines[first]):
+        if found := re.match(r"^(?:[\w-]+(?: multi)?)?>(?:\s|$)", lines[first]):
             return _rest(screen, first, row, found.end())
     return None
 

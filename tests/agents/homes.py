@@ -38,13 +38,9 @@ def make(installed: Installed, folder: Path, model_url: str, case: str = "") -> 
         one.mkdir(parents=True)
     (project / "README.md").write_text("a test project\n")
     for words in (
-        ("init", "-q", "-b", "main"),
-        ("config", "user.name", "T"),
-        ("config", "user.email", "t@example.com"),
-    ):
-        subprocess.run(["git", *words], cwd=project, check=True)
-    for words in (("add", "README.md"), ("commit", "-q", "-m", "A test project")):
-        subprocess.run(["git", *words], cwd=project, check=True)
+        "init -q -b main", "config user.name T", "config user.email t@example.com", "add README.md", "commit -qm A",
+    ):  # fmt: skip
+        subprocess.run(["git", *words.split()], cwd=project, check=True)
     setup = _Setup(installed, home, project, model_url)
     return setup.made(case)
 
