@@ -95,7 +95,9 @@ def _copilot(screen: Screen) -> str | None:
 
 
 def _pi(screen: Screen) -> str | None:
-    return _between_rules(screen, r"^")
+    # Its cursor is hidden, and elsewhere while a popup is open.
+    rules = [at for at, line in enumerate(screen.lines) if _is_rule(line)]
+    return _rest(screen, rules[-2] + 1, rules[-1] - 1, 0) if len(rules) > 1 and rules[-1] - rules[-2] > 1 else None
 
 
 def _cline(screen: Screen) -> str | None:

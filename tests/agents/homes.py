@@ -207,6 +207,7 @@ def _aider(setup: _Setup) -> None:
         "AIDER_MAX_CHAT_HISTORY_TOKENS": "1000000",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }  # fmt: skip
+    setup.write(".aider/caches/model_prices_and_context_window.json", {"none": {}})
 
 
 _BASE: dict[str, Callable[[_Setup], None]] = {

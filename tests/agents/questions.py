@@ -141,8 +141,8 @@ DIALOGS: dict[str, dict[str, Dialog]] = {
     },
     "aider": {
         "permission": Dialog(
-            f"SAY {json.dumps(_RUN_THIS)}", "(Y)es/(N)o", "permission"
+            f"SAY {json.dumps(_RUN_THIS)}", "(Y)es/(N)o", "permission", deny="n\r"
         ),
-        "add-file": Dialog('SAY "You may want to look at README.md for that."', "(Y)es/(N)o", "question"),
+        "add-file": Dialog('SAY "You may want to look at README.md for that."', "(Y)es/(N)o", "question", deny="n\r"),
     },
 }  # fmt: skip
