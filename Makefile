@@ -73,10 +73,10 @@ SOAK    ?= 40
 AGENTS_RUN := build/agents
 test-agents: $(VENV)/.installed  ## the real programs (AGENTS="claude codex" only these; VERSIONS="pinned newest"; SOAK=500); writes docs/real-agents.md
 	@mkdir -p $(AGENTS_RUN) && rm -f $(AGENTS_RUN)/figures.txt
-	$(BIN)/python -m tests.agents.install $(AGENTS)
-	-PROGRAMS="$(AGENTS)" VERSIONS="$(VERSIONS)" SOAK=$(SOAK) RESULTS=$(AGENTS_RUN)/results.json FIGURES=$(AGENTS_RUN)/figures.txt \
-		$(BIN)/pytest -p no:xdist tests/agents
-	$(BIN)/python -m tests.agents.table $(AGENTS_RUN)/results.json $(AGENTS_RUN)/figures.txt
+	-$(BIN)/python -m tests.agents.install $(AGENTS)
+	PROGRAMS="$(AGENTS)" VERSIONS="$(VERSIONS)" SOAK=$(SOAK) RESULTS=$(AGENTS_RUN)/results.json FIGURES=$(AGENTS_RUN)/figures.txt \
+		$(BIN)/pytest -p no:xdist tests/agents; status=$$?; \
+	$(BIN)/python -m tests.agents.table $(AGENTS_RUN)/results.json $(AGENTS_RUN)/figures.txt; exit $$status
 
 record-screens: $(VENV)/.installed  ## record screens of the real programs into fixtures/terminals (AGENTS="claude" only these)
 	$(BIN)/python -m tests.agents.record $(AGENTS)

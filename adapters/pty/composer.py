@@ -42,7 +42,7 @@ class ComposerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     foot: str = ""
     """`left`: the last row of the frame; text ends above it."""
     below: str = ""
-    """`left`: the row below the foot. `open`: one of the rows below the text must match."""
+    """`left`: the row below the foot. `open`: one of the rows below an empty composer must match."""
     steady_s: float = 0.0
     """Only when the program printed nothing for so long."""
     needs_paste: bool = False
@@ -102,9 +102,9 @@ def _open(rule: ComposerRule, view: View) -> Composer | None:
     while bottom + 1 < len(view.rows) and not view.is_blank(bottom + 1) and rest.match(view.rows[bottom + 1]):
         bottom += 1
     bottom = max(bottom, view.row)
-    if rule.below and not any(_compiled(rule.below).match(line) for line in view.rows[bottom + 1 :]):
-        return None
-    return _composer(view, row, bottom, first.end())
+    found = _composer(view, row, bottom, first.end())
+    is_shown = not rule.below or any(_compiled(rule.below).match(line) for line in view.rows[bottom + 1 :])
+    return found if is_shown or not found.is_empty else None
 
 
 def _behind_bar(rule: ComposerRule, view: View) -> Composer | None:

@@ -200,6 +200,8 @@ def dialogs(recorder: Recorder) -> None:
                 home = dialog.setup(home)
             with recorder.started(home) as terminal:
                 recorder.until_ready(terminal)
+                terminal.keys(dialog.before)
+                terminal.until_quiet(0.5, 2)
                 number = 0
                 for number, prompt in enumerate(dialog.prompt.split("\f"), 1):
                     if number > 1:
