@@ -199,7 +199,7 @@ SHELLS = (
         r"echo s\171nc{n}\n",
         "",
         ("shell echo ha", "lf > half"),
-        (FRESH, State("a definition", (b"define foo\r",), (b"end\r",))),
+        (FRESH, State("a block of python", (b"python\r", b"pass\r"), (b"end\r",))),
     ),
     Shell(
         "ed",

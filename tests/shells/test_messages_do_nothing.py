@@ -105,7 +105,8 @@ class Terminal:
         typed = asyncio.get_running_loop().create_future()
         self.session.keys(data, lambda error: typed.done() or typed.set_result(error))
         assert await typed == ""
-        quiet = asyncio.get_running_loop().time() + 0.2
+        is_escape = data.endswith(b"\x1b")  # which a line editor tells from the beginning of a key by a time of its own
+        quiet = asyncio.get_running_loop().time() + (1.5 if is_escape else 0.2)
         while self.session.ring.end == before and asyncio.get_running_loop().time() < quiet:
             await asyncio.sleep(0.005)
         await self.quiet()

@@ -52,7 +52,7 @@ def drawn(profile, text, width, *, works=False):
         case "claude":
             rows = ["❯ ", "  "], [rule], [rule, "  ⏸ manual mode on" + (" · esc to interrupt" if works else "")]
         case "copilot":
-            rows = ["❯ ", "  "], [rule], [rule, " Working esc" if works else " ← open sidebar"]
+            rows = ["❯ ", "  "], [rule], [rule, " ◎ Working esc" if works else " ← open sidebar"]
         case "qwen":
             rows = ["> ", "  "], [*([spinner] if works else []), "", rule], [rule, "  Auto mode"]
         case "cline":
