@@ -43,7 +43,7 @@ INHERITED: dict[str, tuple[str, ...]] = {
             NODE_TLS_REJECT_UNAUTHORIZED PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CERT UV_INDEX_URL UV_DEFAULT_INDEX
             NPM_CONFIG_REGISTRY npm_config_registry GOPROXY GOPRIVATE GONOSUMDB CARGO_REGISTRIES_*
         """,
-        "Marks by which whoever runs a job finds and ends what the job started (Jenkins, GitHub's runner, the case scripts of this field)": """
+        "Marks by which whoever runs a job finds and ends what the job started (Jenkins, GitHub, case scripts)": """
             JENKINS_NODE_COOKIE HUDSON_COOKIE RUNNER_TRACKING_ID RBCASE
         """,
         "Where tool chains are": """
