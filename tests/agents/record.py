@@ -1,6 +1,6 @@
 """Records screens of the real programs as fixtures: `make record-screens`, or
 
-    python -m tests.agents.record [--into DIR] [--size 24x80 …] [--case NAME …] [PROGRAM…]
+    python -m tests.agents.record [--into DIR] [--size 24x80 …] [--story start …] [--case NAME …] [PROGRAM…]
 
 Each program is driven by hand, without a broker, through the states that a rule about terminals has to tell apart. Paths
 in a recording are neutral (`--root`). `expected.toml` says what is so by construction (`composer`, `busy`, `dialog`);
@@ -14,7 +14,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,24 @@ class Recorder:
     """Keeps the states of one program at one size."""
 
     def __init__(
-        self, installed: install.Installed, into: Path, root: Path, model: Model, rows: int, columns: int
+        self,
+        installed: install.Installed,
+        into: Path,
+        root: Path,
+        model: Model,
+        rows: int,
+        columns: int,
+        wanted: set[str],
     ) -> None:
         self.installed, self.program = installed, installed.program
         self.rows, self.columns = rows, columns
         self._into, self._root, self._model = into, root, model
         self._begun = 0
-        self.kept: list[str] = []
+        self._wanted = wanted
+
+    def only(self, names: Iterable[str]) -> list[str]:
+        """Those that are asked for."""
+        return [name for name in names if not self._wanted or name in self._wanted]
 
     def home(self, case: str = "") -> homes.Home:
         return homes.make(self.installed, self._root, self._model.url, case)
@@ -97,6 +108,9 @@ class Recorder:
             output, screen = bytes(terminal.output), terminal.screen
             lines = [line.strip() for line in screen.lines if line.strip()]
             modes = (screen.bracketed_paste, screen.alternate, screen.cursor_hidden)
+        assert str(Path.home()).encode() not in output, (
+            "a path of this machine; install into a neutral RELAYBROKER_AGENTS"
+        )
         name = case if (self.rows, self.columns) == (24, 80) else f"{case}-{self.columns}x{self.rows}"
         place = self._into / self.program / name
         place.mkdir(parents=True, exist_ok=True)
@@ -112,7 +126,6 @@ class Recorder:
             f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in entries if value is not None
         )
         (place / "expected.toml").write_text(text)
-        self.kept.append(name)
         print(f"  kept {self.program}/{name} ({len(output)} bytes)", flush=True)
 
 
@@ -121,13 +134,15 @@ class Recorder:
 
 def start(recorder: Recorder) -> None:
     """First start, login, trust and what else is asked before the composer."""
-    for case in homes.cases(recorder.program):
+    for case in recorder.only(homes.cases(recorder.program)):
         with _tolerant(recorder, case):
             home = recorder.home(case)
             with recorder.started(home) as terminal:
                 shows = START[recorder.program, case]
                 terminal.until_shows(*shows, limit_s=40)
-                recorder.keep(terminal, case, f"at the start: {case}", composer="none", dialog=case, quiet_s=1.0)
+                terminal.until_quiet(1.0, 2)
+                shown = "none" if composer_of(recorder.program, terminal.screen) is None else "empty"
+                recorder.keep(terminal, case, f"at the start: {case}", composer=shown, dialog=case, quiet_s=1.0)
 
 
 def session(recorder: Recorder) -> None:
@@ -193,7 +208,8 @@ def turns(recorder: Recorder) -> None:
 
 def dialogs(recorder: Recorder) -> None:
     """What it asks in a session; one start each, so that every recording is small."""
-    for name, dialog in DIALOGS[recorder.program].items():
+    for name in recorder.only(DIALOGS[recorder.program]):
+        dialog = DIALOGS[recorder.program][name]
         with _tolerant(recorder, name):
             home = recorder.home()
             if dialog.setup is not None:
@@ -276,6 +292,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=_ROOT, help="folder of home and project; stands in the recordings")
     parser.add_argument("--size", action="append", help="ROWSxCOLUMNS; may be repeated")
     parser.add_argument("--story", action="append", choices=STORIES)
+    parser.add_argument("--case", action="append", default=[], help="of the stories start and dialogs, only these")
     parser.add_argument("--newest", action="store_true")
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help=" ".join(install.PROGRAMS))
     given = parser.parse_args()
@@ -285,7 +302,8 @@ def main() -> int:
             for size in given.size or SIZES:
                 rows, columns = (int(one) for one in size.split("x"))
                 print(f"{program} {installed.version} {size}", flush=True)
-                recorder = Recorder(installed, given.into, given.root, model, rows, columns)
+                wanted = set(given.case)
+                recorder = Recorder(installed, given.into, given.root, model, rows, columns, wanted)
                 for story in given.story or STORIES:
                     STORIES[story](recorder)
     return 0
