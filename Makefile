@@ -4,10 +4,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
+# tests start hundreds of interpreters: compiled modules are kept, whatever the environment says
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly check fmt lint types contracts unit simulate day record-sessions test-agents record-screens bench lock docs clean
+.PHONY: help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-agents record-screens bench lock docs clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -24,6 +26,9 @@ demo: $(VENV)/.installed  ## the main job: three agents, 200 deliveries in fligh
 
 test: $(VENV)/.installed lint types contracts docs  ## everything CI runs
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+test-loaded: $(VENV)/.installed  ## the same beside two busy loops and a syncing writer
+	$(BIN)/python -m tests.loaded $(MAKE) test
 
 nightly: $(VENV)/.installed  ## the property tests with many more examples
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/property

@@ -27,7 +27,7 @@ from typing import Any
 
 import uvloop
 
-from bench import brokers, measures, recovery, table, targets
+from bench import brokers, measures, questions, recovery, table, targets
 from bench.measures import Figures, Plan
 from bench.reference import NotFetchedError
 from bench.session import NotReadyError
@@ -44,6 +44,7 @@ MEASURES: dict[str, Measure] = {
     },
     "crash": measures.crash,
     "recovery": recovery.recovery,
+    "questions": questions.questions,
 }
 
 

@@ -24,6 +24,8 @@ class Plan(NamedTuple):
     """Longest time without one more delivery."""
     events: int
     """In the long log."""
+    rest_s: float = 5.0
+    """Until what a broker at rest needs is read: it is what is measured, not synchronisation."""
 
 
 FULL = Plan(messages=60, limit_s=30, stall_s=10, events=1_000_000)

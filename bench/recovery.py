@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 SHORT = 3_000
 """Events in the log of the broker that counts as fresh."""
-REST_S = 5.0
-"""Until what is read: a broker at rest. It is what is measured, not synchronisation."""
 
 
 async def recovery(name: str, plan: Plan) -> Figures:
@@ -41,12 +39,12 @@ async def recovery(name: str, plan: Plan) -> Figures:
         written.append(time.monotonic() - began)
 
     async with Session(name, long) as session:
-        bare_s, bare_mib = session.start_s, await _rested(session)
+        bare_s, bare_mib = session.start_s, await _rested(session, plan)
         await session.stop()
         await session.start()
-        kept_s, kept_mib = session.start_s, await _rested(session)
+        kept_s, kept_mib = session.start_s, await _rested(session, plan)
     async with Session(name, lambda folder, engine: _write(folder, engine, SHORT)) as session:
-        fresh_s, fresh_mib = session.start_s, await _rested(session)
+        fresh_s, fresh_mib = session.start_s, await _rested(session, plan)
     return {
         "recovery_events": plan.events,
         "recovery_bare_s": round(bare_s, 2),
@@ -69,6 +67,6 @@ def _write(folder: Path, engine: str, events: int) -> None:
     long_log.write(paths.journal, events, settings=settings)
 
 
-async def _rested(session: Session) -> float:
-    await asyncio.sleep(REST_S)
+async def _rested(session: Session, plan: Plan) -> float:
+    await asyncio.sleep(plan.rest_s)
     return round(psutil.Process(session.pid).memory_info().rss / 2**20, 1)

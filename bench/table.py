@@ -38,6 +38,7 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("start on a long log, events", ("recovery_events",)),
     ("  to node.register, s: no snapshot / snapshot / short log", RECOVERY_S),
     ("  memory at rest, MiB resident", RECOVERY_MIB),
+    ("why on a long log, ms; a simulated day, s", ("why_ms", "simulated_day_s")),
 )
 """Label, and the figures that stand side by side under it."""
 

@@ -31,6 +31,8 @@ TARGETS = (
     Target("1,000,000 events: start with a snapshot, s", ("recovery_snapshot_s",), 2),
     Target("1,000,000 events: start without one, s", ("recovery_bare_s",), 30),
     Target("memory after them, of a fresh broker's", ("recovery_memory_ratio",), 1.2),
+    Target("why on 1,000,000 events, ms", ("why_ms",), 200),
+    Target("a simulated day of three agents, s", ("simulated_day_s",), 1),
 )
 
 

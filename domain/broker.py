@@ -17,6 +17,7 @@ from domain.reasons import Reason
 from domain.rules import (
     actions,
     agents,
+    custody,
     dead_letters,
     deliveries,
     expiry,
@@ -35,14 +36,14 @@ from domain.rules.agents import HarnessOf
 from domain.state import State
 from domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, expiry, deliveries, mailboxes, ledger, sidecars, messages, process)
+_RULES = (link, hosts, agents, expiry, custody, deliveries, mailboxes, ledger, sidecars, messages, process)
 
 
 class Broker:
     """One node's core.
 
     Args:
-        harness_of: the harness profile of a command line; a pure function of it.
+        harness_of: the harness profile of a command line or of a name; a pure function of both.
         state: the folded state to go on from; None = a log that is empty.
     """
 
@@ -71,6 +72,7 @@ class Broker:
         hosts.due(turn)
         agents.due(turn)
         expiry.due(turn)
+        custody.due(turn)
         deliveries.due(turn)
         mailboxes.due(turn)
         actions.due(turn, self._harness_of)

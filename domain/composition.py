@@ -4,33 +4,32 @@
     Relay message from S [ctx]: body               otherwise
     ctx = <msg id>[ thread:<id>][ priority:<high|urgent>][ possible-duplicate]
 
-No byte of a message acts as a key: control bytes are dropped, a body cannot forge the header of another message, and for shells and
-interpreters each line is a comment (`comment_prefix` of the harness), so that receiving a message executes nothing (ADR-0010).
+No byte of a message acts as a key, and whoever reads the text finds one header in it, the broker's (`domain/deception.py`). What was
+dropped or changed for that is said beside the text.
 
-Source: spec/node-protocol.md section 6.5; spec/local-api.md section 11.5; invariant W3.
+`comment_prefix` is put before each line for the shells and interpreters of harness profiles that have one (ADR-0010).
+
+Source: spec/node-protocol.md section 6.5; spec/local-api.md section 11.5; invariant W3; ADR-0037.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from typing import NamedTuple
 
+from domain.deception import cleaned, disarmed, name
 from domain.events import Harness
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
-_LINE_BREAKS = re.compile("\r\n|\r|\u2028|\u2029")
-_REMINDER = re.compile(r"</?system-reminder", re.IGNORECASE)
-_FORGED = re.compile(r"^(?=Relay message from )", re.MULTILINE)
 _PRIORITY_NAMES = {3: "high", 4: "urgent"}
+_PART_OF_CONTEXT = re.compile(r"(?:thread|priority):|possible-duplicate$", re.IGNORECASE)
 
 
-def sanitise(text: str) -> str:
-    """Text without any byte that a terminal could take for a key; LF and TAB stay."""
-    return _CONTROL.sub("", _LINE_BREAKS.sub("\n", text))
+class Composed(NamedTuple):
+    """A text to type, and how much of what kind was dropped or changed in it (see `domain.deception`)."""
 
-
-def sanitise_word(text: str) -> str:
-    """As `sanitise`, on one line: for senders, targets and ids."""
-    return sanitise(text).replace("\n", " ").replace("\t", " ").strip()
+    text: str
+    altered: dict[str, int]
 
 
 def compose(
@@ -44,47 +43,52 @@ def compose(
     priority: int | None = None,
     possible_duplicate: bool = False,
     hint: bool = False,
-) -> str:
+) -> Composed:
     """The complete text for one message, without the final Enter."""
+    altered: Counter[str] = Counter()
+    who = name(sender.strip().removeprefix("human:"), altered) or "unknown"
+    channel = f"#{name(target.removeprefix('#'), altered, blank='_')}" if target.startswith("#") else ""
+    thread = _id(thread_id, altered)
     context = " ".join(
         part
         for part in (
-            sanitise_word(msg_id),
-            f"thread:{sanitise_word(thread_id)}" if thread_id else "",
+            _id(msg_id, altered) or "no-id",
+            f"thread:{thread}" if thread else "",
             f"priority:{_PRIORITY_NAMES[priority]}" if priority in _PRIORITY_NAMES else "",
             "possible-duplicate" if possible_duplicate else "",
         )
         if part
     )
-    place = f" in {sanitise_word(target)}" if target.startswith("#") else ""
-    clean = _REMINDER.sub(lambda match: match.group().replace("<", "["), sanitise(body).strip())
-    clean = _FORGED.sub("| ", clean)
-    text = f"Relay message from {_display(sender)}{place} [{context}]: {clean}"
+    place = f" in {channel}" if channel else ""
+    text = f"Relay message from {who}{place} [{context}]: {disarmed(cleaned(body, altered).strip(), altered)}"
     if hint and harness.hint != "none":
-        text = f"{_hint(harness.hint, sender, target)}\n{text}"
+        text = f"{_hint(harness.hint, who, channel or '#general')}\n{text}"
     if harness.comment_prefix:
         text = "\n".join(harness.comment_prefix + line for line in text.split("\n"))
-    return text
+    return Composed(text, dict(altered))
 
 
-def compose_task(task: str) -> str:
-    """An initial task is typed as it is, sanitised: it comes from whoever started the agent, not from a message."""
-    return sanitise(task).strip()
+def compose_task(task: str) -> Composed:
+    """An initial task is typed without a header: it comes from whoever started the agent, not from a message."""
+    altered: Counter[str] = Counter()
+    return Composed(disarmed(cleaned(task, altered).strip(), altered), dict(altered))
 
 
 def marker_of(msg_id: str) -> str:
     """The token that proves the echo of a message on the screen."""
-    return sanitise_word(msg_id)
+    return _id(msg_id, Counter())
 
 
-def _display(sender: str) -> str:
-    name = sanitise_word(sender)
-    return name.removeprefix("human:") or "unknown"
+def _id(text: str, altered: Counter[str]) -> str:
+    """An id as one word that is no other part of the context."""
+    word = name(text, altered, blank="_")
+    if not _PART_OF_CONTEXT.match(word):
+        return word
+    altered["name"] += 1
+    return word.replace(":", "_").replace("-", "_")
 
 
-def _hint(kind: str, sender: str, target: str) -> str:
-    who = _display(sender)
-    channel = sanitise_word(target) if target.startswith("#") else "#general"
+def _hint(kind: str, who: str, channel: str) -> str:
     tools = (
         f'reply to {who} with mcp__agent-relay__send_dm (agent-relay.send_dm) to "{who}", '
         f"post to {channel} with mcp__agent-relay__post_message (agent-relay.post_message)"

@@ -2,8 +2,8 @@
 
 | when | what | while it is | then |
 |---|---|---|---|
-| a worker exits or is stopped | its sequenced deliveries | offered, held, queued | returned: the engine keeps them |
-| | its local deliveries | offered, held, queued | dead letter |
+| a worker exits or is stopped | its deliveries that the engine keeps | offered, held, queued | returned: the engine offers them again |
+| | its other deliveries: local, in custody, without sequence number, too old | offered, held, queued | dead letter |
 | | its deliveries, if part of the text stands in the composer | held, queued | in doubt |
 | | its deliveries | injecting | the host handed them back before it reported the exit; any left is in doubt |
 | a PTY host dies | its workers | not ended | lost |
@@ -44,16 +44,16 @@ WORKER_ENDED: Mapping[tuple[str, bool], Fate] = MappingProxyType(
         (str(State.INJECTING), False): Fate.IN_DOUBT,
     }
 )
-"""(delivery state, comes from the engine) -> fate. Other states need nothing: what is typed is typed."""
+"""(delivery state, whether the engine certainly keeps it) -> fate. Other states need nothing: what is typed is typed."""
 
 
-def policy_fate(policy: str, *, from_engine: bool) -> tuple[Fate, bool]:
+def policy_fate(policy: str, *, returnable: bool) -> tuple[Fate, bool]:
     """How the in-doubt policy settles a delivery: its fate, and whether it counts for the cursor.
 
-    `ask` keeps it for a person; `at_most_once` ends it; `at_least_once` returns it to the engine, to be typed again with a mark (a local
-    message has no one to return to and is kept for a person).
+    `ask` keeps it for a person; `at_most_once` ends it; `at_least_once` returns it to the engine, to be typed again with a mark
+    (what the engine does not keep any more, or never did, is kept for a person).
     """
-    if policy == "at_least_once" and from_engine:
+    if policy == "at_least_once" and returnable:
         return Fate.RETURN, False
     if policy == "at_most_once":
         return Fate.RETURN, True

@@ -2,9 +2,11 @@
 
 Rules:
 
+* What had been taken into custody cannot go back to the engine: when its agent ends, it becomes a letter.
 * A delivery that ends as `dead_lettered` becomes the one letter of its delivery id; the engine may send the frame again as often as it
   likes. From then on the list owns the message: it counts for the agent's cursor, the engine is told that it is settled.
-* At most `LIMIT` letters are kept. Above that the oldest one leaves, with a record (`archived`); the log still has its words.
+* At most `LIMIT` letters are kept, and beside them `CUSTODY_LIMIT` of messages that had been in custody: a night on hold may end for many
+  at once. Above that the oldest one leaves, with a record (`archived`); the log still has its words.
 * Redelivering a letter takes it off the list and opens a new attempt of the same delivery, in one event. The attempt has a stream and a
   typing id of its own: a late report about an earlier attempt finds nothing that it could change. If it fails too, the letter is back.
 * An attempt that was redelivered is a message of this broker: it has no sequence number, and moves no cursor.
@@ -23,6 +25,8 @@ from domain.reasons import Reason
 
 LIMIT = 500
 """Letters that are kept."""
+CUSTODY_LIMIT = 8192
+"""Letters of messages from custody that are kept, beside the others: as many as eight agents with full queues leave."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +59,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """It may have been typed."""
     offered_at: float
     buried_at: float
+    from_custody: bool = False
+    """The message had been taken into custody, or is a new attempt of one that had been."""
 
 
 def shortened(body: str) -> str:

@@ -5,14 +5,20 @@ Rules:
 * Every delivery ends in exactly one of `acked`, `dropped`, `dead_lettered`, with a reason where it was not typed.
 * `injecting` is the intent: it is durable before the terminal is touched. `injected` is the PTY host's report that body and Enter were
   written; nothing else proves that.
-* `held` has a reason and a deadline, or names the person who must act.
+* `held` has a reason and a deadline.
+* What the engine offered it keeps for an hour, no longer. After `CUSTODY_S` of that hour a message that still waits (held, queued or with
+  the host) is taken into custody: from then on the log alone owns it. It counts for the agent's cursor and is acknowledged, goes on
+  waiting in its place for as long as any hold may last, and never goes back to the engine: if it cannot be typed, it becomes a dead
+  letter (ADR-0039). What has no sequence number the engine does not keep at all: it is this broker's from the beginning.
 * A delivery that the host hands back untyped is `queued` again, so is one that the living host can go on with (part of the text stands
   in the composer). One that may have been typed is in doubt: the configured policy settles it (`ask`, `at_least_once`, `at_most_once`)
   and the settlement is recorded.
-* A delivery of which the host says nothing for as long as any hold may last becomes a dead letter that may have been typed.
-* A drop says whether it counts for the agent's cursor. One that does not is returned: the engine keeps the row and offers it again.
+* A delivery of which the host says nothing is asked for once more; if nothing comes of that, it becomes a dead letter that may have been
+  typed. A deadline that a set clock has passed costs nothing.
+* A drop says whether it counts for the agent's cursor. One that does not is returned, and only while the engine certainly has the row: it
+  keeps it and offers it again.
 * `acked` means that the acknowledgement up to this delivery was given to the link after everything below it was settled and durable;
-  for a message without sequence number nothing is owed, and it follows from `injected` at once.
+  for a message without sequence number, and for one in custody, nothing is owed any more, and it follows from `injected` at once.
 
 Source: spec/node-protocol.md section 4.3; design/architecture.md section 3.2.
 """
@@ -40,9 +46,18 @@ MAX_FLUSH_HOLDS = 1024
 """Agents whose mode may be `manual_flush` at once."""
 MAX_FLUSHABLE = 256
 """Deliveries of one agent that may be held for a person to flush them; the next one is refused unacked."""
-HOLD_STARTING_S = 60.0
-HOLD_S = 3000.0
-"""50 minutes: below the engine's mailbox life of one hour. Also how long the PTY host may be silent about a delivery (F022)."""
+ENGINE_KEEPS_S = 3600.0
+"""How long an engine keeps a message since it was posted (node-protocol.md, appendix A)."""
+CUSTODY_S = 2400.0
+"""40 minutes after it was posted, a message that still waits is taken into custody: 20 minutes before the engine forgets it."""
+CUSTODY_SOONEST_S = 60.0
+"""Not before it has waited so long here, however old it was when it came: most of a backlog is typed within that time."""
+HOLD_S = 30 * 86_400.0
+"""30 days: how long a message may wait here in all, whatever holds it."""
+HOST_SILENT_S = 3000.0
+"""50 minutes: how long the PTY host may be silent about a delivery before it is asked again (F022)."""
+HOST_SILENT_AGAIN_S = 600.0
+"""How long it may be silent after that."""
 MAX_BODY_BYTES = 16 * 1024
 
 

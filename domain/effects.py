@@ -77,7 +77,9 @@ class StartProgram(_Effect, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     cwd: str
     env: dict[str, str]
-    """Added to the scrubbed environment of the broker; holds no secret."""
+    """Added to the environment that the broker builds; holds no secret."""
+    env_ref: str
+    """Of further variables that the broker keeps, and whose values are in no effect; "" = none."""
     profile: str
     agent_id: str
     """Whose token goes into RELAY_AGENT_TOKEN; "" = none."""
@@ -99,6 +101,8 @@ class TypeText(_Effect, frozen=True, kw_only=True):
     """Not to be typed after this moment; 0 = any time."""
     while_busy: bool = False
     """Also while the program works."""
+    task: bool = False
+    """The first task of an agent, typed also into a shell."""
 
 
 class StopProgram(_Effect, frozen=True, kw_only=True):

@@ -64,6 +64,7 @@ _EXPIRY: _Paths = (
     ("data", "metadata", "expires_at"),
     ("metadata", "expires_at"),
 )
+_POSTED: _Paths = (("data", "created_at"), ("created_at",))
 _THREAD: _Paths = (("data", "thread_id"), ("thread_id",), ("threadId",), ("data", "parent_id"))
 
 
@@ -81,6 +82,8 @@ class Extract(msgspec.Struct, frozen=True, kw_only=True):
     priority: int | None
     expires_at: float
     """Epoch seconds after which it is worth nothing; 0 = never."""
+    posted_at: float
+    """When the engine took it, by the engine's clock (epoch seconds); 0 = it does not say."""
 
 
 def payload_type(payload: Any) -> str:
@@ -109,7 +112,8 @@ def extract(payload: Any, recipient: str) -> Extract:
         body=_body(payload, kind),
         thread_id=_first(payload, _THREAD),
         priority=_priority(payload),
-        expires_at=next((when for path in _EXPIRY if (when := epoch_seconds(_at(payload, path)))), 0.0),
+        expires_at=_moment(payload, _EXPIRY),
+        posted_at=_moment(payload, _POSTED),
     )
 
 
@@ -141,6 +145,10 @@ def _first(payload: Any, paths: _Paths) -> str:
         if text := _text(_at(payload, path)):
             return text
     return ""
+
+
+def _moment(payload: Any, paths: _Paths) -> float:
+    return next((when for path in paths if (when := epoch_seconds(_at(payload, path)))), 0.0)
 
 
 def _target(payload: Any, recipient: str) -> str:

@@ -162,7 +162,7 @@ class ProgramNotStarted(_HostReport, frozen=True, kw_only=True):
 
 
 class ProgramReady(_HostReport, frozen=True, kw_only=True):
-    """The readiness gate opened. `evidence`: `prompt`, `hook`, `output`, `reading` or `startup_timeout`."""
+    """The readiness gate opened. `evidence`: `prompt`, `hook`, `output`, `reading` or `unverified`."""
 
     evidence: str
 
@@ -178,7 +178,7 @@ class ProgramUnblocked(_HostReport, frozen=True, kw_only=True):
 
 
 class ProgramOccupied(_HostReport, frozen=True, kw_only=True):
-    """The program works, or a person types in its terminal. `reason`: `agent_busy` or `human_driving`."""
+    """The terminal is not free. `reason`: `agent_busy`, `agent_suspended`, `composer_unclear` or `human_driving`."""
 
     reason: str
     detail: str
@@ -253,6 +253,12 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     team: str = ""
     session_ref: str = ""
     env: dict[str, str] = {}
+    """Variables whose values may stand in the log."""
+    env_names: tuple[str, ...] = ()
+    """Variables that the caller brought along. Their values are never in the log: the broker keeps them as `env_ref`."""
+    env_ref: str = ""
+    harness: str = ""
+    """Name of the harness profile; "" = the one of the command."""
     idle_threshold_s: float = 30.0
     exit_after_task: bool = False
     skip_relay_prompt: bool = False

@@ -1,15 +1,34 @@
 """The command line of an agent: split by shell rules, never run through a shell, nothing added that nobody asked for.
 
-Source: spec/local-api.md section 5.3; spec/node-protocol.md section 6.1.
+And which variables no caller may put into its environment: secrets of the broker, and the identity that the broker gives.
+
+Source: spec/local-api.md sections 5.2, 5.3 and 11.1; spec/node-protocol.md section 6.1.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 
 from domain.errors import InvalidRequest
 
+SECRET_VARIABLES = (
+    "RELAY_BROKER_API_KEY",
+    "AGENT_RELAY_WORKSPACE_KEY",
+    "RELAY_WORKSPACE_KEY",
+    "RELAY_API_KEY",
+    "RELAY_WORKSPACES_JSON",
+    "RELAY_NODE_TOKEN",
+)
+"""Secrets of the broker."""
+_OF_ONE_AGENT = frozenset({"RELAY_AGENT_TOKEN", "RELAY_AGENT_NAME", "CLAUDECODE"})
+_PREFIXES_OF_ONE_AGENT = ("AGENT_RELAY_APP_SERVER_AUTH_", "AGENT_RELAY_RESULT_")
+_IDENTITY = frozenset(
+    {"RELAY_AGENT_TOKEN", "RELAY_AGENT_NAME", "RELAY_AGENT_TYPE", "RELAY_STRICT_AGENT_NAME", "RELAYBROKER_SESSION"}
+)
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _RENAMED = {"cursor": "cursor-agent"}
 
 
@@ -33,3 +52,21 @@ def command_line(cli: str, args: Iterable[str]) -> tuple[str, ...]:
         if words[1:2] == ["agent"]:
             del words[1]
     return tuple(words)
+
+
+def is_protected(variable: str) -> bool:
+    """Whether a variable is a secret of the broker or belongs to one agent alone, so that no child takes it over."""
+    return variable in SECRET_VARIABLES or variable in _OF_ONE_AGENT or variable.startswith(_PREFIXES_OF_ONE_AGENT)
+
+
+def check_variables(names: Iterable[str]) -> None:
+    """Check what a caller wants in the environment of its agent.
+
+    Raises:
+        InvalidRequest: 400 `invalid_env`, for what is no name of a variable, or is the broker's to give.
+    """
+    for variable in names:
+        if not _VARIABLE.fullmatch(variable):
+            raise InvalidRequest(400, "invalid_env", f"'{variable[:140]}' is no name of a variable", field="env")
+        if is_protected(variable) or variable in _IDENTITY:
+            raise InvalidRequest(400, "invalid_env", f"'{variable}' is not for callers to set", field="env")

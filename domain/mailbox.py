@@ -17,7 +17,8 @@ A returned number that the engine does not offer, although it offers later ones,
 elsewhere): the same steps, from the first later one on. These waits begin anew when the agent or the link comes back: the engine offers its
 rows then, and time during which it could not does not count.
 
-`floor` is the highest n such that everything from the base up to it is settled (typed, dropped for good, or lost). Only the floor is ever
+`floor` is the highest n such that everything from the base up to it is settled (typed, dropped for good, a dead letter, lost, or taken into
+custody: this broker then owns the message alone, though it still waits). Only the floor is ever
 acknowledged, and it never falls. The key is the agent id, never the name: a successor inherits nothing, a returning id keeps its cursor.
 
 A delivery id belongs to one message: one that comes again for another message is refused as `delivery_id_reused`.
@@ -82,7 +83,7 @@ class Mailbox(msgspec.Struct):
     late: set[int] = msgspec.field(default_factory=set)
     """Open numbers below the base: no acknowledgement leaves before they are settled."""
     open: dict[int, str] = msgspec.field(default_factory=dict)
-    """Admitted, not settled: number -> delivery stream."""
+    """Admitted, not settled: number -> delivery stream, in the order in which they were admitted."""
     typed: dict[int, str] = msgspec.field(default_factory=dict)
     """Typed, not yet acknowledged: number -> delivery stream."""
     returned: dict[int, int] = msgspec.field(default_factory=dict)

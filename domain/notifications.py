@@ -64,7 +64,7 @@ def _ready(state: State, event: events.WorkerReady, at: Recorded) -> _Bodies:
     if event.report and found.ready_at == at.at:
         registration = state.registrations[found.registration]
         body = _agent_fields(registration) | {"kind": "worker_ready", "pid": found.pid, "evidence": event.evidence}
-        if event.evidence == "startup_timeout":
+        if event.evidence in ("unverified", "startup_timeout"):
             body["reason"] = "startup_timeout"
         yield body
 
@@ -177,6 +177,11 @@ def _held(state: State, event: events.DeliveryHeld, at: Recorded) -> _Bodies:
     }
 
 
+def _taken_over(state: State, _event: events.DeliveryTakenOver, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    yield _about(found) | {"kind": "delivery_taken_over", "agent": found.name, "seq_no": found.seq}
+
+
 def _injected(state: State, event: events.DeliveryInjected, at: Recorded) -> _Bodies:
     yield _about(_delivery(state, at)) | {"kind": "delivery_injected", "evidence": event.evidence}
 
@@ -193,7 +198,7 @@ def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodi
     found = _delivery(state, at)
     if event.reason is Reason.EXPIRED:
         yield from _expired(state, event, at)
-    elif not event.settled:
+    elif not event.settled and found.seq:
         yield _about(found) | {"kind": "delivery_returned", "agent": found.name, "reason": str(event.reason)}
     elif event.reason is Reason.AMBIGUOUS:
         yield from _failed(found, event.reason)
@@ -416,6 +421,7 @@ _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.WorkerLost: _lost,
     events.DeliveryOffered: _offered,
     events.DeliveryHeld: _held,
+    events.DeliveryTakenOver: _taken_over,
     events.DeliveryInjected: _injected,
     events.DeliveryVerified: _verified,
     events.DeliveryDropped: _dropped,

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     OUT_OF_TURN = "out_of_turn"
     COMPOSER_UNCLEAR = "composer_unclear"
     AGENT_BUSY = "agent_busy"
+    AGENT_SUSPENDED = "agent_suspended"
     HUMAN_DRIVING = "human_driving"
     MANUAL_FLUSH = "manual_flush"
     # ended undelivered
@@ -127,17 +128,19 @@ SENTENCES: dict[Reason, str] = {
     Reason.WRITE_BACKOFF: "The terminal refused the text; it is tried again shortly.",
     Reason.COMPOSER_UNCLEAR: "A text stands unsubmitted in the agent's terminal; nothing is typed on top of it.",
     Reason.AGENT_BUSY: "The agent's program works, or runs another program in its terminal; the message waits until it is free.",
+    Reason.AGENT_SUSPENDED: "The agent's program is suspended (Ctrl-Z, SIGSTOP) and reads nothing; the message waits until it goes on.",
     Reason.HUMAN_DRIVING: "A person is typing in the agent's terminal; nothing is typed until the line is submitted or cleared.",
     Reason.MANUAL_FLUSH: "A person holds the agent's messages; they are typed when they are flushed (relaybroker agent flush NAME).",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
-    Reason.WORKER_LOST: "The PTY host died and its programs with it.",
+    Reason.WORKER_LOST: "The PTY host that ran the program died, or does not know it any more.",
     Reason.AGENT_RELEASED: "The agent was released.",
     Reason.SPAWN_FAILED: "The program could not be started, or ended at once.",
     Reason.PTY_WRITE_FAILED: "The terminal did not take the text.",
     Reason.ATTEMPTS_EXHAUSTED: "It was tried as often as allowed.",
-    Reason.HOLD_EXPIRED: "The message waited as long as it may.",
+    Reason.HOLD_EXPIRED: "The message waited as long as it may, or the PTY host never said what came of it.",
     Reason.TOO_LARGE: "The message is longer than a terminal message may be (16 KiB).",
-    Reason.AMBIGUOUS: "The PTY host died while it had the message; whether it was typed is unknown. The in-doubt policy settled it.",
+    Reason.AMBIGUOUS: "Something ended or came between while it was being typed; whether the program got it is unknown. The in-doubt "
+    "policy settled it.",
     Reason.ARCHIVED: "The list of dead letters was full and this was the oldest; the log still has it (relaybroker why ID).",
     Reason.PURGED: "A person removed the dead letter.",
     Reason.BAD_JSON: "The frame is not JSON.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from domain.dead_letter import LIMIT
+from domain.dead_letter import CUSTODY_LIMIT, LIMIT
 from domain.delivery import State as Stage
 from domain.state import State
 
@@ -41,11 +41,11 @@ def _lanes(state: State) -> Iterator[str]:
 
 
 def _mailboxes(state: State) -> Iterator[str]:
-    """A number is open as long as its delivery is, and waits for its acknowledgement as long as that is owed."""
+    """A number is open as long as its delivery is and the engine has it too, and waits for its acknowledgement as long as that is owed."""
     for agent_id, box in state.mailboxes.items():
         for seq, stream in box.open.items():
             found = state.deliveries.get(stream)
-            if found is None or found.ended or found.state == Stage.INJECTED:
+            if found is None or found.ended or found.state == Stage.INJECTED or found.in_custody:
                 yield f"mailbox:{agent_id} waits for {seq} of {stream}, which is settled"
         for seq, stream in box.typed.items():
             found = state.deliveries.get(stream)
@@ -58,5 +58,8 @@ def _letters(state: State) -> Iterator[str]:
     under_way = {found.letter_id for found in state.deliveries.values() if found.state in _IN_LANE}
     for letter_id in state.dead_letters.keys() & under_way:
         yield f"{letter_id} is a dead letter and under way"
-    if len(state.dead_letters) > LIMIT:
-        yield f"{len(state.dead_letters)} dead letters are kept, more than {LIMIT}"
+    of_custody = sum(letter.from_custody for letter in state.dead_letters.values())
+    if len(state.dead_letters) - of_custody > LIMIT or of_custody > CUSTODY_LIMIT:
+        yield f"{len(state.dead_letters)} dead letters are kept, {of_custody} from custody: more than {LIMIT} and {CUSTODY_LIMIT}"
+    if of_custody != state.custody_letters:
+        yield f"{of_custody} dead letters are from custody, and {state.custody_letters} are counted"

@@ -37,7 +37,7 @@ MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 2
+SNAPSHOT_FORMAT = 3
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -114,6 +114,20 @@ class Link(msgspec.Struct):
     last_error: EngineError | None = None
 
 
+class Membership(msgspec.Struct):
+    """An agent in one channel that it was spawned for."""
+
+    channel: str
+    joined: bool = False
+    call_id: str = ""
+    """The call that is under way; "" = none."""
+    tries: int = 0
+    retry_at: float = 0.0
+    """When the engine is asked again; 0 = it is being asked, or has answered."""
+    refused: str = ""
+    """Why the engine does not let it in; "" = it has not refused."""
+
+
 class Registration(msgspec.Struct):
     """One generation of one agent name."""
 
@@ -146,6 +160,13 @@ class Registration(msgspec.Struct):
     tries: int = 0
     retry_at: float = 0.0
     """When that call is made again; 0 = it is under way."""
+    channels: dict[str, Membership] = msgspec.field(default_factory=dict)
+    """Lower-cased channel -> membership, of those that were asked for."""
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether the engine has yet to say that the agent is in one of its channels, or that it is not let in."""
+        return any(not one.joined and not one.refused for one in self.channels.values())
 
     @property
     def waits_for_link(self) -> bool:
@@ -177,6 +198,9 @@ class Worker(msgspec.Struct):
     typed: int = 0
     last_typed_at: float = 0.0
     stop_reason: Reason | None = None
+    ends_at: float = 0.0
+    """It is being stopped, and told to end by then at the latest; 0 = it was told, or is not stopped."""
+    grace_s: float = 0.0
     exit_reason: Reason | None = None
     code: int | None = None
     signal: int | None = None
@@ -193,6 +217,11 @@ class Worker(msgspec.Struct):
     def ended(self) -> bool:
         """Exited or lost."""
         return self.state in worker.TABLE.terminal
+
+    @property
+    def end_due(self) -> float:
+        """When it is told to end: the text in its terminal has come to its end, and it had time to read it; 0 = not waited for."""
+        return self.ends_at if self.typing else min(self.ends_at, self.last_typed_at + worker.READ_S)
 
     @property
     def takes_text(self) -> bool:
@@ -241,11 +270,31 @@ class Delivery(msgspec.Struct):
     """A person let it through a hold."""
     stands: bool = False
     """Part of it is in the composer: the host goes on with it when it is asked again, and types nothing else before."""
+    aged_s: float = 0.0
+    """How long the engine had kept it when it was offered, as far as that is known."""
+    in_custody: bool = False
+    """The log alone owns it: it counts for the cursor, and the engine need not have it any more."""
+    asked_again: bool = False
+    """The host was silent about this try and was asked once more."""
 
     @property
     def ended(self) -> bool:
         """In a terminal state."""
         return self.state in delivery.TABLE.terminal
+
+    @property
+    def is_owed(self) -> bool:
+        """The engine has it too, and waits for its acknowledgement."""
+        return bool(self.seq) and not self.in_custody
+
+    @property
+    def custody_at(self) -> float:
+        """When it is taken into custody, if it still waits then."""
+        return self.offered_at + max(delivery.CUSTODY_S - self.aged_s, delivery.CUSTODY_SOONEST_S)
+
+    def is_returnable(self, now: float) -> bool:
+        """Whether the engine certainly has it and offers it again."""
+        return self.is_owed and now < self.offered_at + delivery.CUSTODY_S - self.aged_s
 
     @property
     def letter_id(self) -> str:
@@ -456,6 +505,8 @@ class State(msgspec.Struct):
     """Lower-case agent name -> its hold, where its delivery mode is `manual_flush`."""
     dead_letters: dict[str, DeadLetter] = msgspec.field(default_factory=dict)
     """By letter id, oldest first."""
+    custody_letters: int = 0
+    """How many of them are of messages that had been in custody."""
     expiries: dict[str, float] = msgspec.field(default_factory=dict)
     """Streams of waiting deliveries that expire -> when."""
     actions: dict[str, Action] = msgspec.field(default_factory=dict)

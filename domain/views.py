@@ -11,7 +11,7 @@ from domain import agent_registration
 from domain.dead_letter import DeadLetter
 from domain.notifications import parent_label
 from domain.reasons import SENTENCES
-from domain.rules import holds
+from domain.rules import channels, holds
 from domain.state import Delivery, Registration, State, Worker
 
 View = dict[str, Any]
@@ -133,7 +133,8 @@ def agent(state: State, found: Registration, now: float) -> View:
         "model": found.spec.model or None,
         "sessionId": found.spec.session_ref or found.session_id,
         "team": found.spec.team or None,
-        "channels": list(found.spec.channels) or list(state.settings.default_channels if state.settings else ()),
+        "channels": channels.joined(found, state.settings) if state.settings else [],
+        "channels_pending": channels.pending(found, state.settings) if state.settings else [],
         "parent": parent_label(found.source),
         "pid": program.pid or None if program else None,
         "workerPid": state.host.pid or None,
@@ -157,6 +158,7 @@ def agent(state: State, found: Registration, now: float) -> View:
         "deaf_since_secs": _deaf_since(program, waiting, now),
         "delivery_mode": holds.mode_of(state, found.name),
         "held_count": sum(item.state == "held" for item in waiting),
+        "in_custody": sum(item.in_custody for item in waiting),
         "holds": _holds(state, found.name, waiting, now),
         "cursor": box.recv if box is not None and box.base is not None else None,
         "ack_floor": box.floor if box is not None and box.base is not None else None,
@@ -201,6 +203,7 @@ def _held_message(found: Delivery) -> View:
         "delivery_id": found.delivery_id,
         "held_since_ms": int(found.changed_at * 1000),
         "until_ms": int(found.until * 1000),
+        "in_custody": found.in_custody,
     } | {key: value for key, value in optional.items() if value not in (None, "")}
 
 
@@ -287,6 +290,7 @@ def delivery(found: Delivery, now: float) -> View:
         "held": found.state == "held",
         "since_ms": int(found.changed_at * 1000),
         "until_ms": int(found.until * 1000) if found.until else None,
+        "in_custody": found.in_custody,
     }
 
 

@@ -8,7 +8,10 @@ Rules:
   `steer` message, or one that has waited long enough, does not.
 * A broker that dies leaves the worker as it is. A host that dies takes its workers along: `lost`.
 * `exited` carries the process's own code and signal; `lost` says that nobody could read them.
-* A stop takes the worker out of dispatch first, then ends its process group.
+* A stop takes the worker out of dispatch first, lets what the PTY host has begun to type come to its end and the program read what was
+  typed last, both for a moment only, and then ends its process group. A stop in the middle of a text would make a doubtful message of it,
+  and one right behind a text an acknowledged message that nobody has read.
+* What ended or was lost because of a stop has the stop as its reason.
 
 Source: spec/node-protocol.md sections 6.1 to 6.4 and 6.9; design/architecture.md section 5.
 """
@@ -24,6 +27,10 @@ SURVIVAL_S = 0.25
 START_S = 15.0
 """Within this time the host must say that the process exists."""
 RELEASE_GRACE_S = 2.0
+LAST_WORDS_S = 1.0
+"""How long a stop waits for what the PTY host has begun to type."""
+READ_S = 0.15
+"""How long a program has to read what was typed last, before it is told to end."""
 DRAFT = "unsubmitted draft"
 """What the host says it is blocked by when a text of ours stands in the composer and Enter could not be written."""
 

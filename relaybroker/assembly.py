@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from adapters.files import remove_private
 from adapters.http.engine_client import EngineClient
+from adapters.spawn_environments import SpawnEnvironments
 from adapters.token_cache import TokenCache
 from adapters.vault import WORKSPACE, Vault
 from adapters.websocket.link import NodeLink
@@ -23,6 +24,7 @@ from relaybroker.harness import harness_of
 from relaybroker.host_link import HostLink
 from relaybroker.launch import Launcher
 from relaybroker.replay.recording import Recording
+from relaybroker.retired_spawns import RetiredSpawns, remove_own_files
 from relaybroker.retired_tokens import RetiredTokens
 from relaybroker.runtime import Runtime
 from relaybroker.settings import LEASE_S
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from relaybroker.paths import Paths
     from relaybroker.settings import Settings
     from relaybroker.surface import Surface
+
+SETTLED_S = 0.5
+"""How long an answer that shows the state waits for the disk; `/api/status` answers within a second (local-api.md route 21)."""
 
 
 def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str, state: State) -> Vault:
@@ -67,6 +72,21 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
     return vault
 
 
+def open_environments(paths: Paths, state: State) -> SpawnEnvironments:
+    """The variables of spawns that are under way. What is kept for others, their agents' own files too, is removed.
+
+    Raises:
+        OSError: a file cannot be read or made private.
+    """
+    environments = SpawnEnvironments(paths.environments)
+    environments.forget_except({found.spec.env_ref for found in state.registrations.values()})
+    living = {found.session_id for found in state.registrations.values()}
+    for directory in paths.own_files.glob("*"):
+        if directory.name not in living:
+            remove_own_files(directory)
+    return environments
+
+
 class Assembly:
     """A broker's parts, connected. It is also what the local API sees of the broker (`adapters.http.api.gateway.Gateway`).
 
@@ -75,6 +95,7 @@ class Assembly:
         paths: of this broker.
         node: which it is.
         vault: with the tokens.
+        environments: of spawns that are under way.
         journal: open.
         snapshots: beside the journal.
         state: at the end of the journal; the core goes on from it.
@@ -92,6 +113,7 @@ class Assembly:
         node: Node,
         *,
         vault: Vault,
+        environments: SpawnEnvironments,
         journal: Journal,
         snapshots: SnapshotFile,
         state: State,
@@ -100,7 +122,9 @@ class Assembly:
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
+        self._journal = journal
         self.vault = vault
+        self._variables = environments
         self.recording = Recording(settings.record, state) if settings.record is not None else None
         self.runtime = Runtime(core, journal, snapshots=snapshots, recorder=self.recording)
         deliver = self.runtime.inbox.put
@@ -115,13 +139,17 @@ class Assembly:
         )
         self.audit = Questions(journal.reader)
         self._tokens = RetiredTokens(vault, state)
+        self._spawns = RetiredSpawns(environments, paths.own_files, state)
         launcher = Launcher(
             environ,
+            named=settings.agent_environment,
             cwd=settings.cwd,
             base_url=node.base_url,
             workspace_id=node.workspace_id,
             worker_logs=paths.worker_logs,
             vault=vault,
+            environments=environments,
+            own_files=paths.own_files,
         )
         self._sidecar = SidecarProcess(environ, output=paths.worker_logs / "sidecar.log", deliver=deliver)
         self.dispatcher = Dispatcher(
@@ -130,6 +158,7 @@ class Assembly:
             host=self.host,
             launcher=launcher,
             tokens=self._tokens,
+            spawns=self._spawns,
             clients=surface,
             sidecar=self._sidecar,
             leave=self.runtime.end,
@@ -145,6 +174,10 @@ class Assembly:
         """The workspace key, or "" if the broker has none."""
         return self.vault.token(WORKSPACE) or ""
 
+    def log_locked_s(self) -> float:
+        """For how many seconds another program has kept the log from being written; 0 when none does."""
+        return self._journal.locked_s()
+
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""
         return self.runtime.inbox.offer(item)
@@ -157,9 +190,21 @@ class Assembly:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
         return await self.host.ask(request)
 
+    async def settled(self) -> None:
+        """Returns when everything that the state shows now is durable, or after half a second."""
+        await self.runtime.settled(SETTLED_S)
+
     def keep_supplied_token(self, token: str) -> str:
         """Take a token that a caller brought along for an agent; its fingerprint."""
         return self.vault.keep_supplied(token)
+
+    def keep_variables(self, values: Mapping[str, str]) -> str:
+        """Take the variables that a caller brought along for an agent; their reference. Raises OSError."""
+        return self._variables.keep(values)
+
+    def forget_variables(self, reference: str) -> None:
+        """Drop variables of a spawn that was refused. Raises OSError."""
+        self._variables.forget(reference)
 
     def name_sidecar_environment(self, named: Mapping[str, str]) -> None:
         """What the sidecar's program gets into its environment when it is started again."""
@@ -169,9 +214,14 @@ class Assembly:
         """Turn the stream of terminal output on or off."""
         self.host.watch(on=on)
 
-    async def stop(self, reason: str) -> None:
-        """Ask the core to stop everything, agents included."""
-        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=True))
+    @property
+    def has_agents(self) -> bool:
+        """Whether a program of an agent lives."""
+        return any(not program.ended for program in self.state.workers.values())
+
+    async def stop(self, reason: str, *, agents_too: bool) -> None:
+        """Ask the core to stop everything, or everything but the agents."""
+        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=agents_too))
 
     def stop_at_once(self) -> None:
         """Kill the agents and end the run, without another word to anybody."""
@@ -186,6 +236,8 @@ class Assembly:
             self.host.shut(),
             self._sidecar.shut(),
             self._tokens.settle(),
+            self._spawns.settle(),
+            self.dispatcher.shut(),
             return_exceptions=True,
         )
         await asyncio.wait({closing}, timeout=limit_s)

@@ -19,11 +19,12 @@ import sys
 import tempfile
 import time
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.eventstore.errors import StateCorrupt, StateLocked
+from adapters import descriptors
+from adapters.eventstore.errors import LogLocked, StateCorrupt, StateLocked
 from adapters.eventstore.journal import Journal
 from adapters.eventstore.lock import StateLock
 from adapters.eventstore.recorders import side_file
@@ -36,7 +37,7 @@ from domain.errors import CorruptLog
 from domain.events import REGISTRY, UPCASTERS
 from domain.state import SNAPSHOT_FORMAT
 from relaybroker import __version__, connection_file, engine_process, logs
-from relaybroker.assembly import Assembly, open_vault
+from relaybroker.assembly import Assembly, open_environments, open_vault
 from relaybroker.lifetime import Lifetime
 from relaybroker.listening import listen
 from relaybroker.node import Node, NodeError, check_destination, hold_node, node_of
@@ -60,6 +61,7 @@ START_FAILURES = (
     SettingsError,
     StateLocked,
     StateCorrupt,
+    LogLocked,
     CorruptLog,
     WorkspaceError,
     NodeError,
@@ -73,6 +75,7 @@ START_FAILURES = (
 
 def run(flags: Flags, make_surface: SurfaceFactory) -> int:
     """Run a broker in this process until it ends; the exit status. Secrets are taken out of `os.environ`."""
+    descriptors.raise_limit()
     try:
         settings = take_settings(flags, os.environ, Path.cwd())
     except (SettingsError, OSError) as error:
@@ -90,8 +93,9 @@ def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # the terminal is gone
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 class Bootstrap:
@@ -148,7 +152,7 @@ class Bootstrap:
                 settings.other_workspaces,
             )
         base_url = settings.engine_url or await self._embedded_engine(paths, stack, lifetime)
-        workspace = await resolve(settings, base_url, paths.workspace, user=getpass.getuser())
+        workspace = await resolve(settings, base_url, paths.workspace, user=_login_name())
         node = node_of(settings, paths, workspace_id=workspace.workspace_id, base_url=base_url)
         check_destination(node, state, embedded=settings.engine_url is None)
         stack.callback(hold_node(node, paths).release)
@@ -160,6 +164,7 @@ class Bootstrap:
             paths,
             node,
             vault=vault,
+            environments=await asyncio.to_thread(open_environments, paths, state),
             journal=journal,
             snapshots=snapshots,
             state=state,
@@ -181,10 +186,11 @@ class Bootstrap:
 
         ending = await ended
         _log.info("the broker ends with status %d: %s", ending.status, ending.reason)
+        lifetime.ended(ending)
         if ending.status == 0:
             await parts.runtime.save_snapshot()
+        if lifetime.leaves_nothing:
             stack.callback(shutil.rmtree, paths.run, ignore_errors=True)
-        lifetime.ended(ending)
         return ending.status
 
     def _prepare_directories(self, stack: AsyncExitStack) -> Paths:
@@ -205,12 +211,12 @@ class Bootstrap:
         return paths
 
     async def _embedded_engine(self, paths: Paths, stack: AsyncExitStack, lifetime: Lifetime) -> str:
-        """The address of the embedded engine. It ends with the last broker of its directory that ends by request."""
+        """The address of the embedded engine. It ends with the last broker of its directory that ends by request, with its agents."""
         engine = await engine_process.find_or_start(paths.engine)
 
         async def end() -> None:
             unused = engine.started_now and not lifetime.running
-            if (unused or lifetime.ended_by_request) and not _has_neighbours(paths):
+            if (unused or lifetime.leaves_nothing) and not _has_neighbours(paths):
                 await engine_process.end(paths.engine, lifetime.time_left_s())
 
         stack.push_async_callback(end)
@@ -276,6 +282,14 @@ def _open_journal(paths: Paths, on_failure: Callable[[BaseException], None]) -> 
     except BaseException:
         journal.close()
         raise
+
+
+def _login_name() -> str:
+    """The user's name; containers run programs as a number that no name belongs to, and without USER."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 def _has_neighbours(paths: Paths) -> bool:

@@ -5,10 +5,13 @@ Source: design/architecture.md sections 3 and 6.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from adapters.pty import protocol
 from domain import effects
+from relaybroker.host_requests import HostRequests
+from relaybroker.launch import VariablesLostError
 from relaybroker.link_log import LinkLog
 
 if TYPE_CHECKING:
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
     from domain.events import Recorded
     from relaybroker.host_link import HostLink
     from relaybroker.launch import Launcher
+    from relaybroker.retired_spawns import RetiredSpawns
     from relaybroker.retired_tokens import RetiredTokens
+
+_log = logging.getLogger(__name__)
 
 
 class SidecarProgram(Protocol):
@@ -55,6 +61,7 @@ class Dispatcher:
         host: the PTY host.
         launcher: completes what is to be started.
         tokens: forgets the tokens of agents that are over.
+        spawns: forgets what is kept for spawns that are over.
         clients: the local API.
         sidecar: the program behind a sidecar.
         leave: ends the process with a status and a reason.
@@ -68,6 +75,7 @@ class Dispatcher:
         host: HostLink,
         launcher: Launcher,
         tokens: RetiredTokens,
+        spawns: RetiredSpawns,
         clients: LocalClients,
         sidecar: SidecarProgram,
         leave: Callable[[int, str], None],
@@ -75,16 +83,23 @@ class Dispatcher:
         self._link = link
         self._engine = engine
         self._host = host
+        self._requests = HostRequests(host)
         self._launcher = launcher
         self._tokens = tokens
+        self._spawns = spawns
         self._clients = clients
         self._sidecar = sidecar
         self._leave = leave
         self._link_log = LinkLog()
 
+    async def shut(self) -> None:
+        """End what is still asked for; no effect is carried out afterwards."""
+        await self._requests.shut()
+
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
+        self._spawns.observe(events)
         self._link_log.observe(events)
         self._confirm(wanted)
         for effect in wanted:
@@ -96,12 +111,19 @@ class Dispatcher:
         for host_id, report in newest.items():
             self._host.confirm(host_id, report)
 
+    def _start(self, wish: effects.StartProgram) -> None:
+        """Start a program; one whose variables are lost is not started, and the core finds that it never was."""
+        try:
+            self._requests.start(self._launcher.start(wish))
+        except VariablesLostError as error:
+            _log.error("it is not started: %s", error)
+
     def _one(self, effect: Effect) -> None:
         match effect:
             case effects.SendFrame(dial=dial, frame=frame):
                 self._link.send(dial, frame)
             case effects.TypeText():
-                self._host.send(
+                self._requests.send(
                     protocol.Inject(
                         session_id=effect.session_id,
                         delivery_id=effect.delivery_id,
@@ -111,6 +133,7 @@ class Dispatcher:
                         steer=effect.steer,
                         expires_at=effect.expires_at,
                         while_busy=effect.while_busy,
+                        task=effect.task,
                     )
                 )
             case effects.ConfirmReports():
@@ -128,11 +151,11 @@ class Dispatcher:
             case effects.AttachHost():
                 self._host.attach()
             case effects.StartProgram():
-                self._host.send(self._launcher.start(effect))
+                self._start(effect)
             case effects.StopProgram(session_id=session_id, grace_s=grace_s, reason=reason):
-                self._host.send(protocol.Stop(session_id=session_id, grace_s=grace_s, reason=reason))
+                self._requests.send(protocol.Stop(session_id=session_id, grace_s=grace_s, reason=reason))
             case effects.ForgetProgram(session_id=session_id):
-                self._host.send(protocol.Forget(session_id=session_id))
+                self._requests.send(protocol.Forget(session_id=session_id))
             case effects.EndHost(grace_s=grace_s):
                 self._host.end(grace_s)
             case effects.InvokeHandler():

@@ -85,7 +85,10 @@ async def keep_alive(directory: Path) -> None:
     """Start the engine of this directory again, on its port, whenever it has died. Runs until it is cancelled."""
     while True:
         await asyncio.sleep(_WATCH_S)
-        await asyncio.to_thread(_revive, directory)
+        try:
+            await asyncio.to_thread(_revive, directory)
+        except OSError as error:  # no descriptors or no space now: there may be some at the next look
+            _log.warning("the embedded engine cannot be looked after: %s", error)
 
 
 async def end(directory: Path, grace_s: float = END_S) -> bool:

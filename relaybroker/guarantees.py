@@ -20,7 +20,10 @@ class Guarantee(NamedTuple):
 
 GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
     "Messages": (
-        Guarantee("D1", "An acknowledgement covers only what was typed, or was settled with a reason."),
+        Guarantee(
+            "D1",
+            "An acknowledgement covers only what was typed, was settled with a reason, or was taken into this broker's custody.",
+        ),
         Guarantee("D2", "Acknowledgements of an agent never go back, and none is sent before its base is known."),
         Guarantee(
             "D3",
@@ -44,6 +47,11 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
         Guarantee("D11", "Reading a payload never fails, and never types the envelope instead of the message."),
         Guarantee("D12", "An agent of another id inherits nothing under an old name."),
         Guarantee("D13", "What waits has a reason and a deadline, and waits bounded in number and time."),
+        Guarantee(
+            "ONE-OWNER",
+            "At every moment a message is kept by the engine, by a mailbox here, or as a dead letter: it is taken into custody before the "
+            "engine forgets it, and given back only while the engine has it.",
+        ),
         Guarantee(
             "D14",
             "The log folds to the state that the broker had, at every position, and offering everything again types nothing twice.",
@@ -118,6 +126,8 @@ NOT_PROMISED = """
   doubt* and settled by `RELAYBROKER_IN_DOUBT`: `ask` (a dead letter for a person), `at_least_once`, `at_most_once`.
 * "Typed" means that body and Enter were written to the terminal, and that it reacted as the evidence says. What a program does with it
   is its own business.
+* A message that is acknowledged because it was taken into custody is marked as read at the engine before the agent has read it. What
+  becomes of it is said here: events, `why`, dead letters.
 * What the engine forgets before it has offered it (its mailbox has a bound and a life) never comes here; a hole in the sequence says so.
 * A disk that loses what it confirmed (fsync) is found by the log's high-water mark and refused; it cannot be repaired.
 """

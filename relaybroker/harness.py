@@ -5,18 +5,33 @@ Source: spec/local-api.md section 5.3; ADR-0005.
 
 from __future__ import annotations
 
-from adapters.pty.harnesses import profile_for
+from difflib import get_close_matches
+
+from adapters.pty import harnesses
+from domain.errors import InvalidRequest
 from domain.events import Harness
 
 _MODEL_FLAG = "--model"
 
 
-def harness_of(argv: tuple[str, ...]) -> Harness:
-    """The harness of a command line: a pure function of it. Programs with a language model take `--model`."""
-    profile = profile_for(argv)
+def harness_of(argv: tuple[str, ...], name: str = "") -> Harness:
+    """The harness called `name`, else that of a command line. Programs with a language model take `--model`.
+
+    Raises:
+        InvalidRequest: 400 `unknown_harness`, with the names that are nearest.
+    """
+    profile = _named(name) if name else harnesses.profile_for(argv)
     return Harness(
         profile=profile.name,
-        comment_prefix=profile.comment_prefix,
         hint=profile.hint,
         model_flag="" if profile.hint == "none" else _MODEL_FLAG,
     )
+
+
+def _named(name: str) -> harnesses.Profile:
+    known = harnesses.names()
+    if name not in known:
+        nearest = get_close_matches(name.lower(), known, n=3, cutoff=0.5) or known
+        text = f"there is no harness '{name[:140]}'; {'nearest' if nearest is not known else 'known'}: {', '.join(nearest)}"
+        raise InvalidRequest(400, "unknown_harness", text, field="harness")
+    return harnesses.profile(name)

@@ -8,21 +8,20 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from adapters.pty import harnesses
+from adapters.pty.kin import MARK
 from adapters.pty.protocol import Start
 from adapters.vault import agent_reference
-from relaybroker.settings import SECRET_VARIABLES
+from domain.launch import is_protected
+from relaybroker import agent_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from adapters.spawn_environments import SpawnEnvironments
     from adapters.vault import Vault
     from domain.effects import StartProgram
-
-NEVER_INHERITED = frozenset(SECRET_VARIABLES) | {"RELAY_AGENT_TOKEN", "RELAY_AGENT_NAME", "CLAUDECODE"}
-_NEVER_INHERITED_PREFIXES = ("AGENT_RELAY_APP_SERVER_AUTH_", "AGENT_RELAY_RESULT_")
-_TERMINAL = "xterm-256color"
-_FIXED = {"CLAUDE_CODE_ENABLE_PROMPT_SUGGESTION": "false", "DISABLE_AUTOUPDATER": "1"}
 
 _ORIGINS = {
     "claude": "claude-code",
@@ -41,12 +40,12 @@ _ORIGINS = {
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what no child of the broker may inherit."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name not in NEVER_INHERITED and not name.startswith(_NEVER_INHERITED_PREFIXES)
-    }
+    """The environment without what no child of the broker may inherit. Agents get less: `relaybroker.agent_environment`."""
+    return {name: value for name, value in environment.items() if not is_protected(name)}
+
+
+class VariablesLostError(Exception):
+    """The variables that a caller brought along for its agent are not there any more."""
 
 
 class Launcher:
@@ -54,28 +53,32 @@ class Launcher:
 
     Args:
         environment: of the broker.
+        named: what agents take over of it besides `agent_environment.INHERITED`.
         cwd: of the broker; where agents run that name no directory of their own.
         base_url: of the engine.
         workspace_id: of this node.
         worker_logs: directory of the agents' raw output.
         vault: has the agents' tokens.
+        environments: has the variables that callers brought along.
+        own_files: directory of agents' own files; a directory per session.
     """
 
     def __init__(
         self,
         environment: Mapping[str, str],
         *,
+        named: tuple[str, ...] = (),
         cwd: Path,
         base_url: str,
         workspace_id: str,
         worker_logs: Path,
         vault: Vault,
+        environments: SpawnEnvironments,
+        own_files: Path,
     ) -> None:
-        terminal = environment.get("TERM", "").strip()
         self._base = {
-            **scrubbed(environment),
-            **_FIXED,
-            "TERM": _TERMINAL if terminal in ("", "dumb") else terminal,
+            **agent_environment.inherited(environment, named),
+            **agent_environment.SET,
             "RELAY_BASE_URL": base_url,
             "RELAY_WORKSPACE_ID": workspace_id,
             "RELAY_DEFAULT_WORKSPACE": workspace_id,
@@ -83,14 +86,24 @@ class Launcher:
         self._cwd = cwd
         self._worker_logs = worker_logs
         self._vault = vault
+        self._environments = environments
+        self._own_files = own_files
 
     def start(self, wish: StartProgram) -> Start:
-        """The request for the host. The environment of the wish may change everything but identity and secrets."""
+        """The request for the host. The environment of the wish may change everything but identity and secrets.
+
+        Raises:
+            VariablesLostError: what the caller brought along is not there any more.
+        """
         cwd = wish.cwd or str(self._cwd)
         environment = {**self._base, "PWD": cwd}
-        if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()):
+        if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()) or _ORIGINS.get(wish.profile):
             environment["AGENT_RELAY_ORIGIN_ACTOR"] = f"agent-relay-cli/agent/{origin}"
-        environment |= scrubbed(wish.env)
+        environment |= {
+            variable: str(self._own_files / wish.session_id / name) for variable, name in harnesses.own_files().items()
+        }
+        environment |= scrubbed(wish.env | self._brought(wish))
+        environment[MARK] = wish.session_id
         if wish.agent_id:
             environment |= {
                 "RELAY_AGENT_NAME": wish.name,
@@ -111,3 +124,9 @@ class Launcher:
             log_path=str(self._worker_logs / f"{wish.name}.log"),
             idle_threshold_s=wish.idle_threshold_s,
         )
+
+    def _brought(self, wish: StartProgram) -> dict[str, str]:
+        values = self._environments.values(wish.env_ref) if wish.env_ref else {}
+        if values is None:
+            raise VariablesLostError(f"the variables of {wish.name} ({wish.env_ref}) are not there any more")
+        return values

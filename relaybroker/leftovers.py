@@ -13,6 +13,8 @@ import psutil
 
 from adapters.eventstore.errors import StateLocked
 from adapters.eventstore.lock import StateLock
+from adapters.pty import living_hosts
+from adapters.pty.orphans import SessionRecord
 from relaybroker import engine_process
 
 GRACE_S = 5.0
@@ -31,18 +33,28 @@ def is_locked(state: Path) -> bool:
 def end_leftovers(state: Path) -> list[str]:
     """End hosts (with their agents) and the engine of a directory without a broker; what was ended."""
     ended = [f"PTY host {process.pid}" for process in _hosts(state) if _end(process)]
+    for path in state.resolve().glob("host-*.sock.sessions"):
+        record = SessionRecord(str(path))
+        if orphans := record.end_orphans():
+            ended.append(f"{len(orphans)} processes of agents")
+        record.close()
     if asyncio.run(engine_process.end(state / "engine")):
         ended.append("embedded engine")
     return ended
 
 
 def _hosts(state: Path) -> list[psutil.Process]:
-    found = []
+    """The hosts of this directory, by their command lines and, where those cannot be listed, by their pid files."""
+    pids = living_hosts.hosts_in(state.resolve())
     for path in state.resolve().glob("host-*.pid"):
-        with contextlib.suppress(OSError, ValueError, psutil.Error):
-            process = psutil.Process(int(path.read_text(encoding="ascii")))
+        with contextlib.suppress(OSError, ValueError):
+            pids.append(int(path.read_text(encoding="ascii")))
+    found = []
+    for pid in dict.fromkeys(pids):
+        with contextlib.suppress(ValueError, OverflowError, psutil.Error):
+            process = psutil.Process(pid)
             words = process.cmdline()
-            if "adapters.pty.host_main" in words and any(str(state.resolve()) in word for word in words):
+            if living_hosts.MODULE in words and any(str(state.resolve()) in word for word in words):
                 found.append(process)
     return found
 

@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 STOP_S = 4.5
 """From the request to stop to the end of the process."""
 LEASE_CHECK_S = 10.0
+TOGETHER_S = 0.05
+"""Signals within this time come from one cause: the kernel delivers those that are sent together in any order."""
+LOCKED_STOP_S = 2.5
+"""From the request to stop until it is given up because another program holds the log's write lock."""
 _LEAST_S = 0.3
 """What closing gets even when the time is over."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,14 +37,20 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Lifetime:
     """The reasons to end one run. Made inside the event loop; takes over the termination signals.
 
-    The first signal asks for a clean stop, the second ends at once. Before there is anything to stop, a signal ends the
-    start.
+    SIGINT and SIGTERM ask for a clean stop, the second one ends at once. SIGHUP means that the terminal was closed: the broker ends
+    in order, and what it ran goes on, agents and engine, for the next broker of this directory (ADR-0043). Without agents, or
+    without a directory that a next broker could find, it is a clean stop too. It never hurries anything: terminals, shells and
+    session managers send it beside other signals and more than once, so it outweighs those that come with it. Before there is
+    anything to stop, a signal ends the start.
     """
 
     def __init__(self) -> None:
         self._main = asyncio.current_task()
         self._parts: Assembly | None = None
         self._ending: Ending | None = None
+        self._persist = False
+        self._agents_live_on = False
+        self._signals: list[signal.Signals] = []
         self._asked_at: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
@@ -59,9 +69,9 @@ class Lifetime:
         return self._parts is not None
 
     @property
-    def ended_by_request(self) -> bool:
-        """Whether the run ended, cleanly, because somebody asked for it."""
-        return self._ending is not None and self._ending.status == 0
+    def leaves_nothing(self) -> bool:
+        """Whether the run ended, cleanly, with everything that it ran, because somebody asked for it."""
+        return self._ending is not None and self._ending.status == 0 and not self._agents_live_on
 
     def time_left_s(self) -> float:
         """Seconds that the end may still take."""
@@ -70,7 +80,7 @@ class Lifetime:
 
     def attend(self, parts: Assembly, surface: Surface, *, persist: bool) -> None:
         """From now on a request stops these parts, and without `persist` so does the end of the lease."""
-        self._parts = parts
+        self._parts, self._persist = parts, persist
         if self._failure is not None:
             parts.runtime.fail(self._failure)
         if not persist:
@@ -88,14 +98,16 @@ class Lifetime:
         if self._parts is not None:
             self._parts.runtime.fail(error)
 
-    def ask_to_stop(self, reason: str) -> None:
-        """Ask for a clean stop; a repeated request changes nothing."""
+    def ask_to_stop(self, reason: str, *, agents_too: bool = True) -> None:
+        """Ask for a clean stop, with or without the agents; a repeated request changes nothing."""
         if self._asked_at is not None:
             return
         self._asked_at = time.monotonic()
-        _log.info("the broker is asked to stop: %s", reason)
+        self._agents_live_on = not agents_too
+        _log.info("the broker is asked to stop: %s%s", reason, "" if agents_too else "; its agents live on")
         if self._parts is not None:
-            self._spawn(self._parts.stop(reason))
+            self._spawn(self._parts.stop(reason, agents_too=agents_too))
+            self._spawn(self._end_if_locked(self._parts))
         elif self._main is not None:
             self._main.cancel()
 
@@ -107,10 +119,28 @@ class Lifetime:
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._asked_at is None:
-            self.ask_to_stop(number.name)
+            if not self._signals:
+                asyncio.get_running_loop().call_later(TOGETHER_S, self._stop_for_signals)
+            self._signals.append(number)
+        elif number == signal.SIGHUP or self._agents_live_on:
+            _log.info("%s: the broker ends already", number.name)
         elif self._parts is not None:
             _log.warning("second signal: agents are killed")
             self._parts.stop_at_once()
+
+    def _stop_for_signals(self) -> None:
+        hung_up = signal.SIGHUP in self._signals
+        leave = hung_up and self._persist and self._parts is not None and self._parts.has_agents
+        self.ask_to_stop((signal.SIGHUP if hung_up else self._signals[0]).name, agents_too=not leave)
+
+    async def _end_if_locked(self, parts: Assembly) -> None:
+        """A stop that cannot be written, because another program holds the log's lock, ends without a word: the agents live on."""
+        await asyncio.sleep(LOCKED_STOP_S)
+        while not parts.log_locked_s():  # noqa: ASYNC110 - whether a lock is held can only be looked at
+            await asyncio.sleep(_LEAST_S)
+        parts.runtime.end(
+            1, "another program holds the write lock of the log, so the stop cannot be recorded; agents live on"
+        )
 
     async def _watch_lease(self, surface: Surface) -> None:
         while (left_s := LEASE_S - surface.idle_s()) > 0:  # noqa: ASYNC110 - a lease is a length of time, not an event

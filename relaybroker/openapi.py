@@ -134,7 +134,11 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "POST /api/send": Operation("Send a message.", bodies.SendBody, errors=(400, 404, 408, 409, 429, 501, 502, 504)),
     "GET /api/fleet/ws": Operation("WebSocket of a sidecar.", errors=(400,)),
-    "GET /ws": Operation("WebSocket of events.", query=_SINCE, errors=(400,)),
+    "GET /ws": Operation(
+        "WebSocket of events; with `view` its client may send the size of its terminal for an agent's.",
+        query=_SINCE | {"view": _TEXT},
+        errors=(400, 404),
+    ),
     "GET /api/events/replay": Operation(
         "Stored events from a number on.",
         query=_SINCE | {"limit": _COUNT},

@@ -25,10 +25,12 @@ from domain.inputs import SpawnSpec
 from domain.machines import MACHINES
 from domain.reasons import SENTENCES, Reason
 from domain.remedies import REMEDIES
+from relaybroker import agent_environment
 from relaybroker.guarantees import GUARANTEES, NOT_PROMISED
 from relaybroker.openapi import document
 
 DOCS = Path(__file__).parent.parent / "docs"
+TESTS = DOCS.parent / "tests"
 _NOTE = "<!-- Made by `python -m relaybroker.pages` from the code. Do not edit. -->\n"
 
 
@@ -105,6 +107,34 @@ def views() -> str:
     return "\n".join(parts) + "\n"
 
 
+def environment_of_agents() -> str:
+    """What is in the environment of an agent."""
+    taken = [f"| {about} | {_named(names)} |" for about, names in agent_environment.INHERITED.items()]
+    fixed = [f"| `{name}` | {f'`{value}`' if value else 'empty'} |" for name, value in agent_environment.SET.items()]
+    added = f"Of these the broker adds what is missing: `PATH` (`{agent_environment.DEFAULT_PATH}`), `LANG=C.UTF-8`."
+    left = _named(agent_environment.PROBES_OF_THE_STARTER)
+    parts = [
+        "# The environment of an agent\n",
+        (agent_environment.__doc__ or "").split("\n\n")[2] + "\n",
+        agent_environment.PRECEDENCE.strip() + "\n",
+        "## Taken over from the broker\n",
+        "| about | variables |\n|---|---|",
+        *taken,
+        f"\n{added}\n",
+        "## Set by the broker\n",
+        "| variable | value |\n|---|---|",
+        *fixed,
+        "\n## Not taken over\n",
+        f"Everything else. Among it: {left}.\n",
+        agent_environment.HISTORY.strip(),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _named(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def commands() -> str:
     """Every command with its help."""
     from relaybroker.cli.app import cli  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
@@ -142,8 +172,8 @@ def tests_by_id() -> dict[str, list[str]]:
     """Guarantee -> the tests (`file::name`, or a whole file) whose docstrings name it."""
     ids = {found.id for promises in GUARANTEES.values() for found in promises}
     named: dict[str, list[str]] = {}
-    for path in sorted((DOCS.parent / "tests").rglob("test_*.py")):
-        place, tree = path.relative_to(DOCS.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(TESTS.rglob("test_*.py")):
+        place, tree = path.relative_to(TESTS.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
@@ -169,6 +199,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reasons.md": reasons,
     "commands.md": commands,
     "views.md": views,
+    "agent-environment.md": environment_of_agents,
     "guarantees.md": guarantees,
     "openapi.json": openapi,
 }

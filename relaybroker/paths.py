@@ -82,6 +82,16 @@ class Paths(msgspec.Struct, frozen=True):
         return self.run / "tokens"
 
     @property
+    def environments(self) -> Path:
+        """Of spawns whose programs are not started yet."""
+        return self.run / "environments"
+
+    @property
+    def own_files(self) -> Path:
+        """Of agents, by which their programs find each other; a directory per session."""
+        return self.run / "own-files"
+
+    @property
     def node_tokens(self) -> Path:
         return self.data / "node-tokens"
 

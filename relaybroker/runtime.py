@@ -162,6 +162,15 @@ class Runtime:
                     await self._progress.wait()
         return condition(self._core.state)
 
+    async def settled(self, limit_s: float) -> None:
+        """Wait until everything that is decided by now is durable, at most this long."""
+        position = self._core.state.position
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._journal.position < position:
+                    self._progress.clear()
+                    await self._progress.wait()
+
     async def save_snapshot(self) -> None:
         """Keep the state as it is. For a clean end, when everything decided is durable."""
         if self._snapshots is not None and self._core.state.position:

@@ -7,11 +7,14 @@ Source: spec/local-api.md sections 4.1, 4.5 and 11.1; spec/node-protocol.md sect
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from domain.launch import SECRET_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -21,16 +24,7 @@ DEFAULT_CHANNEL = "general"
 LEASE_S = 120.0
 """Without `--persist` the broker ends when nobody has asked it for anything for this long."""
 
-SECRET_VARIABLES = (
-    "RELAY_BROKER_API_KEY",
-    "AGENT_RELAY_WORKSPACE_KEY",
-    "RELAY_WORKSPACE_KEY",
-    "RELAY_API_KEY",
-    "RELAY_WORKSPACES_JSON",
-    "RELAY_NODE_TOKEN",
-)
-"""Removed from the broker's own environment once they are read."""
-
+_VARIABLES = re.compile(r"[A-Za-z_*?][A-Za-z0-9_*?]*")
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _NO_SECRET = SecretStr("")
 
@@ -91,6 +85,8 @@ class Settings(BaseModel):
     capabilities: tuple[str, ...] = ()
     in_doubt: Literal["ask", "at_least_once", "at_most_once"] = "ask"
     remote_args: bool = False
+    agent_environment: tuple[str, ...] = ()
+    """Names and patterns of further variables that agents take over from the broker's environment."""
     max_agents: int = Field(default=0, ge=0, lt=2**32)
     """How many agents the node takes; 0 = as many as come."""
     startup_debug: bool = False
@@ -110,6 +106,14 @@ class Settings(BaseModel):
         wrong = [name for name in names if not name.removeprefix("spawn:")]
         if wrong:
             raise ValueError("a capability needs the name of a program, as in spawn:claude")
+        return names
+
+    @field_validator("agent_environment")
+    @classmethod
+    def _are_variables(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _VARIABLES.fullmatch(name):
+                raise ValueError(f"RELAYBROKER_AGENT_ENV takes names and patterns such as MY_*, not {name!r}")
         return names
 
 
@@ -160,6 +164,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         ),
         "in_doubt": given.get("RELAYBROKER_IN_DOUBT", "") or "ask",
         "remote_args": given.get("RELAYBROKER_REMOTE_ARGS", "").lower() in _TRUE,
+        "agent_environment": _csv(given.get("RELAYBROKER_AGENT_ENV", "")),
         "max_agents": given.get("RELAYBROKER_MAX_AGENTS", "") or 0,
         "record": None if flags.record is None else cwd / flags.record,
         "startup_debug": given.get("AGENT_RELAY_STARTUP_DEBUG", "").lower() not in ("", "0", "false"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +22,17 @@ TEXT = "hello, could you look at the failing build please? it is on main"
 _ROUNDS = 20
 
 
-def write(path: Path, events: int, agents: Sequence[str] = AGENTS, settings: Settings = SETTINGS) -> State:
-    """Make the database at `path` with at least this many events of a broker with these settings; the live state at its end."""
+def write(
+    path: Path,
+    events: int,
+    agents: Sequence[str] = AGENTS,
+    settings: Settings = SETTINGS,
+    before: tuple[int, Path] | None = None,
+) -> State:
+    """Make the database at `path` with at least this many events of a broker with these settings; the live state at its end.
+
+    `before`: a number of events, and where the same log goes as it was when it had so many.
+    """
     recorders.create_sqlite(path)
     recorder = recorders.open_sqlite(path)
     mapper, chain, written = Mapper(REGISTRY, UPCASTERS), GENESIS, 0
@@ -44,6 +54,10 @@ def write(path: Path, events: int, agents: Sequence[str] = AGENTS, settings: Set
             rows.append(row)
         recorder.insert_events(rows)
         written += len(rows)
+        if before is not None and written >= before[0]:
+            recorder.checkpoint()
+            shutil.copy(path, before[1])
+            before = None
         _forget_the_past(world)
     recorder.checkpoint()
     recorder.close()

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, Self
 
 from aiohttp import WSMsgType, web
 
+from tests.waiting import WAIT_S
+
 KEY = "rk_live_" + "0" * 32
 WORKSPACE = "900"
 CREATED = "2025-06-01T00:00:00.000Z"
@@ -162,7 +164,7 @@ class ScriptedEngine:
         """The REST requests whose path matches (a regular expression)."""
         return [asked for asked in self.asked if asked.method == method and re.fullmatch(path, asked.path)]
 
-    async def until(self, holds: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:
+    async def until(self, holds: Callable[[], Any], limit_s: float = WAIT_S, what: str = "") -> Any:
         """Wait until something holds that frames, requests or dials bring about; what it returned."""
         try:
             async with asyncio.timeout(limit_s), self._changed:
@@ -173,12 +175,12 @@ class ScriptedEngine:
             said = [heard.frame["type"] for heard in self.heard[-12:]]
             raise AssertionError(f"not within {limit_s} s: {what or holds}; last frames {said}") from None
 
-    async def frame(self, kind: str, *, count: int = 1, limit_s: float = 20.0, **fields: Any) -> Frame:
+    async def frame(self, kind: str, *, count: int = 1, limit_s: float = WAIT_S, **fields: Any) -> Frame:
         """The `count`th frame of a type with these fields, as soon as it is there."""
         await self.until(lambda: len(self.frames(kind, **fields)) >= count, limit_s, f"{kind} {fields} #{count}")
         return self.frames(kind, **fields)[count - 1]
 
-    async def online(self, connection: int = 1, limit_s: float = 20.0) -> None:
+    async def online(self, connection: int = 1, limit_s: float = WAIT_S) -> None:
         """Wait until the broker has brought this connection up."""
         await self.until(
             lambda: self.frames("node.heartbeat", connection=connection), limit_s, f"connection {connection} is up"

@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.waiting import WAIT_S
+
 
 class Sidecar:
     """A client of the sidecar protocol."""
@@ -24,7 +26,7 @@ class Sidecar:
         request_id = f"fleet_{self.serial}"
         await self.socket.send_json({"v": 2, "type": kind, "request_id": request_id, "payload": payload})
         while True:
-            frame = await self.socket.receive_json(timeout=20)
+            frame = await self.socket.receive_json(timeout=WAIT_S)
             if frame["type"] == "invoke_handler":
                 self.invoked.append(frame["payload"])
             else:
@@ -34,7 +36,7 @@ class Sidecar:
     async def invocation(self) -> dict[str, Any]:
         """The next invocation."""
         if not self.invoked:
-            frame = await self.socket.receive_json(timeout=20)
+            frame = await self.socket.receive_json(timeout=WAIT_S)
             assert frame["type"] == "invoke_handler", frame
             self.invoked.append(frame["payload"])
         return self.invoked.pop(0)

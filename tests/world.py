@@ -22,7 +22,7 @@ SETTINGS = Settings(
 )
 
 
-def plain_harness(_argv: tuple[str, ...]) -> Harness:
+def plain_harness(_argv: tuple[str, ...], _name: str = "") -> Harness:
     return Harness(profile="default")
 
 
@@ -90,6 +90,11 @@ class World:
         else:
             raise AssertionError(f"timers do not come to rest: {self.log[-3:]}")
         self.now = end
+
+    def jump(self, seconds: float) -> None:
+        """The clock is set forward: whatever is due by then is due at once."""
+        self.now += seconds
+        self.advance(0)
 
     def fold(self) -> State:
         state = State()

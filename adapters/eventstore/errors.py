@@ -5,6 +5,7 @@
     │   ├── CorruptEvent           one record, or its link in the hash chain, is damaged; position, stream, reason
     │   └── UnknownTopic           a record of a kind that this version does not know
     ├── StateCorrupt               the database file is damaged, cut off, or lost what was durable; code `state_corrupt`
+    ├── LogLocked                  another program holds the database's write lock; code `log_locked`
     ├── NotRecordable              our own caller handed in an event that could not be read back; nothing was written
     ├── JournalFull                our own caller did not wait for `room()`; nothing was written
     ├── JournalClosed              the journal was closed before this batch
@@ -51,6 +52,18 @@ class StateCorrupt(RelayBrokerError):  # noqa: N818 - the reason code `state_cor
         super().__init__(f"state_corrupt: {path}: {detail}; nothing was changed, every byte is kept")
         self.path = path
         self.detail = detail
+
+
+class LogLocked(RelayBrokerError):  # noqa: N818 - the reason code `log_locked` as a name
+    """Another program (a backup, a database shell) holds the write lock of the database at `path`; nothing was written."""
+
+    code = "log_locked"
+
+    def __init__(self, path: Path, waited_s: float) -> None:
+        super().__init__(
+            f"log_locked: another program has held the write lock of {path} for {waited_s:.0f} s; end it, or its transaction"
+        )
+        self.path = path
 
 
 class NotRecordable(RelayBrokerError):  # noqa: N818 - says what the event is

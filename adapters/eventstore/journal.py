@@ -8,6 +8,8 @@ Rules:
 * Fail-stop: a failed commit fails every batch in it and every later one, `on_failure` is called once, and this
   journal writes nothing any more. A batch whose commit failed at its fsync may still be found in the log at the next
   start; nothing left the broker because of it, so the fold treats it like any other record.
+* A foreign write lock (a backup, a database shell in a transaction) is no failure: the commit is tried again until it goes through,
+  for at most `LOCK_PATIENCE_S`; `locked_s` says meanwhile for how long, and whoever would add work can be told to wait.
 * Bounded: at most `queue_limit` batches wait; `room()` is how a caller waits for a place.
 
 Threads: `append` and `room` belong to one asyncio loop; reading is possible from any thread; the writer thread is ours.
@@ -21,6 +23,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -28,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from eventsourcing.persistence import PersistenceError
 
 from adapters.eventstore import integrity, recorders
-from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, StateCorrupt
+from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, LogLocked, StateCorrupt
 from adapters.eventstore.mapper import Mapper
 from adapters.eventstore.mark import Mark, MarkWriter
 from adapters.eventstore.reader import PAGE, LogReader
@@ -44,6 +47,9 @@ _LOG = logging.getLogger(__name__)
 
 QUEUE_LIMIT = 1024
 """Batches that may wait for the writer thread."""
+
+LOCK_PATIENCE_S = 600.0
+"""A foreign write lock that is held for longer is a failure like any other."""
 
 
 class _Batch(NamedTuple):
@@ -94,6 +100,8 @@ class Journal:
         self._queue: deque[_Batch] = deque()
         self._closing = False
         self._failure: BaseException | None = None
+        self._path = path
+        self._locked_since: float | None = None
 
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
         self._writer.start()
@@ -140,6 +148,11 @@ class Journal:
     def position(self) -> int:
         """Position of the last durable record; 0 for an empty log."""
         return self._position
+
+    def locked_s(self) -> float:
+        """For how many seconds the writer has waited for a lock that another program holds; 0 when it does not wait."""
+        since = self._locked_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def reader(self) -> LogReader:
@@ -249,7 +262,7 @@ class Journal:
     def _write(self) -> None:
         while batches := self._take():
             try:
-                positions = self._commit(batches)
+                positions = self._commit_when_free(batches)
             except BaseException as error:  # noqa: BLE001 - it must end the journal, not only its thread
                 self._fail(batches, error)
                 return
@@ -261,6 +274,29 @@ class Journal:
             batches = list(self._queue)
             self._queue.clear()
             return batches
+
+    def _commit_when_free(self, batches: list[_Batch]) -> list[int]:
+        """Write one group; as long as another program holds the write lock, try again."""
+        began = time.monotonic()
+        try:
+            while True:
+                try:
+                    return self._commit(batches)
+                except recorders.DATABASE_ERRORS as error:
+                    if not recorders.is_busy(error):
+                        raise
+                    waited = time.monotonic() - began
+                    if self._locked_since is None:
+                        _LOG.warning(
+                            "another program holds the write lock of the log; nothing is accepted until it lets go"
+                        )
+                    self._locked_since = began
+                    if self._closing or waited >= LOCK_PATIENCE_S:
+                        raise LogLocked(self._path or Path(), waited) from error
+        finally:
+            if self._locked_since is not None:
+                _LOG.warning("the write lock of the log was held by another program for %.1f s", self.locked_s())
+                self._locked_since = None
 
     def _commit(self, batches: list[_Batch]) -> list[int]:
         """Write one group in one transaction; the position after each of its batches."""

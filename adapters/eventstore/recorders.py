@@ -20,6 +20,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -39,7 +40,7 @@ from eventsourcing.sqlite import (
 from eventsourcing.utils import Environment
 
 from adapters.eventstore import lookup, private_files
-from adapters.eventstore.errors import StateCorrupt
+from adapters.eventstore.errors import LogLocked, StateCorrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 5
-"""How long a commit waits for a foreign lock (a reader that rebuilds the WAL index, a backup) before it fails."""
+"""How long reading waits for a foreign lock (somebody who rebuilds the WAL index) before it fails."""
+
+WRITE_TIMEOUT_S = 1
+"""How long one try of a commit waits for a foreign write lock. The journal tries again: see `journal.LOCK_PATIENCE_S`."""
+
+OPEN_PATIENCE_S = 10.0
+"""How long opening waits for a foreign write lock, when indexes or views are to be made anew."""
 
 CLOSE_WAIT_S = 2.0
 """How long closing waits for reads under way (a page takes milliseconds)."""
@@ -108,6 +115,13 @@ def is_damage(error: BaseException) -> bool:
     if code is None:  # raised by Python's own layer
         return "Could not decode to UTF-8" in str(cause)
     return code & 0xFF in _DAMAGE_CODES
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether a database error says that another program holds a lock that we need; nothing was written then."""
+    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+    code = getattr(cause, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _uri(path: Path, access: Access) -> str:
@@ -168,8 +182,9 @@ class _Datastore(SQLiteDatastore):
         self._users = 0
         self._is_closed = False
         super().__init__(_uri(path, access), lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
-        pool_class = _WriterPool if access in ("rw", "rwc") else _ReaderPool
-        self.pool = pool_class(db_name=self.pool.db_name, lock_timeout=BUSY_TIMEOUT_S)
+        writes = access in ("rw", "rwc")
+        pool_class = _WriterPool if writes else _ReaderPool
+        self.pool = pool_class(db_name=self.pool.db_name, lock_timeout=WRITE_TIMEOUT_S if writes else BUSY_TIMEOUT_S)
 
     @contextmanager
     def get_connection(self, *, commit: bool) -> Iterator[SQLiteConnection]:
@@ -264,7 +279,7 @@ class JournalRecorder(SQLiteApplicationRecorder):
             cursor = connection.cursor()
             cursor.execute("PRAGMA busy_timeout=0")
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+            cursor.execute(f"PRAGMA busy_timeout={WRITE_TIMEOUT_S * 1000}")
 
     def close(self) -> None:
         """Close every connection. When it is the last one, SQLite removes an empty WAL."""
@@ -332,19 +347,26 @@ def open_sqlite(path: Path) -> JournalRecorder:
 
     Raises:
         StateCorrupt: an index or view is damaged in a way that it cannot be made again; nothing was changed.
+        LogLocked: an index or view is to be made anew, and another program holds the write lock.
         eventsourcing.persistence.PersistenceError: it cannot be opened, or would not commit durably.
     """
     for suffix in ("", "-wal", "-shm"):
         private_files.narrow(side_file(path, suffix))
     recorder = JournalFactory(path, "rw").journal_recorder()
-    try:
-        recorder.prepare_lookups()
-    except DATABASE_ERRORS as error:
-        recorder.close()
-        if is_damage(error):
-            raise StateCorrupt(path, str(error)) from error
-        raise
-    return recorder
+    deadline = time.monotonic() + OPEN_PATIENCE_S
+    while True:
+        try:
+            recorder.prepare_lookups()
+        except DATABASE_ERRORS as error:
+            if is_busy(error) and time.monotonic() < deadline:
+                continue
+            recorder.close()
+            if is_busy(error):
+                raise LogLocked(path, OPEN_PATIENCE_S) from error
+            if is_damage(error):
+                raise StateCorrupt(path, str(error)) from error
+            raise
+        return recorder
 
 
 def _access_to_read(path: Path) -> Literal["ro", "immutable", "copy"]:

@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from adapters import descriptors
 from adapters.pty.framing import FrameError, encode, response_decoder
+from adapters.pty.living_hosts import MODULE
 from adapters.pty.local_socket import SocketRefused, connect, prepare_directory
 from adapters.pty.protocol import (
     PROTOCOL_VERSION,
@@ -161,7 +163,7 @@ def _start_detached(socket_path: str, log_path: str) -> str:
             [
                 sys.executable,
                 "-m",
-                "adapters.pty.host_main",
+                MODULE,
                 "--socket",
                 socket_path,
                 "--log",
@@ -170,6 +172,8 @@ def _start_detached(socket_path: str, log_path: str) -> str:
                 f"{socket_path}.pid",
                 "--ready-fd",
                 str(told),
+                "--open-files",
+                str(descriptors.started_with()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

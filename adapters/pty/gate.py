@@ -1,8 +1,9 @@
-"""Watches one program's screen and says whether text may be typed: booting -> ready <-> blocked.
+"""Watches one program's screen and says whether it takes messages at all: booting -> ready <-> blocked.
 
-The rules are in `readiness.py`; here is when to look (on output, and by a clock while it boots or is blocked) and what of the
-screen counts: rows that only show text which was typed by us are no dialog of the program's (W4), but only in the place where
-that text begins, so that a message cannot hide a real dialog by quoting it.
+What the screen means is read in `sight.py`; here is when to look: on output, and by a clock while the program boots or is blocked. Whether
+it takes a message *now* is asked again before each one (`occupation.py`). A question is reported when it stood for two looks, so that a
+screen in the middle of a repaint is none. Rows that show what we typed are no question of a program that has no composer, but only in the
+place where that text begins, so that a message cannot hide a real question by quoting it (W4).
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from adapters.pty import sight
 from adapters.pty.process_table import waits_for_terminal
 from adapters.pty.protocol import Blocked, Fact, Ready, Unblocked
-from adapters.pty.readiness import READY_HOOK, Look, dialog_on, readiness
-from adapters.pty.sequences import plain_text, without_spaces
+from adapters.pty.readiness import READY_HOOK, Look, readiness
+from adapters.pty.sequences import without_spaces
+from adapters.pty.sight import Sight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adapters.pty.harnesses import Profile
+    from adapters.pty.foreground import Foreground
     from adapters.pty.output_ring import OutputRing
     from adapters.pty.process import AgentProcess
     from adapters.pty.screen import Terminal
+    from adapters.pty.view import View
 
 PAINT_SLICE = 8 * 1024
 """Characters painted before other sessions get their turn."""
@@ -36,25 +40,27 @@ FAST_TICKS = 40
 """A program that starts is looked at more often at first: 40 x 30 ms."""
 MAX_UNSETTLED_LOOKS = 20
 """A program that floods is judged, after so many looks, by a screen that is a little old."""
+QUESTION_STANDS_S = 0.1
+"""A question that is on the screen for so long is reported; before that it keeps messages out all the same."""
 CLEAN_OUTPUT_BYTES = 12_000
 _REMEMBERED_INJECTIONS = 4
 _REMEMBERED_CHARACTERS = 4096
 _BEGINNING = 16
 """Characters by which the beginning of a typed text is known on the screen."""
-_BOX_AND_PROMPT = "\u2502|>\u276f\u203a "
+_BOX_AND_PROMPT = "│|>❯› "
 """What a composer draws around the text: a vertical line and prompt characters."""
 
 
 class Watched(Protocol):
     """What the gate needs of its session."""
 
-    profile: Profile
     ring: OutputRing
     terminal: Terminal
     last_output_at: float
 
     @property
     def process(self) -> AgentProcess: ...
+    def foreground(self) -> Foreground: ...
     def report(self, fact: Fact) -> None: ...
     def answer_queries(self) -> None: ...
     def gate_moved(self) -> None: ...
@@ -65,7 +71,6 @@ class Gate:
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
-        self._profile = watched.profile
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._is_ready = False
@@ -76,13 +81,17 @@ class Gate:
         self._look_due: asyncio.TimerHandle | None = None
         self._typed: deque[str] = deque(maxlen=_REMEMBERED_INJECTIONS)
         self._closed = False
-        self.dialog: str | None = None
-        """Name of the dialog on the screen."""
+        self._asked_since = 0.0
+        self._asked: str | None = None
+        self.question: str | None = None
+        """Name of the question on the screen, as it was reported."""
+        self.is_unverified = False
+        """Nobody saw the program wait for its keyboard: it is not asked whether it does."""
         self._schedule_tick()
 
     @property
     def state(self) -> str:
-        if self.dialog is not None:
+        if self.question is not None:
             return "blocked"
         return "ready" if self._is_ready else "booting"
 
@@ -96,17 +105,14 @@ class Gate:
         if not self._is_ready and self._watched.ring.find(hook, offset - len(hook)):
             self._hook_seen = True
         if self._look_due is None and self._must_look:
-            delay = READY_LOOK_DELAY_S if self._is_ready and self.dialog is None else LOOK_DELAY_S
+            delay = READY_LOOK_DELAY_S if self._is_ready and self.question is None else LOOK_DELAY_S
             self._look_due = self._loop.call_later(delay, self._look)
 
-    def look_for_dialog(self) -> str | None:
-        """The dialog on the (settled) screen now; reported when it is new."""
-        self._notice_dialog(self._dialog_now())
-        return self.dialog
-
-    def not_typed(self) -> list[str]:
-        """The rows of the screen that show something else than what was typed."""
-        return without_typed(self._watched.terminal.lines(), self._typed)
+    def look_now(self, foreground: Foreground, view: View) -> Sight:
+        """Read the (settled) screen; a question is noticed, and reported when it stands."""
+        found = self._sight(foreground, view)
+        self._notice(found.question)
+        return found
 
     def close(self) -> None:
         """Look no more."""
@@ -119,13 +125,13 @@ class Gate:
 
     @property
     def _must_look(self) -> bool:
-        return not self._closed and (self.state != "ready" or bool(self._profile.dialogs))
+        return not self._closed and (self.state != "ready" or bool(self._watched.foreground().profile.composer))
 
     def _schedule_tick(self) -> None:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
-        if self.state != "ready" and not self._closed:
+        if (self.state != "ready" or self._asked is not None) and not self._closed:
             self._ticks += 1
             delay = FAST_TICK_S if self._ticks <= FAST_TICKS else TICK_S
             self._tick = self._loop.call_later(delay, self._on_tick)
@@ -139,7 +145,7 @@ class Gate:
         if self._look_due is not None:
             self._look_due.cancel()
             self._look_due = None
-        if not self._must_look:
+        if self._closed:
             return
         settled = self._watched.terminal.settle(PAINT_SLICE)
         self._watched.answer_queries()
@@ -147,30 +153,46 @@ class Gate:
         if 0 < self._unsettled_looks < MAX_UNSETTLED_LOOKS:
             self._look_due = self._loop.call_later(LOOK_DELAY_S, self._look)
             return
-        self._notice_dialog(self._dialog_now())
-        if self.state == "booting":
-            evidence = readiness(self._profile, self._what_is_seen(), self._loop.time() - self._since)
+        foreground = self._watched.foreground()
+        found = self.look_now(foreground, self._watched.terminal.view())
+        if self.state == "booting" and found.question is None:
+            look = self._what_is_seen(found)
+            evidence = readiness(foreground.profile, look, self._loop.time() - self._since)
             if evidence is not None:
                 self._is_ready = True
+                self.is_unverified = evidence in ("unverified", "hook")
                 self._watched.report(Ready(evidence=evidence))
                 self._watched.gate_moved()
 
-    def _dialog_now(self) -> str | None:
+    def _sight(self, foreground: Foreground, view: View) -> Sight:
+        profile = foreground.profile
+        if profile.treatment == "show":
+            return Sight(None, works=False, question=None)
         collects_lines, echoes = self._watched.process.line_discipline()
-        screen, cursor_line = "", ""
-        if self._profile.dialogs:
-            screen = "\n".join(self.not_typed())
-            cursor_line = self._watched.terminal.cursor_line()
-        elif collects_lines and not echoes:
-            cursor_line = self._clean_output()[-200:].rsplit("\n", 1)[-1]
-        return dialog_on(self._profile, screen, cursor_line, collects_lines=collects_lines, echoes=echoes)
+        quiet = self._loop.time() - self._watched.last_output_at
+        found = sight.read(profile, view, collects_lines=collects_lines, echoes=echoes, quiet_s=quiet)
+        if found.question is None or profile.composer or not self._typed:
+            return found
+        return sight.read(profile, without_typed(view, self._typed), collects_lines=collects_lines, echoes=echoes)
 
-    def _notice_dialog(self, dialog: str | None) -> None:
-        if dialog == self.dialog or self._closed:
+    def _notice(self, question: str | None) -> None:
+        """Report a question that stands, and its end at once."""
+        now = self._loop.time()
+        if self._asked is None and question is not None:
+            self._asked_since = now
+        self._asked = question
+        if question == self.question or self._closed:
             return
-        former, self.dialog = self.dialog, dialog
-        if dialog is not None:
-            self._watched.report(Blocked(pattern=dialog))
+        if question is not None and now - self._asked_since < QUESTION_STANDS_S:
+            self._ticks = min(self._ticks, FAST_TICKS - 8)
+            if self._tick is None:
+                self._schedule_tick()
+            return
+        former, self.question = self.question, question
+        if question is not None:
+            if former is not None:
+                self._watched.report(Unblocked())  # by another question than before
+            self._watched.report(Blocked(pattern=question))
             if former is None:
                 self._ticks = FAST_TICKS
                 self._schedule_tick()
@@ -179,47 +201,46 @@ class Gate:
             self._watched.report(Unblocked())
         self._watched.gate_moved()
 
-    def _what_is_seen(self) -> Look:
+    def _what_is_seen(self, found: Sight) -> Look:
         watched = self._watched
-        collects_lines, echoes = watched.process.line_discipline()
+        collects_lines, _echoes = watched.process.line_discipline()
         return Look(
-            screen="\n".join(watched.terminal.lines()),
-            cursor_line=watched.terminal.cursor_line(),
-            output=READY_HOOK if self._hook_seen else self._clean_output(),
+            hook=self._hook_seen,
+            composer=found.composer is not None and found.composer.is_empty,
             output_bytes=watched.ring.end,
             quiet_s=self._loop.time() - watched.last_output_at,
             collects_lines=collects_lines,
-            echoes=echoes,
             waits_for_keyboard=lambda: waits_for_terminal(
                 watched.process.foreground_group(), watched.process.terminal_device
             ),
         )
 
-    def _clean_output(self) -> str:
-        ring = self._watched.ring
-        return plain_text(ring.since(ring.end - CLEAN_OUTPUT_BYTES))
 
-
-def without_typed(lines: Iterable[str], typed: Iterable[str]) -> list[str]:
-    """`lines` without those that show a typed text from its beginning on; `typed` are texts without white space."""
-    kept: list[str] = []
+def without_typed(view: View, typed: Iterable[str]) -> View:
+    """`view` without the rows that show a typed text from its beginning on; `typed` are texts without white space."""
+    texts = tuple(text for text in typed if text)
+    if not texts:
+        return view
+    hidden: set[int] = set()
     expected = ""
-    for line in lines:
-        bare = without_spaces(line).strip(_BOX_AND_PROMPT)
-        if expected and expected.startswith(bare):
-            expected = expected[len(bare) :]
-        elif (rest := _rest_after(bare, typed)) is not None:
+    for row in range(len(view.rows)):
+        shown = without_spaces(view.rows[row]).strip(_BOX_AND_PROMPT)
+        if expected and shown and expected.startswith(shown):
+            expected = expected[len(shown) :]
+        elif (rest := _rest_after(shown, texts)) is not None:
             expected = rest
         else:
-            expected = ""
-            kept.append(line)
-    return kept
+            if shown:
+                expected = ""
+            continue
+        hidden.add(row)
+    return view.without(hidden) if hidden else view
 
 
-def _rest_after(bare: str, typed: Iterable[str]) -> str | None:
+def _rest_after(shown: str, typed: Iterable[str]) -> str | None:
     """What of a typed text must follow on the next rows when this row shows its beginning."""
     for text in typed:
-        at = bare.find(text[:_BEGINNING]) if text else -1
-        if at >= 0 and text.startswith(shown := bare[at:]):
-            return text[len(shown) :]
+        at = shown.find(text[:_BEGINNING])
+        if at >= 0 and text.startswith(found := shown[at:]):
+            return text[len(found) :]
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 from unicodedata import combining, normalize
 
 import pyte
@@ -14,12 +14,44 @@ _MAX_CELL_CACHE = 4096
 _MAX_CELL_CHARACTERS = 8
 
 
+_FAINT, _NORMAL_INTENSITY = 2, 22
+_COLOUR_PREFIXES = (38, 48)
+
+
+class Cell(NamedTuple):
+    """pyte's character with one attribute more: programs print faint what nobody typed (placeholders, suggestions)."""
+
+    data: str = " "
+    fg: str = "default"
+    bg: str = "default"
+    bold: bool = False
+    italics: bool = False
+    underscore: bool = False
+    strikethrough: bool = False
+    reverse: bool = False
+    blink: bool = False
+    faint: bool = False
+
+
 class Grid(pyte.Screen):
     """pyte's screen with cells shared between equal characters, cheap scrolling and a bounded cursor stack."""
 
     def __init__(self, columns: int, lines: int) -> None:
         self._cells: dict[tuple[Any, str], Any] = {}
         super().__init__(columns, lines)
+
+    @property
+    def default_char(self) -> Any:
+        return Cell(reverse=pyte_modes.DECSCNM in self.mode)
+
+    def reset(self) -> None:
+        super().reset()
+        self.cursor.attrs = self.default_char
+
+    def select_graphic_rendition(self, *attrs: int) -> None:
+        super().select_graphic_rendition(*attrs)
+        if (faint := _faint(attrs)) is not None:
+            self.cursor.attrs = self.cursor.attrs._replace(faint=faint)  # type: ignore[call-arg]  # it is a Cell
 
     def draw(self, data: str) -> None:
         cursor = self.cursor
@@ -85,6 +117,22 @@ class Grid(pyte.Screen):
         del self.savepoints[:-_MAX_SAVED_CURSORS]
 
 
+def _faint(attributes: tuple[int, ...]) -> bool | None:
+    """What the parameters of one SGR say last about intensity; None = nothing."""
+    found: bool | None = None
+    codes = iter(attributes or (0,))
+    for code in codes:
+        if code in _COLOUR_PREFIXES:
+            skipped = 3 if next(codes, 0) == 2 else 1
+            for _ in range(skipped):
+                next(codes, None)
+        elif code == _FAINT:
+            found = True
+        elif code in (0, _NORMAL_INTENSITY):
+            found = False
+    return found
+
+
 _COLOURS = ("black", "red", "green", "brown", "blue", "magenta", "cyan", "white")
 
 
@@ -93,6 +141,7 @@ def rendition(cell: Any) -> str:
     out = ""
     for flag, code in (
         (cell.bold, 1),
+        (cell.faint, 2),
         (cell.italics, 3),
         (cell.underscore, 4),
         (cell.blink, 5),

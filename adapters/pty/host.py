@@ -9,19 +9,27 @@ for a broker that is slow, reports never. Source: architecture.md 5; node-protoc
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from adapters import descriptors
 from adapters.pty import harnesses, tasks
 from adapters.pty.connection import REPORT_HIGH_WATER, Connection
 from adapters.pty.injection import MAX_QUEUED, OUT_OF_TURN
+from adapters.pty.kin import LOOK_S, Kin, kill_all
 from adapters.pty.ledger import DeliveryLedger, ReportLog
-from adapters.pty.process import SpawnError, spawn
+from adapters.pty.local_socket import BACKLOG, AlreadyServed, DirectoryGone
+from adapters.pty.process import UNKILLABLE_S, SpawnError, spawn
 from adapters.pty.protocol import (
+    MAX_DIMENSION,
+    MIN_COLS,
+    MIN_ROWS,
     PROTOCOL_VERSION,
     Answer,
     Confirm,
@@ -47,14 +55,13 @@ from adapters.pty.session import Session
 from adapters.pty.writer import KeyboardFull
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Coroutine
 
+    from adapters.pty.local_socket import Place
     from adapters.pty.orphans import SessionRecord
 
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
-MAX_DIMENSION = 1000
 _TRIED_AGAIN = ("pty_write_failed", "queue_full", "blocked_by_dialog", OUT_OF_TURN)
 """Why an injection of which nothing was typed comes again: none behind it may be typed before."""
 FAREWELL_S = 2.0
@@ -62,6 +69,13 @@ FAREWELL_S = 2.0
 SIGNAL_GRACE_S = 2.0
 EMPTY_LINGER_S = 30.0
 """A host that has nothing to keep and no broker ends after this time."""
+PLACE_CHECK_S = 5.0
+"""How often the host looks whether its files are still there."""
+PLACE_LOST_CHECKS = 3
+"""A host without broker that nobody can find, so often in turn, ends with its agents: nothing runs on unseen."""
+REAP_AGAIN_S = 0.1
+EXHAUSTED_SAID_S = 60.0
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 MAX_SNAPSHOTS = 64
 """Snapshots painted at the same time; more are refused with `queue_full`."""
 
@@ -79,11 +93,15 @@ class _Starting:
 class Host:
     """All sessions, the report log, and at most one broker connection."""
 
-    def __init__(self, umask: int = 0o077, record: SessionRecord | None = None) -> None:
+    def __init__(self, umask: int = 0o077, record: SessionRecord | None = None, *, subreaper: bool = False) -> None:
         self.host_id = f"host_{secrets.token_hex(8)}"
         self.finished = asyncio.Event()
         self._umask = umask
         self._record = record
+        self._kin = Kin(adopts=subreaper, on_change=self._keep_record)
+        self._nudged = asyncio.Event()
+        self._server: asyncio.AbstractServer | None = None
+        self._say_exhausted_at = 0.0
         self._sessions: dict[str, Session] = {}
         self._starting: dict[str, _Starting] = {}
         self._reports = ReportLog()
@@ -101,17 +119,76 @@ class Host:
         self._shutdown: asyncio.Task[None] | None = None
         self._all_confirmed = asyncio.Event()
 
-    async def serve(self, listener: socket.socket) -> None:
+    async def serve(self, place: Place) -> None:
         """Accept brokers until the host is told to end; returns when every session is gone."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
+        asyncio.get_running_loop().set_exception_handler(self._accept_failed)
+        self._server = await self._accept(place)
         self._linger()
+        watches = [asyncio.create_task(self._keep_place(place)), asyncio.create_task(self._watch_kin())]
         try:
             await self.finished.wait()
         finally:
-            server.close()
+            for watch in watches:
+                watch.cancel()
+            self._server.close()
             if self._broker is not None:
                 self._broker.close()
+
+    async def _accept(self, place: Place) -> asyncio.AbstractServer:
+        return await asyncio.get_running_loop().create_unix_server(
+            lambda: Connection(self), sock=place.listener, backlog=BACKLOG
+        )
+
+    def _accept_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Without descriptors nobody is accepted for a second; asyncio says so for each place in the queue, we say it now and then."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _EXHAUSTED and "accept" in context.get("message", "")):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._say_exhausted_at:
+            self._say_exhausted_at = loop.time() + EXHAUSTED_SAID_S
+            _logger.warning("a broker cannot be accepted: %s", descriptors.refusal(error))
+
+    def nudge(self) -> None:
+        """Look after the files now: somebody did not find them."""
+        self._nudged.set()
+
+    async def _keep_place(self, place: Place) -> None:
+        """Put back what vanishes of socket, lock, pid file and record."""
+        failures = 0
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PLACE_CHECK_S):
+                    await self._nudged.wait()
+            self._nudged.clear()
+            try:
+                is_new = place.mend()
+                if self._record is not None:
+                    self._record.mend()
+            except (AlreadyServed, DirectoryGone) as error:
+                failures += 1
+                if failures == 1:
+                    _logger.warning("the place of this host is lost: %s", error)
+                if failures >= PLACE_LOST_CHECKS and self._broker is None:
+                    self.end()
+                continue
+            except OSError as error:
+                _logger.warning("a file of this host cannot be put back: %s", error)
+                continue
+            failures = 0
+            if is_new and self._server is not None:
+                _logger.warning("the socket had been removed; it is there again")
+                former, self._server = self._server, await self._accept(place)
+                former.close()
+
+    async def _watch_kin(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._kin.look()
+
+    def reap(self) -> None:
+        """A child has ended: take the exit status of orphans that became ours."""
+        if self._kin.reap():
+            asyncio.get_running_loop().call_later(REAP_AGAIN_S, self.reap)
 
     def end(self, grace_s: float = SIGNAL_GRACE_S) -> None:
         """End every session (TERM, then KILL after `grace_s`), then the host."""
@@ -125,6 +202,7 @@ class Host:
         for session in sessions:
             session.stop(grace_s)
         await asyncio.gather(*(session.exited.wait() for session in sessions))
+        await self._end_rest()
         self._all_confirmed.clear()
         if self._broker is not None and self._reports.first_number < self._reports.next_number:
             try:
@@ -133,6 +211,14 @@ class Host:
             except TimeoutError:
                 _logger.warning("the broker did not confirm the last reports")
         self.finished.set()
+
+    async def _end_rest(self) -> None:
+        """End what agents left of which it is not known whose it was."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + UNKILLABLE_S
+        while (rest := self._kin.rest()) and loop.time() < deadline:
+            kill_all(rest)
+            await asyncio.sleep(REAP_AGAIN_S)
 
     # --- connections -------------------------------------------------------------------------------------------------
 
@@ -230,31 +316,34 @@ class Host:
         try:
             profile = harnesses.profile(start.profile)
             process = await spawn(
-                start.argv, env=start.env, cwd=start.cwd, rows=start.rows, cols=start.cols, umask=self._umask
+                start.argv,
+                env=start.env,
+                cwd=start.cwd,
+                rows=start.rows,
+                cols=start.cols,
+                umask=self._umask,
+                mark=start.session_id,
+                kin=self._kin,
             )
         except KeyError:
             self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"no profile {start.profile!r}"))
         except SpawnError as error:
             self._report(start.session_id, StartFailed(reason=error.reason, detail=error.detail))
         else:
-            session = self._sessions[start.session_id] = Session(
+            self._sessions[start.session_id] = Session(
                 start, process, profile=profile, on_fact=self._report, on_output=self._output
             )
-            self._keep_record(session)
         finally:
             for inject in self._starting.pop(start.session_id).injects:
                 self._inject(inject)
 
-    def _keep_record(self, session: Session) -> None:
-        """Note the session on disk until nothing of it lives, for the case that this host is killed."""
-        if self._record is None:
-            return
-        self._record.add(session.pid)
-        tasks.start(self._drop_from_record(session, self._record))
-
-    async def _drop_from_record(self, session: Session, record: SessionRecord) -> None:
-        await session.exited.wait()
-        record.remove(session.pid)
+    def _keep_record(self) -> None:
+        """Note on disk whose processes there are, for the case that this host is killed."""
+        if self._record is not None:
+            try:
+                self._record.keep(self._kin.marks, self._kin.helpers)
+            except OSError as error:
+                _logger.warning("no record of the agents' processes, should this host be killed: %s", error)
 
     def _inject(self, inject: Inject) -> None:
         if (inject.delivery_id, inject.attempt) in self._answered:
@@ -309,7 +398,7 @@ class Host:
         session = self._running(request.request_id, request.session_id)
         if session is None:
             return
-        if not (1 <= request.rows <= MAX_DIMENSION and 1 <= request.cols <= MAX_DIMENSION):
+        if not (MIN_ROWS <= request.rows <= MAX_DIMENSION and MIN_COLS <= request.cols <= MAX_DIMENSION):
             self._answer(Answer(request_id=request.request_id, error="invalid_dimensions"))
             return
         session.resize(request.rows, request.cols)

@@ -20,16 +20,14 @@ import gc  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
 
+from adapters import descriptors  # noqa: E402
 from adapters.pty.host import Host  # noqa: E402
-from adapters.pty.local_socket import AlreadyServed, SocketRefused, listen  # noqa: E402
+from adapters.pty.kin import become_subreaper  # noqa: E402
+from adapters.pty.living_hosts import NUDGE  # noqa: E402
+from adapters.pty.local_socket import AlreadyServed, Place, SocketRefused  # noqa: E402
 from adapters.pty.orphans import SessionRecord  # noqa: E402
 from adapters.pty.rotating_file import RotatingFile  # noqa: E402
-
-if TYPE_CHECKING:
-    import socket
 
 EXIT_ALREADY_SERVED = 75
 EXIT_REFUSED = 78
@@ -57,25 +55,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pid-file", required=True)
     parser.add_argument("--ready-fd", type=int, default=None)
     parser.add_argument("--foreground", action="store_true", help="stay a child of the caller")
+    parser.add_argument("--open-files", type=int, default=None, help="limit of open files that agents get")
     options = parser.parse_args(arguments)
-    if not options.foreground:
-        _detach()
-    return _run(options)
+    descriptors.raise_limit(options.open_files)
+    return _run(options, () if options.foreground else _detach())
 
 
-def _detach() -> None:
-    """Become a process of nobody: the caller's child ends at once, its child leads a session without terminal."""
+def _detach() -> tuple[int, ...]:
+    """Become a process of nobody: the caller's child ends at once, its child leads a session without terminal.
+
+    Returns the numbers of the processes that we were.
+    """
+    former = [os.getpid()]
     if os.fork() > 0:
         os._exit(0)
     os.setsid()
+    former.append(os.getpid())
     if os.fork() > 0:
         os._exit(0)
+    return tuple(former)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, ancestors: tuple[int, ...]) -> int:
     umask = os.umask(0o077)
     try:
-        listener, lock = listen(options.socket)
+        place = Place(options.socket, options.pid_file, ancestors)
     except AlreadyServed as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_ALREADY_SERVED
@@ -86,31 +90,30 @@ def _run(options: argparse.Namespace) -> int:
     record = SessionRecord(f"{options.socket}.sessions")
     if ended := record.end_orphans():
         _logger.warning("ended what a killed host left behind: %s", ended)
-    pid_file = Path(options.pid_file)
-    pid_file.write_text(f"{os.getpid()}\n", "ascii")
+    place.write_pid()
+    is_subreaper = become_subreaper()
     if options.ready_fd is not None:
         os.write(options.ready_fd, b"\n")
         os.close(options.ready_fd)
     faulthandler.enable()
     gc.freeze()
     try:
-        asyncio.run(_serve(listener, umask, record))
+        asyncio.run(_serve(place, umask, record, subreaper=is_subreaper))
         record.close()
     finally:
-        Path(options.socket).unlink(missing_ok=True)
-        pid_file.unlink(missing_ok=True)
-        os.close(lock)
+        place.leave()
     return 0
 
 
-async def _serve(listener: socket.socket, umask: int, record: SessionRecord) -> None:
-    host = Host(umask, record)
+async def _serve(place: Place, umask: int, record: SessionRecord, *, subreaper: bool) -> None:
+    host = Host(umask, record, subreaper=subreaper)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.end)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    loop.add_signal_handler(NUDGE, host.nudge)
+    loop.add_signal_handler(signal.SIGCHLD, host.reap)
     _logger.info("host %s, pid %d, serves", host.host_id, os.getpid())
-    await host.serve(listener)
+    await host.serve(place)
     _logger.info("host %s ends", host.host_id)
 
 

@@ -1,21 +1,20 @@
-"""Types deliveries into one program, one at a time, in order: text, the program's reaction, Enter, and what came of it.
+"""Types deliveries into one program, one at a time, in order: text, the program's reaction, Enter, and the proof that it was taken.
 
 The procedure for one delivery:
-1. Wait until the program is ready, no dialog is on the screen, and no foreign draft stands in the composer. While it
-works, or a person
-   types, what waits is handed back.
-2. Take the keyboard. Write the text, as a bracketed paste when the program asked for that; what waits behind it goes
-into the same
+1. Wait until the program is ready and no question is on the screen. Look who has the terminal: a shell or interpreter is shown the message
+   and gets nothing typed; while the program works, is suspended, or a person types, what waits is handed back.
+2. Take the keyboard. Write the text, as a bracketed paste when the program asked for that; what waits behind it goes into the same
    paste where the profile allows it (`coalesce`), each message with reports of its own.
-3. Wait until the terminal reacts: the marker is seen (`echo`), something came and it fell silent (`output`), or the
-bound is
-   over (`none`). Look again for a dialog: Enter must never answer one.
-4. Write CR. Only now is the delivery typed; report `Injected` and give the keyboard back.
-5. Wait (bounded) for the reaction to Enter before the next one; verification goes on in the background.
+3. Wait until the text stands: in the composer, where the program has one; else until the terminal reacts. A text of which nothing came (a
+   program that drops its input after the start) is written again. Look again for a question: Enter must never answer one.
+4. Write CR and give the keyboard back.
+5. Wait for what follows Enter (`proof.py`): only then is the delivery typed; report `Injected` with that evidence. A text that still stands
+   gets Enter again, at most `MAX_ENTERS` times; then the terminal is reported as blocked by the draft until the text goes in or a person
+   changes it.
 
 What fails before a byte was written is handed back (`typed="no"`). What fails later leaves a *draft*: nothing else is
 typed on top of it; the same delivery, asked for again, goes on where it stopped, so that it is typed once (F084).
-Source: node-protocol.md 6.5-6.7; failure-scenarios.md 3.D; PROOF, TYPED-ONCE, SAFE-KEYS.
+Source: node-protocol.md 6.5-6.7; real-agents.md; failure-scenarios.md 3.D; PROOF, TYPED-ONCE, SAFE-KEYS; ADR-0042.
 """
 
 from __future__ import annotations
@@ -27,14 +26,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from adapters.pty import tasks
-from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed
+from adapters.pty import proof, tasks
+from adapters.pty.proof import Before, Proof, Standing
+from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
 from adapters.pty.sequences import plain_text, without_spaces
 from adapters.pty.writer import TerminalWriter, WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from adapters.pty.access import Access
+    from adapters.pty.foreground import Foreground
     from adapters.pty.harnesses import Profile
     from adapters.pty.occupation import Occupant
     from adapters.pty.output_ring import OutputRing
@@ -48,8 +50,22 @@ MAX_LINE_BYTES = 4095
 """A terminal that collects lines cuts longer ones (Linux N_TTY_BUF_SIZE - 1)."""
 QUIET_S = 0.02
 """A program that showed something else than the marker has reacted when it is silent for this long."""
-LINE_EDITOR_WAIT_S = 0.5
-"""Longest wait for a line editor to take the keyboard back after the command before."""
+FLEETING_S = 0.25
+"""So long what is often gone at the next look may keep the terminal before anything is handed back."""
+FIRST_LOOK_S, LAST_LOOK_S = 0.001, 0.05
+"""Waits between looks; they double."""
+STANDS_S = 3.0
+"""A composer shows what was pasted within this time, or the program dropped it."""
+DROPPED_QUIET_S = 1.0
+UNKNOWN_S = 0.5
+"""So long a screen without a composer is waited for after the text was written."""
+UNREAD_S = 30.0
+"""A program that has not even read the text by then is not waited for any longer before Enter."""
+SETTLE_S = 2.0
+"""Longest wait, beyond the profile's, for a program that goes on writing between text and Enter."""
+MAX_WRITES = 3
+"""Times a text is written that the program drops."""
+MAX_ENTERS = 4
 STEER_PAUSE_S = 0.12
 NEEDLE_CHARACTERS = 24
 MAX_SPOILED = 1024
@@ -61,6 +77,7 @@ PASTE_START = b"\x1b[200~"
 PASTE_END = b"\x1b[201~"
 ENTER = b"\r"
 
+_COMPLETES = re.compile(r"(?:^|\s)[@:/#$!~]\S*\Z")
 _KEYS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -80,9 +97,17 @@ class Line(Protocol):
     @property
     def last_output_at(self) -> float: ...
     def line_discipline(self) -> tuple[bool, bool]: ...
+    def unread(self) -> int | None: ...
     def may_type(self) -> bool: ...
-    async def find_dialog(self) -> str | None: ...
-    def occupant(self) -> Occupant | None: ...
+    async def access(self, known: Foreground | None = None) -> Access:
+        """Look at the settled terminal: who has it, what it shows, and (of an unknown program) what keeps text out."""
+
+    def occupied_by(self, occupant: Occupant | None) -> None:
+        """Report who has the terminal, and watch it until it is free."""
+
+    def show(self, text: str) -> bool:
+        """Put a text on the terminal without typing it; False while its output is in the middle of a sequence."""
+
     def report(self, fact: Fact) -> None: ...
     def typing(self, text: str) -> None: ...
     def draft_changed(self, *, stands: bool) -> None: ...
@@ -98,6 +123,18 @@ class _Draft:
     written: int
     start: int
     """Output offset at the start of the injection."""
+    written_at: float = 0.0
+    enter_at: int = 0
+    """Output offset at Enter."""
+    at_once: bool = False
+    """Enter is part of what is written."""
+    before: Before = field(default_factory=Before)
+    waited_ms: float = 0.0
+
+    @property
+    def needle(self) -> str:
+        """The end of what was typed, without white space."""
+        return _needle(self.text)
 
     @property
     def text(self) -> str:
@@ -135,11 +172,8 @@ class _Echo:
 class Injector:
     """The queue and the procedure of one session; runs as one task from `start` to `close`."""
 
-    def __init__(
-        self, line: Line, profile: Profile, on_verify: Callable[[Inject, Callable[[OutputRing], bool], bool], None]
-    ) -> None:
+    def __init__(self, line: Line, on_verify: Callable[[Inject, Callable[[OutputRing], bool], bool], None]) -> None:
         self._line = line
-        self._profile = profile
         self._queue: deque[Inject] = deque()
         self._current: tuple[Inject, ...] = ()
         self._draft: _Draft | None = None
@@ -187,14 +221,22 @@ class Injector:
             self._queue.append(inject)
         self.notify()
 
-    def person_typed(self, *, ended: bool) -> None:
-        """A person's keys went into the terminal; those that submit or clear the line end a standing draft."""
-        if self._draft is None or not self._draft_stands:
+    def person_typed(self, data: bytes, *, ended: bool) -> None:
+        """A person's keys went into the terminal; those that submit or clear the line end a standing draft.
+
+        Enter alone changes nothing in a text that waits for the proof of Enter: what follows is looked at as before.
+        """
+        draft = self._draft
+        if draft is None or not self._draft_stands or (self._current and data == ENTER):
             return
-        for inject in self._draft.injects:
+        for inject in draft.injects:
             if inject.delivery_id not in self._spoiled:
                 self._spoiled.append(inject.delivery_id)
-        if ended:
+        if self._current:
+            for inject in draft.injects:
+                self._fail(inject, "composer_unclear", typed="partly")
+            self._end_draft()
+        elif ended:
             self._end_draft()
 
     def notify(self) -> None:
@@ -219,111 +261,254 @@ class Injector:
     async def _run(self) -> None:
         while True:
             await self._until(lambda: bool(self._queue) and self._line.may_type() and self._fits_draft())
-            if await self._line.find_dialog() is not None:
-                await self._until(lambda: not self._line.may_type())
+            access = await self._look()
+            if access is None:
+                continue
+            found = access.occupant
+            if found is not None and not (self._queue[0].while_busy and found.patience_s) and self._draft is None:
+                self._line.occupied_by(found)
+                self._return_queue(found.reason)
+                continue
+            if access.shows and not self._queue[0].task:
+                await self._show()
                 continue
             await self._line.writer.hold()
             try:
                 if not (self._queue and self._line.may_type() and self._fits_draft()):
                     continue  # what a person was just typing changed it
-                occupant = self._line.occupant()
-                if occupant is None or (self._queue[0].while_busy and occupant.patience_s):
-                    self._current = self._take()
-                    enter_at = await self._type(self._current)
-                elif self._draft is None:
-                    self._return_queue(occupant.reason)
-                    continue
+                self._current = self._take(access.profile)
+                typed = await self._type(self._current, access)
             finally:
                 self._line.writer.release()
-            if not self._current:
-                await self._until(lambda: self._line.occupant() is None)  # what stands in the composer stays there
-                continue
+            if typed:
+                await self._prove(access)
             self._current = ()
-            if enter_at is not None:
-                await self._after_enter(enter_at)
+            if typed and access.profile.gap_ms:
+                await self._pause(access.profile.gap_ms / 1000)
+
+    async def _look(self) -> Access | None:
+        """Who has the terminal now; None when nothing may be typed at all, or nothing is left to type.
+
+        What is often gone at the next look is given a moment.
+        """
+        line = self._line
+        deadline = asyncio.get_running_loop().time() + FLEETING_S
+        wait = FIRST_LOOK_S
+        while self._queue and line.may_type():
+            access = await line.access()
+            if access.question is None and (access.occupant is None or not access.occupant.is_fleeting):
+                return access
+            if access.question is None and asyncio.get_running_loop().time() >= deadline:
+                return access
+            await self._next_news(wait)
+            wait = min(2 * wait, LAST_LOOK_S)
+        return None
 
     def _fits_draft(self) -> bool:
         return self._draft is None or (bool(self._queue) and self._draft.place(self._queue[0].delivery_id) is not None)
 
-    def _take(self) -> tuple[Inject, ...]:
+    def _take(self, profile: Profile) -> tuple[Inject, ...]:
         """The next delivery, and those behind it that go into the same paste; or what stands in the composer."""
         taken = [self._queue.popleft()]
-        while self._queue and self._joins(taken, self._queue[0]):
+        while self._queue and self._joins(profile, taken, self._queue[0]):
             taken.append(self._queue.popleft())
         return tuple(taken)
 
-    def _joins(self, taken: list[Inject], following: Inject) -> bool:
+    def _joins(self, profile: Profile, taken: list[Inject], following: Inject) -> bool:
         if self._draft is not None:
             return self._draft.place(following.delivery_id) is not None
-        if not (self._profile.coalesce and self._line.bracketed_paste):
+        if not (profile.coalesce and self._line.bracketed_paste):
             return False
         size = sum(len(inject.text.encode("utf-8", "replace")) + 2 for inject in (*taken, following))
         is_late = any(0 < inject.expires_at <= time.time() for inject in (*taken, following))
         is_alike = taken[0].while_busy == following.while_busy and not taken[0].steer and not following.steer
         return is_alike and not is_late and size <= MAX_PASTE_BYTES
 
-    async def _type(self, injects: tuple[Inject, ...]) -> int | None:
-        """Steps 2 to 4. Returns the output offset at Enter, or None when the deliveries were handed back."""
+    async def _show(self) -> None:
+        """Put what waits on the terminal of a program that would run what it is typed."""
+        inject = self._queue[0]
+        if 0 < inject.expires_at <= time.time():
+            self._queue.popleft()
+            self._fail(inject, "expired")
+        elif self._line.show(sanitise(inject.text)):
+            self._queue.popleft()
+            self._line.report(
+                Injected(
+                    delivery_id=inject.delivery_id,
+                    attempt=inject.attempt,
+                    bytes_written=0,
+                    evidence="shown",
+                    wait_ms=0.0,
+                )
+            )
+            self._line.report(Verified(delivery_id=inject.delivery_id, verification="echo"))
+        else:
+            await self._next_news(LAST_LOOK_S)
+
+    async def _type(self, injects: tuple[Inject, ...], access: Access) -> bool:
+        """Steps 2 to 4: text and Enter. False when the deliveries were handed back."""
         draft = self._draft
         if draft is None:
-            draft = await self._begin(injects)
+            draft = await self._begin(injects, access.profile)
             if draft is None:
                 self._queue.extendleft(reversed(injects[1:]))
-                return None
+                return False
         else:
             newer = {inject.delivery_id: inject for inject in injects}
             draft.injects = tuple(newer.get(inject.delivery_id, inject) for inject in draft.injects)
         line = self._line
-        echoes = [_Echo(without_spaces(inject.marker) or _needle(inject.text), draft.start) for inject in draft.injects]
         self._draft = draft
         line.typing(draft.text)
         try:
-            if draft.rest:
+            if draft.at_once or self._goes_in_at_once(draft, access):
+                draft.rest += b"" if draft.at_once else ENTER
+                draft.at_once = True
+                draft.enter_at, draft.written_at = line.ring.end, asyncio.get_running_loop().time()
                 draft.written += await line.writer.write(draft.rest)
                 draft.rest = b""
-            written_at = asyncio.get_running_loop().time()
-            evidence = await self._reaction(echoes[-1])
-            if self._profile.settle_ms:
-                await self._pause(self._profile.settle_ms / 1000)
-            if self._profile.dialogs and await line.find_dialog() is not None:
+            elif not await self._write_text(draft, access):
                 self._hand_back(injects, draft, "blocked_by_dialog")
-                return None
-            enter_at = line.ring.end
-            draft.written += await line.writer.write(ENTER)
+                return False
+            else:
+                draft.enter_at = line.ring.end
+                draft.written += await line.writer.write(ENTER)
         except WriteError as error:
             draft.written += error.written
             draft.rest = draft.rest[error.written :]
             self._hand_back(injects, draft, "pty_write_failed")
-            return None
-        waited = (asyncio.get_running_loop().time() - written_at) * 1000
-        self._end_draft()
-        self._tell(draft, echoes, evidence, waited)
-        return enter_at
+            return False
+        draft.waited_ms = (asyncio.get_running_loop().time() - draft.written_at) * 1000
+        return True
 
-    def _tell(self, draft: _Draft, echoes: list[_Echo], evidence: str, waited_ms: float) -> None:
+    def _goes_in_at_once(self, draft: _Draft, access: Access) -> bool:
+        """The terminal collects the line: the program gets nothing before Enter, and what the kernel shows meanwhile says nothing."""
+        is_plain = not access.profile.composer and not self._line.bracketed_paste
+        return is_plain and not draft.written and self._line.line_discipline()[0]
+
+    async def _write_text(self, draft: _Draft, access: Access) -> bool:
+        """Write the text until it stands. False when a question came up. Raises WriteError, also when the program drops it each time."""
+        line, profile = self._line, access.profile
+        for _ in range(MAX_WRITES):
+            if draft.rest:
+                draft.written += await line.writer.write(draft.rest)
+                draft.rest = b""
+                draft.written_at = asyncio.get_running_loop().time()
+            if not profile.composer:
+                await self._reaction(draft, profile)
+                break
+            if await self._stands(draft, access.foreground) is not Standing.GONE:
+                break
+            draft.rest, draft.written = self._as_typed(draft.text, profile) or b"", 0
+        else:
+            raise WriteError("the program drops what it is typed", 0)
+        await self._settle(profile)
+        if profile.completes and _COMPLETES.search(draft.text):
+            draft.written += await line.writer.write(b" ")
+            await self._settle(profile)
+        seen = await line.access(access.foreground)
+        draft.before = proof.before(seen, draft.needle, collects_lines=line.line_discipline()[0])
+        return seen.question is None or proof.ends_at_cursor(seen, draft.needle)
+
+    async def _stands(self, draft: _Draft, foreground: Foreground) -> Standing:
+        """Wait until the composer shows what was written; GONE when the program dropped it.
+
+        A program that starts may take its time, or throw away what came early. Which of the two it was, a space tells: keys are read in
+        order, so when the space shows and the text does not, the text is lost. (It is rubbed out again.)
+        """
+        line, loop = self._line, asyncio.get_running_loop()
+        begun = loop.time()
+        probed: tuple[int, int] | None = None
+        while True:
+            access = await line.access(foreground)
+            standing = proof.standing(access)
+            now = loop.time()
+            if standing is Standing.TEXT or access.question is not None:
+                return standing
+            if standing is Standing.UNKNOWN and (
+                proof.tail(access, draft.needle) is not None or now - begun >= UNKNOWN_S
+            ):
+                return standing
+            cursor = (access.view.row, access.view.column)
+            is_still = not line.unread() and now - line.last_output_at >= DROPPED_QUIET_S
+            if probed is None and standing is Standing.GONE and now - begun >= STANDS_S and is_still:
+                probed = cursor
+                await line.writer.write(b" ")
+            elif probed is not None and cursor != probed and standing is Standing.GONE:
+                await line.writer.write(b"\x7f")
+                return Standing.GONE
+            elif now - begun >= UNREAD_S:
+                return Standing.UNKNOWN
+            await self._next_news(LAST_LOOK_S)
+
+    async def _settle(self, profile: Profile) -> None:
+        """Let the program fall silent for as long as it needs to tell Enter from a part of a paste."""
+        collects_lines, _ = self._line.line_discipline()
+        if not profile.settle_ms or (collects_lines and not profile.composer):
+            return
+        loop = asyncio.get_running_loop()
+        quiet = profile.settle_ms / 1000
+        deadline = loop.time() + quiet + SETTLE_S
+        begun = loop.time()
+        while (left := max(begun, self._line.last_output_at) + quiet - loop.time()) > 0 and loop.time() < deadline:
+            await self._pause(left)
+
+    async def _prove(self, access: Access) -> None:
+        """Step 5: wait for what follows Enter; report the deliveries as typed, or that their text stands."""
+        draft = self._draft
+        assert draft is not None
+        loop = asyncio.get_running_loop()
+        watch = Proof(access.profile, draft.needle, draft.before, draft.enter_at, loop.time())
+        while self._draft is draft:
+            seen = await self._line.access(access.foreground) if watch.needs_screen else None
+            evidence = watch.look(seen, self._line, loop.time())
+            if evidence:
+                self._end_draft()
+                self._tell(draft, evidence)
+                return
+            if watch.wants_enter(loop.time()) and watch.enters < MAX_ENTERS:
+                await self._enter_again(watch, draft)
+            elif watch.is_late(loop.time()) and not self._draft_stands:
+                self._draft_stands = True
+                self._line.draft_changed(stands=True)
+            await self._next_news(watch.patience(loop.time()))
+
+    async def _enter_again(self, watch: Proof, draft: _Draft) -> None:
+        line = self._line
+        await line.writer.hold()
+        try:
+            seen = await line.access()
+            if seen.question is not None or seen.foreground.stopped or not line.may_type():
+                return
+            watch.entered(line.ring.end, asyncio.get_running_loop().time())
+            draft.written += await line.writer.write(ENTER)
+        except WriteError:
+            return
+        finally:
+            line.writer.release()
+
+    def _tell(self, draft: _Draft, evidence: str) -> None:
         """A report for each that was typed, also for one that was not asked for again: it is never typed twice."""
         lengths = [len(sanitise(inject.text).encode()) for inject in draft.injects[:-1]]
-        for inject, echo, written in zip(draft.injects, echoes, (*lengths, draft.written - sum(lengths)), strict=True):
-            seen = evidence if inject is draft.injects[-1] else "echo" if echo.seen(self._line.ring) else evidence
+        for inject, written in zip(draft.injects, (*lengths, draft.written - sum(lengths)), strict=True):
+            echo = _Echo(without_spaces(inject.marker) or _needle(inject.text), draft.start)
+            seen = echo.seen(self._line.ring)
             self._line.report(
                 Injected(
                     delivery_id=inject.delivery_id,
                     attempt=inject.attempt,
                     bytes_written=written,
-                    evidence=seen,
-                    wait_ms=round(waited_ms, 3),
+                    evidence=evidence,
+                    wait_ms=round(draft.waited_ms, 3),
                 )
             )
-            self._on_verify(inject, echo.seen, seen == "echo")
+            self._on_verify(inject, echo.seen, seen)
 
-    async def _begin(self, injects: tuple[Inject, ...]) -> _Draft | None:
+    async def _begin(self, injects: tuple[Inject, ...], profile: Profile) -> _Draft | None:
         line, inject = self._line, injects[0]
         if 0 < inject.expires_at <= time.time():
             self._fail(inject, "expired")
             return None
-        if self._profile.line_editor and line.line_discipline()[0]:
-            await self._until(lambda: not line.line_discipline()[0], LINE_EDITOR_WAIT_S)
-        if inject.steer and self._profile.steer_keys:
+        if inject.steer and profile.steer_keys:
             try:
                 await line.writer.write(b"\x1b\x1b")
             except WriteError:
@@ -332,33 +517,34 @@ class Injector:
                 return None
             await self._pause(STEER_PAUSE_S)
         draft = _Draft(injects, b"", 0, line.ring.end)
-        data = self._as_typed(draft.text)
+        data = self._as_typed(draft.text, profile)
         if data is None:
             self._fail(inject, "too_large")
             return None
         draft.rest = data
         return draft
 
-    def _as_typed(self, text: str) -> bytes | None:
+    def _as_typed(self, text: str, profile: Profile) -> bytes | None:
         """The bytes for `text` in the terminal's present mode; None when the terminal would cut a line."""
         clean = sanitise(text)
         line = self._line
         if line.bracketed_paste:
             return PASTE_START + clean.encode() + PASTE_END
-        if self._profile.multi_line == "join":
+        if profile.multi_line == "join" or profile.treatment == "show":
             clean = " ".join(part for part in clean.split("\n") if part.strip())
         collects_lines, _ = line.line_discipline()
-        if self._profile.tabs == "spaces" and not collects_lines:
+        if profile.tabs == "spaces" and not collects_lines:
             clean = clean.replace("\t", "    ")
         data = clean.encode()
         if collects_lines and max(len(part) for part in data.split(b"\n")) >= MAX_LINE_BYTES:
             return None
         return data
 
-    async def _reaction(self, echo: _Echo) -> str:
-        """Step 3: how the terminal reacted to the text."""
-        line, profile = self._line, self._profile
+    async def _reaction(self, draft: _Draft, profile: Profile) -> None:
+        """Step 3 for a program without composer: wait until it shows the text, fell silent after something else, or the bound is over."""
+        line = self._line
         loop = asyncio.get_running_loop()
+        echo = _Echo(draft.needle, draft.start)
         echoes = line.line_discipline()[1] or self._has_echoed or line.bracketed_paste
         deadline = loop.time() + (profile.echo_wait_ms if echoes else profile.silent_wait_ms) / 1000
         while not echo.seen(line.ring):
@@ -367,18 +553,9 @@ class Injector:
             until = min(deadline, line.last_output_at + QUIET_S) if moved else deadline
             if now >= until:
                 self._has_echoed = self._has_echoed or moved
-                return "output" if moved else "none"
+                return
             await self._next_news(until - now)
         self._has_echoed = True
-        return "echo"
-
-    async def _after_enter(self, enter_at: int) -> None:
-        """Step 5: the program's reaction to Enter, bounded, and the least time between two messages."""
-        line, profile = self._line, self._profile
-        bound = profile.enter_wait_ms if self._has_echoed or line.line_discipline()[1] else profile.silent_wait_ms
-        await self._until(lambda: line.ring.end > enter_at, bound / 1000)
-        if profile.gap_ms:
-            await self._pause(profile.gap_ms / 1000)
 
     # --- failures ----------------------------------------------------------------------------------------------------
 

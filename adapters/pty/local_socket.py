@@ -12,19 +12,27 @@ import socket
 import stat
 import struct
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapters.pty.living_hosts import elder_of, nudge
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 MAX_SUN_PATH = 107 if sys.platform.startswith("linux") else 103
 BACKLOG = 16
+_REPLACEMENTS = 100
+"""How often the lock file may be replaced under us before we give up."""
 
 
 class SocketRefused(Exception):  # noqa: N818  # reads as what happened
     """The socket cannot be used as it is; the text says why and what to do."""
+
+
+class DirectoryGone(Exception):  # noqa: N818  # reads as what happened
+    """The directory of the socket was removed."""
 
 
 class AlreadyServed(Exception):  # noqa: N818  # reads as what happened
@@ -42,29 +50,107 @@ def prepare_directory(path: str) -> None:
         raise SocketRefused(f"{directory} can be written by others; run: chmod 700 {directory}")
 
 
-def listen(path: str) -> tuple[socket.socket, int]:
-    """A listening socket at `path` and the lock that proves it ours; keep both open.
+class Place:
+    """A host's place on disk: its lock, its socket, its pid file. Held from construction to `leave`.
 
-    Raises AlreadyServed when another host holds the lock, SocketRefused when the place is not safe or too long.
+    Whatever of it vanishes is put back by `mend`: cleaners remove files that nobody touched for long. Keep the object; `listener` is
+    the socket that serves now.
+
+    Args:
+        path: of the socket; its directory is made.
+        pid_file: of the host.
+        ancestors: process ids that are this process under its former numbers.
+
+    Raises:
+        AlreadyServed: another host holds the lock, or lost its files and was told so.
+        SocketRefused: the place is not safe, or its path is too long.
     """
-    prepare_directory(path)
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def __init__(self, path: str, pid_file: str, ancestors: Collection[int] = ()) -> None:
+        prepare_directory(path)
+        self._path = path
+        self._pid_file = Path(pid_file)
+        self._directory = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._lock = _lock(path)
+        self._bound: os.stat_result
+        if (elder := elder_of(path, ancestors)) is not None:
+            os.close(self._lock)
+            nudge(elder)
+            raise AlreadyServed(f"another host serves {path} (pid {elder}); it was asked to put its socket back")
+        self.listener = self._listen()
+
+    def write_pid(self) -> None:
+        """Say who serves."""
+        self._pid_file.write_text(f"{os.getpid()}\n", "ascii")
+
+    def mend(self) -> bool:
+        """Put back what is missing. True: `listener` is a new one, the former is to be closed by whoever served it.
+
+        Raises:
+            AlreadyServed: the lock was removed, and another host has taken it.
+            DirectoryGone: the directory was removed; nobody finds a host that was in it.
+            OSError: something cannot be put back now.
+        """
+        if os.fstat(self._directory).st_nlink == 0:
+            raise DirectoryGone(str(Path(self._path).parent))
+        if not _is_at(f"{self._path}.lock", os.fstat(self._lock)):
+            former, self._lock = self._lock, _lock(self._path)
+            os.close(former)
+        if not self._pid_file.exists():
+            self.write_pid()
+        if _is_at(self._path, self._bound):
+            return False
+        self.listener = self._listen()
+        return True
+
+    def leave(self) -> None:
+        """Remove socket and pid file, if they are ours, and let the next host in."""
+        if _is_at(self._path, self._bound):
+            Path(self._path).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if self._pid_file.read_text("ascii").strip() == str(os.getpid()):
+                self._pid_file.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _listen(self) -> socket.socket:
+        Path(self._path).unlink(missing_ok=True)  # left by a host that was killed; the lock says that none lives
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        umask = os.umask(0o177)
+        try:
+            with _reachable(self._path) as address:
+                listener.bind(address)
+        except BaseException:
+            listener.close()
+            raise
+        finally:
+            os.umask(umask)
+        self._bound = os.lstat(self._path)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        return listener
+
+
+def _lock(path: str) -> int:
+    for _ in range(_REPLACEMENTS):
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise AlreadyServed(f"another host serves {path}") from None
+        if _is_at(f"{path}.lock", os.fstat(lock)):
+            return lock
+        os.close(lock)  # it was removed meanwhile: the next host would not find it locked
+    raise SocketRefused(f"{path}.lock was replaced {_REPLACEMENTS} times while it was being locked")
+
+
+def _is_at(path: str, known: os.stat_result) -> bool:
+    """Whether the file that is known is the one at this path."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise AlreadyServed(f"another host serves {path}") from None
-    Path(path).unlink(missing_ok=True)  # left by a host that was killed; the lock says that none lives
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)
-    try:
-        with _reachable(path) as address:
-            listener.bind(address)
-    finally:
-        os.umask(umask)
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener, lock
+        present = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (present.st_dev, present.st_ino) == (known.st_dev, known.st_ino)
 
 
 def connect(path: str) -> socket.socket:

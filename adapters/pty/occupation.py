@@ -1,8 +1,8 @@
-"""What keeps a ready program from being typed at: it works on something, or a person is typing in its terminal.
+"""What keeps a ready program from being typed at: it works, is suspended, holds somebody's draft, or a person is typing.
 
 It is looked at when something is to be typed, and from then on until the terminal is free. A person's keys count until the line is
 submitted or cleared; a pause of `HUMAN_QUIET_S` ends only what left no text behind. What terminals send by themselves (focus, mouse,
-answers to queries) is nobody's typing. Source: node-protocol.md 6.6; F021, F085, F087; SAFE-KEYS; ADR-0030.
+answers to queries) is nobody's typing. Source: node-protocol.md 6.6; real-agents.md; F021, F084, F085, F087; SAFE-KEYS; ADR-0030, ADR-0040.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from adapters.pty.process_table import Wait
 from adapters.pty.protocol import Fact, Freed, Occupied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from adapters.pty.foreground import Foreground
     from adapters.pty.harnesses import Profile
+    from adapters.pty.sight import Sight
 
 HUMAN_QUIET_S = 3.0
 """A person who left no text in the composer counts as typing for so long after the last key."""
 LOOK_S = 0.1
 """A terminal that is not free is looked at so often."""
-BUSY_ROWS = 12
-"""Rows above the end of the screen's text in which a program says that it works."""
 
 _BY_ITSELF = re.compile(
     rb"\x1b\[[IO]|\x1b\[<[0-9;]*[Mm]|\x1b\[M...|\x1b\[[?>=]?[0-9;]*[cRny]|\x1b[\]P].*?(?:\x07|\x1b\\)", re.DOTALL
@@ -68,49 +69,85 @@ def _one_line(paste: re.Match[bytes]) -> bytes:
     return re.sub(rb"[\x00-\x1f\x7f]", b" ", paste[1])
 
 
-def says_busy(profile: Profile, rows: list[str]) -> bool:
-    """Whether the end of the screen says that the program works."""
-    text = "\n".join(rows).rstrip().split("\n")
-    return bool(profile.busy) and any(re.search(profile.busy, row) for row in text[-BUSY_ROWS:])
+class Occupant(NamedTuple):
+    """Who or what has the terminal."""
+
+    reason: str
+    detail: str
+    patience_s: float = 0.0
+    is_fleeting: bool = False
+    """It is often gone at the next look: a moment is waited before anything is handed back."""
+
+
+class Seen(NamedTuple):
+    """One look at a terminal before something is typed."""
+
+    foreground: Foreground
+    sight: Sight
+    person_types: bool
+    spawned: Profile
+    """Profile of the program that was started."""
+    waits: Callable[[], Wait | None]
+    """Whether the foreground program waits for its keyboard; costs system calls."""
+
+
+def occupant(seen: Seen) -> Occupant | None:
+    """Who has the terminal; None = it is free. A question on the screen is not looked for here."""
+    foreground, sight = seen.foreground, seen.sight
+    profile = foreground.profile
+    if foreground.stopped:
+        return Occupant("agent_suspended", f"{foreground.name} is stopped")
+    if profile.treatment == "show":
+        return None
+    if seen.person_types:
+        return Occupant("human_driving", "keys of a person")
+    if (
+        not foreground.same_group
+        and not profile.composer
+        and (seen.spawned.treatment == "show" or seen.spawned.composer)
+    ):
+        return Occupant("agent_busy", f"{foreground.name} has the terminal")
+    if profile.composer:
+        return _before_a_composer(profile, sight)
+    if seen.waits() is Wait.NO:
+        return Occupant("agent_busy", "it does not wait for its keyboard", is_fleeting=True)
+    return None
+
+
+def _before_a_composer(profile: Profile, sight: Sight) -> Occupant | None:
+    if sight.works:
+        return Occupant(
+            "agent_busy", "its screen says that it works", profile.busy_patience_s if sight.composer else 0.0
+        )
+    if sight.composer is None:
+        return Occupant("agent_busy", "no composer has the cursor", is_fleeting=True)
+    if not sight.composer.is_empty:
+        return Occupant("composer_unclear", "a text stands in its composer", is_fleeting=True)
+    return None
 
 
 class Watched(Protocol):
     """What is needed of the session."""
 
-    profile: Profile
-
     def report(self, fact: Fact) -> None: ...
-    def shown(self) -> list[str]:
-        """Rows of the settled screen, without what we typed."""
-
-    def runs_another(self) -> bool:
-        """Whether the keys go to another program than the session's own."""
+    def occupant_now(self) -> Occupant | None:
+        """Look at the terminal."""
 
     def occupation_moved(self) -> None: ...
 
 
-class Occupant(NamedTuple):
-    """Who has the terminal."""
-
-    reason: str
-    detail: str
-    patience_s: float
-
-
 class Occupation:
-    """Says whether one terminal is free; reports Occupied and Freed as they happen."""
+    """Keeps who has one terminal; reports Occupied and Freed as they happen."""
 
-    def __init__(self, watched: Watched, clock: Callable[[], float]) -> None:
+    def __init__(self, watched: Watched) -> None:
         self._watched = watched
-        self._clock = clock
         self.person = Person()
         self._reported: Occupant | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def look(self) -> Occupant | None:
-        """Who has the terminal now; None = it is free."""
-        found = self._now()
+    def note(self, found: Occupant | None) -> None:
+        """Somebody has the terminal, or it is free: what is new is reported, and watched until it is free."""
         if found != self._reported and not self._closed:
             if self._reported is not None:
                 self._watched.report(Freed())
@@ -120,10 +157,9 @@ class Occupation:
             self._watched.occupation_moved()
         if found is not None and self._tick is None and not self._closed:
             self._tick = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
-        return found
 
     def forget(self) -> None:
-        """A dialog or a draft was reported since: who has the terminal is said anew."""
+        """A question or a draft was reported since: who has the terminal is said anew."""
         self._reported = None
 
     def close(self) -> None:
@@ -134,14 +170,5 @@ class Occupation:
 
     def _look_again(self) -> None:
         self._tick = None
-        self.look()
-
-    def _now(self) -> Occupant | None:
-        profile = self._watched.profile
-        if self.person.types(self._clock()):
-            return Occupant("human_driving", "keys of a person", 0.0)
-        if profile.foreground_only and self._watched.runs_another():
-            return Occupant("agent_busy", "another program has the terminal", 0.0)
-        if profile.busy and says_busy(profile, self._watched.shown()):
-            return Occupant("agent_busy", "its screen says that it works", profile.busy_patience_s)
-        return None
+        if self._reported is not None:
+            self.note(self._watched.occupant_now())

@@ -1,21 +1,28 @@
 """Ends what a killed host left behind: processes of its agents that outlived the loss of their terminal.
 
-The agents themselves die with their host. A child of theirs that is deaf to SIGHUP would not; so the host keeps the session ids
-of its agents in a file beside its socket, and the next host on that socket ends whoever is still in one of them. A session id
-is not given to anybody else while a process is in that session; one whose leader lives is not ours.
-Source: F109; architecture.md 5 ("if the host dies, its agents are dead").
+The agents themselves die with their host. What they started may not: it is deaf to SIGHUP, or in a session of its own. So the host
+keeps a file beside its socket, and the next host on that socket, or `relaybroker down`, ends whoever
+
+* is in the session of an agent whose program is gone (a session id is not given to anybody else while a process is in that session),
+* has the mark of an agent in its environment,
+* was seen below an agent in another session and is still the same process (id and time of start),
+
+with everything below them. Source: F109; architecture.md 5 ("if the host dies, its agents are dead"); ADR-0044.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from adapters.pty.process_table import session_members
+from adapters.pty.kin import Helper, kill_all, mark_of, with_descendants
+from adapters.pty.process_table import Listed, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -23,51 +30,65 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class _Record(msgspec.Struct):
     boot: str
     sessions: list[int]
+    marks: list[str] = []
+    helpers: list[Helper] = []
 
 
 class SessionRecord:
-    """The session ids of one host's agents, on disk. Written by the holder of the socket's lock only."""
+    """The agents of one host, on disk. Written by the holder of the socket's lock only."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._sessions: set[int] = set()
+        self._content = b""
 
     def end_orphans(self) -> list[int]:
-        """SIGKILL whoever is left in a session of the former host; returns their process ids. Empty without /proc."""
+        """SIGKILL whoever the former host left; returns their process ids. Empty without /proc."""
         try:
             record = msgspec.json.decode(self._path.read_bytes(), type=_Record)
         except (FileNotFoundError, msgspec.DecodeError):
             return []  # no former host, or one that was killed while it wrote: nothing can be known
         if record.boot != _boot_id():
             return []
-        ended: list[int] = []
-        for session in record.sessions:
-            members = session_members(session)
-            if session in members:
-                continue
-            for pid in members:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-                    ended.append(pid)
+        table = processes()
+        roots = [pid for pid, process in table.items() if _is_left(process, record, table)]
+        ended = sorted(with_descendants(roots, table) - {os.getpid()})
+        kill_all(ended)
         return ended
 
-    def add(self, session: int) -> None:
-        self._sessions.add(session)
+    def keep(self, marks: Mapping[int, str], helpers: Collection[Helper]) -> None:
+        """Note who is there: the agents' programs with their marks, and what else was seen."""
+        record = _Record(
+            boot=_boot_id(),
+            sessions=sorted(marks),
+            marks=sorted(mark for mark in marks.values() if mark),
+            helpers=sorted(helpers),
+        )
+        self._content = msgspec.json.encode(record)
         self._write()
 
-    def remove(self, session: int) -> None:
-        self._sessions.discard(session)
-        self._write()
+    def mend(self) -> None:
+        """Put the file back, if it is gone."""
+        if self._content and not self._path.exists():
+            self._write()
 
     def close(self) -> None:
         """The host ends in order: nothing of it is left."""
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        record = _Record(boot=_boot_id(), sessions=sorted(self._sessions))
         new = self._path.with_name(f"{self._path.name}.new")
-        new.write_bytes(msgspec.json.encode(record))
+        new.write_bytes(self._content)
         new.replace(self._path)
+
+
+def _is_left(process: Listed, record: _Record, table: Mapping[int, Listed]) -> bool:
+    if process.state in "ZX":
+        return False
+    if process.session in record.sessions:
+        leader = table.get(process.session)
+        if leader is None or leader.state in "ZX":
+            return True
+    return Helper(process.pid, process.started) in record.helpers or mark_of(process.pid) in record.marks
 
 
 def _boot_id() -> str:

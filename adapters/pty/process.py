@@ -11,18 +11,21 @@ import asyncio
 import ctypes
 import errno
 import fcntl
+import logging
 import os
 import signal
 import struct
 import sys
 import termios
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptyprocess.ptyprocess import PtyProcess
 
-from adapters.pty.process_table import session_members
+from adapters import descriptors
+from adapters.pty.kin import MARK, Kin, kill_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,10 +46,15 @@ _BUSY_RETRY_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _REAP_POLL_S = 0.2
 """Where there is no pidfd (macOS) the exit is looked for this often."""
 _SURVIVOR_POLL_S = 0.05
+UNKILLABLE_S = 2.0
+"""What SIGKILL does not end within this time (another user's, or stuck in the kernel) is waited for no longer."""
+DESCRIPTORS = 16
+"""Free descriptors without which no program is started: up to five for it, the others for connections and files of the host."""
 _PR_SET_PDEATHSIG = 1
 _TIOCGPTN = 0x80045430
 _IS_LINUX = sys.platform.startswith("linux")
 
+_logger = logging.getLogger(__name__)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -94,9 +102,28 @@ def _is_absolute_directory(path: str) -> bool:
 
 
 async def spawn(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str,
+    rows: int,
+    cols: int,
+    umask: int,
+    mark: str = "",
+    kin: Kin | None = None,
 ) -> AgentProcess:
-    """Start a program. Raises SpawnError with `cli_not_found`, `invalid_cwd` or `spawn_failed`."""
+    """Start a program. Raises SpawnError with `cli_not_found`, `invalid_cwd` or `spawn_failed`.
+
+    Args:
+        argv: the command and its arguments.
+        env: the whole environment; `mark` is added to it as RELAYBROKER_SESSION.
+        cwd: an absolute path.
+        rows: of its terminal.
+        cols: of its terminal.
+        umask: of the program.
+        mark: by which its descendants are known, wherever they go.
+        kin: the processes of all agents; None: the program is the only one.
+    """
     if not _is_absolute_directory(cwd):
         raise SpawnError("invalid_cwd", f"the working directory {cwd!r} is not an absolute path of a directory")
     if not argv or not argv[0]:
@@ -105,9 +132,16 @@ async def spawn(
     command = find_command(argv[0], env, cwd)
     if command is None:
         raise SpawnError("cli_not_found", f"{argv[0]!r} is neither in PATH nor in the usual directories")
+    kin = kin if kin is not None else Kin()
+    marked = {**env, MARK: mark} if mark else env
     for wait in (*_BUSY_RETRY_S, None):
         try:
-            return AgentProcess(_fork([command, *argv[1:]], env, cwd, rows, cols, umask))
+            _check_resources()
+            return AgentProcess(_fork([command, *argv[1:]], marked, cwd, rows, cols, umask), kin, mark)
+        except SpawnError:
+            raise
+        except descriptors.DescriptorsUsedUp as error:
+            raise SpawnError("spawn_failed", str(error)) from error
         except OSError as error:
             if error.errno == errno.ETXTBSY and wait is not None:
                 await asyncio.sleep(wait)
@@ -119,11 +153,25 @@ async def spawn(
     raise AssertionError("the last attempt returns or raises")
 
 
+def _check_resources() -> None:
+    """Refuse what would fail in the middle, where ptyprocess gives back nothing of what it has opened."""
+    descriptors.check_room(DESCRIPTORS)
+    try:
+        ends = os.openpty()
+    except OSError as error:
+        raise SpawnError(
+            "spawn_failed", f"out of pty devices ({error}); the machine's limit is kernel.pty.max"
+        ) from error
+    for end in ends:
+        os.close(end)
+
+
 def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int) -> _Process:
-    host = os.getpid()
+    host, open_files = os.getpid(), descriptors.started_with()
 
     def before_exec() -> None:
         os.umask(umask)
+        descriptors.give_limit(open_files)
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -133,9 +181,15 @@ def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: in
                 os._exit(1)
         os.chdir(cwd)
 
-    process: _Process = _Process.spawn(  # type: ignore[no-untyped-call]  # ptyprocess has no types
-        argv, env=dict(env), preexec_fn=before_exec, dimensions=(rows, cols)
-    )
+    try:
+        process: _Process = _Process.spawn(  # type: ignore[no-untyped-call]  # ptyprocess has no types
+            argv, env=dict(env), preexec_fn=before_exec, dimensions=(rows, cols)
+        )
+    except Exception as error:
+        traceback.clear_frames(
+            error.__traceback__
+        )  # ends and reaps what did not become a program now, not some time later
+        raise
     return process
 
 
@@ -155,15 +209,18 @@ class _Process(PtyProcess):
 class AgentProcess:
     """A started program. `fd` is the non-blocking master side of its terminal, closed by `close`."""
 
-    def __init__(self, process: _Process) -> None:
+    def __init__(self, process: _Process, kin: Kin, mark: str) -> None:
         self.pid: int = process.pid
+        self._kin = kin
         self.fd = os.dup(process.fd)
         os.set_blocking(self.fd, False)
-        self.terminal_device = _device_of(self.fd)
+        self._terminal_path = _path_of(self.fd)
+        self.terminal_device = _device_of(self._terminal_path)
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         process.closed = True  # from here on the program and its terminal are this object's
         process.fileobj.close()
         self._poll: asyncio.TimerHandle | None = None
+        kin.add(self.pid, mark)
 
     def watch_exit(self, on_exit: Callable[[int | None, int | None], None]) -> None:
         """Call `on_exit(code, signal)` once, when the program is reaped; exactly one of the two is a number."""
@@ -190,22 +247,24 @@ class AgentProcess:
             on_exit(os.WEXITSTATUS(status), None)
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Send a signal to the program's process group and to every other member of its session (F109)."""
+        """Send a signal to the program's process group and to everything else that it started, wherever that went (F109)."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-        for pid in session_members(self.pid):
+        for pid in self._kin.of(self.pid):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
     async def end_survivors(self, deadline: float) -> None:
-        """Return when nothing of the session lives; SIGKILL what is left at `deadline` (loop time)."""
+        """Return when nothing that the program started lives; SIGKILL what is left at `deadline` (loop time)."""
         loop = asyncio.get_running_loop()
-        while survivors := session_members(self.pid):
+        while survivors := self._kin.of(self.pid):
+            if loop.time() >= deadline + UNKILLABLE_S:
+                _logger.error("what %d started cannot be ended: %s", self.pid, survivors)
+                break
             if loop.time() >= deadline:
-                for pid in survivors:
-                    with suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, signal.SIGKILL)
+                kill_all(survivors)
             await asyncio.sleep(_SURVIVOR_POLL_S)
+        self._kin.remove(self.pid)
 
     # --- terminal ----------------------------------------------------------------------------------------------------
 
@@ -219,6 +278,21 @@ class AgentProcess:
         except termios.error:
             return False, False
         return bool(flags & termios.ICANON), bool(flags & termios.ECHO)
+
+    def unread(self) -> int | None:
+        """Bytes that were typed and no program has read (whole lines, while the terminal collects them); None = cannot be known."""
+        if not self._terminal_path or self.fd < 0:
+            return None
+        try:
+            terminal = os.open(self._terminal_path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return int(struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))[0])
+        except OSError:
+            return None
+        finally:
+            os.close(terminal)
 
     def foreground_group(self) -> int:
         """The process group that gets the keys; the program's own where it cannot be known."""
@@ -235,12 +309,16 @@ class AgentProcess:
             self.fd = -1
 
 
-def _device_of(master: int) -> int:
-    """Device number of the terminal's other side, where the system tells it; else 0."""
+def _path_of(master: int) -> str:
+    """Path of the terminal's other side, where the system tells it; else blank."""
     if not _IS_LINUX:
-        return 0
-    number = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))[0]
+        return ""
+    return f"/dev/pts/{struct.unpack('I', fcntl.ioctl(master, _TIOCGPTN, bytes(4)))[0]}"
+
+
+def _device_of(path: str) -> int:
+    """Device number of a terminal; 0 = not known."""
     try:
-        return Path(f"/dev/pts/{number}").stat().st_rdev
+        return Path(path).stat().st_rdev if path else 0
     except OSError:
         return 0

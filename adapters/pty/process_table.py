@@ -46,11 +46,56 @@ class Wait(enum.Enum):
     """In a poll, select or epoll that watches the terminal among other things."""
 
 
+class Status(NamedTuple):
+    """What /proc says of one process."""
+
+    state: str
+    parent: int
+    group: int
+    session: int
+    terminal: int
+    """Device number of its controlling terminal; 0 = none."""
+    foreground: int
+    """Process group that has that terminal's keyboard."""
+
+
+class Listed(NamedTuple):
+    """A process of the table of all."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    started: int
+    """Clock ticks after boot: with the id it names a process for good."""
+
+
 class SystemCall(NamedTuple):
     """The call in which a thread sleeps, with its first three arguments."""
 
     wait: str
     arguments: tuple[int, int, int]
+
+
+def processes() -> dict[int, Listed]:
+    """Every process by its id. Empty where there is no /proc."""
+    try:
+        entries = os.listdir(_PROC)  # noqa: PTH208  # names are enough
+    except OSError:
+        return {}
+    found = (listed(int(entry)) for entry in entries if entry.isdigit())
+    return {process.pid: process for process in found if process is not None}
+
+
+def listed(pid: int) -> Listed | None:
+    """One process of the table; None when it is gone or there is no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # this runs over every process
+            line = file.read(1024)
+    except OSError:
+        return None
+    fields = line[line.rindex(b")") + 2 :].split()
+    return Listed(pid, chr(fields[0][0]), int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def session_members(session: int) -> list[int]:
@@ -61,10 +106,9 @@ def session_members(session: int) -> list[int]:
     except OSError:
         return members
     for entry in entries:
-        if entry.isdigit() and (status := _status(int(entry))) is not None:
-            state, _parent, _group, its_session = status
-            if its_session == session and state not in ("Z", "X"):
-                members.append(int(entry))
+        here = status(int(entry)) if entry.isdigit() else None
+        if here is not None and here.session == session and here.state not in ("Z", "X"):
+            members.append(int(entry))
     return members
 
 
@@ -78,10 +122,14 @@ def waits_for_terminal(group: int, terminal: int) -> Wait | None:
     if calls is None or not sys.platform.startswith("linux"):
         return None
     answer: Wait | None = None
-    for pid in _family(group):
+    for pid in family(group):
         for task in _tasks(pid):
             try:
-                line = (_PROC / f"{pid}/task/{task}/syscall").read_text("ascii")
+                descriptor = os.open(f"/proc/{pid}/task/{task}/syscall", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    line = os.read(descriptor, 256).decode("ascii")
+                finally:
+                    os.close(descriptor)
             except ProcessLookupError:
                 continue
             except OSError:
@@ -96,40 +144,62 @@ def waits_for_terminal(group: int, terminal: int) -> Wait | None:
     return answer
 
 
-def _family(group: int) -> list[int]:
-    """The group's leader and its descendants in the same group (a shim often waits for the real program)."""
+def group_on_terminal(terminal: int) -> int:
+    """The process group that has the keyboard of a terminal (a device number); 0 = nobody has it as controlling terminal."""
+    try:
+        entries = os.listdir(_PROC)  # noqa: PTH208  # as above
+    except OSError:
+        return 0
+    for entry in entries:
+        if entry.isdigit() and (here := status(int(entry))) is not None and here.terminal == terminal:
+            return max(0, here.foreground)
+    return 0
+
+
+def family(group: int) -> list[int]:
+    """The group's leader and its descendants in the same group, outermost first (a shim often waits for the real program)."""
     found: list[int] = []
     waiting = [group]
     while waiting and len(found) < 64:
-        pid = waiting.pop()
-        status = _status(pid)
-        if status is None or status[2] != group:
+        pid = waiting.pop(0)
+        here = status(pid)
+        if here is None or here.group != group or here.state in ("Z", "X"):
             continue
         found.append(pid)
         for task in _tasks(pid):
-            try:
-                children = (_PROC / f"{pid}/task/{task}/children").read_text("ascii")
-            except OSError:
-                continue
-            waiting.extend(int(child) for child in children.split())
+            waiting.extend(int(child) for child in read_file(f"/proc/{pid}/task/{task}/children", 4096).split())
     return found
 
 
 def _tasks(pid: int) -> list[str]:
     try:
-        return os.listdir(_PROC / f"{pid}/task")[:64]  # noqa: PTH208  # names are enough
+        return os.listdir(f"/proc/{pid}/task")[:64]  # noqa: PTH208  # names are enough
     except OSError:
         return []
 
 
-def _status(pid: int) -> tuple[str, int, int, int] | None:
-    """State, parent, process group and session of a process."""
+def read_file(path: str, most: int) -> bytes:
+    """The beginning of a file of /proc; empty when it cannot be read."""
     try:
-        line = (_PROC / f"{pid}/stat").read_text("ascii", "replace")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
+        return b""
+    try:
+        return os.read(descriptor, most)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def status(pid: int) -> Status | None:
+    """What is known of a process; None when it is gone or there is no /proc."""
+    line = read_file(f"/proc/{pid}/stat", 1024).decode("ascii", "replace")
+    if not line:
         return None
-    state, parent, group, session = line[line.rindex(")") + 2 :].split(" ", 4)[:4]
-    return state, int(parent), int(group), int(session)
+    state, *numbers = line[line.rindex(")") + 2 :].split(" ", 6)[:6]
+    parent, group, session, terminal, foreground = map(int, numbers)
+    return Status(state, parent, group, session, terminal, foreground)
 
 
 def _parse(line: str, calls: dict[int, str]) -> SystemCall | None:

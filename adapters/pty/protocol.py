@@ -13,6 +13,10 @@ from __future__ import annotations
 import msgspec
 
 PROTOCOL_VERSION = 1
+MIN_ROWS = 4
+MIN_COLS = 20
+"""A smaller terminal shows nothing that a program or a rule could work with; nobody gets one."""
+MAX_DIMENSION = 1000
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """A longer message is a protocol violation; the connection is closed."""
 
@@ -65,6 +69,8 @@ class Inject(_Message, frozen=True):
     """Interrupt the program (ESC ESC where the profile says so) before typing."""
     expires_at: float = 0.0
     """Epoch seconds after which it is handed back as `expired` instead of typed; 0 = never."""
+    task: bool = False
+    """The first task of an agent, from whoever started it: typed as it is, also into a shell."""
     while_busy: bool = False
     """Type it also while the program works, where the program can be typed at then (`Occupied.patience_s` > 0)."""
 
@@ -175,8 +181,8 @@ class StartFailed(_Message, frozen=True):
 class Ready(_Message, frozen=True):
     """The readiness gate opened, once per session.
 
-    `evidence`: `prompt` (a rule of the profile), `hook` (`->pty:ready`), `reading` (it waits for its keyboard), `output`
-    (it fell silent, or wrote enough) or `startup_timeout` (not proven).
+    `evidence`: `prompt` (an empty composer has the cursor), `hook` (`->pty:ready`), `reading` (it waits for its keyboard),
+    `output` (it fell silent) or `unverified` (not proven).
     """
 
     evidence: str
@@ -199,8 +205,9 @@ class Unblocked(_Message, frozen=True):
 class Occupied(_Message, frozen=True):
     """Something was to be typed, and the terminal is not free. What is handed back meanwhile bears the same reason.
 
-    `reason`: `agent_busy` (the program works, or another one has its terminal) or `human_driving` (a person types). `detail`: how that
-    was seen. `patience_s`: the program queues what it is typed while it works; after so long a message should be. 0 = never.
+    `reason`: `agent_busy` (the program works, or another one has its terminal), `agent_suspended` (it is stopped), `composer_unclear`
+    (somebody's text stands in its composer) or `human_driving` (a person types). `detail`: how that was seen. `patience_s`: the
+    program queues what it is typed while it works; after so long a message should be. 0 = never.
     """
 
     reason: str
@@ -213,14 +220,16 @@ class Freed(_Message, frozen=True):
 
 
 class Injected(_Message, frozen=True):
-    """Body and Enter of one delivery were written to the terminal. This, and nothing else, proves `typed`."""
+    """One delivery was typed and its Enter had an effect, or it was shown. This, and nothing else, proves that it arrived."""
 
     delivery_id: str
     attempt: int
     bytes_written: int
     evidence: str
-    """The reaction before Enter: `echo` (marker or text seen), `output` (something moved), `none` (bounded wait)."""
+    """What followed Enter: `composer`, `transcript`, `turn`, `prompt`, `output`, `read` (`proof.py`); `shown`: it was put on the terminal
+    of a program that would run what it is typed, and nothing was typed."""
     wait_ms: float
+    """Between text and Enter."""
     repeated: bool = False
     """It had been typed before this request came (a broker that was killed asks again): nothing was typed now."""
 
@@ -232,7 +241,7 @@ class InjectFailed(_Message, frozen=True):
     attempt: int
     reason: str
     """`not_running`, `expired`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
-    Enter), `composer_unclear` (a person touched the unsubmitted text), `agent_busy` or `human_driving` (the terminal is not
+    Enter), `composer_unclear` (a person touched the unsubmitted text), a reason of `Occupied` (the terminal is not
     free), `agent_released` or `worker_exited`."""
     typed: str
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import re
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyte import modes as pyte_modes
 
 from adapters.pty.grid import Grid, rendition
 from adapters.pty.sequences import Control, SequenceSplitter
+from adapters.pty.view import Rows, View, is_dimmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +177,59 @@ class Terminal:
     def cursor_line(self) -> str:
         """The row with the cursor, right-trimmed."""
         return self.lines()[self._grid.cursor.y]
+
+    def view(self) -> View:
+        """Everything that rules look at."""
+        grid = self._grid
+        row, column = grid.cursor.y, min(grid.cursor.x, grid.columns - 1)
+        return View(
+            rows=Rows(grid.lines, self._row),
+            columns=grid.columns,
+            row=row,
+            column=column,
+            cursor_hidden=grid.cursor.hidden,
+            alternate=self.alternate_screen,
+            bracketed_paste=self.bracketed_paste,
+            is_dim=self._is_dim,
+        )
+
+    def _row(self, row: int) -> str:
+        columns: int = self._grid.columns
+        cells = self._grid.buffer.get(row)
+        if not cells:
+            return " " * columns
+        shown = [" "] * columns
+        for x, cell in cells.items():
+            if x < columns:
+                shown[x] = cell.data
+        return "".join(shown).ljust(columns)
+
+    def _is_dim(self, row: int, column: int) -> bool:
+        """Whether every character of a row from a column on is printed dim."""
+        cells: dict[int, Any] = self._grid.buffer.get(row) or {}
+        shown = (cell for x, cell in cells.items() if x >= column and cell.data.strip())
+        return all(is_dimmed(cell.fg, faint=cell.faint) for cell in shown)
+
+    @property
+    def is_between_sequences(self) -> bool:
+        """Whether output of somebody else may be put between the program's own."""
+        return self._splitter.is_between
+
+    def notice(self, text: str) -> bytes:
+        """The bytes that show `text` below the row of the cursor, and that row again behind it: prompt and draft stay usable.
+
+        The terminal must be settled. Colours of the program go on as they were (SGR state is saved with the cursor's).
+        """
+        row = self._grid.cursor.y
+        cells = self._grid.buffer[row]
+        again = "".join(self._rendered(cells[x]) for x in range(self._grid.cursor.x)) + "\x1b[0m"
+        shown = "\r\n".join(line for line in text.split("\n"))
+        attributes = rendition(self._grid.cursor.attrs)
+        return f"\x1b[0m\r\n{shown}\x1b[K\r\n{again}\x1b[0{attributes}m".encode("utf-8", "replace")
+
+    @staticmethod
+    def _rendered(cell: Any) -> str:
+        return f"\x1b[0{rendition(cell)}m{cell.data}"
 
     def plain(self) -> str:
         """One line per row, right-trimmed, LF after every row (local-api.md route 9)."""

@@ -52,6 +52,11 @@ class SequenceSplitter:
         self._carry = ""
         self._in_string = False
 
+    @property
+    def is_between(self) -> bool:
+        """Whether the stream stands neither inside a sequence nor inside a character."""
+        return not self._carry and not self._in_string and not self._decoder.getstate()[0]
+
     def feed(self, data: bytes) -> list[str | Control]:
         """The text runs and control sequences completed by `data`, in order. Never raises."""
         text = self._carry + self._decoder.decode(data)

@@ -16,10 +16,14 @@ import time
 from typing import TYPE_CHECKING
 
 from adapters.pty import harnesses, tasks
+from adapters.pty.access import Access
+from adapters.pty.foreground import Foreground
+from adapters.pty.foreground import look as look_at_foreground
 from adapters.pty.gate import CLEAN_OUTPUT_BYTES, PAINT_SLICE, Gate
 from adapters.pty.injection import Injector
-from adapters.pty.occupation import Occupant, Occupation
+from adapters.pty.occupation import Occupant, Occupation, Seen, occupant
 from adapters.pty.output_ring import OutputRing
+from adapters.pty.process_table import Wait, waits_for_terminal
 from adapters.pty.protocol import (
     TERMINAL_CLOSED,
     Blocked,
@@ -82,7 +86,8 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._on_fact = on_fact
         self._on_output = on_output
-        self._injector = Injector(self, self.profile, self._typed)
+        self._is_named = self.profile.name not in (harnesses.DEFAULT, harnesses.profile_for(start.argv).name)
+        self._injector = Injector(self, self._typed)
         self._log = _open_log(start.log_path)
         self._born = self.last_output_at = self._loop.time()
         self._paint_due: asyncio.Handle | None = None
@@ -101,7 +106,7 @@ class Session:
         self.report(Started(pid=process.pid))
         self._verifications = Verifications(self.profile.verify_s, self.ring, self._painted_text, self.report)
         self._gate = Gate(self)
-        self._occupation = Occupation(self, self._loop.time)
+        self._occupation = Occupation(self)
         self._resume_reading()
         process.watch_exit(self._process_exited)
         self._injector.start(self._broken)
@@ -140,9 +145,9 @@ class Session:
         """Type a person's keys; `done` as in TerminalWriter.keys. Raises KeyboardFull."""
 
         def typed(error: str) -> None:
-            if not error and data and self._gate.dialog is None:
+            if not error and data and self._gate.question is None:
                 ended = self._occupation.person.typed(data, self._loop.time())
-                self._injector.person_typed(ended=ended)
+                self._injector.person_typed(data, ended=ended)
             done(error)
 
         self.writer.keys(data, typed)
@@ -205,18 +210,54 @@ class Session:
     def line_discipline(self) -> tuple[bool, bool]:
         return self._process.line_discipline()
 
+    def unread(self) -> int | None:
+        return self._process.unread()
+
     def may_type(self) -> bool:
         return self.state == "ready"
 
-    async def find_dialog(self) -> str | None:
-        """Look now; the dialog on the screen, if there is one. Sets `blocked` and reports it."""
-        if self.profile.dialogs:
-            await self.settled()
-        return self._gate.look_for_dialog()
+    async def access(self, known: Foreground | None = None) -> Access:
+        """Look at the settled terminal; a question is noticed, and reported when it stands.
 
-    def occupant(self) -> Occupant | None:
-        """Who has the terminal now; None = it is free. Reports what is new about it."""
-        return self._occupation.look()
+        `known`: the program that had the terminal a moment ago; not asked for again while the same process group has it.
+        """
+        await self.settled()
+        return self._access(known)
+
+    def _access(self, known: Foreground | None = None) -> Access:
+        front = self.foreground(known)
+        view = self.terminal.view()
+        sight = self._gate.look_now(front, view)
+        found = None
+        if known is None:
+            person = self._occupation.person.types(self._loop.time())
+            found = occupant(Seen(front, sight, person, self.profile, self._waits))
+        return Access(front, view, sight, found, self._waits)
+
+    def foreground(self, known: Foreground | None = None) -> Foreground:
+        """The program that has the keyboard now."""
+        group = self._process.foreground_group()
+        if known is not None and known.group == group:
+            return known
+        return look_at_foreground(group, self.pid, self.profile, named=self._is_named)
+
+    def _waits(self) -> Wait | None:
+        if self._gate.is_unverified:
+            return None
+        return waits_for_terminal(self._process.foreground_group(), self._process.terminal_device)
+
+    def occupied_by(self, occupant: Occupant | None) -> None:
+        self._occupation.note(occupant)
+
+    def show(self, text: str) -> bool:
+        """Put a text on the terminal as a program's output is, without typing it; what stood at the cursor is shown again behind it.
+
+        False while the program's own output is in the middle of a sequence.
+        """
+        if not self.terminal.is_between_sequences:
+            return False
+        self._output(self.terminal.notice(text))
+        return True
 
     def report(self, fact: Fact) -> None:
         self._on_fact(self.session_id, fact)
@@ -248,13 +289,10 @@ class Session:
 
     # --- what the occupation asks (occupation.Watched) ----------------------------------------------------------------
 
-    def shown(self) -> list[str]:
+    def occupant_now(self) -> Occupant | None:
         self.terminal.settle()
         self.answer_queries()
-        return self._gate.not_typed()
-
-    def runs_another(self) -> bool:
-        return self._process.foreground_group() != self.pid
+        return self._access().occupant
 
     def occupation_moved(self) -> None:
         self._injector.notify()
@@ -300,9 +338,14 @@ class Session:
             return None  # EIO: no process has the terminal open any more
         if not data:
             return None
+        self.last_output_at = self._loop.time()
+        self._output(data)
+        return len(data)
+
+    def _output(self, data: bytes) -> None:
+        """What the terminal shows next: of the program, or a message that is shown."""
         offset = self.ring.end
         self.ring.append(data)
-        self.last_output_at = self._loop.time()
         self.terminal.feed(data)
         self._write_log(data)
         self._on_output(self.session_id, offset, data)
@@ -311,7 +354,6 @@ class Session:
         self._injector.notify()
         self._verifications.output_came()
         self._gate.output_came(offset)
-        return len(data)
 
     def _schedule_paint(self) -> None:
         if self._paint_due is None:

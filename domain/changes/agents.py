@@ -14,6 +14,7 @@ from domain.changes.link import abandon, load_changed
 from domain.events import Recorded
 from domain.state import (
     GENERATIONS_KEPT,
+    Membership,
     Pending,
     Registration,
     State,
@@ -125,7 +126,8 @@ def _close_requests(state: State, stream: str) -> list[str]:
 
 def _agent_live(state: State, _event: Any, at: Recorded, found: Registration) -> None:
     found.live_at = at.at
-    found.request_id, found.invocation_id = "", ""
+    if not found.is_joining:
+        found.request_id, found.invocation_id = "", ""
     load_changed(state, at.at)
     state.counters.spawned += 1
     state.workers[found.session_id].until = 0.0
@@ -152,11 +154,31 @@ def _late_registration(state: State, event: events.LateRegistrationRefused, _at:
 
 def _channel_asked(state: State, event: events.ChannelAsked, at: Recorded, _: Any) -> None:
     state.calls[event.call_id] = f"{at.stream} {event.channel}"
+    found = state.registrations[at.stream]
+    membership = found.channels.setdefault(event.channel.lower(), Membership(event.channel))
+    membership.call_id, membership.retry_at, membership.refused = event.call_id, 0.0, ""
+    membership.tries += 1
 
 
 def _channel_answered(state: State, event: events.ChannelAnswered, at: Recorded, _: Any) -> None:
     for call_id in [known for known, subject in state.calls.items() if subject == f"{at.stream} {event.channel}"]:
         del state.calls[call_id]
+    found = state.registrations.get(at.stream)
+    membership = found.channels.get(event.channel.lower()) if found is not None else None
+    if membership is None:
+        return
+    membership.call_id = ""
+    if event.status < 300:
+        membership.joined = True
+    elif event.until or event.status >= 500:  # in older logs no answer has an `until`
+        membership.retry_at = event.until or at.at
+    else:
+        membership.refused = event.detail or str(event.status)
+
+
+def _spawn_answered(state: State, _event: Any, at: Recorded, _: Any) -> None:
+    found = state.registrations[at.stream]
+    found.request_id, found.invocation_id = "", ""
 
 
 CHANGES: Changes = {
@@ -178,4 +200,5 @@ CHANGES: Changes = {
     events.LateRegistrationKept: _late_registration,
     events.ChannelAsked: _channel_asked,
     events.ChannelAnswered: _channel_answered,
+    events.SpawnAnswered: _spawn_answered,
 }

@@ -32,6 +32,10 @@ def _broker_started(state: State, event: events.BrokerStarted, at: Recorded, _: 
     )
     state.link.has_token = event.has_node_token
     state.calls.clear()
+    for registration in state.registrations.values():
+        for membership in registration.channels.values():
+            if membership.call_id:
+                membership.call_id, membership.retry_at = "", at.at
 
 
 def _broker_stopping(state: State, event: events.BrokerStopping, _at: Recorded, _: Any) -> None:

@@ -36,11 +36,20 @@ def bury(state: State, found: Delivery, event: events.DeliveryDeadLettered, at: 
         in_doubt=event.in_doubt or found.doubtful,
         offered_at=found.offered_at,
         buried_at=at.at,
+        from_custody=found.in_custody,
     )
+    state.custody_letters += found.in_custody
+
+
+def take_off(state: State, letter_id: str) -> DeadLetter:
+    """The letter leaves the list."""
+    letter = state.dead_letters.pop(letter_id)
+    state.custody_letters -= letter.from_custody
+    return letter
 
 
 def _removed(state: State, event: events.DeadLetterRemoved, _at: Recorded, _: Any) -> None:
-    del state.dead_letters[event.letter_id]
+    take_off(state, event.letter_id)
 
 
 CHANGES: Changes = {events.DeadLetterRemoved: _removed}

@@ -8,7 +8,7 @@ from domain import (
     delivery,
     events,
 )
-from domain.changes.dead_letters import bury
+from domain.changes.dead_letters import bury, take_off
 from domain.changes.hosts import reported
 from domain.changes.kinds import Changes
 from domain.events import Recorded
@@ -24,9 +24,8 @@ from domain.state import (
 
 def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded, _: Any) -> None:
     state.counters.offered += 1
-    if event.letter_id:
-        del state.dead_letters[event.letter_id]
-    elif event.source == "engine":
+    letter = take_off(state, event.letter_id) if event.letter_id else None
+    if letter is None and event.source == "engine":
         state.link.heard_at = at.at
     state.deliveries[at.stream] = Delivery(
         stream=at.stream,
@@ -46,10 +45,12 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
         mode=event.mode,
         workspace_id=event.workspace_id,
         expires_at=event.expires_at,
+        aged_s=event.aged_s,
         state=delivery.TABLE.initial,
         offered_at=at.at,
         changed_at=at.at,
         doubtful=event.doubtful,
+        in_custody=letter is not None and letter.from_custody,
     )
     if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
         state.announce(event.msg_id, at.stream)
@@ -82,12 +83,23 @@ def _wait(state: State, found: Delivery) -> None:
 def _delivery_injecting(state: State, event: events.DeliveryInjecting, at: Recorded, found: Delivery) -> None:
     found.changed_at, found.session_id, found.tries = at.at, event.session_id, event.tries
     found.text, found.marker, found.until = event.text, event.marker, event.until
-    found.while_busy = event.while_busy
+    found.while_busy, found.asked_again = event.while_busy, False
     state.expiries.pop(found.stream, None)
     target = state.workers[event.session_id]
     target.waiting.remove(found.stream)
     target.typing.append(found.stream)
     state.registrations[target.registration].hinted = True
+
+
+def _delivery_taken_over(state: State, _event: Any, at: Recorded, _: Any) -> None:
+    found = state.deliveries[at.stream]
+    _settle(state, found)
+    found.in_custody = True
+
+
+def _delivery_asked_again(state: State, event: events.DeliveryAskedAgain, at: Recorded, _: Any) -> None:
+    found = state.deliveries[at.stream]
+    found.asked_again, found.until = True, event.until
 
 
 def _delivery_injected(state: State, event: events.DeliveryInjected, at: Recorded, found: Delivery) -> None:
@@ -99,7 +111,7 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, at: Recorde
         _leave_host(target, found.stream, drains=target.draining)
         target.typed, target.last_typed_at, target.active_at, target.idle = target.typed + 1, at.at, at.at, False
     _settle(state, found)
-    if found.seq:
+    if found.seq and found.is_owed:
         state.mailboxes[found.agent_id].typed[found.seq] = found.stream
 
 
@@ -135,7 +147,7 @@ def _delivery_acked(state: State, event: events.DeliveryAcked, at: Recorded, fou
     found.changed_at = at.at
     state.counters.acked += 1
     box = state.mailboxes.get(found.agent_id)
-    if box is not None and found.seq:
+    if box is not None and found.seq and found.is_owed:
         box.typed.pop(found.seq, None)
         box.sent_ack = max(box.sent_ack, event.up_to)
 
@@ -146,7 +158,7 @@ def _delivery_dropped(state: State, event: events.DeliveryDropped, at: Recorded,
     _ended(state, found, at, event.reason)
     if event.settled:
         _settle(state, found)
-    elif found.seq:
+    elif found.seq and found.is_owed:
         doubtful = found.msg_id if event.reason is Reason.AMBIGUOUS else ""
         state.mailboxes[found.agent_id].give_back(found.seq, found.attempt, doubtful=doubtful)
 
@@ -172,7 +184,7 @@ def _ended(state: State, found: Delivery, at: Recorded, reason: Any) -> None:
 
 
 def _settle(state: State, found: Delivery) -> None:
-    if found.seq:
+    if found.seq and found.is_owed:
         state.mailboxes[found.agent_id].settle(found.seq)
 
 
@@ -180,7 +192,9 @@ CHANGES: Changes = {
     events.DeliveryOffered: _delivery_offered,
     events.DeliveryHeld: _delivery_held,
     events.DeliveryQueued: _delivery_queued,
+    events.DeliveryTakenOver: _delivery_taken_over,
     events.DeliveryInjecting: _delivery_injecting,
+    events.DeliveryAskedAgain: _delivery_asked_again,
     events.DeliveryInjected: _delivery_injected,
     events.DeliveryHandedBack: _delivery_handed_back,
     events.DeliveryVerified: _delivery_verified,

@@ -94,19 +94,25 @@ def _worker_idle(state: State, event: events.WorkerIdle, at: Recorded, _: Any) -
 
 def _worker_stopping(_state: State, event: events.WorkerStopping, _at: Recorded, found: Worker) -> None:
     found.stop_reason, found.until = event.reason, event.until
+    found.ends_at, found.grace_s = event.ends_at, event.grace_s
+
+
+def _worker_end_asked(state: State, _event: Any, at: Recorded, _: Any) -> None:
+    state.workers[at.stream.partition(":")[2]].ends_at = 0.0
 
 
 def _worker_exited(state: State, event: events.WorkerExited, _at: Recorded, found: Worker) -> None:
     reported(state, event.report)
     found.exit_reason, found.code, found.signal = event.reason, event.code, event.signal
-    found.last_output, found.uptime_s, found.until = event.last_output, event.uptime_s, 0.0
+    found.last_output, found.uptime_s, found.until, found.ends_at = event.last_output, event.uptime_s, 0.0, 0.0
     if found.stop_reason is None and (event.code or event.signal):
         state.counters.crashed += 1
     _stop_verifying(state, found)
 
 
 def _worker_lost(state: State, event: events.WorkerLost, at: Recorded, found: Worker) -> None:
-    found.exit_reason, found.until, found.uptime_s = event.reason, 0.0, at.at - found.launched_at
+    found.exit_reason, found.until, found.ends_at = event.reason, 0.0, 0.0
+    found.uptime_s = at.at - found.launched_at
     state.counters.crashed += 1
     _stop_verifying(state, found)
 
@@ -137,6 +143,7 @@ CHANGES: Changes = {
     events.WorkerFreed: _worker_freed,
     events.WorkerIdle: _worker_idle,
     events.WorkerStopping: _worker_stopping,
+    events.WorkerEndAsked: _worker_end_asked,
     events.WorkerExited: _worker_exited,
     events.WorkerLost: _worker_lost,
 }

@@ -45,6 +45,7 @@ from domain.events.agent import (
     RegistrationPaused,
     RegistrationProven,
     ReleaseAsked,
+    SpawnAnswered,
 )
 from domain.events.base import (
     Event,
@@ -70,6 +71,7 @@ from domain.events.dead_letter import (
 )
 from domain.events.delivery import (
     DeliveryAcked,
+    DeliveryAskedAgain,
     DeliveryDeadLettered,
     DeliveryDropped,
     DeliveryHandedBack,
@@ -78,6 +80,7 @@ from domain.events.delivery import (
     DeliveryInjecting,
     DeliveryOffered,
     DeliveryQueued,
+    DeliveryTakenOver,
     DeliveryVerified,
 )
 from domain.events.hold import (
@@ -92,6 +95,7 @@ from domain.events.host import (
     HostLost,
     HostReportIgnored,
     WorkerBlocked,
+    WorkerEndAsked,
     WorkerExited,
     WorkerFreed,
     WorkerIdle,
@@ -186,6 +190,7 @@ __all__ = [
     "DeadLetterRemoved",
     "DeadLettersAsked",
     "DeliveryAcked",
+    "DeliveryAskedAgain",
     "DeliveryDeadLettered",
     "DeliveryDropped",
     "DeliveryFailureHeard",
@@ -197,6 +202,7 @@ __all__ = [
     "DeliveryModeChanged",
     "DeliveryOffered",
     "DeliveryQueued",
+    "DeliveryTakenOver",
     "DeliveryVerified",
     "EngineErrorReceived",
     "Event",
@@ -270,11 +276,13 @@ __all__ = [
     "SidecarRestartPlanned",
     "SidecarServing",
     "SidecarStarting",
+    "SpawnAnswered",
     "SupervisionChanged",
     "SupervisionEnded",
     "TokenAsked",
     "TokenGranted",
     "WorkerBlocked",
+    "WorkerEndAsked",
     "WorkerExited",
     "WorkerFreed",
     "WorkerIdle",

@@ -217,3 +217,11 @@ class ChannelAnswered(_Agent, frozen=True, kw_only=True):
     channel: str
     status: int
     detail: str = ""
+    until: float = 0.0
+    """The engine is asked again then; 0 = the answer is final."""
+
+
+class SpawnAnswered(_Agent, frozen=True, kw_only=True):
+    """Whoever waited for the agent's channels, after it went live, is told how the spawn ended."""
+
+    topic: ClassVar[str] = "agent.spawn_answered.v1"

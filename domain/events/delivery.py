@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+
 from domain import (
     delivery,
 )
@@ -43,6 +45,8 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     """An earlier attempt may have been typed: this one is marked."""
     expires_at: float = 0.0
     """It is not typed after this moment (epoch seconds); 0 = it does not expire."""
+    aged_s: float = 0.0
+    """How long the engine had kept it by then, as far as the message says (`created_at`); 0 = less than a minute, or it does not say."""
     late: bool = False
     """Its number is below where the sequence was taken to begin: it is typed out of order (ADR-0028)."""
 
@@ -64,6 +68,12 @@ class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
     flushed: bool = False
 
 
+class DeliveryTakenOver(_Delivery, frozen=True, kw_only=True):
+    """The message is in this broker's custody from now on: it waits on, counts for the cursor, and is never returned to the engine."""
+
+    topic: ClassVar[str] = "delivery.taken_over.v1"
+
+
 class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
     """The intent to type it, durable before the terminal is touched. By `until` the host must have said what came of it."""
 
@@ -76,6 +86,15 @@ class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
     until: float = 0.0
     while_busy: bool = False
     """It does not wait until the program is free."""
+    altered: dict[str, int] = msgspec.field(default_factory=dict)
+    """What was dropped from the text or changed in it, by kind (`domain.deception`), and how much."""
+
+
+class DeliveryAskedAgain(_Delivery, frozen=True, kw_only=True):
+    """The host has said nothing of it: it is asked once more, which types nothing twice. By `until` it must have answered."""
+
+    topic: ClassVar[str] = "delivery.asked_again.v1"
+    until: float
 
 
 class DeliveryInjected(_Delivery, frozen=True, kw_only=True):

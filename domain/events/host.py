@@ -105,7 +105,7 @@ class WorkerUnblocked(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerOccupied(_Worker, frozen=True, kw_only=True):
-    """The program works (`agent_busy`), or a person types in its terminal (`human_driving`).
+    """The program works (`agent_busy`), is stopped (`agent_suspended`), holds somebody's text (`composer_unclear`), or a person types.
 
     `detail`: how that was seen. `patience_s`: a message that has waited so long is typed all the same; 0 = only when it is free.
     """
@@ -135,7 +135,7 @@ class WorkerIdle(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerStopping(_Worker, frozen=True, kw_only=True):
-    """The worker is out of dispatch and is being ended."""
+    """The worker is out of dispatch and is being ended: at once, or by `ends_at` when what is being typed has come to its end."""
 
     topic: ClassVar[str] = "worker.stopping.v1"
     kind: ClassVar[Kind] = "decision"
@@ -143,6 +143,14 @@ class WorkerStopping(_Worker, frozen=True, kw_only=True):
     reason: Reason
     grace_s: float
     until: float
+    ends_at: float = 0.0
+
+
+class WorkerEndAsked(_Worker, frozen=True, kw_only=True):
+    """Nothing is being typed any more, or too long: the program is told to end."""
+
+    topic: ClassVar[str] = "worker.end_asked.v1"
+    kind: ClassVar[Kind] = "decision"
 
 
 class WorkerExited(_Worker, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from domain import agent_registration, events, frames, worker
 from domain.agent_registration import UNREGISTERED, State
-from domain.effects import EngineCall, ForgetProgram, Reply, StopProgram, path_segment
+from domain.effects import ForgetProgram, Reply, StopProgram
 from domain.errors import InvalidRequest, error_body
 from domain.events import Harness
 from domain.inputs import (
@@ -22,10 +22,10 @@ from domain.inputs import (
     SpawnRequested,
     SpawnSpec,
 )
-from domain.launch import command_line
+from domain.launch import check_variables, command_line
 from domain.node_connection import State as LinkState
 from domain.reasons import SENTENCES, Reason
-from domain.rules import fallback, ledger, link, outcome, settling
+from domain.rules import channels, fallback, ledger, link, outcome, settling
 from domain.state import Registration, Worker
 from domain.state import State as BrokerState
 from domain.turn import Turn
@@ -34,8 +34,13 @@ from domain.worker import State as WorkerState
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
 SIDECAR = "sidecar"
+CHANNELS_S = 5.0
+"""How long the answer to a spawn waits for the channels of an agent that is live."""
+SPAWN_ANSWER_S = 24.0
+"""From the request to that answer at the latest; the local API answers within 25 s."""
 
-HarnessOf = Callable[[tuple[str, ...]], Harness]
+HarnessOf = Callable[[tuple[str, ...], str], Harness]
+"""The harness of a command line, or the one of a name; an unknown name raises InvalidRequest."""
 
 
 def refuse(turn: Turn, request_id: str, request: str, error: InvalidRequest) -> None:
@@ -80,15 +85,18 @@ def reserve(
     """Take the name, before anything remote happens, and start the registration if the link is online.
 
     Raises:
-        InvalidRequest: the name is not allowed or taken, the command cannot be read, or the broker is stopping. Nothing changed.
+        InvalidRequest: the name is not allowed or taken, the command cannot be read, its harness is unknown, or the broker
+            is stopping. Nothing changed.
     """
     check_name(turn, spec.name)
     argv = command_line(spec.cli, spec.args)
-    harness = harness_of(argv)
+    harness = harness_of(argv, spec.harness)
+    check_variables(spec.env_names)
     if spec.model:
         if not harness.model_flag:
             raise InvalidRequest(400, "invalid_model", f"'{spec.cli}' has no model to select", field="model")
-        argv = (argv[0], harness.model_flag, spec.model, *argv[1:])
+        model = (harness.model_flag, spec.model)
+        argv = (*argv, *model) if spec.harness else (argv[0], *model, *argv[1:])
     generation = turn.state.next_generation(spec.name)
     stream = f"agent:{spec.name}:{generation}"
     seconds = agent_registration.REGISTER_S if link.is_online(turn) else agent_registration.HOLD_REQUEST_S
@@ -229,71 +237,73 @@ def _token_replaced(turn: Turn, found: Registration, request_id: str, data: dict
 
 
 def survived(turn: Turn, found: Registration, program: Worker) -> None:
-    """The program outlived its first moments: the spawn succeeded, and everybody who waits is told."""
+    """The program outlived its first moments: the spawn succeeded, and everybody who waits is told once its channels have answered."""
     request_id, invocation_id = found.request_id, found.invocation_id
     turn.record(events.AgentLive(pid=program.pid), found.stream, found.name)
+    if not found.is_joining:
+        _answer_spawn(turn, found, request_id, invocation_id)
+
+
+def _answer_spawn(turn: Turn, found: Registration, request_id: str, invocation_id: str) -> None:
     if request_id:
-        turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(turn, found, program)))
+        turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(turn, found)))
     if invocation_id:
         ledger.spawn_ended(turn, invocation_id, found.name, None, "")
-    for channel in found.spec.channels or turn.settings.default_channels:
-        _join(turn, found, channel.strip().removeprefix("#"))
 
 
-def _spawn_body(turn: Turn, found: Registration, program: Worker) -> dict[str, object]:
-    is_held = turn.state.is_flushed_by_hand(found.name)
-    return {
+def _answer_late(turn: Turn, found: Registration) -> None:
+    """The agent is live: tell whoever still waits for it, now that its channels have answered or took too long."""
+    request_id, invocation_id = found.request_id, found.invocation_id
+    turn.record(events.SpawnAnswered(), found.stream, found.name)
+    _answer_spawn(turn, found, request_id, invocation_id)
+
+
+def _waits_for_channels(found: Registration) -> bool:
+    return found.state == State.LIVE and bool(found.request_id or found.invocation_id)
+
+
+def _answer_by(found: Registration) -> float:
+    """When whoever waits for a live agent is answered, whatever its channels have answered by then."""
+    return max(found.live_at, min(found.live_at + CHANNELS_S, found.reserved_at + SPAWN_ANSWER_S))
+
+
+def _spawn_body(turn: Turn, found: Registration) -> dict[str, object]:
+    pending = channels.pending(found, turn.settings)
+    body: dict[str, object] = {
         "success": True,
         "name": found.name,
         "runtime": "pty",
         "model": found.spec.model or None,
         "sessionId": found.spec.session_ref or found.session_id,
-        "pid": program.pid,
+        "pid": turn.state.workers[found.session_id].pid,
         "pre_registered": True,
-        "warning": f"messages for '{found.name}' are held until they are flushed (manual_flush)" if is_held else None,
+        "warning": _spawn_warning(turn, found, pending),
         "agent_id": found.agent_id,
+        "channels": channels.joined(found, turn.settings),
     }
+    return body | ({"channels_pending": pending} if pending else {})
 
 
-def _join(turn: Turn, found: Registration, channel: str) -> None:
-    if not channel or channel == "general":  # registration joins general
-        return
-    call_id = f"join_{turn.fresh(channel)}"
-    turn.record(events.ChannelAsked(channel=channel, call_id=call_id), found.stream, found.name)
-    turn.effect(
-        EngineCall(
-            call_id=call_id,
-            method="POST",
-            path=f"/v1/channels/{path_segment(channel)}/join",
-            auth=f"agent:{found.agent_id}",
-            body={},
-        )
-    )
+def _spawn_warning(turn: Turn, found: Registration, pending: list[str]) -> str | None:
+    """What of the spawn is otherwise than the caller may think."""
+    said = []
+    if turn.state.is_flushed_by_hand(found.name):
+        said.append(f"messages for '{found.name}' are held until they are flushed (manual_flush)")
+    said += [f"not in #{channel}: {why}" for channel, why in channels.refused(found, turn.settings).items()]
+    said += [f"not in #{channel} yet: the engine has not answered; it is asked again" for channel in pending]
+    return "; ".join(said) or None
 
 
 def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUnanswered) -> None:
-    """The engine answered a join. A channel that does not exist is created by the agent (who thereby joins it)."""
+    """The engine answered for a channel. The last answer for an agent that is live is also that of its spawn."""
     stream, _, channel = subject.partition(" ")
     found = turn.state.registrations.get(stream)
-    if isinstance(answer, EngineUnanswered):
-        turn.record(events.ChannelAnswered(channel=channel, status=503, detail=answer.detail), stream)
+    if found is None or found.state not in (State.REGISTERED, State.LIVE):
+        channels.answered(turn, stream, None, channel, answer)
         return
-    turn.record(
-        events.ChannelAnswered(channel=channel, status=answer.status, detail=f"{answer.code} {answer.message}".strip()),
-        stream,
-    )
-    if answer.status == 404 and answer.code == "channel_not_found" and found is not None:
-        call_id = f"create_{turn.fresh(channel)}"
-        turn.record(events.ChannelAsked(channel=channel, call_id=call_id), stream, found.name)
-        turn.effect(
-            EngineCall(
-                call_id=call_id,
-                method="POST",
-                path="/v1/channels",
-                auth=f"agent:{found.agent_id}",
-                body={"name": channel},
-            )
-        )
+    channels.answered(turn, stream, found, channel, answer)
+    if _waits_for_channels(found) and not found.is_joining:
+        _answer_late(turn, found)
 
 
 def not_started(turn: Turn, program: Worker, report: ProgramNotStarted) -> None:
@@ -329,9 +339,10 @@ def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
 
 
 def lost(turn: Turn, program: Worker, detail: str) -> None:
-    """Nobody can say any more what became of the program."""
-    turn.record(events.WorkerLost(reason=Reason.WORKER_LOST, detail=detail), program.stream, program.name)
-    ended(turn, program, program.stop_reason or Reason.WORKER_LOST, detail)
+    """Nobody can say any more what became of the program. If it was being stopped, that is why it is gone."""
+    reason = program.stop_reason or Reason.WORKER_LOST
+    turn.record(events.WorkerLost(reason=reason, detail=detail), program.stream, program.name)
+    ended(turn, program, reason, detail)
 
 
 def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
@@ -345,9 +356,11 @@ def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
     releases = (list(found.release_requests), list(found.release_invocations))
     turn.record(events.AgentLeaving(reason=reason, detail=detail[:500]), found.stream, found.name)
     outcome.answer_failure(turn, request_id, invocation_id, found.name, outcome.spawn_reason(reason), detail)
-    outcome.answer_releases(turn, found.name, *releases)
+    request_ids, invocation_ids = releases
+    outcome.answer_releases(turn, found.name, [], invocation_ids)  # node-protocol.md section 3.7: the result goes first
     if link.is_online(turn):
         outcome.deregister(turn, found)
+    outcome.answer_releases(turn, found.name, request_ids, [])
 
 
 # --- release ------------------------------------------------------------------------------------------------------------------
@@ -382,17 +395,27 @@ def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str =
 
 
 def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
-    """Take the worker out of dispatch, hand its queue back, and end its process group."""
+    """Take the worker out of dispatch, hand its queue back, and end its process group as soon as nothing is being typed."""
     if program.ended or program.state == WorkerState.STOPPING:
         return
+    read_at = program.last_typed_at + worker.READ_S
+    ends_at = turn.now + worker.LAST_WORDS_S if program.typing else read_at if read_at > turn.now else 0.0
     turn.record(
-        events.WorkerStopping(reason=reason, grace_s=grace_s, until=turn.now + grace_s + 5.0),
+        events.WorkerStopping(
+            reason=reason, grace_s=grace_s, until=max(turn.now, ends_at) + grace_s + 5.0, ends_at=ends_at
+        ),
         program.stream,
         program.name,
     )
     for stream in list(program.waiting):
         settling.give_up(turn, turn.state.deliveries[stream], reason)
-    turn.effect(StopProgram(session_id=program.session_id, grace_s=grace_s, reason=str(reason)))
+    if not ends_at:
+        end_program(turn, program)
+
+
+def end_program(turn: Turn, program: Worker) -> None:
+    """The host is asked (again) to end a program that is being stopped."""
+    turn.effect(StopProgram(session_id=program.session_id, grace_s=program.grace_s, reason=str(program.stop_reason)))
 
 
 def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
@@ -415,7 +438,14 @@ def due(turn: Turn) -> None:
     for found in list(turn.state.registrations.values()):
         if found.state in UNREGISTERED:
             _registration_due(turn, found)
+        elif found.state in (State.REGISTERED, State.LIVE):
+            channels.due(turn, found)
+            if _waits_for_channels(found) and _answer_by(found) <= turn.now:
+                _answer_late(turn, found)
     for program in list(turn.state.workers.values()):
+        if program.ends_at and program.end_due <= turn.now:
+            turn.record(events.WorkerEndAsked(), program.stream, program.name)
+            end_program(turn, program)
         if program.until and program.until <= turn.now and not program.ended:
             _worker_due(turn, program)
 
@@ -457,5 +487,10 @@ def deadline(state: BrokerState) -> float | None:
     for found in state.registrations.values():
         if found.state in UNREGISTERED:
             times += [found.until, _reply_due(state, found)] + ([found.retry_at] if found.retry_at else [])
-    times += [program.until for program in state.workers.values() if program.until and not program.ended]
+        elif found.channels and found.state in (State.REGISTERED, State.LIVE):
+            times += [membership.retry_at for membership in found.channels.values() if membership.retry_at]
+            times += [_answer_by(found)] if _waits_for_channels(found) else []
+    for program in state.workers.values():
+        times += [program.until] if program.until and not program.ended else []
+        times += [program.end_due] if program.ends_at else []
     return min(times) if times else None

@@ -6,10 +6,12 @@ Source: spec/node-protocol.md sections 4.4 and 4.7; design/architecture.md secti
 from __future__ import annotations
 
 from domain import composition, events
+from domain.composition import Composed
 from domain.delivery import (
     HANDOVER_RETRY_S,
     HOLD_S,
-    HOLD_STARTING_S,
+    HOST_SILENT_AGAIN_S,
+    HOST_SILENT_S,
     INJECT_WINDOW,
     MAX_FLUSHABLE,
     MAX_HANDOVERS,
@@ -46,7 +48,7 @@ def task_offered(turn: Turn, registration: Registration) -> None:
             source="task",
             sender=registration.source,
             target=registration.name,
-            body=composition.compose_task(registration.spec.task),
+            body=registration.spec.task,
             workspace_id=turn.settings.workspace_id,
         ),
         stream,
@@ -110,11 +112,7 @@ def waits_for_flush(turn: Turn, delivery: Delivery) -> bool:
 def hold(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """The delivery waits, with a reason and a deadline: in all it waits no longer than `HOLD_S` since it was offered."""
     until = delivery.offered_at + HOLD_S
-    if reason is Reason.AGENT_STARTING:
-        until = min(turn.now + HOLD_STARTING_S, until)
-    elif (
-        reason is Reason.AGENT_BUSY and (target := turn.state.worker_of_agent(delivery.agent_id)) and target.patience_s
-    ):
+    if reason is Reason.AGENT_BUSY and (target := turn.state.worker_of_agent(delivery.agent_id)) and target.patience_s:
         until = min(delivery.offered_at + target.patience_s, until)
     until = max(turn.now, until)
     turn.record(events.DeliveryHeld(reason=reason, until=until), delivery.stream, delivery.msg_id)
@@ -180,35 +178,40 @@ def _next_to_type(turn: Turn, target: Worker) -> Delivery | None:
 
 def _inject(turn: Turn, target: Worker, delivery: Delivery) -> None:
     registration = turn.state.registrations[target.registration]
-    if delivery.source == "task":
-        text, marker = delivery.body, ""
-    else:
-        box = turn.state.mailboxes[delivery.agent_id]
-        text = composition.compose(
-            harness=registration.harness,
-            sender=delivery.sender,
-            target=delivery.target,
-            msg_id=delivery.msg_id,
-            body=delivery.body,
-            thread_id=delivery.thread_id,
-            priority=delivery.priority,
-            possible_duplicate=delivery.doubtful or delivery.msg_id in box.doubtful.values(),
-            hint=not registration.hinted and not registration.spec.skip_relay_prompt,
-        )
-        marker = composition.marker_of(delivery.msg_id)
+    composed, marker = _composed(turn, registration, delivery)
     turn.record(
         events.DeliveryInjecting(
             session_id=target.session_id,
             tries=delivery.tries + 1,
-            text=text,
+            text=composed.text,
             marker=marker,
-            until=turn.now + HOLD_S,
+            until=turn.now + HOST_SILENT_S,
             while_busy=target.state == WorkerState.BUSY,
+            altered=composed.altered,
         ),
         delivery.stream,
         delivery.msg_id,
     )
     type_text(turn, delivery)
+
+
+def _composed(turn: Turn, registration: Registration, delivery: Delivery) -> tuple[Composed, str]:
+    """What is typed for a delivery, and the marker that proves its echo ("" = none)."""
+    if delivery.source == "task":
+        return composition.compose_task(delivery.body), ""
+    box = turn.state.mailboxes[delivery.agent_id]
+    composed = composition.compose(
+        harness=registration.harness,
+        sender=delivery.sender,
+        target=delivery.target,
+        msg_id=delivery.msg_id,
+        body=delivery.body,
+        thread_id=delivery.thread_id,
+        priority=delivery.priority,
+        possible_duplicate=delivery.doubtful or delivery.msg_id in box.doubtful.values(),
+        hint=not registration.hinted and not registration.spec.skip_relay_prompt,
+    )
+    return composed, composition.marker_of(delivery.msg_id)
 
 
 def type_text(turn: Turn, delivery: Delivery) -> None:
@@ -223,6 +226,7 @@ def type_text(turn: Turn, delivery: Delivery) -> None:
             steer=delivery.mode == "steer",
             expires_at=delivery.expires_at,
             while_busy=delivery.while_busy,
+            task=delivery.source == "task",
         )
     )
 
@@ -259,7 +263,7 @@ def typed(turn: Turn, report: TextTyped) -> bool:
         delivery.stream,
         delivery.msg_id,
     )
-    if delivery.seq:
+    if delivery.is_owed:
         settling.acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
     else:
         turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
@@ -276,7 +280,8 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
     if report.typed != "no" and (is_over or report.reason not in _GOES_ON):
-        settling.settle_doubt(turn, delivery, report.reason, report.report)
+        stopped = turn.state.workers[delivery.session_id].stop_reason
+        settling.settle_doubt(turn, delivery, stopped or report.reason, report.report)
     elif report.reason == Reason.EXPIRED:
         settling.drop(turn, delivery, Reason.EXPIRED, settled=True, report=report.report)
     elif report.reason == Reason.TOO_LARGE:
@@ -297,7 +302,8 @@ _REFUSALS = (Reason.PTY_WRITE_FAILED, Reason.QUEUE_FULL, Reason.NOT_RUNNING)
 _GOES_ON = (Reason.PTY_WRITE_FAILED, Reason.BLOCKED_BY_DIALOG)
 """After these the living host goes on with a text that it began, when it is asked for the same delivery again (F084)."""
 
-_OCCUPIED = (Reason.AGENT_BUSY, Reason.HUMAN_DRIVING)
+_OCCUPIED = (Reason.AGENT_BUSY, Reason.AGENT_SUSPENDED, Reason.COMPOSER_UNCLEAR, Reason.HUMAN_DRIVING)
+"""Why a terminal is not free; that it is again is told."""
 
 
 def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: int) -> None:
@@ -374,15 +380,27 @@ def _overdue(turn: Turn, target: Worker) -> list[str]:
 
 
 def _expire(turn: Turn, delivery: Delivery) -> None:
-    if delivery.state == State.INJECTING:
+    if delivery.state == State.INJECTING and not delivery.asked_again:
+        until = turn.now + HOST_SILENT_AGAIN_S
+        turn.record(events.DeliveryAskedAgain(until=until), delivery.stream, delivery.msg_id)
+        type_text(turn, delivery)
+    elif delivery.state == State.INJECTING:
         detail = "the PTY host has not said what came of it"
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
+    elif turn.now < delivery.offered_at + HOLD_S:
+        _hold_anew(turn, delivery)
     elif delivery.stands:
         settling.settle_doubt(turn, delivery, Reason.HOLD_EXPIRED)
-    elif delivery.seq is not None:
-        settling.drop(turn, delivery, Reason.HOLD_EXPIRED, settled=False)
     else:
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED)
+
+
+def _hold_anew(turn: Turn, delivery: Delivery) -> None:
+    """An earlier version held it for less time than it may wait."""
+    target = turn.state.worker_of_agent(delivery.agent_id)
+    assert target is not None, "what waits has a worker"
+    turn.record(events.DeliveryQueued(), delivery.stream, delivery.msg_id)
+    reconsider(turn, target)
 
 
 def deadline(state: BrokerState) -> float | None:

@@ -46,9 +46,7 @@ def attached(turn: Turn, report: inputs.HostAttached) -> None:
         elif program.state == State.LAUNCHING and program.pid == 0:
             outcome.start_program(turn, turn.state.registrations[program.registration])
         else:
-            agents.lost(
-                turn, program, "the PTY host that ran it is gone" if not same_host else "the PTY host does not have it"
-            )
+            agents.lost(turn, program, _why_lost(program, same_host=same_host))
     for session in report.sessions:
         program_here = turn.state.workers.get(session.session_id)
         if program_here is None or program_here.ended:
@@ -58,12 +56,20 @@ def attached(turn: Turn, report: inputs.HostAttached) -> None:
                 turn.effect(StopProgram(session_id=session.session_id, grace_s=2.0, reason="orphan"))
 
 
+def _why_lost(program: Worker, *, same_host: bool) -> str:
+    if same_host:
+        return "the PTY host does not have it"
+    if program.stop_reason is Reason.SHUTDOWN:
+        return "the broker's own stop ended it, with the PTY host, before its end was reported"
+    return "the PTY host that ran it is gone"
+
+
 def _resume(turn: Turn, program: Worker) -> None:
     """Ask again for whatever is under way; the host does nothing twice."""
     if program.state == State.LAUNCHING:
         outcome.start_program(turn, turn.state.registrations[program.registration])
-    if program.state == State.STOPPING:
-        turn.effect(StopProgram(session_id=program.session_id, grace_s=2.0, reason=str(program.stop_reason)))
+    if program.state == State.STOPPING and not program.ends_at:
+        agents.end_program(turn, program)
     for stream in program.typing:
         deliveries.type_text(turn, turn.state.deliveries[stream])
     deliveries.pump(turn, program)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from domain import events, extraction, frames
 from domain.agent_registration import State as AgentState
-from domain.delivery import MAX_BODY_BYTES
+from domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES
 from domain.errors import FrameRejected
 from domain.extraction import Class
 from domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
@@ -16,6 +16,9 @@ from domain.reasons import Reason
 from domain.rules import deliveries, link, settling
 from domain.state import Registration, State
 from domain.turn import Turn
+
+AGE_NOTED_S = 60.0
+"""A message that the engine has had for longer when it comes says so; of a younger one nobody asks."""
 
 
 def offered(turn: Turn, frame: frames.Frame) -> None:
@@ -129,6 +132,7 @@ def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
             payload_type=extract.type,
             workspace_id=turn.settings.workspace_id,
             expires_at=extract.expires_at,
+            aged_s=_aged_s(turn, found, extract),
             late=box.base is not None and 0 < found.seq <= box.base,
         ),
         stream,
@@ -143,6 +147,12 @@ def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
         settling.dead_letter(turn, delivery, Reason.TOO_LARGE)
     else:
         deliveries.place(turn, delivery)
+
+
+def _aged_s(turn: Turn, found: frames.Deliver, extract: extraction.Extract) -> float:
+    """How long the engine has had it, where that matters: it forgets what it has had for an hour."""
+    aged_s = round(turn.now - extract.posted_at, 3) if found.seq and extract.posted_at else 0.0
+    return min(aged_s, ENGINE_KEEPS_S) if aged_s > AGE_NOTED_S else 0.0
 
 
 def _why_not_typed(box: Mailbox, extract: extraction.Extract, *, poison: bool) -> Reason | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from domain import events, frames, worker
 from domain.agent_registration import State
+from domain.composition import compose_task
 from domain.effects import Reply, StartProgram
 from domain.errors import InvalidRequest, error_body
 from domain.reasons import SENTENCES, Reason
-from domain.rules import deliveries, ledger, link, settling
+from domain.rules import channels, deliveries, ledger, link, settling
 from domain.state import Registration
 from domain.turn import Turn
 
@@ -48,15 +49,16 @@ def registered(turn: Turn, found: Registration, *, agent_id: str, fingerprint: s
 
 
 def open_agent(turn: Turn, found: Registration, *, ack_seq: int | None) -> None:
-    """Give a registered agent its mailbox, its program and its task."""
+    """Give a registered agent its mailbox, its channels, its program and its task."""
     _open_mailbox(turn, found, ack_seq)
+    channels.join(turn, found)
     turn.record(
         events.WorkerLaunched(name=found.name, agent_id=found.agent_id, until=turn.now + worker.START_S),
         f"worker:{found.session_id}",
         found.name,
     )
     start_program(turn, found)
-    if found.spec.task.strip():
+    if compose_task(found.spec.task).text:
         deliveries.task_offered(turn, found)
 
 
@@ -92,6 +94,7 @@ def start_program(turn: Turn, found: Registration) -> None:
             argv=found.argv,
             cwd=spec.cwd,
             env=spec.env,
+            env_ref=spec.env_ref,
             profile=found.harness.profile,
             agent_id="" if spec.skip_relay_prompt else found.agent_id,
             rows=spec.rows,

@@ -12,7 +12,7 @@ from domain import events, worker
 from domain.agent_registration import State as AgentState
 from domain.delivery import State as DeliveryState
 from domain.reasons import Reason
-from domain.rules import agents, deliveries, mailboxes, outcome, settling
+from domain.rules import agents, channels, deliveries, mailboxes, outcome, settling
 from domain.state import Registration, Worker
 from domain.turn import Turn
 from domain.worker import State
@@ -41,6 +41,7 @@ def _agent(turn: Turn, found: Registration) -> None:
         agents.stop(turn, program, Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
         _program(turn, program)
     else:
+        channels.join(turn, found)
         _program(turn, program)
 
 
@@ -60,11 +61,13 @@ def _offered(turn: Turn) -> None:
     What was typed and has no number is at its end.
     """
     for delivery in list(turn.state.deliveries.values()):
-        if delivery.state == DeliveryState.INJECTED and not delivery.seq:
+        if delivery.state == DeliveryState.INJECTED and not delivery.is_owed:
             turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
         if delivery.state != DeliveryState.OFFERED:
             continue
-        if delivery.seq is None and turn.state.worker_of_agent(delivery.agent_id) is not None:
+        if delivery.seq is not None:
+            settling.drop(turn, delivery, Reason.UNDECIDED, settled=False)
+        elif turn.state.worker_of_agent(delivery.agent_id) is not None:
             deliveries.place(turn, delivery)
         else:
             settling.give_up(turn, delivery, Reason.UNDECIDED)

@@ -38,7 +38,7 @@ def dead_letter(
 
 
 def _settled(turn: Turn, delivery: Delivery) -> None:
-    if delivery.seq:
+    if delivery.is_owed:
         acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
 
 
@@ -47,7 +47,7 @@ def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     if delivery.stands:
         settle_doubt(turn, delivery, reason)
         return
-    match couplings.WORKER_ENDED[delivery.state, delivery.seq is not None]:
+    match couplings.WORKER_ENDED[delivery.state, delivery.is_returnable(turn.now)]:
         case Fate.RETURN:
             drop(turn, delivery, reason, settled=False)
         case Fate.DEAD_LETTER:
@@ -60,7 +60,7 @@ def settle_doubt(turn: Turn, delivery: Delivery, reason: str, report: int = 0) -
     """Whether it was typed cannot be known: the configured policy settles it, and says so."""
     policy = turn.settings.in_doubt
     detail = f"policy {policy}: {reason}"
-    fate, settled = couplings.policy_fate(policy, from_engine=bool(delivery.seq))
+    fate, settled = couplings.policy_fate(policy, returnable=delivery.is_returnable(turn.now))
     if fate is Fate.DEAD_LETTER:
         dead_letter(turn, delivery, Reason.AMBIGUOUS, detail=detail, report=report, in_doubt=True)
         return

@@ -21,6 +21,8 @@ class Row(msgspec.Struct):
     reason: str
     verification: str
     """Of a text that was written: whether its echo was seen (`echo`) or not (`timeout_fallback`); "" = not known."""
+    in_custody: bool
+    """It was taken into custody: the engine was told that it is settled before it was typed."""
     offered_at: float
     changed_at: float
 
@@ -31,8 +33,15 @@ def newest(log: LogReader, count: int, *, state: str = "", agent: str = "") -> l
         "SELECT stream, delivery_id, msg_id, name AS agent, seq, sender, state, coalesce(reason, '') AS reason,"
         " coalesce((SELECT json_extract(v.body, '$.verification') FROM v_events v WHERE v.stream = v_deliveries.stream"
         " AND v.topic = :verified), '') AS verification,"
+        " EXISTS (SELECT 1 FROM v_events v WHERE v.stream = v_deliveries.stream AND v.topic = :taken_over) AS in_custody,"
         " began_at AS offered_at, changed_at FROM v_deliveries"
         " WHERE (:state = '' OR state = :state) AND (:agent = '' OR name = :agent) ORDER BY position DESC LIMIT :count",
-        {"state": state, "agent": agent, "count": count, "verified": events.DeliveryVerified.topic},
+        {
+            "state": state,
+            "agent": agent,
+            "count": count,
+            "verified": events.DeliveryVerified.topic,
+            "taken_over": events.DeliveryTakenOver.topic,
+        },
     )
-    return [Row(**dict(row)) for row in reversed(rows)]
+    return [Row(**dict(row) | {"in_custody": bool(row["in_custody"])}) for row in reversed(rows)]

@@ -172,7 +172,7 @@ def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
     first, last = own[0].version, own[-1].version
     if not _is_settled(own):
         last = log.position
-    found = [*_copies(log, own), *_wishes(log, own)]
+    found = [*_copies(log, own), *_wishes(log, own), *_losses(log, own)]
     for session in _sessions(log, own):
         stream = f"worker:{session}"
         found += log.read_stream(stream, upto=first, newest=1)  # in what state the program was
@@ -182,6 +182,24 @@ def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
             within = log.read_stream(subject.stream, after=first, upto=last, newest=SURROUNDING_STEPS)
             found += [recorded for recorded in within if isinstance(recorded.event, wanted)]
     return found
+
+
+def _losses(log: LogReader, own: list[Recorded]) -> list[Recorded]:
+    """The end of a message that was given back to the engine and was never offered again."""
+    offered, last = own[0].event, own[-1]
+    if not isinstance(last.event, events.DeliveryDropped) or last.event.settled:
+        return []
+    assert isinstance(offered, events.DeliveryOffered)
+    rows = log.query(
+        "SELECT rowid AS position FROM stored_events WHERE originator_id = ? AND topic = ? AND rowid > ?",
+        (f"mailbox:{offered.agent_id}", events.RangeLost.topic, last.version),
+    )
+    ranges = log.read_at([row["position"] for row in rows])
+    return [
+        found
+        for found in ranges
+        if isinstance(found.event, events.RangeLost) and found.event.first <= (offered.seq or 0) <= found.event.last
+    ]
 
 
 _UPHEAVALS: dict[str, Any] = {

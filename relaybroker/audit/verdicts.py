@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from domain import events
+from domain.deception import ALTERATIONS
 from domain.events import Recorded
 from domain.reasons import SENTENCES, Reason
 from relaybroker.audit.waiting import Waiting
@@ -29,7 +30,7 @@ def of(kind: str, own: list[Recorded], around: list[Recorded], waiting: list[Wai
     """The verdict on a subject: `kind` is the first part of its stream's name, `own` its events, `around` those of others."""
     match kind:
         case "delivery":
-            return _delivery(own)
+            return _delivery(own, around)
         case "action":
             return _action(own)
         case "message":
@@ -44,7 +45,7 @@ def of(kind: str, own: list[Recorded], around: list[Recorded], waiting: list[Wai
             return _frame(own)
 
 
-def _delivery(own: list[Recorded]) -> Verdict:
+def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
     stream, offered = next(
         (item.stream, item.event) for item in reversed(own) if isinstance(item.event, events.DeliveryOffered)
     )
@@ -53,34 +54,65 @@ def _delivery(own: list[Recorded]) -> Verdict:
     if offered.attempt > 1:
         who = f"attempt {offered.attempt} of {who}{' (a person asked for it)' if offered.letter_id else ''}"
     show = f"relaybroker agent show {offered.name}"
+    kept = " It is in this broker's custody: the engine was told that it is settled." if _in_custody(own) else ""
     match _moved(own):
         case events.DeliveryAcked(up_to=up_to):
             typed = _last(own, events.DeliveryInjected)
-            how = f"typed ({typed.bytes_written} bytes, evidence: {typed.evidence})" if typed else "typed"
+            how = _how_typed(typed)
             told = f"acknowledged to the engine (up to {up_to})" if up_to else "nothing is owed to the engine"
-            return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.", show)
+            if kept:
+                told = "the engine was told when it was taken into custody"
+            return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.{_alterations(own)}", show)
         case events.DeliveryInjected():
-            sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link."
+            sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link.{_alterations(own)}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case events.DeliveryDropped(reason=reason, settled=settled):
-            kept = "" if settled else " The engine keeps it and offers it again."
-            sentence = f"{who} was not typed: {SENTENCES[reason]}{kept}"
+            returned = _returned(around) if offered.seq and not settled else ""
+            sentence = f"{who} was not typed: {SENTENCES[reason]}{_doubt(own)}{returned}"
             return Verdict(NOT_DELIVERED, "dropped", reason, sentence, f"relaybroker why {offered.name}")
         case events.DeliveryDeadLettered(reason=reason):
-            sentence = f"{who} is a dead letter: {SENTENCES[reason]}"
+            sentence = f"{who} is a dead letter: {SENTENCES[reason]}{_doubt(own)}"
             if removed := _last(own, events.DeadLetterRemoved):
                 sentence = f"{who} was a dead letter ({reason}) and left the list: {SENTENCES[removed.reason]}"
             return Verdict(NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker dead-letters list")
         case events.DeliveryHeld(reason=reason):
-            return Verdict(PENDING, "held", reason, f"{who} waits: {SENTENCES[reason]}", show)
+            return Verdict(PENDING, "held", reason, f"{who} waits: {SENTENCES[reason]}{kept}", show)
         case events.DeliveryHandedBack(reason=reason):
-            return Verdict(PENDING, "queued", reason, f"{who} will be tried again: {SENTENCES[reason]}", show)
+            return Verdict(PENDING, "queued", reason, f"{who} will be tried again: {SENTENCES[reason]}{kept}", show)
         case events.DeliveryInjecting():
-            return Verdict(PENDING, "injecting", "", f"{who} is with the terminal.", "relaybroker status")
+            return Verdict(PENDING, "injecting", "", f"{who} is with the terminal.{kept}", "relaybroker status")
         case events.DeliveryQueued():
-            return Verdict(PENDING, "queued", "", f"{who} waits for its turn.", show)
+            return Verdict(PENDING, "queued", "", f"{who} waits for its turn.{kept}", show)
         case _:
             return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
+
+
+def _alterations(own: list[Recorded]) -> str:
+    """What was done to the text before it was typed; "" = nothing."""
+    injecting = _last(own, events.DeliveryInjecting)
+    done = [f"{count} {ALTERATIONS.get(kind, kind)}" for kind, count in injecting.altered.items()] if injecting else []
+    return f" Its text was altered first: {', '.join(done)}." if done else ""
+
+
+def _doubt(own: list[Recorded]) -> str:
+    """What made a delivery doubtful, and which policy settled it."""
+    event = _moved(own)
+    policy, _, cause = event.detail.partition(": ")
+    if event.reason is not Reason.AMBIGUOUS or not cause:
+        return ""
+    told = SENTENCES[Reason(cause)] if cause in list(Reason) else cause
+    return f" What happened: {told} ({policy})"
+
+
+def _in_custody(own: list[Recorded]) -> bool:
+    return _last(own, events.DeliveryTakenOver) is not None
+
+
+def _returned(around: list[Recorded]) -> str:
+    """What became of a message that was given back to the engine."""
+    if lost := _last(around, events.RangeLost):
+        return f" It was given back to the engine, which did not offer it again. {SENTENCES[lost.reason]}"
+    return " It was given back to the engine, which keeps it for an hour and offers it again when the agent is there."
 
 
 def _frame(own: list[Recorded]) -> Verdict:
@@ -182,6 +214,10 @@ def _obstacle(around: list[Recorded]) -> str:
             return f", a dialog ({pattern}) is on its screen"
         case events.WorkerOccupied(reason=Reason.HUMAN_DRIVING):
             return ", a person is typing in its terminal"
+        case events.WorkerOccupied(reason=Reason.AGENT_SUSPENDED):
+            return ", suspended"
+        case events.WorkerOccupied(reason=Reason.COMPOSER_UNCLEAR):
+            return ", somebody's text stands in its composer"
         case events.WorkerOccupied(detail=detail):
             return f", busy ({detail})"
         case events.WorkerStarted() | events.WorkerUnblocked():
@@ -190,6 +226,14 @@ def _obstacle(around: list[Recorded]) -> str:
             return ", is being stopped"
         case _:
             return ""
+
+
+def _how_typed(typed: events.DeliveryInjected | None) -> str:
+    if typed is None:
+        return "typed"
+    if typed.evidence == "shown":
+        return "shown on the terminal (its program would run what it is typed, so nothing was typed)"
+    return f"typed ({typed.bytes_written} bytes, evidence: {typed.evidence})"
 
 
 def _worker(own: list[Recorded]) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from typing import Any
 
@@ -28,6 +29,14 @@ def _common(command: Any) -> Any:
 @click.option("--task", default="", help="Typed once the program is ready.")
 @click.option("--cwd", default="", help="Working directory, absolute.")
 @click.option("--channel", "channels", multiple=True, help="Channel to join; may be repeated.")
+@click.option("--harness", default="", metavar="NAME", help="What the program is, where its command does not say it.")
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="For the environment of the agent; without VALUE the one of this shell. May be repeated.",
+)
 @_common
 def spawn(
     name: str,
@@ -35,14 +44,33 @@ def spawn(
     task: str,
     cwd: str,
     channels: tuple[str, ...],
+    harness: str,
+    variables: tuple[str, ...],
     state_dir: str | None,
     as_json: bool,
 ) -> None:
     """Start COMMAND as agent NAME, in a terminal of its own. Put `--` before a COMMAND that has options."""
-    body = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
-    body |= {key: value for key, value in (("task", task), ("cwd", cwd)) if value}
+    body: dict[str, Any] = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
+    given = (("task", task), ("cwd", cwd), ("harness", harness), ("env", _environment(variables)))
+    body |= {key: value for key, value in given if value}
     answer = BrokerClient.find(state_dir).demand("POST", "/api/spawn", body)
-    click.echo(json.dumps(answer, indent=2) if as_json else f"{name} runs, pid {answer['pid']}")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    click.echo(f"{name} runs, pid {answer['pid']}")
+    if answer["warning"]:
+        click.echo(f"warning: {answer['warning']}", err=True)
+
+
+def _environment(variables: tuple[str, ...]) -> dict[str, str]:
+    """The variables of `--env`. Ends the command for one without value that this shell does not have either."""
+    found = {}
+    for given in variables:
+        name, has_value, value = given.partition("=")
+        if not has_value and name not in os.environ:
+            fail(Exit.USAGE, f"--env {name}: this shell has no such variable. Give it one: --env {name}=VALUE")
+        found[name] = value if has_value else os.environ[name]
+    return found
 
 
 @agent.command("ls")
@@ -91,8 +119,10 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
     answer = BrokerClient.find(state_dir).demand("DELETE", f"/api/spawned/{segment(name)}", body)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
-    else:
-        click.echo(f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}")
+        return
+    said = f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}"
+    later = "; the engine is told when the link is back" if answer.get("release_pending") else ""
+    click.echo(said + later)
 
 
 @agent.command()

@@ -11,7 +11,7 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import aiohttp
@@ -85,8 +85,7 @@ class _Attached:
         try:
             async with aiohttp.ClientSession(self._client.url, headers=headers) as session:
                 async with asyncio.TaskGroup() as group:
-                    parts = (self._show(session, seen), self._type(session), self._follow_size(session))
-                    tasks = [group.create_task(part(work)) for work in parts]
+                    tasks = [group.create_task(part(work)) for work in (self._show(session, seen), self._type(session))]
                     found = await ended
                     for task in tasks:
                         task.cancel()
@@ -104,7 +103,8 @@ class _Attached:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
     async def _show(self, session: aiohttp.ClientSession, seen: int) -> tuple[Exit, str]:
-        async with session.ws_connect(f"/ws?sinceSeq={seen}", max_msg_size=0) as socket:
+        url = f"/ws?sinceSeq={seen}&view={segment(self._name)}"
+        async with session.ws_connect(url, max_msg_size=0) as socket, self._following_size(socket):
             async for message in socket:
                 if message.type is not aiohttp.WSMsgType.TEXT:
                     break
@@ -133,11 +133,21 @@ class _Attached:
             if leave:
                 return Exit.DONE, "detached"
 
-    async def _follow_size(self, session: aiohttp.ClientSession) -> tuple[Exit, str]:
-        while True:
-            await self._resized.wait()
-            self._resized.clear()
-            size = os.get_terminal_size(sys.stdin.fileno())  # never COLUMNS and LINES: they do not follow the window
-            body = {"rows": size.lines, "cols": size.columns}
-            async with session.post(f"/api/resize/{segment(self._name)}", json=body):
-                pass
+    @contextlib.asynccontextmanager
+    async def _following_size(self, socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[None]:
+        """Say meanwhile how large this terminal is; when the socket ends the agent's has the size from before."""
+        following = asyncio.create_task(self._follow_size(socket))
+        try:
+            yield
+        finally:
+            following.cancel()
+
+    async def _follow_size(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        with contextlib.suppress(ConnectionError):  # whoever reads from the socket says that it is gone
+            while True:
+                await self._resized.wait()
+                self._resized.clear()
+                size = os.get_terminal_size(
+                    sys.stdin.fileno()
+                )  # never COLUMNS and LINES: they do not follow the window
+                await socket.send_json({"kind": "size", "rows": size.lines, "cols": size.columns})

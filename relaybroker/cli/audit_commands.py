@@ -105,7 +105,9 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
         return
     for row in rows:
         number = f"{row.agent}@{'-' if row.seq is None else row.seq}"
-        how = row.reason or row.verification
+        how = " ".join(
+            part for part in (row.reason or row.verification, "in custody" if row.in_custody else "") if part
+        )
         click.echo(f"{clock(row.offered_at)}  {number:<24} {row.state:<14} {how:<18} {row.msg_id}  from {row.sender}")
 
 

@@ -192,6 +192,10 @@ def status(state_dir: str | None, as_json: bool) -> None:
     click.echo(f"link    {link['state']}{reason}, last heard {_ago(link['heard_secs_ago'])}")
     host = found["host"]
     click.echo(f"host    {'attached' if host['attached'] else 'not attached'}, pid {host['pid']}")
+    if locked_s := found.get("log_locked_secs"):
+        click.echo(
+            f"log     another program has held its write lock for {locked_s:.0f} s; nothing is accepted until it lets go"
+        )
     click.echo(
         f"totals  offered {totals['offered']}, typed {totals['typed']}, acked {totals['acked']}, dropped {totals['dropped']},"
         f" dead letters {found['dead_letter_count']} now, {totals['dead_lettered']} in all"

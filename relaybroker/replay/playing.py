@@ -23,6 +23,7 @@ from domain.broker import Broker
 from domain.errors import RelayBrokerError
 from domain.events import Harness, Recorded
 from domain.inputs import BrokerStarted, Settings
+from domain.rules.agents import HarnessOf
 from domain.state import State
 from domain.told import TimePassed, Told
 from domain.turn import Decision
@@ -67,17 +68,17 @@ class Harnesses:
     """The harness profiles of a session: those recorded in it, else those of this version."""
 
     def __init__(self) -> None:
-        self._recorded: dict[str, Harness] = {}
+        self._recorded: dict[tuple[str, str], Harness] = {}
 
     def learn(self, recorded: Iterable[Recorded]) -> None:
         """Take what these events say."""
         for one in recorded:
             if isinstance(one.event, events.NameReserved):
-                self._recorded[one.event.argv[0]] = one.event.harness
+                self._recorded[one.event.argv[0], one.event.spec.harness] = one.event.harness
 
-    def of(self, argv: tuple[str, ...]) -> Harness:
-        """The profile of a command line."""
-        return self._recorded.get(argv[0]) or harness_of(argv)
+    def of(self, argv: tuple[str, ...], name: str = "") -> Harness:
+        """The profile of a command line, or of a name."""
+        return self._recorded.get((argv[0], name)) or harness_of(argv, name)
 
 
 class Player:
@@ -94,7 +95,7 @@ class Player:
         session: Session,
         *,
         settings: Callable[[Settings], Settings] | None = None,
-        make: Callable[[Callable[[tuple[str, ...]], Harness], State], Broker] = Broker,
+        make: Callable[[HarnessOf, State], Broker] = Broker,
     ) -> None:
         self._session = session
         self._change = settings

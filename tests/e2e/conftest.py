@@ -20,6 +20,8 @@ import aiohttp
 import psutil
 import pytest
 
+from tests.waiting import WAIT_S
+
 AGENTS = Path(__file__).parent / "agents"
 ID = re.compile(r"Relay message from .*?\[([\w-]+)")
 
@@ -55,7 +57,7 @@ class Deployment:
                 env=self.environment(),
                 cwd=self.folder,
             )
-        await self.until(self._answers, 30, "the broker is ready")
+        await self.until(self._answers, "the broker is ready")
 
     def _answers(self) -> bool:
         assert self.broker is not None
@@ -74,24 +76,24 @@ class Deployment:
         self.broker.send_signal(signal.SIGKILL)
         self.broker.wait()
 
-    async def until(self, holds: Callable[[], Any], limit_s: float, what: str) -> None:
-        deadline = time.monotonic() + limit_s
+    async def until(self, holds: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + WAIT_S
         while not holds():
-            assert time.monotonic() < deadline, f"not within {limit_s} s: {what}\n{self.tail()}"
+            assert time.monotonic() < deadline, f"never: {what}\n{self.tail()}"
             await asyncio.sleep(0.02)
 
-    async def until_api(self, holds: Callable[[Any], bool], limit_s: float, what: str) -> Any:
-        deadline = time.monotonic() + limit_s
+    async def until_api(self, holds: Callable[[Any], bool], what: str) -> Any:
+        deadline = time.monotonic() + WAIT_S
         while not holds(found := await self.status()):
-            assert time.monotonic() < deadline, f"not within {limit_s} s: {what}\n{json.dumps(found)}\n{self.tail()}"
+            assert time.monotonic() < deadline, f"never: {what}\n{json.dumps(found)}\n{self.tail()}"
             await asyncio.sleep(0.05)
         return found
 
-    async def until_events(self, holds: Callable[[Any], bool], limit_s: float, what: str) -> Any:
+    async def until_events(self, holds: Callable[[Any], bool], what: str) -> Any:
         """Local events become visible when they are durable, a moment after the status shows their effect."""
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + WAIT_S
         while not holds(found := (await self.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]):
-            assert time.monotonic() < deadline, f"not within {limit_s} s: {what}\n{self.tail()}"
+            assert time.monotonic() < deadline, f"never: {what}\n{self.tail()}"
             await asyncio.sleep(0.05)
         return found
 
@@ -161,7 +163,7 @@ class Deployment:
             text=True,
             env=self.environment(),
             cwd=self.folder,
-            timeout=60,
+            timeout=WAIT_S,
             check=False,
         )
 
@@ -175,7 +177,7 @@ class Deployment:
         await self.session.close()
         if self.broker is not None and self.broker.poll() is None:
             self.broker.terminate()
-            await asyncio.to_thread(self.broker.wait, 15)
+            await asyncio.to_thread(self.broker.wait, WAIT_S)
         for process in psutil.process_iter(["cmdline"]):
             if str(self.folder) in " ".join(process.info["cmdline"] or ()):
                 process.kill()
@@ -190,7 +192,7 @@ def make_deployment():
 async def deployment(tmp_path):
     """A broker with its embedded engine, online."""
     made = Deployment(tmp_path)
-    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
     try:
         await made.start()
         await made.meet()

@@ -48,7 +48,7 @@ async def _acked(engine, seq):
 async def _good(engine, made, seq):
     await engine.deliver("ann", seq, "hello", msg_id=f"good-{seq}")
     await _acked(engine, seq)
-    await made.until(lambda: f"good-{seq}" in made.received("ann"), 5, "the good message is typed")
+    await made.until(lambda: f"good-{seq}" in made.received("ann"), "the good message is typed")
 
 
 async def test_bad_frames_are_recorded_and_the_next_good_message_is_typed(scripted):

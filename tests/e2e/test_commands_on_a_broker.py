@@ -11,8 +11,10 @@ import time
 
 import ptyprocess
 
+from tests.waiting import WAIT_S
 
-def _read_until(terminal: ptyprocess.PtyProcess, wanted: bytes, limit_s: float = 15.0) -> bytes:
+
+def _read_until(terminal: ptyprocess.PtyProcess, wanted: bytes, limit_s: float = WAIT_S) -> bytes:
     seen = b""
     deadline = time.monotonic() + limit_s
     while wanted not in seen:
@@ -36,7 +38,7 @@ async def test_a_person_attaches_types_and_leaves(deployment):
 
     await asyncio.to_thread(attend)
     notes = deployment.folder / "ann.notes"
-    await deployment.until(lambda: "typed by a person" in notes.read_text(), 5, "the program has the line")
+    await deployment.until(lambda: "typed by a person" in notes.read_text(), "the program has the line")
 
 
 async def test_agents_and_messages_by_command(deployment):
@@ -45,7 +47,7 @@ async def test_agents_and_messages_by_command(deployment):
     assert json.loads(spawned.stdout)["pid"] > 0
     sent = deployment.command("message", "send", "w1", "hello", "--json")
     message = json.loads(sent.stdout)["message_id"]
-    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, 10, "acknowledged")
+    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, "acknowledged")
     assert deployment.command("why", message[:-2]).returncode == 0, "a unique prefix is enough"
     assert "w1" in deployment.command("agent", "ls").stdout
     assert "typed                  1" in deployment.command("agent", "show", "w").stdout
@@ -90,7 +92,7 @@ async def test_an_existing_client_starts_the_broker_under_its_old_name(deploymen
         assert first.stdout is not None
         banner = await asyncio.to_thread(first.stdout.readline)
         assert banner.startswith(b"[agent-relay] API listening on http://127.0.0.1:")
-        await deployment.until((place / "connection.json").exists, 15, "ready")
+        await deployment.until((place / "connection.json").exists, "ready")
         second = await asyncio.to_thread(
             lambda: subprocess.run(
                 command,
@@ -99,7 +101,7 @@ async def test_an_existing_client_starts_the_broker_under_its_old_name(deploymen
                 text=True,
                 env=environment,
                 cwd=project,
-                timeout=30,
+                timeout=WAIT_S,
                 check=False,
             )
         )
@@ -125,14 +127,14 @@ async def test_a_person_holds_flushes_and_looks_through_dead_letters(deployment)
     await deployment.spawn("ann")
     assert "ann is in manual_flush, 0 held" in run("agent", "mode", "ann", "manual_flush", "--reason", "I drive")
     await deployment.post("ann", "held for a moment")
-    await deployment.until_api(lambda found: found["agents"][0]["held_count"], 10, "held")
+    await deployment.until_api(lambda found: found["agents"][0]["held_count"], "held")
     assert "held for a moment" in run("agent", "pending", "ann")
     assert "held by hand since" in run("status")
     assert "1 let through, 0 held" in run("agent", "flush", "ann")
-    await deployment.until(lambda: not deployment.missing(), 10, "typed")
+    await deployment.until(lambda: not deployment.missing(), "typed")
     assert "ann is in auto_inject" in run("agent", "mode", "ann", "auto_inject")
     big = await deployment.post("ann", "x" * 20_000)
-    await deployment.until_api(lambda found: found["dead_letter_count"], 10, "a dead letter")
+    await deployment.until_api(lambda found: found["dead_letter_count"], "a dead letter")
     assert "too_large" in run("dead-letters", "list")
     assert json.loads(run("dead-letters", "show", big, "--json"))["body_bytes"] == 20_000
     assert "[too_large]" in run("dead-letters", "redeliver", big, status=5)

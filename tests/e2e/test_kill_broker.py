@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = 20
+KILLS = int(os.environ.get("RELAYBROKER_KILLS", "10"))
 EACH = 60
 BACKLOG = 400
 """Well below the engine's mailbox depth (1000 an agent): above that it takes posts and makes no row, by contract."""
@@ -23,28 +23,28 @@ async def _burst(deployment, names, kill):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
-async def test_twenty_kills_at_random_moments_under_load_lose_and_repeat_nothing(deployment):
-    """F032, F015, B02, U07, TYPED-ONCE, ONE-OWNER. A failing run is repeated with RELAYBROKER_KILL_SEED."""
+async def test_kills_at_random_moments_under_load_lose_and_repeat_nothing(deployment):
+    """F032, F015, B02, U07, LOG-FIRST, TYPED-ONCE, ONE-OWNER.
+
+    A failing run is repeated with RELAYBROKER_KILL_SEED; RELAYBROKER_KILLS makes it longer.
+    """
     moments = random.Random(SEED)
     names = ["ann", "bob", "cid", "dot"]
     for name in names:
         await deployment.spawn(name)
     in_flight, bursts = [], []
     for kill in range(KILLS):
-        await deployment.until(
-            lambda: max(deployment.missing().values(), default=0) < BACKLOG, 20, "some of it arrives"
-        )
+        await deployment.until(lambda: max(deployment.missing().values(), default=0) < BACKLOG, "some of it arrives")
         bursts.append(asyncio.create_task(_burst(deployment, names, kill)))
-        await deployment.until(lambda: deployment.missing() or bursts[-1].done(), 10, "something is in flight")
+        await deployment.until(lambda: deployment.missing() or bursts[-1].done(), "something is in flight")
         await asyncio.sleep(moments.uniform(0.0, 0.06))
         deployment.kill_broker()
         in_flight.append(sum(deployment.missing().values()))
         await asyncio.sleep(moments.uniform(0.0, 0.2))
         await deployment.start()
     await asyncio.gather(*bursts)
-    await deployment.until(lambda: not deployment.missing(), 40, "everything arrives")
-    found = await deployment.until_api(lambda s: not s["pending_delivery_count"], 20, "everything is settled")
+    await deployment.until(lambda: not deployment.missing(), "everything arrives")
+    found = await deployment.until_api(lambda s: not s["pending_delivery_count"], "everything is settled")
 
     print(f"seed {SEED}: {sum(map(len, deployment.sent.values()))} messages, in flight at the kills {in_flight}")
     assert sum(count > 0 for count in in_flight) >= KILLS // 2, "the kills hit a broker at work"
@@ -61,12 +61,12 @@ async def test_a_restarted_broker_goes_on_with_its_event_numbers(deployment):
     """B04: `seq` continues, and `sinceSeq` from before the crash returns what was missed."""
     await deployment.spawn("ann")
     await deployment.post("ann", "one")
-    await deployment.until(lambda: not deployment.missing(), 10, "typed")
+    await deployment.until(lambda: not deployment.missing(), "typed")
     before = (await deployment.api("GET", "/api/session"))[1]
     deployment.kill_broker()
     await deployment.start()
     await deployment.post("ann", "two")
-    await deployment.until(lambda: not deployment.missing(), 10, "typed")
+    await deployment.until(lambda: not deployment.missing(), "typed")
     after = (await deployment.api("GET", "/api/session"))[1]
     missed = (await deployment.api("GET", f"/api/events/replay?sinceSeq={before['last_seq']}"))[1]
 
@@ -81,7 +81,7 @@ async def test_why_tells_the_story_with_the_broker_stopped(deployment):
     """U01, U05, B07."""
     await deployment.spawn("ann")
     message = await deployment.post("ann", "tell me")
-    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, 10, "acknowledged")
+    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, "acknowledged")
     deployment.kill_broker()
     told = deployment.command("why", message)
     assert told.returncode == 0, told.stderr
@@ -95,7 +95,7 @@ async def test_the_log_and_the_environment_of_agents_hold_no_secret(deployment):
     """SECRET, I7, S1."""
     await deployment.spawn("ann")
     await deployment.post("ann", "x")
-    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, 10, "acknowledged")
+    await deployment.until_api(lambda s: s["totals"]["acked"] == 1, "acknowledged")
     exported = deployment.command("log", "export").stdout
     assert "delivery.acked.v1" in exported
     for secret in ("rk_live_", "at_live_", "nt_live_", deployment.connection()["api_key"]):

@@ -14,12 +14,12 @@ async def test_a_killed_host_is_said_and_the_next_agents_work(deployment, is_ali
     posting = asyncio.gather(*(deployment.post("ann", f"n {n}") for n in range(100)))
     os.kill(deployment.host_pid(), signal.SIGKILL)
     await posting
-    await deployment.until_api(lambda s: s["host"]["attached"] and s["agent_count"] == 0, 20, "a new host, no agents")
-    await deployment.until(lambda: not any(is_alive(pid) for pid in deployment.pids.values()), 5, "the agents are gone")
+    await deployment.until_api(lambda s: s["host"]["attached"] and s["agent_count"] == 0, "a new host, no agents")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in deployment.pids.values()), "the agents are gone")
 
-    found = await deployment.until_api(lambda s: not s["pending_delivery_count"], 10, "nothing is left open")
+    found = await deployment.until_api(lambda s: not s["pending_delivery_count"], "nothing is left open")
     assert found["pending_deliveries"] == []
-    events = await deployment.until_events(lambda e: sum(x["kind"] == "agent_exited" for x in e) == 2, 10, "both ends")
+    events = await deployment.until_events(lambda e: sum(x["kind"] == "agent_exited" for x in e) == 2, "both ends")
     exits = {event["name"]: event["reason"] for event in events if event["kind"] == "agent_exited"}
     assert exits == {"ann": "worker_lost", "bob": "worker_lost"}
 
@@ -27,7 +27,6 @@ async def test_a_killed_host_is_said_and_the_next_agents_work(deployment, is_ali
     await deployment.spawn("ann")
     await deployment.until(
         lambda: set(deployment.sent["ann"]) <= set(deployment.received("ann")) | set(in_doubt),
-        20,
         "what was not in doubt arrives at the successor",
     )
     assert deployment.twice() == {}
@@ -39,11 +38,11 @@ async def test_a_killed_engine_comes_back_and_everything_resumes(deployment, is_
     for number in range(20):
         await deployment.post("ann", f"before {number}")
     os.kill(deployment.engine_pid(), signal.SIGKILL)
-    await deployment.until_api(lambda s: s["link"]["state"] != "online", 10, "the broker sees that the engine is gone")
-    found = await deployment.until_api(lambda s: s["link"]["state"] == "online", 30, "the engine is back")
+    await deployment.until_api(lambda s: s["link"]["state"] != "online", "the broker sees that the engine is gone")
+    found = await deployment.until_api(lambda s: s["link"]["state"] == "online", "the engine is back")
     assert found["agents"][0]["pid"] == deployment.pids["ann"]
     await deployment.post("ann", "after")
-    await deployment.until(lambda: not deployment.missing(), 20, "everything arrives")
+    await deployment.until(lambda: not deployment.missing(), "everything arrives")
     assert deployment.twice() == {}
     assert is_alive(deployment.pids["ann"])
 
@@ -55,7 +54,7 @@ async def test_down_ends_everything_also_after_a_kill(deployment, is_alive):
     assert all(is_alive(pid) for pid in pids)
     ended = deployment.command("down")
     assert ended.returncode == 0, ended.stderr
-    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), 10, "nothing is left")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), "nothing is left")
 
 
 async def test_a_clean_stop_is_quick_and_leaves_nothing(deployment, is_alive):
@@ -68,5 +67,5 @@ async def test_a_clean_stop_is_quick_and_leaves_nothing(deployment, is_alive):
     code = await asyncio.to_thread(deployment.broker.wait, 10)
     assert code == 0
     assert asyncio.get_running_loop().time() - began < 4.5
-    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), 5, "nothing is left")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), "nothing is left")
     assert deployment.connection() is None

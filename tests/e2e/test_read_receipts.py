@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.waiting import WAIT_S
+
 
 async def _readers(deployment, message):
     rows = await deployment.ask_engine("GET", f"/v1/messages/{message}/readers", deployment.workspace)
@@ -11,7 +13,7 @@ async def _readers(deployment, message):
 
 
 async def _until_read(deployment, message):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         while not (found := await _readers(deployment, message)):
             await asyncio.sleep(0.02)
     return found
@@ -25,7 +27,7 @@ async def test_the_acknowledgement_is_the_read_receipt(deployment):
     mode = "/api/spawned/ann/delivery-mode"
     assert (await deployment.api("PUT", mode, {"mode": "manual_flush"}))[0] == 200
     held = await deployment.post("ann", "held")
-    await deployment.until_api(lambda found: found["pending_delivery_count"] == 1, 20, "it is held")
+    await deployment.until_api(lambda found: found["pending_delivery_count"] == 1, "it is held")
     assert await _readers(deployment, held) == []
     assert (await deployment.api("PUT", mode, {"mode": "auto_inject"}))[1]["flushed"] == 1
     assert await _until_read(deployment, held) == ["ann"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "docs" / "testing.md", ROOT / "README.md")
@@ -16,34 +15,21 @@ BLOCKS = [
 ]
 
 
-def user(folder, content):
-    (folder / "test_fleet.py").write_text(content)
+def user(folder, *contents):
+    """A user's pytest on these files, `test_0.py` and so on."""
+    for number, content in enumerate(contents):
+        (folder / f"test_{number}.py").write_text(content)
+    options = ("-rA", "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:randomly", "-W", "error")
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:asyncio",
-            "-W",
-            "error",
-            "test_fleet.py",
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "pytest", *options], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
-@pytest.mark.parametrize("content", BLOCKS, ids=[re.findall(r"def (test_\w+)", block)[0] for block in BLOCKS])
-def test_an_example_passes(tmp_path, content):
-    done = user(tmp_path, content)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{content.count('def test_') + 4 * content.count('range(5)')} passed" in done.stdout
+def test_every_example_passes(tmp_path):
+    done = user(tmp_path, *BLOCKS)
+    passed = Counter(map(int, re.findall(r"^PASSED test_(\d+)\.py::", done.stdout, re.MULTILINE)))
+    expected = {number: text.count("def test_") + 4 * text.count("range(5)") for number, text in enumerate(BLOCKS)}
+    assert passed == expected, done.stdout + done.stderr
 
 
 def test_the_page_shows_each_fixture():

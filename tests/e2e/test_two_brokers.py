@@ -7,6 +7,8 @@ import asyncio
 import aiohttp
 import pytest
 
+from tests.waiting import WAIT_S
+
 CAPABILITIES = "cat,note"
 
 
@@ -20,7 +22,7 @@ async def pair(make_deployment, tmp_path):
         deployment = make_deployment(
             folder, RELAYBROKER_CAPABILITIES=CAPABILITIES, XDG_DATA_HOME=str(tmp_path / "data")
         )
-        deployment.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        deployment.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
         made.append(deployment)
     (tmp_path / "data").mkdir(mode=0o700)
     first, second = made
@@ -31,7 +33,7 @@ async def pair(make_deployment, tmp_path):
         await second.start()
         second.engine, second.workspace, second.planner = first.engine, first.workspace, first.planner
         for deployment in made:
-            await deployment.until_api(lambda found: found["link"]["state"] == "online", 20, "online")
+            await deployment.until_api(lambda found: found["link"]["state"] == "online", "online")
         yield first, second
     finally:
         for deployment in reversed(made):
@@ -62,7 +64,7 @@ async def test_two_brokers_of_one_name_are_two_nodes_and_keep_their_tokens(pair,
     for one in pair:
         one.kill_broker()
         await one.start()
-        await one.until_api(lambda found: found["link"]["state"] == "online", 20, "online again")
+        await one.until_api(lambda found: found["link"]["state"] == "online", "online again")
     assert tokens(tmp_path) == before
     online = {key: node["name"] for key, node in (await nodes_of(first)).items() if node["status"] == "online"}
     assert online == named
@@ -81,17 +83,17 @@ async def test_agents_of_one_node_message_agents_of_the_other(pair):
         )
         assert (status, answer["relaycast_published"], answer["local"]) == (200, True, False)
         assert answer["recipient_live"] is None, "what another node's agent does is not known here"
-    await second.until(lambda: (second.folder / "bob.notes").read_text().endswith("from ann\n"), 15, "bob has it")
-    await first.until(lambda: (first.folder / "ann.notes").read_text().endswith("from bob\n"), 15, "ann has it")
+    await second.until(lambda: (second.folder / "bob.notes").read_text().endswith("from ann\n"), "bob has it")
+    await first.until(lambda: (first.folder / "ann.notes").read_text().endswith("from bob\n"), "ann has it")
     assert (second.folder / "bob.notes").read_text().startswith("Relay message from ann ")
     assert len(first.received("ann")) == len(second.received("bob")) == 1
-    await second.until_api(lambda found: found["totals"]["acked"] >= 1, 15, "acked")
+    await second.until_api(lambda found: found["totals"]["acked"] >= 1, "acked")
 
 
 async def spawn_by_engine(first, given):
     made = await first.ask_engine("POST", "/v1/actions/spawn/invoke", first.planner, {"input": given})
     path = f"/v1/actions/spawn/invocations/{made['invocation_id']}"
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(WAIT_S):
         while (found := await first.ask_engine("GET", path, first.planner))["status"] not in ("completed", "failed"):
             await asyncio.sleep(0.1)
     return found
@@ -109,7 +111,7 @@ async def test_spawns_go_where_they_should(pair):
     assert found["output"] == {"spawned": True, "name": "aimed"}
     assert await names_at(second) == {"aimed"}
 
-    await second.until_api(lambda _: True, 5, "")
+    await second.until_api(lambda _: True, "")
     ids = {(await one.status())["node"]["id"]: one for one in pair}
     await until_counted(first, {key: len(await names_at(one)) for key, one in ids.items()})
     found = await spawn_by_engine(first, {"name": "free", "cli": "cat"})
@@ -126,7 +128,7 @@ async def test_spawns_go_where_they_should(pair):
 
 
 async def until_counted(first, counts):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         while True:
             seen = {key: node["active_agents"] for key, node in (await nodes_of(first)).items()}
             if seen == counts:

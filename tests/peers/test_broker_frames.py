@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from domain import frames, inputs
+from tests.waiting import WAIT_S
 from tests.world import World
 
 SCRIPT = Path(__file__).parent / "scripts" / "check_frames.mjs"
@@ -32,7 +33,7 @@ async def test_every_frame_of_a_busy_session_parses(npm_package, tmp_path):
     process = await asyncio.create_subprocess_exec(
         "node", str(script), str(path), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), WAIT_S)
     assert process.returncode == 0, err.decode()
     assert json.loads(out) == {"checked": len(said), "refused": []}
 

@@ -17,7 +17,7 @@ import pytest
 
 from relaybroker.engine.server import EmbeddedEngine
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.peers
 KEY = "br_0123456789abcdef0123456789abcdef"
 READY_S = 45.0
 

@@ -23,6 +23,7 @@ from tests.e2e.conftest import Deployment
 from tests.scenarios.conftest import Node
 from tests.scripted_engine import ScriptedEngine
 from tests.sidecar_client import Sidecar
+from tests.waiting import WAIT_S
 
 DIALOG = Path(__file__).parents[1] / "integration" / "pty" / "agents" / "dialog.py"
 
@@ -53,7 +54,7 @@ async def acked(engine: ScriptedEngine, name: str, seq: int, connection: int = 0
 
 async def agent(node: Node, holds: Callable[[dict[str, Any]], Any], name: str = "w1") -> dict[str, Any]:
     """What the list says of an agent, as soon as it says what is wanted."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_S
     while True:
         rows = (await node.api("GET", "/api/spawned"))[1]["agents"]
         found = next((row for row in rows if row["name"] == name), None)
@@ -149,7 +150,7 @@ async def crash_in_mid_injection(folder: Path) -> tuple[Path, ...]:
             await node.logged("delivery.injecting.v1", lambda event, seq=seq: f"flight {seq}" in event.text)
         node.kill()
         os.kill(host_pid(node), signal.SIGCONT)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + WAIT_S
         while len(node.notes("w1")) < 3:
             assert time.monotonic() < deadline, node.notes("w1")
             await asyncio.sleep(0.02)
@@ -169,8 +170,8 @@ async def token_remint(folder: Path) -> tuple[Path, ...]:
     async with desk(folder, rate=40) as (node, engine):
         engine.handshakes = [401] * 6
         await node.start()
-        await node.logged("link.refused.v1", limit_s=30)
-        await engine.online(7, 30)
+        await node.logged("link.refused.v1")
+        await engine.online(7)
         engine.handshakes = [401]
         await engine.drop()
         await engine.online(9)
@@ -267,7 +268,7 @@ async def two_nodes(folder: Path) -> tuple[Path, ...]:
     for place in ("first", "second"):
         (folder / place).mkdir()
         made.append(Deployment(folder / place))
-        made[-1].session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        made[-1].session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
     first, second = made
     try:
         await first.start()
@@ -275,7 +276,7 @@ async def two_nodes(folder: Path) -> tuple[Path, ...]:
         second.extra |= {"RELAYCAST_BASE_URL": first.engine, "AGENT_RELAY_WORKSPACE_KEY": first.workspace}
         await second.start()
         for one in made:
-            await one.until_api(lambda found: found["link"]["state"] == "online", 20, "online")
+            await one.until_api(lambda found: found["link"]["state"] == "online", "online")
         await first.spawn("ann")
         await second.spawn("bob")
         for sender, to, one in (("ann", "bob", first), ("bob", "ann", second)):
@@ -283,11 +284,11 @@ async def two_nodes(folder: Path) -> tuple[Path, ...]:
             status, answer = await one.api("POST", "/api/send", message)
             assert (status, answer["relaycast_published"], answer["local"]) == (200, True, False), answer
         for one in made:
-            await one.until_api(lambda found: found["totals"]["acked"] == 1, 15, "acknowledged")
+            await one.until_api(lambda found: found["totals"]["acked"] == 1, "acknowledged")
         for one in reversed(made):
             assert one.broker is not None
             one.broker.terminate()
-            await one.until(lambda one=one: one.broker.poll() is not None, 15, "stopped")
+            await one.until(lambda one=one: one.broker.poll() is not None, "stopped")
     finally:
         for one in reversed(made):
             await one.close()

@@ -135,7 +135,7 @@ def messages_may_be_longer(monkeypatch):
 
 
 def what_may_have_been_typed_is_typed_again(monkeypatch):
-    monkeypatch.setattr(couplings, "policy_fate", lambda policy, *, from_engine: (Fate.RETURN, False))
+    monkeypatch.setattr(couplings, "policy_fate", lambda policy, *, returnable: (Fate.RETURN, False))
 
 
 def a_doubtful_letter_is_redelivered_without_force(monkeypatch):

@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from relaybroker.cli.replay_commands import replay
+from relaybroker.cli.app import cli
 from tests.replay import recordings
 
 EXPECTED = recordings.expected()
@@ -19,7 +19,7 @@ def test_every_recording_is_in_the_table_and_the_other_way_round():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_it_is_decided_the_same_but_for_what_was_changed_on_purpose(name):
-    found = CliRunner().invoke(replay, [str(recordings.path_of(name)), "--json", "-n", "10000"])
+    found = CliRunner().invoke(cli, ["replay", str(recordings.path_of(name)), "--json", "-n", "10000"])
     told = json.loads(found.stdout)
     assert (told["complete"], found.stderr) == (True, "")
     assert {one["position"] for one in told["differences"]} == EXPECTED[name].otherwise

@@ -20,7 +20,9 @@ import pytest
 
 from domain.events import Recorded
 from relaybroker.audit.log import reading
+from tests.scenarios import pace
 from tests.scripted_engine import KEY, ScriptedEngine
+from tests.waiting import WAIT_S
 
 HERE = Path(__file__).parent
 NOTE_TAKER = HERE.parent / "e2e" / "agents" / "note_taker.py"
@@ -37,7 +39,8 @@ class Node:
         self.extra = environment
         self.name = "desk"
         self.process: subprocess.Popen[bytes] | None = None
-        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        self._pulse: asyncio.Task[None] | None = None
+        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
 
     def environment(self) -> dict[str, str]:
         found = {key: value for key, value in os.environ.items() if not key.startswith(("RELAY", "AGENT_RELAY"))}
@@ -45,6 +48,7 @@ class Node:
             (self.folder / place).mkdir(mode=0o700, exist_ok=True)
             found[name] = str(self.folder / place)
         found |= {"RELAYCAST_BASE_URL": self.engine.url, "AGENT_RELAY_WORKSPACE_KEY": KEY}
+        found |= {"CLOCK_SET": str(self.folder / "clock")}
         found["PYTHONPATH"] = str(HERE.parents[1])
         return found | self.extra
 
@@ -53,7 +57,7 @@ class Node:
         with (self.folder / "broker.out").open("ab") as output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, str(HERE / "fast_broker.py"), str(self.rate)),
+                    *self._program(),
                     *("up", "--state-dir", str(self.state), "--name", self.name),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -70,13 +74,22 @@ class Node:
         pid = self.process.pid
         await self.until(lambda: (found := self.connection()) is not None and found["pid"] == pid, what="ready")
 
+    def _program(self) -> list[str]:
+        if self.rate == 1.0:
+            return [sys.executable, "-m", "relaybroker"]
+        pulse = self.folder / "pulse"
+        if self._pulse is None:
+            pace.prepare(pulse)
+            self._pulse = asyncio.create_task(pace.count(pulse))
+        return [sys.executable, str(HERE / "fast_broker.py"), str(self.rate), str(pulse)]
+
     def connection(self) -> dict[str, Any] | None:
         try:
             return dict(json.loads((self.state / "connection.json").read_text()))
         except (OSError, ValueError):
             return None
 
-    async def until(self, holds: Callable[[], Any], limit_s: float = 20.0, what: str = "") -> Any:
+    async def until(self, holds: Callable[[], Any], limit_s: float = WAIT_S, what: str = "") -> Any:
         """Wait until something holds that can be seen on this machine."""
         deadline = time.monotonic() + limit_s
         while not (found := holds()):
@@ -98,7 +111,7 @@ class Node:
     async def link(self) -> dict[str, Any]:
         return dict((await self.api("GET", "/api/status"))[1]["link"])
 
-    async def until_link(self, state: str, limit_s: float = 20.0) -> dict[str, Any]:
+    async def until_link(self, state: str, limit_s: float = WAIT_S) -> dict[str, Any]:
         deadline = time.monotonic() + limit_s
         while (found := await self.link())["state"] != state:
             assert time.monotonic() < deadline, f"link is {found}\n{self.output()}"
@@ -119,7 +132,7 @@ class Node:
         except FileNotFoundError:
             return []
 
-    async def typed(self, name: str, *texts: str, limit_s: float = 20.0) -> None:
+    async def typed(self, name: str, *texts: str, limit_s: float = WAIT_S) -> None:
         """Wait until exactly these texts, in this order, have reached an agent."""
         ends = [f": {text}" for text in texts]
 
@@ -134,11 +147,17 @@ class Node:
         with reading(self.state) as reader:
             return [recorded for _, recorded in reader.read() if topic in ("", recorded.event.topic)]
 
-    async def logged(self, topic: str, holds: Callable[[Any], bool] = bool, limit_s: float = 20.0) -> Recorded:
+    async def logged(self, topic: str, holds: Callable[[Any], bool] = bool, limit_s: float = WAIT_S) -> Recorded:
         """The first record of a topic that satisfies a condition, as soon as it is there."""
         return await self.until(
             lambda: next((one for one in self.log(topic) if holds(one.event)), None), limit_s, f"{topic} in the log"
         )
+
+    def set_clock(self, off_s: float) -> None:
+        """The broker's wall clock is off by so much from now on."""
+        new = self.folder / "clock.new"
+        new.write_text(str(off_s), encoding="ascii")
+        new.replace(self.folder / "clock")
 
     def kill(self) -> None:
         assert self.process is not None
@@ -148,17 +167,19 @@ class Node:
     async def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return await asyncio.to_thread(self.process.wait, 15)
+        return await asyncio.to_thread(self.process.wait, WAIT_S)
 
     async def close(self) -> None:
         await self.session.close()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
-                await asyncio.to_thread(self.process.wait, 10)
+                await asyncio.to_thread(self.process.wait, WAIT_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        if self._pulse is not None:
+            self._pulse.cancel()
         for process in psutil.process_iter(["cmdline"]):
             if str(self.folder) in " ".join(process.info["cmdline"] or ()):
                 process.kill()

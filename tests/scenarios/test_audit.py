@@ -9,21 +9,33 @@ import re
 import signal
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
-from tests.scripted_engine import KEY
+import pytest
+from click.testing import CliRunner
+
+from relaybroker.cli import app
+from tests.scenarios.conftest import Node
+from tests.scripted_engine import KEY, ScriptedEngine
 
 SECRET = re.compile(rb"[an]t_live_[0-9a-f]{8,}")
 
 
-def why(node, wanted):
-    """Exit status and stories, by the command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "relaybroker", "why", wanted, "--json", "--state-dir", node.state],
+def relaybroker(node, *words):
+    """The command, as its users run it."""
+    return subprocess.run(
+        [sys.executable, "-m", "relaybroker", *words],
         capture_output=True,
         text=True,
         env=node.environment(),
+        cwd=node.folder,
         check=False,
     )
+
+
+def why(node, wanted):
+    """Exit status and stories, by the command."""
+    done = relaybroker(node, "why", wanted, "--json", "--state-dir", node.state)
     return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 
 
@@ -106,85 +118,109 @@ FATES = {
 }
 
 
-async def test_every_fate_of_a_chaotic_run_is_explained_running_and_stopped(make_node, engine):
-    node = make_node(rate=5)
-    await node.start()
-    await engine.online()
-    await chaos(node, engine)
-    for wanted, (status, outcome, state, reason) in FATES.items():
-        answered, body = await node.api("GET", f"/api/why/{wanted}")
-        assert answered == 200, body
-        (story,) = body["stories"]
-        assert (story["outcome"], story["state"], story["reason"]) == (outcome, state, reason), wanted
-        assert await asyncio.to_thread(why, node, wanted) == (status, [story]), (
-            "the command says the same beside the broker"
-        )
-    assert await node.stop() == 0
+class Told(NamedTuple):
+    """What a chaotic run left, and what was said of it while it ran."""
+
+    node: Node
+    answers: dict[str, dict[str, Any]]
+    """Fate -> the story, by the local API."""
+    by_command: tuple[str, int, list[dict[str, Any]]]
+    """One of the fates, and what the command said of it beside the broker."""
+    exported: bytes
+    secrets: set[str]
+
+
+async def _tell(folder):
+    async with ScriptedEngine() as engine:
+        node = Node(folder, engine, rate=5)
+        try:
+            await node.start()
+            await engine.online()
+            await chaos(node, engine)
+            answers = {}
+            for wanted in FATES:
+                answered, body = await node.api("GET", f"/api/why/{wanted}")
+                assert answered == 200, body
+                (answers[wanted],) = body["stories"]
+            by_command = ("M-DOUBT", *(await asyncio.to_thread(why, node, "M-DOUBT")))
+            exported = await asyncio.to_thread(relaybroker, node, "log", "export")
+            api_key = node.connection()["api_key"]
+            assert await node.stop() == 0
+        finally:
+            await node.close()
+        given = {asked.token for asked in engine.asked if asked.token} | set(engine.given)
+        assert len(given) > 3
+        return Told(node, answers, by_command, exported.stdout.encode(), {KEY, api_key} | given)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """One run for all; its broker has ended."""
+    return asyncio.run(_tell(tmp_path_factory.mktemp("chaos")))
+
+
+def test_every_fate_of_a_chaotic_run_is_explained_by_a_broker_that_runs(told):
+    found = {wanted: (story["outcome"], story["state"], story["reason"]) for wanted, story in told.answers.items()}
+    assert found == {wanted: fate[1:] for wanted, fate in FATES.items()}
+    wanted, status, stories = told.by_command
+    assert (status, stories) == (FATES[wanted][0], [told.answers[wanted]]), (
+        "the command says the same beside the broker"
+    )
+
+
+def stopped(told, wanted):
+    """Exit status and the one story, by the command, in this process."""
+    done = CliRunner().invoke(app.cli, ["why", wanted, "--json", "--state-dir", str(told.node.state)])
+    (story,) = json.loads(done.stdout)
+    return done.exit_code, story
+
+
+def test_every_fate_of_a_chaotic_run_is_explained_after_its_end(told):
     returned = {"M-WAITS": (10, "not delivered", "dropped", "shutdown")}
     for wanted, (status, outcome, state, reason) in (FATES | returned).items():
-        found, (story,) = await asyncio.to_thread(why, node, wanted)
+        found, story = stopped(told, wanted)
         assert (found, story["outcome"], story["state"], story["reason"]) == (status, outcome, state, reason), wanted
         assert bool(story["otherwise"]) == bool(reason)
-    (typed,) = (await asyncio.to_thread(why, node, "M-TYPED"))[1]
-    told = [step["event"] for step in typed["steps"]]
-    assert told.index("delivery.injected.v1") < told.index("delivery.acked.v1")
-    assert told.count("mailbox.frame_ignored.v1") == 2, "the engine's copies, before and after the kill"
-    (doubtful,) = (await asyncio.to_thread(why, node, "M-DOUBT"))[1]
-    told = [step["event"] for step in doubtful["steps"]]
-    assert told.index("delivery.dead_lettered.v1") < told.index("broker.dead_letters_asked.v1")
-    assert told.index("broker.dead_letters_asked.v1") < told.index("delivery.injected.v1")
-    (held,) = (await asyncio.to_thread(why, node, "M-HELD"))[1]
-    assert [step["detail"]["reason"] for step in held["steps"] if step["event"] == "delivery.held.v1"] == [
-        "manual_flush"
-    ]
-    status, said = await asyncio.to_thread(why, node, "M-NOBODY")
+
+
+def test_the_stories_of_a_chaotic_run_are_told_in_order(told):
+    steps = [step["event"] for step in stopped(told, "M-TYPED")[1]["steps"]]
+    assert steps.index("delivery.injected.v1") < steps.index("delivery.acked.v1")
+    assert steps.count("mailbox.frame_ignored.v1") == 2, "the engine's copies, before and after the kill"
+    steps = [step["event"] for step in stopped(told, "M-DOUBT")[1]["steps"]]
+    assert steps.index("delivery.dead_lettered.v1") < steps.index("broker.dead_letters_asked.v1")
+    assert steps.index("broker.dead_letters_asked.v1") < steps.index("delivery.injected.v1")
+    held = [step for step in stopped(told, "M-HELD")[1]["steps"] if step["event"] == "delivery.held.v1"]
+    assert [step["detail"]["reason"] for step in held] == ["manual_flush"]
+
+
+def test_of_what_never_was_the_log_knows_nothing(told):
+    status, said = why(told.node, "M-NOBODY")
     assert status == 3
     assert "knows nothing" in said
 
 
-async def test_no_token_or_key_is_in_what_the_log_says_or_in_any_file_beside_it(make_node, engine):
+def test_no_token_or_key_is_in_what_the_log_says_or_in_any_file_beside_it(told):
     """I5: every token that was ever used in a busy run, by value."""
-    node = make_node(rate=5)
-    await node.start()
-    await engine.online()
-    await chaos(node, engine)
-    api_key = node.connection()["api_key"]
-    export = [sys.executable, "-m", "relaybroker", "log", "export", "--state-dir", node.state]
-    exported = await asyncio.to_thread(subprocess.run, export, capture_output=True, env=node.environment(), check=True)
-    assert await node.stop() == 0
+    node = told.node
     kept = {
         path.relative_to(node.folder): path.read_bytes()
         for path in [*node.state.rglob("*"), *(node.folder / "log").rglob("*"), node.folder / "broker.out"]
         if path.is_file()
     }
     assert any(path.suffix == ".sqlite" for path in kept)
-    kept["log export"] = exported.stdout
-    given = {asked.token for asked in engine.asked if asked.token} | set(engine.given)
-    assert len(given) > 3
-    secrets = {KEY, api_key} | given
+    kept["log export"] = told.exported
     for path, content in kept.items():
         assert not SECRET.findall(content), path
-        assert not [secret for secret in secrets if secret.encode() in content], path
+        assert not [secret for secret in told.secrets if secret.encode() in content], path
 
 
-async def test_the_recording_of_a_chaotic_run_replays_to_the_same_decisions(make_node, engine):
+@pytest.mark.parametrize("more", [(), ("--redact",)], ids=["with-bodies", "redacted"])
+def test_the_recording_of_a_chaotic_run_replays_to_the_same_decisions(told, tmp_path, more):
     """D14, REPLAY: over kills and outages, with bodies and without."""
-    node = make_node(rate=5)
-    await node.start()
-    await engine.online()
-    await chaos(node, engine)
-    assert await node.stop() == 0
-
-    async def relaybroker(*words):
-        command = [sys.executable, "-m", "relaybroker", *words]
-        return await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, env=node.environment(), check=False
-        )
-
-    for more in ((), ("--redact",)):
-        exported = node.folder / f"session{len(more)}.jsonl"
-        place = ("--state-dir", node.state, "-o", exported)
-        assert (await relaybroker("log", "export", "--session", *more, *place)).returncode == 0
-        played = await relaybroker("replay", exported)
-        assert played.returncode == 0, played.stdout + played.stderr
-    assert "after the outage" not in exported.read_text()
+    exported = tmp_path / "session.jsonl"
+    place = ("--state-dir", told.node.state, "-o", exported)
+    assert relaybroker(told.node, "log", "export", "--session", *more, *place).returncode == 0
+    played = relaybroker(told.node, "replay", exported)
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert ("after the outage" in exported.read_text()) == (not more)

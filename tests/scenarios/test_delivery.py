@@ -163,7 +163,7 @@ async def test_a_new_agent_id_under_an_old_name_inherits_nothing(node, engine):
 
 
 async def test_killed_before_the_ack_nothing_is_typed_twice(node, engine):
-    """S20, F032; the truncation at every byte is in tests/property/eventstore, the twenty kills in tests/e2e."""
+    """S20, F032; the truncation at every byte is in tests/property/eventstore, the kills in tests/e2e."""
     await node.spawn("w1")
     for seq in range(1, 21):
         await engine.deliver("w1", seq, f"text {seq}")

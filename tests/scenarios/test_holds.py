@@ -7,11 +7,15 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from domain.delivery import HOLD_S
+from tests.waiting import WAIT_S
 
 PTY_AGENTS = Path(__file__).parents[1] / "integration" / "pty" / "agents"
 MODE = "/api/spawned/w1/delivery-mode"
@@ -24,7 +28,7 @@ async def acked(engine, name, seq):
     )
 
 
-async def agent(node, holds, name="w1", limit_s=20.0):
+async def agent(node, holds, name="w1", limit_s=WAIT_S):
     """What the list says of an agent, as soon as it says what is wanted."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -75,6 +79,49 @@ async def test_held_messages_and_dead_letters_survive_kill_9(node, engine):
     await node.typed("w1", "held one", "held two")
 
 
+async def test_a_hold_over_a_clock_that_jumps_by_hours_and_kills_loses_nothing(node, engine):
+    """Issue 15.1, ADR-0039: acknowledged from custody, typed once when they are flushed; what is left at a release is a dead letter."""
+    await node.spawn("w1")
+    assert (await node.api("PUT", MODE, {"mode": "manual_flush"}))[0] == 200
+    await engine.deliver("w1", 1, "one")
+    await engine.deliver("w1", 2, "two")
+    await agent(node, lambda row: row["held_count"] == 2)
+    assert engine.frames("delivery.ack", agent="w1") == []
+    node.set_clock(3 * 3600)
+    await engine.deliver("w1", 3, "three")
+    await acked(engine, "w1", 2)
+    node.kill()
+    node.set_clock(-3 * 3600)
+    await node.start()
+    await engine.online(2)
+    held = (await node.api("GET", "/api/spawned/w1/pending"))[1]["pending"]
+    assert [(row["body"], row["in_custody"]) for row in held] == [("one", True), ("two", True), ("three", False)]
+    for seq, text in ((1, "one"), (2, "two")):
+        await engine.deliver("w1", seq, text)
+    assert (await node.api("POST", "/api/spawned/w1/flush", {}))[1]["flushed"] == 3
+    await acked(engine, "w1", 3)
+    await node.typed("w1", "one", "two", "three")
+    await engine.deliver("w1", 4, "four")
+    await agent(node, lambda row: row["held_count"] == 1)
+    node.set_clock(24 * 3600)
+    await engine.deliver("w1", 5, "five")
+    await acked(engine, "w1", 4)
+    status, _ = await node.api("DELETE", "/api/spawned/w1")
+    assert status == 200
+    (letter,) = (await node.api("GET", "/api/dead-letters"))[1]["dead_letters"]
+    assert (letter["event_id"], letter["reason"], letter["in_doubt"]) == ("M4", "agent_released", False)
+    totals = (await node.api("GET", "/api/status"))[1]["totals"]
+    assert (totals["typed"], totals["dropped"]) == (3, 1), (
+        "the fifth one went back to the engine, which has just taken it"
+    )
+    why = subprocess.run(
+        [sys.executable, "-m", "relaybroker", "why", "M4", "--state-dir", str(node.state)],
+        capture_output=True, text=True, check=False, env=node.environment(),
+    ).stdout  # fmt: skip
+    assert "is a dead letter: The agent was released." in why
+    assert "delivery.taken_over.v1" in why
+
+
 @pytest.mark.parametrize("policy", ["ask", "at_least_once", "at_most_once"])
 async def test_a_host_killed_with_a_message_leaves_it_to_the_policy_also_over_a_kill_of_the_broker(
     make_node, engine, policy
@@ -122,7 +169,7 @@ async def test_a_booting_agent_holds_its_messages_and_says_so(node, engine, tmp_
     found = await agent(node, lambda row: row["waiting"])
     (hold,) = found["holds"]
     assert (hold["reason"], hold["count"], found["waiting_reason"]) == ("not_ready", 1, "not_ready")
-    assert hold["until_ms"] - hold["since_ms"] == 3_000_000
+    assert hold["until_ms"] - hold["since_ms"] == HOLD_S * 1000
     assert engine.frames("delivery.ack") == []
     await acked(engine, "w1", 1)
     await node.until(lambda: lines(log), what="the text")

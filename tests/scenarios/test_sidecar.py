@@ -13,6 +13,7 @@ import pytest
 
 from tests.scripted_engine import error
 from tests.sidecar_client import Sidecar
+from tests.waiting import WAIT_S
 
 
 @pytest.fixture
@@ -102,10 +103,10 @@ async def test_bad_frames_have_a_code_and_the_next_good_one_is_answered(sidecar)
         ('{"v":2,"type":"register_node","request_id":"x","payload":{}}', "frame_failed"),
     ):
         await sidecar.socket.send_str(text)
-        frame = await sidecar.socket.receive_json(timeout=10)
+        frame = await sidecar.socket.receive_json(timeout=WAIT_S)
         assert (frame["type"], frame["payload"]["code"]) == ("error", code), text
     await sidecar.socket.send_bytes(b"x")
-    assert (await sidecar.socket.receive_json(timeout=10))["payload"]["code"] == "invalid_frame"
+    assert (await sidecar.socket.receive_json(timeout=WAIT_S))["payload"]["code"] == "invalid_frame"
     assert (await sidecar.ask("hello"))["result"]["protocol_version"] == 2
 
 
@@ -149,7 +150,7 @@ async def test_a_newer_sidecar_takes_over(sidecar, node, connect, engine):
     newer = await connect(node)
     await newer.ask("register_handlers", names=["echo"])
     assert (await engine.frame("action.result", invocation_id="inv_1"))["error"] == "handler_unavailable"
-    message = await sidecar.socket.receive(timeout=10)
+    message = await sidecar.socket.receive(timeout=WAIT_S)
     assert message.type is aiohttp.WSMsgType.CLOSE
     await engine.invoke("inv_2", "echo")
     assert (await newer.invocation())["invocation_id"] == "inv_2"
@@ -169,7 +170,7 @@ async def test_deregistering_answers_closes_and_keeps_the_node(sidecar, node, en
     """7: the plain manifest again, agents stay reachable."""
     await node.spawn("w1")
     assert (await sidecar.ask("deregister_node"))["result"] == {"deregistered": True}
-    assert (await sidecar.socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+    assert (await sidecar.socket.receive(timeout=WAIT_S)).type is aiohttp.WSMsgType.CLOSE
     await engine.frame("node.register", name="desk", count=2)
     await engine.deliver("w1", 1, "still here")
     await node.typed("w1", "still here")

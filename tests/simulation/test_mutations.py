@@ -8,11 +8,14 @@ from domain import events, fold
 from domain.changes import deliveries as delivery_changes
 from domain.effects import TypeText
 from domain.mailbox import Mailbox
-from domain.rules import deliveries, mailboxes, settling
+from domain.reasons import Reason
+from domain.rules import custody, deliveries, mailboxes, settling
+from domain.state import Delivery
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
-SEEDS = range(60)
+SEEDS = (138, *range(60))
+"""The first one finds what takes rare hours to show."""
 
 
 def duplicates_are_admitted(monkeypatch):
@@ -116,6 +119,40 @@ def something_is_decided_without_an_event(monkeypatch):
     monkeypatch.setattr(deliveries, "pump", careless)
 
 
+def a_hold_that_ends_goes_back_to_the_engine(monkeypatch):
+    """After 50 minutes, as it was before there was custody."""
+
+    expire = deliveries._expire
+
+    def given_back(turn, delivery):
+        if delivery.seq and delivery.state == "held":
+            settling.drop(turn, delivery, Reason.HOLD_EXPIRED, settled=False)
+        else:
+            expire(turn, delivery)
+
+    monkeypatch.setattr(custody, "due", lambda _turn: None)
+    monkeypatch.setattr(custody, "deadline", lambda _state: None)
+    monkeypatch.setattr(deliveries, "HOLD_S", 3000.0)
+    monkeypatch.setattr(deliveries, "_expire", given_back)
+
+
+def the_engine_is_believed_to_keep_for_ever(monkeypatch):
+    """What waits is given back however old it is."""
+    monkeypatch.setattr(custody, "due", lambda _turn: None)
+    monkeypatch.setattr(custody, "deadline", lambda _state: None)
+    monkeypatch.setattr(Delivery, "is_returnable", lambda self, _now: self.is_owed)
+
+
+def the_age_at_the_engine_is_not_asked(monkeypatch):
+    """Every message is taken for one that was just posted."""
+    monkeypatch.setattr(mailboxes, "AGE_NOTED_S", float("inf"))
+
+
+def custody_is_given_back(monkeypatch):
+    """What was acknowledged is returned when the program ends."""
+    monkeypatch.setattr(Delivery, "is_returnable", lambda self, _now: bool(self.seq))
+
+
 MUTATIONS = {
     duplicates_are_admitted: "TYPED-ONCE",
     acknowledged_when_received: "ACK-FLOOR",
@@ -127,6 +164,10 @@ MUTATIONS = {
     gaps_are_lost_at_once: "D7",
     ended_programs_lose_their_messages: "NO-LOSS",
     something_is_decided_without_an_event: "D14",
+    a_hold_that_ends_goes_back_to_the_engine: "NO-LOSS",
+    the_engine_is_believed_to_keep_for_ever: "ONE-OWNER",
+    the_age_at_the_engine_is_not_asked: "ONE-OWNER",
+    custody_is_given_back: "ONE-OWNER",
 }
 
 

@@ -16,14 +16,18 @@ import pytest
 from relaybroker.testing.simulation.__main__ import failure, main, missed, seeds_of
 from relaybroker.testing.simulation.run import Outcome, run
 
-SEEDS = range(200)
+AT_LEAST, AT_MOST = 60, 300
+"""Seeds: so many in any case, then as many as it takes to reach every rare branch. `make simulate` and the nights run more."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_two_hundred_seeds_break_no_promise_and_reach_every_rare_branch():
-    """Issue 4 part 7; D1-D15; S20. About 25 s of CPU."""
-    outcomes = [run(seed) for seed in SEEDS]
+def test_seeds_break_no_promise_and_reach_every_rare_branch():
+    """Issue 4 part 7; D1-D15; S20."""
+    outcomes = []
+    for seed in range(AT_MOST):
+        outcomes.append(run(seed))
+        if len(outcomes) >= AT_LEAST and not missed(outcomes):
+            break
     assert [failure(outcome) for outcome in outcomes if outcome.violation] == []
     assert missed(outcomes) == []
 

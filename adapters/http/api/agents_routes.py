@@ -15,10 +15,11 @@ from aiohttp import web
 from adapters.http.api.bodies import InputBody, ReleaseBody, ResizeBody, SpawnBody, parse, read_json
 from adapters.http.api.broker_access import BrokerAccess
 from adapters.http.api.envelope import about, answer, relayed
-from adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt
+from adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
 from adapters.http.api.timestamps import dated
+from adapters.http.api.viewers import Viewers
 from adapters.pty.client import HostBackpressure, HostUnavailable
-from adapters.pty.protocol import Answer, Resize, Snapshot
+from adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
 from adapters.pty.protocol import Input as RawInput
 from domain import inputs, views
 from domain.effects import Reply
@@ -40,13 +41,18 @@ _HOST_ERRORS = {
     "invalid_dimensions": (400, "invalid_request"),
     "invalid_format": (400, "invalid_format"),
 }
+_HOST_TEXTS = {
+    "invalid_dimensions": f"invalid_dimensions: a terminal has {MIN_ROWS} to {MAX_DIMENSION} rows and {MIN_COLS} to {MAX_DIMENSION}"
+    " columns; it keeps the size that it has"
+}
 
 
 class AgentRoutes:
     """Handlers of the agent routes."""
 
-    def __init__(self, access: BrokerAccess) -> None:
+    def __init__(self, access: BrokerAccess, viewers: Viewers) -> None:
         self._access = access
+        self._viewers = viewers
         self._spawning = 0
 
     async def spawn(self, request: web.Request) -> web.Response:
@@ -68,7 +74,10 @@ class AgentRoutes:
             spec = await asyncio.to_thread(spawn_spec, body)
             if token := body.agent_token.get_secret_value().strip():
                 spec = msgspec.structs.replace(spec, supplied_token=self._access.gateway.keep_supplied_token(token))
-            return await self._access.ask(
+            if spec.env_names:
+                reference = await self._keep(variables(body))
+                spec = msgspec.structs.replace(spec, env_ref=reference)
+            reply = await self._access.ask(
                 lambda request_id: inputs.SpawnRequested(
                     request_id=request_id, spec=spec, source=source, invocation_id=invocation_id
                 ),
@@ -76,6 +85,15 @@ class AgentRoutes:
             )
         finally:
             self._spawning -= 1
+        if spec.env_ref and reply.status >= 400:
+            await asyncio.to_thread(self._access.gateway.forget_variables, spec.env_ref)
+        return reply
+
+    async def _keep(self, values: dict[str, str]) -> str:
+        try:
+            return await asyncio.to_thread(self._access.gateway.keep_variables, values)
+        except OSError as error:
+            raise InvalidRequest(500, "spawn_failed", f"env cannot be kept: {error}", field="env") from error
 
     async def listing(self, _request: web.Request) -> web.Response:
         """GET /api/spawned."""
@@ -111,7 +129,7 @@ class AgentRoutes:
         wanted = request.query.get("format", "").lower()
         if wanted not in ("", "plain", "text", "ansi"):
             raise InvalidRequest(400, "invalid_format", f"unknown format '{wanted}'")
-        session_id = self._session(request.match_info["name"])
+        session_id = self.session_of(request.match_info["name"])
         found = await self._ask_host(
             Snapshot(request_id=uuid.uuid4().hex, session_id=session_id, format="ansi" if wanted == "ansi" else "plain")
         )
@@ -126,7 +144,7 @@ class AgentRoutes:
         data = parse(InputBody, value).data.encode()
         if len(data) > MAX_INPUT_BYTES:
             raise InvalidRequest(413, "body_too_large", "data is larger than 1 MiB", field="data", name=name)
-        found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=self._session(name), data=data))
+        found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=self.session_of(name), data=data))
         return {"name": name, "bytes_written": found.data["bytes_written"]}
 
     async def resize(self, request: web.Request) -> web.Response:
@@ -135,11 +153,13 @@ class AgentRoutes:
         body = parse(ResizeBody, await read_json(request))
         if not body.rows or not body.cols:
             raise InvalidRequest(400, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
-        session_id = self._session(name)
+        session_id = self.session_of(name)
         await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
+        self._viewers.resized(session_id, body.rows, body.cols)
         return answer({"name": name, "rows": body.rows, "cols": body.cols})
 
-    def _session(self, name: str) -> str:
+    def session_of(self, name: str) -> str:
+        """The session of the agent of exactly this name; 404 if its program does not exist."""
         found = self._find(name)
         if found is None:
             raise InvalidRequest(404, "agent_not_found", f"unknown worker '{name}'", name=name)
@@ -167,7 +187,7 @@ class AgentRoutes:
             raise InvalidRequest(429, "queue_full", str(error)) from error
         if found.error:
             status, code = _HOST_ERRORS.get(found.error, (500, "internal_error"))
-            raise InvalidRequest(status, code, found.error.replace("_", " "))
+            raise InvalidRequest(status, code, _HOST_TEXTS.get(found.error) or found.error.replace("_", " "))
         return found
 
 

@@ -82,6 +82,8 @@ class SpawnBody(Body):
     skip_relay_prompt: bool = _alias("skip_relay_prompt", "skipRelayPrompt", default=False)
     session_id: str = _alias("session_id", "sessionId", default="")
     permission_mode: str = _alias("permission_mode", "permissionMode", default="")
+    harness: Text = ""
+    env: dict[str, Text] = {}
     harness_config: HarnessConfig | None = _alias("harness_config", "harnessConfig")
     agent_token: SecretStr = _alias("agent_token", "agentToken", default=SecretStr(""))
 

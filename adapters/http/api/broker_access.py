@@ -20,6 +20,10 @@ from domain.state import State
 
 MAX_OPEN = 1024
 """Requests that may wait for an answer at once."""
+LOCKED_ANSWER_S = 3.0
+"""A request that waits for its answer when another program takes the log's write lock hears of it after this time."""
+LOCK_LOOK_S = 0.5
+_LOCKED = "Another program holds the write lock of the broker's log"
 
 
 class BrokerAccess:
@@ -44,20 +48,37 @@ class BrokerAccess:
         """Give the core an input with a fresh request id and wait for its answer.
 
         Raises:
-            InvalidRequest: 429 `queue_full` when the core has no room, 503 `shutting_down` when it answers no more.
+            InvalidRequest: 429 `queue_full` when the core has no room, 503 `shutting_down` when it answers no more, 503 `log_locked`
+                while another program holds the log's write lock: before anything was done, or with `pending` if it may still happen.
             TimeoutError: no answer within the time; what was asked may still happen.
         """
         if self._closed:
             raise _stopping()
+        if self.gateway.log_locked_s():
+            raise InvalidRequest(503, "log_locked", f"{_LOCKED}; nothing was done, try again")
         request_id = f"api_{uuid.uuid4().hex}"
         if len(self._open) >= MAX_OPEN or not self.gateway.offer(build(request_id)):
             raise InvalidRequest(429, "queue_full", "the broker has no room for more requests; try again")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._open[request_id] = future
         try:
-            return await asyncio.wait_for(future, timeout_s)
+            return await self._answered(future, timeout_s)
         finally:
             del self._open[request_id]
+
+    async def _answered(self, future: asyncio.Future[Reply], timeout_s: float) -> Reply:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not future.done():
+            left = deadline - loop.time()
+            if left <= 0:
+                raise TimeoutError
+            await asyncio.wait((future,), timeout=min(left, LOCK_LOOK_S))
+            if not future.done() and self.gateway.log_locked_s() >= LOCKED_ANSWER_S:
+                raise InvalidRequest(
+                    503, "log_locked", f"{_LOCKED}; what was asked happens when it lets go", pending=True
+                )
+        return future.result()
 
     def reply(self, reply: Reply) -> None:
         """The core's answer to a request."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -249,8 +249,10 @@ class EventStream:
         for client in self._clients.values():
             client.offer(frame)
 
-    async def serve(self, request: web.Request, since: int, epoch: str | None) -> web.WebSocketResponse:
-        """Serve one client until it leaves; its own messages are read and ignored.
+    async def serve(
+        self, request: web.Request, since: int, epoch: str | None, heard: Callable[[str], Awaitable[None]]
+    ) -> web.WebSocketResponse:
+        """Serve one client until it leaves; its own messages are given to `heard`.
 
         Raises:
             InvalidRequest: 429 `queue_full`, if there are 256 already.
@@ -263,19 +265,23 @@ class EventStream:
                 autoping=False, compress=False, timeout=_CLOSE_S, max_msg_size=MAX_INBOUND_BYTES
             )
             await socket.prepare(request)
-            await self._attend(socket, _Client(self, since, epoch), request.transport)
+            await self._attend(socket, _Client(self, since, epoch), request.transport, heard)
             return socket
         finally:
             self._places -= 1
 
     async def _attend(
-        self, socket: web.WebSocketResponse, client: _Client, transport: asyncio.Transport | None
+        self,
+        socket: web.WebSocketResponse,
+        client: _Client,
+        transport: asyncio.Transport | None,
+        heard: Callable[[str], Awaitable[None]],
     ) -> None:
         self._clients[socket] = client
         work = [
             asyncio.create_task(client.send_to(socket)),
             asyncio.create_task(self._pulse(socket)),
-            asyncio.create_task(self._listen(socket)),
+            asyncio.create_task(self._listen(socket, heard)),
         ]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -295,13 +301,15 @@ class EventStream:
             await socket.ping()
             await asyncio.sleep(self._ping_s)
 
-    async def _listen(self, socket: web.WebSocketResponse) -> None:
+    async def _listen(self, socket: web.WebSocketResponse, heard: Callable[[str], Awaitable[None]]) -> None:
         """Read until the client leaves. Raises TimeoutError when it is silent for too long."""
         while True:
             async with asyncio.timeout(self._silence_s):
                 message = await socket.receive()
                 if message.type is WSMsgType.PING:
                     await socket.pong(message.data)
+            if message.type is WSMsgType.TEXT:
+                await heard(message.data)
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
                 return
 

@@ -36,6 +36,12 @@ class Gateway(Protocol):
     def audit(self) -> AuditLog:
         """The log, to be asked."""
 
+    async def settled(self) -> None:
+        """Returns when everything that the state shows now is durable, or soon in any case."""
+
+    def log_locked_s(self) -> float:
+        """For how many seconds another program has kept the log from being written; 0 when none does."""
+
     def offer(self, item: Input) -> bool:
         """Give the core an input; False if it has no room."""
 
@@ -47,6 +53,12 @@ class Gateway(Protocol):
 
     def keep_supplied_token(self, token: str) -> str:
         """Take a token that a caller brought along for an agent; its fingerprint."""
+
+    def keep_variables(self, values: Mapping[str, str]) -> str:
+        """Take the variables that a caller brought along for an agent, durably; their reference. Raises OSError."""
+
+    def forget_variables(self, reference: str) -> None:
+        """Drop variables of a spawn that was refused. Raises OSError."""
 
     def name_sidecar_environment(self, named: Mapping[str, str]) -> None:
         """What the sidecar's program gets into its environment when it is started again."""

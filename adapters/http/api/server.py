@@ -5,6 +5,7 @@ Source: spec/local-api.md sections 0.3, 1, 7.4, 11.4.
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import os
 import time
@@ -25,6 +26,7 @@ from adapters.http.api.gateway import Gateway
 from adapters.http.api.hold_routes import HoldRoutes
 from adapters.http.api.send_route import SendRoute
 from adapters.http.api.timestamps import dated
+from adapters.http.api.viewers import Viewers
 from adapters.pty.protocol import Output
 from domain import views
 from domain.effects import InvokeHandler, Notify, Reply
@@ -52,6 +54,9 @@ NOT_BUILT = (
     ("GET", "/metrics"),
 )
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
+
+_SHOWING = ("/api/spawned", "/api/status", "/api/metrics", "/api/dead-letters", "/api/why", "/api/log")
+"""Where the routes begin that show the state or the log."""
 
 
 class LocalApi:
@@ -91,6 +96,8 @@ class LocalApi:
         self._routes: dict[str, Handler] = {}
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self._fleet: FleetSockets | None = None
+        self._agents: AgentRoutes
+        self._viewers: Viewers
         self._runner: web.AppRunner | None = None
 
     # --- life cycle -----------------------------------------------------------------------------------------------------
@@ -108,7 +115,9 @@ class LocalApi:
         """Answer everything from now on."""
         self._access = BrokerAccess(core)
         self._events.open()
-        agents, send = AgentRoutes(self._access), SendRoute(self._access)
+        self._viewers = Viewers(self._access)
+        self._agents, send = AgentRoutes(self._access, self._viewers), SendRoute(self._access)
+        agents = self._agents
         self._fleet = FleetSockets(self._access, agents, send, version=self._version, shutdown=self._request_shutdown)
         self._routes = self._table(agents, send, self._fleet, AuditRoutes(core.audit))
         self._routes |= DeadLetterRoutes(self._access).table | HoldRoutes(self._access).table
@@ -169,7 +178,7 @@ class LocalApi:
 
     def _front(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._starting, self._guard.middleware],
+            middlewares=[self._starting, self._guard.middleware, self._durable],
             client_max_size=BODY_LIMIT,
             handler_args={"max_field_size": 32 * 1024, "max_line_size": 32 * 1024},
         )
@@ -232,6 +241,20 @@ class LocalApi:
         return check
 
     @property
+    def _durable(self) -> Any:
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            """What a reading route tells, a crash does not take back; and the log is read up to what was told before."""
+            if self._access is None or request.method != "GET" or not request.path.startswith(_SHOWING):
+                return await handler(request)
+            await self._access.gateway.settled()
+            told = await handler(request)
+            await self._access.gateway.settled()
+            return told
+
+        return check
+
+    @property
     def _broker(self) -> BrokerAccess:
         assert self._access is not None, "routes are reached only after open()"
         return self._access
@@ -249,13 +272,20 @@ class LocalApi:
             "uptimeMs": int(1000 * (time.monotonic() - self._began)),
             "wsConnections": len(self._events),
             "memoryMb": psutil.Process().memory_info().rss // (1024 * 1024),
+            "logLockedSecs": (locked_s := self._log_locked_s),
         }
+        if locked_s:
+            body |= {"status": "degraded", "code": "log_locked"}
         error = os.environ.get("AGENT_RELAY_STARTUP_ERROR_CODE", "").strip().lower()
         if error:
             body["relaycastConnected"] = False
             if error == "rate_limit_exceeded":
                 body["status"] = "degraded"
         return answer(body)
+
+    @property
+    def _log_locked_s(self) -> float:
+        return 0.0 if self._access is None else round(self._access.gateway.log_locked_s(), 1)
 
     async def _session(self, _request: web.Request) -> web.Response:
         state = self._state
@@ -291,7 +321,7 @@ class LocalApi:
 
     async def _status(self, _request: web.Request) -> web.Response:
         body = views.status(self._state, time.time())
-        return answer(body | {"agents": dated(body["agents"])})
+        return answer(body | {"agents": dated(body["agents"]), "log_locked_secs": self._log_locked_s})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         wanted = request.query.get("agent")
@@ -328,11 +358,20 @@ class LocalApi:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise InvalidRequest(400, "invalid_request", "/ws is a WebSocket endpoint: the request must be an upgrade")
         since, epoch = _since(request), request.query.get("epoch")
+        session_id = self._agents.session_of(request.query["view"]) if "view" in request.query else ""
+        viewer = object()
+
+        async def heard(message: str) -> None:
+            if session_id:
+                await self._viewers.told(viewer, session_id, message)
+
         self._broker.gateway.watch_output(on=True)
         try:
-            return await self._events.serve(request, since, epoch)
+            return await self._events.serve(request, since, epoch, heard)
         finally:
             self._used()
+            if session_id:
+                await asyncio.shield(self._viewers.left(viewer, session_id))
             if not len(self._events):
                 self._decoders.clear()
                 self._broker.gateway.watch_output(on=False)

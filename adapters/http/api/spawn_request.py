@@ -14,7 +14,7 @@ from pathlib import Path
 from adapters.http.api.bodies import HarnessConfig, SpawnBody
 from domain.errors import InvalidRequest
 from domain.inputs import SpawnSpec
-from domain.launch import command_line
+from domain.launch import check_variables, command_line
 
 NOT_BUILT = (
     ("shadow_of", "shadowOf"),
@@ -48,6 +48,10 @@ _EXTRA_PATH = (
 )
 """Where programs are looked for besides PATH."""
 
+MAX_VARIABLES = 256
+MAX_VARIABLES_BYTES = 64 * 1024
+"""Of names and values together."""
+
 
 def refuse_unbuilt(value: Mapping[str, object]) -> None:
     """Raise InvalidRequest for a field that is documented and not built yet: 501 `not_implemented`, the key in `field`."""
@@ -80,7 +84,8 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
     _check_harness_config(body)
     cwd = _directory(body.cwd or config.cwd)
     cli, args = (config.command, config.args) if body.harness_config else (body.cli, body.args)
-    _check_program(cli, args, cwd)
+    wanted = variables(body)
+    _check_program(cli, args, cwd, wanted.get("PATH") or os.environ.get("PATH", os.defpath))
     return SpawnSpec(
         name=body.name,
         cli=cli,
@@ -93,7 +98,25 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         session_ref=_matching(_SESSION, body.session_id or config.session_id, "session_id", "invalid_field"),
         idle_threshold_s=float(body.idle_threshold_secs),
         skip_relay_prompt=body.skip_relay_prompt,
+        env_names=tuple(sorted(wanted)),
+        harness=body.harness.strip(),
     )
+
+
+def variables(body: SpawnBody) -> dict[str, str]:
+    """What the caller wants in the environment of the agent; `env` of the request wins over that of its harness configuration.
+
+    Raises:
+        InvalidRequest: 400 `invalid_env`, for a name that is none or not the caller's to set, and for too much.
+    """
+    config = body.harness_config or HarnessConfig()
+    wanted = {**config.env, **body.env}
+    check_variables(wanted)
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in wanted.items())
+    if len(wanted) > MAX_VARIABLES or size > MAX_VARIABLES_BYTES:
+        text = f"at most {MAX_VARIABLES} variables with {MAX_VARIABLES_BYTES // 1024} KiB"
+        raise InvalidRequest(400, "invalid_env", text, field="env")
+    return wanted
 
 
 def _check_transport(body: SpawnBody) -> None:
@@ -150,19 +173,17 @@ def _check_harness_config(body: SpawnBody) -> None:
         )
     if not config.command.strip():
         raise InvalidRequest(400, "missing_field", "harnessConfig needs a command", field="harnessConfig")
-    if config.env:
-        raise InvalidRequest(501, "not_implemented", "'harnessConfig.env' is not built yet", field="harnessConfig")
 
 
-def _check_program(cli: str, args: list[str], cwd: str) -> None:
+def _check_program(cli: str, args: list[str], cwd: str, search: str) -> None:
     """Refuse a command that this machine does not have."""
     word = command_line(cli, args)[0]
     if "/" in word:
         path = Path(cwd or Path.cwd()) / word
         found = path.is_file() and os.access(path, os.X_OK)
     else:
-        extra = (str(Path(item).expanduser()) for item in _EXTRA_PATH)
-        found = shutil.which(word, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *extra))) is not None
+        extra = (os.path.expanduser(item) for item in _EXTRA_PATH)  # noqa: PTH111  # a user without home keeps the "~"
+        found = shutil.which(word, path=os.pathsep.join((search, *extra))) is not None
     if not found:
         raise InvalidRequest(400, "cli_not_found", f"command '{word}' not found", field="cli")
 

@@ -1,9 +1,8 @@
 """Profiles of the programs that agents run in: how each shows that it is ready or blocked, and how it takes text.
 
-A profile is chosen by the broker with `profile_for(argv)` and known to the host by its name. A new program is a new
-file here,
-with its screens in `fixtures/terminals/<name>/`; no code changes. Source: node-protocol.md 6.4, 6.8; local-api.md
-3.1, 3.3.
+A new program is a new file here, with its screens in `fixtures/terminals/<name>/`; no code changes. The broker chooses one from the
+command line (`profile_for`); before each injection the host looks again, at the program that has the terminal (`of_program`).
+Source: node-protocol.md 6.4, 6.8; local-api.md 3.1, 3.3; real-agents.md; ADR-0040, ADR-0041.
 """
 
 from __future__ import annotations
@@ -16,34 +15,84 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from adapters.pty.composer import ComposerRule
+from adapters.pty.view import bare
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT = "default"
-
-
-class ReadyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every condition that is given must hold on the rendered screen."""
-
-    screen_has_any: tuple[str, ...] = ()
-    screen_lacks: tuple[str, ...] = ()
-    """Any case."""
-    cursor_line: str = ""
-    """Regular expression, searched in the trimmed row of the cursor."""
-    screen: str = ""
-    """Regular expression, searched in the screen."""
-    after_output: str = ""
-    """Regular expression (any case) that the clean output must have shown since the start."""
+_APPLETS = ("busybox", "toybox")
+_WRAPPERS = {
+    "env": ("-u", "-C", "-S"),
+    "nice": ("-n",),
+    "ionice": ("-c", "-n"),
+    "nohup": (),
+    "setsid": (),
+    "stdbuf": ("-i", "-o", "-e"),
+    "timeout": ("-k", "-s"),
+    "npx": ("-p", "--package"),
+    "bunx": (),
+    "time": (),
+    "command": (),
+    "exec": (),
+    "mise": (),
+}
+"""Commands that run another one: name -> options that take a value."""
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_DURATION = re.compile(r"\d+(\.\d+)?[smhd]?")
+_VERSIONED = re.compile(r"(?<=[a-z])@[\w.^~-]+$")
 
 
 class Dialog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A question or login that only a person may answer. While it is on the screen nothing is typed."""
+    """The name of a question or login, for the screens that show no composer. It names what was found and finds nothing by itself."""
 
     name: str
     all_of: tuple[str, ...]
-    """Texts that must all be there, any case."""
+    """Texts that must all be there, any case, however they wrap."""
     any_of: tuple[str, ...] = ()
     """Of these, when there are any, at least one."""
+
+
+class Sign(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A row of the program's own beside its composer, in a place where its prose never stands."""
+
+    place: Literal["above", "below", "cursor"]
+    """Rows above the composer, below it, or the row of the cursor and the one above."""
+    pattern: str
+    """Regular expression, matched from the beginning of the row."""
+    within: int = 4
+    """So many rows that are not blank."""
+    name: str = ""
+    """Of an obstacle."""
+
+
+class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one sees from the arguments of an interpreter that it runs a program instead of showing its prompt."""
+
+    valued_options: tuple[str, ...] = ()
+    """Options whose value is the next argument."""
+    options: tuple[str, ...] = ()
+    """Options that name something to run."""
+    cluster: str = ""
+    """A letter that does so in a group of one-letter options (`-lc`)."""
+    console_modules: tuple[str, ...] = ()
+    """What `-m` runs that is a prompt again."""
+    console_options: tuple[str, ...] = ("-i",)
+    """Options after which it shows its prompt all the same; shell patterns."""
+    console_cluster: str = ""
+    """A regular expression for groups of one-letter options that have such an option among them."""
+
+
+class Alone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a program is kept from sharing a daemon with others of its kind, and with it the identity of whoever started that."""
+
+    option: str = ""
+    """Given to the program if its `--help` names it."""
+    unless: tuple[str, ...] = ()
+    """Arguments by which somebody asks for another's server: with one of these the option is not given."""
+    files: dict[str, str] = {}
+    """Variables that name the file by which programs of the kind find each other, and what it is called; each agent gets its own."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,33 +101,34 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str
     commands: tuple[str, ...] = ()
     """Shell patterns for the lower-case file name of the command."""
-    interactive_only: bool = False
-    """The profile is for the program's own prompt, so not when the arguments name a script or a command to run."""
-    script_options: tuple[str, ...] = ()
-    """Options that name something to run."""
-    ready: tuple[ReadyRule, ...] = ()
-    """The program is ready when one of these holds (evidence `prompt`)."""
+    treatment: Literal["type", "show", "hold"] = "type"
+    """`show`: a message is shown on the terminal by the host, and the program gets nothing: it would run it. `hold`: the program's keys are
+    commands; messages wait until it has ended."""
+    script: Script | None = None
+    """The profile is for the program's own prompt, so not when the arguments say that it runs a program."""
+    composer: tuple[ComposerRule, ...] = ()
+    """Where it takes text, the first that is found. With such rules nothing is typed but into an empty composer."""
     plain_program: bool = False
-    """Also ready when it waits for its keyboard, or (where that cannot be seen) falls silent."""
-    min_output: int = 0
-    """Also ready after more output than this many bytes; 0 = never."""
-    startup_timeout_s: float = 60.0
-    """An unrecognised screen without dialog is released after this time, as `startup_timeout`."""
+    """Ready when it waits for its keyboard and shows no question; `unverified` when that cannot be seen."""
     dialogs: tuple[Dialog, ...] = ()
-    multi_line: Literal["lines", "join"] = "lines"
-    """Without bracketed paste: line feeds are typed as they are, or become spaces so that one Enter submits once."""
+    busy: tuple[Sign, ...] = ()
+    """It works."""
+    obstacles: tuple[Sign, ...] = ()
+    """It has an empty composer and can do nothing with a message: nobody is logged in."""
+    busy_patience_s: float = 300.0
+    """A message that has waited so long is typed all the same: the program keeps what it is typed while it works."""
+    completes: bool = False
+    """A completion opens on a last word such as `@file`; a space behind it closes it again before Enter."""
     tabs: Literal["keep", "spaces"] = "spaces"
     """Outside a paste, for a program that takes single keys: a TAB of the text becomes spaces, since it would be a key."""
-    line_editor: bool = False
-    """The prompt switches line collection off: that is waited for (bounded)."""
+    multi_line: Literal["lines", "join"] = "lines"
+    """Without bracketed paste: line feeds are typed as they are, or become spaces so that one Enter submits once."""
     echo_wait_ms: int = 300
     """Longest wait between text and Enter for a program that shows what it is typed."""
     silent_wait_ms: int = 50
     """The same for a program that showed nothing so far."""
     settle_ms: int = 0
-    """Between the reaction and Enter, for programs that take a quick Enter for a part of a paste."""
-    enter_wait_ms: int = 100
-    """Longest wait for the reaction to Enter before the next message is typed."""
+    """Silence between the text and Enter, for programs that take a quick Enter for a part of a paste."""
     gap_ms: int = 0
     """Least time between two messages."""
     verify_s: float = 5.0
@@ -87,52 +137,150 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What ends the program in order; interactive shells ignore TERM."""
     coalesce: bool = False
     """Messages that wait together go in as one paste with one Enter, if the program takes pastes."""
-    busy: str = ""
-    """Regular expression: while one of the screen's last rows (without what we typed) matches, the program works and messages wait."""
-    busy_patience_s: float = 300.0
-    """A message that has waited so long is typed all the same: the program keeps what it is typed while it works."""
-    foreground_only: bool = False
-    """While another program has the terminal (a command of the shell) nothing is typed: it would go to that program."""
     steer_keys: bool = False
     """An injection with `steer` interrupts the program with ESC ESC first."""
-    comment_prefix: str = ""
-    """Put before each line of a message so that the program does not run it as a command; for the broker's composer."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
+    alone: Alone = Alone()
+
+    def dialog_in(self, joined: str) -> str | None:
+        """The name of the dialog whose phrases are in a screen (as `View.joined`)."""
+        return next((name for name, all_of, any_of in _phrases(self.dialogs) if _has(joined, all_of, any_of)), None)
 
 
 def profile(name: str) -> Profile:
     """The profile called `name`. Raises KeyError when there is none."""
-    return _profiles()[name]
+    return profiles()[name]
+
+
+def names() -> tuple[str, ...]:
+    """Every profile's name."""
+    return tuple(profiles())
+
+
+def own_files() -> dict[str, str]:
+    """Variables that name a file by which programs find each other, of every profile: a shell may run any of them."""
+    return {variable: name for one in profiles().values() for variable, name in one.alone.files.items()}
 
 
 def profile_for(argv: Sequence[str]) -> Profile:
-    """The profile for a command line; `default` when no other is meant for it."""
+    """The profile for a command line, through the wrappers that one usually puts before it; `default` when no other is meant for it."""
+    words = list(argv)
+    for _ in range(len(words)):
+        if not words or (found := of_program(words)).name != DEFAULT or (inner := _unwrapped(words)) is None:
+            break
+        words = inner
+    return found if words else profiles()[DEFAULT]
+
+
+def of_program(argv: Sequence[str], executable: str = "") -> Profile:
+    """The profile for a running program: by its executable, the name that it was called by, or the script that an interpreter runs."""
+    return _of_program(tuple(argv), executable)
+
+
+@functools.lru_cache(maxsize=512)
+def _of_program(argv: tuple[str, ...], executable: str) -> Profile:
+    for name, arguments in _names(argv, executable):
+        for candidate in profiles().values():
+            if any(fnmatchcase(name, pattern) for pattern in candidate.commands):
+                if candidate.script is None or not _runs_script(candidate.script, arguments):
+                    return candidate
+                if (script := _script_of(candidate.script, arguments)) is not None:
+                    return of_program([script]) if script != argv[0] else profiles()[DEFAULT]
+                return profiles()[DEFAULT]
+    return profiles()[DEFAULT]
+
+
+def _names(argv: Sequence[str], executable: str) -> list[tuple[str, Sequence[str]]]:
     if not argv:
-        return _profiles()[DEFAULT]
-    command = argv[0].rsplit("/", 1)[-1].lower()
-    for candidate in _profiles().values():
-        if any(fnmatchcase(command, pattern) for pattern in candidate.commands) and _fits(candidate, argv[1:]):
-            return candidate
-    return _profiles()[DEFAULT]
+        return [(_name(executable), ())] if executable else []
+    called, arguments = _name(argv[0]), argv[1:]
+    if called in _APPLETS and arguments:
+        called, arguments = _name(arguments[0]), arguments[1:]
+    names = [(called, arguments)]
+    if executable and _name(executable) not in (called, *_APPLETS):
+        names.append((_name(executable), arguments))
+    return names
 
 
-def _fits(candidate: Profile, arguments: Sequence[str]) -> bool:
-    if not candidate.interactive_only or "-i" in arguments:
-        return True
-    return all(argument.startswith("-") and argument not in candidate.script_options for argument in arguments)
+def _name(path: str) -> str:
+    name = path.rsplit("/", 1)[-1].lower().lstrip("-")
+    return _VERSIONED.sub("", name).removesuffix(".js").removesuffix(".mjs").removesuffix(".exe")
+
+
+def _runs_script(script: Script, arguments: Sequence[str]) -> bool:
+    if any(fnmatchcase(word, pattern) for word in arguments for pattern in script.console_options):
+        return False
+    if script.console_cluster and any(re.fullmatch(script.console_cluster, word) for word in arguments):
+        return False
+    words = iter(arguments)
+    for word in words:
+        if word in script.valued_options:
+            next(words, None)
+        elif word == "-m" and word in script.options:
+            return next(words, "") not in script.console_modules
+        elif (
+            word in script.options
+            or (script.cluster and re.fullmatch(rf"-[a-zA-Z]*{script.cluster}[a-zA-Z]*", word))
+            or not word.startswith(("-", "+"))
+        ):
+            return True
+    return False
+
+
+def _script_of(script: Script, arguments: Sequence[str]) -> str | None:
+    """The file that the interpreter runs."""
+    words = iter(arguments)
+    for word in words:
+        if word in script.valued_options:
+            next(words, None)
+        elif word in script.options or (script.cluster and word.startswith("-") and script.cluster in word):
+            return next(words, None) if word == "-m" else None
+        elif not word.startswith(("-", "+")):
+            return word
+    return None
+
+
+def _unwrapped(words: list[str]) -> list[str] | None:
+    """The command that a wrapper runs; None when it is none."""
+    valued = _WRAPPERS.get(_name(words[0]))
+    if valued is None:
+        return None
+    rest = iter(words[1:])
+    for word in rest:
+        if word in valued:
+            next(rest, None)
+        elif not (
+            word.startswith("-")
+            or _ASSIGNMENT.match(word)
+            or (words[0].endswith("timeout") and _DURATION.fullmatch(word))
+        ):
+            return [word, *rest]
+    return None
+
+
+def _has(joined: str, all_of: Sequence[str], any_of: Sequence[str]) -> bool:
+    return all(part in joined for part in all_of) and (not any_of or any(part in joined for part in any_of))
 
 
 @functools.cache
-def _profiles() -> dict[str, Profile]:
+def _phrases(dialogs: tuple[Dialog, ...]) -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
+    return tuple((one.name, tuple(map(bare, one.all_of)), tuple(map(bare, one.any_of))) for one in dialogs)
+
+
+@functools.cache
+def profiles() -> dict[str, Profile]:
+    """All of them, by name."""
     files = sorted(
         (file for file in resources.files(__name__).iterdir() if file.name.endswith(".toml")),
         key=lambda file: file.name,
     )
-    profiles = [msgspec.toml.decode(file.read_bytes(), type=Profile) for file in files]
-    for one in profiles:
-        re.compile(one.busy)
-        for rule in one.ready:
-            for pattern in (rule.cursor_line, rule.screen, rule.after_output):
-                re.compile(pattern)
-    return {one.name: one for one in profiles}
+    found = [msgspec.toml.decode(file.read_bytes(), type=Profile) for file in files]
+    for one in found:
+        for pattern in (*(sign.pattern for sign in (*one.busy, *one.obstacles)), *_patterns(one)):
+            re.compile(pattern)
+    return {one.name: one for one in found}
+
+
+def _patterns(of: Profile) -> list[str]:
+    return [pattern for rule in of.composer for pattern in (rule.prompt, rule.rest, rule.above, rule.foot, rule.below)]

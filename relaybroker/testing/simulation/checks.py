@@ -9,7 +9,8 @@ certain, or settled by a recorded reason) and what its terminals were given. A b
 | TYPED-ONCE, D5, D6, D7 | one message is typed once; again only with the mark `possible-duplicate` |
 | ORDER, D8 | each terminal gets the sequenced messages of its agent in ascending order, apart from those that were given back |
 | ACK-FLOOR, D1-D4 | an acknowledgement covers only what is covered, never falls within a generation, never exceeds what exists |
-| NO-LOSS | a message that is not typed is kept as a dead letter, given back, or was not for typing |
+| NO-LOSS | a message that is not typed is kept as a dead letter, given back because its agent ended, or was not for typing |
+| ONE-OWNER | a message is given back only while the engine has it, and never from custody |
 | D7 of gaps | nothing is declared lost before the engine had ten seconds to offer it, on this link and to this agent |
 | D12 | no terminal gets what was posted to another agent id |
 | D13, ONE-END | one decision per frame; one end per delivery; every hold, drop and dead letter has a reason |
@@ -23,7 +24,7 @@ Source: spec/node-protocol.md section 9; spec/failure-scenarios.md section 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +35,7 @@ from domain.events import Recorded
 from domain.inputs import Input
 from domain.reasons import Reason
 from domain.state import NOTIFICATIONS_KEPT, State
-from relaybroker.testing.simulation.host import Session
+from relaybroker.testing.simulation.host import Session, is_shown_beside_a_person
 from relaybroker.testing.simulation.marks import Marks
 
 _CONTEXT = re.compile(r"^(?:# ?)?Relay message from .*? \[([^\] ]+)([^\]]*)\]: ", re.MULTILINE)
@@ -50,6 +51,19 @@ _MAY_SETTLE = {
     Reason.EXPIRED,
 }
 """Why a message may be over without being typed or kept as a dead letter (`ambiguous`: the policy at_most_once)."""
+
+_MAY_RETURN = {
+    Reason.WORKER_EXITED,
+    Reason.WORKER_LOST,
+    Reason.AGENT_RELEASED,
+    Reason.SPAWN_FAILED,
+    Reason.CLI_NOT_FOUND,
+    Reason.NOT_RUNNING,
+    Reason.SHUTDOWN,
+    Reason.AMBIGUOUS,
+    Reason.UNDECIDED,
+}
+"""Why a message may be given back: its agent has ended, or nothing was decided (`ambiguous`: the policy at_least_once)."""
 
 
 class Violation(AssertionError):  # noqa: N818 - says what it is
@@ -89,6 +103,7 @@ class Attempt:
     """Below an adopted base: typed out of order, and said so (the exception of D8)."""
     is_open: bool = True
     intended: bool = False
+    in_custody: bool = False
 
 
 class Promises:
@@ -100,6 +115,8 @@ class Promises:
         self.attempts: dict[str, Attempt] = {}
         """By stream; those that ended are kept by id only."""
         self._ended: dict[str, None] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        """Stream -> agent id and sequence number, from the moment of the decision; until its end is durable."""
         self._doubted: dict[str, Attempt] = {}
         """Dead letters that may have been typed, or are typed yet: each at most once, and each says so."""
         self._by_typing: dict[str, str] = {}
@@ -114,6 +131,8 @@ class Promises:
         self.decided = 0
         self.typed_total = 0
         self.is_up = False
+        self.engine_forgot: Callable[[str, int], bool] = lambda _agent_id, _seq: False
+        """Whether the engine has a row no more because its life is over."""
 
     def _story(self, agent_id: str) -> AgentStory:
         return self.agents.setdefault(agent_id, AgentStory())
@@ -158,9 +177,10 @@ class Promises:
     def typing(self, session: Session, wanted: effects.TypeText) -> None:
         """The first byte of a text is in a terminal."""
         if session.occupied:
-            goes_through = bool(wanted.while_busy and session.patience_s)
+            goes_through = bool(wanted.while_busy and session.patience_s) or is_shown_beside_a_person(session, wanted)
             _hold(goes_through, f"F021, F087: {wanted.delivery_id} is typed in spite of {session.occupied}")
-            self.marks.reach("typed while the program worked")
+            if wanted.while_busy:
+                self.marks.reach("typed while the program worked")
         stream = self._by_typing.get(wanted.delivery_id)
         _hold(stream is not None, f"LOG-FIRST: {wanted.delivery_id} is typed and no durable event knows it")
         assert stream is not None
@@ -202,8 +222,12 @@ class Promises:
             )
             self._last_seq[session.session_id] = max(last, seq)
 
+    def stood(self, *, went_in: bool) -> None:
+        """A text stood in a composer, for a person to see."""
+        self.marks.reach("a text went in late" if went_in else "a person was called for a text that stood")
+
     def typed(self, session: Session, wanted: effects.TypeText) -> None:
-        """A terminal got a text and Enter."""
+        """A text was submitted, or shown by a shell's terminal."""
         del session
         self._whole[wanted.delivery_id] = None
         self.typed_total += 1
@@ -214,8 +238,21 @@ class Promises:
         """One input, one decision; `None` is the time."""
         self.decided += 1
         self.marks.decided(item, decided)
+        for recorded in decided:
+            event = recorded.event
+            if isinstance(event, events.DeliveryOffered):
+                self._places[recorded.stream] = event.agent_id, event.seq or 0
+            elif isinstance(event, events.DeliveryDropped) and not event.settled:
+                self._given_back(recorded.stream, event)
         if isinstance(item, inputs.FrameArrived) and item.frame["type"] == "deliver":
             self._one_decision(item.frame, decided)
+
+    def _given_back(self, stream: str, event: events.DeliveryDropped) -> None:
+        """ONE-OWNER: whoever is said to keep it must have it at that moment."""
+        agent_id, seq = self._places[stream]
+        _hold(event.reason in _MAY_RETURN, f"NO-LOSS: {stream} is given back because of {event.reason}")
+        _hold(seq > 0 or event.reason is Reason.UNDECIDED, f"NO-LOSS: {stream} is given back, and nobody keeps it")
+        _hold(not self.engine_forgot(agent_id, seq), f"ONE-OWNER: {stream} is given back to an engine that forgot it")
 
     def _one_decision(self, frame: dict[str, Any], decided: Sequence[Recorded]) -> None:
         if any(isinstance(recorded.event, _NO_DELIVERY) for recorded in decided):
@@ -250,6 +287,11 @@ class Promises:
                 _hold(former is None and stream not in self._ended, f"ONE-END: {stream} begins twice")
                 self.attempts[stream] = Attempt(event.agent_id, event.seq, event.msg_id, recorded.event_id, event.late)
                 self._by_typing[recorded.event_id] = stream
+            case events.DeliveryTakenOver():
+                attempt = self.attempts[stream]
+                _hold(bool(attempt.seq) and not attempt.in_custody, f"ONE-OWNER: {stream} cannot be taken over (again)")
+                attempt.in_custody = True
+                self._cover(attempt, "custody")
             case events.DeliveryInjecting():
                 self.attempts[stream].intended = True
             case events.DeliveryInjected():
@@ -271,6 +313,7 @@ class Promises:
                     )
                     self._cover(attempt, event.reason)
                 elif attempt.seq:
+                    _hold(not attempt.in_custody, f"ONE-OWNER: {stream} is given back from custody")
                     self._story(attempt.agent_id).returned.add(attempt.seq)
             case events.DeliveryHeld():
                 _hold(event.until >= recorded.at, f"D13: {stream} is held until the past")
@@ -297,6 +340,7 @@ class Promises:
         _hold(attempt is not None, f"ONE-END: {stream} ends, and is not open")
         assert attempt is not None
         self._ended[stream] = None
+        self._places.pop(stream, None)
         return attempt
 
     def _cover(self, attempt: Attempt, why: str) -> None:

@@ -15,6 +15,8 @@ from domain.effects import EngineCall
 from relaybroker.testing.simulation.timeline import Pipe, Timeline
 
 ROW_LIFE_S = 3600.0
+"""A row that is not acknowledged is forgotten after this, by the engine's own clock."""
+EPOCH = 1_700_000_000.0
 MAILBOX_DEPTH = 1000
 OFFLINE_AFTER_S = 45.0
 REDISPATCH_S = 30.0
@@ -64,6 +66,8 @@ class Traits:
     reject_token: float = 0.0
     """Share of dials that are answered 401."""
     latency_s: tuple[float, float] = (0.0005, 0.01)
+    shares_clock: bool = False
+    """It runs on the node's machine: a wall clock that is set is set for both."""
 
 
 @dataclass
@@ -89,6 +93,8 @@ class Agent:
     acked: int = 0
     rows: dict[int, Row] = field(default_factory=dict)
     """Not acknowledged, oldest first."""
+    forgotten: set[int] = field(default_factory=set)
+    """Numbers of rows that were not acknowledged within their life."""
     here: bool = False
     """Its location is this node."""
     online: bool = False
@@ -152,9 +158,11 @@ class Engine:
         self, agent: Agent, payload: Any, msg_id: str = "", mode: str = "wait", *, twin: bool = False
     ) -> Row | None:
         """A message for an agent; None if its mailbox is full."""
+        self._forget(agent)
         if len(agent.rows) >= MAILBOX_DEPTH:
             return None
-        row = Row(agent.next_seq, msg_id or f"m{self._fresh()}", payload, self._timeline.now, mode, twin)
+        now = self._clock()
+        row = Row(agent.next_seq, msg_id or f"m{self._fresh()}", _dated(payload, now), now, mode, twin)
         agent.next_seq += 1
         agent.rows[row.seq] = row
         self._watcher.posted(agent.agent_id, row.seq, row.msg_id, payload)
@@ -168,9 +176,28 @@ class Engine:
 
     def push(self, agent: Agent, seq: int) -> None:
         """Offer one row on the live socket, if there is one and the row is still there."""
+        self._forget(agent)
         row = agent.rows.get(seq)
         if row is not None and agent.here and self.socket is not None and self.socket.registered:
             self.socket.send(deliver(agent, row))
+
+    def has_forgotten(self, agent_id: str, seq: int) -> bool:
+        """Whether this row's life is over, and nobody had acknowledged it."""
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            return False
+        self._forget(agent)
+        return seq in agent.forgotten
+
+    def _clock(self) -> float:
+        return self._timeline.wall() if self.traits.shares_clock else self._timeline.now + EPOCH
+
+    def _forget(self, agent: Agent) -> None:
+        """Rows whose life is over are no more."""
+        now = self._clock()
+        for seq in [seq for seq, row in agent.rows.items() if now - row.at > ROW_LIFE_S]:
+            agent.forgotten.add(seq)
+            self._withdraw(agent, seq)
 
     def say(self, frame: Frame) -> None:
         """Send any frame to the node."""
@@ -306,10 +333,9 @@ class Engine:
 
     def _replay(self, socket: Socket, agents: list[Agent]) -> None:
         for agent in sorted(agents, key=lambda one: one.name):
+            self._forget(agent)
             for seq in sorted(agent.rows):
-                if self._timeline.now - agent.rows[seq].at > ROW_LIFE_S:
-                    self._withdraw(agent, seq)
-                elif agent.here:
+                if agent.here:
                     socket.send(deliver(agent, agent.rows[seq]))
 
     def _withdraw(self, agent: Agent, seq: int) -> None:
@@ -429,6 +455,13 @@ def deliver(agent: Agent, row: Row) -> Frame:
         "mode": row.mode,
         "payload": row.payload,
     }
+
+
+def _dated(payload: Any, now: float) -> Any:
+    """Engines say in the payload of a message when they took it."""
+    if isinstance(payload, dict) and isinstance(payload.get("data"), dict):
+        return payload | {"data": {"created_at": now} | payload["data"]}
+    return payload
 
 
 def message(msg_id: str, text: str, *, sender: str = "alice", kind: str = "message.created", **fields: Any) -> Frame:

@@ -31,12 +31,23 @@ REQUIRED = (
     "an injection was handed back and repeated",
     "attempts were exhausted",
     "a hold expired",
+    "taken into custody",
+    "acknowledged from custody before it was typed",
+    "typed from custody",
+    "a dead letter from custody",
+    "the host was asked again",
     "returned and admitted again",
     "held: agent_starting",
     "held: not_ready",
     "held: blocked_by_dialog",
     "held: agent_busy",
     "held: human_driving",
+    "held: agent_suspended",
+    "held: composer_unclear",
+    "a shell was shown a message",
+    "a person was called for a text that stood",
+    "a text went in late",
+    "a person changed a text that stood",
     "typed while the program worked",
     "refused: the mailbox is full",
     "poison was settled",
@@ -97,6 +108,9 @@ class Marks:
     def __init__(self) -> None:
         self.reached: Counter[str] = Counter()
         self._resynced: dict[str, int] = {}
+        self._custody: set[str] = set()
+        self._taking = ""
+        """The turn in which the newest one was taken over."""
 
     def reach(self, mark: str) -> None:
         """This branch was reached."""
@@ -105,8 +119,15 @@ class Marks:
     def decided(self, item: Input | None, decided: Sequence[Recorded]) -> None:
         """From what the core was told."""
         del decided
-        if isinstance(item, inputs.TextTyped) and item.repeated:
-            self.reach("the host said: typed before")
+        match item:
+            case inputs.TextTyped(repeated=True):
+                self.reach("the host said: typed before")
+            case inputs.TextTyped(evidence="shown"):
+                self.reach("a shell was shown a message")
+            case inputs.TextNotTyped(reason=Reason.COMPOSER_UNCLEAR, typed="partly"):
+                self.reach("a person changed a text that stood")
+            case _:
+                pass
 
     def recorded(self, recorded: Recorded) -> None:
         """From what became durable."""
@@ -132,9 +153,21 @@ class Marks:
                     del self._resynced[f"mailbox:{event.agent_id}"]
             case events.DeliveryHeld():
                 self.reach(f"held: {event.reason}")
+            case events.DeliveryTakenOver():
+                self.reach("taken into custody")
+                self._custody.add(stream)
+                self._taking = recorded.causation
+            case events.DeliveryAskedAgain():
+                self.reach("the host was asked again")
+            case events.AckSent() if recorded.causation == self._taking:
+                self.reach("acknowledged from custody before it was typed")
+            case events.DeliveryInjected() if stream in self._custody:
+                self.reach("typed from custody")
             case events.DeliveryHandedBack():
                 self.reach("an injection was handed back and repeated")
             case events.DeliveryDropped() | events.DeliveryDeadLettered():
+                if isinstance(event, events.DeliveryDeadLettered) and stream in self._custody:
+                    self.reach("a dead letter from custody")
                 if event.reason is Reason.AMBIGUOUS:
                     self.reach(f"in doubt: {event.detail.partition(':')[0]}")
                 elif event.reason in _ENDED:

@@ -71,6 +71,7 @@ def plan_of(seed: int) -> Plan:
             refuse_register=sometimes(0.1),
             reject_token=sometimes(0.1),
             latency_s=random.choice(((0.0005, 0.01), (0.05, 0.3))),
+            shares_clock=seed % 2 == 0,
         ),
         host=hosts.Traits(
             boot_s=random.choice(((0.05, 0.5), (0.5, 8.0))),
@@ -78,6 +79,7 @@ def plan_of(seed: int) -> Plan:
             type_s=random.choice(((0.001, 0.02), (0.05, 0.6))),
             write_failed=sometimes(0.2),
             half_typed=sometimes(0.03),
+            late_proof=sometimes(0.05),
         ),
         fsync_s=random.choice(((0.0005, 0.01), (0.01, 0.3))),
         moves=random.choice((50, 50, 100, 100, 200, 400)),
@@ -101,7 +103,7 @@ def day_of(seed: int) -> Plan:
         engine=engines.Traits(
             push_s=(0.001, 0.4), push_lost=0.01, call_failed=0.05, slow_register=0.05, reject_token=0.02
         ),
-        host=hosts.Traits(not_started=0.02, write_failed=0.01, half_typed=0.002),
+        host=hosts.Traits(not_started=0.02, write_failed=0.01, half_typed=0.002, late_proof=0.005),
         moves=1_000_000,
         lasts_s=86_400.0,
         begins_with_all=True,
@@ -156,6 +158,7 @@ class World:
         self.disk = Disk(self.timeline, self._fsync_s, snapshot_every=plan.snapshot_every, keeps_all=plan.keeps_all)
         self.slow_disk_until = 0.0
         self.engine = Engine(self.timeline, self._stream("engine"), plan.engine, self.promises)
+        self.promises.engine_forgot = self.engine.has_forgotten
         self.host = Host(self.timeline, self._stream("host"), plan.host, self.promises)
         self.node = Node(
             self.timeline,

@@ -16,8 +16,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from relaybroker.engine.server import EmbeddedEngine
+from tests.waiting import WAIT_S
 
-WITHIN_S = 10.0
 """How long anything that must happen may take; generous, because the machine is shared."""
 
 
@@ -78,7 +78,7 @@ class Node:
 
     async def first(self, wanted: Callable[[dict[str, Any]], bool]):
         """The first frame like this, arrived or yet to come."""
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(WAIT_S):
             while True:
                 for frame in self.frames:
                     if wanted(frame):
@@ -136,7 +136,7 @@ class Node:
 
     async def closed(self):
         """Wait until the engine has closed the socket; its code."""
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(WAIT_S):
             await self.reader
         return self.socket.close_code
 
@@ -220,7 +220,7 @@ class World:
 
     async def until(self, condition: Callable[[], Awaitable[Any]]):
         """Wait until a condition holds; its value."""
-        deadline = time.monotonic() + WITHIN_S
+        deadline = time.monotonic() + WAIT_S
         while True:
             value = await condition()
             if value:

@@ -6,6 +6,8 @@ import uuid
 
 import pytest
 
+from tests.waiting import WAIT_S
+
 
 @pytest.fixture
 async def watch(world):
@@ -19,7 +21,7 @@ async def watch(world):
         assert (await socket.receive_json()) == {"type": "pong"}
 
         async def following(kind):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 while True:
                     event = json.loads((await socket.receive()).data)
                     if event["type"] == kind:

@@ -110,7 +110,7 @@ def test_a_result_has_exactly_one_of_output_and_error() -> None:
 def waiting_for(name: str) -> World:
     """A world in which the frame means something."""
     world = World(msgspec.structs.replace(SETTINGS, node_name="desk", capabilities=("spawn:codex",), remote_args=True))
-    world.broker = Broker(lambda _argv: Harness(profile="codex", model_flag="--model"))
+    world.broker = Broker(lambda _argv, _name: Harness(profile="codex", model_flag="--model"))
     world.start()
     world.tell(inputs.LinkOpened(dial=world.broker.state.link.dial))
     if name not in ("reply", "error"):

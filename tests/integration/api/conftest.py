@@ -22,6 +22,7 @@ from domain.broker import Broker
 from domain.events import REGISTRY, UPCASTERS, Harness, Recorded
 from relaybroker.audit.questions import Questions
 from relaybroker.openapi import document
+from tests.waiting import WAIT_S
 
 KEY = "br_0123456789abcdef0123456789abcdef"
 WORKSPACE_KEY = "rk_live_workspace_secret"
@@ -44,18 +45,25 @@ class SmallBroker:
         self._recorder = recorders.open_sqlite(journal)
         self._mapper, self._chain = Mapper(REGISTRY, UPCASTERS), GENESIS
         self.audit = Questions(LogReader(self._recorder, self._mapper, journal))
-        self.core = Broker(lambda _argv: Harness(profile="default", model_flag="--model"))
+        self.core = Broker(lambda _argv, _name: Harness(profile="default", model_flag="--model"))
         self.workspace_key = WORKSPACE_KEY
         self.sends_refused = False
         self.engine_registers = True
         self.full = False
+        self.settles = 0
+        self.locked_s = 0.0
+        self.muted = False
+        """What is offered waits, as behind a log that cannot be written."""
         self.is_touched = False
         """A person touches every text before it is submitted."""
         self.host_error = ""
         self.host_gone = False
         self.watching: list[bool] = []
         self.typed_raw: list[bytes] = []
+        self.sizes = [(24, 80)]
+        """That the terminals had."""
         self.offered: list[inputs.Input] = []
+        self.variables: dict[str, dict[str, str]] = {}
         self._reports = 0
         self._agents = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -64,11 +72,18 @@ class SmallBroker:
     def state(self) -> Any:
         return self.core.state
 
+    async def settled(self) -> None:
+        self.settles += 1
+
+    def log_locked_s(self) -> float:
+        return self.locked_s
+
     def offer(self, item: inputs.Input) -> bool:
         if self.full:
             return False
         self.offered.append(item)
-        self.tell(item)
+        if not self.muted:
+            self.tell(item)
         return True
 
     async def ask_host(self, request: Any) -> protocol.Answer:
@@ -82,10 +97,19 @@ class SmallBroker:
                 self.typed_raw.append(request.data)
                 data = {"bytes_written": len(request.data)}
             case protocol.Resize():
+                self.sizes.append((request.rows, request.cols))
                 data = {"rows": request.rows, "cols": request.cols}
             case _:
-                data = {"format": request.format, "rows": 24, "cols": 80, "cursor": (1, 3), "screen": "> \n"}
+                rows, cols = self.sizes[-1]
+                data = {"format": request.format, "rows": rows, "cols": cols, "cursor": (1, 3), "screen": "> \n"}
         return protocol.Answer(request_id=request.request_id, data=data)
+
+    def keep_variables(self, values: Any) -> str:
+        self.variables[f"env_{len(self.variables)}"] = dict(values)
+        return f"env_{len(self.variables) - 1}"
+
+    def forget_variables(self, reference: str) -> None:
+        del self.variables[reference]
 
     def watch_output(self, *, on: bool) -> None:
         self.watching.append(on)
@@ -224,7 +248,7 @@ class Client:
 
     async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
         """Wait until something holds, at most 10 s."""
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + WAIT_S
         while not condition():
             assert time.monotonic() < limit, f"{what} did not come true"
             await asyncio.sleep(0.005)

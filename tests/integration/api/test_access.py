@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+from tests.waiting import WAIT_S
+
 NOT_BUILT = (
     ("POST", "/api/spawned/w1/model"),
     ("POST", "/api/spawned/w1/subscribe"),
@@ -60,7 +62,7 @@ async def test_a_key_of_odd_bytes_is_refused_and_not_a_fault(client):
     port = int(client.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /api/session HTTP/1.1\r\nHost: localhost\r\nX-API-Key: \xff\xfe\r\nConnection: close\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), WAIT_S)
     writer.close()
     assert answer.split(b"\r\n")[0] == b"HTTP/1.1 401 Unauthorized"
 

@@ -60,6 +60,29 @@ async def test_every_field_of_a_spawn_reaches_the_core(client, tmp_path):
     )
 
 
+async def test_variables_of_a_spawn_reach_the_core_by_name_only(client):
+    """I7; issue 12, part 3."""
+    config = {"command": "cat", "env": {"A": "from-config", "MY_KEY": "secret-1"}}
+    await client.spawn("w1", cli=None, harnessConfig=config, env={"A": "from-request"}, harness=" default ")
+    spec = spec_of(client)
+    assert (spec.env_names, spec.env, spec.harness) == (("A", "MY_KEY"), {}, "default")
+    assert client.broker.variables == {spec.env_ref: {"A": "from-request", "MY_KEY": "secret-1"}}
+    assert "secret-1" not in repr(client.broker.offered)
+
+
+async def test_variables_of_a_refused_spawn_are_forgotten(client):
+    await client.spawn("w1")
+    await client.refused("POST", "/api/spawn", {"name": "w1", "cli": "cat", "env": {"MY_KEY": "secret-1"}})
+    assert client.broker.variables == {}
+
+
+async def test_a_program_is_looked_for_where_the_agents_own_path_says(client, tmp_path):
+    program = tmp_path / "my-own-agent"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    await client.spawn("w1", cli="my-own-agent", env={"PATH": str(tmp_path)})
+
+
 async def test_null_means_absent_and_the_first_alias_that_is_present_wins(client):
     await client.spawn(
         "w1", cwd=None, args=None, model=None, restart_policy=None, idle_threshold_secs=None, idleThresholdSecs=3
@@ -139,6 +162,16 @@ async def test_an_idempotency_key_header_is_refused_until_it_works(client):
         ("idle_threshold_secs", 10**30, "invalid_field"),
         ("exit_after_task", "yes", "invalid_field"),
         ("harness_id", "x", "harness_id_unsupported"),
+        ("env", "A=b", "invalid_field"),
+        ("env", {"A": 1}, "invalid_field"),
+        ("env", {"A": "\x00"}, "invalid_field"),
+        ("env", {"A=B": "c"}, "invalid_env"),
+        ("env", {"": "c"}, "invalid_env"),
+        ("env", {"RELAY_AGENT_NAME": "boss"}, "invalid_env"),
+        ("env", {"RELAY_API_KEY": "rk_live_x"}, "invalid_env"),
+        ("env", {"A": "x" * 70_000}, "invalid_env"),
+        ("env", {f"A{n}": "" for n in range(300)}, "invalid_env"),
+        ("harness", 1, "invalid_field"),
     ],
 )
 async def test_a_bad_field_is_a_400_before_the_engine_hears_of_it(client, field, value, code):

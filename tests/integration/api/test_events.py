@@ -14,8 +14,7 @@ from adapters.http.api.event_stream import QUEUE_BYTES, QUEUE_FRAMES, EventStrea
 from adapters.pty.protocol import Output
 from domain.effects import Notify
 from domain.state import NOTIFICATIONS_KEPT, Notification
-
-LIMIT_S = 10
+from tests.waiting import WAIT_S
 
 
 class Source:
@@ -54,7 +53,7 @@ def source(client):
 async def take(socket, until_seq):
     """Every frame up to the one with this number."""
     frames = []
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(WAIT_S):
         while True:
             frame = await socket.receive_json()
             frames.append(frame)
@@ -79,7 +78,7 @@ async def test_a_client_gets_what_is_stored_and_then_what_happens(client, source
 async def test_events_are_flat_text_frames_with_number_epoch_and_time_and_without_type_or_payload(client, source):
     await client.spawn("w1")
     async with client.socket() as socket:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(WAIT_S):
             message = await socket.receive()
         assert message.type is aiohttp.WSMsgType.TEXT
         frames = [json.loads(message.data), *await take(socket, source.last)]
@@ -210,7 +209,7 @@ async def slow_socket(client, query=""):
 async def read_frames(reader, until_seq):
     """Text frames up to the one with this number, from the raw socket."""
     frames = []
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(WAIT_S):
         while True:
             first, length = await reader.readexactly(2)
             if length == 126:
@@ -326,7 +325,7 @@ async def test_terminal_output_goes_to_who_watches_without_a_number_and_never_sp
         for number, part in enumerate(("ü".encode()[:1], "ü".encode()[1:] + b"!", b"\xff")):
             client.api.output(Output(session_id=session, offset=number, data=part))
         client.api.output(Output(session_id="unknown", offset=0, data=b"?"))
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(WAIT_S):
             frames = [await socket.receive_json() for _ in range(2)]
     assert [frame["chunk"] for frame in frames] == ["ü!", "�"]
     for frame in frames:
@@ -335,7 +334,7 @@ async def test_terminal_output_goes_to_who_watches_without_a_number_and_never_sp
 
 
 async def test_the_first_thing_on_a_socket_is_a_ping_and_a_ping_of_the_client_is_answered(client, source):
-    async with client.socket(f"?sinceSeq={source.last}", autoping=False) as socket, asyncio.timeout(LIMIT_S):
+    async with client.socket(f"?sinceSeq={source.last}", autoping=False) as socket, asyncio.timeout(WAIT_S):
         assert (await socket.receive()).type is aiohttp.WSMsgType.PING
         await socket.send_str('{"type":"whatever"}')
         await socket.ping(b"are you there")
@@ -347,13 +346,13 @@ async def test_a_silent_client_is_cut_off_and_one_that_answers_pings_is_not(clie
     client.api._events = EventStream(lambda: client.broker.state, ping_s=0.05, silence_s=0.4)
     async with client.socket() as alive, client.socket(autoping=False) as silent:
         reading = asyncio.create_task(alive.receive())
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(WAIT_S):
             while (message := await silent.receive()).type in (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.TEXT):
                 pass
             assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE)
         await client.until(lambda: len(client.api._events) == 1)
         client.api.notify(Notify(seq=client.broker.state.notified, body={"kind": "still_here"}))
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(WAIT_S):
             assert (await reading).type is aiohttp.WSMsgType.TEXT
 
 

@@ -23,6 +23,7 @@ from adapters.http.api.server import NOT_BUILT, ROUTES, LocalApi
 from domain import inputs
 from relaybroker.openapi import OPERATIONS, document
 from tests.integration.api.conftest import KEY, SETTINGS, SmallBroker
+from tests.waiting import WAIT_S
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 SOCKETS = ("/ws", "/api/fleet/ws")
@@ -83,11 +84,11 @@ def served(tmp_path_factory) -> Iterator[str]:
         broker.stop()
         await api.close()
 
-    api, broker, port = asyncio.run_coroutine_threadsafe(begin(), loop).result(20)
+    api, broker, port = asyncio.run_coroutine_threadsafe(begin(), loop).result(WAIT_S)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        asyncio.run_coroutine_threadsafe(end(api, broker), loop).result(20)
+        asyncio.run_coroutine_threadsafe(end(api, broker), loop).result(WAIT_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(20)
         loop.close()

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from domain import inputs
+from tests.waiting import WAIT_S
 
 
 async def test_until_it_opens_everything_but_health_is_a_plain_text_503(starting):
@@ -34,7 +35,7 @@ async def test_who_asks_for_the_agents_of_a_broker_that_cannot_say_gets_an_error
         env=os.environ | {"RELAY_BROKER_URL": starting.url, "RELAY_BROKER_API_KEY": starting.headers["X-API-Key"]},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
     )
     assert (asked.returncode, asked.stdout) == (4, "")
     assert "starting" in asked.stderr
@@ -79,12 +80,12 @@ async def test_the_end_answers_waiting_requests_with_503_and_closes_sockets_with
         waiting = asyncio.create_task(client.refused("POST", "/api/spawn", {"name": "w1", "cli": "cat"}))
         await client.until(lambda: bool(client.broker.offered), "the spawn was asked")
         closing = asyncio.create_task(client.api.close())
-        answer = await asyncio.wait_for(waiting, 5)
+        answer = await asyncio.wait_for(waiting, WAIT_S)
         assert (answer["statusCode"], answer["code"]) == (503, "shutting_down")
         async for _message in socket:
             pass
         assert socket.close_code == 1001
-        await asyncio.wait_for(closing, 5)
+        await asyncio.wait_for(closing, WAIT_S)
     with pytest.raises(aiohttp.ClientConnectionError):
         await client.ask("GET", "/health")
 
@@ -92,7 +93,7 @@ async def test_the_end_answers_waiting_requests_with_503_and_closes_sockets_with
 async def test_the_end_waits_for_no_client_that_reads_nothing(client):
     async with client.http.ws_connect(f"{client.url}/ws", headers=client.headers, autoclose=False):
         await client.until(lambda: len(client.api._events) == 1)
-        await asyncio.wait_for(client.api.close(), 4)
+        await asyncio.wait_for(client.api.close(), WAIT_S)
 
 
 async def test_shutdown_is_answered_before_it_is_asked_for(client):

@@ -17,6 +17,8 @@ import psutil
 import pytest
 from aiohttp import WSMsgType, web
 
+from tests.waiting import WAIT_S
+
 KEY = "rk_live_" + "0" * 32
 
 
@@ -77,7 +79,7 @@ class Engine:
 
     async def frame(self, kind: str, count: int = 1) -> list[dict[str, Any]]:
         """The frames of one kind, as soon as there are this many."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_S):
             while len(found := [frame for frame in self.frames if frame["type"] == kind]) < count:
                 self.changed.clear()
                 await self.changed.wait()
@@ -157,7 +159,7 @@ class BrokerProcess:
     async def ready(self) -> dict[str, Any]:
         """The connection, as soon as the broker answers."""
         path = self.state / "connection.json"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_S):
             while not path.exists() or json.loads(path.read_text())["pid"] != self.pid:
                 if self.process.poll() is not None:
                     raise AssertionError(f"the broker ended: {self.end()}")
@@ -180,7 +182,7 @@ class BrokerProcess:
         self.process.wait()
         self._close()
 
-    def end(self, limit_s: float = 15.0) -> tuple[int, str, str]:
+    def end(self, limit_s: float = WAIT_S) -> tuple[int, str, str]:
         """Exit status and output of a broker that ends by itself."""
         out, err = self.process.communicate(timeout=limit_s)
         return self.process.returncode, out, err

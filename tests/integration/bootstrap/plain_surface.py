@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from domain import inputs
+from tests.waiting import WAIT_S
 
 
 class PlainSurface:
@@ -103,5 +104,5 @@ class PlainSurface:
         waiting = self._replies[item.request_id] = asyncio.get_running_loop().create_future()
         if not self._core.offer(item):
             return web.json_response({}, status=429)
-        reply = await asyncio.wait_for(waiting, 25)
+        reply = await asyncio.wait_for(waiting, WAIT_S)
         return web.json_response(reply.body, status=reply.status)

@@ -17,7 +17,7 @@ import psutil
 import ptyprocess
 import pytest
 
-LIMIT_S = 20.0
+from tests.waiting import WAIT_S
 
 
 class Terminal:
@@ -32,12 +32,15 @@ class Terminal:
 
     def until(self, wanted: bytes) -> bytes:
         """Read until `wanted` was shown since the last time."""
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + WAIT_S
         shown = b""
         while wanted not in shown:
             ready, _, _ = select.select([self.process.fd], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, shown
-            shown += self.process.read(4096)
+            try:
+                shown += self.process.read(4096)
+            except EOFError:
+                raise AssertionError(shown) from None
         self.seen += shown
         return shown
 
@@ -79,7 +82,7 @@ class Desk:
             text=True,
             env=self.environment | environment,
             cwd=self.folder,
-            timeout=60,
+            timeout=WAIT_S,
             check=False,
         )
 
@@ -107,11 +110,11 @@ class Desk:
     def kill_broker(self) -> None:
         process = psutil.Process(self.connection["pid"])
         process.send_signal(signal.SIGKILL)
-        process.wait(LIMIT_S)
+        process.wait(WAIT_S)
 
     @staticmethod
     def until(holds: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + WAIT_S
         while not (found := holds()):
             assert time.monotonic() < deadline, what
             time.sleep(0.02)
@@ -132,11 +135,24 @@ def desk(tmp_path):
     made.close()
 
 
-@pytest.fixture
-def running(desk):
+def started(desk):
     """A broker runs in the background, with one shell as agent `w1`."""
     up = desk.run("up", "--detach", "--name", "desk")
     assert up.returncode == 0, up.stderr
     spawned = desk.run("agent", "spawn", "w1", "--", "bash", "--norc")
     assert spawned.returncode == 0, spawned.stderr
     return desk
+
+
+@pytest.fixture
+def running(desk):
+    """A broker of this test's own, and one agent, `w1`."""
+    return started(desk)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A broker for all tests of a file that do not end it. Its `w1` is left alone; a test spawns what it changes."""
+    made = Desk(tmp_path_factory.mktemp("shared"))
+    yield started(made)
+    made.close()

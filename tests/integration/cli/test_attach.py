@@ -1,29 +1,40 @@
-"""`agent attach` in a real terminal, on a real shell. About 12 s."""
+"""`agent attach` in a real terminal, on a real shell."""
 
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
+from tests.waiting import WAIT_S
 
-@pytest.fixture
-def attached(running):
-    terminal = running.terminal("agent", "attach", "w1")
+
+def attach(desk, name):
+    terminal = desk.terminal("agent", "attach", name)
     terminal.until(b"$ ")
     terminal.type(b"echo at''tached\r")
     terminal.until(b"attached")
     return terminal
 
 
-def test_keys_before_the_leaving_key_still_arrive(running, attached):
+@pytest.fixture
+def attached(shared, request):
+    """A terminal on a shell of this test's own."""
+    name = f"a{abs(hash(request.node.name))}"
+    spawned = shared.run("agent", "spawn", name, "--", "bash", "--norc")
+    assert spawned.returncode == 0, spawned.stderr
+    return attach(shared, name)
+
+
+def test_keys_before_the_leaving_key_still_arrive(shared, attached):
     attached.type(b"touch left-behind\r\x1d")
     assert attached.end() == 0
     assert b"[detached]" in attached.seen
-    running.until((running.folder / "left-behind").exists, "the line was typed")
+    shared.until((shared.folder / "left-behind").exists, "the line was typed")
 
 
-def test_long_pasted_text_arrives_whole_whatever_its_alphabet(running, attached):
+def test_long_pasted_text_arrives_whole_whatever_its_alphabet(shared, attached):
     """Characters of several bytes fall across reads of 4096 bytes."""
     line = "ä€😀" * 400
     attached.type(b"cat > pasted\r")
@@ -34,7 +45,7 @@ def test_long_pasted_text_arrives_whole_whatever_its_alphabet(running, attached)
     attached.until(b"done")
     attached.type(b"\x1d")
     assert attached.end() == 0
-    assert (running.folder / "pasted").read_text() == f"{line}\n" * 4
+    assert (shared.folder / "pasted").read_text() == f"{line}\n" * 4
 
 
 def test_the_agent_gets_the_size_of_the_terminal(attached):
@@ -46,13 +57,31 @@ def test_the_agent_gets_the_size_of_the_terminal(attached):
     assert attached.end() == 0
 
 
+@pytest.mark.parametrize("ends", ["detached", "killed"])
+def test_the_agent_has_its_former_size_when_the_attachment_has_ended(running, attached, ends):
+    """However it ended; a terminal of one cell (a hidden pane) never had a say."""
+    attached.process.setwinsize(1, 1)
+    attached.process.setwinsize(31, 97)
+    attached.type(b"while [ \"$(stty size)\" != '31 97' ]; do :; done; echo si''zed\r")
+    attached.until(b"sized")
+    attached.type(b"echo wai''ting; while [ \"$(stty size)\" != '24 80' ]; do sleep 0.1; done; touch as-before\r")
+    attached.until(b"waiting")
+    if ends == "detached":
+        attached.type(b"\x1d")
+        assert attached.end() == 0
+    else:
+        attached.process.kill(signal.SIGKILL)
+    running.until((running.folder / "as-before").exists, "the size is the one from before")
+
+
 def test_the_end_of_the_agent_ends_the_attachment(attached):
     attached.type(b"exit\r")
     attached.until(b"[agent exited]")
     assert attached.end() == 0
 
 
-def test_the_loss_of_the_broker_ends_the_attachment_with_a_status_and_the_terminal_as_it_was(running, attached):
+def test_the_loss_of_the_broker_ends_the_attachment_with_a_status_and_the_terminal_as_it_was(running):
+    attached = attach(running, "w1")
     running.kill_broker()
     attached.until(b"[the broker ")
     assert attached.end() == 4
@@ -60,17 +89,17 @@ def test_the_loss_of_the_broker_ends_the_attachment_with_a_status_and_the_termin
     assert b"Traceback" not in attached.seen
 
 
-def test_without_a_terminal_or_an_agent_it_says_so(running):
-    assert running.run("agent", "attach", "w1").returncode == 2
-    nobody = running.terminal("agent", "attach", "nobody")
+def test_without_a_terminal_or_an_agent_it_says_so(shared):
+    assert shared.run("agent", "attach", "w1").returncode == 2
+    nobody = shared.terminal("agent", "attach", "nobody")
     assert nobody.end() == 3
     assert b"nobody" in nobody.seen
 
 
-def test_the_log_can_be_followed_while_it_grows(running):
-    follower = running.start("log", "tail", "-n", "1", "--follow", "--json")
+def test_the_log_can_be_followed_while_it_grows(shared):
+    follower = shared.start("log", "tail", "-n", "1", "--follow", "--json")
     first = json.loads(follower.stdout.readline())
-    assert running.run("message", "send", "w1", "hello").returncode == 0
+    assert shared.run("message", "send", "w1", "hello").returncode == 0
     positions = [first["position"]]
     topic = ""
     while topic != "delivery.acked.v1":
@@ -79,4 +108,4 @@ def test_the_log_can_be_followed_while_it_grows(running):
         topic = found["topic"]
     assert positions == list(range(positions[0], positions[0] + len(positions))), "nothing skipped, nothing twice"
     follower.terminate()
-    follower.communicate(timeout=10)
+    follower.communicate(timeout=WAIT_S)

@@ -1,4 +1,4 @@
-"""`up --detach`, `status`, `down` with real brokers. About 12 s."""
+"""`up --detach`, `status`, `down` with real brokers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from adapters.eventstore.lock import StateLock
+from tests.waiting import WAIT_S
 
 
 def _processes(desk):
@@ -28,15 +29,15 @@ def test_a_detached_broker_is_ready_when_the_command_returns_and_gone_after_down
     assert "relaybroker up --detach" in after.stderr
 
 
-def test_a_second_broker_is_refused_and_does_not_touch_the_output_of_the_first(running):
-    output = running.state / "broker.out"
+def test_a_second_broker_is_refused_and_does_not_touch_the_output_of_the_first(shared):
+    output = shared.state / "broker.out"
     output.write_bytes(output.read_bytes() + b"what the first one had to say\n")
-    second = running.run("up", "--detach", "--name", "desk")
+    second = shared.run("up", "--detach", "--name", "desk")
     assert second.returncode == 1
-    assert f"(pid: {running.connection['pid']}, " in second.stderr
+    assert f"(pid: {shared.connection['pid']}, " in second.stderr
     assert "what the first one had to say" not in second.stderr, "only its own output is shown"
     assert b"what the first one had to say\n" in output.read_bytes()
-    assert running.run("status").returncode == 0
+    assert shared.run("status").returncode == 0
 
 
 def test_a_killed_broker_is_no_broker_and_down_ends_what_it_left(running):
@@ -64,9 +65,9 @@ def test_down_waits_for_a_broker_that_is_starting_instead_of_ending_its_host(des
             down.wait(1.5)
         assert stand_in.poll() is None
         lock.release()
-        assert down.communicate(timeout=20)[1] == ""
+        assert down.communicate(timeout=WAIT_S)[1] == ""
         assert down.returncode == 0
-        stand_in.wait(10)
+        stand_in.wait(WAIT_S)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "not json", '{"url": 1, "api_key": "k"}'])
@@ -80,16 +81,23 @@ def test_a_damaged_connection_file_is_named_with_what_to_do(desk, content):
     assert "Traceback" not in found.stderr
 
 
-def test_the_environment_names_a_broker_too_and_no_output_shows_its_key(running):
+def test_the_environment_names_a_broker_too_and_no_output_shows_its_key(shared):
     """Local-api 4.2: RELAY_BROKER_URL and RELAY_BROKER_API_KEY."""
-    found = running.connection
+    found = shared.connection
     named = {"RELAY_BROKER_URL": found["url"], "RELAY_BROKER_API_KEY": found["api_key"]}
-    (running.state / "connection.json").rename(running.state / "hidden")
-    listed = running.run("agent", "ls", "--json", **named)
+    (shared.state / "connection.json").rename(shared.state / "hidden")
+    try:
+        _check_named(shared, named)
+    finally:
+        (shared.state / "hidden").rename(shared.state / "connection.json")
+
+
+def _check_named(shared, named):
+    listed = shared.run("agent", "ls", "--json", **named)
     assert [row["name"] for row in json.loads(listed.stdout)] == ["w1"]
-    refused = running.run("status", **(named | {"RELAY_BROKER_API_KEY": "wrong"}))
+    refused = shared.run("status", **(named | {"RELAY_BROKER_API_KEY": "wrong"}))
     assert refused.returncode == 5
     for words in (("status",), ("status", "--json"), ("agent", "show", "w1"), ("log", "export"), ("why", "w1")):
-        done = running.run(*words, **named)
+        done = shared.run(*words, **named)
         assert done.returncode == 0, done.stderr
-        assert found["api_key"] not in done.stdout + done.stderr
+        assert named["RELAY_BROKER_API_KEY"] not in done.stdout + done.stderr

@@ -8,12 +8,11 @@ import json
 import os
 import signal
 import sys
-import time
 
 import aiohttp
 import pytest
 
-START_S = 20.0
+from tests.waiting import WAIT_S
 
 
 class EngineProcess:
@@ -38,7 +37,7 @@ class EngineProcess:
                 sys.executable, "-W", "error", "-m", "relaybroker.engine", "--db", str(self.db), "--port", str(self.port),
                 "--ready-file", str(self.ready_file), stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(WAIT_S):
             self.line = (await self.process.stdout.readline()).decode()
         assert self.line, self.log.read_text()
         self.port = json.loads(self.ready_file.read_text())["port"]
@@ -48,11 +47,10 @@ class EngineProcess:
         await self.process.communicate()
 
     async def stop(self):
-        """SIGTERM; seconds until it was gone, and what else it printed."""
-        began = time.monotonic()
+        """SIGTERM; what else it printed."""
         self.process.send_signal(signal.SIGTERM)
         rest, _ = await self.process.communicate()
-        return time.monotonic() - began, rest
+        return rest
 
 
 class Client:
@@ -103,7 +101,7 @@ class Socket:
         await self.socket.send_json({"v": 1} | frame)
 
     async def receive(self):
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(WAIT_S):
             return await self.socket.receive_json()
 
     async def ask(self, **frame):

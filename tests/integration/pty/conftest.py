@@ -38,9 +38,10 @@ from adapters.pty.protocol import (
     Stop,
     Subscribe,
 )
+from tests.waiting import WAIT_S
 
 AGENTS = Path(__file__).parent / "agents"
-DEADLINE_S = 15.0
+DEADLINE_S = WAIT_S
 
 
 class Broker:
@@ -172,7 +173,7 @@ class Broker:
             self.confirm_all()
             self.inject(text, delivery_id, session_id=session_id, attempt=attempt + 1)
 
-    async def keys(self, data, session_id="a1", timeout_s=5):
+    async def keys(self, data, session_id="a1", timeout_s=WAIT_S):
         return await self.client.ask(
             Input(request_id=f"r{next(self._ids)}", session_id=session_id, data=data), timeout_s
         )
@@ -206,7 +207,7 @@ class Broker:
             self.client.send(Shutdown(grace_s=0.2))
             self.client.send(Confirm(number=2**40))
         await self.client.close()
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while any(is_alive(pid) for pid in self.host_pids) and time.monotonic() < end:
             await asyncio.sleep(0.01)
         for pid in self.host_pids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.pty.protocol import Injected, InjectFailed, Unblocked
+from adapters.pty.protocol import Blocked, Injected, InjectFailed, Unblocked
 
 
 async def working(broker, profile="claude"):
@@ -31,7 +31,7 @@ async def test_what_waits_together_is_submitted_once_and_reported_one_by_one(bro
     assert len(log.lines()) < 5
     pastes = len(log.lines())
     assert sum(fact.bytes_written for fact in facts) == len(everything.encode()) + 13 * pastes
-    assert {fact.evidence for fact in facts} == {"echo"}
+    assert {fact.evidence for fact in facts} == {"composer"}
 
 
 async def test_a_message_that_steers_goes_alone(broker):
@@ -60,6 +60,7 @@ async def test_a_dialog_between_the_paste_and_enter_leaves_one_draft_of_all_of_t
     for delivery_id in ("one", "two", "three"):
         failed = await broker.fact("a1", InjectFailed, delivery_id=delivery_id)
         assert (failed.reason, failed.typed) == ("blocked_by_dialog", "partly")
+    await broker.fact("a1", Blocked, pattern="claude trust")
     await broker.keys(b"y")
     await broker.fact("a1", Unblocked)
     broker.inject("two", "two", attempt=2)
@@ -77,6 +78,7 @@ async def test_a_draft_of_several_that_a_person_submitted_is_typed_again_for_non
     broker.inject("one", "one")
     broker.inject("two", "two")
     await broker.fact("a1", InjectFailed, delivery_id="two")
+    await broker.fact("a1", Blocked, pattern="claude trust")
     await broker.keys(b"y")
     await broker.fact("a1", Unblocked)
     await broker.keys(b"\r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 
@@ -12,7 +13,7 @@ from adapters.pty import harnesses
 from adapters.pty import host as host_module
 from adapters.pty.host import Host
 from adapters.pty.ledger import ReportLog
-from adapters.pty.local_socket import listen
+from adapters.pty.local_socket import Place
 from adapters.pty.process import spawn
 from adapters.pty.protocol import (
     Blocked,
@@ -21,11 +22,13 @@ from adapters.pty.protocol import (
     Inject,
     Injected,
     InjectFailed,
+    Ready,
     Start,
     StartFailed,
     Unblocked,
 )
 from adapters.pty.session import Session
+from tests.waiting import WAIT_S
 
 ENV = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
 
@@ -36,7 +39,7 @@ def _start(directory, session_id="s", argv=("cat",), **fields):
     )
 
 
-async def _until(condition, deadline_s=10.0):
+async def _until(condition, deadline_s=WAIT_S):
     async with asyncio.timeout(deadline_s):
         while not condition():
             await asyncio.sleep(0.01)
@@ -108,9 +111,9 @@ async def test_a_host_with_nothing_to_keep_and_no_broker_ends(tmp_path, monkeypa
     """No host is left behind by a broker that was killed before it attached."""
     monkeypatch.setattr(host_module, "EMPTY_LINGER_S", 0.05)
     tmp_path.chmod(0o700)
-    listener, _lock = listen(str(tmp_path / "h.sock"))
-    async with asyncio.timeout(5):
-        await Host().serve(listener)
+    place = Place(str(tmp_path / "h.sock"), str(tmp_path / "h.pid"))
+    async with asyncio.timeout(WAIT_S):
+        await Host().serve(place)
 
 
 async def test_an_unknown_profile_or_a_text_that_exec_cannot_take_fails_the_start(tmp_path):
@@ -137,17 +140,18 @@ async def test_the_number_of_sessions_is_bounded(tmp_path, monkeypatch):
 async def test_a_fault_of_the_host_in_one_session_ends_that_session_and_says_so(tmp_path, caplog):
     """ONE-END: nobody waits for ever for a delivery that cannot be typed any more."""
     facts = []
-    broken = msgspec.structs.replace(harnesses.profile("default"), settle_ms="not a number")
-    process = await spawn(("cat",), env=ENV, cwd=str(tmp_path), rows=24, cols=80, umask=0o022)
+    broken = msgspec.structs.replace(harnesses.profile("default"), echo_wait_ms="no number", silent_wait_ms="no number")
+    argv = (sys.executable, "-c", "import os, tty; tty.setraw(0); os.write(1, b'> '); os.read(0, 99); input()")
+    process = await spawn(argv, env=ENV, cwd=str(tmp_path), rows=24, cols=80, umask=0o022)
     session = Session(
-        _start(tmp_path),
+        _start(tmp_path, argv=argv),
         process,
         profile=broken,
         on_fact=lambda _id, fact: facts.append(fact),
         on_output=lambda *_: None,
     )
     session.inject(Inject(session_id="s", delivery_id="d", attempt=1, text="x"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         await session.exited.wait()
     assert isinstance(facts[-1], Exited)
     assert [(f.delivery_id, f.typed) for f in facts if isinstance(f, InjectFailed)] == [("d", "partly")]
@@ -177,8 +181,12 @@ async def test_a_text_that_the_terminal_takes_only_in_part_is_completed_later_an
     """F079, F084: the rest and Enter follow when the same delivery is asked for again; nothing is typed on top."""
     script = (
         "import os, sys, time, tty; tty.setraw(0); os.write(1, b'->pty:ready')\n"
-        "while not os.path.exists('go'): time.sleep(0.02)\n"
         "out = open('got', 'wb', buffering=0)\n"
+        "while not os.path.exists('sip'): time.sleep(0.02)\n"
+        "sipped = 0\n"
+        "while sipped < 8000: sipped += out.write(os.read(0, 4000))\n"
+        "open('sipped', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.02)\n"
         "while True: out.write(os.read(0, 65536))\n"
     )
     facts = []
@@ -188,7 +196,11 @@ async def test_a_text_that_the_terminal_takes_only_in_part_is_completed_later_an
         _start(tmp_path, argv=argv), process, on_fact=lambda _id, fact: facts.append(fact), on_output=lambda *_: None
     )
     session.writer._no_progress_s = 0.3
-    texts = [f"<{number}>" + chr(97 + number) * 15000 for number in range(12)]
+    await _until(lambda: any(isinstance(fact, Ready) for fact in facts))
+    filled = await _fill(process.fd)
+    (tmp_path / "sip").touch()
+    await _until((tmp_path / "sipped").exists)
+    texts = [f"<{number}>" + chr(97 + number) * 15000 for number in range(5)]
     injects = [
         Inject(session_id="s", delivery_id=f"d{number}", attempt=1, text=text) for number, text in enumerate(texts)
     ]
@@ -196,15 +208,28 @@ async def test_a_text_that_the_terminal_takes_only_in_part_is_completed_later_an
         session.inject(inject)
     await _until(lambda: any(isinstance(fact, InjectFailed) for fact in facts))
     (failed,) = [fact for fact in facts if isinstance(fact, InjectFailed)]
-    assert (failed.reason, failed.typed) == ("pty_write_failed", "partly")
+    assert (failed.delivery_id, failed.reason, failed.typed) == ("d0", "pty_write_failed", "partly")
     assert [fact.pattern for fact in facts if isinstance(fact, Blocked)] == ["unsubmitted draft"]
     (tmp_path / "go").touch()
-    again = next(inject for inject in injects if inject.delivery_id == failed.delivery_id)
-    session.inject(msgspec.structs.replace(again, attempt=2))
-    await _until(lambda: sum(isinstance(fact, Injected) for fact in facts) == len(texts), 30)
+    session.inject(msgspec.structs.replace(injects[0], attempt=2))
+    await _until(lambda: sum(isinstance(fact, Injected) for fact in facts) == len(texts))
     assert any(isinstance(fact, Unblocked) for fact in facts)
-    whole = "".join(text + "\r" for text in texts).encode()
+    assert [fact.delivery_id for fact in facts if isinstance(fact, Injected)] == [f"d{number}" for number in range(5)]
+    whole = filled + "".join(text + "\r" for text in texts).encode()
     await _until(lambda: len((tmp_path / "got").read_bytes()) >= len(whole))
     assert (tmp_path / "got").read_bytes() == whole
     session.stop(0.2)
     await session.exited.wait()
+
+
+async def _fill(fd):
+    """Write into a terminal until it takes nothing more; what it took. The kernel moves it along in the background."""
+    taken, refusals = b"", 0
+    while refusals < 5:
+        try:
+            taken += b"f" * os.write(fd, b"f" * 4000)
+            refusals = 0
+        except BlockingIOError:
+            refusals += 1
+            await asyncio.sleep(0.02)
+    return taken

@@ -35,6 +35,7 @@ from adapters.pty.protocol import (
     Stop,
     Subscribe,
 )
+from tests.waiting import WAIT_S
 
 
 async def test_a_broker_that_comes_back_gets_every_unconfirmed_report_in_order(broker):
@@ -65,7 +66,7 @@ async def test_a_delivery_is_typed_once_however_often_it_is_asked_for(broker):
     await broker.attach()
     broker.inject("once", "d1", attempt=2)
     repeated = await broker.fact("a1", Injected, count=3)
-    assert (repeated.repeated, repeated.attempt, repeated.evidence) == (True, 2, "echo")
+    assert (repeated.repeated, repeated.attempt, repeated.evidence) == (True, 2, "read")
     await broker.type_text("end")
     assert await log.wait(2) == ["once", "end"]
 
@@ -140,11 +141,11 @@ async def test_a_killed_host_takes_its_agents_with_it(broker, is_alive):
     (host,) = broker.host_pids
     os.kill(host, signal.SIGKILL)
     await broker.until(lambda: broker.lost, "the loss is told")
-    await broker.until(lambda: not is_alive(pids[0]) and not is_alive(pids[3]), "agents gone", 3)
+    await broker.until(lambda: not is_alive(pids[0]) and not is_alive(pids[3]), "agents gone")
     welcome = await broker.attach()
     assert welcome.host_id != welcome_id
     assert welcome.sessions == ()
-    await broker.until(lambda: not any(is_alive(pid) for pid in pids), "those deaf to HUP are ended by the new host", 3)
+    await broker.until(lambda: not any(is_alive(pid) for pid in pids), "those deaf to HUP are ended by the new host")
 
 
 async def test_two_brokers_that_start_at_once_share_one_host(broker):
@@ -188,7 +189,7 @@ async def test_a_host_ends_when_its_lease_is_over_and_not_before(broker, is_aliv
     assert is_alive(pid)
     await broker.client.close()
     (host,) = broker.host_pids
-    await broker.until(lambda: not is_alive(pid) and not is_alive(host), "agent and host end", 5)
+    await broker.until(lambda: not is_alive(pid) and not is_alive(host), "agent and host end")
     assert not Path(broker.socket_path).exists()
 
 
@@ -229,14 +230,14 @@ async def test_another_user_is_refused(broker):
     script = (
         "import os, socket, sys\n"
         "os.setgid(65534); os.setuid(65534)\n"
-        "s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(sys.argv[1])\n"
+        "s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1])\n"
         "data = s.recv(1000); print(data)\n"
     )
     done = await asyncio.to_thread(
         subprocess.run,
         ["/usr/bin/python3", "-c", script, broker.socket_path],
         capture_output=True,
-        timeout=10,
+        timeout=WAIT_S,
         check=False,
     )
     assert b"serves user 0 only" in done.stdout, done.stderr
@@ -260,13 +261,13 @@ async def test_nonsense_on_the_socket_is_answered_with_a_violation_and_hurts_nob
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(broker.socket_path)
         stranger.sendall(struct.pack(">I", 2**31) + b"x")
-        stranger.settimeout(5)
+        stranger.settimeout(60)
         assert b"frame has at most" in await asyncio.to_thread(stranger.recv, 4096)
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(broker.socket_path)
         frame = b"\x82\xa1t\xa7Confirm\xa6number\x01"
         stranger.sendall(struct.pack(">I", len(frame)) + frame)
-        stranger.settimeout(5)
+        stranger.settimeout(60)
         assert b"not Hello" in await asyncio.to_thread(stranger.recv, 4096)
     assert await broker.type_text("fine")
     assert broker.lost == []
@@ -285,7 +286,7 @@ async def test_a_host_told_to_end_ends_its_sessions_and_reports_them(broker, is_
     exited = await broker.fact("a1", Exited)
     assert exited.requested
     broker.confirm_all()
-    await broker.until(lambda: not is_alive(host), "the host is gone", 5)
+    await broker.until(lambda: not is_alive(host), "the host is gone")
 
 
 async def test_secrets_of_a_start_appear_neither_in_the_log_nor_in_the_arguments_of_the_host(broker):
@@ -317,10 +318,10 @@ async def test_a_broker_that_reads_slowly_loses_output_visibly_and_no_report(bro
     for number in range(100):
         send(Inject(session_id="cat", delivery_id=f"d{number}", attempt=1, text=f"line {number}"))
     await writer.drain()
-    await broker.until(lambda: _bytes_read_by(host) - before > 16 * 2**20, "output overflows the host's buffers", 60)
+    await broker.until(lambda: _bytes_read_by(host) - before > 16 * 2**20, "output overflows the host's buffers")
     decoder, got = response_decoder(), []
     stopped = False
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while not any(isinstance(m, Report) and isinstance(m.fact, Exited) for m in got[-50:]):
             got += decoder.feed(await reader.read(2**18))
             if not stopped and _jumps(got):

@@ -14,26 +14,6 @@ async def handed_back(broker, delivery_id, attempt=1):
     return failed.reason
 
 
-async def test_a_command_of_the_shell_that_reads_the_terminal_gets_no_message(broker):
-    """F021, SAFE-KEYS: what has the terminal is not the agent; the message is typed once when the shell has it again."""
-    await broker.start("bash", "--norc", "--noprofile")
-    swallowed, out = broker.directory / "swallowed.txt", broker.directory / "out.txt"
-    await broker.type_text("cat > swallowed.txt")
-    await broker.until(swallowed.exists, "cat runs")
-    broker.inject("echo typed >> out.txt", "d1")
-    assert await handed_back(broker, "d1") == "agent_busy"
-    occupied = await broker.fact("a1", Occupied)
-    assert (occupied.reason, occupied.patience_s) == ("agent_busy", 0.0)
-    broker.inject("echo typed >> out.txt", "d1", attempt=2, while_busy=True)
-    assert await handed_back(broker, "d1", 2) == "agent_busy"
-    await broker.keys(b"by hand\n\x04")
-    await broker.fact("a1", Freed)
-    await broker.type_text("echo typed >> out.txt", delivery_id="d1", attempt=3)
-    await broker.until(out.exists, "the command ran")
-    assert swallowed.read_text() == "by hand\n"
-    assert out.read_text() == "typed\n"
-
-
 async def test_a_program_that_says_that_it_works_is_typed_at_when_it_is_free(broker):
     """F021: seen on its screen, whoever else waits; free again without a new message."""
     work = broker.directory / "work"
@@ -61,6 +41,19 @@ async def test_a_working_program_is_typed_at_when_the_broker_says_so(broker):
     await broker.type_text("before it", while_busy=True)
     await broker.type_text("stop that", while_busy=True, steer=True)
     assert await log.wait(2) == ["before it", "<esc><esc>stop that"]
+
+
+async def test_a_steering_message_goes_in_although_another_one_was_handed_back(broker):
+    """The terminal is looked at for each message anew, also while it is known to be occupied."""
+    work = broker.directory / "work"
+    work.touch()
+    log = await broker.start_agent("works", work, profile="claude")
+    broker.inject("waits", "d1")
+    assert await handed_back(broker, "d1") == "agent_busy"
+    await broker.type_text("stop that", while_busy=True, steer=True)
+    assert await log.wait(1) == ["<esc><esc>stop that"]
+    broker.inject("waits", "d1", attempt=2)
+    assert await handed_back(broker, "d1", 2) == "agent_busy"
 
 
 async def test_nothing_is_typed_into_a_line_that_a_person_has_begun(broker):

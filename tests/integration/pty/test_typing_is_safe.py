@@ -117,7 +117,7 @@ async def test_a_program_that_floods_and_never_reads_stalls_neither_its_output_n
     for number in range(30):
         broker.inject("y" * 15000, f"w{number}", session_id="deaf")
     injected = await broker.type_text("hello", session_id="other", delivery_id="o1")
-    assert injected.evidence == "echo"
+    assert injected.evidence == "read"
     assert await log.wait(1) == ["hello"]
     before = len(broker.outputs)
     await broker.until(lambda: sum(o.session_id == "deaf" for o in broker.outputs[before:]) > 3, "output flows")
@@ -171,6 +171,7 @@ async def test_a_draft_that_a_person_submitted_is_never_typed_again(broker):
     log = await broker.start_agent("pops_up", profile="claude")
     broker.inject("the message", "d1")
     await broker.fact("a1", InjectFailed, delivery_id="d1")
+    await broker.fact("a1", Blocked, pattern="claude trust")
     await broker.keys(b"y")
     await broker.fact("a1", Unblocked)
     await broker.keys(b"\r")

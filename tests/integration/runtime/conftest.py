@@ -15,6 +15,7 @@ from aiohttp import web
 from adapters.pty.protocol import Output, Start
 from domain.inputs import Input
 from relaybroker.host_link import HostLink
+from tests.waiting import WAIT_S
 
 
 class HostBench:
@@ -41,7 +42,7 @@ class HostBench:
             self._arrived.notify_all()
 
     async def wait(self, kind: type[Any], count: int = 1) -> list[Any]:
-        async with asyncio.timeout(20), self._arrived:
+        async with asyncio.timeout(WAIT_S), self._arrived:
             await self._arrived.wait_for(lambda: sum(isinstance(item, kind) for item in self.inputs) >= count)
         return [item for item in self.inputs if isinstance(item, kind)]
 

@@ -9,12 +9,13 @@ import psutil
 from adapters.pty.protocol import Inject, Stop
 from domain.inputs import HostAttached, HostLost, ProgramExited, ProgramStarted
 from relaybroker import host_link
+from tests.waiting import WAIT_S
 
 MakeHost = Callable[..., Any]
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while psutil.pid_exists(pid):
             await asyncio.sleep(0.02)
 
@@ -80,7 +81,7 @@ async def test_a_broker_that_is_too_slow_for_its_host_loses_the_connection_and_n
     bench.room.clear()
     for number in range(6):
         bench.link.send(bench.start(f"s{number}", "true"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while bench.link._host_id:
             await asyncio.sleep(0.01)
     bench.room.set()
@@ -118,7 +119,7 @@ async def test_a_host_that_is_being_started_is_ended_too(make_host: MakeHost, tm
     bench.link.attach()
     bench.link.end(0.2)
     await bench.link.shut()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while (tmp_path / "state" / "host.sock").exists():
             await asyncio.sleep(0.02)
     assert (tmp_path / "state" / "host.log").exists()

@@ -14,6 +14,7 @@ from adapters.token_cache import TokenCache
 from adapters.vault import Vault
 from adapters.websocket.link import LinkTimes, NodeLink
 from domain.inputs import Input
+from tests.waiting import WAIT_S
 
 Serve = Callable[[web.WebSocketResponse], Awaitable[None]]
 
@@ -68,7 +69,7 @@ class Bench:
 
     async def wait(self, kind: type[Any], count: int = 1) -> list[Any]:
         """The inputs of one kind, as soon as there are this many."""
-        async with asyncio.timeout(10), self._arrived:
+        async with asyncio.timeout(WAIT_S), self._arrived:
             await self._arrived.wait_for(lambda: sum(isinstance(item, kind) for item in self.inputs) >= count)
         return [item for item in self.inputs if isinstance(item, kind)]
 

@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 from adapters.vault import Vault, fingerprint
 from adapters.websocket.link import MAX_FRAME_BYTES, socket_url
 from domain.inputs import FrameArrived, FrameUnreadable, LinkClosed, LinkDialFailed, LinkOpened
+from tests.waiting import WAIT_S
 
 MakeBench = Callable[..., Any]
 
@@ -319,7 +320,7 @@ async def test_pongs_keep_a_quiet_connection_open(engine: Any, make_bench: MakeB
     bench = make_bench(engine.url, ping=0.1, idle=0.4)
     bench.link.dial(1)
     await bench.wait(LinkOpened)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         await over.wait()
     assert not [item for item in bench.inputs if isinstance(item, LinkClosed)]
 
@@ -342,7 +343,7 @@ async def test_every_dial_ends_in_exactly_one_input(engine: Any, make_bench: Mak
         if number % 2:
             await asyncio.sleep(0)
     bench.link.close(20, "done")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while sum(isinstance(item, LinkClosed | LinkDialFailed) for item in bench.inputs) < 20:
             await asyncio.sleep(0.01)
     ended = [item.dial for item in bench.inputs if isinstance(item, LinkClosed | LinkDialFailed)]
@@ -393,7 +394,7 @@ async def test_a_close_does_not_wait_for_ever_for_a_peer_that_does_not_read(engi
     for _ in range(200):
         bench.link.send(1, {"text": "x" * 100_000})
     bench.link.close(1, "shutdown")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(WAIT_S):
         [closed] = await bench.wait(LinkClosed)
     over.set()
     assert closed.detail == "shutdown"
@@ -421,11 +422,11 @@ async def test_a_core_without_room_slows_the_engine_down_and_loses_nothing(engin
     await bench.wait(LinkOpened)
     bench.room.clear()
     bench.link.send(1, {"id": "ack"})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while not engine.received:
             await asyncio.sleep(0.01)
     stalled_at = -1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while sent != stalled_at:
             stalled_at = sent
             await asyncio.sleep(0.3)

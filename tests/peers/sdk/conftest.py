@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from relaybroker.engine.server import EmbeddedEngine
+from tests.waiting import WAIT_S
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -30,7 +31,7 @@ def run(plain_environment):
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(WAIT_S):
                 out, error = await process.communicate()
         except BaseException:
             process.kill()

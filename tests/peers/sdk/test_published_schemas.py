@@ -7,9 +7,10 @@ import aiohttp
 import pytest
 
 from relaybroker.engine.server import EmbeddedEngine
+from tests.waiting import WAIT_S
 
 MAILBOX_DEPTH = 10
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.peers
 
 
 class Recorder:
@@ -32,7 +33,7 @@ class Recorder:
     async def ask(self, **frame):
         request_id = f"r{len(self.frames)}-{frame['type']}"
         await self.node.send_json({"v": 1, "id": request_id} | frame)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while not (found := [item for item in self.frames if item.get("id") == request_id]):
                 await asyncio.sleep(0.005)
         return found[0].get("data")

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.peers
 
 
 async def test_the_npm_sdk_posts_receives_and_acknowledges(engine, npm_package, node_script):

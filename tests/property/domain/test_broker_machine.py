@@ -1,8 +1,10 @@
-"""The whole core under arbitrary histories: a fair engine, a PTY host that dies, a broker that is killed at any moment.
+"""The whole core under arbitrary histories: a fair engine that forgets after an hour, a PTY host that dies, a broker that is killed at any
+moment, a clock that jumps.
 
-Invariants checked after every step: fold(log) = live state (D14), an acknowledgement covers only what is settled (D1, D2), nothing is
-typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal, nothing that has ended
-is still waited for and every message has one owner (F017), while a person holds an agent nothing is typed but what was flushed (D15).
+Invariants checked after every step: fold(log) = live state (D14), an acknowledgement covers only what is settled or in custody (D1, D2),
+nothing is typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal, nothing that
+has ended is still waited for and every message has one owner (F017), nothing is given back to an engine that has it no more (ONE-OWNER),
+while a person holds an agent nothing is typed but what was flushed (D15).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from domain import inputs
+from domain.delivery import ENGINE_KEEPS_S
 from domain.soundness import troubles
 from domain.state import decode, encode
 from tests.world import World
@@ -29,6 +32,9 @@ class BrokerMachine(RuleBasedStateMachine):
         self.world = World()
         self.world.auto_type = False
         self.rows: dict[str, list[str]] = {name: [] for name in NAMES}
+        self.posted: dict[str, float] = {}
+        """Message id -> when it was posted, by a clock that the engine shares."""
+        self.judged = 0
         self.acked: dict[str, int] = dict.fromkeys(NAMES, 0)
         self.seen_acks = 0
         self.redelivered: set[str] = set()
@@ -54,6 +60,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def post(self, name: str) -> None:
         """Somebody sends a message; it is pushed if the node is there."""
         self.rows[name].append(f"{name}-{len(self.rows[name]) + 1}")
+        self.posted[self.rows[name][-1]] = self.world.now
         if self._is_online() and self._live(name):
             self._offer(name, len(self.rows[name]))
 
@@ -72,7 +79,11 @@ class BrokerMachine(RuleBasedStateMachine):
                 self._offer(name, seq)
 
     def _offer(self, name: str, seq: int) -> None:
-        self.world.deliver(name, seq, msg_id=self.rows[name][seq - 1])
+        msg_id = self.rows[name][seq - 1]
+        if self.world.now - self.posted[msg_id] > ENGINE_KEEPS_S:
+            return
+        data = {"id": msg_id, "agent_id": "55", "agent_name": "alice", "text": "hi", "created_at": self.posted[msg_id]}
+        self.world.deliver(name, seq, msg_id=msg_id, payload={"type": "message.created", "data": data})
 
     @rule(name=st.sampled_from(NAMES), key=st.integers(1, 3))
     def fan_out(self, name: str, key: int) -> None:
@@ -97,6 +108,11 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 0.6, 3.0, 12.0]))
     def wait(self, seconds: float) -> None:
         self.world.advance(seconds)
+
+    @rule(seconds=st.sampled_from([1000.0, 2400.0, 10_800.0, 31 * 86_400.0]))
+    def time_leaps(self, seconds: float) -> None:
+        """A night in which nothing happens, or a clock that is set: the core cannot tell."""
+        self.world.jump(seconds)
 
     # --- agents -------------------------------------------------------------------------------------------------------
 
@@ -233,7 +249,9 @@ class BrokerMachine(RuleBasedStateMachine):
             match event.topic:
                 case "delivery.offered.v1" if event.agent_id == agent_id and event.seq:
                     seqs[recorded.stream] = event.seq
-                case "delivery.injected.v1" | "delivery.dead_lettered.v1" if recorded.stream in seqs:
+                case "delivery.injected.v1" | "delivery.dead_lettered.v1" | "delivery.taken_over.v1" if (
+                    recorded.stream in seqs
+                ):
                     settled.add(seqs[recorded.stream])
                 case "delivery.dropped.v1" if recorded.stream in seqs and event.settled:
                     settled.add(seqs[recorded.stream])
@@ -250,6 +268,14 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def acknowledgements_cover_only_what_is_settled(self) -> None:
         self._collect_acks()
+
+    @invariant()
+    def nothing_is_given_back_to_an_engine_that_has_it_no_more(self) -> None:
+        for recorded in self.world.log[self.judged :]:
+            if recorded.event.topic == "delivery.dropped.v1" and not recorded.event.settled:
+                age = recorded.at - self.posted[recorded.correlation]
+                assert age < ENGINE_KEEPS_S, f"{recorded.stream} is given back after {age} s"
+        self.judged = len(self.world.log)
 
     @invariant()
     def fold_of_the_log_is_the_live_state(self) -> None:

@@ -30,7 +30,7 @@ from domain.node_connection import INVENTORY_WAIT_S
 from tests.agents_engine import AgentsEngine
 from tests.world import World
 
-EXAMPLES = {"dev": 60, "ci": 600, "nightly": 10_000}
+EXAMPLES = {"dev": 60, "ci": 200, "nightly": 10_000}
 NAMES = ("ann", "bob", "cat")
 ANSWER_S = 25.0
 TICK_S = 0.1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,7 +52,6 @@ def frames(draw: st.DrawFn) -> str:
     return json.dumps(frame)
 
 
-@pytest.mark.timeout(600)
 @given(texts=st.lists(frames() | st.text(max_size=30), min_size=1, max_size=6))
 def test_any_sequence_of_frames_is_decided_recorded_and_folded(texts):
     world = World()

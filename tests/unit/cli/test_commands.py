@@ -75,6 +75,13 @@ def test_without_a_broker_commands_say_so_and_what_to_do(run, tmp_path, words):
     assert "relaybroker up" in found.output
 
 
+def test_a_variable_without_value_that_this_shell_does_not_have_is_a_usage_error(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    found = run("agent", "spawn", "--state-dir", tmp_path, "--env", "MY_KEY", "x", "cat")
+    assert found.exit_code == 2
+    assert "--env MY_KEY=VALUE" in found.output
+
+
 def test_machines_are_listed_and_drawn(run):
     listed = json.loads(run("machine", "ls", "--json").output)
     assert set(listed) == set(MACHINES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domain import effects, inputs
+from domain.worker import READ_S
 
 
 def test_a_delivered_message_is_typed_and_then_acknowledged(world):
@@ -98,6 +99,7 @@ def test_release_and_respawn_keep_the_cursor_of_the_agent_id(world):
     world.spawn("w1")
     world.deliver("w1", 1)
     world.tell(inputs.ReleaseRequested(request_id="rel", name="w1"))
+    world.advance(READ_S)
     assert world.replies["rel"].body == {"success": True, "name": "w1", "existed": True}
     world.spawn("w1")
     world.deliver("w1", 2, text="two")

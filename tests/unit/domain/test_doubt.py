@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from domain import inputs, views
-from domain.delivery import HOLD_S, MAX_HANDOVERS, MAX_WRITES
+from domain.delivery import HOST_SILENT_AGAIN_S, HOST_SILENT_S, MAX_HANDOVERS, MAX_WRITES
 from domain.worker import DRAFT
 from tests.world import SETTINGS, World
 
@@ -276,8 +276,11 @@ def test_a_message_that_the_host_swallows_ends_and_later_ones_go_on():
     world.auto_type = False
     world.deliver("w1", 1)
     swallowed = world.pending_text.pop()
-    world.advance(HOLD_S - 1)
-    assert (open_one(world).state, world.acks("w1")) == ("injecting", [])
+    world.advance(HOST_SILENT_S + HOST_SILENT_AGAIN_S - 1)
+    assert (open_one(world).state, open_one(world).asked_again) == ("injecting", True)
+    assert world.pending_text == [swallowed], "asked once more for the same try"
+    assert world.acks("w1") == [1], "it is in custody, and the engine may forget it"
+    world.pending_text.clear()
     world.auto_type = True
     world.deliver("w1", 2, text="goes on")
     world.advance(2)

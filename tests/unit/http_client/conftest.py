@@ -13,6 +13,7 @@ from adapters.http.engine_client import EngineClient
 from adapters.token_cache import TokenCache
 from adapters.vault import Vault
 from domain.inputs import EngineAnswered, EngineUnanswered, Input
+from tests.waiting import WAIT_S
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -55,7 +56,7 @@ class Bench:
             self._arrived.notify_all()
 
     async def wait(self, *call_ids: str) -> list[EngineAnswered | EngineUnanswered]:
-        async with asyncio.timeout(20), self._arrived:
+        async with asyncio.timeout(WAIT_S), self._arrived:
             await self._arrived.wait_for(lambda: all(call_id in self.answers for call_id in call_ids))
         return [self.answers[call_id] for call_id in call_ids]
 

@@ -13,6 +13,7 @@ from adapters.http.engine_client import IN_FLIGHT, WAITING
 from adapters.vault import fingerprint
 from domain.effects import EngineCall
 from domain.inputs import EngineAnswered, EngineUnanswered
+from tests.waiting import WAIT_S
 
 MakeBench = Callable[..., Any]
 
@@ -210,7 +211,7 @@ async def test_calls_beyond_the_bounds_wait_and_then_are_refused_and_each_has_on
         bench.client.call(call(name))
     refused = await bench.wait(*names[-over:])
     assert {answer.detail for answer in refused} == {"queue_full"}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         await full.wait()
     release.set()
     answers = await bench.wait(*names)
@@ -226,7 +227,7 @@ async def test_shutting_down_ends_what_is_under_way(engine: Any, make_bench: Mak
     engine.answer = answer
     bench = make_bench(engine.url)
     bench.client.call(call())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         while not engine.requests:
             await asyncio.sleep(0.01)
         await bench.client.shut()

@@ -1,12 +1,20 @@
-"""When a keyboard is a person's."""
+"""Who has a terminal, and when a keyboard is a person's."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from adapters.pty.harnesses import profile
-from adapters.pty.occupation import HUMAN_QUIET_S, Occupation, Person
+from adapters.pty import harnesses
+from adapters.pty import occupation as occupation_module
+from adapters.pty.composer import Composer
+from adapters.pty.foreground import Foreground
+from adapters.pty.occupation import HUMAN_QUIET_S, Occupant, Occupation, Person, Seen, occupant
+from adapters.pty.process_table import Wait
 from adapters.pty.protocol import Freed, Occupied
+from adapters.pty.sight import Sight
+from tests.waiting import WAIT_S
 
 
 @pytest.mark.parametrize(
@@ -47,54 +55,125 @@ def test_what_a_terminal_sends_by_itself_is_nobodys(keys):
     assert not person.types(0.0)
 
 
+def seen(profile="default", *, sight=None, person=False, spawned=None, stopped=False, same_group=True, waits=Wait.READ):
+    found = harnesses.profile(profile)
+    front = Foreground(found, 7, "it", stopped=stopped, same_group=same_group, group=7)
+    return Seen(
+        front,
+        sight or Sight(None, works=False, question=None),
+        person,
+        harnesses.profile(spawned or profile),
+        lambda: waits,
+    )
+
+
+def shows(text, *, works=False):
+    return Sight(None if text is None else Composer(1, 1, text), works=works, question=None)
+
+
+@pytest.mark.parametrize(
+    ("look", "reason"),
+    [
+        (seen("claude", sight=shows("")), None),
+        (seen("claude", sight=shows("", works=True)), "agent_busy"),
+        (seen("claude", sight=shows(None, works=True)), "agent_busy"),
+        (seen("claude", sight=shows(None)), "agent_busy"),
+        (seen("claude", sight=shows("half a text")), "composer_unclear"),
+        (seen("claude", sight=shows(""), person=True), "human_driving"),
+        (seen("claude", sight=shows(""), stopped=True), "agent_suspended"),
+        (seen("claude", sight=shows(""), person=True, stopped=True), "agent_suspended"),
+        (seen("default"), None),
+        (seen("default", waits=Wait.POLL), None),
+        (seen("default", waits=None), None),
+        (seen("default", waits=Wait.NO), "agent_busy"),
+        (seen("default", person=True), "human_driving"),
+        (seen("default", stopped=True), "agent_suspended"),
+        (seen("shell"), None),
+        (seen("shell", person=True), None),
+        (seen("shell", waits=Wait.NO), None),
+        (seen("shell", stopped=True), "agent_suspended"),
+        (seen("default", spawned="shell", same_group=False), "agent_busy"),
+        (seen("default", spawned="claude", same_group=False), "agent_busy"),
+        (seen("default", spawned="default", same_group=False), None),
+        (seen("claude", sight=shows(""), spawned="shell", same_group=False), None),
+        (seen("shell", spawned="claude", same_group=False), None),
+    ],
+)
+def test_who_has_a_terminal_is_told_by_one_look(look, reason):
+    """F021, F084, F085, F087; a shell is shown its messages whoever types in it, and whatever it was started for."""
+    found = occupant(look)
+    assert (found.reason if found else None) == reason
+
+
+def test_only_a_program_that_shows_its_composer_while_it_works_is_typed_at_after_a_while():
+    assert occupant(seen("claude", sight=shows("", works=True))).patience_s == 300.0
+    assert occupant(seen("claude", sight=shows(None, works=True))).patience_s == 0.0
+    assert occupant(seen("claude", sight=shows("text"))).patience_s == 0.0
+    assert occupant(seen("default", waits=Wait.NO)).patience_s == 0.0
+
+
 class Terminal:
     """A session for one occupation."""
 
-    def __init__(self, name):
-        self.profile = profile(name)
-        self.rows: list[str] = []
-        self.another = False
+    def __init__(self):
         self.facts: list[object] = []
+        self.now: Occupant | None = None
+        self.moves = 0
 
     def report(self, fact):
         self.facts.append(fact)
 
-    def shown(self):
-        return self.rows
-
-    def runs_another(self):
-        return self.another
+    def occupant_now(self):
+        return self.now
 
     def occupation_moved(self):
-        pass
+        self.moves += 1
+
+    def kinds(self):
+        return [type(fact) for fact in self.facts]
 
 
-async def test_changes_are_reported_once_and_anew_after_a_dialog():
-    now = 0.0
-    terminal = Terminal("claude")
-    occupation = Occupation(terminal, lambda: now)
-    assert occupation.look() is None
-    terminal.rows = ["✻ Thinking… (esc to interrupt)", "", "> ", *[" "] * 12]
-    first = occupation.look()
-    assert first == occupation.look()
-    assert [type(fact) for fact in terminal.facts] == [Occupied]
+BUSY = Occupant("agent_busy", "it works", 300.0)
+DRIVEN = Occupant("human_driving", "keys of a person")
+
+
+async def test_what_is_new_is_reported_once_and_anew_after_a_dialog():
+    terminal = Terminal()
+    occupation = Occupation(terminal)
+    occupation.note(None)
+    assert terminal.facts == []
+    occupation.note(BUSY)
+    occupation.note(BUSY)
+    assert terminal.facts == [Occupied(reason="agent_busy", detail="it works", patience_s=300.0)]
     occupation.forget()
-    occupation.look()
-    assert [type(fact) for fact in terminal.facts] == [Occupied, Occupied]
-    occupation.person.typed(b"x", now)
-    assert occupation.look().reason == "human_driving"
-    assert [type(fact) for fact in terminal.facts[2:]] == [Freed, Occupied]
-    occupation.person.typed(b"\r", now)
-    terminal.rows = ["esc to interrupt", *["later words"] * 12]
-    assert occupation.look() is None
-    assert isinstance(terminal.facts[-1], Freed)
+    occupation.note(BUSY)
+    assert terminal.kinds() == [Occupied, Occupied]
+    occupation.note(DRIVEN)
+    assert terminal.kinds()[2:] == [Freed, Occupied]
+    occupation.note(None)
+    assert terminal.kinds()[-1] is Freed
+    assert terminal.moves == 4
     occupation.close()
 
 
-async def test_only_a_shells_foreground_counts():
-    for name, busy in (("shell", True), ("python", False), ("claude", False)):
-        terminal = Terminal(name)
-        terminal.another = True
-        occupation = Occupation(terminal, lambda: 0.0)
-        assert (occupation.look() is not None) is busy
-        occupation.close()
+async def test_a_terminal_that_is_not_free_is_looked_at_until_it_is(monkeypatch):
+    monkeypatch.setattr(occupation_module, "LOOK_S", 0.001)
+    terminal = Terminal()
+    terminal.now = BUSY
+    occupation = Occupation(terminal)
+    occupation.note(BUSY)
+    await asyncio.sleep(0.02)
+    assert terminal.kinds() == [Occupied]
+    terminal.now = None
+    async with asyncio.timeout(WAIT_S):
+        while terminal.kinds() != [Occupied, Freed]:
+            await asyncio.sleep(0.001)
+    occupation.close()
+
+
+async def test_nothing_is_reported_of_a_closed_terminal():
+    terminal = Terminal()
+    occupation = Occupation(terminal)
+    occupation.close()
+    occupation.note(BUSY)
+    assert terminal.facts == []

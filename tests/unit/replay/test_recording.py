@@ -11,6 +11,7 @@ from domain.state import State
 from relaybroker.replay.playing import Outcome, Player
 from relaybroker.replay.recording import Recording
 from relaybroker.replay.session import open_session
+from tests.waiting import WAIT_S
 from tests.world import World
 
 
@@ -92,7 +93,7 @@ def test_a_full_queue_ends_the_recording_loudly_and_not_the_broker(tmp_path, cap
     recording = Recording(tmp_path / "run.jsonl", State(), limit=4)
     recorded = _RecordedWorld(recording)
     _work(recorded)
-    assert writing.wait(10)
+    assert writing.wait(WAIT_S)
     assert recording.given_up == "overflow"
     assert [record for record in caplog.records if "the broker goes on" in record.getMessage()]
     assert recorded.acks("w1")[-1] == 19
@@ -115,7 +116,7 @@ def _stick_the_writer(monkeypatch):
 
     def turn(self, one):
         writing.set()
-        stuck.wait(20)
+        stuck.wait(WAIT_S)
         real(self, one)
 
     monkeypatch.setattr(session.Writer, "turn", turn)

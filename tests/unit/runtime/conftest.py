@@ -18,6 +18,7 @@ from domain.inputs import EngineUnanswered, Input
 from domain.state import State
 from domain.turn import Decision
 from relaybroker.runtime import Ending, Runtime
+from tests.waiting import WAIT_S
 
 
 class EchoCore:
@@ -107,7 +108,7 @@ class Bench:
         self.running = asyncio.create_task(self.runtime.run(self.carrier))
 
     async def carried(self, count: int) -> list[tuple[str, int, int]]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             while len(self.carrier.carried) < count:
                 self.carrier.changed.clear()
                 await self.carrier.changed.wait()
@@ -115,7 +116,7 @@ class Bench:
 
     async def ending(self) -> Ending:
         assert self.running is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             return await self.running
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from domain.inputs import Input
 from relaybroker.inbox import Inbox
+from tests.waiting import WAIT_S
 
 MakeBench = Callable[..., Any]
 MakeInput = Callable[[str], Input]
@@ -168,6 +169,27 @@ async def test_a_flood_of_inputs_does_not_starve_the_rest_of_the_process(
     assert ticks > 30
 
 
+async def test_it_can_be_waited_until_all_that_is_decided_is_durable(
+    make_bench: MakeBench, make_input: MakeInput
+) -> None:
+    bench = make_bench()
+    bench.start()
+    await bench.runtime.settled(WAIT_S)
+    for number in range(50):
+        await bench.runtime.inbox.put(make_input(f"i{number}"))
+    await bench.runtime.reached(lambda state: state.position >= 50, WAIT_S)
+    await bench.runtime.settled(WAIT_S)
+    assert bench.journal.position >= 50
+
+
+async def test_a_disk_that_takes_no_more_is_not_waited_for_without_end(
+    make_bench: MakeBench, make_input: MakeInput
+) -> None:
+    bench = make_bench()
+    bench.core.state.position += 1  # something is decided and never comes to the journal
+    await bench.runtime.settled(0.01)
+
+
 # --- snapshots --------------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +199,7 @@ async def test_a_snapshot_is_taken_now_and_then_and_at_the_end(make_bench: MakeB
     for number in range(250):
         await bench.runtime.inbox.put(make_input(f"i{number}"))
     await bench.carried(250)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while (found := bench.snapshots.load(bench.journal)) is None:
             await asyncio.sleep(0.01)
     assert 100 <= found.position <= 250

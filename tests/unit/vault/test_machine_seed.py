@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.machine_seed import MachineSeedError, load_or_create
+from tests.waiting import WAIT_S
 
 PROGRAM = """
 import sys
@@ -79,6 +80,6 @@ def test_two_first_starts_at_the_same_moment_agree_on_one_seed(tmp_path: Path) -
             assert starter.stdin is not None
             starter.stdin.write("g")
             starter.stdin.flush()
-        seeds = {starter.communicate(timeout=10)[0].strip() for starter in starters}
+        seeds = {starter.communicate(timeout=WAIT_S)[0].strip() for starter in starters}
         assert seeds == {load_or_create(directory)}
         assert sorted(path.name for path in directory.iterdir()) == ["machine-id", "machine-id.lock"]

@@ -18,6 +18,7 @@ from adapters.files import (
     remove_private,
     write_private,
 )
+from tests.waiting import WAIT_S
 
 
 def mode(path: Path) -> int:
@@ -134,4 +135,4 @@ def test_an_exclusive_section_excludes_another_process(tmp_path: Path) -> None:
             other.wait(0.3)
     assert other.stdout.readline() == "in\n"
     other.stdout.close()
-    assert other.wait(5) == 0
+    assert other.wait(WAIT_S) == 0

@@ -1,4 +1,4 @@
-"""A claude-like composer that works, and says so, until its file WORK is gone. Arguments: LOG WORK.
+"""A claude-like composer that works, and says so in its status row, until its file WORK is gone. Arguments: LOG WORK.
 
 Each submitted text is logged as JSON, with <esc> for a lone ESC. What it is typed while it works it keeps like any other text.
 """
@@ -9,34 +9,22 @@ import select
 import sys
 import tty
 
-_, log_path, work = sys.argv
+import drawn
+
+work = sys.argv[2]
 tty.setraw(0)
-
-
-def show(text):
-    os.write(1, text.encode())
-
-
-def paint(text):
-    working = "✻ Thinking… (3s · esc to interrupt)" if os.path.exists(work) else ""
-    show(f"\x1b[2J\x1b[H Welcome back, tester\x1b[?2004h\x1b[8;1H{working}\x1b[10;1H\u276f {text}")
-
-
+drawn.start()
 text, worked = "", None
 while True:
     if worked != (working := os.path.exists(work)):
         worked = working
-        paint(text)
+        drawn.composer(text, works=worked)
     if not select.select([0], [], [], 0.02)[0]:
         continue
-    got = os.read(0, 65536).decode()
-    for mark in ("\x1b[200~", "\x1b[201~"):
-        got = got.replace(mark, "")
-    for key in got.replace("\x1b", "\x00"):
+    for key in drawn.keys(os.read(0, 65536).decode()):
         if key == "\r":
-            with open(log_path, "a") as log:
-                log.write(json.dumps(text) + "\n")
+            drawn.record(json.dumps(text))
             text = ""
         else:
-            text += "<esc>" if key == "\x00" else key
-    paint(text)
+            text += key
+    drawn.composer(text, works=worked)

@@ -1,0 +1,141 @@
+"""Where a program takes text: its composer, and whether that is empty.
+
+Nothing is typed into a program that has composer rules but on this proof: its composer is on the screen, has the cursor, and holds no
+text. What a placeholder or a suggestion shows is nobody's text: it is dim and begins at the cursor.
+
+Rules are data (`adapters/pty/harnesses/*.toml`, `[[composer]]`). Pure: what is seen is an argument.
+Source: spec/real-agents.md ("Where an empty composer is"); F084; ADR-0040.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adapters.pty.view import View
+
+ABOVE_ROWS = 4
+"""`above` is looked for in so many rows above the composer."""
+MAX_ROWS = 200
+
+
+class ComposerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way in which a program draws its composer. Regular expressions are matched from the beginning of a padded row."""
+
+    frame: Literal["rules", "open", "left"]
+    """`rules`: between two horizontal lines. `open`: from the prompt row down. `left`: behind a vertical bar, above a foot."""
+    prompt: str = ""
+    """Matches the beginning of the first row; the text begins behind it. (`left`: the beginning of every row.)"""
+    rest: str = "  "
+    """`open`: matches the beginning of the rows that continue the text."""
+    blank_rows: bool = False
+    """`open`: the text may have empty rows."""
+    above: str = ""
+    """One of the four rows above must match."""
+    foot: str = ""
+    """`left`: the last row of the frame; text ends above it."""
+    below: str = ""
+    """`left`: the row below the foot. `open`: one of the rows below an empty composer must match."""
+    steady_s: float = 0.0
+    """Only when the program printed nothing for so long."""
+    needs_paste: bool = False
+    """Only while the program has asked for bracketed paste: its line editor has the keyboard."""
+
+
+class Composer(NamedTuple):
+    """A composer that has the cursor."""
+
+    top: int
+    bottom: int
+    """First and last row of its text."""
+    text: str
+    """Without placeholder and without white space at the ends; rows are separated by LF."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.text
+
+
+def find(rules: Sequence[ComposerRule], view: View, quiet_s: float = math.inf) -> Composer | None:
+    """The composer that has the cursor; None when there is none. `quiet_s`: since the last output."""
+    for rule in rules:
+        if (rule.needs_paste and not view.bracketed_paste) or quiet_s < rule.steady_s:
+            continue
+        if (found := _FRAMES[rule.frame](rule, view)) is not None:
+            return found
+    return None
+
+
+def _between_rules(rule: ComposerRule, view: View) -> Composer | None:
+    top = next((row for row in range(view.row - 1, -1, -1) if view.is_rule(row)), None)
+    bottom = next((row for row in range(view.row + 1, len(view.rows)) if view.is_rule(row)), None)
+    if top is None or bottom is None or view.is_rule(view.row):
+        return None
+    first = _compiled(rule.prompt).match(view.rows[top + 1])
+    if first is None:
+        return None
+    return _composer(view, top + 1, bottom - 1, first.end())
+
+
+def _open(rule: ComposerRule, view: View) -> Composer | None:
+    prompt, rest = _compiled(rule.prompt), _compiled(rule.rest)
+    for row in range(view.row, max(-1, view.row - MAX_ROWS), -1):
+        if (first := prompt.match(view.rows[row])) is not None:
+            break
+        is_wrapped = row > 0 and view.wraps(row - 1)
+        if not is_wrapped and (rest.match(view.rows[row]) is None or (view.is_blank(row) and not rule.blank_rows)):
+            return None
+    else:
+        return None
+    if view.column < first.end() and not (view.row > row and view.wraps(view.row - 1)):
+        return None
+    if rule.above and not any(_compiled(rule.above).match(line) for line in view.rows[max(0, row - ABOVE_ROWS) : row]):
+        return None
+    bottom = row
+    while bottom + 1 < len(view.rows) and not view.is_blank(bottom + 1) and rest.match(view.rows[bottom + 1]):
+        bottom += 1
+    bottom = max(bottom, view.row)
+    found = _composer(view, row, bottom, first.end())
+    is_shown = not rule.below or any(_compiled(rule.below).match(line) for line in view.rows[bottom + 1 :])
+    return found if is_shown or not found.is_empty else None
+
+
+def _behind_bar(rule: ComposerRule, view: View) -> Composer | None:
+    bar, foot, below = (_compiled(pattern) for pattern in (rule.prompt, rule.foot, rule.below))
+    start = bar.match(view.rows[view.row])
+    if start is None:
+        return None
+    top = view.row
+    while top > 0 and bar.match(view.rows[top - 1]):
+        top -= 1
+    for row in range(view.row + 1, len(view.rows) - 1):
+        if not bar.match(view.rows[row]):
+            return None
+        if foot.match(view.rows[row]) and below.match(view.rows[row + 1]):
+            return _composer(view, top, row - 1, start.end(), indent=start.end())
+    return None
+
+
+def _composer(view: View, top: int, bottom: int, start: int, indent: int = 0) -> Composer:
+    rows = [view.rows[top][start:], *(row[indent:] for row in view.rows[top + 1 : bottom + 1])]
+    text = "\n".join(row.rstrip() for row in rows).strip()
+    is_first = all(not row.strip() for row in rows[: view.row - top])
+    if text and is_first and view.column == start and view.is_dim(view.row, start + 1):
+        last = next((row for row in range(view.row + 1, bottom + 1) if not view.is_dim(row, indent)), bottom + 1)
+        text = "\n".join(row.rstrip() for row in rows[last - top :]).strip()
+    return Composer(top, bottom, text)
+
+
+_FRAMES = {"rules": _between_rules, "open": _open, "left": _behind_bar}
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)

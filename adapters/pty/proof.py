@@ -1,0 +1,212 @@
+"""What proves, after Enter, that a program took a text. Nothing that the kernel does by itself counts, nor does silence.
+
+| evidence | what was seen |
+|---|---|
+| `composer` | the program's composer, which held the text, is empty |
+| `transcript` | the text is on the screen outside of the composer |
+| `turn` | the program works on it: its status row, its line editor gone, or it no longer waits for its keyboard |
+| `prompt` | the text is no longer where it was typed, and the program shows again what it showed before it |
+| `output` | the text is no longer where it was typed |
+| `read` | the program has read the line from the terminal (of a program that shows nothing, or collects lines) |
+
+Until then the text stands, and may need another Enter (`wants_enter`). Source: real-agents.md; failure-scenarios.md F084; ADR-0042.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from adapters.pty.process_table import Wait
+
+if TYPE_CHECKING:
+    from adapters.pty.access import Access
+    from adapters.pty.harnesses import Profile
+    from adapters.pty.injection import Line
+
+SURE_S = 0.005
+"""The kernel hands typed bytes on in the background: that nothing is unread counts only after so long, or after its echo."""
+QUIET_S = 0.3
+"""A screen that is still after Enter, with the text on it, for so long was not submitted."""
+FIRST_ENTER_S = 0.6
+"""The second Enter comes at the earliest after this time; the waits double."""
+MUTE_ENTER_S = 5.0
+"""The same for a program that showed no reaction at all: it may not have come to the first Enter yet."""
+LATE_S = 8.0
+"""A text that stands for so long is reported."""
+GONE_S = 1.0
+"""A composer that is nowhere on the screen so long after Enter, without the text, took it."""
+_FIRST_LOOK_S, _LAST_LOOK_S, _LATE_LOOK_S = 0.001, 0.05, 0.5
+
+
+class Standing(enum.Enum):
+    """What a composer holds."""
+
+    TEXT = "text"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+    """No composer has the cursor."""
+
+
+def standing(access: Access) -> Standing:
+    """What the composer on the screen holds."""
+    composer = access.sight.composer
+    if composer is None:
+        return Standing.UNKNOWN
+    return Standing.GONE if composer.is_empty else Standing.TEXT
+
+
+def tail(access: Access, needle: str) -> str | None:
+    """What the screen shows behind the end of a text, without white space; None = the text is not on it."""
+    shown = access.view.text_until_cursor() + access.view.text_after_cursor()
+    at = shown.rfind(needle) if needle else -1
+    return None if at < 0 else shown[at + len(needle) :]
+
+
+def ends_at_cursor(access: Access, needle: str) -> bool:
+    """Whether the text's end stands right before the cursor, blank rows apart."""
+    return bool(needle) and access.view.text_until_cursor().endswith(needle)
+
+
+class Before(NamedTuple):
+    """What the screen showed right before Enter."""
+
+    tail: str | None = None
+    """Behind the text; None = it does not show the text."""
+    pasted: bool = False
+    """The program had asked for bracketed paste."""
+    stood: bool = False
+    """The composer held the text."""
+    prompt: str = ""
+    """What stood before the text on the row of the cursor."""
+
+
+def before(access: Access, needle: str, *, collects_lines: bool) -> Before:
+    """The screen right before Enter. What the kernel shows of a line it collects says nothing, and is not looked at."""
+    if collects_lines and not access.profile.composer:
+        return Before(None, access.view.bracketed_paste)
+    prompt = access.view.before_cursor.split(needle[:1] or "\0", 1)[0].strip()
+    shown = tail(access, needle)
+    stood = standing(access) is Standing.TEXT or shown is not None
+    return Before(shown, access.view.bracketed_paste, stood, prompt)
+
+
+class Proof:
+    """Looks at one terminal after Enter. All times are of the event loop, in seconds.
+
+    Args:
+        profile: of the program that has the terminal.
+        needle: end of the text, without white space (as `sequences.without_spaces`).
+        shown: what the screen showed right before Enter.
+        output_at: output offset at Enter.
+        now: when Enter was written.
+    """
+
+    def __init__(self, profile: Profile, needle: str, shown: Before, output_at: int, now: float) -> None:
+        self._profile = profile
+        self._needle = needle
+        self._shown = shown
+        self._output_at = output_at
+        self._begun = self._entered = now
+        self._stands = False
+        self._stood = shown.stood
+        self._consumed_at: float | None = None
+        self._last_output = now
+        self._reacted = False
+        self._look_s = _FIRST_LOOK_S
+        self.enters = 1
+
+    @property
+    def needs_screen(self) -> bool:
+        """Whether what the screen shows says anything: the program has a composer, or showed the text."""
+        return bool(self._profile.composer) or self._shown.tail is not None
+
+    def look(self, seen: Access | None, line: Line, now: float) -> str:
+        """The evidence, blank as long as there is none. `seen`: the terminal now; None when no screen is needed."""
+        self._last_output = max(self._entered, line.last_output_at)
+        self._reacted = line.ring.end > self._output_at
+        self._stands = False
+        unread = line.unread()
+        if unread:
+            self._consumed_at = None
+            return ""
+        if self._consumed_at is None:
+            self._consumed_at = now
+        if seen is None:
+            is_sure = self._reacted or now - self._entered >= SURE_S
+            return "read" if is_sure and unread is not None else "output" if self._reacted else ""
+        if self._profile.composer:
+            return self._of_composer(seen, now)
+        return self._of_plain(seen, line, now, known=unread is not None)
+
+    def _of_composer(self, seen: Access, now: float) -> str:
+        """A text that was never seen in the composer must be seen elsewhere: an empty composer alone says nothing of it."""
+        match standing(seen):
+            case Standing.TEXT:
+                self._stood = self._stands = True
+                return ""
+            case Standing.GONE:
+                if self._stood:
+                    return "composer"
+                return "transcript" if tail(seen, self._needle) is not None else ""
+            case Standing.UNKNOWN if seen.question is not None:
+                # It may hide the composer, text and all: only the text above it says that it was taken.
+                return "transcript" if self._reacted and self._has_moved(seen) else ""
+            case Standing.UNKNOWN if seen.sight.works:
+                return "turn" if self._stood and self._reacted else ""
+            case Standing.UNKNOWN if self._is_where_it_was(seen):
+                self._stood = True
+                self._stands = seen.view.bracketed_paste == self._shown.pasted
+                return "" if self._stands else "turn"
+            case Standing.UNKNOWN:
+                return "turn" if self._stood and self._reacted and now - self._entered >= GONE_S else ""
+
+    def _has_moved(self, seen: Access) -> bool:
+        """Whether the text is on the screen, but not where it was typed."""
+        return tail(seen, self._needle) is not None and not self._is_where_it_was(seen)
+
+    def _of_plain(self, seen: Access, line: Line, now: float, *, known: bool) -> str:
+        collects_lines, _ = line.line_discipline()
+        is_sure = self._reacted or now - self._entered >= SURE_S
+        if known and collects_lines:
+            return "read" if is_sure else ""
+        if not self._is_where_it_was(seen):
+            if not self._reacted:
+                return ""
+            now_shown = seen.view.before_cursor.strip()
+            return "prompt" if self._shown.prompt and now_shown == self._shown.prompt else "output"
+        if is_sure and self._shown.pasted and not seen.view.bracketed_paste:
+            return "turn"
+        if is_sure and known and now - self._entered >= 2 * SURE_S and seen.waits() is Wait.NO:
+            return "turn"
+        self._stands = True
+        return ""
+
+    def _is_where_it_was(self, seen: Access) -> bool:
+        if ends_at_cursor(seen, self._needle):
+            return True
+        return self._shown.tail is not None and tail(seen, self._needle) == self._shown.tail
+
+    # --- what stands -------------------------------------------------------------------------------------------------
+
+    def wants_enter(self, now: float) -> bool:
+        """Whether the text stands although the program has read Enter: it was taken for something else."""
+        if not self._stands or now - self._last_output < QUIET_S:
+            return False
+        wait = FIRST_ENTER_S if self._reacted else MUTE_ENTER_S
+        return now - self._entered >= wait * (1 << (self.enters - 1))
+
+    def entered(self, output_at: int, now: float) -> None:
+        """Enter was written again."""
+        self.enters += 1
+        self._output_at, self._entered, self._consumed_at = output_at, now, None
+        self._look_s = _FIRST_LOOK_S
+
+    def is_late(self, now: float) -> bool:
+        """Whether there is still no proof after so long that a person should know."""
+        return now - self._begun >= LATE_S
+
+    def patience(self, now: float) -> float:
+        """How long until the next look, if nothing comes before."""
+        wait, self._look_s = self._look_s, min(2 * self._look_s, _LAST_LOOK_S)
+        return _LATE_LOOK_S if self.is_late(now) else wait

@@ -1,0 +1,126 @@
+"""Membership of agents in the channels they were spawned for: joined at the engine, in the agent's own name.
+
+Rules:
+
+* A join is asked for as soon as the engine knows the agent, while its program starts.
+* A channel that does not exist is created by the agent, who thereby joins it; if somebody else was quicker, the agent joins theirs.
+* What the engine could not answer is asked again, at most once a minute, for as long as the agent lives. A refusal is final.
+* `general` is joined by the registration itself.
+
+Source: spec/local-api.md section 5.1; F038; ADR-0035.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain import events
+from domain.effects import EngineCall, path_segment
+from domain.inputs import EngineAnswered, EngineUnanswered, Settings
+from domain.state import Membership, Registration
+from domain.turn import Turn
+
+GENERAL = "general"
+CALL_S = 8.0
+RETRY_FIRST_S = 2.0
+RETRY_MAX_S = 60.0
+AT_ONCE = 2
+"""Calls that follow each other without a pause when a channel appears while it is being created."""
+_UNANSWERED = 503
+
+
+def wanted(found: Registration, settings: Settings) -> list[str]:
+    """The channels an agent was spawned for, in the spelling that came first."""
+    first: dict[str, str] = {}
+    for channel in found.spec.channels or settings.default_channels:
+        name = channel.strip().removeprefix("#")
+        first.setdefault(name.lower(), name)
+    first.pop("", None)
+    return list(first.values())
+
+
+def joined(found: Registration, settings: Settings) -> list[str]:
+    """Those in which the agent is a member, as far as the engine has said so."""
+    return [channel for channel in wanted(found, settings) if _is_member(found, channel)]
+
+
+def pending(found: Registration, settings: Settings) -> list[str]:
+    """Those that the engine has not answered for."""
+    return [
+        channel
+        for channel in wanted(found, settings)
+        if not _is_member(found, channel) and not _membership(found, channel).refused
+    ]
+
+
+def refused(found: Registration, settings: Settings) -> dict[str, str]:
+    """Those that the engine refused, with what it said."""
+    return {channel: why for channel in wanted(found, settings) if (why := _membership(found, channel).refused)}
+
+
+def _is_member(found: Registration, channel: str) -> bool:
+    return bool(found.agent_id) if channel.lower() == GENERAL else _membership(found, channel).joined
+
+
+def _membership(found: Registration, channel: str) -> Membership:
+    return found.channels.get(channel.lower()) or Membership(channel)
+
+
+def join(turn: Turn, found: Registration) -> None:
+    """Ask for every channel that has not been asked for yet."""
+    for channel in wanted(found, turn.settings):
+        if channel.lower() not in (GENERAL, *found.channels):
+            _ask_to_join(turn, found, channel)
+
+
+def _ask_to_join(turn: Turn, found: Registration, channel: str) -> None:
+    _ask(turn, found, channel, f"join_{turn.fresh(channel)}", f"/v1/channels/{path_segment(channel)}/join", {})
+
+
+def _create(turn: Turn, found: Registration, channel: str) -> None:
+    _ask(turn, found, channel, f"create_{turn.fresh(channel)}", "/v1/channels", {"name": channel})
+
+
+def _ask(turn: Turn, found: Registration, channel: str, call_id: str, path: str, body: dict[str, Any]) -> None:
+    turn.record(events.ChannelAsked(channel=channel, call_id=call_id), found.stream, found.name)
+    turn.effect(
+        EngineCall(
+            call_id=call_id, method="POST", path=path, auth=f"agent:{found.agent_id}", body=body, timeout_s=CALL_S
+        )
+    )
+
+
+def answered(
+    turn: Turn, stream: str, found: Registration | None, channel: str, answer: EngineAnswered | EngineUnanswered
+) -> None:
+    """The engine answered a join or a creation, or did not. `found`: None if the agent is leaving or gone."""
+    status, detail, code = _UNANSWERED, "", ""
+    if isinstance(answer, EngineAnswered):
+        status, code = answer.status, answer.code
+        detail = f"{code} {answer.message}".strip()
+    else:
+        detail = answer.detail
+    tries = _membership(found, channel).tries if found is not None else 0
+    again = 0.0
+    if found is None or status < 300:
+        pass
+    elif status == 404 and code == "channel_not_found":
+        again = turn.now
+    elif status == 409 and code == "channel_already_exists":
+        again = turn.now if tries <= AT_ONCE else turn.now + _pause(tries)
+    elif status >= 500 or status in (408, 425, 429):
+        again = turn.now + _pause(tries)
+    turn.record(events.ChannelAnswered(channel=channel, status=status, detail=detail[:500], until=again), stream)
+    if found is not None and again and again <= turn.now:
+        (_create if status == 404 else _ask_to_join)(turn, found, channel)
+
+
+def _pause(tries: int) -> float:
+    return min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(tries - 1, 8))
+
+
+def due(turn: Turn, found: Registration) -> None:
+    """Ask again for what the engine could not answer."""
+    for membership in list(found.channels.values()):
+        if membership.retry_at and membership.retry_at <= turn.now:
+            _ask_to_join(turn, found, membership.channel)

@@ -1,0 +1,62 @@
+"""A claude-like composer that does not take every text or Enter as it comes. Arguments: LOG HABIT.
+
+HABIT: `swallows` the first Enter of each text; `joins` an Enter that comes within 50 ms of a text to it, as a part of a paste; `flushes`
+what it was typed before its composer had stood for half a second; `completes` a last word that begins with @ with the first Enter; `keeps`
+its text whatever comes, until the file LOG.go exists. DEL rubs out, other control keys do nothing. Each submitted text is logged as JSON.
+"""
+
+import json
+import os
+import select
+import sys
+import termios
+import time
+import tty
+
+import drawn
+
+
+class Composer:
+    """The text and what becomes of Enter."""
+
+    def __init__(self, log, habit):
+        self.go = f"{log}.go"
+        self.habit = habit
+        self.text = ""
+        self.swallowed = False
+        self.typed_at = 0.0
+
+    def key(self, key):
+        if key == "\x7f":
+            self.text = self.text[:-1]
+        elif key >= " ":
+            self.text += key
+            self.typed_at = time.monotonic()
+        elif key == "\r" and self.text and self.submits():
+            drawn.record(json.dumps(self.text))
+            self.text, self.swallowed = "", False
+
+    def submits(self):
+        if self.habit == "swallows" and not self.swallowed:
+            self.swallowed = True
+        elif self.habit == "joins" and time.monotonic() - self.typed_at < 0.05:
+            self.text += "\n"
+        elif self.habit == "completes" and self.text.split(" ")[-1].startswith("@"):
+            self.text += "-completed "
+        else:
+            return self.habit != "keeps" or os.path.exists(self.go)
+        return False
+
+
+tty.setraw(0)
+drawn.start()
+drawn.composer()
+composer = Composer(*sys.argv[1:3])
+if composer.habit == "flushes":
+    time.sleep(0.5)
+    termios.tcflush(0, termios.TCIFLUSH)
+while True:
+    if select.select([0], [], [], 0.05)[0]:
+        for key in drawn.keys(os.read(0, 65536).decode()):
+            composer.key(key)
+        drawn.composer(composer.text)
