@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
+import tomllib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -94,6 +96,14 @@ class Recorder:
         terminal.until_quiet(1.0, 6)
         terminal.until(lambda screen: composer_of(self.program, screen) == "", 10, "an empty composer that stays")
 
+    def _named(self, case: str, dialog: str) -> str | None:
+        """The question as the rules name it, if this case was recorded before at any size; else its kind."""
+        for known in sorted((Path("fixtures/terminals") / self.program).glob(f"{case}*/expected.toml")):
+            if re.fullmatch(rf"{case}(?:-\d+x\d+)?", known.parent.name):
+                found: str | None = tomllib.loads(known.read_text()).get("question")
+                return found
+        return dialog or None
+
     def keep(
         self, terminal: Terminal, case: str, state: str, *, composer: str, busy: bool = False, dialog: str = "",
         quiet_s: float = 0.6,
@@ -117,12 +127,12 @@ class Recorder:
         (place / "output.bin").write_bytes(output)
         entries: list[tuple[str, Any]] = [
             ("profile", self.program), ("origin", "recorded"), ("program", self.program),
-            ("version", self.installed.version), ("rows", self.rows), ("columns", self.columns), ("state", state),
-            ("composer", composer), ("busy", busy or None), ("dialog", dialog or None),
-            ("bracketed_paste", modes[0] or None), ("alternate_screen", modes[1] or None),
-            ("cursor_hidden", modes[2] or None), ("screen_has", lines[-3:]),
+            ("version", self.installed.version), ("rows", self.rows), ("columns", self.columns),
+            ("composer", composer), ("question", self._named(case, dialog)), ("busy", busy or None),
+            ("screen_has", lines[-3:]), ("bracketed_paste", modes[0] or None), ("alternate_screen", modes[1] or None),
+            ("cursor_hidden", modes[2] or None),
         ]  # fmt: skip
-        text = "".join(
+        text = f"# {state}\n" + "".join(
             f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in entries if value is not None
         )
         (place / "expected.toml").write_text(text)
