@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import signal
 import sys
 import time
 import tomllib
@@ -25,7 +27,7 @@ from tests.agents import homes, install
 from tests.agents.composers import composer as composer_of
 from tests.agents.model_server import Model, running
 from tests.agents.questions import DIALOGS, START, unreadable
-from tests.agents.terminal import PASTE, PASTE_END, Terminal
+from tests.agents.terminal import PASTE, PASTE_END, Terminal, session_members
 
 SIZES = ("24x80", "24x40", "50x120")
 _ROOT = Path("/var/tmp/lab")  # a neutral path; not /tmp, which some programs treat differently
@@ -240,6 +242,20 @@ def dialogs(recorder: Recorder) -> None:
                 recorder.keep(terminal, name, f"asks: {dialog.kind}", composer="none", dialog=dialog.kind, quiet_s=1.0)
 
 
+def stops(recorder: Recorder) -> None:
+    """Stopped and continued, as by `kill -STOP`: some paint all of their screen again, one forgets its cursor."""
+    with _tolerant(recorder, "continued"), recorder.started(recorder.home()) as terminal:
+        recorder.until_ready(terminal)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in session_members(terminal.pid):
+                os.kill(pid, number)
+            time.sleep(2)
+        recorder.keep(
+            terminal, "continued", "was stopped and goes on; waits for a prompt",
+            composer="none" if composer_of(recorder.program, terminal.screen) is None else "empty",
+        )  # fmt: skip
+
+
 def _asked(recorder: Recorder, terminal: Terminal, text: str) -> None:
     """Pasted, so that nothing completes (a command is typed); then Enter, again when a guard swallowed it."""
     if text.startswith("/"):
@@ -291,6 +307,7 @@ STORIES: dict[str, Callable[[Recorder], None]] = {
     "start": start,
     "session": session,
     "turns": turns,
+    "stops": stops,
     "dialogs": dialogs,
 }
 
