@@ -6,17 +6,16 @@ load ends with the command, with this program, or after two hours, whichever com
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 LOOPS = 2
 LONGEST_S = 7200
 NICE = 5
 _ON = f"""
-import os, sys, time
+import os, sys, tempfile, time
 parent, until = os.getppid(), time.monotonic() + {LONGEST_S}
 def goes_on():
     return os.getppid() == parent and time.monotonic() < until
@@ -27,7 +26,7 @@ while goes_on():
         pass
 """
 _WRITER = f"""{_ON}
-with open(sys.argv[1], "wb") as file:
+with tempfile.TemporaryFile(dir=".") as file:
     while goes_on():
         file.seek(0)
         for _ in range(50):
@@ -39,17 +38,17 @@ with open(sys.argv[1], "wb") as file:
 
 def main(command: list[str]) -> int:
     """The exit status of the command."""
-    with tempfile.NamedTemporaryFile(dir=".", prefix=".load-") as written:
-        load = [subprocess.Popen([sys.executable, "-c", _LOOP]) for _ in range(LOOPS)]
-        load.append(subprocess.Popen([sys.executable, "-c", _WRITER, written.name]))
-        began = time.monotonic()
-        try:
-            return subprocess.run(command, check=False, preexec_fn=lambda: os.nice(NICE)).returncode
-        finally:
-            for process in load:
-                process.kill()
-                process.wait()
-            print(f"beside a load of {LOOPS} loops and a syncing writer: {time.monotonic() - began:.0f} s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    load = [subprocess.Popen([sys.executable, "-c", program]) for program in (*[_LOOP] * LOOPS, _WRITER)]
+    began = time.monotonic()
+    running = subprocess.Popen(["nice", "-n", str(NICE), *command])
+    try:
+        return running.wait()
+    finally:
+        for process in (running, *load):
+            process.terminate()
+            process.wait()
+        print(f"beside a load of {LOOPS} loops and a syncing writer: {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ async def test_down_ends_what_hangs(deployment, is_alive, hung):
     assert ended.returncode == 0, ended.stderr
     assert ("did not answer" in ended.stdout) == (hung == "broker")
     await asyncio.to_thread(deployment.broker.wait, 60)
-    await deployment.until(lambda: not any(is_alive(pid) for pid in pids.values()), 60, "nothing is left")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids.values()), "nothing is left")
 
 
 async def test_a_clean_stop_is_quick_and_leaves_nothing(deployment, is_alive):
