@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.pty.protocol import Freed, Injected, InjectFailed, Occupied, Ready, Verified
+from adapters.pty.protocol import Blocked, Freed, Injected, InjectFailed, Occupied, Ready, Verified
 
 BODY = "Relay message from w2 [evt_1]: x; touch ran1\ntouch ran2\n$(touch ran3) `touch ran4` 'touch \"ran5\n!! ^x^y & | > ran6"
 SHOWN = ("Relay message from w2 [evt_1]: x; touch ran1", "touch ran2", "$(touch ran3) `touch ran4`")
@@ -129,6 +129,17 @@ async def test_a_message_ends_no_open_quote_heredoc_or_continuation(broker, begu
     await broker.until(lambda: broker.outputs and broker.outputs[-1].data.endswith(b"$ "), "it is at its prompt")
     await broker.keys(b"echo ok > ok.txt\r")
     await broker.until((broker.directory / "ok.txt").exists, "the shell goes on")
+    assert ran(broker) == []
+
+
+@pytest.mark.xfail(strict=True, reason="a prompt such as >>> or (Pdb) of an unknown program is typed into (issue 12)")
+@pytest.mark.parametrize("kind", ["interact", "pdb"])
+async def test_a_prompt_of_an_interpreter_inside_of_a_program_runs_no_message(broker, kind):
+    """An agent that offers a console, or stopped in its debugger: no command line says so, its prompt does."""
+    await broker.start_agent("console_in_a_program", kind)
+    broker.inject("open('ran1', 'w').write('x')", "d1")
+    await broker.until(lambda: broker.facts("a1", Injected | InjectFailed | Blocked), "an answer")
+    await asyncio.sleep(0.5)  # a command would run by then
     assert ran(broker) == []
 
 
