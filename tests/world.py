@@ -186,7 +186,7 @@ class World:
             delivery_id=effect.delivery_id,
             attempt=effect.attempt,
             bytes_written=len(effect.text) + 1,
-            evidence="echo",
+            evidence="composer",
             wait_ms=1.0,
             repeated=repeated,
         )

@@ -26,7 +26,7 @@ def test_a_typed_message_is_told_from_the_frame_to_the_acknowledgement(world, lo
         "delivery.injected.v1",
         "delivery.acked.v1",
     ]
-    assert "evidence: echo" in story.verdict
+    assert "evidence: composer" in story.verdict
 
 
 def test_a_story_says_what_was_dropped_from_a_text_and_changed_in_it(world, log):
@@ -188,6 +188,39 @@ def test_an_agent_that_does_not_receive_says_what_waits_and_why(world, log):
     assert "a dialog (trust) is on its screen" in story.verdict
     assert "3 messages wait" in story.verdict
     assert "attach" in story.otherwise
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("agent_busy", "busy (cat has the terminal)"),
+        ("agent_suspended", ", suspended"),
+        ("composer_unclear", "somebody's text stands in its composer"),
+        ("human_driving", "a person is typing in its terminal"),
+    ],
+)
+def test_who_has_the_terminal_is_told(world, log, reason, said):
+    """U03."""
+    world.spawn("w1")
+    session = next(iter(world.sessions))
+    world.report(inputs.ProgramOccupied, session, reason=reason, detail="cat has the terminal", patience_s=0.0)
+    world.deliver("w1", 1)
+    (story,) = tell(log(world), "w1")
+    assert (story.outcome, story.reason) == (PENDING, reason)
+    assert said in story.verdict
+    assert story.otherwise
+
+
+def test_a_message_that_a_shell_was_shown_is_said_to_be_shown(world, log):
+    world.auto_type = False
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    effect = world.pending_text.pop()
+    about = {"delivery_id": effect.delivery_id, "attempt": 1}
+    world.report(inputs.TextTyped, effect.session_id, bytes_written=0, evidence="shown", wait_ms=0.0, **about)
+    (story,) = tell(log(world), "M1")
+    assert "was shown on the terminal" in story.verdict
+    assert "nothing was typed" in story.verdict
 
 
 def test_the_evidence_of_a_hold_belongs_to_the_story_of_the_message(world, log):

@@ -190,6 +190,45 @@ def test_messages_wait_until_the_program_is_ready(world):
     assert len(world.texts("w1")) == 1
 
 
+def test_a_program_whose_readiness_nobody_saw_is_reported_with_a_reason(world):
+    """F093: listeners of former versions know the reason."""
+    world.auto_ready = False
+    world.spawn("w1")
+    session = world.broker.state.registration_of("w1").session_id
+    world.report(inputs.ProgramReady, session, evidence="unverified")
+    (told,) = [body for body in world.notified if body["kind"] == "worker_ready"]
+    assert (told["evidence"], told["reason"]) == ("unverified", "startup_timeout")
+
+
+def test_only_the_task_of_a_spawn_is_asked_for_as_one(world):
+    """ADR-0041: a shell is typed its task, and shown every message."""
+    world.spawn("w1", task="make all")
+    world.deliver("w1", 1)
+    asked = [effect for effect in world.effects if isinstance(effect, effects.TypeText)]
+    assert [(effect.text, effect.task) for effect in asked[:1]] == [("make all", True)]
+    assert [effect.task for effect in asked[1:]] == [False]
+
+
+def test_a_message_that_was_shown_is_acknowledged_with_that_evidence(world):
+    """PROOF: nothing was typed, and that is what the log says."""
+    world.auto_type = False
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    effect = world.pending_text.pop()
+    world.report(
+        inputs.TextTyped,
+        effect.session_id,
+        delivery_id=effect.delivery_id,
+        attempt=effect.attempt,
+        bytes_written=0,
+        evidence="shown",
+        wait_ms=0.0,
+    )
+    assert world.acks("w1") == [1]
+    (injected,) = [item.event for item in world.events("delivery.injected.v1")]
+    assert (injected.evidence, injected.bytes_written) == ("shown", 0)
+
+
 def test_nothing_is_typed_into_a_dialog(world):
     """F094 blocked_by_dialog."""
     world.spawn("w1")

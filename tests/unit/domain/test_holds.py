@@ -407,9 +407,18 @@ def busy(ready):
     return ready
 
 
-@pytest.mark.parametrize(("reason", "patience_s"), [("agent_busy", 300.0), ("agent_busy", 0.0), ("human_driving", 0.0)])
+@pytest.mark.parametrize(
+    ("reason", "patience_s"),
+    [
+        ("agent_busy", 300.0),
+        ("agent_busy", 0.0),
+        ("agent_suspended", 0.0),
+        ("composer_unclear", 0.0),
+        ("human_driving", 0.0),
+    ],
+)
 def test_a_message_waits_for_a_terminal_that_is_free_and_is_typed_once(ready, reason, patience_s):
-    """F021, F087: also what comes meanwhile; no failure is counted, nothing is acknowledged, the order stays."""
+    """F021, F084, F087: also what comes meanwhile; no failure is counted, nothing is acknowledged, the order stays."""
     ready.auto_type = False
     ready.deliver("w1", 1, text="first")
     ready.deliver("w1", 2, text="second")
@@ -445,7 +454,7 @@ def test_a_steer_message_goes_in_while_the_program_works_with_all_that_waits_bef
     assert [found for found in busy.effects if isinstance(found, effects.TypeText)][-1].while_busy is False
 
 
-@pytest.mark.parametrize("reason", ["agent_busy", "human_driving"])
+@pytest.mark.parametrize("reason", ["agent_busy", "agent_suspended", "composer_unclear", "human_driving"])
 def test_a_steer_message_waits_for_a_person_and_for_a_program_that_is_not_the_agent(ready, reason):
     """F087, SAFE-KEYS."""
     ready.auto_type = False
