@@ -30,6 +30,23 @@ def is_locked(state: Path) -> bool:
     return False
 
 
+def kill_hung(state: Path) -> list[str]:
+    """Kill the brokers that hold this directory's locks and did not end when they were asked; what was killed. It costs nothing."""
+    killed = []
+    for path in state.resolve().glob("broker-*.lock"):
+        with contextlib.suppress(OSError, ValueError, OverflowError, psutil.Error):
+            process = psutil.Process(int(path.read_text(encoding="ascii")))
+            if _has_open(process, path):
+                process.kill()
+                killed.append(f"broker {process.pid}, which did not answer")
+    return killed
+
+
+def _has_open(process: psutil.Process, path: Path) -> bool:
+    """Whether the process has this very file open: a recycled pid is somebody else."""
+    return any(Path(file.path) == path for file in process.open_files())
+
+
 def end_leftovers(state: Path) -> list[str]:
     """End hosts (with their agents) and the engine of a directory without a broker; what was ended."""
     ended = [f"PTY host {process.pid}" for process in _hosts(state) if _end(process)]

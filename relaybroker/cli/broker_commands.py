@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 READY_S = 30.0
 DOWN_S = 15.0
+ASK_S = 3.0
+"""What a broker gets to answer that it will end; one that hangs is killed when `DOWN_S` is over."""
 
 
 def _state_option(command: Any) -> Any:
@@ -109,7 +111,9 @@ def _connection(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.keys() >= {"url", "api_key", "pid"} else None
+    kinds = {"url": str, "api_key": str, "pid": int}
+    fits = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+    return found if fits else None
 
 
 @click.command(hidden=True)
@@ -157,24 +161,31 @@ def init(
 @_state_option
 def down(state_dir: str | None) -> None:
     """End the broker of a state directory, and everything that it started: agents, PTY host, engine."""
-    from relaybroker.leftovers import end_leftovers, is_locked
+    from relaybroker.leftovers import end_leftovers, is_locked, kill_hung
 
     folder = state_directory(state_dir)
     if not folder.is_dir():
         fail(Exit.NO_BROKER, f"there is no state directory {folder}")
     deadline = time.monotonic() + DOWN_S
-    asked: dict[str, Any] | None = None
+    granted: set[int] = set()
+    ended: list[str] = []
     while is_locked(folder):
-        if asked is None and (asked := _connection(folder / "connection.json")) is not None:
-            BrokerClient(asked["url"], asked["api_key"]).demand("POST", "/api/shutdown", {})
+        for path in folder.glob("connection*.json"):  # each broker of the directory has one of its own
+            found = _connection(path)
+            if found is None or found["pid"] in granted:
+                continue
+            if BrokerClient(found["url"], found["api_key"]).tell("POST", "/api/shutdown", {}, timeout_s=ASK_S):
+                granted.add(found["pid"])
         if time.monotonic() > deadline:
-            who = "a broker that has no connection.json" if asked is None else f"the broker (pid {asked['pid']})"
-            fail(
-                Exit.FAILED, f"{who} still holds {folder} after {DOWN_S:g} s; its files say who: {folder}/broker-*.lock"
-            )
+            if not (killed := kill_hung(folder)):
+                fail(
+                    Exit.FAILED,
+                    f"somebody still holds {folder} after {DOWN_S:g} s; its files say who: {folder}/broker-*.lock",
+                )
+            ended += killed
         time.sleep(0.05)
-    ended = end_leftovers(folder)
-    click.echo("the broker is down" + (f"; ended what a former one had left: {', '.join(ended)}" if ended else ""))
+    ended += end_leftovers(folder)
+    click.echo("the broker is down" + (f"; ended what was left: {', '.join(ended)}" if ended else ""))
 
 
 @click.command()

@@ -58,18 +58,29 @@ class BrokerClient:
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """Status and decoded answer. Ends the command if nobody answers."""
-        target = urlsplit(self.url)
-        connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=TIMEOUT_S)
-        headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            raw = response.read()
+            return self._ask(method, path, body, TIMEOUT_S)
         except (OSError, http.client.HTTPException) as error:
             fail(
                 Exit.NO_BROKER,
                 f"the broker at {self.url} does not answer ({error}). See: relaybroker status; start one: relaybroker up",
             )
+
+    def tell(self, method: str, path: str, body: dict[str, Any], *, timeout_s: float) -> bool:
+        """Ask for something that is looked after by other means; whether it was granted."""
+        try:
+            return self._ask(method, path, body, timeout_s)[0] < 300
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float) -> tuple[int, Any]:
+        target = urlsplit(self.url)
+        connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=timeout_s)
+        headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            raw = response.read()
         finally:
             connection.close()
         try:

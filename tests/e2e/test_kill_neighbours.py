@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 
+import pytest
+
 
 async def test_a_killed_host_is_said_and_the_next_agents_work(deployment, is_alive):
     """F033, F096, F110: agents lost with reasons, deliveries settled or returned, names free again."""
@@ -55,6 +57,20 @@ async def test_down_ends_everything_also_after_a_kill(deployment, is_alive):
     ended = deployment.command("down")
     assert ended.returncode == 0, ended.stderr
     await deployment.until(lambda: not any(is_alive(pid) for pid in pids), "nothing is left")
+
+
+@pytest.mark.parametrize("hung", ["broker", "host", "engine", "agent"])
+async def test_down_ends_what_hangs(deployment, is_alive, hung):
+    """SIGSTOP: a deadlock, a swapped-out process."""
+    await deployment.spawn("ann")
+    pids = {"agent": deployment.pids["ann"], "host": deployment.host_pid(), "engine": deployment.engine_pid()}
+    pids["broker"] = deployment.broker.pid
+    os.kill(pids[hung], signal.SIGSTOP)
+    ended = await asyncio.to_thread(deployment.command, "down")
+    assert ended.returncode == 0, ended.stderr
+    assert ("did not answer" in ended.stdout) == (hung == "broker")
+    await asyncio.to_thread(deployment.broker.wait, 60)
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids.values()), "nothing is left")
 
 
 async def test_a_clean_stop_is_quick_and_leaves_nothing(deployment, is_alive):

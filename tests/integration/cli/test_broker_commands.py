@@ -53,6 +53,15 @@ def test_a_killed_broker_is_no_broker_and_down_ends_what_it_left(running):
     running.until(lambda: not _processes(running), "PTY host, agent and engine ended")
 
 
+def test_down_ends_every_broker_of_the_directory(running):
+    """Each is asked by its own connection file; the shared one names the last."""
+    assert running.run("up", "--detach", "--name", "other", RELAY_NODE_ID="node_other").returncode == 0
+    down = running.run("down")
+    assert down.returncode == 0, down.stderr
+    assert "did not answer" not in down.stdout
+    running.until(lambda: not _processes(running), "nothing is left")
+
+
 def test_down_waits_for_a_broker_that_is_starting_instead_of_ending_its_host(desk):
     """A broker holds its lock before it has a connection.json."""
     desk.state.mkdir(mode=0o700)
