@@ -37,12 +37,27 @@ def make(installed: Installed, folder: Path, model_url: str, case: str = "") -> 
         shutil.rmtree(one, ignore_errors=True)
         one.mkdir(parents=True)
     (project / "README.md").write_text("a test project\n")
-    for words in (
-        "init -q -b main", "config user.name T", "config user.email t@example.com", "add README.md", "commit -qm A",
-    ):  # fmt: skip
-        subprocess.run(["git", *words.split()], cwd=project, check=True)
+    _git(
+        project,
+        "init -q -b main",
+        "config user.name T",
+        "config user.email t@example.com",
+        "commit -qm A --allow-empty",
+    )
+    if installed.program != "aider":  # which asks about every file of the repository that a text names
+        commit(project)
     setup = _Setup(installed, home, project, model_url)
     return setup.made(case)
+
+
+def commit(project: Path) -> None:
+    """Put all of the project under version control."""
+    _git(project, "add -A", "commit -qm B")
+
+
+def _git(project: Path, *commands: str) -> None:
+    for words in commands:
+        subprocess.run(["git", *words.split()], cwd=project, check=True)
 
 
 def cases(program: str) -> tuple[str, ...]:

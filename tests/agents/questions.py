@@ -55,6 +55,11 @@ def _arguments(*words: str) -> Callable[[homes.Home], homes.Home]:
     return lambda home: home._replace(argv=[*home.argv, *words])
 
 
+def _committed(home: homes.Home) -> homes.Home:
+    homes.commit(home.project)
+    return home
+
+
 def _call(tool: str, **arguments: Any) -> str:
     """The prompt for a call; what the dialog will show is not readable in it."""
     return f"CALLTOOL {tool} {unreadable(json.dumps(arguments))}"
@@ -143,6 +148,9 @@ DIALOGS: dict[str, dict[str, Dialog]] = {
         "permission": Dialog(
             f"SAY {json.dumps(_RUN_THIS)}", "(Y)es/(N)o", "permission", deny="n\r"
         ),
-        "add-file": Dialog('SAY "You may want to look at README.md for that."', "(Y)es/(N)o", "question", deny="n\r"),
+        "add-file": Dialog(
+            'SAY "You may want to look at README.md for that."', "(Y)es/(N)o", "question",
+            _committed, deny="n\r",
+        ),
     },
 }  # fmt: skip

@@ -48,7 +48,7 @@ def is_whole(body: str, arrived: str) -> bool:
     return "\n".join(squeezed(body)) in "\n".join(squeezed(arrived))
 
 
-def expect_once(bench: Bench, identifier: str, body: str, limit_s: float = 30) -> None:
+def expect_once(bench: Bench, identifier: str, body: str, limit_s: float = 60) -> None:
     """It arrives, is acknowledged, and stands there once and whole."""
     bench.until_arrived([identifier], limit_s)
     bench.until_acked([identifier], 15)

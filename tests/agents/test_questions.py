@@ -62,7 +62,12 @@ def _ask(bench: Bench, dialog: Dialog, probe: str) -> None:
             bench.keys("\r")
             continue
         identifier = bench.send(text)
-        bench.until_arrived([identifier], 60)
+        bench.until(partial(_is_there_or_asked, bench, identifier, dialog), 60, "the model or the question")
+
+
+def _is_there_or_asked(bench: Bench, identifier: str, dialog: Dialog) -> bool:
+    """aider asks before the model has a word in it."""
+    return identifier in bench.arrivals() or _shows(bench, dialog.shows)
 
 
 def _stands(bench: Bench, text: str) -> bool:
