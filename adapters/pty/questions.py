@@ -70,6 +70,19 @@ _PROMPT = re.compile(r"^[^<]*(?:^|\s)[>❯›»$%#:]\s?$|>>>\s?$|\]:\s?$")
 _PROMPT_ROW = re.compile(r"(^|[\s│┃|])[>❯›»$%#:]\s")
 
 
+_CONSOLE = re.compile(
+    r"""(?x) (?: >>> | \.\.\. | \(\w*[Pp]db\+*\) | i?pdb> | In\s\[\d+\]: | \((?:gdb|lldb|rdb:\d+|dlv)\) | sqlite> | mysql>
+      | MariaDB\s\[.*\]> | \w+=[\#>] | irb\(.*\)[^\s]*[>*] | \[\d+\]\spry\(.*\)> | ghci> | Prelude> | julia> | scala> | jshell>
+      | iex\(\d+\)> | ^[$\#%] | (?:^|\s)(?: [\w.-]+@\S.* | \w*sh[\w.-]* | \S*[~/]\S* | .*\) )\s?[$\#] ) \s? $"""
+)
+"""Prompts at which every program runs what it is typed."""
+
+
+def is_console(view: View) -> bool:
+    """Whether the cursor is at the prompt of a shell, an interpreter or a debugger, inside of whatever program."""
+    return bool(_CONSOLE.search(view.before_cursor)) and not view.rows[view.row][view.column :].strip()
+
+
 def question_on(profile: Profile, view: View, *, collects_lines: bool, echoes: bool) -> str | None:
     """The name of what the screen asks; None when it asks nothing. For a screen on which no composer has the cursor."""
     if (collects_lines and not echoes and _PASSWORD.search(view.cursor_line.rstrip())) or _asks_hidden(view):

@@ -36,6 +36,7 @@ from adapters.pty.protocol import (
     Started,
     Unblocked,
 )
+from adapters.pty.questions import is_console
 from adapters.pty.rotating_file import RotatingFile
 from adapters.pty.screen import Terminal
 from adapters.pty.sequences import plain_text
@@ -227,6 +228,8 @@ class Session:
     def _access(self, known: Foreground | None = None) -> Access:
         front = self.foreground(known)
         view = self.terminal.view()
+        if front.profile.name == harnesses.DEFAULT and is_console(view):
+            front = front._replace(profile=harnesses.profile("console"))
         sight = self._gate.look_now(front, view)
         found = None
         if known is None:

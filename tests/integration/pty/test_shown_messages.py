@@ -132,7 +132,6 @@ async def test_a_message_ends_no_open_quote_heredoc_or_continuation(broker, begu
     assert ran(broker) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a prompt such as >>> or (Pdb) of an unknown program is typed into (issue 12)")
 @pytest.mark.parametrize("kind", ["interact", "pdb"])
 async def test_a_prompt_of_an_interpreter_inside_of_a_program_runs_no_message(broker, kind):
     """An agent that offers a console, or stopped in its debugger: no command line says so, its prompt does."""
