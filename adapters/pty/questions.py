@@ -71,7 +71,7 @@ _PROMPT_ROW = re.compile(r"(^|[\s│┃|])[>❯›»$%#:]\s")
 
 
 _CONSOLE = re.compile(
-    r"""(?x) (?: >>> | \.\.\. | \(\w*[Pp]db\+*\) | i?pdb> | In\s\[\d+\]: | \((?:gdb|lldb|rdb:\d+|dlv)\) | sqlite> | mysql>
+    r"""(?x) (?: (?:^|\s)>>> | ^\.\.\. | \(\w*[Pp]db\+*\) | i?pdb> | In\s\[\d+\]: | \((?:gdb|lldb|rdb:\d+|dlv)\) | sqlite> | mysql>
       | MariaDB\s\[.*\]> | \w+=[\#>] | irb\(.*\)[^\s]*[>*] | \[\d+\]\spry\(.*\)> | ghci> | Prelude> | julia> | scala> | jshell>
       | iex\(\d+\)> | ^[$\#%] | (?:^|\s)(?: [\w.-]+@\S.* | \w*sh[\w.-]* | \S*[~/]\S* | .*\) )\s?[$\#] ) \s? $"""
 )
