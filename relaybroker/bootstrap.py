@@ -49,6 +49,7 @@ from relaybroker.workspace import WorkspaceError, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from adapters.websocket.link import NodeLink
     from domain.state import State
     from relaybroker.surface import SurfaceFactory
 
@@ -112,6 +113,7 @@ class Bootstrap:
         self._environ = environ
         self._make_surface = make_surface
         self._began = time.monotonic()
+        self._link: NodeLink | None = None
 
     async def serve(self) -> int:
         """Start, run, end; the exit status."""
@@ -171,6 +173,7 @@ class Bootstrap:
             environ=self._environ,
             surface=surface,
         )
+        self._link = parts.link
         stack.push_async_callback(self._shut, parts, lifetime)
         lifetime.attend(parts, surface, persist=settings.persist)
         started = self._started(vault, node)
@@ -220,10 +223,14 @@ class Bootstrap:
                 await engine_process.end(paths.engine, lifetime.time_left_s())
 
         stack.push_async_callback(end)
-        keeper = asyncio.create_task(engine_process.keep_alive(paths.engine), name="engine keeper")
+        keeper = asyncio.create_task(engine_process.keep_alive(paths.engine, self._cut_link), name="engine keeper")
         stack.callback(keeper.cancel)
         self._phase(f"embedded engine at {engine.url}")
         return engine.url
+
+    def _cut_link(self) -> None:
+        if self._link is not None:
+            self._link.cut()
 
     @staticmethod
     async def _shut(parts: Assembly, lifetime: Lifetime) -> None:
