@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-DEADLINE_S = 60
+from tests.waiting import WAIT_S
 
 
 async def test_a_user_id_without_passwd_entry_runs_a_broker_and_agents(deployment):
@@ -29,7 +29,7 @@ async def test_a_user_id_without_passwd_entry_runs_a_broker_and_agents(deploymen
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=DEADLINE_S,
+            timeout=WAIT_S,
             check=False,
         )
 
@@ -51,7 +51,7 @@ async def test_down_ends_everything_though_no_file_says_where_it_is(deployment, 
         file.unlink()
     ended = deployment.command("down")
     assert ended.returncode == 0, ended.stderr
-    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), DEADLINE_S, "nothing is left")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), "nothing is left")
 
 
 async def test_a_broker_that_is_started_after_a_cleaner_adopts_its_agents(deployment):
@@ -60,7 +60,7 @@ async def test_a_broker_that_is_started_after_a_cleaner_adopts_its_agents(deploy
         file.unlink()
     deployment.kill_broker()
     await deployment.start()
-    found = await deployment.until_api(lambda s: s["agents"], DEADLINE_S, "the agent is there")
+    found = await deployment.until_api(lambda s: s["agents"], "the agent is there")
     assert [agent["pid"] for agent in found["agents"]] == [deployment.pids["ann"]]
     await deployment.post("ann", "after")
-    await deployment.until(lambda: not deployment.missing(), DEADLINE_S, "it arrives")
+    await deployment.until(lambda: not deployment.missing(), "it arrives")
