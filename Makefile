@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-agents record-screens bench lock docs clean
+.PHONY: help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-shells test-agents record-screens bench lock docs clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -68,15 +68,19 @@ record-sessions: $(VENV)/.installed  ## make fixtures/sessions again from real r
 	$(BIN)/python -m tests.replay.record $(NAMES)
 
 AGENTS  ?= claude codex gemini opencode qwen copilot pi cline aider
+SHELLS ?= 10000
+test-shells: $(VENV)/.installed  ## messages to real shells and interpreters do nothing in them (SHELLS=10000: so many to each; SHELLS_SEED=1)
+	SHELLS=$(SHELLS) $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal tests/shells
+
 VERSIONS ?= pinned
 SOAK    ?= 40
 AGENTS_RUN := build/agents
 test-agents: $(VENV)/.installed  ## the real programs (AGENTS="claude codex" only these; VERSIONS="pinned newest"; SOAK=500); writes docs/real-agents.md
 	@mkdir -p $(AGENTS_RUN) && rm -f $(AGENTS_RUN)/figures.txt
-	$(BIN)/python -m tests.agents.install $(AGENTS)
-	-PROGRAMS="$(AGENTS)" VERSIONS="$(VERSIONS)" SOAK=$(SOAK) RESULTS=$(AGENTS_RUN)/results.json FIGURES=$(AGENTS_RUN)/figures.txt \
-		$(BIN)/pytest -p no:xdist tests/agents
-	$(BIN)/python -m tests.agents.table $(AGENTS_RUN)/results.json $(AGENTS_RUN)/figures.txt
+	-$(BIN)/python -m tests.agents.install $(AGENTS)
+	PROGRAMS="$(AGENTS)" VERSIONS="$(VERSIONS)" SOAK=$(SOAK) RESULTS=$(AGENTS_RUN)/results.json FIGURES=$(AGENTS_RUN)/figures.txt \
+		$(BIN)/pytest -p no:xdist tests/agents; status=$$?; \
+	$(BIN)/python -m tests.agents.table $(AGENTS_RUN)/results.json $(AGENTS_RUN)/figures.txt; exit $$status
 
 record-screens: $(VENV)/.installed  ## record screens of the real programs into fixtures/terminals (AGENTS="claude" only these)
 	$(BIN)/python -m tests.agents.record $(AGENTS)

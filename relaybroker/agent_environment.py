@@ -43,6 +43,9 @@ INHERITED: dict[str, tuple[str, ...]] = {
             NODE_TLS_REJECT_UNAUTHORIZED PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CERT UV_INDEX_URL UV_DEFAULT_INDEX
             NPM_CONFIG_REGISTRY npm_config_registry GOPROXY GOPRIVATE GONOSUMDB CARGO_REGISTRIES_*
         """,
+        "Marks by which whoever runs a job finds and ends what the job started (Jenkins, GitHub, case scripts)": """
+            JENKINS_NODE_COOKIE HUDSON_COOKIE RUNNER_TRACKING_ID RBCASE
+        """,
         "Where tool chains are": """
             VIRTUAL_ENV CONDA_* MAMBA_* PYENV_ROOT UV_* POETRY_* NVM_* FNM_* VOLTA_HOME N_PREFIX PNPM_HOME BUN_INSTALL
             DENO_DIR DENO_INSTALL RBENV_ROOT GEM_HOME GEM_PATH ASDF_DIR ASDF_DATA_DIR MISE_DATA_DIR CARGO_HOME

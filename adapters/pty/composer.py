@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ABOVE_ROWS = 4
 """`above` is looked for in so many rows above the composer."""
 MAX_ROWS = 200
+_OPTION = re.compile(r"\s+[❯›▸▶►➤]\s")
 
 
 class ComposerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,9 +43,11 @@ class ComposerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     foot: str = ""
     """`left`: the last row of the frame; text ends above it."""
     below: str = ""
-    """`left`: the row below the foot. `open`: one of the rows below the text must match."""
+    """`left`: the row below the foot. `open`: one of the rows below an empty composer must match."""
     steady_s: float = 0.0
     """Only when the program printed nothing for so long."""
+    shows_cursor: bool = False
+    """Only while the cursor is shown: the program hides it in menus."""
     needs_paste: bool = False
     """Only while the program has asked for bracketed paste: its line editor has the keyboard."""
 
@@ -66,7 +69,8 @@ class Composer(NamedTuple):
 def find(rules: Sequence[ComposerRule], view: View, quiet_s: float = math.inf) -> Composer | None:
     """The composer that has the cursor; None when there is none. `quiet_s`: since the last output."""
     for rule in rules:
-        if (rule.needs_paste and not view.bracketed_paste) or quiet_s < rule.steady_s:
+        is_out = (rule.needs_paste and not view.bracketed_paste) or (rule.shows_cursor and view.cursor_hidden)
+        if is_out or quiet_s < rule.steady_s:
             continue
         if (found := _FRAMES[rule.frame](rule, view)) is not None:
             return found
@@ -89,6 +93,8 @@ def _open(rule: ComposerRule, view: View) -> Composer | None:
     for row in range(view.row, max(-1, view.row - MAX_ROWS), -1):
         if (first := prompt.match(view.rows[row])) is not None:
             break
+        if _OPTION.match(view.rows[row]):
+            return None  # a menu below an earlier prompt
         is_wrapped = row > 0 and view.wraps(row - 1)
         if not is_wrapped and (rest.match(view.rows[row]) is None or (view.is_blank(row) and not rule.blank_rows)):
             return None
@@ -102,9 +108,9 @@ def _open(rule: ComposerRule, view: View) -> Composer | None:
     while bottom + 1 < len(view.rows) and not view.is_blank(bottom + 1) and rest.match(view.rows[bottom + 1]):
         bottom += 1
     bottom = max(bottom, view.row)
-    if rule.below and not any(_compiled(rule.below).match(line) for line in view.rows[bottom + 1 :]):
-        return None
-    return _composer(view, row, bottom, first.end())
+    found = _composer(view, row, bottom, first.end())
+    is_shown = not rule.below or any(_compiled(rule.below).match(line) for line in view.rows[bottom + 1 :])
+    return found if is_shown or not found.is_empty else None
 
 
 def _behind_bar(rule: ComposerRule, view: View) -> Composer | None:

@@ -66,7 +66,7 @@ def look(group: int, spawned: int, chosen: Profile, *, named: bool) -> Foregroun
     if found is None:
         return Foreground(chosen, group, chosen.name, stopped=False, same_group=same, group=group)
     if same and (named or found.profile.name == DEFAULT) and chosen.treatment == "type":
-        is_shell_behind = found.profile.treatment == "show" and found.pid != spawned
+        is_shell_behind = found.profile.treatment != "type" and found.pid != spawned
         if not is_shell_behind:
             return Foreground(chosen, found.pid, found.name, stopped=found.stopped, same_group=True, group=group)
     return Foreground(found.profile, found.pid, found.name, stopped=found.stopped, same_group=same, group=group)
@@ -81,7 +81,7 @@ def _reader(group: int, depth: int) -> _Process | None:
         if process.profile.name != DEFAULT and process.profile.treatment == "type":
             return process
     for process in reversed(members):
-        if process.profile.treatment == "show":
+        if process.profile.treatment != "type":
             return process
     if depth < _MAX_DEPTH and (behind := _behind(members, depth)) is not None:
         return behind

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from adapters.pty import proof, tasks
+from adapters.pty.process_table import Wait
 from adapters.pty.proof import Before, Proof, Standing
 from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
 from adapters.pty.sequences import plain_text, without_spaces
@@ -57,6 +58,8 @@ FIRST_LOOK_S, LAST_LOOK_S = 0.001, 0.05
 STANDS_S = 3.0
 """A composer shows what was pasted within this time, or the program dropped it."""
 DROPPED_QUIET_S = 1.0
+MUTE_S = STANDS_S + 2.0
+"""A program that by then has read text and space, waits for its keyboard again and shows neither, gets Enter."""
 UNKNOWN_S = 0.5
 """So long a screen without a composer is waited for after the text was written."""
 UNREAD_S = 30.0
@@ -436,8 +439,8 @@ class Injector:
             elif probed is not None and cursor != probed and standing is Standing.GONE:
                 await line.writer.write(b"\x7f")
                 return Standing.GONE
-            elif now - begun >= UNREAD_S:
-                return Standing.UNKNOWN
+            elif now - begun >= UNREAD_S or (probed is not None and now - begun >= MUTE_S and _is_read(access, line)):
+                return Standing.UNKNOWN  # it shows nothing before Enter
             await self._next_news(LAST_LOOK_S)
 
     async def _settle(self, profile: Profile) -> None:
@@ -614,6 +617,11 @@ class Injector:
             if timer is not None:
                 timer.cancel()
             self._news = None
+
+
+def _is_read(access: Access, line: Line) -> bool:
+    """The program has read all that was typed and waits for more."""
+    return line.unread() == 0 and access.waits() in (Wait.READ, Wait.POLL)
 
 
 def _needle(text: str) -> str:

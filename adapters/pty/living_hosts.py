@@ -27,6 +27,11 @@ def hosts_in(directory: Path) -> list[int]:
     return [pid for pid, socket in _hosts() if Path(socket).parent == directory]
 
 
+def everywhere() -> list[int]:
+    """Process ids of all of this user's hosts."""
+    return [pid for pid, _socket in _hosts()]
+
+
 def elder_of(socket: str, ancestors: Collection[int] = ()) -> int | None:
     """A host of this socket that is older than this process; None when there is none.
 

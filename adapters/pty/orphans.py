@@ -7,7 +7,9 @@ keeps a file beside its socket, and the next host on that socket, or `relaybroke
 * has the mark of an agent in its environment,
 * was seen below an agent in another session and is still the same process (id and time of start),
 
-with everything below them. Source: F109; architecture.md 5 ("if the host dies, its agents are dead"); ADR-0044.
+with everything below them. Whoever is below a host that lives is none of them: the file may be a copy of that host's.
+
+Source: F109; architecture.md 5 ("if the host dies, its agents are dead"); ADR-0044.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from adapters.pty import living_hosts
 from adapters.pty.kin import Helper, kill_all, mark_of, with_descendants
 from adapters.pty.process_table import Listed, processes
 
@@ -50,8 +53,9 @@ class SessionRecord:
         if record.boot != _boot_id():
             return []
         table = processes()
-        roots = [pid for pid, process in table.items() if _is_left(process, record, table)]
-        ended = sorted(with_descendants(roots, table) - {os.getpid()})
+        kept = with_descendants((pid for pid in living_hosts.everywhere() if pid != os.getpid()), table)
+        roots = [pid for pid, process in table.items() if pid not in kept and _is_left(process, record, table)]
+        ended = sorted(with_descendants(roots, table) - kept - {os.getpid()})
         kill_all(ended)
         return ended
 

@@ -18,6 +18,7 @@ import enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.pty.process_table import Wait
+from adapters.pty.view import bare
 
 if TYPE_CHECKING:
     from adapters.pty.access import Access
@@ -143,7 +144,8 @@ class Proof:
         """A text that was never seen in the composer must be seen elsewhere: an empty composer alone says nothing of it."""
         match standing(seen):
             case Standing.TEXT:
-                self._stood = self._stands = True
+                self._stood = True
+                self._stands = self._is_ours(seen)
                 return ""
             case Standing.GONE:
                 if self._stood:
@@ -160,6 +162,12 @@ class Proof:
                 return "" if self._stands else "turn"
             case Standing.UNKNOWN:
                 return "turn" if self._stood and self._reacted and now - self._entered >= GONE_S else ""
+
+    def _is_ours(self, seen: Access) -> bool:
+        """Whether the composer holds what was typed, or what the program shows in its place (`[Pasted text +12 lines]`)."""
+        assert seen.sight.composer is not None
+        text = bare(seen.sight.composer.text, lower=False)
+        return self._needle in text or text.lower().startswith("[") or "[pasted" in text.lower()
 
     def _has_moved(self, seen: Access) -> bool:
         """Whether the text is on the screen, but not where it was typed."""

@@ -8,7 +8,7 @@ questions as it likes. Pure. Source: real-agents.md; SAFE-KEYS; ADR-0040.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +66,8 @@ _IN_ONE_ROW = re.compile(
     r"(?i)[●◉]\s+\S.{0,40}[○◯]\s+\S|[○◯]\s+\S.{0,40}[●◉]\s+\S|<\s*(yes|no|ok|cancel|continue|exit)\s*>.*<\s*\w+[\w ]*>"
 )
 _PROMPT = re.compile(r"^[^<]*(?:^|\s)[>❯›»$%#:]\s?$|>>>\s?$|\]:\s?$")
+
+_PROMPT_ROW = re.compile(r"(^|[\s│┃|])[>❯›»$%#:]\s")
 
 
 def question_on(profile: Profile, view: View, *, collects_lines: bool, echoes: bool) -> str | None:
@@ -138,15 +140,25 @@ def _selects(view: View) -> bool:
         if _IN_ONE_ROW.search(view.trimmed(row)):
             return True
         marked = _MARKED.match(view.trimmed(row))
-        if marked is not None and any(_are_options(marked, *sibling) for sibling in _siblings(view, row, marked)):
+        if marked is not None and any(_are_options(marked, sibling) for sibling in _siblings(view, row, marked)):
             return True
     return False
 
 
-def _siblings(view: View, row: int, marked: re.Match[str]) -> Iterator[tuple[str, bool]]:
-    """What the rows around show in the same column as the marked one, and whether they have the sign of an option not chosen."""
+class _Sibling(NamedTuple):
+    """What a row near the marked one shows in the same column."""
+
+    text: str
+    has_radio: bool
+    """It has the sign of an option that is not chosen."""
+    is_apart: bool
+    """Blank rows are between the two."""
+
+
+def _siblings(view: View, row: int, marked: re.Match[str]) -> Iterator[_Sibling]:
     column = marked.start("text")
     for step in (-1, 1):
+        is_apart = False
         for distance in range(1, _SIBLING_ROWS + 1):
             at = row + step * distance
             if not 0 <= at < len(view.rows):
@@ -154,18 +166,21 @@ def _siblings(view: View, row: int, marked: re.Match[str]) -> Iterator[tuple[str
             line = view.rows[at]
             before, text = _UNMARKED.match(line[:column]), line[column:].rstrip()
             if before is not None and text and not text[0].isspace():
-                yield text, before["radio"] is not None
+                yield _Sibling(text, before["radio"] is not None, is_apart)
             elif before is None and line.strip("│┃| "):
                 break
+            is_apart = is_apart or not line.strip("│┃| ")
 
 
-def _are_options(marked: re.Match[str], sibling: str, has_radio: bool) -> bool:
+def _are_options(marked: re.Match[str], sibling: _Sibling) -> bool:
     text, mark = marked["text"], marked["mark"]
-    if has_radio or len(mark) > 1 or (_NUMBERED.match(text) and _NUMBERED.match(sibling)):
+    if sibling.has_radio or len(mark) > 1 or (_NUMBERED.match(text) and _NUMBERED.match(sibling.text)):
         return True
-    return mark in _STRONG and bool(_ANSWER.match(text) or _ANSWER.match(sibling) or len(text) <= 60)
+    if mark not in _STRONG or sibling.is_apart:
+        return False
+    return bool(_ANSWER.match(text) or _ANSWER.match(sibling.text) or len(text) <= 60)
 
 
 def _is_full_screen(view: View) -> bool:
     """A program that has the whole screen and shows no line to type in."""
-    return view.cursor_hidden and not _PROMPT.search(view.before_cursor)
+    return not _PROMPT_ROW.search(view.before_cursor + " ")

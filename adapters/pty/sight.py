@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.pty import composer
-from adapters.pty.questions import question_on
+from adapters.pty.questions import FULL_SCREEN, question_on
 
 if TYPE_CHECKING:
     from adapters.pty.composer import Composer
@@ -29,6 +29,8 @@ class Sight(NamedTuple):
 
 def read(profile: Profile, view: View, *, collects_lines: bool, echoes: bool, quiet_s: float = math.inf) -> Sight:
     """Look at a screen. `collects_lines`, `echoes`: the terminal's line discipline; `quiet_s`: since the last output."""
+    if profile.treatment == "hold":
+        return Sight(None, works=False, question=FULL_SCREEN)
     found = composer.find(profile.composer, view, quiet_s) if not collects_lines else None
     if found is None:
         question = question_on(profile, view, collects_lines=collects_lines, echoes=echoes)

@@ -1,4 +1,4 @@
-"""Who takes part in the demo, and how what they received is counted."""
+"""Who takes part in the demo, and how what arrived at them is counted."""
 
 from __future__ import annotations
 
@@ -13,48 +13,63 @@ from pathlib import Path
 from relaybroker.demo import agents as agent_programs
 
 _PROGRAMS = Path(agent_programs.__file__).parent
+TRACE = "ran-by-a-message"
+"""Beginning of the names of the files that the demo's messages would make, were they run."""
 _ID = re.compile(r"Relay message from .*?\[(\d+)")
 
 
 @dataclass
 class Agent:
-    """One program in a terminal, with the file in which it notes what it received."""
+    """One program in a terminal, and where it is seen what arrived there."""
 
     name: str
-    build: Callable[[Path, Path], list[str]]
+    build: Callable[[Path], list[str]]
+    """The command line, from the file in which the program notes what it reads."""
+    is_shown: bool = False
+    """It runs what it is typed, so it gets nothing typed: what arrived is what its terminal showed."""
     pid: int = 0
     agent_id: str = ""
 
-    def file(self, folder: Path) -> Path:
-        """Where the program notes what it received."""
+    def noted(self, folder: Path) -> Path:
+        """Where the program notes what it read: a shell its history, the others every line."""
         return folder / f"{self.name}.received"
 
-    def received(self, folder: Path) -> str:
-        """What the program has noted so far."""
-        try:
-            return self.file(folder).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
+    def received(self, folder: Path, terminal_logs: Path) -> str:
+        """What has arrived: on its terminal for a shell, else what it has noted itself."""
+        return _text(terminal_logs / f"{self.name}.log" if self.is_shown else self.noted(folder))
 
     def prepare(self, folder: Path) -> None:
         """Write what the program needs: bash keeps its history in the file, after every line."""
-        rc = f"HISTFILE={shlex.quote(str(self.file(folder)))}\nHISTSIZE=100000\nHISTCONTROL=\nPROMPT_COMMAND='history -a'\nPS1='$ '\n"
+        rc = f"HISTFILE={shlex.quote(str(self.noted(folder)))}\nHISTSIZE=100000\nHISTCONTROL=\nPROMPT_COMMAND='history -a'\nPS1='$ '\n"
         (folder / "bashrc").write_text(rc, encoding="utf-8")
 
     def command(self, folder: Path) -> str:
         """The command line."""
-        return shlex.join(self.build(folder, self.file(folder)))
+        return shlex.join(self.build(self.noted(folder)))
 
 
 AGENTS = (
-    Agent("shell", lambda folder, _file: ["bash", "--noprofile", "--rcfile", str(folder / "bashrc"), "-i"]),
-    Agent("python", lambda _folder, file: [sys.executable, "-i", "-q", str(_PROGRAMS / "repl_notes.py"), str(file)]),
-    Agent("chat", lambda _folder, file: [sys.executable, str(_PROGRAMS / "chat.py"), str(file)]),
+    Agent("shell", lambda file: ["bash", "--noprofile", "--rcfile", str(file.parent / "bashrc"), "-i"], is_shown=True),
+    Agent("notes", lambda file: [sys.executable, str(_PROGRAMS / "notes.py"), str(file)]),
+    Agent("chat", lambda file: [sys.executable, str(_PROGRAMS / "chat.py"), str(file)]),
 )
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def ran(folder: Path) -> int:
+    """How much of the messages a shell ran: entries of its history, and files that only a command of a message makes."""
+    entered = sum(len(_text(agent.noted(folder)).splitlines()) for agent in AGENTS if agent.is_shown)
+    return entered + len(list(folder.glob(f"{TRACE}*")))
+
+
 def received_ids(text: str) -> list[str]:
-    """The message ids in what a program noted, in order, repeats included."""
+    """The message ids in what arrived, in order, repeats included."""
     return _ID.findall(text)
 
 

@@ -1,7 +1,8 @@
 """The story of the demo: set up, talk, crash with messages in flight, recover, count.
 
-Everything is counted at the ends: what was posted is what the engine answered with 201; what was received is what each program wrote
-into its own file; what was acknowledged is what the engine shows as read. Its last line on standard output is one JSON object.
+Everything is counted at the ends: what was posted is what the engine answered with 201; what was typed is what each program that reads
+wrote into its own file; what was shown is what the shell's terminal printed; what was acknowledged is what the engine shows as read.
+Its last line on standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from relaybroker.demo.counting import AGENTS, Agent, Tally, received_ids
+from relaybroker.demo.counting import AGENTS, TRACE, Agent, Tally, ran, received_ids
 from relaybroker.demo.rest import Rest
 
 READY_S = 30.0
@@ -34,7 +35,7 @@ MAX_POSTS = 2000
 
 
 def run(*, keep: bool, while_down: int) -> int:
-    """Show the demo; the exit status (1 if anything was lost or typed twice)."""
+    """Show the demo; the exit status (1 if anything was lost, arrived twice or was run)."""
     folder = Path(tempfile.mkdtemp(prefix="relaybroker-demo-"))
     show = Show(folder, while_down)
     try:
@@ -85,7 +86,7 @@ class Show:
         result["seconds"] = round(time.monotonic() - self._began, 1)
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
-        good = result["lost"] == 0 and result["typed_twice"] == 0 and result["agents_alive"]
+        good = not (result["lost"] or result["typed_twice"] or result["ran"]) and result["agents_alive"]
         return 0 if good else 1
 
     def _step(self, text: str) -> None:
@@ -157,7 +158,7 @@ class Show:
     # --- the story --------------------------------------------------------------------------------------------------------
 
     async def _start_agents(self, rest: Rest) -> None:
-        self._step("starting three agents in real terminals: bash, the Python REPL, a scripted chat agent")
+        self._step("starting three agents in real terminals: bash, a program that takes notes, a scripted chat agent")
         for agent in self._agents.values():
             agent.prepare(self._folder)
             agent.pid, agent.agent_id = await rest.spawn(agent.name, agent.command(self._folder))
@@ -176,7 +177,7 @@ class Show:
             self._tally.add(await rest.direct(name, f"hello {name}"), name)
         asked = await rest.direct("chat", "are you there?")
         self._tally.add(asked, "chat")
-        posted = await rest.channel("general", "stand-up: $(echo this never runs) `nor this`")
+        posted = await rest.channel("general", f"stand-up: $(touch {TRACE}-1) `touch {TRACE}-2`; touch {TRACE}-3")
         replied = await rest.reply(posted, "and a reply in the thread")
         for message in (posted, replied):
             for name in self._agents:
@@ -246,7 +247,8 @@ class Show:
             await asyncio.sleep(0.05)
 
     def _received(self) -> dict[str, list[str]]:
-        return {name: received_ids(agent.received(self._folder)) for name, agent in self._agents.items()}
+        logs = self._state / "team" / "worker-logs"
+        return {name: received_ids(agent.received(self._folder, logs)) for name, agent in self._agents.items()}
 
     async def _count(self, rest: Rest) -> dict[str, Any]:
         received = self._received()
@@ -255,10 +257,12 @@ class Show:
         unread = await rest.unread(self._tally.messages())
         return {
             "sent": self._tally.sent,
-            "typed": sum(len(ids) for ids in received.values()),
+            "typed": sum(len(ids) for name, ids in received.items() if not self._agents[name].is_shown),
+            "shown": sum(len(ids) for name, ids in received.items() if self._agents[name].is_shown),
             "acked": self._tally.sent - unread,
             "lost": self._tally.missing(received),
             "typed_twice": twice,
+            "ran": ran(self._folder),
             "agents_alive": alive,
         }
 

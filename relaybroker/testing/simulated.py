@@ -180,12 +180,14 @@ class SimulatedBroker:
         self._world.host.open_dialog(self._living(name))
 
     def answer_dialog(self, name: str) -> None:
-        """A person answers the dialog, or clears a half-typed text."""
+        """A person answers the dialog, or changes or clears a text that stands."""
         self._world.host.clear(self._living(name))
 
     def occupy(self, name: str, reason: str = "agent_busy", *, patience_s: float = 300.0) -> None:
-        """The agent works (`agent_busy`) or a person types in its terminal (`human_driving`).
+        """Somebody has the agent's terminal: `reason` says who.
 
+        The agent works (`agent_busy`) or is stopped (`agent_suspended`), a person types (`human_driving`) or left a text in the
+        composer (`composer_unclear`); the last two do not matter to a shell, which is shown its messages.
         Into a terminal whose agent works, messages go all the same after `patience_s`.
         """
         self._world.host.occupy(self._living(name), reason, patience_s if reason == "agent_busy" else 0.0)
@@ -193,6 +195,14 @@ class SimulatedBroker:
     def free(self, name: str) -> None:
         """The agent's terminal is free again."""
         self._world.host.free(self._living(name))
+
+    def swallow_enter(self, name: str) -> None:
+        """Enter submits nothing in the agent's terminal any more: what is typed stands in its composer until `submit`."""
+        self._living(name).keeps_text = True
+
+    def submit(self, name: str) -> None:
+        """A person presses Enter in the agent's terminal, and it submits."""
+        self._world.host.submit(self._living(name))
 
     def hold(self, name: str) -> None:
         """Keep messages for an agent until `flush` (delivery mode `manual_flush`)."""

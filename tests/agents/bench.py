@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,8 @@ class Bench:
         for _ in range(50):
             left = [*processes_with(_MARK, self.mark), *processes_with("HOME", str(self.home.home))]
             if not left:
+                if not os.environ.get("KEEP"):
+                    shutil.rmtree(self.folder, ignore_errors=True)
                 return
             for pid in left:
                 for number in (signal.SIGCONT, signal.SIGKILL):

@@ -95,7 +95,9 @@ def _copilot(screen: Screen) -> str | None:
 
 
 def _pi(screen: Screen) -> str | None:
-    return _between_rules(screen, r"^")
+    # Its cursor is hidden, and elsewhere while a popup is open.
+    rules = [at for at, line in enumerate(screen.lines) if _is_rule(line)]
+    return _rest(screen, rules[-2] + 1, rules[-1] - 1, 0) if len(rules) > 1 and rules[-1] - rules[-2] > 1 else None
 
 
 def _cline(screen: Screen) -> str | None:
@@ -105,10 +107,12 @@ def _cline(screen: Screen) -> str | None:
 
 def _aider(screen: Screen) -> str | None:
     lines, row = screen.lines, screen.cursor[0] - 1
+    if not screen.bracketed_paste:
+        return None  # it reads its keyboard only while it has its prompt
     for first in range(row, max(row - 12, -1), -1):
         if re.search(r"\(Y\)es/\(N\)o", "".join(lines[max(0, first - 1) : row + 1])):
             return None
-        if found := re.match(r"^(?:[a-z]+ )?(?:multi)?>(?:\s|$)", lines[first]):
+        if found := re.match(r"^(?:[\w-]+(?: multi)?)?>(?:\s|$)", lines[first]):
             return _rest(screen, first, row, found.end())
     return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,16 +94,21 @@ def model() -> Iterator[Model]:
         yield found
 
 
+def new_folder() -> Path:
+    """A folder that no run had before: a broker's state belongs to one engine. Short, since a socket lies in it."""
+    return ROOT / uuid.uuid4().hex[:8]
+
+
 Opener = Callable[..., Bench]
 
 
 @pytest.fixture
-def opened(installed: Installed, model: Model, tmp_path: Path) -> Iterator[Opener]:
+def opened(installed: Installed, model: Model) -> Iterator[Opener]:
     """`opened(case)` -> a broker, and a home in which the program asks what `case` names; nothing is spawned."""
     made: list[Bench] = []
 
     def make(case: str = "", *arguments: str) -> Bench:
-        folder = ROOT / f"{installed.program}-{tmp_path.name}-{len(made)}"
+        folder = new_folder()
         home = homes.make(installed, folder / "place", model.url, case)
         bench = Bench(folder, model, home._replace(argv=[*home.argv, *arguments]))
         made.append(bench)
@@ -131,18 +137,16 @@ def started(opened: Opener) -> Callable[..., Bench]:
 class Live:
     """One agent that tests share as long as it is well."""
 
-    def __init__(self, installed: Installed, model: Model, folder: Path) -> None:
-        self._installed, self._model, self._folder = installed, model, folder
+    def __init__(self, installed: Installed, model: Model) -> None:
+        self._installed, self._model = installed, model
         self._bench: Bench | None = None
-        self._number = 0
 
     def bench(self) -> Bench:
         """It, with an empty composer and nothing on its way; a new one when it is not."""
         if self._bench is not None and not self._is_well(self._bench):
             self.close()
         if self._bench is None:
-            self._number += 1
-            folder = self._folder / f"live-{self._number}"
+            folder = new_folder()
             bench = Bench(folder, self._model, homes.make(self._installed, folder / "place", self._model.url))
             self._bench = bench
             bench.up()
@@ -167,9 +171,8 @@ class Live:
 
 
 @pytest.fixture(scope="module")
-def _live(installed: Installed, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    folder = ROOT / f"{installed.program}-{tmp_path_factory.getbasetemp().name}"
-    live = Live(installed, model, folder)
+def _live(installed: Installed, model: Model) -> Iterator[Live]:
+    live = Live(installed, model)
     yield live
     live.close()
 

@@ -38,11 +38,9 @@ def make(installed: Installed, folder: Path, model_url: str, case: str = "") -> 
         one.mkdir(parents=True)
     (project / "README.md").write_text("a test project\n")
     for words in (
-        ("init", "-q", "-b", "main"),
-        ("config", "user.name", "T"),
-        ("config", "user.email", "t@example.com"),
-    ):
-        subprocess.run(["git", *words], cwd=project, check=True)
+        "init -q -b main", "config user.name T", "config user.email t@example.com", "add README.md", "commit -qm A",
+    ):  # fmt: skip
+        subprocess.run(["git", *words.split()], cwd=project, check=True)
     setup = _Setup(installed, home, project, model_url)
     return setup.made(case)
 
@@ -70,6 +68,8 @@ class _Setup:
         _BASE[self.program](self)
         if case:
             CASES[self.program][case](self)
+        # No network: a program that installs something at its start (opencode does) fails at once instead of slowly.
+        self.write(".npmrc", "registry=http://127.0.0.1:9/\nfetch-retries=0\n")
         return Home(self.program, self.installed.version, self.argv, self.env, self.home, self.project)
 
     def write(self, name: str, content: Any) -> None:
@@ -203,9 +203,11 @@ def _aider(setup: _Setup) -> None:
     setup.env |= {
         "OPENAI_API_BASE": f"{setup.url}/v1", "OPENAI_API_KEY": "dummy", "AIDER_MODEL": "openai/mock-plain",
         "AIDER_CHECK_UPDATE": "false", "AIDER_ANALYTICS": "false", "AIDER_SHOW_MODEL_WARNINGS": "false",
-        "AIDER_SHOW_RELEASE_NOTES": "false", "AIDER_GITIGNORE": "false",
+        "AIDER_SHOW_RELEASE_NOTES": "false", "AIDER_GITIGNORE": "false", "AIDER_EDIT_FORMAT": "diff",
+        "AIDER_MAX_CHAT_HISTORY_TOKENS": "1000000",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }  # fmt: skip
+    setup.write(".aider/caches/model_prices_and_context_window.json", {"none": {}})
 
 
 _BASE: dict[str, Callable[[_Setup], None]] = {

@@ -23,6 +23,8 @@ class Dialog(NamedTuple):
     setup: Callable[[homes.Home], homes.Home] | None = None
     deny: str = "\x1b"
     """Keys with which a person refuses."""
+    before: str = ""
+    """Keys that a person has to press first."""
 
 
 START: dict[tuple[str, str], tuple[str, ...]] = {
@@ -69,6 +71,7 @@ _QUESTION = {"question": "Which database should the service use?", "header": "Da
 _TOUCH = "RUNSHELL touch PROBE"
 _NEW_FILE = {"file_path": "PROJECT/new.txt", "content": "hello\n"}
 
+_PLAN_MODE = "\x1b[Z"
 _RUN_THIS = "Run this:\n\n```bash\ntouch PROBE\n```\n"
 
 DIALOGS: dict[str, dict[str, Dialog]] = {
@@ -96,7 +99,7 @@ DIALOGS: dict[str, dict[str, Dialog]] = {
         ),
         "question": Dialog(
             _call("request_user_input", questions=[_QUESTION | {"id": "database", "options": _CHOICES}]), "PostgreSQL",
-            "question",
+            "question", before=_PLAN_MODE,
         ),
     },
     "gemini": {
@@ -138,8 +141,8 @@ DIALOGS: dict[str, dict[str, Dialog]] = {
     },
     "aider": {
         "permission": Dialog(
-            f"SAY {json.dumps(_RUN_THIS)}", "(Y)es/(N)o", "permission"
+            f"SAY {json.dumps(_RUN_THIS)}", "(Y)es/(N)o", "permission", deny="n\r"
         ),
-        "add-file": Dialog('SAY "You may want to look at README.md for that."', "(Y)es/(N)o", "question"),
+        "add-file": Dialog('SAY "You may want to look at README.md for that."', "(Y)es/(N)o", "question", deny="n\r"),
     },
 }  # fmt: skip

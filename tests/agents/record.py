@@ -1,6 +1,6 @@
 """Records screens of the real programs as fixtures: `make record-screens`, or
 
-    python -m tests.agents.record [--into DIR] [--size 24x80 …] [--case NAME …] [PROGRAM…]
+    python -m tests.agents.record [--into DIR] [--size 24x80 …] [--story start …] [--case NAME …] [PROGRAM…]
 
 Each program is driven by hand, without a broker, through the states that a rule about terminals has to tell apart. Paths
 in a recording are neutral (`--root`). `expected.toml` says what is so by construction (`composer`, `busy`, `dialog`);
@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+import signal
 import sys
 import time
+import tomllib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,7 @@ from tests.agents import homes, install
 from tests.agents.composers import composer as composer_of
 from tests.agents.model_server import Model, running
 from tests.agents.questions import DIALOGS, START, unreadable
-from tests.agents.terminal import PASTE, PASTE_END, Terminal
+from tests.agents.terminal import PASTE, PASTE_END, Terminal, session_members
 
 SIZES = ("24x80", "24x40", "50x120")
 _ROOT = Path("/var/tmp/lab")  # a neutral path; not /tmp, which some programs treat differently
@@ -40,13 +44,24 @@ class Recorder:
     """Keeps the states of one program at one size."""
 
     def __init__(
-        self, installed: install.Installed, into: Path, root: Path, model: Model, rows: int, columns: int
+        self,
+        installed: install.Installed,
+        into: Path,
+        root: Path,
+        model: Model,
+        rows: int,
+        columns: int,
+        wanted: set[str],
     ) -> None:
         self.installed, self.program = installed, installed.program
         self.rows, self.columns = rows, columns
         self._into, self._root, self._model = into, root, model
         self._begun = 0
-        self.kept: list[str] = []
+        self._wanted = wanted
+
+    def only(self, names: Iterable[str]) -> list[str]:
+        """Those that are asked for."""
+        return [name for name in names if not self._wanted or name in self._wanted]
 
     def home(self, case: str = "") -> homes.Home:
         return homes.make(self.installed, self._root, self._model.url, case)
@@ -83,6 +98,14 @@ class Recorder:
         terminal.until_quiet(1.0, 6)
         terminal.until(lambda screen: composer_of(self.program, screen) == "", 10, "an empty composer that stays")
 
+    def _named(self, case: str, dialog: str) -> str | None:
+        """The question as the rules name it, if this case was recorded before at any size; else its kind."""
+        for known in sorted((Path("fixtures/terminals") / self.program).glob(f"{case}*/expected.toml")):
+            if re.fullmatch(rf"{case}(?:-\d+x\d+)?", known.parent.name):
+                found: str | None = tomllib.loads(known.read_text()).get("question")
+                return found
+        return dialog or None
+
     def keep(
         self, terminal: Terminal, case: str, state: str, *, composer: str, busy: bool = False, dialog: str = "",
         quiet_s: float = 0.6,
@@ -97,22 +120,24 @@ class Recorder:
             output, screen = bytes(terminal.output), terminal.screen
             lines = [line.strip() for line in screen.lines if line.strip()]
             modes = (screen.bracketed_paste, screen.alternate, screen.cursor_hidden)
+        assert str(Path.home()).encode() not in output, (
+            "a path of this machine; install into a neutral RELAYBROKER_AGENTS"
+        )
         name = case if (self.rows, self.columns) == (24, 80) else f"{case}-{self.columns}x{self.rows}"
         place = self._into / self.program / name
         place.mkdir(parents=True, exist_ok=True)
         (place / "output.bin").write_bytes(output)
         entries: list[tuple[str, Any]] = [
             ("profile", self.program), ("origin", "recorded"), ("program", self.program),
-            ("version", self.installed.version), ("rows", self.rows), ("columns", self.columns), ("state", state),
-            ("composer", composer), ("busy", busy or None), ("dialog", dialog or None),
-            ("bracketed_paste", modes[0] or None), ("alternate_screen", modes[1] or None),
-            ("cursor_hidden", modes[2] or None), ("screen_has", lines[-3:]),
+            ("version", self.installed.version), ("rows", self.rows), ("columns", self.columns),
+            ("composer", composer), ("question", self._named(case, dialog)), ("busy", busy or None),
+            ("screen_has", lines[-3:]), ("bracketed_paste", modes[0] or None), ("alternate_screen", modes[1] or None),
+            ("cursor_hidden", modes[2] or None),
         ]  # fmt: skip
-        text = "".join(
+        text = f"# {state}\n" + "".join(
             f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in entries if value is not None
         )
         (place / "expected.toml").write_text(text)
-        self.kept.append(name)
         print(f"  kept {self.program}/{name} ({len(output)} bytes)", flush=True)
 
 
@@ -121,13 +146,15 @@ class Recorder:
 
 def start(recorder: Recorder) -> None:
     """First start, login, trust and what else is asked before the composer."""
-    for case in homes.cases(recorder.program):
+    for case in recorder.only(homes.cases(recorder.program)):
         with _tolerant(recorder, case):
             home = recorder.home(case)
             with recorder.started(home) as terminal:
                 shows = START[recorder.program, case]
                 terminal.until_shows(*shows, limit_s=40)
-                recorder.keep(terminal, case, f"at the start: {case}", composer="none", dialog=case, quiet_s=1.0)
+                terminal.until_quiet(1.0, 2)
+                shown = "none" if composer_of(recorder.program, terminal.screen) is None else "empty"
+                recorder.keep(terminal, case, f"at the start: {case}", composer=shown, dialog=case, quiet_s=1.0)
 
 
 def session(recorder: Recorder) -> None:
@@ -193,13 +220,16 @@ def turns(recorder: Recorder) -> None:
 
 def dialogs(recorder: Recorder) -> None:
     """What it asks in a session; one start each, so that every recording is small."""
-    for name, dialog in DIALOGS[recorder.program].items():
+    for name in recorder.only(DIALOGS[recorder.program]):
+        dialog = DIALOGS[recorder.program][name]
         with _tolerant(recorder, name):
             home = recorder.home()
             if dialog.setup is not None:
                 home = dialog.setup(home)
             with recorder.started(home) as terminal:
                 recorder.until_ready(terminal)
+                terminal.keys(dialog.before)
+                terminal.until_quiet(0.5, 2)
                 number = 0
                 for number, prompt in enumerate(dialog.prompt.split("\f"), 1):
                     if number > 1:
@@ -210,6 +240,20 @@ def dialogs(recorder: Recorder) -> None:
                     recorder.until_answered(number)
                 terminal.until_shows(dialog.shows, limit_s=30)
                 recorder.keep(terminal, name, f"asks: {dialog.kind}", composer="none", dialog=dialog.kind, quiet_s=1.0)
+
+
+def stops(recorder: Recorder) -> None:
+    """Stopped and continued, as by `kill -STOP`: some paint all of their screen again, one forgets its cursor."""
+    with _tolerant(recorder, "continued"), recorder.started(recorder.home()) as terminal:
+        recorder.until_ready(terminal)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in session_members(terminal.pid):
+                os.kill(pid, number)
+            time.sleep(2)
+        recorder.keep(
+            terminal, "continued", "was stopped and goes on; waits for a prompt",
+            composer="none" if composer_of(recorder.program, terminal.screen) is None else "empty",
+        )  # fmt: skip
 
 
 def _asked(recorder: Recorder, terminal: Terminal, text: str) -> None:
@@ -263,6 +307,7 @@ STORIES: dict[str, Callable[[Recorder], None]] = {
     "start": start,
     "session": session,
     "turns": turns,
+    "stops": stops,
     "dialogs": dialogs,
 }
 
@@ -274,6 +319,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=_ROOT, help="folder of home and project; stands in the recordings")
     parser.add_argument("--size", action="append", help="ROWSxCOLUMNS; may be repeated")
     parser.add_argument("--story", action="append", choices=STORIES)
+    parser.add_argument("--case", action="append", default=[], help="of the stories start and dialogs, only these")
     parser.add_argument("--newest", action="store_true")
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help=" ".join(install.PROGRAMS))
     given = parser.parse_args()
@@ -283,7 +329,8 @@ def main() -> int:
             for size in given.size or SIZES:
                 rows, columns = (int(one) for one in size.split("x"))
                 print(f"{program} {installed.version} {size}", flush=True)
-                recorder = Recorder(installed, given.into, given.root, model, rows, columns)
+                wanted = set(given.case)
+                recorder = Recorder(installed, given.into, given.root, model, rows, columns, wanted)
                 for story in given.story or STORIES:
                     STORIES[story](recorder)
     return 0

@@ -29,6 +29,8 @@ def test_a_question_in_a_session_holds_messages(
     bench.spawn()
     bench.until_composer()
     bench.until(lambda: bench.agent()["ready"], 75, "ready")
+    if dialog.before:
+        bench.keys(dialog.before)
     probe = bench.folder / "probe"
     _ask(bench, dialog, str(probe))
     bench.until(lambda: _shows(bench, dialog.shows), 40, f"the question: {dialog.shows}")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.agents import homes, install
 from tests.agents.composers import composer
-from tests.agents.conftest import ROOT, Opener
+from tests.agents.conftest import Opener, new_folder
 from tests.agents.model_server import Model
 from tests.agents.terminal import Terminal
 
@@ -26,12 +26,10 @@ RATIO = 1.2
 
 
 @pytest.mark.holds("spawn to first answer: at most 1.2 x a person")
-def test_the_broker_is_about_as_fast_as_a_person(
-    opened: Opener, installed: install.Installed, model: Model, tmp_path: Path
-) -> None:
+def test_the_broker_is_about_as_fast_as_a_person(opened: Opener, installed: install.Installed, model: Model) -> None:
     people, brokers = [], []
-    for number in range(ROUNDS):
-        place = ROOT / f"person-{tmp_path.name}-{number}"
+    for _ in range(ROUNDS):
+        place = new_folder()
         people.append(by_hand(homes.make(installed, place, model.url), model))
         bench = opened()
         since, begun = len(model.requests()), time.monotonic()

@@ -14,6 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.waiting import WAIT_S
+
 AGENTS = Path(__file__).parent / "agents"
 HOSTILE = {
     "CI": "true",
@@ -39,7 +41,7 @@ WORDS = "the staging password is correct-horse-battery"
 async def started_from(make_deployment, folder, **environment):
     """A deployment whose broker was started with these variables."""
     made = make_deployment(folder, **environment)
-    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
     try:
         await made.start()
         await made.meet()
@@ -80,11 +82,11 @@ async def test_a_shell_leaves_nothing_of_an_agents_terminal_in_the_persons_histo
     async with started_from(make_deployment, tmp_path, **hostile) as deployment:
         status, answer = await deployment.api("POST", "/api/spawn", {"name": "w1", "cli": shell})
         assert status == 200, answer
-        await deployment.until_api(lambda found: found["agents"][0]["ready"], 15, "the shell is ready")
+        await deployment.until_api(lambda found: found["agents"][0]["ready"], "the shell is ready")
         await deployment.api("POST", "/api/input/w1", {"data": f"echo '{WORDS}' | tr a-z A-Z\r"})
         await on_screen(deployment, "CORRECT-HORSE")
         await deployment.api("POST", "/api/input/w1", {"data": "exit\r"})
-        await deployment.until(lambda: not Path(f"/proc/{answer['pid']}").exists(), 15, "the shell ended")
+        await deployment.until(lambda: not Path(f"/proc/{answer['pid']}").exists(), "the shell ended")
     kept = [path for path in home.rglob("*") if path.is_file() and b"correct-horse" in path.read_bytes()]
     assert kept == []
 
@@ -156,14 +158,14 @@ async def test_a_daemon_of_an_agent_goes_with_its_release_and_may_outlive_its_ow
     assert status == 200, answer
     log = deployment.state / "team" / "worker-logs" / "w1.log"
     await deployment.api("POST", "/api/input/w1", {"data": "\r"})
-    await deployment.until(lambda: b"children" in log.read_bytes(), 15, "the helpers run")
+    await deployment.until(lambda: b"children" in log.read_bytes(), "the helpers run")
     in_session, in_its_own = map(int, log.read_bytes().partition(b"children ")[2].split()[:2])
     if how == "is released":
         assert (await deployment.api("DELETE", "/api/spawned/w1"))[0] == 200
-    await deployment.until(lambda: not is_alive(in_session), 15, "the helper in the agent's session is gone")
+    await deployment.until(lambda: not is_alive(in_session), "the helper in the agent's session is gone")
     if how == "is released":
-        await deployment.until(lambda: not is_alive(in_its_own), 15, "the daemon is gone")
+        await deployment.until(lambda: not is_alive(in_its_own), "the daemon is gone")
         return
-    await deployment.until_api(lambda found: not found["agents"], 15, "the agent is gone")
+    await deployment.until_api(lambda found: not found["agents"], "the agent is gone")
     assert is_alive(in_its_own)
     os.kill(in_its_own, signal.SIGKILL)

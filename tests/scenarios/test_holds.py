@@ -231,7 +231,7 @@ async def test_a_message_waits_while_the_shell_runs_a_command(node, engine, tmp_
     assert ([row["reason"] for row in found["holds"]], found["worker"]) == (["agent_busy"], "busy")
     story = (await node.api("GET", "/api/why/w1"))[1]["stories"][0]
     assert (story["outcome"], story["reason"]) == ("pending", "agent_busy")
-    assert "another program has the terminal" in story["verdict"]
+    assert "busy (cat has the terminal)" in story["verdict"]
     node.kill()
     await node.start()
     await engine.online(2)

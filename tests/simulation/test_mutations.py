@@ -14,7 +14,8 @@ from domain.state import Delivery
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
-SEEDS = range(60)
+SEEDS = (138, *range(60))
+"""The first one finds what takes rare hours to show."""
 
 
 def duplicates_are_admitted(monkeypatch):

@@ -101,8 +101,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str
     commands: tuple[str, ...] = ()
     """Shell patterns for the lower-case file name of the command."""
-    treatment: Literal["type", "show"] = "type"
-    """`show`: a message is shown on the terminal by the host, and the program gets nothing: it would run it."""
+    treatment: Literal["type", "show", "hold"] = "type"
+    """`show`: a message is shown on the terminal by the host, and the program gets nothing: it would run it. `hold`: the program's keys are
+    commands; messages wait until it has ended."""
     script: Script | None = None
     """The profile is for the program's own prompt, so not when the arguments say that it runs a program."""
     composer: tuple[ComposerRule, ...] = ()
@@ -144,7 +145,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def dialog_in(self, joined: str) -> str | None:
         """The name of the dialog whose phrases are in a screen (as `View.joined`)."""
-        return next((name for name, all_of, any_of in _phrases(self) if _has(joined, all_of, any_of)), None)
+        return next((name for name, all_of, any_of in _phrases(self.dialogs) if _has(joined, all_of, any_of)), None)
 
 
 def profile(name: str) -> Profile:
@@ -263,8 +264,8 @@ def _has(joined: str, all_of: Sequence[str], any_of: Sequence[str]) -> bool:
 
 
 @functools.cache
-def _phrases(of: Profile) -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
-    return tuple((one.name, tuple(map(bare, one.all_of)), tuple(map(bare, one.any_of))) for one in of.dialogs)
+def _phrases(dialogs: tuple[Dialog, ...]) -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
+    return tuple((one.name, tuple(map(bare, one.all_of)), tuple(map(bare, one.any_of))) for one in dialogs)
 
 
 @functools.cache

@@ -35,7 +35,7 @@ from domain.events import Recorded
 from domain.inputs import Input
 from domain.reasons import Reason
 from domain.state import NOTIFICATIONS_KEPT, State
-from relaybroker.testing.simulation.host import Session
+from relaybroker.testing.simulation.host import Session, is_shown_beside_a_person
 from relaybroker.testing.simulation.marks import Marks
 
 _CONTEXT = re.compile(r"^(?:# ?)?Relay message from .*? \[([^\] ]+)([^\]]*)\]: ", re.MULTILINE)
@@ -177,9 +177,10 @@ class Promises:
     def typing(self, session: Session, wanted: effects.TypeText) -> None:
         """The first byte of a text is in a terminal."""
         if session.occupied:
-            goes_through = bool(wanted.while_busy and session.patience_s)
+            goes_through = bool(wanted.while_busy and session.patience_s) or is_shown_beside_a_person(session, wanted)
             _hold(goes_through, f"F021, F087: {wanted.delivery_id} is typed in spite of {session.occupied}")
-            self.marks.reach("typed while the program worked")
+            if wanted.while_busy:
+                self.marks.reach("typed while the program worked")
         stream = self._by_typing.get(wanted.delivery_id)
         _hold(stream is not None, f"LOG-FIRST: {wanted.delivery_id} is typed and no durable event knows it")
         assert stream is not None
@@ -221,8 +222,12 @@ class Promises:
             )
             self._last_seq[session.session_id] = max(last, seq)
 
+    def stood(self, *, went_in: bool) -> None:
+        """A text stood in a composer, for a person to see."""
+        self.marks.reach("a text went in late" if went_in else "a person was called for a text that stood")
+
     def typed(self, session: Session, wanted: effects.TypeText) -> None:
-        """A terminal got a text and Enter."""
+        """A text was submitted, or shown by a shell's terminal."""
         del session
         self._whole[wanted.delivery_id] = None
         self.typed_total += 1

@@ -1,6 +1,8 @@
 """A small PTY host: idempotent, its reports kept until they are confirmed, its programs with a life of their own.
 
-What a program was really typed is kept here as the truth that nobody in the broker sees.
+A shell is shown its messages. Into other programs text and Enter are typed, and the proof that follows Enter is reported; sometimes it is
+late, and the text stands meanwhile for a person to see. What a program was really typed is kept here as the truth that nobody in the
+broker sees.
 
 Source: spec/node-protocol.md sections 0.5 and 6; `adapters.pty`.
 """
@@ -13,7 +15,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
+from adapters.pty import harnesses
 from domain import effects, inputs
+from domain.worker import DRAFT
 from relaybroker.testing.simulation.timeline import Pipe, Timeline
 
 _Effect = (
@@ -33,7 +37,10 @@ class Watcher(Protocol):
         """The first byte of a text is in the terminal."""
 
     def typed(self, session: Session, wanted: effects.TypeText) -> None:
-        """Body and Enter are in the terminal."""
+        """The text was submitted, or is on the terminal of a shell."""
+
+    def stood(self, *, went_in: bool) -> None:
+        """A person was called for a text that stands although Enter was typed, or such a text went in after all."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,14 @@ class Traits:
     """Share of injections of which nothing is written."""
     half_typed: float = 0.0
     """Share of injections that stop in the middle."""
+    late_proof: float = 0.0
+    """Share of texts that stand for a while although Enter was typed."""
+    late_s: tuple[float, float] = (9.0, 60.0)
+    """How long those stand; a person is called for them after `LATE_S`."""
     latency_s: tuple[float, float] = (0.0001, 0.002)
+
+
+LATE_S = 8.0
 
 
 @dataclass
@@ -57,17 +71,25 @@ class Session:
     session_id: str
     agent_id: str
     name: str
+    is_shell: bool = False
+    """It is shown its messages and gets nothing typed."""
+    keeps_text: bool = False
+    """Enter submits nothing in it, until a person does."""
     state: str = "booting"
     was_ready: bool = False
     queue: deque[effects.TypeText] = field(default_factory=deque)
     current: effects.TypeText | None = None
     begun: bool = False
     """Part of `current` is in the terminal."""
+    entered: bool = False
+    """Enter is there, too; what is wanting is the proof."""
+    stands: bool = False
+    """So long that a person was called."""
     draft: str = ""
     """Delivery whose half-typed text stands in the composer."""
     dialog: bool = False
     occupied: str = ""
-    """`agent_busy` or `human_driving`: what is to be typed is handed back."""
+    """Who has the terminal (a reason of `adapters.pty.protocol.Occupied`): what is to be typed is handed back."""
     patience_s: float = 0.0
     told: bool = False
     """The broker knows that it is occupied."""
@@ -178,7 +200,8 @@ class Host:
         if self._random.random() < self.traits.not_started:
             self._tell(inputs.ProgramNotStarted, start.session_id, reason="cli_not_found", detail="no such program")
             return
-        session = Session(start.session_id, start.agent_id, start.name)
+        is_shell = harnesses.profile(start.profile).treatment == "show"
+        session = Session(start.session_id, start.agent_id, start.name, is_shell)
         self.sessions[start.session_id] = session
         self._tell(inputs.ProgramStarted, start.session_id, pid=4711)
         self._timeline.after(self._random.uniform(*self.traits.boot_s), self.become_ready, session)
@@ -213,26 +236,44 @@ class Host:
         if self._lives(session) and session.state in ("booting", "ready") and not session.draft:
             session.state, session.dialog, session.told = "blocked", True, False
             self._tell(inputs.ProgramBlocked, session.session_id, pattern="permission")
-            if session.begun:
+            if session.entered:
+                pass  # what it holds is seen when the dialog is gone
+            elif session.begun:
                 self._interrupted(session, "blocked_by_dialog")
             elif session.current is not None:
                 session.queue.appendleft(session.current)
                 session.current = None
 
     def clear(self, session: Session) -> None:
-        """A person answers the dialog, or clears the half-typed text."""
-        if self._lives(session) and (session.dialog or session.draft):
+        """A person answers the dialog, or changes or clears a text that stands."""
+        if session.stands and not session.dialog and self._lives(session):
+            assert session.current is not None
+            session.spoiled[session.current.delivery_id] = None
+            self._interrupted(session, "composer_unclear")
+            self._unblock(session)
+            self._pump(session)
+        elif self._lives(session) and (session.dialog or session.draft):
             if session.draft:
                 session.spoiled[session.draft] = None
             session.dialog, session.draft = False, ""
-            session.state = "ready" if session.was_ready else "booting"
-            self._tell(inputs.ProgramUnblocked, session.session_id)
+            self._unblock(session)
             if not session.was_ready:
                 self._timeline.after(self._random.uniform(*self.traits.boot_s), self.become_ready, session)
             self._pump(session)
 
+    def submit(self, session: Session) -> None:
+        """A person presses Enter, and from now on Enter submits again."""
+        session.keeps_text = False
+        if self._lives(session) and session.entered and session.current is not None and not session.dialog:
+            self._submitted(session, session.current)
+
+    def _unblock(self, session: Session) -> None:
+        session.stands = False
+        session.state = "ready" if session.was_ready else "booting"
+        self._tell(inputs.ProgramUnblocked, session.session_id)
+
     def occupy(self, session: Session, reason: str, patience_s: float) -> None:
-        """The program begins to work, or a person to type; the broker hears of it when it wants something typed."""
+        """The program begins to work or is stopped, a person types or left a text; the broker hears of it when it wants to type."""
         if self._lives(session) and session.state in ("booting", "ready") and not session.occupied:
             session.occupied, session.patience_s = reason, patience_s
 
@@ -246,7 +287,11 @@ class Host:
 
     def _yields(self, session: Session, wanted: effects.TypeText) -> bool:
         """Whether the text has to wait: the broker is told who has the terminal, and gets everything back."""
-        if not session.occupied or (wanted.while_busy and session.patience_s):
+        if (
+            not session.occupied
+            or (wanted.while_busy and session.patience_s)
+            or is_shown_beside_a_person(session, wanted)
+        ):
             return False
         session.current = None
         session.queue.appendleft(wanted)
@@ -339,20 +384,56 @@ class Host:
             self._failed(wanted, "pty_write_failed", "no")
             self._hand_back(session, "out_of_turn")
             return
-        session.begun = True
         self._watcher.typing(session, wanted)
+        if session.is_shell and not wanted.task:
+            session.current = None
+            self._done(session, wanted, evidence="shown")
+            self._timeline.after(0.001, self._pump, session)
+            return
+        session.begun = True
         if self._random.random() < self.traits.half_typed:
             session.current, session.begun = None, False
             session.draft, session.state, session.told = wanted.delivery_id, "blocked", False
-            self._tell(inputs.ProgramBlocked, session.session_id, pattern="draft")
+            self._tell(inputs.ProgramBlocked, session.session_id, pattern=DRAFT)
             self._failed(wanted, "pty_write_failed", "partly")
             return
         self._timeline.after(self._random.uniform(*self.traits.type_s), self._enter, session, wanted)
 
     def _enter(self, session: Session, wanted: effects.TypeText) -> None:
-        if not self._is_current(session, wanted):
+        """Enter is typed; the proof follows."""
+        if session.entered or not self._is_current(session, wanted):
             return
-        session.current, session.begun = None, False
+        session.entered = True
+        if session.keeps_text:
+            self._timeline.after(LATE_S, self._late, session, wanted)
+        elif self._random.random() < self.traits.late_proof:
+            self._timeline.after(LATE_S, self._late, session, wanted)
+            self._timeline.after(self._random.uniform(*self.traits.late_s), self._submitted, session, wanted)
+        else:
+            self._submitted(session, wanted)
+
+    def _late(self, session: Session, wanted: effects.TypeText) -> None:
+        """The text still stands: a person is called."""
+        if not self._lives(session) or session.current is not wanted or not session.entered:
+            return
+        if session.dialog:
+            self._timeline.after(1.0, self._late, session, wanted)
+        elif session.state == "ready":
+            session.stands, session.state, session.told = True, "blocked", False
+            self._watcher.stood(went_in=False)
+            self._tell(inputs.ProgramBlocked, session.session_id, pattern=DRAFT)
+
+    def _submitted(self, session: Session, wanted: effects.TypeText) -> None:
+        """The text went in, and that was seen."""
+        if not self._lives(session) or session.current is not wanted or not session.entered:
+            return
+        if session.dialog:
+            self._timeline.after(1.0, self._submitted, session, wanted)
+            return
+        if session.stands:
+            self._watcher.stood(went_in=True)
+            self._unblock(session)
+        session.current, session.begun, session.entered = None, False, False
         self._done(session, wanted)
         self._timeline.after(0.001, self._pump, session)
 
@@ -365,16 +446,16 @@ class Host:
             self._done(session, wanted)
             self._pump(session)
 
-    def _done(self, session: Session, wanted: effects.TypeText) -> None:
+    def _done(self, session: Session, wanted: effects.TypeText, *, evidence: str = "composer") -> None:
         self._watcher.typed(session, wanted)
         proof = self._tell(
             inputs.TextTyped,
             session.session_id,
             delivery_id=wanted.delivery_id,
             attempt=wanted.attempt,
-            bytes_written=len(wanted.text) + 1,
-            evidence="echo",
-            wait_ms=1.0,
+            bytes_written=0 if evidence == "shown" else len(wanted.text) + 1,
+            evidence=evidence,
+            wait_ms=0.0 if evidence == "shown" else 1.0,
         )
         self._proofs[session.session_id, wanted.delivery_id] = proof
         self._timeline.after(self._random.uniform(0.05, 1.0), self._verify, session, wanted)
@@ -388,9 +469,10 @@ class Host:
 
     def _interrupted(self, session: Session, reason: str) -> None:
         wanted, begun = session.current, session.begun
-        session.current, session.begun = None, False
+        is_whole = session.entered
+        session.current, session.begun, session.entered = None, False, False
         if wanted is not None:
-            session.draft = wanted.delivery_id if begun else ""
+            session.draft = wanted.delivery_id if begun and not is_whole else ""
             self._failed(wanted, reason, "partly" if begun else "no")
 
     def _close(self, session: Session, reason: str) -> None:
@@ -420,6 +502,11 @@ class Host:
         if self.connection is not None:
             self.connection.to_broker.send(report)
         return report
+
+
+def is_shown_beside_a_person(session: Session, wanted: effects.TypeText) -> bool:
+    """What is shown does not touch the line that a person has begun."""
+    return session.is_shell and not wanted.task and session.occupied in ("human_driving", "composer_unclear")
 
 
 def _asked(about: effects.TypeText | inputs.TextNotTyped) -> tuple[str, int]:

@@ -42,6 +42,12 @@ REQUIRED = (
     "held: blocked_by_dialog",
     "held: agent_busy",
     "held: human_driving",
+    "held: agent_suspended",
+    "held: composer_unclear",
+    "a shell was shown a message",
+    "a person was called for a text that stood",
+    "a text went in late",
+    "a person changed a text that stood",
     "typed while the program worked",
     "refused: the mailbox is full",
     "poison was settled",
@@ -113,8 +119,15 @@ class Marks:
     def decided(self, item: Input | None, decided: Sequence[Recorded]) -> None:
         """From what the core was told."""
         del decided
-        if isinstance(item, inputs.TextTyped) and item.repeated:
-            self.reach("the host said: typed before")
+        match item:
+            case inputs.TextTyped(repeated=True):
+                self.reach("the host said: typed before")
+            case inputs.TextTyped(evidence="shown"):
+                self.reach("a shell was shown a message")
+            case inputs.TextNotTyped(reason=Reason.COMPOSER_UNCLEAR, typed="partly"):
+                self.reach("a person changed a text that stood")
+            case _:
+                pass
 
     def recorded(self, recorded: Recorded) -> None:
         """From what became durable."""

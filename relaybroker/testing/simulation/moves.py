@@ -178,7 +178,8 @@ def spawn(world: World) -> None:
     """A person starts an agent."""
     name = world.random.choice(world.plan.names)
     task = "say hello" if world.random.random() < 0.3 else ""
-    spec = inputs.SpawnSpec(name=name, cli="cat", task=task)
+    cli = world.random.choice(("claude", "cat", "bash"))
+    spec = inputs.SpawnSpec(name=name, cli=cli, task=task)
     world.node.put(inputs.SpawnRequested(request_id=world.request_id(), spec=spec))
 
 
@@ -235,13 +236,22 @@ def dialog(world: World) -> None:
         world.timeline.after(world.random.choice((0.5, 20.0, 4000.0)), world.host.clear, session)
 
 
+OCCUPATIONS = (
+    ("agent_busy", 300.0),
+    ("agent_busy", 0.0),
+    ("agent_suspended", 0.0),
+    ("composer_unclear", 0.0),
+    ("human_driving", 0.0),
+)
+
+
 @move(2)
 def occupation(world: World) -> None:
-    """A program works, a shell runs a command, or a person types, for a while (or an hour)."""
+    """A program works or is stopped, a shell runs a command, a person types or left a text, for a while (or an hour)."""
     found = world.sessions("booting", "ready")
     if found:
         session = world.random.choice(found)
-        reason, patience_s = world.random.choice((("agent_busy", 300.0), ("agent_busy", 0.0), ("human_driving", 0.0)))
+        reason, patience_s = world.random.choice(OCCUPATIONS)
         world.host.occupy(session, reason, patience_s)
         world.timeline.after(world.random.choice((0.5, 30.0, 900.0, 4000.0)), world.host.free, session)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
+from adapters.pty import harnesses
 from domain import effects, inputs
 from domain.broker import Broker
 from domain.effects import Effect
@@ -31,9 +32,10 @@ _RESTLESS = 200
 """Rounds in a row that leave a deadline due: then the core does not come to rest."""
 
 
-def plain_harness(_argv: tuple[str, ...], _name: str = "") -> Harness:
-    """Every program is an ordinary one."""
-    return Harness(profile="default")
+def plain_harness(argv: tuple[str, ...], _name: str = "") -> Harness:
+    """What the core needs to know of a program: a shell is one, and everything else a program that reads what it is typed."""
+    is_shell = harnesses.profile_for(argv).treatment == "show"
+    return Harness(profile="shell" if is_shell else harnesses.DEFAULT)
 
 
 class Watcher(Protocol):

@@ -136,6 +136,7 @@ def heal(world: World) -> None:
         for session in world.sessions("blocked"):
             world.host.clear(session)
         for session in world.sessions("booting", "ready"):
+            world.host.submit(session)
             world.host.free(session)
         if number in (4, 12, 20):
             world.engine.drop("eof")  # it comes back and offers every open row

@@ -79,6 +79,7 @@ def plan_of(seed: int) -> Plan:
             type_s=random.choice(((0.001, 0.02), (0.05, 0.6))),
             write_failed=sometimes(0.2),
             half_typed=sometimes(0.03),
+            late_proof=sometimes(0.05),
         ),
         fsync_s=random.choice(((0.0005, 0.01), (0.01, 0.3))),
         moves=random.choice((50, 50, 100, 100, 200, 400)),
@@ -102,7 +103,7 @@ def day_of(seed: int) -> Plan:
         engine=engines.Traits(
             push_s=(0.001, 0.4), push_lost=0.01, call_failed=0.05, slow_register=0.05, reject_token=0.02
         ),
-        host=hosts.Traits(not_started=0.02, write_failed=0.01, half_typed=0.002),
+        host=hosts.Traits(not_started=0.02, write_failed=0.01, half_typed=0.002, late_proof=0.005),
         moves=1_000_000,
         lasts_s=86_400.0,
         begins_with_all=True,

@@ -43,7 +43,7 @@ async def test_a_text_that_no_enter_submits_calls_a_person_and_is_reported_when_
     log = await reluctant(broker, "keeps")
     broker.inject("stands here", "d1")
     broker.inject("waits behind it", "d2")
-    await broker.fact("a1", Blocked, pattern="unsubmitted draft", deadline_s=30)
+    await broker.fact("a1", Blocked, pattern="unsubmitted draft")
     assert broker.facts("a1", Injected) == []
     assert broker.facts("a1", InjectFailed) == []
     assert log.lines() == []
@@ -60,7 +60,7 @@ async def test_a_draft_that_a_person_changes_before_it_went_in_is_nobodys_messag
     """F085: it may have been submitted with the person's words; it is neither typed again nor acknowledged."""
     log = await reluctant(broker, "keeps")
     broker.inject("stands here", "d1")
-    await broker.fact("a1", Blocked, pattern="unsubmitted draft", deadline_s=30)
+    await broker.fact("a1", Blocked, pattern="unsubmitted draft")
     await broker.keys(b" and more")
     failed = await broker.fact("a1", InjectFailed, delivery_id="d1")
     assert (failed.reason, failed.typed) == ("composer_unclear", "partly")
@@ -118,7 +118,7 @@ async def test_a_program_that_ends_with_the_text_in_its_composer_gave_no_proof(b
     log = await reluctant(broker, "keeps")
     broker.inject("stands here", "d1")
     await broker.until(lambda: broker.facts("a1", Injected) == [] and log.lines() == [], "nothing yet")
-    await broker.fact("a1", Blocked, pattern="unsubmitted draft", deadline_s=30)
+    await broker.fact("a1", Blocked, pattern="unsubmitted draft")
     os.kill(await broker.pid(), signal.SIGKILL)
     await broker.fact("a1", Exited)
     failed = await broker.fact("a1", InjectFailed, delivery_id="d1")

@@ -10,6 +10,7 @@ import psutil
 
 from adapters.pty import kin as kin_module
 from adapters.pty.kin import Kin
+from adapters.pty.orphans import SessionRecord
 from adapters.pty.process_table import Listed
 from adapters.pty.protocol import Exited, Started, Stop
 
@@ -114,3 +115,16 @@ def test_a_number_that_a_stranger_got_is_not_the_agents_any_more(monkeypatch):
     table[11] = Listed(11, "S", 10, 10, 901)
     kin._looked = float("-inf")
     assert kin.of(10) == []
+
+
+async def test_a_copy_of_a_living_hosts_record_ends_nobody(broker, is_alive, tmp_path):
+    """A state directory is copied while its broker runs; what is done in the copy leaves the original alone."""
+    daemons = await _daemons(broker)
+    record = Path(f"{broker.socket_path}.sessions")
+    await broker.until(
+        lambda: all(str(pid) in record.read_text() for pid in daemons.values()), "all were seen", DEADLINE_S
+    )
+    copy = tmp_path / "copy.sessions"
+    copy.write_bytes(record.read_bytes())
+    assert SessionRecord(str(copy)).end_orphans() == []
+    assert all(is_alive(pid) for pid in (await broker.pid(), *daemons.values()))

@@ -207,3 +207,20 @@ async def test_a_message_in_the_middle_of_a_sequence_of_the_program_waits_for_it
     assert "whole message" in screen
     assert len(broker.facts("a1", Injected)) == 1
     assert "title" not in screen.replace("]0;title", "")
+
+
+@pytest.mark.xfail(strict=True, reason="a shell's task does not look for a person yet (issue 12)")
+async def test_a_task_is_not_typed_into_a_line_that_a_person_has_begun(broker):
+    """F085: it would run as the end of that line."""
+    await bash(broker)
+    await broker.keys(b"echo ha")
+    await screen_with(broker, "$ echo ha")
+    broker.inject("echo task > task.txt", "d1", task=True)
+    await broker.until(lambda: broker.facts("a1", InjectFailed | Injected), "the end of the first attempt")
+    assert [(fact.reason, fact.typed) for fact in broker.facts("a1", InjectFailed)] == [("human_driving", "no")]
+    broker.confirm_all()
+    await broker.keys(b"lf > half.txt\r")
+    await broker.fact("a1", Freed)
+    await broker.type_text("echo task > task.txt", delivery_id="d1", attempt=2, task=True)
+    await broker.until((broker.directory / "task.txt").exists, "the task ran")
+    assert (broker.directory / "half.txt").read_text() == "half\n"

@@ -9,8 +9,9 @@ from relaybroker.harness import harness_of
 
 
 def test_the_name_that_a_caller_gives_decides_over_the_command():
-    assert harness_of(("env", "X=1", "claude")).profile == "default"
-    assert harness_of(("env", "X=1", "claude"), "claude") == harness_of(("claude",))
+    assert harness_of(("env", "X=1", "claude")).profile == "claude"
+    assert harness_of(("bash", "-lc", "claude")).profile == "default"
+    assert harness_of(("bash", "-lc", "claude"), "claude") == harness_of(("claude",))
     assert harness_of(("claude",), "shell").profile == "shell"
 
 

@@ -12,6 +12,7 @@ from adapters.pty import harnesses
 from adapters.pty.protocol import Inject, Start, Stop
 from relaybroker.host_requests import HostRequests
 from relaybroker.isolation import Isolation
+from tests.waiting import WAIT_S
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ async def test_what_is_asked_behind_a_start_that_is_held_up_comes_after_it(progr
     for request in (inject, stop, elsewhere):
         requests.send(request)
     assert host.sent == [elsewhere]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while len(host.sent) < 4:
             await asyncio.sleep(0.01)
     assert host.sent[1].argv == ("codex", "--no-daemon")

@@ -14,6 +14,7 @@ from adapters.pty.occupation import HUMAN_QUIET_S, Occupant, Occupation, Person,
 from adapters.pty.process_table import Wait
 from adapters.pty.protocol import Freed, Occupied
 from adapters.pty.sight import Sight
+from tests.waiting import WAIT_S
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ async def test_a_terminal_that_is_not_free_is_looked_at_until_it_is(monkeypatch)
     await asyncio.sleep(0.02)
     assert terminal.kinds() == [Occupied]
     terminal.now = None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         while terminal.kinds() != [Occupied, Freed]:
             await asyncio.sleep(0.001)
     occupation.close()

@@ -114,6 +114,51 @@ def test_everything_comes_to_rest_after_faults(broker):
     assert not broker.state.live_registrations()
 
 
+@pytest.mark.parametrize("reason", ["agent_busy", "agent_suspended", "composer_unclear", "human_driving"])
+def test_whoever_has_the_terminal_holds_messages_until_it_is_free(broker, reason):
+    broker.occupy("w1", reason, patience_s=1e6)
+    message = broker.deliver("w1", "for later")
+    broker.expect_outcome(message, "held", reason)
+    broker.advance(minutes=5)
+    assert broker.typed("w1") == []
+    broker.free("w1")
+    broker.expect_acked(message)
+    broker.expect_typed("w1", "for later")
+
+
+def test_a_shell_is_shown_its_messages_whoever_types_in_it(broker):
+    broker.spawn("sh", cli="bash", task="make")
+    broker.occupy("sh", "human_driving")
+    message = broker.deliver("sh", "look at this")
+    broker.expect_acked(message)
+    assert [step.event for step in broker.expect_outcome(message, "acked").steps].count("delivery.injected.v1") == 1
+    evidence = [one.event.evidence for one in broker.events("delivery.injected.v1")]
+    assert evidence == ["composer", "shown"]
+
+
+def test_a_text_that_stands_is_seen_and_acknowledged_when_it_went_in(broker):
+    """PROOF, F084."""
+    broker.swallow_enter("w1")
+    message = broker.deliver("w1", "stands")
+    behind = broker.deliver("w1", "waits")
+    broker.advance(minutes=2)
+    assert not broker.is_acked(message)
+    assert broker.events("worker.blocked.v1")[-1].event.pattern == "unsubmitted draft"
+    broker.submit("w1")
+    broker.expect_acked(message, behind)
+    assert len(broker.typed("w1")) == 2
+
+
+def test_a_text_that_a_person_changed_is_in_doubt(broker):
+    """F085."""
+    broker.swallow_enter("w1")
+    message = broker.deliver("w1", "stands")
+    broker.advance(minutes=2)
+    broker.answer_dialog("w1")
+    letter = broker.expect_dead_letter(message, "ambiguous")
+    assert letter.in_doubt
+
+
 def test_agents_send_once_however_often_they_ask(broker):
     broker.spawn("w2")
     first = broker.send("w2", "hello", sender="w1", key="k1")
