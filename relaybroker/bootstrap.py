@@ -36,11 +36,12 @@ from domain import inputs
 from domain.errors import CorruptLog
 from domain.events import REGISTRY, UPCASTERS
 from domain.state import SNAPSHOT_FORMAT
-from relaybroker import __version__, connection_file, engine_process, logs
+from relaybroker import __version__, engine_process, logs
 from relaybroker.assembly import Assembly, open_environments, open_vault
 from relaybroker.lifetime import Lifetime
 from relaybroker.listening import listen
 from relaybroker.node import Node, NodeError, check_destination, hold_node, node_of
+from relaybroker.own_files import OwnFiles
 from relaybroker.paths import Paths, paths_of
 from relaybroker.recovery import recover
 from relaybroker.settings import Flags, Settings, SettingsError, take_settings
@@ -49,6 +50,7 @@ from relaybroker.workspace import WorkspaceError, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from adapters.websocket.link import NodeLink
     from domain.state import State
     from relaybroker.surface import SurfaceFactory
 
@@ -112,6 +114,7 @@ class Bootstrap:
         self._environ = environ
         self._make_surface = make_surface
         self._began = time.monotonic()
+        self._link: NodeLink | None = None
 
     async def serve(self) -> int:
         """Start, run, end; the exit status."""
@@ -135,9 +138,13 @@ class Bootstrap:
         handler = logs.configure(paths.run.name, self._environ)
         stack.callback(logging.getLogger().removeHandler, handler)
         stack.push(_note_failure)
-        stack.callback(StateLock(paths.lock).release)
+        lock = StateLock(paths.lock)
+        stack.callback(lock.release)
         journal, snapshots, state = await asyncio.to_thread(_open_journal, paths, lifetime.fail)
         stack.push_async_callback(asyncio.to_thread, journal.close)
+        files = OwnFiles(lock, journal, lifetime.fail)
+        watch = asyncio.create_task(files.watch(), name="own files")
+        stack.callback(watch.cancel)
         self._phase(f"state recovered to position {state.position}")
 
         api_key = settings.api_key.get_secret_value() or f"br_{uuid.uuid4().hex}"
@@ -171,6 +178,7 @@ class Bootstrap:
             environ=self._environ,
             surface=surface,
         )
+        self._link = parts.link
         stack.push_async_callback(self._shut, parts, lifetime)
         lifetime.attend(parts, surface, persist=settings.persist)
         started = self._started(vault, node)
@@ -178,15 +186,16 @@ class Bootstrap:
         ended = asyncio.create_task(parts.runtime.run(parts.dispatcher), name="runtime")
         await parts.runtime.reached(lambda state: _is_settled(state, started.boot_id), READY_WAIT_S)
         if not lifetime.stop_asked:
-            files = (paths.connection, paths.own_connection)
-            stack.callback(connection_file.withdraw, connection, files)
-            connection_file.publish(connection, files)
+            stack.callback(files.withdraw)
+            files.publish(connection, (paths.connection, paths.own_connection))
             surface.open(parts)
             self._phase("ready")
 
         ending = await ended
         _log.info("the broker ends with status %d: %s", ending.status, ending.reason)
         lifetime.ended(ending)
+        if ending.status:
+            _say(f"relaybroker: the broker has stopped: {ending.reason}")
         if ending.status == 0:
             await parts.runtime.save_snapshot()
         if lifetime.leaves_nothing:
@@ -220,10 +229,14 @@ class Bootstrap:
                 await engine_process.end(paths.engine, lifetime.time_left_s())
 
         stack.push_async_callback(end)
-        keeper = asyncio.create_task(engine_process.keep_alive(paths.engine), name="engine keeper")
+        keeper = asyncio.create_task(engine_process.keep_alive(paths.engine, self._cut_link), name="engine keeper")
         stack.callback(keeper.cancel)
         self._phase(f"embedded engine at {engine.url}")
         return engine.url
+
+    def _cut_link(self) -> None:
+        if self._link is not None:
+            self._link.cut()
 
     @staticmethod
     async def _shut(parts: Assembly, lifetime: Lifetime) -> None:

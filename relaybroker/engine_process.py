@@ -33,6 +33,12 @@ START_S = 10.0
 """How long a started engine may take until it answers."""
 END_S = 1.0
 """From SIGTERM to SIGKILL."""
+LIFE_SIGN_S = 5.0
+"""How long an engine that runs may take to answer that it does."""
+SILENT_S = 15.0
+"""After which an engine that does not answer is no longer relied on."""
+HUNG_S = 40.0
+"""After which it is ended and another one started on its database."""
 _MODULE = "relaybroker.engine"
 _STEP_S = 0.02
 _WATCH_S = 1.0
@@ -81,12 +87,31 @@ async def find_or_start(directory: Path) -> RunningEngine:
     return await asyncio.to_thread(_find_or_start, directory)
 
 
-async def keep_alive(directory: Path) -> None:
-    """Start the engine of this directory again, on its port, whenever it has died. Runs until it is cancelled."""
+async def keep_alive(directory: Path, on_silence: Callable[[], None]) -> None:
+    """Start the engine of this directory again, on its port, whenever it has died or hangs. Runs until it is cancelled.
+
+    Args:
+        directory: `<state>/engine`.
+        on_silence: called when the engine lives and does not answer: whoever waits for it should not.
+    """
+    record = await asyncio.to_thread(_recall, directory)
+    answered = time.monotonic()
+    told = False
     while True:
         await asyncio.sleep(_WATCH_S)
         try:
-            await asyncio.to_thread(_revive, directory)
+            record = await asyncio.to_thread(_revive, directory, record)
+            silent = record is not None and not await asyncio.to_thread(_answers, record.port, LIFE_SIGN_S)
+            if not silent:
+                answered, told = time.monotonic(), False
+            elif time.monotonic() - answered >= SILENT_S and not told:
+                told = True
+                _log.warning("the embedded engine has not answered for %g s", SILENT_S)
+                on_silence()
+            elif record is not None and time.monotonic() - answered >= HUNG_S:
+                _log.warning("the embedded engine hangs: it is ended and started again")
+                await asyncio.to_thread(_end_hung, directory, record)
+                answered, told = time.monotonic(), False
         except OSError as error:  # no descriptors or no space now: there may be some at the next look
             _log.warning("the embedded engine cannot be looked after: %s", error)
 
@@ -105,40 +130,62 @@ def _find_or_start(directory: Path) -> RunningEngine:
     make_private_directory(directory)
     with exclusive_lock(directory / "engine.lock"):
         record = _recall(directory)
-        if record is not None and (process := _process(directory, record.pid)) is not None:
-            if _eventually(lambda: _answers(record.port), START_S / 2):
-                return RunningEngine(_url(record.port), record.pid, started_now=False)
-            _stop(process, END_S)
+        found = _engine_of(directory, record)
+        if found is not None:
+            port = (
+                record.port if record is not None and record.pid == found.pid else _told_port(directory / "ready.json")
+            )
+            if port is not None and _eventually(lambda: _answers(port), START_S / 2):
+                _remember(directory, _Record(pid=found.pid, port=port))
+                return RunningEngine(_url(port), found.pid, started_now=False)
+            _stop(found, END_S)
         wanted = record.port if record is not None else 0
         started = _start(directory, wanted) or (_start(directory, 0) if wanted else None)
         if started is None:
             raise EngineStartError(f"the embedded engine did not start; see {directory / 'engine.log'}")
-        write_private(directory / "engine.json", msgspec.json.encode(started))
+        _remember(directory, started)
         return RunningEngine(_url(started.port), started.pid, started_now=True)
 
 
-def _revive(directory: Path) -> None:
+def _revive(directory: Path, last: _Record | None) -> _Record | None:
+    """The engine that runs now, as far as is known; one that died is started again. `last`: the one that ran before."""
     record = _recall(directory)
-    if record is None or _process(directory, record.pid) is not None:
-        return
+    if record is not None and _process(directory, record.pid) is not None:
+        return record
+    if record is None and last is None:
+        return None
     with exclusive_lock(directory / "engine.lock"):
-        record = _recall(directory)
-        if record is None or _process(directory, record.pid) is not None:
-            return  # another broker was faster
+        record = _recall(directory) or last
+        assert record is not None, "it was known before"
+        if _process(directory, record.pid) is not None:  # another broker was faster, or the record was removed
+            _remember(directory, record)
+            return record
         started = _start(directory, record.port)
         if started is None:
             _log.error("the embedded engine died and does not start on port %d; see its log", record.port)
-            return
+            return None
         _log.warning("the embedded engine died and was started again")
-        write_private(directory / "engine.json", msgspec.json.encode(started))
+        _remember(directory, started)
+        return started
+
+
+def _end_hung(directory: Path, record: _Record) -> None:
+    """End this very engine, unless another broker has done so."""
+    with exclusive_lock(directory / "engine.lock"):
+        if (process := _process(directory, record.pid)) is not None and not _answers(record.port, LIFE_SIGN_S):
+            _stop(process, END_S)
+
+
+def _remember(directory: Path, record: _Record) -> None:
+    if record != _recall(directory):
+        write_private(directory / "engine.json", msgspec.json.encode(record))
 
 
 def _end(directory: Path, grace_s: float) -> bool:
     if not directory.exists():
         return False
     with exclusive_lock(directory / "engine.lock"):
-        record = _recall(directory)
-        process = _process(directory, record.pid) if record is not None else None
+        process = _engine_of(directory, _recall(directory))
         if process is None:
             return False
         _stop(process, grace_s)
@@ -212,6 +259,16 @@ def _process(directory: Path, pid: int) -> psutil.Process | None:
     return None
 
 
+def _engine_of(directory: Path, record: _Record | None) -> psutil.Process | None:
+    """The living engine of this directory: the recorded one, or one whose record a cleaner has removed."""
+    if record is not None and (process := _process(directory, record.pid)) is not None:
+        return process
+    for candidate in psutil.process_iter():
+        if (process := _process(directory, candidate.pid)) is not None:
+            return process
+    return None
+
+
 def _stop(process: psutil.Process, grace_s: float) -> None:
     with suppress(psutil.NoSuchProcess):
         process.terminate()
@@ -224,9 +281,9 @@ def _stop(process: psutil.Process, grace_s: float) -> None:
         child.wait()
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, limit_s: float = _REQUEST_S) -> bool:
     """Whether an engine answers `GET /health` there."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=_REQUEST_S)
+    connection = http.client.HTTPConnection(HOST, port, timeout=limit_s)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == 200

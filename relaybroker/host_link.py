@@ -5,6 +5,8 @@ Rules:
 * `HostAttached` comes before every report of that attachment, and `HostLost` after all of them.
 * Reports wait in one bounded backlog until the core's queue has room. If the backlog is full, or the host does not take
   what is sent, the connection is cut and `HostLost` says why: the host keeps what was not confirmed and says it again.
+* A host that hangs (stopped, deadlocked, swapped out) is as lost as one that died, until it answers again: it is asked for a sign of
+  life all the time. Nothing is lost by that: it keeps its agents and its reports, and is attached to again.
 * Terminal output does not pass through the core; it goes straight to whoever watches.
 
 Source: design/architecture.md sections 5 and 6.
@@ -15,19 +17,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
 from adapters.pty import translate
 from adapters.pty.client import HostBackpressure, HostClient, HostUnavailable
-from adapters.pty.protocol import PROTOCOL_VERSION, Confirm, Hello, Output, Report, Shutdown, Subscribe
+from adapters.pty.protocol import PROTOCOL_VERSION, Confirm, Hello, Output, Report, Shutdown, Snapshot, Subscribe
 from domain.inputs import HostLost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from adapters.pty.protocol import Answer, Request, Resize, Response, Snapshot
+    from adapters.pty.protocol import Answer, Request, Resize, Response
     from adapters.pty.protocol import Input as RawInput
     from domain.inputs import Input
 
@@ -35,6 +38,11 @@ _log = logging.getLogger(__name__)
 
 BACKLOG = 8192
 """Reports that may wait for room in the core's queue."""
+HEARTBEAT_S = 5.0
+"""Between an answer of the host and the next question whether it is there."""
+HEARTBEAT_ANSWER_S = 5.0
+HEARTBEAT_MISSES = 2
+"""So many questions in turn that were not answered in time: it hangs. (One may be missed when we were stopped ourselves.)"""
 
 
 class HostLink:
@@ -73,6 +81,7 @@ class HostLink:
         self._ending: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._pump())
+        self._spawn(self._watch_pulse())
 
     def attach(self) -> None:
         """Connect to the living host, or start one. Answered by HostAttached or HostLost; asking twice asks once."""
@@ -152,6 +161,24 @@ class HostLink:
             self._lost(self._lost_early)
         elif self._watching:
             self.send(Subscribe(on=True))
+
+    async def _watch_pulse(self) -> None:
+        misses = 0
+        while True:
+            if not misses:
+                await asyncio.sleep(HEARTBEAT_S)
+            host_id = self._host_id
+            misses = misses + 1 if host_id and await self._is_silent() and host_id == self._host_id else 0
+            if misses == HEARTBEAT_MISSES:
+                misses = 0
+                self._cut(f"the PTY host has not answered for {HEARTBEAT_MISSES * HEARTBEAT_ANSWER_S:g} s: it hangs")
+
+    async def _is_silent(self) -> bool:
+        question = Snapshot(request_id=uuid.uuid4().hex, session_id="")  # of nothing: any answer will do
+        try:
+            return (await self._client.ask(question, HEARTBEAT_ANSWER_S)).error == "worker_timeout"
+        except (HostUnavailable, HostBackpressure):
+            return False
 
     def _take(self, response: Response) -> None:
         if isinstance(response, Output):

@@ -6,6 +6,7 @@
     │   └── UnknownTopic           a record of a kind that this version does not know
     ├── StateCorrupt               the database file is damaged, cut off, or lost what was durable; code `state_corrupt`
     ├── LogLocked                  another program holds the database's write lock; code `log_locked`
+    ├── LogRemoved                 the database was removed or replaced while this process wrote it
     ├── NotRecordable              our own caller handed in an event that could not be read back; nothing was written
     ├── JournalFull                our own caller did not wait for `room()`; nothing was written
     ├── JournalClosed              the journal was closed before this batch
@@ -63,6 +64,16 @@ class LogLocked(RelayBrokerError):  # noqa: N818 - the reason code `log_locked` 
         super().__init__(
             f"log_locked: another program has held the write lock of {path} for {waited_s:.0f} s; end it, or its transaction"
         )
+        self.path = path
+
+
+class LogRemoved(RelayBrokerError):  # noqa: N818 - says what happened
+    """Somebody removed or replaced files of the open database at `path`: what is written now is at no place that anybody finds."""
+
+    code = "log_removed"
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"log_removed: {what} of {path} was removed or replaced while the broker wrote it")
         self.path = path
 
 

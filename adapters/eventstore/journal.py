@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from eventsourcing.persistence import PersistenceError
 
 from adapters.eventstore import integrity, recorders
-from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, LogLocked, StateCorrupt
+from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, LogLocked, LogRemoved, StateCorrupt
 from adapters.eventstore.mapper import Mapper
 from adapters.eventstore.mark import Mark, MarkWriter
+from adapters.eventstore.presence import Presence
 from adapters.eventstore.reader import PAGE, LogReader
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Journal:
         self._failure: BaseException | None = None
         self._path = path
         self._locked_since: float | None = None
+        self._presence = Presence(path) if path is not None else None
 
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
         self._writer.start()
@@ -153,6 +155,15 @@ class Journal:
         """For how many seconds the writer has waited for a lock that another program holds; 0 when it does not wait."""
         since = self._locked_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def check_presence(self) -> None:
+        """Whether the log's files are where they were opened. Blocks for a look at the directory.
+
+        Raises:
+            LogRemoved: one of them is not; stop writing. `close` puts back what is missing.
+        """
+        if self._presence is not None and not self._closing and (what := self._presence.missing()):
+            raise LogRemoved(self._path or Path(), what)
 
     @property
     def reader(self) -> LogReader:
@@ -233,12 +244,22 @@ class Journal:
         self._mark.close()
         self._mark = None
         assert isinstance(self._recorder, recorders.JournalRecorder)
+        if self._presence is not None and self._presence.missing():
+            self._put_back(self._presence, self._recorder)
+            return
         try:
             self._recorder.checkpoint()
         except (PersistenceError, sqlite3.Error) as error:
             # Everything is durable in the WAL; the next start reads it from there.
             _LOG.warning("the journal's WAL stays for the next start: %s", error)
         self._recorder.close()
+
+    def _put_back(self, presence: Presence, recorder: recorders.JournalRecorder) -> None:
+        try:
+            presence.put_back(recorder)
+        except (OSError, PersistenceError, sqlite3.Error) as error:
+            _LOG.critical("the log at %s was removed and cannot be put back: %s", self._path, error)
+        recorder.close()
 
     def _bind_loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()

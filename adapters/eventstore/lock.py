@@ -41,7 +41,19 @@ class StateLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._descriptor: int | None = _acquire(path)
+
+    def mend(self) -> None:
+        """Take the lock again under its name, if somebody has removed or replaced the file.
+
+        Raises:
+            StateLocked: another broker has done so.
+            OSError: it cannot be made now.
+        """
+        if self._descriptor is not None and not _is_at(self._descriptor, self._path):
+            former, self._descriptor = self._descriptor, _acquire(self._path)
+            os.close(former)
 
     def release(self) -> None:
         """Let the next broker in; the file stays. May be repeated."""

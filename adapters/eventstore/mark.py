@@ -5,20 +5,22 @@ commit (so after its fsync) the journal overwrites `<db>.mark` with the position
 is not fsynced, so it may be older than the log, but it is never ahead of what was durable: a log that ends before
 its mark, or has another record there, has lost or changed records.
 
+The open mark is locked, too: whoever writes a log holds its mark, even if the state directory's lock file was removed meanwhile.
+
 Format: magic (8), position (8, big endian), chain (16), blake2b-128 of these (16); 48 bytes, written with one `pwrite`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from adapters.eventstore import private_files
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from adapters.eventstore.errors import StateLocked
 
 _MAGIC = b"RBMARK1\n"
 _FIELDS = struct.Struct(">8sQ16s")
@@ -59,12 +61,22 @@ def read(path: Path) -> Mark | None:
 
 
 class MarkWriter:
-    """Holds the mark file open and moves the mark."""
+    """Holds the mark file open and locked, and moves the mark.
+
+    Raises:
+        StateLocked: another process writes this log.
+    """
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
             private_files.create(path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            inode = os.fstat(self._descriptor).st_ino
+            os.close(self._descriptor)
+            raise StateLocked(_holder(inode), path.parent) from error
 
     def move(self, mark: Mark) -> None:
         """Overwrite the mark; survives a kill of this process, and a power cut as an older or unreadable one."""
@@ -75,6 +87,18 @@ class MarkWriter:
         """Make the mark durable and let go of the file."""
         os.fsync(self._descriptor)
         os.close(self._descriptor)
+
+
+def _holder(inode: int) -> int:
+    """Process id of whoever has locked a file, where the system tells it; else 0."""
+    try:
+        lines = Path("/proc/locks").read_text("ascii").splitlines()
+    except OSError:
+        return 0
+    holders = (
+        fields[4] for line in lines if (fields := line.split())[1] == "FLOCK" and fields[5].endswith(f":{inode}")
+    )
+    return next((int(holder) for holder in holders if holder.isdigit()), 0)
 
 
 def _checksum(fields: bytes) -> bytes:

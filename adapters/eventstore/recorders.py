@@ -16,6 +16,7 @@ Source: design/architecture.md section 4; https://sqlite.org/wal.html (read-only
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -280,6 +281,20 @@ class JournalRecorder(SQLiteApplicationRecorder):
             cursor.execute("PRAGMA busy_timeout=0")
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             cursor.execute(f"PRAGMA busy_timeout={WRITE_TIMEOUT_S * 1000}")
+
+    def copy_to(self, path: Path) -> None:
+        """A whole copy of the database as this process sees it, durable, at `path`, where nothing may be."""
+        private_files.create(path)
+        with (
+            self.datastore.get_connection(commit=True) as connection,
+            closing(sqlite3.connect(path)) as copy,
+        ):
+            connection.cursor().sqlite_cursor.connection.backup(copy)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Close every connection. When it is the last one, SQLite removes an empty WAL."""

@@ -43,6 +43,7 @@ BAD_ADDRESS = "bad_address"
 DIAL_TIMEOUT = "dial_timeout"
 REPLACED = "replaced"
 IDLE = "idle"
+NO_ANSWER = "no_answer"
 EOF = "eof"
 FRAME_TOO_BIG = "frame_too_big"
 OUTBOUND_OVERFLOW = "outbound_overflow"
@@ -143,6 +144,11 @@ class NodeLink:
         dial.detail = detail
         dial.outbox.end()
         asyncio.get_running_loop().call_later(self._times.flush, dial.drop)
+
+    def cut(self) -> None:
+        """Drop what is open: whoever looks after the engine says that it does not answer."""
+        if self._current is not None:
+            self._abort(self._current, NO_ANSWER)
 
     async def shut(self) -> None:
         """End what is open, within the flush time, and give the sockets back. Nothing is delivered afterwards."""

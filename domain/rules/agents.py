@@ -338,14 +338,17 @@ def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
     ended(turn, program, reason, f"{how}; last output: {report.last_output[-400:]}")
 
 
-def lost(turn: Turn, program: Worker, detail: str) -> None:
-    """Nobody can say any more what became of the program. If it was being stopped, that is why it is gone."""
+def lost(turn: Turn, program: Worker, detail: str, *, may_live: bool = False) -> None:
+    """Nobody can say any more what became of the program. If it was being stopped, that is why it is gone.
+
+    `may_live`: its host did not answer. As soon as it does, what it still runs of us is ended.
+    """
     reason = program.stop_reason or Reason.WORKER_LOST
     turn.record(events.WorkerLost(reason=reason, detail=detail), program.stream, program.name)
-    ended(turn, program, reason, detail)
+    ended(turn, program, reason, detail, may_live=may_live)
 
 
-def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
+def ended(turn: Turn, program: Worker, reason: Reason, detail: str, *, may_live: bool = False) -> None:
     """One clean-up for every way in which a worker ends: deliveries, waiting callers, the engine, the host."""
     settling.worker_ended(turn, program, reason)
     turn.effect(ForgetProgram(session_id=program.session_id))
@@ -360,7 +363,7 @@ def ended(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
     outcome.answer_releases(turn, found.name, [], invocation_ids)  # node-protocol.md section 3.7: the result goes first
     if link.is_online(turn):
         outcome.deregister(turn, found)
-    outcome.answer_releases(turn, found.name, request_ids, [])
+    outcome.answer_releases(turn, found.name, request_ids, [], may_live=may_live)
 
 
 # --- release ------------------------------------------------------------------------------------------------------------------
@@ -476,7 +479,7 @@ def _worker_due(turn: Turn, program: Worker) -> None:
         lost(turn, program, "the PTY host did not start the program in time")
     elif program.state == WorkerState.STOPPING:
         turn.effect(StopProgram(session_id=program.session_id, grace_s=0.0, reason="stop_timeout"))
-        lost(turn, program, "the PTY host did not report the end of the program in time")
+        lost(turn, program, "the PTY host did not report the end of the program in time", may_live=True)
     elif found.state == State.REGISTERED:
         survived(turn, found, program)
 

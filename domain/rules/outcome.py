@@ -138,9 +138,13 @@ def spawn_reason(reason: Reason) -> Reason:
     return reason if reason in _FAILURES else Reason.SPAWN_FAILED
 
 
-def answer_releases(turn: Turn, name: str, request_ids: list[str], invocation_ids: list[str]) -> None:
-    """Tell whoever waits for the release. Whether the engine knows it yet is said too."""
+def answer_releases(
+    turn: Turn, name: str, request_ids: list[str], invocation_ids: list[str], *, may_live: bool = False
+) -> None:
+    """Tell whoever waits for the release. Whether the engine knows it yet is said too, and whether the program's end is known."""
     body = release_body(name, existed=True, pending=not link.is_online(turn))
+    if may_live:
+        body["end_unconfirmed"] = True
     for request_id in request_ids:
         turn.effect(Reply(request_id=request_id, status=200, body=body))
     for invocation_id in invocation_ids:

@@ -122,6 +122,14 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
         return
     said = f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}"
     later = "; the engine is told when the link is back" if answer.get("release_pending") else ""
+    if answer.get("pending"):
+        fail(Exit.PENDING, f"{name} is being released; see: relaybroker agent ls")
+    if answer.get("end_unconfirmed"):
+        fail(
+            Exit.PENDING,
+            f"{name} is no agent any more, but the PTY host has not said that its program ended{later}; it is ended when the host"
+            " answers, or by: relaybroker down",
+        )
     click.echo(said + later)
 
 

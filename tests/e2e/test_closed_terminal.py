@@ -13,11 +13,11 @@ import sys
 import psutil
 import pytest
 
-DEADLINE_S = 60
+from tests.waiting import WAIT_S
 
 
 async def _ended(deployment):
-    status = await asyncio.to_thread(deployment.broker.wait, DEADLINE_S)
+    status = await asyncio.to_thread(deployment.broker.wait, WAIT_S)
     assert deployment.connection() is None
     return status
 
@@ -25,17 +25,17 @@ async def _ended(deployment):
 async def test_agents_and_engine_go_on_and_the_next_broker_adopts_them(deployment, is_alive):
     await deployment.spawn("ann")
     await deployment.post("ann", "before")
-    await deployment.until(lambda: not deployment.missing(), DEADLINE_S, "it arrives")
+    await deployment.until(lambda: not deployment.missing(), "it arrives")
     pids = [deployment.pids["ann"], deployment.host_pid(), deployment.engine_pid()]
     deployment.broker.send_signal(signal.SIGHUP)
     assert await _ended(deployment) == 0
     assert all(is_alive(pid) for pid in pids)
     await deployment.post("ann", "while nobody was there")
     await deployment.start()
-    found = await deployment.until_api(lambda s: s["agents"], DEADLINE_S, "the agent is there")
+    found = await deployment.until_api(lambda s: s["agents"], "the agent is there")
     assert [(agent["name"], agent["pid"]) for agent in found["agents"]] == [("ann", deployment.pids["ann"])]
     await deployment.post("ann", "after")
-    await deployment.until(lambda: not deployment.missing(), DEADLINE_S, "everything arrives")
+    await deployment.until(lambda: not deployment.missing(), "everything arrives")
     assert deployment.twice() == {}
     assert deployment.host_pid() == pids[1]
     assert deployment.engine_pid() == pids[2]
@@ -59,14 +59,14 @@ async def test_it_hurries_no_stop_that_is_under_way(deployment, is_alive):
     assert status == 200
     deployment.broker.send_signal(signal.SIGHUP)
     assert await _ended(deployment) == 0
-    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), DEADLINE_S, "everything has ended")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), "everything has ended")
 
 
 async def test_without_agents_everything_ends(deployment, is_alive):
     pids = [deployment.host_pid(), deployment.engine_pid()]
     deployment.broker.send_signal(signal.SIGHUP)
     assert await _ended(deployment) == 0
-    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), DEADLINE_S, "everything has ended")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), "everything has ended")
 
 
 async def test_down_ends_what_was_left(deployment, is_alive):
@@ -76,7 +76,7 @@ async def test_down_ends_what_was_left(deployment, is_alive):
     await _ended(deployment)
     ended = deployment.command("down")
     assert ended.returncode == 0, ended.stderr
-    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), DEADLINE_S, "nothing is left")
+    await deployment.until(lambda: not any(is_alive(pid) for pid in pids), "nothing is left")
 
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid of util-linux")
@@ -97,7 +97,7 @@ async def test_a_real_terminal_that_is_closed_is_such_a_hangup(deployment, is_al
     os.close(theirs)
     await deployment.until(
         lambda: (found := deployment.connection()) is not None and found["pid"] == deployment.broker.pid,
-        DEADLINE_S,
+        WAIT_S,
         "the broker is ready",
     )
     os.close(ours)

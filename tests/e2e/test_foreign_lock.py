@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-DEADLINE_S = 60
+from tests.waiting import WAIT_S
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def foreign_lock(deployment):
 
 async def until_noticed(deployment):
     """Something must be to be written before anybody notices."""
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(WAIT_S):
         while True:
             status, answer = await deployment.api("POST", "/api/send", {"to": "ann", "text": "meanwhile"})
             if status == 503:
@@ -43,7 +43,7 @@ async def test_everything_goes_on_when_it_lets_go(deployment, is_alive):
         shown = await asyncio.to_thread(deployment.command, "status")
         assert "write lock" in shown.stdout
         assert deployment.broker.poll() is None
-    await deployment.until(lambda: not deployment.missing(), DEADLINE_S, "everything arrives")
+    await deployment.until(lambda: not deployment.missing(), "everything arrives")
     assert deployment.twice() == {}
     assert is_alive(deployment.pids["ann"])
     assert (await deployment.api("GET", "/health"))[1]["logLockedSecs"] == 0
@@ -58,8 +58,8 @@ async def test_down_does_not_wait_for_it(deployment, is_alive, held):
     with foreign_lock(deployment) if held else contextlib.nullcontext():
         ended = await asyncio.to_thread(deployment.command, "down")
         assert ended.returncode == 0, ended.stderr
-        await asyncio.to_thread(deployment.broker.wait, DEADLINE_S)
-        await deployment.until(lambda: not any(is_alive(pid) for pid in pids), DEADLINE_S, "nothing is left")
+        await asyncio.to_thread(deployment.broker.wait, WAIT_S)
+        await deployment.until(lambda: not any(is_alive(pid) for pid in pids), "nothing is left")
     await deployment.start()
 
 
@@ -69,6 +69,6 @@ async def test_a_broker_that_starts_meanwhile_is_there_when_it_lets_go(deploymen
     with foreign_lock(deployment):
         await deployment.start()
         await until_noticed(deployment)
-    await deployment.until_api(lambda s: s["agents"] and s["link"]["state"] == "online", DEADLINE_S, "it is back")
+    await deployment.until_api(lambda s: s["agents"] and s["link"]["state"] == "online", "it is back")
     await deployment.post("ann", "after")
-    await deployment.until(lambda: not deployment.missing(), DEADLINE_S, "it arrives")
+    await deployment.until(lambda: not deployment.missing(), "it arrives")

@@ -8,6 +8,8 @@ import signal
 
 import pytest
 
+from tests.waiting import WAIT_S
+
 
 async def test_a_killed_host_is_said_and_the_next_agents_work(deployment, is_alive):
     """F033, F096, F110: agents lost with reasons, deliveries settled or returned, names free again."""
@@ -69,7 +71,7 @@ async def test_down_ends_what_hangs(deployment, is_alive, hung):
     ended = await asyncio.to_thread(deployment.command, "down")
     assert ended.returncode == 0, ended.stderr
     assert ("did not answer" in ended.stdout) == (hung == "broker")
-    await asyncio.to_thread(deployment.broker.wait, 60)
+    await asyncio.to_thread(deployment.broker.wait, WAIT_S)
     await deployment.until(lambda: not any(is_alive(pid) for pid in pids.values()), "nothing is left")
 
 

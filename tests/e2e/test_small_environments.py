@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-DEADLINE_S = 60
+from tests.waiting import WAIT_S
 
 
 async def test_a_user_id_without_passwd_entry_runs_a_broker_and_agents(deployment):
@@ -29,7 +29,7 @@ async def test_a_user_id_without_passwd_entry_runs_a_broker_and_agents(deploymen
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=DEADLINE_S,
+            timeout=WAIT_S,
             check=False,
         )
 

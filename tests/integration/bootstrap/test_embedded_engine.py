@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,70 @@ async def test_an_engine_that_dies_under_a_running_broker_is_started_again(
     typed = tmp_path / "typed.txt"
     await until(lambda: typed.exists() and "after the engine died" in typed.read_text())
     assert (await broker.stop())[0] == 0
+
+
+@pytest.fixture
+async def keeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], asyncio.Event]]:
+    """keeping() -> what is set when the engine in `tmp_path/engine` is silent; it is looked after until the end of the test."""
+    for name, seconds in (("_WATCH_S", 0.05), ("LIFE_SIGN_S", 0.5), ("SILENT_S", 0.2), ("HUNG_S", 1.0)):
+        monkeypatch.setattr(engine_process, name, seconds)
+    keepers = []
+
+    def keep() -> asyncio.Event:
+        silent = asyncio.Event()
+        keepers.append(asyncio.create_task(engine_process.keep_alive(tmp_path / "engine", silent.set)))
+        return silent
+
+    yield keep
+    for keeper in keepers:
+        keeper.cancel()
+    await asyncio.gather(*keepers, return_exceptions=True)
+    await engine_process.end(tmp_path / "engine")
+
+
+async def test_an_engine_that_hangs_is_said_and_replaced(tmp_path: Path, keeping: Any) -> None:
+    """SIGSTOP: a deadlock, a swapped-out process."""
+    first = await engine_process.find_or_start(tmp_path / "engine")
+    silent = keeping()
+    psutil.Process(first.pid).suspend()
+    await until(silent.is_set)
+    await until(lambda: json.loads((tmp_path / "engine" / "engine.json").read_text())["pid"] != first.pid)
+    second = await engine_process.find_or_start(tmp_path / "engine")
+    assert (second.url, second.started_now) == (first.url, False)
+    assert not psutil.pid_exists(first.pid)
+
+
+async def test_a_record_that_was_removed_is_put_back(
+    tmp_path: Path, keeping: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cleaners of temporary directories."""
+    monkeypatch.setattr(engine_process, "HUNG_S", 600.0)
+    record = tmp_path / "engine" / "engine.json"
+    first = await engine_process.find_or_start(tmp_path / "engine")
+    before = record.read_text()
+    record.unlink()
+    second = await engine_process.find_or_start(tmp_path / "engine")
+    assert (second.pid, second.url, second.started_now) == (first.pid, first.url, False)
+    assert record.read_text() == before
+    silent = keeping()
+    psutil.Process(first.pid).suspend()
+    await until(silent.is_set)  # it has read the record
+    psutil.Process(first.pid).resume()
+    record.unlink()
+    await until(record.exists)
+    assert record.read_text() == before
+
+
+async def test_an_engine_of_which_no_file_says_anything_is_ended(tmp_path: Path, keeping: Any) -> None:
+    first = await engine_process.find_or_start(tmp_path / "engine")
+    for file in ("engine.json", "ready.json"):
+        (tmp_path / "engine" / file).unlink()
+    second = await engine_process.find_or_start(tmp_path / "engine")
+    assert second.started_now, "nobody says where the former one listens"
+    assert not psutil.pid_exists(first.pid)
+    (tmp_path / "engine" / "engine.json").unlink()
+    assert await engine_process.end(tmp_path / "engine")
+    assert not psutil.pid_exists(second.pid)
 
 
 async def test_two_brokers_of_one_directory_share_the_engine_until_the_last_ends(start_broker: Start) -> None:

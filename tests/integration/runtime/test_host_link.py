@@ -154,3 +154,27 @@ async def test_output_comes_only_while_somebody_watches(make_host: MakeHost) -> 
     bench.link.send(bench.start("s2", "sh", "-c", "echo second; exit"))
     await bench.wait(ProgramExited, 2)
     assert b"second" in b"".join(output.data for output in bench.outputs)
+
+
+async def test_a_host_that_hangs_is_lost_until_it_answers_and_keeps_its_agents(
+    make_host: MakeHost, monkeypatch: Any
+) -> None:
+    """SIGSTOP: a deadlock, a swapped-out process. F033-style: noticed, said, and taken up again."""
+    monkeypatch.setattr(host_link, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(host_link, "HEARTBEAT_ANSWER_S", 1.0)
+    bench = make_host()
+    bench.link.attach()
+    [attached] = await bench.wait(HostAttached)
+    bench.link.send(bench.start("s1", "sleep", "600"))
+    [started] = await bench.wait(ProgramStarted)
+    host = psutil.Process(attached.host_pid)
+    host.suspend()
+    try:
+        [lost] = await bench.wait(HostLost)
+    finally:
+        host.resume()
+    assert "hangs" in lost.detail
+    bench.link.attach()
+    again = (await bench.wait(HostAttached, 2))[1]
+    assert again.host_id == attached.host_id
+    assert [session.pid for session in again.sessions] == [started.pid]

@@ -178,3 +178,24 @@ def test_a_text_that_a_stop_tore_says_that_it_was_the_stop(world):
     world.not_typed(world.pending_text.pop(), reason="agent_released", typed="partly")
     (letter,) = world.broker.state.dead_letters.values()
     assert (letter.reason, letter.detail, letter.in_doubt) == ("ambiguous", "policy ask: shutdown", True)
+
+
+def test_a_release_whose_end_the_host_does_not_report_is_not_said_to_be_complete(world):
+    """A host that hangs: the agent is given up, its program may live until the host answers, and then it is ended."""
+    world.spawn("w1")
+    (program,) = world.broker.state.workers.values()
+    sessions = dict(world.sessions)
+    world.sessions.clear()
+    world.tell(inputs.ReleaseRequested(request_id="x1", name="w1"))
+    world.advance(30)
+    assert world.replies["x1"].body["end_unconfirmed"] is True
+    assert world.broker.state.registration_of("w1") is None or program.ended
+    world.sessions |= sessions
+    world.assert_fold_is_live()
+
+
+def test_a_release_whose_end_is_reported_says_nothing_of_that(world):
+    world.spawn("w1")
+    world.tell(inputs.ReleaseRequested(request_id="x1", name="w1"))
+    world.advance(30)
+    assert "end_unconfirmed" not in world.replies["x1"].body
