@@ -22,7 +22,7 @@ def attach(desk, name):
 def attached(shared, request):
     """A terminal on a shell of this test's own."""
     name = f"a{abs(hash(request.node.name))}"
-    spawned = shared.run("agent", "spawn", name, "--", "bash", "--norc")
+    spawned = shared.run("agent", "spawn", name, "--env", "PS1=$ ", "--", "bash", "--norc")
     assert spawned.returncode == 0, spawned.stderr
     return attach(shared, name)
 

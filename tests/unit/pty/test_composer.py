@@ -84,8 +84,6 @@ def test_what_stands_in_a_composer_is_its_text(profile, seen, text):
         ("claude", view(RULE, "  ▮", RULE)),
         ("codex", view("› 1. Update now▮", "  2. Skip")),
         ("codex", view("text", "▮", "› ")),
-        ("gemini", view("", " > ▮")),
-        ("gemini", view(RULE, "", "", "", "", "", " > ▮")),
         ("qwen", view("> ▮")),
         ("opencode", view("  ┃", "  ┃  ▮", "  ┃")),
         ("opencode", view("  ┃", "  ┃  ▮", "  ┃  Build", "", "text")),
