@@ -139,7 +139,7 @@ def started(desk):
     """A broker runs in the background, with one shell as agent `w1`."""
     up = desk.run("up", "--detach", "--name", "desk")
     assert up.returncode == 0, up.stderr
-    spawned = desk.run("agent", "spawn", "w1", "--", "bash", "--norc")
+    spawned = desk.run("agent", "spawn", "w1", "--env", "PS1=$ ", "--", "bash", "--norc")
     assert spawned.returncode == 0, spawned.stderr
     return desk
 

@@ -58,20 +58,24 @@ def test_the_agent_gets_the_size_of_the_terminal(attached):
 
 
 @pytest.mark.parametrize("ends", ["detached", "killed"])
-def test_the_agent_has_its_former_size_when_the_attachment_has_ended(running, attached, ends):
+def test_the_agent_has_its_former_size_when_the_attachment_has_ended(shared, attached, ends):
     """However it ended; a terminal of one cell (a hidden pane) never had a say."""
     attached.process.setwinsize(1, 1)
     attached.process.setwinsize(31, 97)
     attached.type(b"while [ \"$(stty size)\" != '31 97' ]; do :; done; echo si''zed\r")
     attached.until(b"sized")
-    attached.type(b"echo wai''ting; while [ \"$(stty size)\" != '24 80' ]; do sleep 0.1; done; touch as-before\r")
+    attached.type(
+        b"echo wai''ting; while [ \"$(stty size)\" != '24 80' ]; do sleep 0.1; done; touch before-"
+        + ends.encode()
+        + b"\r"
+    )
     attached.until(b"waiting")
     if ends == "detached":
         attached.type(b"\x1d")
         assert attached.end() == 0
     else:
         attached.process.kill(signal.SIGKILL)
-    running.until((running.folder / "as-before").exists, "the size is the one from before")
+    shared.until((shared.folder / f"before-{ends}").exists, "the size is the one from before")
 
 
 def test_the_end_of_the_agent_ends_the_attachment(attached):
