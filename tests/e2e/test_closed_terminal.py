@@ -97,7 +97,6 @@ async def test_a_real_terminal_that_is_closed_is_such_a_hangup(deployment, is_al
     os.close(theirs)
     await deployment.until(
         lambda: (found := deployment.connection()) is not None and found["pid"] == deployment.broker.pid,
-        WAIT_S,
         "the broker is ready",
     )
     os.close(ours)
