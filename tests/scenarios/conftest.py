@@ -154,7 +154,8 @@ class Node:
         )
 
     def set_clock(self, off_s: float) -> None:
-        """The broker's wall clock is off by so much from now on."""
+        """The broker's wall clock is off by so much from now on. Only `fast_broker.py` can be told."""
+        assert self.rate != 1.0, "this broker has the machine's own clock"
         new = self.folder / "clock.new"
         new.write_text(str(off_s), encoding="ascii")
         new.replace(self.folder / "clock")

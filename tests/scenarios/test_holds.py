@@ -79,11 +79,11 @@ async def test_held_messages_and_dead_letters_survive_kill_9(node, engine):
     await node.typed("w1", "held one", "held two")
 
 
-@pytest.mark.skip(
-    reason="passed before time was paced by the test (tests/scenarios/pace.py); the set clock does not reach the broker since"
-)
-async def test_a_hold_over_a_clock_that_jumps_by_hours_and_kills_loses_nothing(node, engine):
+async def test_a_hold_over_a_clock_that_jumps_by_hours_and_kills_loses_nothing(make_node, engine):
     """Issue 15.1, ADR-0039: acknowledged from custody, typed once when they are flushed; what is left at a release is a dead letter."""
+    node = make_node(rate=2)
+    await node.start()
+    await engine.online()
     await node.spawn("w1")
     assert (await node.api("PUT", MODE, {"mode": "manual_flush"}))[0] == 200
     await engine.deliver("w1", 1, "one")
