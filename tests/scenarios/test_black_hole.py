@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.waiting import WAIT_S
+
 SLOW_READER = Path(__file__).parents[1] / "e2e" / "agents" / "slow_reader.py"
 WAITING = 20
 ROUNDS = 20
@@ -50,8 +52,10 @@ async def test_a_black_hole_stalls_nothing_that_does_not_need_the_engine(make_no
 
     engine.freeze()
     inside = []
+    deadline = time.monotonic() + WAIT_S
     while len(engine.dials) < 2:
         inside += await asked(node)
+        assert time.monotonic() < deadline, "the link is not dialled again"
     await node.until(lambda: notes.read_text().count("Relay message") == WAITING, what="what was queued is typed")
     assert "typed by a person" in "\n".join(node.notes("quick"))
     assert statistics.median(inside) <= AS_BEFORE * statistics.median(before)
