@@ -80,6 +80,8 @@ class Before(NamedTuple):
     """The composer held the text."""
     prompt: str = ""
     """What stood before the text on the row of the cursor."""
+    collected: bool = True
+    """The kernel collected the line for the program; False: the program had a line editor of its own."""
 
 
 def before(access: Access, needle: str, *, collects_lines: bool) -> Before:
@@ -89,7 +91,7 @@ def before(access: Access, needle: str, *, collects_lines: bool) -> Before:
     prompt = access.view.before_cursor.split(needle[:1] or "\0", 1)[0].strip()
     shown = tail(access, needle)
     stood = standing(access) is Standing.TEXT or shown is not None
-    return Before(shown, access.view.bracketed_paste, stood, prompt)
+    return Before(shown, access.view.bracketed_paste, stood, prompt, collects_lines)
 
 
 class Proof:
@@ -177,7 +179,7 @@ class Proof:
         collects_lines, _ = line.line_discipline()
         is_sure = self._reacted or now - self._entered >= SURE_S
         if known and collects_lines:
-            return "read" if is_sure else ""
+            return ("read" if self._shown.collected else "turn") if is_sure else ""
         if not self._is_where_it_was(seen):
             if not self._reacted:
                 return ""
