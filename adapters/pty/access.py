@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,14 +16,35 @@ if TYPE_CHECKING:
     from adapters.pty.view import View
 
 
-class Access(NamedTuple):
-    """Who has the terminal, what it shows, and what keeps text out. To be read at once: the screen is not kept."""
+class Access:
+    """Who has the terminal, what it shows, and what keeps text out. To be read at once: the screen is not kept.
 
-    foreground: Foreground
-    view: View
-    sight: Sight
-    occupant: Occupant | None
-    waits: Callable[[], Wait | None]
+    Args:
+        foreground: the program that gets the keys.
+        view: the painted screen.
+        look: reads it; not called before somebody asks for what it shows.
+        occupant: who or what has the terminal; None = it is free, or was not asked.
+        waits: how the program waits; costs system calls.
+    """
+
+    def __init__(
+        self,
+        foreground: Foreground,
+        view: View,
+        look: Callable[[], Sight],
+        occupant: Occupant | None,
+        waits: Callable[[], Wait | None],
+    ) -> None:
+        self.foreground = foreground
+        self.view = view
+        self.occupant = occupant
+        self.waits = waits
+        self._look = look
+
+    @cached_property
+    def sight(self) -> Sight:
+        """Composer, work and question."""
+        return self._look()
 
     @property
     def profile(self) -> Profile:

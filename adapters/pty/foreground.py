@@ -8,7 +8,6 @@ was spawned is taken. Source: real-agents.md; ADR-0041.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from adapters.pty import harnesses
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from adapters.pty.harnesses import Profile
 
-_PROC = Path("/proc")
 _MAX_COMMAND = 8192
 _MAX_DEPTH = 4
 _MASTER = "/dev/ptmx"
@@ -125,16 +123,16 @@ def _terminals_held(pid: int) -> list[int]:
     """Device numbers of the pseudo-terminals whose master side a process has open."""
     held: list[int] = []
     try:
-        descriptors = os.listdir(_PROC / f"{pid}/fd")  # noqa: PTH208  # names are enough
+        descriptors = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208  # names are enough
     except OSError:
         return held
     for descriptor in descriptors[:256]:
         try:
-            if os.readlink(_PROC / f"{pid}/fd/{descriptor}") not in _MASTERS:  # noqa: PTH115
+            if os.readlink(f"/proc/{pid}/fd/{descriptor}") not in _MASTERS:  # noqa: PTH115  # a string is wanted
                 continue
-            text = (_PROC / f"{pid}/fdinfo/{descriptor}").read_text("ascii")
         except OSError:
             continue
+        text = read_file(f"/proc/{pid}/fdinfo/{descriptor}", 4096).decode("ascii", "replace")
         number = next((line.split()[1] for line in text.splitlines() if line.startswith("tty-index:")), "")
         if number.isdigit():
             major, minor = divmod(int(number), 256)

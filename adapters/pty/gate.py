@@ -104,9 +104,10 @@ class Gate:
         hook = READY_HOOK.encode()
         if not self._is_ready and self._watched.ring.find(hook, offset - len(hook)):
             self._hook_seen = True
-        if self._look_due is None and self._must_look:
-            delay = READY_LOOK_DELAY_S if self._is_ready and self.question is None else LOOK_DELAY_S
-            self._look_due = self._loop.call_later(delay, self._look)
+        if self._look_due is None and not self._closed:
+            is_ready = self.state == "ready"
+            look = self._look_at_composer if is_ready else self._look
+            self._look_due = self._loop.call_later(READY_LOOK_DELAY_S if is_ready else LOOK_DELAY_S, look)
 
     def look_now(self, foreground: Foreground, view: View) -> Sight:
         """Read the (settled) screen; a question is noticed, and reported when it stands."""
@@ -123,9 +124,11 @@ class Gate:
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _must_look(self) -> bool:
-        return not self._closed and (self.state != "ready" or bool(self._watched.foreground().profile.composer))
+    def _look_at_composer(self) -> None:
+        """Of a ready program only what has a composer is looked at without need: it may ask something."""
+        self._look_due = None
+        if self._watched.foreground().profile.composer:
+            self._look()
 
     def _schedule_tick(self) -> None:
         if self._tick is not None:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from adapters.pty import proof, tasks
+from adapters.pty.enter_pace import EnterPace
 from adapters.pty.process_table import Wait
 from adapters.pty.proof import Before, Proof, Standing
 from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
@@ -184,6 +185,7 @@ class Injector:
         self._spoiled: deque[str] = deque(maxlen=MAX_SPOILED)
         """Deliveries whose draft a person touched: they may have been submitted, so they are never retyped."""
         self._has_echoed = False
+        self._pace = EnterPace()
         self._task: asyncio.Task[None] | None = None
         self._news: asyncio.Future[None] | None = None
         self._on_verify = on_verify
@@ -369,12 +371,12 @@ class Injector:
                 draft.enter_at, draft.written_at = line.ring.end, asyncio.get_running_loop().time()
                 draft.written += await line.writer.write(draft.rest)
                 draft.rest = b""
-            elif not await self._write_text(draft, access):
+            elif (submit := await self._write_text(draft, access)) is None:
                 self._hand_back(injects, draft, "blocked_by_dialog")
                 return False
             else:
                 draft.enter_at = line.ring.end
-                draft.written += await line.writer.write(ENTER)
+                draft.written += await line.writer.write(submit)
         except WriteError as error:
             draft.written += error.written
             draft.rest = draft.rest[error.written :]
@@ -388,8 +390,12 @@ class Injector:
         is_plain = not access.profile.composer and not self._line.bracketed_paste
         return is_plain and not draft.written and self._line.line_discipline()[0]
 
-    async def _write_text(self, draft: _Draft, access: Access) -> bool:
-        """Write the text until it stands. False when a question came up. Raises WriteError, also when the program drops it each time."""
+    async def _write_text(self, draft: _Draft, access: Access) -> bytes | None:
+        """Write the text until it stands; what submits it, None when a question came up.
+
+        Raises:
+            WriteError: also when the program drops the text each time.
+        """
         line, profile = self._line, access.profile
         for _ in range(MAX_WRITES):
             if draft.rest:
@@ -404,13 +410,16 @@ class Injector:
             draft.rest, draft.written = self._as_typed(draft.text, profile) or b"", 0
         else:
             raise WriteError("the program drops what it is typed", 0)
-        await self._settle(profile)
-        if profile.completes and _COMPLETES.search(draft.text):
-            draft.written += await line.writer.write(b" ")
+        submit = b" " + ENTER if profile.completes and _COMPLETES.search(draft.text) else ENTER
+        if self._pace.pauses(access.foreground, bracketed_paste=line.bracketed_paste):
             await self._settle(profile)
+            if submit != ENTER:
+                draft.written += await line.writer.write(submit[:1])
+                submit = ENTER
+                await self._settle(profile)
         seen = await line.access(access.foreground)
         draft.before = proof.before(seen, draft.needle, collects_lines=line.line_discipline()[0])
-        return seen.question is None or proof.ends_at_cursor(seen, draft.needle)
+        return submit if proof.ends_at_cursor(seen, draft.needle) or seen.question is None else None
 
     async def _stands(self, draft: _Draft, foreground: Foreground) -> Standing:
         """Wait until the composer shows what was written; GONE when the program dropped it.
@@ -462,9 +471,11 @@ class Injector:
         loop = asyncio.get_running_loop()
         watch = Proof(access.profile, draft.needle, draft.before, draft.enter_at, loop.time())
         while self._draft is draft:
+            await self._next_news(watch.patience(loop.time()))
             seen = await self._line.access(access.foreground) if watch.needs_screen else None
             evidence = watch.look(seen, self._line, loop.time())
             if evidence:
+                self._pace.note(access.foreground, evidence, watch.enters)
                 self._end_draft()
                 self._tell(draft, evidence)
                 return
@@ -473,7 +484,6 @@ class Injector:
             elif watch.is_late(loop.time()) and not self._draft_stands:
                 self._draft_stands = True
                 self._line.draft_changed(stands=True)
-            await self._next_news(watch.patience(loop.time()))
 
     async def _enter_again(self, watch: Proof, draft: _Draft) -> None:
         line = self._line

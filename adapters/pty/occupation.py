@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HUMAN_QUIET_S = 3.0
 """A person who left no text in the composer counts as typing for so long after the last key."""
+REACTION_S = 0.15
+"""A program shows within this time what it made of keys that it has read."""
 LOOK_S = 0.1
 """A terminal that is not free is looked at so often."""
 
@@ -43,6 +45,8 @@ class Person:
         self._left = 0
         """Characters since the line was last submitted or cleared, about."""
         self._quiet_at = 0.0
+        self._typed_at = self._answered_at = 0.0
+        self._are_unread = False
 
     def typed(self, data: bytes, now: float) -> bool:
         """Keys that reached the program; whether they submitted or cleared the line. `now`: loop time, seconds."""
@@ -57,12 +61,20 @@ class Person:
                 self._left = max(0, self._left - 1)
             elif key >= ord(" "):
                 self._left += 1
+        self._typed_at, self._are_unread = now, True
         self._quiet_at = now if end == len(keys) - 1 else now + HUMAN_QUIET_S
         return end >= 0
 
     def types(self, now: float) -> bool:
         """Whether the keyboard is the person's."""
         return self._left > 0 or now < self._quiet_at
+
+    def is_answered(self, now: float, unread: int | None) -> bool:
+        """Whether the program could show what it made of the keys. `unread`: bytes that it has not read; None = nobody knows."""
+        if self._are_unread and not unread:
+            self._are_unread = False
+            self._answered_at = min(now, self._typed_at + HUMAN_QUIET_S) + REACTION_S
+        return not self._are_unread and now >= self._answered_at
 
 
 def _one_line(paste: re.Match[bytes]) -> bytes:
@@ -85,6 +97,8 @@ class Seen(NamedTuple):
     foreground: Foreground
     sight: Sight
     person_types: bool
+    keys_pend: bool
+    """The screen does not show yet what became of a person's last keys."""
     spawned: Profile
     """Profile of the program that was started."""
     waits: Callable[[], Wait | None]
@@ -101,6 +115,8 @@ def occupant(seen: Seen) -> Occupant | None:
         return None
     if seen.person_types:
         return Occupant("human_driving", "keys of a person")
+    if seen.keys_pend:
+        return Occupant("human_driving", "keys that the program has just been given", is_fleeting=True)
     if (
         not foreground.same_group
         and not profile.composer

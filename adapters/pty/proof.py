@@ -59,14 +59,17 @@ def standing(access: Access) -> Standing:
 
 def tail(access: Access, needle: str) -> str | None:
     """What the screen shows behind the end of a text, without white space; None = the text is not on it."""
-    shown = access.view.text_until_cursor() + access.view.text_after_cursor()
+    view = access.view
+    if view.ends_at_cursor(needle):
+        return view.text_after_cursor if needle else None
+    shown = view.text_until_cursor + view.text_after_cursor
     at = shown.rfind(needle) if needle else -1
     return None if at < 0 else shown[at + len(needle) :]
 
 
 def ends_at_cursor(access: Access, needle: str) -> bool:
     """Whether the text's end stands right before the cursor, blank rows apart."""
-    return bool(needle) and access.view.text_until_cursor().endswith(needle)
+    return bool(needle) and access.view.ends_at_cursor(needle)
 
 
 class Before(NamedTuple):
@@ -90,7 +93,7 @@ def before(access: Access, needle: str, *, collects_lines: bool) -> Before:
         return Before(None, access.view.bracketed_paste)
     prompt = access.view.before_cursor.split(needle[:1] or "\0", 1)[0].strip()
     shown = tail(access, needle)
-    stood = standing(access) is Standing.TEXT or shown is not None
+    stood = shown is not None or standing(access) is Standing.TEXT
     return Before(shown, access.view.bracketed_paste, stood, prompt, collects_lines)
 
 
@@ -180,9 +183,7 @@ class Proof:
         is_sure = self._reacted or now - self._entered >= SURE_S
         if known and collects_lines:
             return ("read" if self._shown.collected else "turn") if is_sure else ""
-        if not self._is_where_it_was(seen):
-            if not self._reacted:
-                return ""
+        if self._reacted and not self._is_where_it_was(seen):
             now_shown = seen.view.before_cursor.strip()
             return "prompt" if self._shown.prompt and now_shown == self._shown.prompt else "output"
         if is_sure and self._shown.pasted and not seen.view.bracketed_paste:
@@ -195,7 +196,7 @@ class Proof:
     def _is_where_it_was(self, seen: Access) -> bool:
         if ends_at_cursor(seen, self._needle):
             return True
-        return self._shown.tail is not None and tail(seen, self._needle) == self._shown.tail
+        return self._shown.tail is not None and seen.view.ends_with(self._needle + self._shown.tail)
 
     # --- what stands -------------------------------------------------------------------------------------------------
 

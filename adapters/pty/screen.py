@@ -101,6 +101,8 @@ class Terminal:
         self.alternate_screen = False
         self.query_waits = False
         """A query is in the backlog: settle soon, the program may be waiting for the answer."""
+        self._seen: View | None = None
+        """What is on the screen since something was last painted."""
 
     @property
     def rows(self) -> int:
@@ -130,6 +132,8 @@ class Terminal:
 
     def settle(self, budget: int | None = None) -> bool:
         """Paint the backlog, about `budget` characters of it (None = all). True when nothing is left to paint."""
+        if self._backlog:
+            self._seen = None
         if self._backlog_size > 4 * self.columns * self.rows:
             self._skip_scrolled_off()
         while self._backlog and (budget is None or budget > 0):
@@ -153,6 +157,7 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         """Change the size; what no longer fits is cut at the top and at the right."""
         self.settle()
+        self._seen = None
         for grid in (self._grid, self._main):
             if grid is not None:
                 grid.resize(rows, columns)
@@ -179,30 +184,28 @@ class Terminal:
         return self.lines()[self._grid.cursor.y]
 
     def view(self) -> View:
-        """Everything that rules look at."""
+        """Everything that rules look at; the same object as long as nothing is painted."""
         grid = self._grid
-        row, column = grid.cursor.y, min(grid.cursor.x, grid.columns - 1)
-        return View(
-            rows=Rows(grid.lines, self._row),
-            columns=grid.columns,
-            row=row,
-            column=column,
-            cursor_hidden=grid.cursor.hidden,
-            alternate=self.alternate_screen,
-            bracketed_paste=self.bracketed_paste,
-            is_dim=self._is_dim,
-        )
+        if self._seen is None:
+            self._seen = View(
+                rows=Rows(grid.lines, self._row),
+                columns=grid.columns,
+                row=grid.cursor.y,
+                column=min(grid.cursor.x, grid.columns - 1),
+                cursor_hidden=grid.cursor.hidden,
+                alternate=self.alternate_screen,
+                bracketed_paste=self.bracketed_paste,
+                is_dim=self._is_dim,
+            )
+        return self._seen
 
     def _row(self, row: int) -> str:
         columns: int = self._grid.columns
         cells = self._grid.buffer.get(row)
         if not cells:
             return " " * columns
-        shown = [" "] * columns
-        for x, cell in cells.items():
-            if x < columns:
-                shown[x] = cell.data
-        return "".join(shown).ljust(columns)
+        cell, blank = cells.get, self._grid.default_char
+        return "".join([cell(x, blank).data for x in range(columns)]).ljust(columns)
 
     def _is_dim(self, row: int, column: int) -> bool:
         """Whether every character of a row from a column on is printed dim."""

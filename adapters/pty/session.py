@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from adapters.pty import harnesses, tasks
@@ -218,7 +219,7 @@ class Session:
         return self.state == "ready"
 
     async def access(self, known: Foreground | None = None) -> Access:
-        """Look at the settled terminal; a question is noticed, and reported when it stands.
+        """Look at the settled terminal; a question that is looked for is noticed, and reported when it stands.
 
         `known`: the program that had the terminal a moment ago; not asked for again while the same process group has it.
         """
@@ -230,12 +231,14 @@ class Session:
         view = self.terminal.view()
         if front.profile.name == harnesses.DEFAULT and is_console(view):
             front = front._replace(profile=harnesses.profile("console"))
-        sight = self._gate.look_now(front, view)
-        found = None
-        if known is None:
-            person = self._occupation.person.types(self._loop.time())
-            found = occupant(Seen(front, sight, person, self.profile, self._waits))
-        return Access(front, view, sight, found, self._waits)
+        look = partial(self._gate.look_now, front, view)
+        if known is not None:
+            return Access(front, view, look, None, self._waits)
+        sight = look()
+        now, person = self._loop.time(), self._occupation.person
+        pend = not person.is_answered(now, self.unread())
+        found = occupant(Seen(front, sight, person.types(now), pend, self.profile, self._waits))
+        return Access(front, view, lambda: sight, found, self._waits)
 
     def foreground(self, known: Foreground | None = None) -> Foreground:
         """The program that has the keyboard now."""

@@ -96,10 +96,28 @@ class View:
         """All text without white space and frames, lower case: phrases are found however the terminal wraps them."""
         return bare("".join(self.rows))
 
+    @cached_property
     def text_until_cursor(self) -> str:
         """As `joined`, case kept, up to the cursor."""
         return bare("".join((*self.rows[: self.row], self.before_cursor)), lower=False)
 
+    def ends_at_cursor(self, text: str) -> bool:
+        """Whether `text_until_cursor` ends with `text`; reads no more rows than that takes."""
+        return self._ends(self.before_cursor, self.row, text)
+
+    def ends_with(self, text: str) -> bool:
+        """The same of the whole screen."""
+        last = len(self.rows) - 1
+        return self._ends(self.rows[last], last, text)
+
+    def _ends(self, line: str, row: int, text: str) -> bool:
+        found = bare(line, lower=False)
+        while len(found) < len(text) and text.endswith(found) and row > 0:
+            row -= 1
+            found = bare(self.rows[row], lower=False) + found
+        return found.endswith(text)
+
+    @cached_property
     def text_after_cursor(self) -> str:
         """As `joined`, case kept, from the cursor on."""
         return bare("".join((self.rows[self.row][self.column :], *self.rows[self.row + 1 :])), lower=False)

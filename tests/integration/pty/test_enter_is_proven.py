@@ -103,8 +103,8 @@ async def test_what_a_program_has_not_read_is_not_reported_as_typed(broker, scri
             os.kill(pid, signal.SIGSTOP)
     await is_stopped(broker, pid)
     await asyncio.sleep(1.0)  # what would be claimed by time is claimed by then
-    submitted = len(log.lines())
-    assert len(broker.facts("a1", Injected)) <= submitted
+    being_read = 1  # it may be stopped between reading a text and noting it
+    assert len(broker.facts("a1", Injected)) <= len(log.lines()) + being_read
     os.kill(pid, signal.SIGCONT)
     await broker.until(
         lambda: len(broker.facts("a1", Injected)) + len(broker.facts("a1", InjectFailed)) >= 5, "all are answered for"

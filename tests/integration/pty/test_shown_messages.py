@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.pty.protocol import Blocked, Freed, Injected, InjectFailed, Occupied, Ready, Verified
+from adapters.pty.sequences import plain_text
 
 BODY = "Relay message from w2 [evt_1]: x; touch ran1\ntouch ran2\n$(touch ran3) `touch ran4` 'touch \"ran5\n!! ^x^y & | > ran6"
 SHOWN = ("Relay message from w2 [evt_1]: x; touch ran1", "touch ran2", "$(touch ran3) `touch ran4`")
@@ -126,7 +127,9 @@ async def test_a_message_ends_no_open_quote_heredoc_or_continuation(broker, begu
     await broker.type_text(f"' \" END\ntouch ran7; done )) \n{BODY}")
     await screen_with(broker, "touch ran7; done ))")
     await broker.keys(b"\x03")
-    await broker.until(lambda: broker.outputs and broker.outputs[-1].data.endswith(b"$ "), "it is at its prompt")
+    await broker.until(
+        lambda: plain_text(b"".join(one.data for one in broker.outputs)).endswith("$ "), "it is at its prompt"
+    )
     await broker.keys(b"echo ok > ok.txt\r")
     await broker.until((broker.directory / "ok.txt").exists, "the shell goes on")
     assert ran(broker) == []

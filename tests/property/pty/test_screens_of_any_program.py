@@ -109,7 +109,7 @@ def may_type(profile, seen):
         waits_for_keyboard=lambda: Wait.READ,
     )
     front = Foreground(of, 1, "it", stopped=False, same_group=True, group=1)
-    occupied = occupant(Seen(front, found, person_types=False, spawned=of, waits=lambda: Wait.READ))
+    occupied = occupant(Seen(front, found, person_types=False, keys_pend=False, spawned=of, waits=lambda: Wait.READ))
     return readiness(of, look, 1e6) is not None and occupied is None and found.question is None
 
 

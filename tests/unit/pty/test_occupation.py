@@ -10,7 +10,7 @@ from adapters.pty import harnesses
 from adapters.pty import occupation as occupation_module
 from adapters.pty.composer import Composer
 from adapters.pty.foreground import Foreground
-from adapters.pty.occupation import HUMAN_QUIET_S, Occupant, Occupation, Person, Seen, occupant
+from adapters.pty.occupation import HUMAN_QUIET_S, REACTION_S, Occupant, Occupation, Person, Seen, occupant
 from adapters.pty.process_table import Wait
 from adapters.pty.protocol import Freed, Occupied
 from adapters.pty.sight import Sight
@@ -31,11 +31,20 @@ def test_a_begun_line_is_a_persons_for_ever(keys):
 @pytest.mark.parametrize(
     "keys", [[b"abc\r"], [b"a", b"\n"], [b"abc\x15"], [b"abc", b"\x03"], [b"\x1b[200~a\nb\x1b[201~\r"]]
 )
-def test_a_submitted_or_cleared_line_is_free_at_once(keys):
+def test_a_submitted_or_cleared_line_is_free_when_the_program_could_show_what_it_made_of_it(keys):
     person = Person()
     ended = [person.typed(data, 0.0) for data in keys]
     assert ended[-1]
     assert not person.types(0.0)
+    assert not person.is_answered(1.0, 3), "the program has not even read it"
+    assert not person.is_answered(1.1, 0)
+    assert person.is_answered(1.1 + REACTION_S, 0)
+
+
+def test_a_line_that_was_submitted_long_ago_holds_nothing():
+    person = Person()
+    person.typed(b"abc\r", 0.0)
+    assert person.is_answered(60.0, None)
 
 
 @pytest.mark.parametrize("keys", [b"a\x7f", b"ab\x7f\x7f\x7f", b"\x1b[A", b"\x1bOA", b"\x1b"])
@@ -55,13 +64,24 @@ def test_what_a_terminal_sends_by_itself_is_nobodys(keys):
     assert not person.types(0.0)
 
 
-def seen(profile="default", *, sight=None, person=False, spawned=None, stopped=False, same_group=True, waits=Wait.READ):
+def seen(
+    profile="default",
+    *,
+    sight=None,
+    person=False,
+    pend=False,
+    spawned=None,
+    stopped=False,
+    same_group=True,
+    waits=Wait.READ,
+):
     found = harnesses.profile(profile)
     front = Foreground(found, 7, "it", stopped=stopped, same_group=same_group, group=7)
     return Seen(
         front,
         sight or Sight(None, works=False, question=None),
         person,
+        pend,
         harnesses.profile(spawned or profile),
         lambda: waits,
     )
@@ -87,6 +107,7 @@ def shows(text, *, works=False):
         (seen("default", waits=None), None),
         (seen("default", waits=Wait.NO), "agent_busy"),
         (seen("default", person=True), "human_driving"),
+        (seen("default", pend=True), "human_driving"),
         (seen("default", stopped=True), "agent_suspended"),
         (seen("shell"), None),
         (seen("shell", person=True), None),

@@ -53,7 +53,7 @@ class Line:
 def access(profile, seen, waits=Wait.READ):
     front = Foreground(profile, 1, "it", stopped=False, same_group=True, group=1)
     found = sight.read(profile, seen, collects_lines=False, echoes=False)
-    return Access(front, seen, found, None, lambda: waits)
+    return Access(front, seen, lambda: found, None, lambda: waits)
 
 
 def composer(text="", *, works=False):
@@ -175,11 +175,11 @@ def test_of_a_program_that_collects_lines_or_shows_nothing_only_its_reading_is_p
     assert proof(CLAUDE, composer()).needs_screen
 
 
-def test_a_program_that_began_to_collect_lines_has_read_the_text():
+def test_a_program_whose_line_editor_has_gone_works_on_the_text():
     line = Line()
     line.collects_lines = True
     watch = proof(DEFAULT, view(f"> {TEXT}▮"))
-    assert watch.look(access(DEFAULT, view(f"> {TEXT}▮")), line, 0.01) == "read"
+    assert watch.look(access(DEFAULT, view(f"> {TEXT}▮")), line, 0.01) == "turn"
 
 
 def test_where_nobody_tells_what_was_read_only_the_screen_proves():
@@ -195,9 +195,11 @@ def test_where_nobody_tells_what_was_read_only_the_screen_proves():
 
 
 def test_what_was_seen_before_enter_is_told_apart():
-    assert before(access(DEFAULT, view(f"> {TEXT}▮")), NEEDLE, collects_lines=False) == Before("", True, True, ">")
+    assert before(access(DEFAULT, view(f"> {TEXT}▮")), NEEDLE, collects_lines=False) == Before(
+        "", True, True, ">", collected=False
+    )
     assert before(access(DEFAULT, view("▮", paste=False)), NEEDLE, collects_lines=False) == Before(
-        None, False, False, ""
+        None, False, False, "", collected=False
     )
     assert before(access(DEFAULT, view(f"{TEXT}▮")), NEEDLE, collects_lines=True) == Before(None, True)
     assert before(access(CLAUDE, composer("[Pasted text #1]")), NEEDLE, collects_lines=False).stood

@@ -45,8 +45,8 @@ def test_text_is_found_however_it_wraps_and_is_framed():
 
 def test_text_before_and_behind_the_cursor_is_told_apart():
     seen = view("first", "left▮right", "last")
-    assert seen.text_until_cursor() == "firstleft"
-    assert seen.text_after_cursor() == "rightlast"
+    assert seen.text_until_cursor == "firstleft"
+    assert seen.text_after_cursor == "rightlast"
     assert seen.before_cursor == "left"
 
 

@@ -1,0 +1,46 @@
+"""A pause before Enter is dropped for programs that showed that they need none, and comes back for good when one does."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.pty import harnesses
+from adapters.pty.enter_pace import EnterPace
+from adapters.pty.foreground import Foreground
+
+
+def front(pid=7, profile="default"):
+    return Foreground(harnesses.profile(profile), pid, "it", stopped=False, same_group=True)
+
+
+def test_the_first_text_pauses_and_the_next_does_not():
+    pace = EnterPace()
+    assert pace.pauses(front(), bracketed_paste=False)
+    pace.note(front(), "prompt", 1)
+    assert not pace.pauses(front(), bracketed_paste=False)
+
+
+def test_one_quick_enter_that_did_not_submit_brings_the_pause_back_for_good():
+    pace = EnterPace()
+    pace.note(front(), "prompt", 1)
+    pace.note(front(), "prompt", 2)
+    assert pace.pauses(front(), bracketed_paste=False)
+    pace.note(front(), "prompt", 1)
+    assert pace.pauses(front(), bracketed_paste=False)
+
+
+@pytest.mark.parametrize(("evidence", "enters"), [("read", 1), ("prompt", 2)])
+def test_what_needed_more_or_showed_nothing_is_not_tried_without_it(evidence, enters):
+    pace = EnterPace()
+    pace.note(front(), evidence, enters)
+    assert pace.pauses(front(), bracketed_paste=False)
+
+
+def test_pastes_composers_and_other_programs_always_have_it():
+    pace = EnterPace()
+    pace.note(front(), "prompt", 1)
+    assert pace.pauses(front(), bracketed_paste=True)
+    assert pace.pauses(front(8), bracketed_paste=False)
+    assert pace.pauses(front(profile="claude"), bracketed_paste=False)
+    pace.note(front(8), "prompt", 1)
+    assert pace.pauses(front(), bracketed_paste=False), "only the one in front is remembered"
