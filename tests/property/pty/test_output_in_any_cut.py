@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.pty.framing import FrameError, encode, request_decoder
@@ -97,9 +96,8 @@ def test_no_bytes_kill_the_reader(data, rows, columns):
     terminal.ansi()
 
 
-@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: f"{path.parts[-3]}/{path.parts[-2]}")
-@given(cuts=st.lists(st.integers(0, 10**6), max_size=40))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(recording=st.sampled_from(RECORDINGS), cuts=st.lists(st.integers(0, 10**6), max_size=40))
+@settings(max_examples=40, deadline=None)
 def test_a_recorded_terminal_in_any_cut_gives_the_same_screen_and_flags(recording, cuts):
     data = recording.read_bytes()
     assert _final(data, cuts, settle_each=True) == _final(data, [], settle_each=False)
