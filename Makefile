@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 5
 # tests start hundreds of interpreters: compiled modules are kept, whatever the environment says
 unexport PYTHONDONTWRITEBYTECODE
 

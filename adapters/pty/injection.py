@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from adapters.pty import proof, tasks
 from adapters.pty.enter_pace import EnterPace
+from adapters.pty.occupation import DRIVING
 from adapters.pty.process_table import Wait
 from adapters.pty.proof import Before, Proof, Standing
 from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
@@ -269,12 +270,12 @@ class Injector:
             access = await self._look()
             if access is None:
                 continue
-            found = access.occupant
+            found = self._obstacle(access)
             if found is not None and not (self._queue[0].while_busy and found.patience_s) and self._draft is None:
                 self._line.occupied_by(found)
                 self._return_queue(found.reason)
                 continue
-            if access.shows and not self._queue[0].task:
+            if self._is_shown(access):
                 await self._show()
                 continue
             await self._line.writer.hold()
@@ -291,6 +292,15 @@ class Injector:
             if typed and access.profile.gap_ms:
                 await self._pause(access.profile.gap_ms / 1000)
 
+    def _is_shown(self, access: Access) -> bool:
+        """The next delivery is put on the terminal by the host, and nothing of it is typed."""
+        return access.shows and not self._queue[0].task
+
+    def _obstacle(self, access: Access) -> Occupant | None:
+        """Who keeps the next delivery out. What is shown disturbs no person who types."""
+        found = access.occupant
+        return None if found is not None and found.reason == DRIVING and self._is_shown(access) else found
+
     async def _look(self) -> Access | None:
         """Who has the terminal now; None when nothing may be typed at all, or nothing is left to type.
 
@@ -301,7 +311,8 @@ class Injector:
         wait = FIRST_LOOK_S
         while self._queue and line.may_type():
             access = await line.access()
-            if access.question is None and (access.occupant is None or not access.occupant.is_fleeting):
+            found = self._obstacle(access) if self._queue else access.occupant
+            if access.question is None and (found is None or not found.is_fleeting):
                 return access
             if access.question is None and asyncio.get_running_loop().time() >= deadline:
                 return access

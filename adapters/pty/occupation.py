@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HUMAN_QUIET_S = 3.0
 """A person who left no text in the composer counts as typing for so long after the last key."""
+DRIVING = "human_driving"
 REACTION_S = 0.15
 """A program shows within this time what it made of keys that it has read."""
 LOOK_S = 0.1
@@ -111,12 +112,12 @@ def occupant(seen: Seen) -> Occupant | None:
     profile = foreground.profile
     if foreground.stopped:
         return Occupant("agent_suspended", f"{foreground.name} is stopped")
+    if seen.person_types:
+        return Occupant(DRIVING, "keys of a person")
+    if seen.keys_pend:
+        return Occupant(DRIVING, "keys that the program has just been given", is_fleeting=True)
     if profile.treatment == "show":
         return None
-    if seen.person_types:
-        return Occupant("human_driving", "keys of a person")
-    if seen.keys_pend:
-        return Occupant("human_driving", "keys that the program has just been given", is_fleeting=True)
     if (
         not foreground.same_group
         and not profile.composer

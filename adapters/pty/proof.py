@@ -83,6 +83,8 @@ class Before(NamedTuple):
     """The composer held the text."""
     prompt: str = ""
     """What stood before the text on the row of the cursor."""
+    worked: bool = False
+    """It worked already: that it works says nothing of this text."""
     collected: bool = True
     """The kernel collected the line for the program; False: the program had a line editor of its own."""
 
@@ -94,7 +96,8 @@ def before(access: Access, needle: str, *, collects_lines: bool) -> Before:
     prompt = access.view.before_cursor.split(needle[:1] or "\0", 1)[0].strip()
     shown = tail(access, needle)
     stood = shown is not None or standing(access) is Standing.TEXT
-    return Before(shown, access.view.bracketed_paste, stood, prompt, collects_lines)
+    works = bool(access.profile.composer) and access.sight.works
+    return Before(shown, access.view.bracketed_paste, stood, prompt, works, collects_lines)
 
 
 class Proof:
@@ -155,18 +158,19 @@ class Proof:
             case Standing.GONE:
                 if self._stood:
                     return "composer"
-                return "transcript" if tail(seen, self._needle) is not None else ""
+                return "transcript" if self._is_on(seen) else ""
             case Standing.UNKNOWN if seen.question is not None:
                 # It may hide the composer, text and all: only the text above it says that it was taken.
                 return "transcript" if self._reacted and self._has_moved(seen) else ""
-            case Standing.UNKNOWN if seen.sight.works:
+            case Standing.UNKNOWN if seen.sight.works and not self._shown.worked:
                 return "turn" if self._stood and self._reacted else ""
             case Standing.UNKNOWN if self._is_where_it_was(seen):
                 self._stood = True
                 self._stands = seen.view.bracketed_paste == self._shown.pasted
                 return "" if self._stands else "turn"
             case Standing.UNKNOWN:
-                return "turn" if self._stood and self._reacted and now - self._entered >= GONE_S else ""
+                is_gone = now - self._entered >= GONE_S and not (self._shown.worked and self._is_on(seen))
+                return "turn" if self._stood and self._reacted and is_gone else ""
 
     def _is_ours(self, seen: Access) -> bool:
         """Whether the composer holds what was typed, or what the program shows in its place (`[Pasted text +12 lines]`)."""
@@ -174,9 +178,13 @@ class Proof:
         text = bare(seen.sight.composer.text, lower=False)
         return self._needle in text or text.lower().startswith("[") or "[pasted" in text.lower()
 
+    def _is_on(self, seen: Access) -> bool:
+        """Whether the text is on the screen."""
+        return tail(seen, self._needle) is not None
+
     def _has_moved(self, seen: Access) -> bool:
         """Whether the text is on the screen, but not where it was typed."""
-        return tail(seen, self._needle) is not None and not self._is_where_it_was(seen)
+        return self._is_on(seen) and not self._is_where_it_was(seen)
 
     def _of_plain(self, seen: Access, line: Line, now: float, *, known: bool) -> str:
         collects_lines, _ = line.line_discipline()

@@ -223,11 +223,14 @@ class Terminal:
 
         The terminal must be settled. Colours of the program go on as they were (SGR state is saved with the cursor's).
         """
-        row = self._grid.cursor.y
-        cells = self._grid.buffer[row]
-        again = "".join(self._rendered(cells[x]) for x in range(self._grid.cursor.x)) + "\x1b[0m"
+        cursor, columns = self._grid.cursor, self._grid.columns
+        cells = self._grid.buffer[cursor.y]
+        end = max((x + 1 for x in cells if x < columns and cells[x].data.strip()), default=0)
+        again = "".join(self._rendered(cells[x]) for x in range(max(end, cursor.x))) + "\x1b[0m"
+        if end > cursor.x:
+            again += f"\x1b[{cursor.x + 1}G"
         shown = "\r\n".join(line for line in text.split("\n"))
-        attributes = rendition(self._grid.cursor.attrs)
+        attributes = rendition(cursor.attrs)
         return f"\x1b[0m\r\n{shown}\x1b[K\r\n{again}\x1b[0{attributes}m".encode("utf-8", "replace")
 
     @staticmethod

@@ -62,6 +62,8 @@ DRAIN_BYTES = 4 * 1024 * 1024
 UNREQUESTED_EXIT_GRACE_S = 0.5
 """What a program that ended by itself left behind in its session gets SIGHUP, then SIGKILL after this time."""
 DRAFT = "unsubmitted draft"
+_ATTRIBUTES = b"c"
+"""The end of an answer to DA."""
 
 
 class Session:
@@ -291,7 +293,9 @@ class Session:
     def answer_queries(self) -> None:
         """Type the answers to the terminal queries that were painted."""
         while self.terminal.replies:
-            self.writer.answer(self.terminal.replies.popleft())
+            reply = self.terminal.replies.popleft()
+            if not reply.endswith(_ATTRIBUTES) or self.foreground().profile.answers_attributes:
+                self.writer.answer(reply)
 
     # --- what the occupation asks (occupation.Watched) ----------------------------------------------------------------
 

@@ -137,6 +137,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What ends the program in order; interactive shells ignore TERM."""
     coalesce: bool = False
     """Messages that wait together go in as one paste with one Enter, if the program takes pastes."""
+    answers_attributes: bool = True
+    """Its question for the terminal's attributes (DA) is answered. A program that waits only briefly takes a late answer for keys."""
     steer_keys: bool = False
     """An injection with `steer` interrupts the program with ESC ESC first."""
     hint: Literal["none", "line", "block"] = "none"

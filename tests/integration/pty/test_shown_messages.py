@@ -222,7 +222,6 @@ async def test_a_message_in_the_middle_of_a_sequence_of_the_program_waits_for_it
     assert "title" not in screen.replace("]0;title", "")
 
 
-@pytest.mark.xfail(strict=True, reason="a shell's task does not look for a person yet (issue 12)")
 async def test_a_task_is_not_typed_into_a_line_that_a_person_has_begun(broker):
     """F085: it would run as the end of that line."""
     await bash(broker)

@@ -32,7 +32,6 @@ def test_prompt_and_begun_line_stand_behind_the_message_as_they_stood_before_it(
     assert made.cursor_line() == "$ echo half"
 
 
-@pytest.mark.xfail(strict=True, reason="what stands behind the cursor is not drawn again (issue 12)")
 def test_a_line_with_the_cursor_in_its_middle_stands_behind_the_message_whole():
     made = terminal("$ echo half\x1b[1;8H")
     assert shown(made, "a message") == ["$ echo half", "a message", "$ echo half"]

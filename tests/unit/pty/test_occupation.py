@@ -110,7 +110,7 @@ def shows(text, *, works=False):
         (seen("default", pend=True), "human_driving"),
         (seen("default", stopped=True), "agent_suspended"),
         (seen("shell"), None),
-        (seen("shell", person=True), None),
+        (seen("shell", person=True), "human_driving"),
         (seen("shell", waits=Wait.NO), None),
         (seen("shell", stopped=True), "agent_suspended"),
         (seen("default", spawned="shell", same_group=False), "agent_busy"),

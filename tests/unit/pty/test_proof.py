@@ -272,3 +272,19 @@ def test_the_end_of_a_text_is_found_over_wraps():
     assert tail(access(DEFAULT, seen), NEEDLE) == "status"
     assert tail(access(DEFAULT, seen), "nowhere") is None
     assert not ends_at_cursor(access(DEFAULT, seen), "")
+
+
+def elsewhere(text, *, works):
+    """The composer holds a text, and the program paints: the cursor is not in it."""
+    status = "  esc to interrupt" if works else "  ? for shortcuts"
+    return view("❯ before▮", "", RULE, f"❯ {text}", RULE, status)
+
+
+def test_work_that_went_on_before_enter_is_no_proof_of_it():
+    """F084: a person's own text is worked on while the message stands in the composer."""
+    line = Line()
+    busy = proof(CLAUDE, composer(TEXT, works=True))
+    line.output(0.1)
+    assert busy.look(access(CLAUDE, elsewhere(TEXT, works=True)), line, 0.2) == ""
+    assert busy.look(access(CLAUDE, elsewhere(TEXT, works=True)), line, 9.0) == ""
+    assert busy.look(access(CLAUDE, composer("", works=True)), line, 9.1) == "composer"
