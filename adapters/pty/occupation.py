@@ -8,6 +8,7 @@ answers to queries) is nobody's typing. Source: node-protocol.md 6.6; real-agent
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -26,6 +27,8 @@ HUMAN_QUIET_S = 3.0
 DRIVING = "human_driving"
 REACTION_S = 0.15
 """A program shows within this time what it made of keys that it has read."""
+REPAINT_S = 2.0
+"""A program that shows no composer and no work for so long is asked to paint its screen anew, once."""
 LOOK_S = 0.1
 """A terminal that is not free is looked at so often."""
 
@@ -90,6 +93,8 @@ class Occupant(NamedTuple):
     patience_s: float = 0.0
     is_fleeting: bool = False
     """It is often gone at the next look: a moment is waited before anything is handed back."""
+    may_be_stale: bool = False
+    """The screen may be one that the program has not painted since it was stopped or resized."""
 
 
 class Seen(NamedTuple):
@@ -137,7 +142,7 @@ def _before_a_composer(profile: Profile, sight: Sight) -> Occupant | None:
             "agent_busy", "its screen says that it works", profile.busy_patience_s if sight.composer else 0.0
         )
     if sight.composer is None:
-        return Occupant("agent_busy", "no composer has the cursor", is_fleeting=True)
+        return Occupant("agent_busy", "no composer has the cursor", is_fleeting=True, may_be_stale=True)
     if not sight.composer.is_empty:
         return Occupant("composer_unclear", "a text stands in its composer", is_fleeting=True)
     return None
@@ -151,6 +156,8 @@ class Watched(Protocol):
         """Look at the terminal."""
 
     def occupation_moved(self) -> None: ...
+    def repaint(self) -> None:
+        """Have the program paint its screen anew."""
 
 
 class Occupation:
@@ -162,6 +169,7 @@ class Occupation:
         self._reported: Occupant | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._closed = False
+        self._repaint_at = math.inf
 
     def note(self, found: Occupant | None) -> None:
         """Somebody has the terminal, or it is free: what is new is reported, and watched until it is free."""
@@ -171,6 +179,8 @@ class Occupation:
             if found is not None:
                 self._watched.report(Occupied(reason=found.reason, detail=found.detail, patience_s=found.patience_s))
             self._reported = found
+            is_stale = found is not None and found.may_be_stale
+            self._repaint_at = asyncio.get_running_loop().time() + REPAINT_S if is_stale else math.inf
             self._watched.occupation_moved()
         if found is not None and self._tick is None and not self._closed:
             self._tick = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
@@ -187,5 +197,8 @@ class Occupation:
 
     def _look_again(self) -> None:
         self._tick = None
+        if asyncio.get_running_loop().time() >= self._repaint_at:
+            self._repaint_at = math.inf
+            self._watched.repaint()
         if self._reported is not None:
             self.note(self._watched.occupant_now())

@@ -62,6 +62,8 @@ DRAIN_BYTES = 4 * 1024 * 1024
 UNREQUESTED_EXIT_GRACE_S = 0.5
 """What a program that ended by itself left behind in its session gets SIGHUP, then SIGKILL after this time."""
 DRAFT = "unsubmitted draft"
+REPAINTED_S = 0.2
+"""A program notices within this time that its terminal has another size."""
 _ATTRIBUTES = b"c"
 """The end of an answer to DA."""
 
@@ -96,6 +98,7 @@ class Session:
         self._born = self.last_output_at = self._loop.time()
         self._paint_due: asyncio.Handle | None = None
         self._reading = False
+        self._repainted: asyncio.TimerHandle | None = None
         self._idle_threshold = start.idle_threshold_s
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_screen: str | None = None
@@ -307,6 +310,16 @@ class Session:
     def occupation_moved(self) -> None:
         self._injector.notify()
 
+    def repaint(self) -> None:
+        """Make the terminal one row smaller and, when the program could see it, as large as before."""
+        if self.terminal.rows > 1 and self._repainted is None:
+            self._process.resize(self.terminal.rows - 1, self.terminal.columns)
+            self._repainted = self._loop.call_later(REPAINTED_S, self._restore_size)
+
+    def _restore_size(self) -> None:
+        self._repainted = None
+        self._process.resize(self.terminal.rows, self.terminal.columns)
+
     # --- output ------------------------------------------------------------------------------------------------------
 
     def _resume_reading(self) -> None:
@@ -465,7 +478,7 @@ class Session:
             left -= count
 
     def _close_terminal(self) -> None:
-        for timer in (self._idle_timer, self._paint_due):
+        for timer in (self._idle_timer, self._paint_due, self._repainted):
             if timer is not None:
                 timer.cancel()
         self._gate.close()

@@ -140,3 +140,19 @@ async def test_nothing_is_typed_behind_a_text_that_somebody_left_in_the_composer
     await broker.fact("a1", Freed)
     await broker.type_text("the message", delivery_id="d1", attempt=2)
     assert await log.wait(1) == ["the message"]
+
+
+async def test_a_program_that_left_its_cursor_elsewhere_is_asked_to_paint_anew(broker):
+    """As qwen does now and then after it was stopped: its composer stands there, and nothing would ever move."""
+    log = await reluctant(broker, "misplaces")
+    broker.subscribe()
+    os.kill(await broker.pid(), signal.SIGUSR1)
+    await broker.until(lambda: b"\x1b[1;1H" in b"".join(one.data for one in broker.outputs), "the cursor is elsewhere")
+    broker.inject("the message", "d1")
+    failed = await broker.fact("a1", InjectFailed, delivery_id="d1")
+    assert (failed.reason, failed.typed) == ("agent_busy", "no")
+    broker.confirm_all()
+    await broker.fact("a1", Freed)
+    await broker.type_text("the message", delivery_id="d1", attempt=2)
+    assert await log.wait(1) == ["the message"]
+    assert ((await broker.screen()).data["rows"]) == 24

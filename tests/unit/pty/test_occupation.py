@@ -150,6 +150,9 @@ class Terminal:
     def occupation_moved(self):
         self.moves += 1
 
+    def repaint(self):
+        raise AssertionError("nothing here is stale")
+
     def kinds(self):
         return [type(fact) for fact in self.facts]
 

@@ -2,12 +2,14 @@
 
 HABIT: `swallows` the first Enter of each text; `joins` an Enter that comes within 50 ms of a text to it, as a part of a paste; `flushes`
 what it was typed before its composer had stood for half a second; `completes` a last word that begins with @ with the first Enter; `keeps`
-its text whatever comes, until the file LOG.go exists. DEL rubs out, other control keys do nothing. Each submitted text is logged as JSON.
+its text whatever comes, until the file LOG.go exists; `misplaces` its cursor at SIGUSR1, until its terminal has another size. DEL rubs
+out, other control keys do nothing. Each submitted text is logged as JSON.
 """
 
 import json
 import os
 import select
+import signal
 import sys
 import termios
 import time
@@ -52,6 +54,8 @@ tty.setraw(0)
 drawn.start()
 drawn.composer()
 composer = Composer(*sys.argv[1:3])
+signal.signal(signal.SIGUSR1, lambda *_: drawn.show("\x1b[1;1H"))
+signal.signal(signal.SIGWINCH, lambda *_: drawn.composer(composer.text))
 if composer.habit == "flushes":
     time.sleep(0.5)
     termios.tcflush(0, termios.TCIFLUSH)
