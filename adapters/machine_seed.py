@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from adapters.files import exclusive_lock, make_private_directory, write_private
+from relaybroker.adapters.files import exclusive_lock, make_private_directory, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,13 +17,13 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
-from adapters.files import make_private_directory, read_private, remove_private, write_private
+from relaybroker.adapters.files import make_private_directory, read_private, remove_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from adapters.token_cache import TokenCache
+    from relaybroker.adapters.token_cache import TokenCache
 
 _log = logging.getLogger(__name__)
 

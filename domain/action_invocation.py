@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from domain.kernel import Table
+from relaybroker.domain.kernel import Table
 
 SPAWN_S = 25.0
 RELEASE_S = 4.0

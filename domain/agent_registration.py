@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from domain.kernel import Table
+from relaybroker.domain.kernel import Table
 
 REGISTER_S = 22.0
 """From request to outcome, both routes together; the local API answers a spawn within 25 s."""

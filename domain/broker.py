@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import msgspec
 
-from domain import events, frames, inputs, told
-from domain.errors import FrameRejected
-from domain.inputs import Input
-from domain.reasons import Reason
-from domain.rules import (
+from relaybroker.domain import events, frames, inputs, told
+from relaybroker.domain.errors import FrameRejected
+from relaybroker.domain.inputs import Input
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import (
     actions,
     agents,
     custody,
@@ -32,9 +32,9 @@ from domain.rules import (
     settling,
     sidecars,
 )
-from domain.rules.agents import HarnessOf
-from domain.state import State
-from domain.turn import Decision, Turn
+from relaybroker.domain.rules.agents import HarnessOf
+from relaybroker.domain.state import State
+from relaybroker.domain.turn import Decision, Turn
 
 _RULES = (link, hosts, agents, expiry, custody, deliveries, mailboxes, ledger, sidecars, messages, process)
 

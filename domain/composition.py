@@ -18,15 +18,15 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from domain.deception import cleaned, disarmed, name
-from domain.events import Harness
+from relaybroker.domain.deception import cleaned, disarmed, name
+from relaybroker.domain.events import Harness
 
 _PRIORITY_NAMES = {3: "high", 4: "urgent"}
 _PART_OF_CONTEXT = re.compile(r"(?:thread|priority):|possible-duplicate$", re.IGNORECASE)
 
 
 class Composed(NamedTuple):
-    """A text to type, and how much of what kind was dropped or changed in it (see `domain.deception`)."""
+    """A text to type, and how much of what kind was dropped or changed in it (see `relaybroker.domain.deception`)."""
 
     text: str
     altered: dict[str, int]

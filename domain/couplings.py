@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from domain.delivery import State
+from relaybroker.domain.delivery import State
 
 
 class Fate(StrEnum):

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import msgspec
 
-from domain.delivery import MAX_BODY_BYTES
-from domain.reasons import Reason
+from relaybroker.domain.delivery import MAX_BODY_BYTES
+from relaybroker.domain.reasons import Reason
 
 LIMIT = 500
 """Letters that are kept."""

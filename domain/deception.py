@@ -21,7 +21,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from domain.lookalikes import LOOKALIKES, VARIANTS
+from relaybroker.domain.lookalikes import LOOKALIKES, VARIANTS
 
 ALTERATIONS = {
     "control": "control characters dropped",

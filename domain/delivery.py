@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from domain.kernel import Table
+from relaybroker.domain.kernel import Table
 
 INJECT_WINDOW = 8
 """Deliveries of one agent that may be with the PTY host at once."""

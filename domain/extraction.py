@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from domain.instants import epoch_seconds
+from relaybroker.domain.instants import epoch_seconds
 
 
 class Class(StrEnum):

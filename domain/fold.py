@@ -10,12 +10,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-from domain import (
+from relaybroker.domain import (
     agent_registration,
     delivery,
     outbound_message,
 )
-from domain.changes import (
+from relaybroker.domain.changes import (
     actions,
     agents,
     broker,
@@ -28,11 +28,11 @@ from domain.changes import (
     messages,
     sidecars,
 )
-from domain.errors import CorruptLog
-from domain.events import Event, Recorded
-from domain.machines import MACHINE_OF
-from domain.notifications import project
-from domain.state import (
+from relaybroker.domain.errors import CorruptLog
+from relaybroker.domain.events import Event, Recorded
+from relaybroker.domain.machines import MACHINE_OF
+from relaybroker.domain.notifications import project
+from relaybroker.domain.state import (
     NOTIFICATIONS_KEPT,
     Notification,
     Registration,

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from domain.manifest import Manifest
+from relaybroker.domain.manifest import Manifest
 
 
 class _Input(msgspec.Struct, frozen=True, kw_only=True, tag=True):

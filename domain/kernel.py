@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 import transitions
 
-from domain.errors import IllegalTransition
+from relaybroker.domain.errors import IllegalTransition
 
 
 class _Cursor:

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-from domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest
 
 SECRET_VARIABLES = (
     "RELAY_BROKER_API_KEY",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from domain import (
+from relaybroker.domain import (
     action_invocation,
     agent_registration,
     delivery,
@@ -14,7 +14,7 @@ from domain import (
     sidecar_handlers,
     worker,
 )
-from domain.kernel import Table
+from relaybroker.domain.kernel import Table
 
 MACHINES: Mapping[str, Table] = MappingProxyType(
     {

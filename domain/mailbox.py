@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from domain.reasons import Reason
+from relaybroker.domain.reasons import Reason
 
 _V = TypeVar("_V")
 

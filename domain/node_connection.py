@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from domain.kernel import Table
+from relaybroker.domain.kernel import Table
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 30.0

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from domain import events
-from domain.changes.link import rejected_kind
-from domain.events import Recorded
-from domain.reasons import Reason
-from domain.state import Delivery, Registration, State, Worker
+from relaybroker.domain import events
+from relaybroker.domain.changes.link import rejected_kind
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import Delivery, Registration, State, Worker
 
 
 def project(state: State, recorded: Recorded) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from domain.kernel import Table
+from relaybroker.domain.kernel import Table
 
 KEEP_S = 12 * 3600.0
 """How long an outage may last; the engine remembers keys for twice that, so a late try is still no second message."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from domain.reasons import Reason
+from relaybroker.domain.reasons import Reason
 
 REMEDIES: Mapping[Reason, str] = MappingProxyType(
     {

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from domain.kernel import Table
+from relaybroker.domain.kernel import Table
 
 HANDLER_S = 120.0
 """How long a handler may take."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from domain.dead_letter import CUSTODY_LIMIT, LIMIT
-from domain.delivery import State as Stage
-from domain.state import State
+from relaybroker.domain.dead_letter import CUSTODY_LIMIT, LIMIT
+from relaybroker.domain.delivery import State as Stage
+from relaybroker.domain.state import State
 
 _IN_LANE = {Stage.HELD: "waiting", Stage.QUEUED: "waiting", Stage.INJECTING: "typing"}
 

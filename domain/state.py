@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from domain import (
+from relaybroker.domain import (
     action_invocation,
     agent_registration,
     delivery,
@@ -22,12 +22,12 @@ from domain import (
     sidecar_handlers,
     worker,
 )
-from domain.dead_letter import DeadLetter
-from domain.events import Harness
-from domain.inputs import Settings, SpawnSpec, Supervision
-from domain.mailbox import Mailbox
-from domain.manifest import Manifest, of_operator, with_sidecar
-from domain.reasons import Reason
+from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.events import Harness
+from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
+from relaybroker.domain.mailbox import Mailbox
+from relaybroker.domain.manifest import Manifest, of_operator, with_sidecar
+from relaybroker.domain.reasons import Reason
 
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""

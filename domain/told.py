@@ -3,7 +3,7 @@
 So any piece of a log can be replayed (ADR-0025): an event says what we made of an input; only the input says what was there to
 decide about. Where time was the cause, the deadline that had come is kept.
 
-No input carries a secret (`domain.inputs`). Answers of the engine come from outside our types, so whatever in them is named
+No input carries a secret (`relaybroker.domain.inputs`). Answers of the engine come from outside our types, so whatever in them is named
 like a credential, and is not a fingerprint, is left out.
 
 Source: ADR-0025; invariant I7.
@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from domain import inputs
-from domain.inputs import Input
+from relaybroker.domain import inputs
+from relaybroker.domain.inputs import Input
 
 SECRET_NAMES = frozenset(
     {"token", "node_token", "agent_token", "access_token", "refresh_token", "api_key", "apikey", "secret", "password"}

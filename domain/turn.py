@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import msgspec
 
-from domain import effects, entropy, fold
-from domain.effects import Effect
-from domain.events import Event, Recorded
-from domain.inputs import Settings
-from domain.state import State
+from relaybroker.domain import effects, entropy, fold
+from relaybroker.domain.effects import Effect
+from relaybroker.domain.events import Event, Recorded
+from relaybroker.domain.inputs import Settings
+from relaybroker.domain.state import State
 
 
 class Decision(msgspec.Struct, frozen=True):

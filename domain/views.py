@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import agent_registration
-from domain.dead_letter import DeadLetter
-from domain.notifications import parent_label
-from domain.reasons import SENTENCES
-from domain.rules import channels, holds
-from domain.state import Delivery, Registration, State, Worker
+from relaybroker.domain import agent_registration
+from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.notifications import parent_label
+from relaybroker.domain.reasons import SENTENCES
+from relaybroker.domain.rules import channels, holds
+from relaybroker.domain.state import Delivery, Registration, State, Worker
 
 View = dict[str, Any]
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from domain.kernel import Table
+from relaybroker.domain.kernel import Table
 
 SURVIVAL_S = 0.25
 """A program that lives this long counts as started."""

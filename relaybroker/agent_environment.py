@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import translate
 from itertools import chain
 
-from domain.launch import is_protected
+from relaybroker.domain.launch import is_protected
 
 INHERITED: dict[str, tuple[str, ...]] = {
     about: tuple(names.split())

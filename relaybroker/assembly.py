@@ -9,17 +9,17 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.files import remove_private
-from adapters.http.engine_client import EngineClient
-from adapters.spawn_environments import SpawnEnvironments
-from adapters.token_cache import TokenCache
-from adapters.vault import WORKSPACE, Vault
-from adapters.websocket.link import NodeLink
-from domain import inputs
-from domain.broker import Broker
 from relaybroker import __version__
+from relaybroker.adapters.files import remove_private
+from relaybroker.adapters.http.engine_client import EngineClient
+from relaybroker.adapters.spawn_environments import SpawnEnvironments
+from relaybroker.adapters.token_cache import TokenCache
+from relaybroker.adapters.vault import WORKSPACE, Vault
+from relaybroker.adapters.websocket.link import NodeLink
 from relaybroker.audit.questions import Questions
 from relaybroker.dispatch import Dispatcher
+from relaybroker.domain import inputs
+from relaybroker.domain.broker import Broker
 from relaybroker.harness import harness_of
 from relaybroker.host_link import HostLink
 from relaybroker.launch import Launcher
@@ -33,12 +33,12 @@ from relaybroker.sidecar_process import SidecarProcess
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adapters.eventstore.journal import Journal
-    from adapters.eventstore.snapshots import SnapshotFile
-    from adapters.pty.protocol import Answer, Resize, Snapshot
-    from adapters.pty.protocol import Input as RawInput
-    from domain.inputs import Input
-    from domain.state import State
+    from relaybroker.adapters.eventstore.journal import Journal
+    from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+    from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
+    from relaybroker.adapters.pty.protocol import Input as RawInput
+    from relaybroker.domain.inputs import Input
+    from relaybroker.domain.state import State
     from relaybroker.node import Node
     from relaybroker.paths import Paths
     from relaybroker.settings import Settings
@@ -88,7 +88,7 @@ def open_environments(paths: Paths, state: State) -> SpawnEnvironments:
 
 
 class Assembly:
-    """A broker's parts, connected. It is also what the local API sees of the broker (`adapters.http.api.gateway.Gateway`).
+    """A broker's parts, connected. It is also what the local API sees of the broker (`relaybroker.adapters.http.api.gateway.Gateway`).
 
     Args:
         settings: what the operator chose.

@@ -23,21 +23,21 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters import descriptors
-from adapters.eventstore.errors import LogLocked, StateCorrupt, StateLocked
-from adapters.eventstore.journal import Journal
-from adapters.eventstore.lock import StateLock
-from adapters.eventstore.recorders import side_file
-from adapters.eventstore.snapshots import SnapshotFile
-from adapters.files import make_private_directory
-from adapters.machine_seed import MachineSeedError
-from adapters.vault import NODE, Vault
-from domain import inputs
-from domain.errors import CorruptLog
-from domain.events import REGISTRY, UPCASTERS
-from domain.state import SNAPSHOT_FORMAT
 from relaybroker import __version__, engine_process, logs
+from relaybroker.adapters import descriptors
+from relaybroker.adapters.eventstore.errors import LogLocked, StateCorrupt, StateLocked
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.adapters.eventstore.lock import StateLock
+from relaybroker.adapters.eventstore.recorders import side_file
+from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+from relaybroker.adapters.files import make_private_directory
+from relaybroker.adapters.machine_seed import MachineSeedError
+from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.assembly import Assembly, open_environments, open_vault
+from relaybroker.domain import inputs
+from relaybroker.domain.errors import CorruptLog
+from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.state import SNAPSHOT_FORMAT
 from relaybroker.lifetime import Lifetime
 from relaybroker.listening import listen
 from relaybroker.node import Node, NodeError, check_destination, hold_node, node_of
@@ -50,8 +50,8 @@ from relaybroker.workspace import WorkspaceError, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from adapters.websocket.link import NodeLink
-    from domain.state import State
+    from relaybroker.adapters.websocket.link import NodeLink
+    from relaybroker.domain.state import State
     from relaybroker.surface import SurfaceFactory
 
 _log = logging.getLogger(__name__)

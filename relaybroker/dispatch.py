@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol, assert_never
 
-from adapters.pty import protocol
-from domain import effects
+from relaybroker.adapters.pty import protocol
+from relaybroker.domain import effects
 from relaybroker.host_requests import HostRequests
 from relaybroker.launch import VariablesLostError
 from relaybroker.link_log import LinkLog
@@ -17,10 +17,10 @@ from relaybroker.link_log import LinkLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from adapters.http.engine_client import EngineClient
-    from adapters.websocket.link import NodeLink
-    from domain.effects import Effect
-    from domain.events import Recorded
+    from relaybroker.adapters.http.engine_client import EngineClient
+    from relaybroker.adapters.websocket.link import NodeLink
+    from relaybroker.domain.effects import Effect
+    from relaybroker.domain.events import Recorded
     from relaybroker.host_link import HostLink
     from relaybroker.launch import Launcher
     from relaybroker.retired_spawns import RetiredSpawns

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import psutil
 
-from adapters.files import exclusive_lock, make_private_directory, read_private, write_private
+from relaybroker.adapters.files import exclusive_lock, make_private_directory, read_private, write_private
+from relaybroker.adapters.own_programs import own_program
 from relaybroker.launch import scrubbed
 
 if TYPE_CHECKING:
@@ -199,9 +200,7 @@ def _start(directory: Path, port: int) -> _Record | None:
     log = os.open(directory / "engine.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
+            own_program(
                 _MODULE,
                 "--db",
                 str(_database(directory)),
@@ -211,7 +210,7 @@ def _start(directory: Path, port: int) -> _Record | None:
                 str(port),
                 "--ready-file",
                 str(ready),
-            ],
+            ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from adapters.pty import harnesses
-from domain.errors import InvalidRequest
-from domain.events import Harness
+from relaybroker.adapters.pty import harnesses
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.events import Harness
 
 _MODEL_FLAG = "--model"
 

@@ -21,18 +21,27 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
-from adapters.pty import translate
-from adapters.pty.client import HostBackpressure, HostClient, HostUnavailable
-from adapters.pty.protocol import PROTOCOL_VERSION, Confirm, Hello, Output, Report, Shutdown, Snapshot, Subscribe
-from domain.inputs import HostLost
+from relaybroker.adapters.pty import translate
+from relaybroker.adapters.pty.client import HostBackpressure, HostClient, HostUnavailable
+from relaybroker.adapters.pty.protocol import (
+    PROTOCOL_VERSION,
+    Confirm,
+    Hello,
+    Output,
+    Report,
+    Shutdown,
+    Snapshot,
+    Subscribe,
+)
+from relaybroker.domain.inputs import HostLost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from adapters.pty.protocol import Answer, Request, Resize, Response
-    from adapters.pty.protocol import Input as RawInput
-    from domain.inputs import Input
+    from relaybroker.adapters.pty.protocol import Answer, Request, Resize, Response
+    from relaybroker.adapters.pty.protocol import Input as RawInput
+    from relaybroker.domain.inputs import Input
 
 _log = logging.getLogger(__name__)
 

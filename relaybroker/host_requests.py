@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from relaybroker.isolation import Isolation
 
 if TYPE_CHECKING:
-    from adapters.pty.protocol import Forget, Inject, Start, Stop
+    from relaybroker.adapters.pty.protocol import Forget, Inject, Start, Stop
     from relaybroker.host_link import HostLink
 
 

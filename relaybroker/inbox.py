@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from domain.inputs import Input
+    from relaybroker.domain.inputs import Input
 
 LIMIT = 8192
 """Inputs that may wait."""

@@ -8,20 +8,20 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from adapters.pty import harnesses
-from adapters.pty.kin import MARK
-from adapters.pty.protocol import Start
-from adapters.vault import agent_reference
-from domain.launch import is_protected
 from relaybroker import agent_environment
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.kin import MARK
+from relaybroker.adapters.pty.protocol import Start
+from relaybroker.adapters.vault import agent_reference
+from relaybroker.domain.launch import is_protected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from adapters.spawn_environments import SpawnEnvironments
-    from adapters.vault import Vault
-    from domain.effects import StartProgram
+    from relaybroker.adapters.spawn_environments import SpawnEnvironments
+    from relaybroker.adapters.vault import Vault
+    from relaybroker.domain.effects import StartProgram
 
 _ORIGINS = {
     "claude": "claude-code",

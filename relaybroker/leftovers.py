@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 
-from adapters.eventstore.errors import StateLocked
-from adapters.eventstore.lock import StateLock
-from adapters.pty import living_hosts
-from adapters.pty.orphans import SessionRecord
 from relaybroker import engine_process
+from relaybroker.adapters.eventstore.errors import StateLocked
+from relaybroker.adapters.eventstore.lock import StateLock
+from relaybroker.adapters.pty import living_hosts
+from relaybroker.adapters.pty.orphans import SessionRecord
 
 GRACE_S = 5.0
 
@@ -71,7 +71,7 @@ def _hosts(state: Path) -> list[psutil.Process]:
         with contextlib.suppress(ValueError, OverflowError, psutil.Error):
             process = psutil.Process(pid)
             words = process.cmdline()
-            if living_hosts.MODULE in words and any(str(state.resolve()) in word for word in words):
+            if living_hosts.runs_host(words) and any(str(state.resolve()) in word for word in words):
                 found.append(process)
     return found
 

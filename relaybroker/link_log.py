@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from domain import events
+from relaybroker.domain import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from domain.events import Recorded
+    from relaybroker.domain.events import Recorded
 
 _log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapters.http.api.server import LocalApi
 from relaybroker import __version__
+from relaybroker.adapters.http.api.server import LocalApi
 from relaybroker.openapi import document
 
 if TYPE_CHECKING:

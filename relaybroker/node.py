@@ -11,12 +11,12 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters import machine_seed
-from adapters.files import HeldLock, LockHeldError, make_private_directory
-from domain import identity
+from relaybroker.adapters import machine_seed
+from relaybroker.adapters.files import HeldLock, LockHeldError, make_private_directory
+from relaybroker.domain import identity
 
 if TYPE_CHECKING:
-    from domain.state import State
+    from relaybroker.domain.state import State
     from relaybroker.paths import Paths
     from relaybroker.settings import Settings
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 from pydantic import BaseModel
 
-from adapters.http.api import bodies
-from adapters.http.api.audit_routes import LogQuery
 from relaybroker import __version__
+from relaybroker.adapters.http.api import bodies
+from relaybroker.adapters.http.api.audit_routes import LogQuery
 from relaybroker.audit.story import Story
 
 Schema = dict[str, Any]

@@ -12,15 +12,15 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from adapters.eventstore.errors import LogRemoved, StateLocked
 from relaybroker import connection_file
+from relaybroker.adapters.eventstore.errors import LogRemoved, StateLocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from adapters.eventstore.journal import Journal
-    from adapters.eventstore.lock import StateLock
+    from relaybroker.adapters.eventstore.journal import Journal
+    from relaybroker.adapters.eventstore.lock import StateLock
     from relaybroker.connection_file import Connection
 
 _log = logging.getLogger(__name__)

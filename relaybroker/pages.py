@@ -19,13 +19,13 @@ from typing import Any, get_type_hints
 
 import click
 
-from adapters.eventstore import lookup
-from domain.events import REGISTRY
-from domain.inputs import SpawnSpec
-from domain.machines import MACHINES
-from domain.reasons import SENTENCES, Reason
-from domain.remedies import REMEDIES
 from relaybroker import agent_environment
+from relaybroker.adapters.eventstore import lookup
+from relaybroker.domain.events import REGISTRY
+from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.machines import MACHINES
+from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.remedies import REMEDIES
 from relaybroker.guarantees import GUARANTEES, NOT_PROMISED
 from relaybroker.openapi import document
 
@@ -70,7 +70,12 @@ def events() -> str:
 
 def _type(hint: Any) -> str:
     text = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
-    for prefix in ("domain.reasons.", "domain.inputs.", "domain.events.", "typing."):
+    for prefix in (
+        "relaybroker.domain.reasons.",
+        "relaybroker.domain.inputs.",
+        "relaybroker.domain.events.",
+        "typing.",
+    ):
         text = text.replace(prefix, "")
     return text.replace("|", "\\|")
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from domain import fold
-from domain.state import State, decode
+from relaybroker.domain import fold
+from relaybroker.domain.state import State, decode
 
 if TYPE_CHECKING:
-    from adapters.eventstore.journal import Journal
-    from adapters.eventstore.snapshots import SnapshotFile
+    from relaybroker.adapters.eventstore.journal import Journal
+    from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 
 _log = logging.getLogger(__name__)
 

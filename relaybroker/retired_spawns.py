@@ -10,15 +10,15 @@ import logging
 import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from domain import events
+from relaybroker.domain import events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from adapters.spawn_environments import SpawnEnvironments
-    from domain.events import Recorded
-    from domain.state import State
+    from relaybroker.adapters.spawn_environments import SpawnEnvironments
+    from relaybroker.domain.events import Recorded
+    from relaybroker.domain.state import State
 
 _log = logging.getLogger(__name__)
 

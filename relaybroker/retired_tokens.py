@@ -9,15 +9,15 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from adapters.vault import agent_reference, is_agent_id
-from domain import events
+from relaybroker.adapters.vault import agent_reference, is_agent_id
+from relaybroker.domain import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adapters.vault import Vault
-    from domain.events import Recorded
-    from domain.state import State
+    from relaybroker.adapters.vault import Vault
+    from relaybroker.domain.events import Recorded
+    from relaybroker.domain.state import State
 
 _log = logging.getLogger(__name__)
 

@@ -20,21 +20,21 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from adapters.eventstore.snapshots import Snapshot
-from domain import state as domain_state
+from relaybroker.adapters.eventstore.snapshots import Snapshot
 from relaybroker.clock import SteadyClock
+from relaybroker.domain import state as domain_state
 from relaybroker.inbox import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from adapters.eventstore.journal import Journal
-    from adapters.eventstore.snapshots import SnapshotFile
-    from domain.effects import Effect
-    from domain.events import Recorded
-    from domain.inputs import Input
-    from domain.state import State
-    from domain.turn import Decision
+    from relaybroker.adapters.eventstore.journal import Journal
+    from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+    from relaybroker.domain.effects import Effect
+    from relaybroker.domain.events import Recorded
+    from relaybroker.domain.inputs import Input
+    from relaybroker.domain.state import State
+    from relaybroker.domain.turn import Decision
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ _IDLE_STEP_S = 0.01
 
 
 class Core(Protocol):
-    """What the loop needs of `domain.broker.Broker`."""
+    """What the loop needs of `relaybroker.domain.broker.Broker`."""
 
     state: State
 

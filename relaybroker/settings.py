@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from domain.launch import SECRET_VARIABLES
+from relaybroker.domain.launch import SECRET_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -16,12 +16,12 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from domain.inputs import SidecarProcessEnded
+from relaybroker.domain.inputs import SidecarProcessEnded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from domain.inputs import Input
+    from relaybroker.domain.inputs import Input
 
 _log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.http.api.gateway import Gateway
-    from adapters.pty.protocol import Output
-    from domain.effects import InvokeHandler, Notify, Reply
+    from relaybroker.adapters.http.api.gateway import Gateway
+    from relaybroker.adapters.pty.protocol import Output
+    from relaybroker.domain.effects import InvokeHandler, Notify, Reply
     from relaybroker.settings import Settings
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 import msgspec
 
-from adapters.files import exclusive_lock, read_private, write_private
-from adapters.vault import fingerprint
+from relaybroker.adapters.files import exclusive_lock, read_private, write_private
+from relaybroker.adapters.vault import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

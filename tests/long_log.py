@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapters.eventstore import recorders
-from adapters.eventstore.mapper import GENESIS, Mapper
-from domain import inputs
-from domain.events import REGISTRY, UPCASTERS
-from domain.inputs import Settings
-from domain.state import State
+from relaybroker.adapters.eventstore import recorders
+from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
+from relaybroker.domain import inputs
+from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.inputs import Settings
+from relaybroker.domain.state import State
 from tests.world import SETTINGS, World
 
 AGENTS = tuple(f"agent-{number}" for number in range(50))

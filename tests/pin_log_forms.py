@@ -15,8 +15,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from domain import told
-from domain.events import REGISTRY
+from relaybroker.domain import told
+from relaybroker.domain.events import REGISTRY
 
 FORMS = Path(__file__).parents[1] / "fixtures" / "log" / "forms.jsonl"
 SCALARS: dict[Any, Any] = {str: "text", int: 7, float: 1.5, bool: True, Any: {"key": [1, "one"]}}

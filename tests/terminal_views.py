@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapters.pty.screen import Terminal
-from adapters.pty.view import View
+from relaybroker.adapters.pty.screen import Terminal
+from relaybroker.adapters.pty.view import View
 
 CURSOR = "▮"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import effects, inputs
-from domain.broker import Broker
-from domain.events import Harness, Recorded
-from domain.fold import apply
-from domain.inputs import Settings
-from domain.state import State
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.broker import Broker
+from relaybroker.domain.events import Harness, Recorded
+from relaybroker.domain.fold import apply
+from relaybroker.domain.inputs import Settings
+from relaybroker.domain.state import State
 
 SETTINGS = Settings(
     node_id="node_0123456789abcdef0123456789abcdef",

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 from eventsourcing.persistence import Notification
 
-from adapters.eventstore.errors import StateCorrupt
-from adapters.eventstore.mapper import GENESIS
+from relaybroker.adapters.eventstore.errors import StateCorrupt
+from relaybroker.adapters.eventstore.mapper import GENESIS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

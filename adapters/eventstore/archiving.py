@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from adapters.eventstore import integrity, private_files, recorders
-from adapters.eventstore.archive import FORMAT, Archive, Line, Listing, Segment
-from adapters.eventstore.errors import StateCorrupt
-from adapters.eventstore.reader import LogReader
-from adapters.files import make_private_directory
+from relaybroker.adapters.eventstore import integrity, private_files, recorders
+from relaybroker.adapters.eventstore.archive import FORMAT, Archive, Line, Listing, Segment
+from relaybroker.adapters.eventstore.errors import StateCorrupt
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.adapters.files import make_private_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from adapters.eventstore.mapper import Mapper
+    from relaybroker.adapters.eventstore.mapper import Mapper
 
 SEGMENT_EVENTS = 500_000
 """Events in one segment at most."""

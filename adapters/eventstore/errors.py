@@ -1,4 +1,4 @@
-"""Everything the event store raises, in one tree (beside `domain.errors`).
+"""Everything the event store raises, in one tree (beside `relaybroker.domain.errors`).
 
     RelayBrokerError
     ├── CorruptLog                 (domain) the recorded history cannot be folded
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from domain.errors import CorruptLog, RelayBrokerError
+from relaybroker.domain.errors import CorruptLog, RelayBrokerError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,11 +22,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.eventstore import mark
-from adapters.eventstore.errors import CorruptEvent, StateCorrupt, UnknownTopic
-from adapters.eventstore.mapper import GENESIS, Mapper, split_state
-from adapters.eventstore.reader import LogReader
-from adapters.eventstore.recorders import (
+from relaybroker.adapters.eventstore import mark
+from relaybroker.adapters.eventstore.errors import CorruptEvent, StateCorrupt, UnknownTopic
+from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper, split_state
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.adapters.eventstore.recorders import (
     DATABASE_ERRORS,
     JournalRecorder,
     has_pending_wal,

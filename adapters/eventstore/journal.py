@@ -30,19 +30,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from eventsourcing.persistence import PersistenceError
 
-from adapters.eventstore import integrity, recorders
-from adapters.eventstore.errors import JournalClosed, JournalFailed, JournalFull, LogLocked, LogRemoved, StateCorrupt
-from adapters.eventstore.mapper import Mapper
-from adapters.eventstore.mark import Mark, MarkWriter
-from adapters.eventstore.presence import Presence
-from adapters.eventstore.reader import PAGE, LogReader
+from relaybroker.adapters.eventstore import integrity, recorders
+from relaybroker.adapters.eventstore.errors import (
+    JournalClosed,
+    JournalFailed,
+    JournalFull,
+    LogLocked,
+    LogRemoved,
+    StateCorrupt,
+)
+from relaybroker.adapters.eventstore.mapper import Mapper
+from relaybroker.adapters.eventstore.mark import Mark, MarkWriter
+from relaybroker.adapters.eventstore.presence import Presence
+from relaybroker.adapters.eventstore.reader import PAGE, LogReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 
-    from domain.events import Event, Recorded
+    from relaybroker.domain.events import Event, Recorded
 
 _LOG = logging.getLogger(__name__)
 

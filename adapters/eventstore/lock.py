@@ -15,8 +15,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from adapters.eventstore.errors import StateLocked
-from adapters.eventstore.private_files import PRIVATE_MODE
+from relaybroker.adapters.eventstore.errors import StateLocked
+from relaybroker.adapters.eventstore.private_files import PRIVATE_MODE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,17 +15,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, get_args, get_type_hints
 
-from domain import events
-from domain.events import REGISTRY
-from domain.machines import MACHINE_OF
-from domain.reasons import Reason
+from relaybroker.domain import events
+from relaybroker.domain.events import REGISTRY
+from relaybroker.domain.machines import MACHINE_OF
+from relaybroker.domain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from eventsourcing.sqlite import SQLiteCursor
 
-    from domain.events import Event
+    from relaybroker.domain.events import Event
 
 _TABLE = "stored_events"
 

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from eventsourcing.persistence import StoredEvent
 
-from adapters.eventstore.errors import CorruptEvent, NotRecordable, UnknownTopic
-from domain.events import Event, Recorded
+from relaybroker.adapters.eventstore.errors import CorruptEvent, NotRecordable, UnknownTopic
+from relaybroker.domain.events import Event, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -19,8 +19,8 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from adapters.eventstore import private_files
-from adapters.eventstore.errors import StateLocked
+from relaybroker.adapters.eventstore import private_files
+from relaybroker.adapters.eventstore.errors import StateLocked
 
 _MAGIC = b"RBMARK1\n"
 _FIELDS = struct.Struct(">8sQ16s")

@@ -14,13 +14,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from adapters.eventstore import private_files
-from adapters.eventstore.recorders import side_file
+from relaybroker.adapters.eventstore import private_files
+from relaybroker.adapters.eventstore.recorders import side_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from adapters.eventstore.recorders import JournalRecorder
+    from relaybroker.adapters.eventstore.recorders import JournalRecorder
 
 _LOG = logging.getLogger(__name__)
 _SUFFIXES = {"": "the database", "-wal": "the WAL", ".mark": "the mark"}

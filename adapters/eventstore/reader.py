@@ -21,17 +21,23 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 
-from adapters.eventstore.archive import Archive
-from adapters.eventstore.errors import JournalClosed, StateCorrupt
-from adapters.eventstore.mapper import Mapper, split_state
-from adapters.eventstore.recorders import DATABASE_ERRORS, JournalRecorder, ReadOnlyRecorder, is_damage, open_reader
+from relaybroker.adapters.eventstore.archive import Archive
+from relaybroker.adapters.eventstore.errors import JournalClosed, StateCorrupt
+from relaybroker.adapters.eventstore.mapper import Mapper, split_state
+from relaybroker.adapters.eventstore.recorders import (
+    DATABASE_ERRORS,
+    JournalRecorder,
+    ReadOnlyRecorder,
+    is_damage,
+    open_reader,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from sqlite3 import Row
 
-    from adapters.eventstore.recorders import Parameters
-    from domain.events import Event, Recorded
+    from relaybroker.adapters.eventstore.recorders import Parameters
+    from relaybroker.domain.events import Event, Recorded
 
 PAGE = 1000
 """Rows per read transaction."""

@@ -40,8 +40,8 @@ from eventsourcing.sqlite import (
 )
 from eventsourcing.utils import Environment
 
-from adapters.eventstore import lookup, private_files
-from adapters.eventstore.errors import LogLocked, StateCorrupt
+from relaybroker.adapters.eventstore import lookup, private_files
+from relaybroker.adapters.eventstore.errors import LogLocked, StateCorrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

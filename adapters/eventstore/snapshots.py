@@ -18,7 +18,7 @@ import logging
 import struct
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from adapters.eventstore import private_files
+from relaybroker.adapters.eventstore import private_files
 
 if TYPE_CHECKING:
     from pathlib import Path

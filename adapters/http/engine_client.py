@@ -22,15 +22,15 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from adapters.vault import NODE, OWN, agent_reference, fingerprint, is_agent_id
-from domain.inputs import EngineAnswered, EngineUnanswered
+from relaybroker.adapters.vault import NODE, OWN, agent_reference, fingerprint, is_agent_id
+from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from adapters.vault import Vault
-    from domain.effects import EngineCall
-    from domain.inputs import Input
+    from relaybroker.adapters.vault import Vault
+    from relaybroker.domain.effects import EngineCall
+    from relaybroker.domain.inputs import Input
 
 _log = logging.getLogger(__name__)
 

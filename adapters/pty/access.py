@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.pty.foreground import Foreground
-    from adapters.pty.harnesses import Profile
-    from adapters.pty.occupation import Occupant
-    from adapters.pty.process_table import Wait
-    from adapters.pty.sight import Sight
-    from adapters.pty.view import View
+    from relaybroker.adapters.pty.foreground import Foreground
+    from relaybroker.adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.occupation import Occupant
+    from relaybroker.adapters.pty.process_table import Wait
+    from relaybroker.adapters.pty.sight import Sight
+    from relaybroker.adapters.pty.view import View
 
 
 class Access:

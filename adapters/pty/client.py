@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from adapters import descriptors
-from adapters.pty.framing import FrameError, encode, response_decoder
-from adapters.pty.living_hosts import MODULE
-from adapters.pty.local_socket import SocketRefused, connect, prepare_directory
-from adapters.pty.protocol import (
+from relaybroker.adapters import descriptors
+from relaybroker.adapters.own_programs import own_program
+from relaybroker.adapters.pty.framing import FrameError, encode, response_decoder
+from relaybroker.adapters.pty.living_hosts import MODULE
+from relaybroker.adapters.pty.local_socket import SocketRefused, connect, prepare_directory
+from relaybroker.adapters.pty.protocol import (
     PROTOCOL_VERSION,
     Answer,
     Hello,
@@ -160,9 +161,7 @@ def _start_detached(socket_path: str, log_path: str) -> str:
     ready, told = os.pipe()
     try:
         started = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
+            own_program(
                 MODULE,
                 "--socket",
                 socket_path,
@@ -174,7 +173,7 @@ def _start_detached(socket_path: str, log_path: str) -> str:
                 str(told),
                 "--open-files",
                 str(descriptors.started_with()),
-            ],
+            ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

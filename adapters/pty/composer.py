@@ -19,7 +19,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adapters.pty.view import View
+    from relaybroker.adapters.pty.view import View
 
 ABOVE_ROWS = 4
 """`above` is looked for in so many rows above the composer."""

@@ -11,12 +11,12 @@ import logging
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from adapters.pty.framing import FrameError, encode, request_decoder
-from adapters.pty.local_socket import peer_uid
-from adapters.pty.protocol import PROTOCOL_VERSION, Hello, Output, Response, Violation
+from relaybroker.adapters.pty.framing import FrameError, encode, request_decoder
+from relaybroker.adapters.pty.local_socket import peer_uid
+from relaybroker.adapters.pty.protocol import PROTOCOL_VERSION, Hello, Output, Response, Violation
 
 if TYPE_CHECKING:
-    from adapters.pty.protocol import Request
+    from relaybroker.adapters.pty.protocol import Request
 
 REPORT_HIGH_WATER = 1024 * 1024
 """Reports wait in the log, not in the connection, while this much is unsent."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adapters.pty.foreground import Foreground
+    from relaybroker.adapters.pty.foreground import Foreground
 
 _SHOWN = ("prompt", "output", "turn")
 """Evidence that the program itself gave: that bytes were read says nothing about what it made of them."""

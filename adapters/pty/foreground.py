@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.pty import harnesses
-from adapters.pty.harnesses import DEFAULT
-from adapters.pty.process_table import family, group_on_terminal, read_file, status
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.harnesses import DEFAULT
+from relaybroker.adapters.pty.process_table import family, group_on_terminal, read_file, status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.harnesses import Profile
 
 _MAX_COMMAND = 8192
 _MAX_DEPTH = 4

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from adapters.pty.protocol import MAX_MESSAGE_BYTES, Request, Response
+from relaybroker.adapters.pty.protocol import MAX_MESSAGE_BYTES, Request, Response
 
 HEADER_BYTES = 4
 

@@ -12,21 +12,21 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from adapters.pty import sight
-from adapters.pty.process_table import waits_for_terminal
-from adapters.pty.protocol import Blocked, Fact, Ready, Unblocked
-from adapters.pty.readiness import READY_HOOK, Look, readiness
-from adapters.pty.sequences import without_spaces
-from adapters.pty.sight import Sight
+from relaybroker.adapters.pty import sight
+from relaybroker.adapters.pty.process_table import waits_for_terminal
+from relaybroker.adapters.pty.protocol import Blocked, Fact, Ready, Unblocked
+from relaybroker.adapters.pty.readiness import READY_HOOK, Look, readiness
+from relaybroker.adapters.pty.sequences import without_spaces
+from relaybroker.adapters.pty.sight import Sight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adapters.pty.foreground import Foreground
-    from adapters.pty.output_ring import OutputRing
-    from adapters.pty.process import AgentProcess
-    from adapters.pty.screen import Terminal
-    from adapters.pty.view import View
+    from relaybroker.adapters.pty.foreground import Foreground
+    from relaybroker.adapters.pty.output_ring import OutputRing
+    from relaybroker.adapters.pty.process import AgentProcess
+    from relaybroker.adapters.pty.screen import Terminal
+    from relaybroker.adapters.pty.view import View
 
 PAINT_SLICE = 8 * 1024
 """Characters painted before other sessions get their turn."""

@@ -18,15 +18,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adapters import descriptors
-from adapters.pty import harnesses, tasks
-from adapters.pty.connection import REPORT_HIGH_WATER, Connection
-from adapters.pty.injection import MAX_QUEUED, OUT_OF_TURN
-from adapters.pty.kin import LOOK_S, Kin, kill_all
-from adapters.pty.ledger import DeliveryLedger, ReportLog
-from adapters.pty.local_socket import BACKLOG, AlreadyServed, DirectoryGone
-from adapters.pty.process import UNKILLABLE_S, SpawnError, spawn
-from adapters.pty.protocol import (
+from relaybroker.adapters import descriptors
+from relaybroker.adapters.pty import harnesses, tasks
+from relaybroker.adapters.pty.connection import REPORT_HIGH_WATER, Connection
+from relaybroker.adapters.pty.injection import MAX_QUEUED, OUT_OF_TURN
+from relaybroker.adapters.pty.kin import LOOK_S, Kin, kill_all
+from relaybroker.adapters.pty.ledger import DeliveryLedger, ReportLog
+from relaybroker.adapters.pty.local_socket import BACKLOG, AlreadyServed, DirectoryGone
+from relaybroker.adapters.pty.process import UNKILLABLE_S, SpawnError, spawn
+from relaybroker.adapters.pty.protocol import (
     MAX_DIMENSION,
     MIN_COLS,
     MIN_ROWS,
@@ -51,14 +51,14 @@ from adapters.pty.protocol import (
     Subscribe,
     Welcome,
 )
-from adapters.pty.session import Session
-from adapters.pty.writer import KeyboardFull
+from relaybroker.adapters.pty.session import Session
+from relaybroker.adapters.pty.writer import KeyboardFull
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from adapters.pty.local_socket import Place
-    from adapters.pty.orphans import SessionRecord
+    from relaybroker.adapters.pty.local_socket import Place
+    from relaybroker.adapters.pty.orphans import SessionRecord
 
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""

@@ -1,4 +1,4 @@
-"""Command of the PTY host: `python -m adapters.pty.host_main --socket PATH --log PATH --pid-file PATH`.
+"""Command of the PTY host: `python -m relaybroker.adapters.pty.host_main --socket PATH --log PATH --pid-file PATH`.
 
 Detaches itself (own session, no terminal, standard error to an owner-only rotated log), takes the socket's lock,
 writes its
@@ -21,18 +21,18 @@ import logging  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 
-from adapters import descriptors  # noqa: E402
-from adapters.pty.host import Host  # noqa: E402
-from adapters.pty.kin import become_subreaper  # noqa: E402
-from adapters.pty.living_hosts import NUDGE  # noqa: E402
-from adapters.pty.local_socket import AlreadyServed, Place, SocketRefused  # noqa: E402
-from adapters.pty.orphans import SessionRecord  # noqa: E402
-from adapters.pty.rotating_file import RotatingFile  # noqa: E402
+from relaybroker.adapters import descriptors  # noqa: E402
+from relaybroker.adapters.pty.host import Host  # noqa: E402
+from relaybroker.adapters.pty.kin import become_subreaper  # noqa: E402
+from relaybroker.adapters.pty.living_hosts import NUDGE  # noqa: E402
+from relaybroker.adapters.pty.local_socket import AlreadyServed, Place, SocketRefused  # noqa: E402
+from relaybroker.adapters.pty.orphans import SessionRecord  # noqa: E402
+from relaybroker.adapters.pty.rotating_file import RotatingFile  # noqa: E402
 
 EXIT_ALREADY_SERVED = 75
 EXIT_REFUSED = 78
 
-_logger = logging.getLogger("adapters.pty.host_main")
+_logger = logging.getLogger("relaybroker.adapters.pty.host_main")
 
 
 class _LogHandler(logging.Handler):

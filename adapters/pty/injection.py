@@ -26,23 +26,23 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from adapters.pty import proof, tasks
-from adapters.pty.enter_pace import EnterPace
-from adapters.pty.occupation import DRIVING
-from adapters.pty.process_table import Wait
-from adapters.pty.proof import Before, Proof, Standing
-from adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
-from adapters.pty.sequences import plain_text, without_spaces
-from adapters.pty.writer import TerminalWriter, WriteError
+from relaybroker.adapters.pty import proof, tasks
+from relaybroker.adapters.pty.enter_pace import EnterPace
+from relaybroker.adapters.pty.occupation import DRIVING
+from relaybroker.adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.proof import Before, Proof, Standing
+from relaybroker.adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
+from relaybroker.adapters.pty.sequences import plain_text, without_spaces
+from relaybroker.adapters.pty.writer import TerminalWriter, WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.pty.access import Access
-    from adapters.pty.foreground import Foreground
-    from adapters.pty.harnesses import Profile
-    from adapters.pty.occupation import Occupant
-    from adapters.pty.output_ring import OutputRing
+    from relaybroker.adapters.pty.access import Access
+    from relaybroker.adapters.pty.foreground import Foreground
+    from relaybroker.adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.occupation import Occupant
+    from relaybroker.adapters.pty.output_ring import OutputRing
 
 MAX_QUEUED = 256
 MAX_TEXT_BYTES = 16 * 1024

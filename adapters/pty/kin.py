@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.pty.process_table import Listed, listed, processes
+from relaybroker.adapters.pty.process_table import Listed, listed, processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from adapters.pty.protocol import Fact, Injected, Report
+from relaybroker.adapters.pty.protocol import Fact, Injected, Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

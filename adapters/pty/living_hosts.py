@@ -12,14 +12,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.pty.process_table import listed
+from relaybroker.adapters.pty.process_table import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
-MODULE = "adapters.pty.host_main"
+MODULE = "relaybroker.adapters.pty.host_main"
+_FORMER = "adapters.pty.host_main"
+"""What it was called before relaybroker had one import root; such a host may still run."""
 NUDGE = signal.SIGHUP
 """Asks a host to look after its files now. (Hosts before this one ignore it.)"""
+
+
+def runs_host(words: Iterable[str]) -> bool:
+    """Whether a command line is a PTY host's."""
+    return any(word in (MODULE, _FORMER) for word in words)
 
 
 def hosts_in(directory: Path) -> list[int]:
@@ -71,7 +78,7 @@ def _hosts() -> list[tuple[int, str]]:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if MODULE.encode() not in words or b"--socket" not in words[:-1]:
+        if not runs_host(map(os.fsdecode, words)) or b"--socket" not in words[:-1]:
             continue
         here = listed(pid)
         if here is not None and here.state not in "ZX":

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.pty.living_hosts import elder_of, nudge
+from relaybroker.adapters.pty.living_hosts import elder_of, nudge
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

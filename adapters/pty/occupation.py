@@ -12,15 +12,15 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from adapters.pty.process_table import Wait
-from adapters.pty.protocol import Fact, Freed, Occupied
+from relaybroker.adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.protocol import Fact, Freed, Occupied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.pty.foreground import Foreground
-    from adapters.pty.harnesses import Profile
-    from adapters.pty.sight import Sight
+    from relaybroker.adapters.pty.foreground import Foreground
+    from relaybroker.adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.sight import Sight
 
 HUMAN_QUIET_S = 3.0
 """A person who left no text in the composer counts as typing for so long after the last key."""

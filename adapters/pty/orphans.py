@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from adapters.pty import living_hosts
-from adapters.pty.kin import Helper, kill_all, mark_of, with_descendants
-from adapters.pty.process_table import Listed, processes
+from relaybroker.adapters.pty import living_hosts
+from relaybroker.adapters.pty.kin import Helper, kill_all, mark_of, with_descendants
+from relaybroker.adapters.pty.process_table import Listed, processes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

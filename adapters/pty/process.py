@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 from ptyprocess.ptyprocess import PtyProcess
 
-from adapters import descriptors
-from adapters.pty.kin import MARK, Kin, kill_all
+from relaybroker.adapters import descriptors
+from relaybroker.adapters.pty.kin import MARK, Kin, kill_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -17,13 +17,13 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.pty.process_table import Wait
-from adapters.pty.view import bare
+from relaybroker.adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.view import bare
 
 if TYPE_CHECKING:
-    from adapters.pty.access import Access
-    from adapters.pty.harnesses import Profile
-    from adapters.pty.injection import Line
+    from relaybroker.adapters.pty.access import Access
+    from relaybroker.adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.injection import Line
 
 SURE_S = 0.005
 """The kernel hands typed bytes on in the background: that nothing is unread counts only after so long, or after its echo."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adapters.pty.harnesses import Profile
-    from adapters.pty.view import View
+    from relaybroker.adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.view import View
 
 HIDDEN_INPUT = "hidden input"
 FULL_SCREEN = "full screen"

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.process_table import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.harnesses import Profile
 
 READY_HOOK = "->pty:ready"
 QUIET_AFTER_OUTPUT_S = 0.3

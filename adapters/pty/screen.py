@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyte import modes as pyte_modes
 
-from adapters.pty.grid import Grid, rendition
-from adapters.pty.sequences import Control, SequenceSplitter
-from adapters.pty.view import Rows, View, is_dimmed
+from relaybroker.adapters.pty.grid import Grid, rendition
+from relaybroker.adapters.pty.sequences import Control, SequenceSplitter
+from relaybroker.adapters.pty.view import Rows, View, is_dimmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,16 +16,16 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adapters.pty import harnesses, tasks
-from adapters.pty.access import Access
-from adapters.pty.foreground import Foreground
-from adapters.pty.foreground import look as look_at_foreground
-from adapters.pty.gate import CLEAN_OUTPUT_BYTES, PAINT_SLICE, Gate
-from adapters.pty.injection import Injector
-from adapters.pty.occupation import Occupant, Occupation, Seen, occupant
-from adapters.pty.output_ring import OutputRing
-from adapters.pty.process_table import Wait, waits_for_terminal
-from adapters.pty.protocol import (
+from relaybroker.adapters.pty import harnesses, tasks
+from relaybroker.adapters.pty.access import Access
+from relaybroker.adapters.pty.foreground import Foreground
+from relaybroker.adapters.pty.foreground import look as look_at_foreground
+from relaybroker.adapters.pty.gate import CLEAN_OUTPUT_BYTES, PAINT_SLICE, Gate
+from relaybroker.adapters.pty.injection import Injector
+from relaybroker.adapters.pty.occupation import Occupant, Occupation, Seen, occupant
+from relaybroker.adapters.pty.output_ring import OutputRing
+from relaybroker.adapters.pty.process_table import Wait, waits_for_terminal
+from relaybroker.adapters.pty.protocol import (
     TERMINAL_CLOSED,
     Blocked,
     Exited,
@@ -37,18 +37,18 @@ from adapters.pty.protocol import (
     Started,
     Unblocked,
 )
-from adapters.pty.questions import is_console
-from adapters.pty.rotating_file import RotatingFile
-from adapters.pty.screen import Terminal
-from adapters.pty.sequences import plain_text
-from adapters.pty.verification import Verifications
-from adapters.pty.writer import TerminalWriter
+from relaybroker.adapters.pty.questions import is_console
+from relaybroker.adapters.pty.rotating_file import RotatingFile
+from relaybroker.adapters.pty.screen import Terminal
+from relaybroker.adapters.pty.sequences import plain_text
+from relaybroker.adapters.pty.verification import Verifications
+from relaybroker.adapters.pty.writer import TerminalWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.pty.harnesses import Profile
-    from adapters.pty.process import AgentProcess
+    from relaybroker.adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.process import AgentProcess
 
 _logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from adapters.pty import composer
-from adapters.pty.questions import FULL_SCREEN, question_on
+from relaybroker.adapters.pty import composer
+from relaybroker.adapters.pty.questions import FULL_SCREEN, question_on
 
 if TYPE_CHECKING:
-    from adapters.pty.composer import Composer
-    from adapters.pty.harnesses import Profile, Sign
-    from adapters.pty.view import View
+    from relaybroker.adapters.pty.composer import Composer
+    from relaybroker.adapters.pty.harnesses import Profile, Sign
+    from relaybroker.adapters.pty.view import View
 
 
 class Sight(NamedTuple):

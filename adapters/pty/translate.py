@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from adapters.pty import protocol
-from domain import inputs
+from relaybroker.adapters.pty import protocol
+from relaybroker.domain import inputs
 
 if TYPE_CHECKING:
-    from domain.inputs import Input
+    from relaybroker.domain.inputs import Input
 
 
 def attached(welcome: protocol.Welcome) -> inputs.HostAttached:

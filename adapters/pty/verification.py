@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from adapters.pty.protocol import Fact, Inject, Verified
-from adapters.pty.sequences import without_spaces
+from relaybroker.adapters.pty.protocol import Fact, Inject, Verified
+from relaybroker.adapters.pty.sequences import without_spaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adapters.pty.output_ring import OutputRing
+    from relaybroker.adapters.pty.output_ring import OutputRing
 
 MAX_VERIFYING = 256
 """Deliveries looked for at the same time; the oldest one's window ends early when there are more."""

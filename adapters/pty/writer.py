@@ -13,7 +13,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from adapters.pty import tasks
+from relaybroker.adapters.pty import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from adapters.vault import agent_reference, fingerprint, is_agent_id
-from domain.inputs import FrameArrived, FrameUnreadable
+from relaybroker.adapters.vault import agent_reference, fingerprint, is_agent_id
+from relaybroker.domain.inputs import FrameArrived, FrameUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adapters.vault import Vault
+    from relaybroker.adapters.vault import Vault
 
 BAD_JSON = "bad_json"
 BINARY_FRAME = "binary_frame"

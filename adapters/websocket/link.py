@@ -21,16 +21,16 @@ import aiohttp
 import msgspec
 from aiohttp import ClientWSTimeout, WSCloseCode, WSMsgType
 
-from adapters.vault import NODE
-from adapters.websocket import captured_frames
-from adapters.websocket.outbox import Outbox, OutboxFullError
-from domain.inputs import FrameArrived, FrameUnreadable, LinkClosed, LinkDialFailed, LinkOpened
+from relaybroker.adapters.vault import NODE
+from relaybroker.adapters.websocket import captured_frames
+from relaybroker.adapters.websocket.outbox import Outbox, OutboxFullError
+from relaybroker.domain.inputs import FrameArrived, FrameUnreadable, LinkClosed, LinkDialFailed, LinkOpened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from adapters.vault import Vault
-    from domain.inputs import Input
+    from relaybroker.adapters.vault import Vault
+    from relaybroker.domain.inputs import Input
 
 _log = logging.getLogger(__name__)
 

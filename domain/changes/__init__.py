@@ -1,1 +1,1 @@
-"""How each event changes the state, one module per subject. Used by `domain.fold` and by nothing else."""
+"""How each event changes the state, one module per subject. Used by `relaybroker.domain.fold` and by nothing else."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from domain import (
+from relaybroker.domain import (
     action_invocation,
     events,
 )
-from domain.changes.kinds import Changes
-from domain.events import Recorded
-from domain.state import (
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.state import (
     Action,
     State,
 )

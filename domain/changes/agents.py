@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from domain import (
+from relaybroker.domain import (
     agent_registration,
     events,
 )
-from domain.changes.kinds import Changes
-from domain.changes.link import abandon, load_changed
-from domain.events import Recorded
-from domain.state import (
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.link import abandon, load_changed
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.state import (
     GENERATIONS_KEPT,
     Membership,
     Pending,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import events
-from domain.changes.kinds import Changes
-from domain.dead_letter import DeadLetter, shortened
-from domain.events import Recorded
-from domain.state import Delivery, State
+from relaybroker.domain import events
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.dead_letter import DeadLetter, shortened
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.state import Delivery, State
 
 
 def bury(state: State, found: Delivery, event: events.DeliveryDeadLettered, at: Recorded) -> None:

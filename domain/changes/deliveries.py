@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import (
+from relaybroker.domain import (
     delivery,
     events,
 )
-from domain.changes.dead_letters import bury, take_off
-from domain.changes.hosts import reported
-from domain.changes.kinds import Changes
-from domain.events import Recorded
-from domain.extraction import Class, classify
-from domain.mailbox import fan_key
-from domain.reasons import Reason
-from domain.state import (
+from relaybroker.domain.changes.dead_letters import bury, take_off
+from relaybroker.domain.changes.hosts import reported
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.extraction import Class, classify
+from relaybroker.domain.mailbox import fan_key
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import (
     Delivery,
     State,
     Worker,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import events
-from domain.changes.kinds import Changes
-from domain.delivery import MANUAL_FLUSH
-from domain.events import Recorded
-from domain.state import FlushHold, State
+from relaybroker.domain import events
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.delivery import MANUAL_FLUSH
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.state import FlushHold, State
 
 
 def _mode_changed(state: State, event: events.DeliveryModeChanged, at: Recorded, _: Any) -> None:

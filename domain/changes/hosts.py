@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import (
+from relaybroker.domain import (
     delivery,
     events,
     worker,
 )
-from domain.changes.kinds import Changes
-from domain.events import Recorded
-from domain.state import (
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.state import (
     State,
     Worker,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from domain.events import Event, Recorded
-from domain.state import State
+from relaybroker.domain.events import Event, Recorded
+from relaybroker.domain.state import State
 
 Changes = Mapping[type[Event], Callable[[State, Any, Recorded, Any], None]]

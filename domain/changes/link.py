@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import (
+from relaybroker.domain import (
     events,
     node_connection,
 )
-from domain.changes.kinds import Changes
-from domain.events import Recorded
-from domain.reasons import Reason
-from domain.state import EngineError, Link, Pending, State
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import EngineError, Link, Pending, State
 
 REJECTED_KINDS = 256
 """Unknown kinds of frames that are counted one by one; more are counted together, and not announced."""

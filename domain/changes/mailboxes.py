@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from domain import (
+from relaybroker.domain import (
     events,
 )
-from domain.changes.kinds import Changes
-from domain.events import Recorded
-from domain.mailbox import Mailbox
-from domain.reasons import Reason
-from domain.state import (
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.mailbox import Mailbox
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import (
     MAILBOXES_KEPT,
     State,
 )

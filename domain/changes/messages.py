@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import (
+from relaybroker.domain import (
     events,
     outbound_message,
 )
-from domain.changes.kinds import Changes
-from domain.events import Recorded
-from domain.state import (
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.state import (
     Message,
     Send,
     State,

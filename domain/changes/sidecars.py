@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import events
-from domain.changes.kinds import Changes
-from domain.changes.link import load_changed
-from domain.events import Recorded
-from domain.manifest import PLACEMENT
-from domain.node_connection import State as LinkState
-from domain.state import Sidecar, State, Supervised
+from relaybroker.domain import events
+from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.link import load_changed
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.manifest import PLACEMENT
+from relaybroker.domain.node_connection import State as LinkState
+from relaybroker.domain.state import Sidecar, State, Supervised
 
 
 def _connected(state: State, event: events.SidecarConnected, at: Recorded, _: Any) -> None:

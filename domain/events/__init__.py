@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from domain.events.action import (
+from relaybroker.domain.events.action import (
     ActionDone,
     ActionHeld,
     ActionReceived,
@@ -24,7 +24,7 @@ from domain.events.action import (
     ActionResent,
     ActionRunning,
 )
-from domain.events.agent import (
+from relaybroker.domain.events.agent import (
     AgentBinding,
     AgentLeaving,
     AgentLive,
@@ -47,12 +47,12 @@ from domain.events.agent import (
     ReleaseAsked,
     SpawnAnswered,
 )
-from domain.events.base import (
+from relaybroker.domain.events.base import (
     Event,
     Kind,
     Recorded,
 )
-from domain.events.broker import (
+from relaybroker.domain.events.broker import (
     BrokerLeft,
     BrokerStarted,
     BrokerStopping,
@@ -64,12 +64,12 @@ from domain.events.broker import (
     RequestRefused,
     ShutdownRepeated,
 )
-from domain.events.dead_letter import (
+from relaybroker.domain.events.dead_letter import (
     DeadLetterRemoved,
     DeadLettersAsked,
     RedeliverySkipped,
 )
-from domain.events.delivery import (
+from relaybroker.domain.events.delivery import (
     DeliveryAcked,
     DeliveryAskedAgain,
     DeliveryDeadLettered,
@@ -83,13 +83,13 @@ from domain.events.delivery import (
     DeliveryTakenOver,
     DeliveryVerified,
 )
-from domain.events.hold import (
+from relaybroker.domain.events.hold import (
     DeliveryModeAsked,
     DeliveryModeChanged,
     FlushAsked,
     PendingDrained,
 )
-from domain.events.host import (
+from relaybroker.domain.events.host import (
     HostAttachDue,
     HostAttached,
     HostLost,
@@ -107,7 +107,7 @@ from domain.events.host import (
     WorkerStopping,
     WorkerUnblocked,
 )
-from domain.events.link import (
+from relaybroker.domain.events.link import (
     DeliveryFailureHeard,
     EngineErrorReceived,
     FrameNoted,
@@ -129,7 +129,7 @@ from domain.events.link import (
     TokenAsked,
     TokenGranted,
 )
-from domain.events.mailbox import (
+from relaybroker.domain.events.mailbox import (
     AckSent,
     FrameBuffered,
     FrameIgnored,
@@ -138,7 +138,7 @@ from domain.events.mailbox import (
     RangeLost,
     ResyncAsked,
 )
-from domain.events.message import (
+from relaybroker.domain.events.message import (
     MessageAccepted,
     MessageAnswered,
     MessageJoined,
@@ -150,7 +150,7 @@ from domain.events.message import (
     MessageWaiting,
     SendRepeated,
 )
-from domain.events.sidecar import (
+from relaybroker.domain.events.sidecar import (
     ManifestChanged,
     ManifestSettled,
     SidecarConnected,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from domain import (
+from relaybroker.domain import (
     action_invocation,
 )
-from domain.events.base import Event, Kind
-from domain.reasons import Reason
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.reasons import Reason
 
 
 class _Action(Event, frozen=True, kw_only=True):

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import msgspec
 
-from domain import (
+from relaybroker.domain import (
     agent_registration,
 )
-from domain.events.base import Event, Kind
-from domain.inputs import SpawnSpec
-from domain.reasons import Reason
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.reasons import Reason
 
 
 class Harness(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from domain.events.base import Event, Kind
-from domain.inputs import Settings
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.inputs import Settings
 
 
 class BrokerStarted(Event, frozen=True, kw_only=True):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from domain.events.base import Event, Kind
-from domain.reasons import Reason
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.reasons import Reason
 
 
 class _DeadLetter(Event, frozen=True, kw_only=True):

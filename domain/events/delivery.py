@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import msgspec
 
-from domain import (
+from relaybroker.domain import (
     delivery,
 )
-from domain.events.base import Event, Kind
-from domain.reasons import Reason
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.reasons import Reason
 
 
 class _Delivery(Event, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
     while_busy: bool = False
     """It does not wait until the program is free."""
     altered: dict[str, int] = msgspec.field(default_factory=dict)
-    """What was dropped from the text or changed in it, by kind (`domain.deception`), and how much."""
+    """What was dropped from the text or changed in it, by kind (`relaybroker.domain.deception`), and how much."""
 
 
 class DeliveryAskedAgain(_Delivery, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from domain.events.base import Event, Kind
+from relaybroker.domain.events.base import Event, Kind
 
 
 class _Hold(Event, frozen=True, kw_only=True):

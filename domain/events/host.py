@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from domain import (
+from relaybroker.domain import (
     worker,
 )
-from domain.events.base import Event, Kind
-from domain.inputs import HostSession
-from domain.reasons import Reason
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.inputs import HostSession
+from relaybroker.domain.reasons import Reason
 
 
 class HostAttached(Event, frozen=True, kw_only=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from domain import (
+from relaybroker.domain import (
     node_connection,
 )
-from domain.events.base import Event, Kind
-from domain.reasons import Reason
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.reasons import Reason
 
 
 class _Link(Event, frozen=True, kw_only=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from domain import (
+from relaybroker.domain import (
     outbound_message,
 )
-from domain.events.base import Event, Kind
-from domain.reasons import Reason
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.reasons import Reason
 
 
 class _Message(Event, frozen=True, kw_only=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from domain import sidecar_handlers
-from domain.events.base import Event, Kind
-from domain.inputs import Supervision
-from domain.manifest import Manifest
-from domain.reasons import Reason
+from relaybroker.domain import sidecar_handlers
+from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.inputs import Supervision
+from relaybroker.domain.manifest import Manifest
+from relaybroker.domain.reasons import Reason
 
 
 class _Sidecar(Event, frozen=True, kw_only=True):

@@ -9,15 +9,15 @@ from typing import Any
 
 import msgspec
 
-from domain import action_invocation, events, frames
-from domain.action_invocation import State
-from domain.errors import FrameRejected, InvalidRequest
-from domain.inputs import SpawnSpec
-from domain.manifest import PLACEMENT
-from domain.reasons import Reason
-from domain.rules import agents, ledger, sidecars
-from domain.state import Action
-from domain.turn import Turn
+from relaybroker.domain import action_invocation, events, frames
+from relaybroker.domain.action_invocation import State
+from relaybroker.domain.errors import FrameRejected, InvalidRequest
+from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.manifest import PLACEMENT
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import agents, ledger, sidecars
+from relaybroker.domain.state import Action
+from relaybroker.domain.turn import Turn
 
 _NAME_KEYS = ("name", "agent_name", "agent")
 _CLI_KEYS = ("cli", "command", "provider")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from domain import agent_registration, events, frames, worker
-from domain.agent_registration import UNREGISTERED, State
-from domain.effects import ForgetProgram, Reply, StopProgram
-from domain.errors import InvalidRequest, error_body
-from domain.events import Harness
-from domain.inputs import (
+from relaybroker.domain import agent_registration, events, frames, worker
+from relaybroker.domain.agent_registration import UNREGISTERED, State
+from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
+from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.events import Harness
+from relaybroker.domain.inputs import (
     EngineAnswered,
     EngineUnanswered,
     ProgramExited,
@@ -22,14 +22,14 @@ from domain.inputs import (
     SpawnRequested,
     SpawnSpec,
 )
-from domain.launch import check_variables, command_line
-from domain.node_connection import State as LinkState
-from domain.reasons import SENTENCES, Reason
-from domain.rules import channels, fallback, ledger, link, outcome, settling
-from domain.state import Registration, Worker
-from domain.state import State as BrokerState
-from domain.turn import Turn
-from domain.worker import State as WorkerState
+from relaybroker.domain.launch import check_variables, command_line
+from relaybroker.domain.node_connection import State as LinkState
+from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.rules import channels, fallback, ledger, link, outcome, settling
+from relaybroker.domain.state import Registration, Worker
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.turn import Turn
+from relaybroker.domain.worker import State as WorkerState
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import itertools
 
-from domain import events
-from domain.dead_letter import CUSTODY_LIMIT, LIMIT, DeadLetter
-from domain.reasons import Reason
-from domain.turn import Turn
+from relaybroker.domain import events
+from relaybroker.domain.dead_letter import CUSTODY_LIMIT, LIMIT, DeadLetter
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.turn import Turn
 
 
 def keep_within_limit(turn: Turn) -> None:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import events
-from domain.effects import EngineCall, path_segment
-from domain.inputs import EngineAnswered, EngineUnanswered, Settings
-from domain.state import Membership, Registration
-from domain.turn import Turn
+from relaybroker.domain import events
+from relaybroker.domain.effects import EngineCall, path_segment
+from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Settings
+from relaybroker.domain.state import Membership, Registration
+from relaybroker.domain.turn import Turn
 
 GENERAL = "general"
 CALL_S = 8.0

@@ -9,12 +9,12 @@ Source: ADR-0039; spec/node-protocol.md sections 4.3, 4.6 and appendix A (life o
 
 from __future__ import annotations
 
-from domain import events
-from domain.delivery import State as Stage
-from domain.mailbox import Mailbox
-from domain.rules import settling
-from domain.state import Delivery, State
-from domain.turn import Turn
+from relaybroker.domain import events
+from relaybroker.domain.delivery import State as Stage
+from relaybroker.domain.mailbox import Mailbox
+from relaybroker.domain.rules import settling
+from relaybroker.domain.state import Delivery, State
+from relaybroker.domain.turn import Turn
 
 
 def due(turn: Turn) -> None:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import events
-from domain.agent_registration import State as AgentState
-from domain.dead_letter import DeadLetter
-from domain.effects import Reply
-from domain.errors import InvalidRequest, error_body
-from domain.inputs import PurgeRequested, RedeliverRequested
-from domain.reasons import SENTENCES, Reason
-from domain.rules import archiving, deliveries
-from domain.turn import Turn
-from domain.worker import State as WorkerState
+from relaybroker.domain import events
+from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.effects import Reply
+from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.inputs import PurgeRequested, RedeliverRequested
+from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.rules import archiving, deliveries
+from relaybroker.domain.turn import Turn
+from relaybroker.domain.worker import State as WorkerState
 
 
 def redeliver_requested(turn: Turn, request: RedeliverRequested) -> None:

@@ -5,9 +5,9 @@ Source: spec/node-protocol.md sections 4.4 and 4.7; design/architecture.md secti
 
 from __future__ import annotations
 
-from domain import composition, events
-from domain.composition import Composed
-from domain.delivery import (
+from relaybroker.domain import composition, events
+from relaybroker.domain.composition import Composed
+from relaybroker.domain.delivery import (
     HANDOVER_RETRY_S,
     HOLD_S,
     HOST_SILENT_AGAIN_S,
@@ -20,15 +20,15 @@ from domain.delivery import (
     WRITE_RETRY_S,
     State,
 )
-from domain.effects import TypeText
-from domain.inputs import TextNotTyped, TextTyped, TextVerified
-from domain.reasons import Reason
-from domain.rules import link, settling
-from domain.state import Delivery, Registration, Worker
-from domain.state import State as BrokerState
-from domain.turn import Turn
-from domain.worker import DRAFT
-from domain.worker import State as WorkerState
+from relaybroker.domain.effects import TypeText
+from relaybroker.domain.inputs import TextNotTyped, TextTyped, TextVerified
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import link, settling
+from relaybroker.domain.state import Delivery, Registration, Worker
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.turn import Turn
+from relaybroker.domain.worker import DRAFT
+from relaybroker.domain.worker import State as WorkerState
 
 # --- waiting ------------------------------------------------------------------------------------------------------------
 

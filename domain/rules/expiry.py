@@ -9,10 +9,10 @@ Source: ADR-0029.
 
 from __future__ import annotations
 
-from domain.reasons import Reason
-from domain.rules import settling
-from domain.state import State as BrokerState
-from domain.turn import Turn
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import settling
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.turn import Turn
 
 
 def due(turn: Turn) -> None:

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import agent_registration, events
-from domain.agent_registration import State
-from domain.effects import EngineCall, path_segment
-from domain.inputs import EngineAnswered, EngineUnanswered
-from domain.reasons import Reason
-from domain.rules import outcome
-from domain.state import Registration
-from domain.state import State as BrokerState
-from domain.turn import Turn
+from relaybroker.domain import agent_registration, events
+from relaybroker.domain.agent_registration import State
+from relaybroker.domain.effects import EngineCall, path_segment
+from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import outcome
+from relaybroker.domain.state import Registration
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.turn import Turn
 
 CREATE, LOOK, TAKE_OVER, ROTATE, BIND = "create", "look", "take_over", "rotate", "bind"
 LOCATE = "locate"

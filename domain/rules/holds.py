@@ -15,15 +15,15 @@ Source: spec/local-api.md routes 10 to 12 and section 6.3; spec/failure-scenario
 
 from __future__ import annotations
 
-from domain import events
-from domain.delivery import AUTO_INJECT, MANUAL_FLUSH, MAX_FLUSH_HOLDS
-from domain.effects import Reply
-from domain.errors import InvalidRequest, error_body
-from domain.inputs import DeliveryModeRequested, FlushRequested
-from domain.reasons import Reason
-from domain.rules import deliveries
-from domain.state import Delivery, State, Worker
-from domain.turn import Turn
+from relaybroker.domain import events
+from relaybroker.domain.delivery import AUTO_INJECT, MANUAL_FLUSH, MAX_FLUSH_HOLDS
+from relaybroker.domain.effects import Reply
+from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.inputs import DeliveryModeRequested, FlushRequested
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import deliveries
+from relaybroker.domain.state import Delivery, State, Worker
+from relaybroker.domain.turn import Turn
 
 
 def mode_of(state: State, name: str) -> str:

@@ -5,14 +5,14 @@ Source: design/architecture.md section 5; spec/node-protocol.md section 0.5.
 
 from __future__ import annotations
 
-from domain import events, inputs
-from domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
-from domain.reasons import Reason
-from domain.rules import agents, deliveries, outcome
-from domain.state import State as BrokerState
-from domain.state import Worker
-from domain.turn import Turn
-from domain.worker import SURVIVAL_S, State
+from relaybroker.domain import events, inputs
+from relaybroker.domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import agents, deliveries, outcome
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.state import Worker
+from relaybroker.domain.turn import Turn
+from relaybroker.domain.worker import SURVIVAL_S, State
 
 REATTACH_S = 0.5
 

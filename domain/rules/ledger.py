@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from domain import action_invocation, events, frames
-from domain.action_invocation import State
-from domain.reasons import Reason
-from domain.rules import link
-from domain.state import Action
-from domain.state import State as BrokerState
-from domain.turn import Turn
+from relaybroker.domain import action_invocation, events, frames
+from relaybroker.domain.action_invocation import State
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import link
+from relaybroker.domain.state import Action
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.turn import Turn
 
 
 def spawn_ended(turn: Turn, invocation_id: str, name: str, reason: Reason | None, detail: str) -> None:

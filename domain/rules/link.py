@@ -5,15 +5,15 @@ Source: spec/node-protocol.md sections 1.5, 1.8, 2.7 to 2.11.
 
 from __future__ import annotations
 
-from domain import events, frames, identity, node_connection
-from domain.action_invocation import State as ActionState
-from domain.effects import CloseLink, DialEngine, EngineCall, SendFrame, path_segment
-from domain.inputs import EngineAnswered, EngineUnanswered, LinkClosed, LinkDialFailed, LinkOpened
-from domain.node_connection import State
-from domain.reasons import Reason
-from domain.state import Pending
-from domain.state import State as BrokerState
-from domain.turn import Turn
+from relaybroker.domain import events, frames, identity, node_connection
+from relaybroker.domain.action_invocation import State as ActionState
+from relaybroker.domain.effects import CloseLink, DialEngine, EngineCall, SendFrame, path_segment
+from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, LinkClosed, LinkDialFailed, LinkOpened
+from relaybroker.domain.node_connection import State
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import Pending
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.turn import Turn
 
 DEAD_TOKEN_CODES = ("node_id_mismatch", "node_not_found")
 RETRIED_STATUSES = (408, 425, 429)

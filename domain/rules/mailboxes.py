@@ -5,17 +5,17 @@ Source: spec/node-protocol.md sections 4.1, 4.2 and 4.6; design/architecture.md 
 
 from __future__ import annotations
 
-from domain import events, extraction, frames
-from domain.agent_registration import State as AgentState
-from domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES
-from domain.errors import FrameRejected
-from domain.extraction import Class
-from domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
-from domain.node_connection import State as LinkState
-from domain.reasons import Reason
-from domain.rules import deliveries, link, settling
-from domain.state import Registration, State
-from domain.turn import Turn
+from relaybroker.domain import events, extraction, frames
+from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES
+from relaybroker.domain.errors import FrameRejected
+from relaybroker.domain.extraction import Class
+from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
+from relaybroker.domain.node_connection import State as LinkState
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import deliveries, link, settling
+from relaybroker.domain.state import Registration, State
+from relaybroker.domain.turn import Turn
 
 AGE_NOTED_S = 60.0
 """A message that the engine has had for longer when it comes says so; of a younger one nobody asks."""

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import events, outbound_message
-from domain.effects import EngineCall, path_segment
-from domain.errors import InvalidRequest
-from domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
-from domain.notifications import target_type
-from domain.outbound_message import State
-from domain.reasons import Reason
-from domain.rules import agents, outbox, send_answers
-from domain.state import Message
-from domain.state import State as BrokerState
-from domain.turn import Turn
+from relaybroker.domain import events, outbound_message
+from relaybroker.domain.effects import EngineCall, path_segment
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
+from relaybroker.domain.notifications import target_type
+from relaybroker.domain.outbound_message import State
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import agents, outbox, send_answers
+from relaybroker.domain.state import Message
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.turn import Turn
 
 OWN_RETRY_S = 5.0
 _LABELS = {0: "urgent", 1: "high"}

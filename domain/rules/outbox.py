@@ -16,10 +16,10 @@ Source: spec/local-api.md section 6.2 (order); scenario F039; ADR-0031.
 
 from __future__ import annotations
 
-from domain import outbound_message
-from domain.outbound_message import State
-from domain.state import Message
-from domain.state import State as BrokerState
+from relaybroker.domain import outbound_message
+from relaybroker.domain.outbound_message import State
+from relaybroker.domain.state import Message
+from relaybroker.domain.state import State as BrokerState
 
 
 def next_ones(state: BrokerState, now: float) -> list[Message]:

@@ -7,15 +7,15 @@ Source: spec/node-protocol.md sections 3.3, 3.5 and 3.7; spec/local-api.md secti
 
 from __future__ import annotations
 
-from domain import events, frames, worker
-from domain.agent_registration import State
-from domain.composition import compose_task
-from domain.effects import Reply, StartProgram
-from domain.errors import InvalidRequest, error_body
-from domain.reasons import SENTENCES, Reason
-from domain.rules import channels, deliveries, ledger, link, settling
-from domain.state import Registration
-from domain.turn import Turn
+from relaybroker.domain import events, frames, worker
+from relaybroker.domain.agent_registration import State
+from relaybroker.domain.composition import compose_task
+from relaybroker.domain.effects import Reply, StartProgram
+from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.rules import channels, deliveries, ledger, link, settling
+from relaybroker.domain.state import Registration
+from relaybroker.domain.turn import Turn
 
 _FAILURES = {
     Reason.ENGINE_UNAVAILABLE: (503, "engine_unavailable"),

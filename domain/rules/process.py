@@ -5,14 +5,14 @@ Source: design/architecture.md section 4 (recovery); spec/local-api.md section 7
 
 from __future__ import annotations
 
-from domain import events, frames, inputs
-from domain.effects import AttachHost, CloseLink, EndHost, ExitBroker
-from domain.node_connection import TABLE as LINK
-from domain.node_connection import State as LinkState
-from domain.reasons import Reason
-from domain.rules import agents, archiving, ledger, link, messages, resume, sidecars
-from domain.state import State
-from domain.turn import Turn
+from relaybroker.domain import events, frames, inputs
+from relaybroker.domain.effects import AttachHost, CloseLink, EndHost, ExitBroker
+from relaybroker.domain.node_connection import TABLE as LINK
+from relaybroker.domain.node_connection import State as LinkState
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import agents, archiving, ledger, link, messages, resume, sidecars
+from relaybroker.domain.state import State
+from relaybroker.domain.turn import Turn
 
 STOP_S = 4.0
 """From the request to stop until nothing is waited for any more, not even the engine's answer to our close."""

@@ -8,14 +8,14 @@ Source: invariant D14 ("for every prefix"); spec/node-protocol.md sections 4.3 a
 
 from __future__ import annotations
 
-from domain import events, worker
-from domain.agent_registration import State as AgentState
-from domain.delivery import State as DeliveryState
-from domain.reasons import Reason
-from domain.rules import agents, channels, deliveries, mailboxes, outcome, settling
-from domain.state import Registration, Worker
-from domain.turn import Turn
-from domain.worker import State
+from relaybroker.domain import events, worker
+from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.delivery import State as DeliveryState
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import agents, channels, deliveries, mailboxes, outcome, settling
+from relaybroker.domain.state import Registration, Worker
+from relaybroker.domain.turn import Turn
+from relaybroker.domain.worker import State
 
 
 def unfinished_turns(turn: Turn) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from domain import events, outbound_message
-from domain.effects import Reply
-from domain.errors import InvalidRequest, error_body
-from domain.inputs import SendRequested
-from domain.notifications import target_type
-from domain.reasons import Reason
-from domain.state import Message, Send
-from domain.turn import Turn
+from relaybroker.domain import events, outbound_message
+from relaybroker.domain.effects import Reply
+from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.inputs import SendRequested
+from relaybroker.domain.notifications import target_type
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import Message, Send
+from relaybroker.domain.turn import Turn
 
 
 def fingerprint(request: SendRequested) -> str:

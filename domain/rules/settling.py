@@ -5,13 +5,13 @@ Source: spec/node-protocol.md sections 4.3, 4.5 and 4.7; design/architecture.md 
 
 from __future__ import annotations
 
-from domain import couplings, events, frames
-from domain.couplings import Fate
-from domain.mailbox import Mailbox
-from domain.reasons import Reason
-from domain.rules import archiving, link
-from domain.state import Delivery, Worker
-from domain.turn import Turn
+from relaybroker.domain import couplings, events, frames
+from relaybroker.domain.couplings import Fate
+from relaybroker.domain.mailbox import Mailbox
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import archiving, link
+from relaybroker.domain.state import Delivery, Worker
+from relaybroker.domain.turn import Turn
 
 
 def drop(turn: Turn, delivery: Delivery, reason: Reason, *, settled: bool, detail: str = "", report: int = 0) -> None:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import events, inputs
-from domain.action_invocation import State as ActionState
-from domain.effects import CloseSidecar, InvokeHandler, Reply, StartSidecar
-from domain.errors import InvalidRequest, error_body
-from domain.reasons import Reason
-from domain.rules import ledger, link
-from domain.sidecar_handlers import GRACE_S, HANDLER_S, MAX_HANDLERS, RESTART_MAX_S
-from domain.state import Action, Sidecar
-from domain.state import State as BrokerState
-from domain.turn import Turn
+from relaybroker.domain import events, inputs
+from relaybroker.domain.action_invocation import State as ActionState
+from relaybroker.domain.effects import CloseSidecar, InvokeHandler, Reply, StartSidecar
+from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import ledger, link
+from relaybroker.domain.sidecar_handlers import GRACE_S, HANDLER_S, MAX_HANDLERS, RESTART_MAX_S
+from relaybroker.domain.state import Action, Sidecar
+from relaybroker.domain.state import State as BrokerState
+from relaybroker.domain.turn import Turn
 
 SidecarInput = (
     inputs.SidecarConnected

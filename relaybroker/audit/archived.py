@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.eventstore import recorders
-from adapters.eventstore.reader import LogReader
+from relaybroker.adapters.eventstore import recorders
+from relaybroker.adapters.eventstore.reader import LogReader
 
 _ONE_STORY = ("delivery:", "message:", "action:")
 """Streams that are about one thing each; all others may be part of any story."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from adapters.eventstore.reader import LogReader
-from domain import events
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain import events
 
 
 class Row(msgspec.Struct):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from adapters.eventstore.lookup import IS_OFFER, MESSAGE_ID, NAMES_MESSAGE, OFFERED_SEQ, OFFERED_TO, field
-from adapters.eventstore.reader import LogReader
+from relaybroker.adapters.eventstore.lookup import IS_OFFER, MESSAGE_ID, NAMES_MESSAGE, OFFERED_SEQ, OFFERED_TO, field
+from relaybroker.adapters.eventstore.reader import LogReader
 
 SHORTEST_PREFIX = 4
 """Characters of an id that are enough when they fit only one."""

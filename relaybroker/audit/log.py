@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adapters.eventstore.reader import LogReader
-from domain.events import REGISTRY, UPCASTERS
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain.events import REGISTRY, UPCASTERS
 
 
 class NoLog(Exception):  # noqa: N818 - says what was found

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from domain.errors import InvalidRequest
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.search import BadSearchError, Search, exported, search
 from relaybroker.audit.story import tell
+from relaybroker.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from adapters.eventstore.reader import LogReader
+    from relaybroker.adapters.eventstore.reader import LogReader
 
 AT_ONCE = 2
 """Questions that are looked up at once; the others wait."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from adapters.eventstore.lookup import IS_OFFER, OFFERED_TO, STATE_TEXT, field, listed
-from adapters.eventstore.reader import LogReader
-from domain.events import REGISTRY, Recorded
-from domain.machines import MACHINE_OF, MACHINES
-from domain.reasons import SENTENCES
+from relaybroker.adapters.eventstore.lookup import IS_OFFER, OFFERED_TO, STATE_TEXT, field, listed
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain.events import REGISTRY, Recorded
+from relaybroker.domain.machines import MACHINE_OF, MACHINES
+from relaybroker.domain.reasons import SENTENCES
 
 MAX_FOUND = 10_000
 """Events that one search gives; the next one goes on `after` the last position."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from adapters.eventstore.lookup import field
-from adapters.eventstore.reader import LogReader
+from relaybroker.adapters.eventstore.lookup import field
+from relaybroker.adapters.eventstore.reader import LogReader
 
 _VIEWS = ("v_deliveries", "v_agents", "v_workers", "v_actions", "v_messages")
 

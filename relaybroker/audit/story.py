@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 
-from adapters.eventstore.lookup import MESSAGE_ID, NAMES_MESSAGE, listed
-from adapters.eventstore.reader import LogReader
-from domain import events
-from domain.events import Recorded
-from domain.reasons import Reason
-from domain.remedies import REMEDIES
+from relaybroker.adapters.eventstore.lookup import MESSAGE_ID, NAMES_MESSAGE, listed
+from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.audit import verdicts
 from relaybroker.audit.archived import unpacked
 from relaybroker.audit.finding import NotFoundError, Subject, find, newest_registration, streams
 from relaybroker.audit.waiting import Waiting, waiting_for
+from relaybroker.domain import events
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.remedies import REMEDIES
 
 OWN_STEPS = 200
 """Events of a story's own stream that are told: the newest (an agent or node may have any number)."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import msgspec
 
-from adapters.eventstore.integrity import verify as verify_store
-from adapters.eventstore.reader import LogReader
-from adapters.eventstore.recorders import side_file
-from adapters.eventstore.snapshots import Snapshot, SnapshotFile
-from domain.errors import CorruptLog, IllegalTransition
-from domain.fold import apply
-from domain.soundness import troubles
-from domain.state import SNAPSHOT_FORMAT, State, decode
+from relaybroker.adapters.eventstore.integrity import verify as verify_store
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.adapters.eventstore.recorders import side_file
+from relaybroker.adapters.eventstore.snapshots import Snapshot, SnapshotFile
+from relaybroker.domain.errors import CorruptLog, IllegalTransition
+from relaybroker.domain.fold import apply
+from relaybroker.domain.soundness import troubles
+from relaybroker.domain.state import SNAPSHOT_FORMAT, State, decode
 
 
 class Verification(msgspec.Struct, frozen=True):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from adapters.eventstore.lookup import IS_OFFER, OFFERED_SEQ, OFFERED_TO
-from adapters.eventstore.reader import LogReader
-from domain.delivery import MAX_WAITING, TABLE
+from relaybroker.adapters.eventstore.lookup import IS_OFFER, OFFERED_SEQ, OFFERED_TO
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain.delivery import MAX_WAITING, TABLE
 
 LOOKED_AT = MAX_WAITING
 """So many of the newest messages for an agent are looked at, of those with and without sequence number each."""

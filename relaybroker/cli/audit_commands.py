@@ -18,10 +18,10 @@ from relaybroker.cli.client import state_directory
 from relaybroker.cli.exits import Exit, fail
 
 if TYPE_CHECKING:
-    from adapters.eventstore.reader import LogReader
-    from domain.events import Recorded
+    from relaybroker.adapters.eventstore.reader import LogReader
     from relaybroker.audit.search import Search
     from relaybroker.audit.story import Story
+    from relaybroker.domain.events import Recorded
 
 
 def _place(command: Any) -> Any:
@@ -31,7 +31,7 @@ def _place(command: Any) -> Any:
 
 @contextmanager
 def _log(state_dir: str | None, name: str) -> Iterator[LogReader]:
-    from adapters.eventstore.errors import StateCorrupt
+    from relaybroker.adapters.eventstore.errors import StateCorrupt
     from relaybroker.audit.log import NoLog, reading
 
     try:
@@ -360,13 +360,13 @@ def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> N
 
     The log stays one log: `why`, `log export` and `log verify` read both parts. The broker must be stopped.
     """
-    from adapters.eventstore.archiving import move
-    from adapters.eventstore.errors import StateCorrupt, StateLocked
-    from adapters.eventstore.lock import StateLock
-    from adapters.eventstore.mapper import Mapper
-    from domain.errors import CorruptLog
-    from domain.events import REGISTRY, UPCASTERS
+    from relaybroker.adapters.eventstore.archiving import move
+    from relaybroker.adapters.eventstore.errors import StateCorrupt, StateLocked
+    from relaybroker.adapters.eventstore.lock import StateLock
+    from relaybroker.adapters.eventstore.mapper import Mapper
     from relaybroker.audit.log import NoLog, journal_of
+    from relaybroker.domain.errors import CorruptLog
+    from relaybroker.domain.events import REGISTRY, UPCASTERS
 
     try:
         journal = journal_of(state_directory(state_dir), name)
@@ -419,7 +419,7 @@ def machine() -> None:
 @click.option("--json", "as_json", is_flag=True)
 def machine_list(as_json: bool) -> None:
     """Every machine with its states."""
-    from domain.machines import MACHINES
+    from relaybroker.domain.machines import MACHINES
 
     if as_json:
         shown = {
@@ -438,7 +438,7 @@ def machine_list(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
     """One machine: its rules, its table, its diagram."""
-    from domain.machines import MACHINES
+    from relaybroker.domain.machines import MACHINES
 
     fits = [known for known in MACHINES if known.startswith(name)]
     if len(fits) != 1:

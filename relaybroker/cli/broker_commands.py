@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from relaybroker.adapters.own_programs import own_program
 from relaybroker.cli.client import BrokerClient, state_directory
 from relaybroker.cli.exits import Exit, fail
 
@@ -84,7 +85,7 @@ def up(
 def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path | None, *, as_json: bool) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = folder / "broker.out"
-    command = [sys.executable, "-m", "relaybroker", "up", "--state-dir", str(folder), "--api-bind", api_bind]
+    command = own_program("relaybroker", "up", "--state-dir", str(folder), "--api-bind", api_bind)
     command += ["--api-port", str(api_port)] + (["--name", name] if name else [])
     command += ["--record", str(record.absolute())] if record is not None else []
     with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
@@ -231,5 +232,5 @@ def _ago(seconds: float | None) -> str:
 @click.option("--port", default=8787, show_default=True, help="0 = chosen by the system.")
 def engine(database: str, host: str, port: int) -> None:
     """Run the embedded engine alone, for brokers on this machine."""
-    command = [sys.executable, "-m", "relaybroker.engine", "--db", database, "--host", host, "--port", str(port)]
-    os.execv(sys.executable, command)  # noqa: S606 - this process becomes the engine
+    command = own_program("relaybroker.engine", "--db", database, "--host", host, "--port", str(port))
+    os.execv(command[0], command)  # noqa: S606 - this process becomes the engine

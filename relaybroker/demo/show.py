@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from relaybroker.adapters.own_programs import own_program
 from relaybroker.demo.counting import AGENTS, TRACE, Agent, Tally, ran, received_ids
 from relaybroker.demo.rest import Rest
 
@@ -108,7 +109,7 @@ class Show:
     async def _start_broker(self) -> None:
         with (self._folder / "broker.out").open("ab") as output:
             self._broker = subprocess.Popen(  # noqa: ASYNC220 - a few ms, and nothing else runs yet
-                [sys.executable, "-m", "relaybroker", "up", "--state-dir", str(self._state), "--name", "demo"],
+                own_program("relaybroker", "up", "--state-dir", str(self._state), "--name", "demo"),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -131,12 +132,7 @@ class Show:
 
     async def _command(self, *words: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "relaybroker",
-            *words,
-            "--state-dir",
-            str(self._state),
+            *own_program("relaybroker", *words, "--state-dir", str(self._state)),
             stdout=asyncio.subprocess.DEVNULL,
             env=self._environment(),
             cwd=self._folder,
@@ -269,7 +265,7 @@ class Show:
     def _explain(self, message: str) -> None:
         self._step(f"relaybroker why {message}   (a delivery that crossed the crash)")
         found = subprocess.run(
-            [sys.executable, "-m", "relaybroker", "why", message, "--state-dir", str(self._state)],
+            own_program("relaybroker", "why", message, "--state-dir", str(self._state)),
             capture_output=True,
             text=True,
             env=self._environment(),

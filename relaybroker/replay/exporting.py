@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from adapters.eventstore.reader import LogReader
-from domain import fold
-from domain.events import Recorded
-from domain.state import State
 from relaybroker import __version__
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain import fold
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.state import State
 from relaybroker.replay.session import FORMAT, Header, SessionError, Turn, Writer, starting_state
 from relaybroker.replay.turns import turns_of
 

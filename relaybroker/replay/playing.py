@@ -17,16 +17,16 @@ from typing import Any
 
 import msgspec
 
-from domain import events, fold
-from domain import state as domain_state
-from domain.broker import Broker
-from domain.errors import RelayBrokerError
-from domain.events import Harness, Recorded
-from domain.inputs import BrokerStarted, Settings
-from domain.rules.agents import HarnessOf
-from domain.state import State
-from domain.told import TimePassed, Told
-from domain.turn import Decision
+from relaybroker.domain import events, fold
+from relaybroker.domain import state as domain_state
+from relaybroker.domain.broker import Broker
+from relaybroker.domain.errors import RelayBrokerError
+from relaybroker.domain.events import Harness, Recorded
+from relaybroker.domain.inputs import BrokerStarted, Settings
+from relaybroker.domain.rules.agents import HarnessOf
+from relaybroker.domain.state import State
+from relaybroker.domain.told import TimePassed, Told
+from relaybroker.domain.turn import Decision
 from relaybroker.harness import harness_of
 from relaybroker.replay.session import Session, Turn, plain
 

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from domain.inputs import Settings
+from relaybroker.domain.inputs import Settings
 
 KEYS = ("in_doubt", "default_channels", "capabilities", "remote_args", "max_agents", "persist", "token_pinned")
 """What may be asked: the settings that rules look at. Who the node is stays as it was."""

@@ -18,10 +18,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapters.eventstore import private_files
-from domain.state import State
-from domain.turn import Decision
 from relaybroker import __version__
+from relaybroker.adapters.eventstore import private_files
+from relaybroker.domain.state import State
+from relaybroker.domain.turn import Decision
 from relaybroker.replay.session import FORMAT, Header, Turn, Writer, plain, starting_state
 
 _log = logging.getLogger(__name__)

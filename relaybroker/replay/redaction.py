@@ -21,12 +21,12 @@ from typing import IO, Any
 
 import msgspec
 
-from domain import inputs, told
-from domain import state as domain_state
-from domain.broker import Broker
-from domain.inputs import Input, SpawnSpec
-from domain.state import State
-from domain.told import TimePassed
+from relaybroker.domain import inputs, told
+from relaybroker.domain import state as domain_state
+from relaybroker.domain.broker import Broker
+from relaybroker.domain.inputs import Input, SpawnSpec
+from relaybroker.domain.state import State
+from relaybroker.domain.told import TimePassed
 from relaybroker.replay.playing import Harnesses
 from relaybroker.replay.session import Session, SessionError, Turn, Writer, plain, starting_state
 

@@ -13,7 +13,7 @@
 * The last line says how it ended: `range`, `shutdown`, or why the recording was given up. Without it the recording
   was cut off; what is whole can be played.
 
-Superseded topics are read with the upcasters of `domain.events`. Source: ADR-0026.
+Superseded topics are read with the upcasters of `relaybroker.domain.events`. Source: ADR-0026.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import IO, Any, Literal, Self
 
 import msgspec
 
-from adapters.eventstore.errors import UnknownTopic
-from adapters.eventstore.mapper import Mapper
-from domain import state as domain_state
-from domain import told
-from domain.effects import Effect
-from domain.events import REGISTRY, UPCASTERS, Recorded
-from domain.state import State
-from domain.told import Told
+from relaybroker.adapters.eventstore.errors import UnknownTopic
+from relaybroker.adapters.eventstore.mapper import Mapper
+from relaybroker.domain import state as domain_state
+from relaybroker.domain import told
+from relaybroker.domain.effects import Effect
+from relaybroker.domain.events import REGISTRY, UPCASTERS, Recorded
+from relaybroker.domain.state import State
+from relaybroker.domain.told import Told
 
 FORMAT = 1
 MAX_LINE_BYTES = 64 * 1024 * 1024

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from domain import views
-from domain.state import State
+from relaybroker.domain import views
+from relaybroker.domain.state import State
 from relaybroker.replay.playing import Difference
 
 _KINDS = {"decided": "decided otherwise", "due": "due at another time", "raised": "the core failed"}

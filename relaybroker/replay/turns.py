@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from domain.events import Recorded
+from relaybroker.domain.events import Recorded
 from relaybroker.replay.session import Turn
 
 

@@ -14,7 +14,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 import psutil
 
+from relaybroker.adapters.own_programs import own_program
 from relaybroker.testing.refusal import Refused
 
 WITHIN_S = 20.0
@@ -58,7 +58,7 @@ class LiveBroker:
         """
         with (self.folder / "broker.out").open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "relaybroker", "up", "--state-dir", str(self.state_dir), "--name", "test"],
+                own_program("relaybroker", "up", "--state-dir", str(self.state_dir), "--name", "test"),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -158,7 +158,7 @@ class LiveBroker:
         Raises:
             Refused: the broker or the engine did not have it.
         """
-        command = [sys.executable, "-m", "relaybroker.testing.agent", str(self._notes(name)), *script]
+        command = own_program("relaybroker.testing.agent", str(self._notes(name)), *script)
         answer = self.api("POST", "/api/spawn", {"name": name, "cli": cli or shlex.join(command)} | more)
         self.wait(lambda: self._row(name)["ready"], what=f"{name} takes input")
         return dict(answer)
@@ -230,7 +230,7 @@ class LiveBroker:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `relaybroker WORDS` on this broker's state directory."""
         return subprocess.run(
-            [sys.executable, "-m", "relaybroker", *words, "--state-dir", str(self.state_dir)],
+            own_program("relaybroker", *words, "--state-dir", str(self.state_dir)),
             capture_output=True,
             text=True,
             env=self.environment(),

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.eventstore import recorders
-from adapters.eventstore.reader import LogReader
-from domain import effects, inputs
-from domain.dead_letter import DeadLetter
-from domain.effects import Effect
-from domain.events import REGISTRY, UPCASTERS, DeliveryOffered, Recorded
-from domain.state import State
+from relaybroker.adapters.eventstore import recorders
+from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.audit import telling
 from relaybroker.audit.finding import NotFoundError
 from relaybroker.audit.story import Story, tell
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.effects import Effect
+from relaybroker.domain.events import REGISTRY, UPCASTERS, DeliveryOffered, Recorded
+from relaybroker.domain.state import State
 from relaybroker.testing.refusal import Refused
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts

@@ -38,7 +38,8 @@ def test_the_page_shows_each_fixture():
 
 def test_the_plugin_loads_nothing_before_it_is_used():
     program = (
-        "import sys, relaybroker.testing.plugin; print({'domain', 'adapters', 'aiohttp', 'msgspec'} & set(sys.modules))"
+        "import sys, relaybroker.testing.plugin; "
+        "print({'relaybroker.domain', 'relaybroker.adapters', 'aiohttp', 'msgspec'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

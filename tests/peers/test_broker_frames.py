@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from domain import frames, inputs
+from relaybroker.domain import frames, inputs
 from tests.waiting import WAIT_S
 from tests.world import World
 

@@ -7,11 +7,21 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from domain import composition, couplings, mailbox, node_connection, outbound_message
-from domain.couplings import Fate
-from domain.mailbox import Judgement, Mailbox
-from domain.reasons import Reason
-from domain.rules import agents, dead_letters, deliveries, hosts, link, mailboxes, resume, settling, sidecars
+from relaybroker.domain import composition, couplings, mailbox, node_connection, outbound_message
+from relaybroker.domain.couplings import Fate
+from relaybroker.domain.mailbox import Judgement, Mailbox
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import (
+    agents,
+    dead_letters,
+    deliveries,
+    hosts,
+    link,
+    mailboxes,
+    resume,
+    settling,
+    sidecars,
+)
 from tests.replay import recordings
 
 # --- gap-and-hole -------------------------------------------------------------------------------------------------------

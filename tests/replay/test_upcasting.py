@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from adapters.eventstore.integrity import verify
-from adapters.eventstore.journal import Journal
-from adapters.eventstore.reader import LogReader
-from domain import inputs
-from domain.events import REGISTRY, DeliveryHeld, Event
+from relaybroker.adapters.eventstore.integrity import verify
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain import inputs
+from relaybroker.domain.events import REGISTRY, DeliveryHeld, Event
 from relaybroker.replay import session
 from relaybroker.replay.session import SessionError
 from tests.replay import recordings

@@ -18,8 +18,8 @@ import aiohttp
 import psutil
 import pytest
 
-from domain.events import Recorded
 from relaybroker.audit.log import reading
+from relaybroker.domain.events import Recorded
 from tests.scenarios import pace
 from tests.scripted_engine import KEY, ScriptedEngine
 from tests.waiting import WAIT_S

@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from adapters.eventstore.recorders import JournalRecorder
-from adapters.pty import protocol
-from domain import inputs
+from relaybroker.adapters.eventstore.recorders import JournalRecorder
+from relaybroker.adapters.pty import protocol
+from relaybroker.domain import inputs
 from relaybroker.host_link import HostLink
 from tests.scenarios.pace import STEP_S, read_pulse
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.delivery import HOLD_S
+from relaybroker.domain.delivery import HOLD_S
 from tests.waiting import WAIT_S
 
 PTY_AGENTS = Path(__file__).parents[1] / "integration" / "pty" / "agents"

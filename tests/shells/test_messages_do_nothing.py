@@ -16,10 +16,10 @@ from random import Random
 
 import pytest
 
-from adapters.pty import harnesses
-from adapters.pty.process import spawn
-from adapters.pty.protocol import Blocked, Inject, Injected, InjectFailed, Occupied, Ready, Start
-from adapters.pty.session import Session
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.process import spawn
+from relaybroker.adapters.pty.protocol import Blocked, Inject, Injected, InjectFailed, Occupied, Ready, Start
+from relaybroker.adapters.pty.session import Session
 from tests.shells.bodies import MARK, TRACE, body
 from tests.shells.kinds import FRESH, SHELLS
 from tests.waiting import WAIT_S

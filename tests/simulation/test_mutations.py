@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from domain import events, fold
-from domain.changes import deliveries as delivery_changes
-from domain.effects import TypeText
-from domain.mailbox import Mailbox
-from domain.reasons import Reason
-from domain.rules import custody, deliveries, mailboxes, settling
-from domain.state import Delivery
+from relaybroker.domain import events, fold
+from relaybroker.domain.changes import deliveries as delivery_changes
+from relaybroker.domain.effects import TypeText
+from relaybroker.domain.mailbox import Mailbox
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import custody, deliveries, mailboxes, settling
+from relaybroker.domain.state import Delivery
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 

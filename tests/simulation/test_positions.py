@@ -14,13 +14,13 @@ from random import Random
 
 import pytest
 
-from adapters.eventstore.errors import StateCorrupt
-from adapters.eventstore.journal import Journal
-from adapters.eventstore.snapshots import SnapshotFile
-from domain.errors import CorruptLog
-from domain.events import REGISTRY, UPCASTERS
-from domain.rules import resume
-from domain.state import SNAPSHOT_FORMAT
+from relaybroker.adapters.eventstore.errors import StateCorrupt
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+from relaybroker.domain.errors import CorruptLog
+from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.rules import resume
+from relaybroker.domain.state import SNAPSHOT_FORMAT
 from relaybroker.recovery import recover
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts

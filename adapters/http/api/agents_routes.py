@@ -12,19 +12,19 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from adapters.http.api.bodies import InputBody, ReleaseBody, ResizeBody, SpawnBody, parse, read_json
-from adapters.http.api.broker_access import BrokerAccess
-from adapters.http.api.envelope import about, answer, relayed
-from adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
-from adapters.http.api.timestamps import dated
-from adapters.http.api.viewers import Viewers
-from adapters.pty.client import HostBackpressure, HostUnavailable
-from adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
-from adapters.pty.protocol import Input as RawInput
-from domain import inputs, views
-from domain.effects import Reply
-from domain.errors import InvalidRequest
-from domain.state import Registration
+from relaybroker.adapters.http.api.bodies import InputBody, ReleaseBody, ResizeBody, SpawnBody, parse, read_json
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.envelope import about, answer, relayed
+from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
+from relaybroker.adapters.http.api.timestamps import dated
+from relaybroker.adapters.http.api.viewers import Viewers
+from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
+from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
+from relaybroker.adapters.pty.protocol import Input as RawInput
+from relaybroker.domain import inputs, views
+from relaybroker.domain.effects import Reply
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.state import Registration
 
 SPAWN_WAIT_S = 24.0
 RELEASE_WAIT_S = 20.0

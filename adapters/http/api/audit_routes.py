@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.http.api.envelope import answer
-from domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.envelope import answer
+from relaybroker.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from adapters.http.api.gateway import AuditLog
+    from relaybroker.adapters.http.api.gateway import AuditLog
 
 MAX_EVENTS = 1000
 """Events in one answer."""

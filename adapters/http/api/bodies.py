@@ -21,8 +21,8 @@ from pydantic import (
     field_validator,
 )
 
-from domain.errors import InvalidRequest
-from domain.inputs import RestartPolicy
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.inputs import RestartPolicy
 
 BODY_WAIT_S = 30.0
 """How long a body may take to arrive."""

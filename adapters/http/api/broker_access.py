@@ -10,13 +10,13 @@ import time
 import uuid
 from collections.abc import Callable
 
-from adapters.http.api.gateway import Gateway
-from adapters.pty.protocol import Answer, Resize, Snapshot
-from adapters.pty.protocol import Input as RawInput
-from domain.effects import Reply
-from domain.errors import InvalidRequest
-from domain.inputs import Input
-from domain.state import State
+from relaybroker.adapters.http.api.gateway import Gateway
+from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
+from relaybroker.adapters.pty.protocol import Input as RawInput
+from relaybroker.domain.effects import Reply
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.inputs import Input
+from relaybroker.domain.state import State
 
 MAX_OPEN = 1024
 """Requests that may wait for an answer at once."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from adapters.http.api.bodies import LettersBody, parse, read_json
-from adapters.http.api.broker_access import BrokerAccess
-from adapters.http.api.envelope import Handler, about, answer, relayed
-from domain import inputs, views
-from domain.dead_letter import LIMIT
-from domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.bodies import LettersBody, parse, read_json
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.envelope import Handler, about, answer, relayed
+from relaybroker.domain import inputs, views
+from relaybroker.domain.dead_letter import LIMIT
+from relaybroker.domain.errors import InvalidRequest
 
 WAIT_S = 20.0
 

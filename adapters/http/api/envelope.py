@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from domain.effects import Reply
-from domain.errors import InvalidRequest
+from relaybroker.domain.effects import Reply
+from relaybroker.domain.errors import InvalidRequest
 
 _log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import WSMsgType, web
 
-from domain.errors import InvalidRequest
-from domain.state import Notification, State
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.state import Notification, State
 
 QUEUE_FRAMES = 1024
 QUEUE_BYTES = 4 * 1024 * 1024

@@ -20,14 +20,14 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
-from adapters.http.api.agents_routes import AgentRoutes
-from adapters.http.api.bodies import HandlersBody, NodeBody, ResultBody, parse
-from adapters.http.api.broker_access import BrokerAccess
-from adapters.http.api.send_route import SendRoute
-from domain import inputs
-from domain.effects import InvokeHandler, Reply
-from domain.errors import InvalidRequest
-from domain.manifest import MAX_CAPABILITIES, Capability, Manifest
+from relaybroker.adapters.http.api.agents_routes import AgentRoutes
+from relaybroker.adapters.http.api.bodies import HandlersBody, NodeBody, ResultBody, parse
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.send_route import SendRoute
+from relaybroker.domain import inputs
+from relaybroker.domain.effects import InvokeHandler, Reply
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.manifest import MAX_CAPABILITIES, Capability, Manifest
 
 _log = logging.getLogger(__name__)
 

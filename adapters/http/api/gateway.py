@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from adapters.pty.protocol import Answer, Resize, Snapshot
-from adapters.pty.protocol import Input as RawInput
-from domain.inputs import Input
-from domain.state import State
+from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
+from relaybroker.adapters.pty.protocol import Input as RawInput
+from relaybroker.domain.inputs import Input
+from relaybroker.domain.state import State
 
 
 class AuditLog(Protocol):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from adapters.http.api.bodies import ModeBody, parse, read_json
-from adapters.http.api.broker_access import BrokerAccess
-from adapters.http.api.envelope import Handler, about, answer, relayed
-from domain import inputs, views
-from domain.delivery import AUTO_INJECT, MANUAL_FLUSH
-from domain.errors import InvalidRequest
-from domain.rules import holds
+from relaybroker.adapters.http.api.bodies import ModeBody, parse, read_json
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.envelope import Handler, about, answer, relayed
+from relaybroker.domain import inputs, views
+from relaybroker.domain.delivery import AUTO_INJECT, MANUAL_FLUSH
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.rules import holds
 
 WAIT_S = 20.0
 

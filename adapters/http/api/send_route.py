@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from adapters.http.api.bodies import SendBody, parse, read_json
-from adapters.http.api.broker_access import BrokerAccess
-from adapters.http.api.envelope import about, relayed
-from domain.effects import Reply
-from domain.errors import InvalidRequest
-from domain.inputs import SendRequested
-from domain.notifications import target_type
+from relaybroker.adapters.http.api.bodies import SendBody, parse, read_json
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.envelope import about, relayed
+from relaybroker.domain.effects import Reply
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.inputs import SendRequested
+from relaybroker.domain.notifications import target_type
 
 SEND_WAIT_S = 24.0
 _PLACE = re.compile(r"#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

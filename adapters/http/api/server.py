@@ -15,23 +15,23 @@ from typing import Any
 import psutil
 from aiohttp import web
 
-from adapters.http.api.agents_routes import AgentRoutes
-from adapters.http.api.audit_routes import AuditRoutes
-from adapters.http.api.broker_access import BrokerAccess
-from adapters.http.api.dead_letter_routes import DeadLetterRoutes
-from adapters.http.api.envelope import Guard, Handler, answer, refusal
-from adapters.http.api.event_stream import EventStream, gap, stored
-from adapters.http.api.fleet_socket import FleetSockets
-from adapters.http.api.gateway import Gateway
-from adapters.http.api.hold_routes import HoldRoutes
-from adapters.http.api.send_route import SendRoute
-from adapters.http.api.timestamps import dated
-from adapters.http.api.viewers import Viewers
-from adapters.pty.protocol import Output
-from domain import views
-from domain.effects import InvokeHandler, Notify, Reply
-from domain.errors import InvalidRequest
-from domain.state import Notification, State
+from relaybroker.adapters.http.api.agents_routes import AgentRoutes
+from relaybroker.adapters.http.api.audit_routes import AuditRoutes
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.dead_letter_routes import DeadLetterRoutes
+from relaybroker.adapters.http.api.envelope import Guard, Handler, answer, refusal
+from relaybroker.adapters.http.api.event_stream import EventStream, gap, stored
+from relaybroker.adapters.http.api.fleet_socket import FleetSockets
+from relaybroker.adapters.http.api.gateway import Gateway
+from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.send_route import SendRoute
+from relaybroker.adapters.http.api.timestamps import dated
+from relaybroker.adapters.http.api.viewers import Viewers
+from relaybroker.adapters.pty.protocol import Output
+from relaybroker.domain import views
+from relaybroker.domain.effects import InvokeHandler, Notify, Reply
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.state import Notification, State
 
 BODY_LIMIT = 2 * 1024 * 1024
 LEASE_S = 120

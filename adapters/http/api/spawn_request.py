@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from adapters.http.api.bodies import HarnessConfig, SpawnBody
-from domain.errors import InvalidRequest
-from domain.inputs import SpawnSpec
-from domain.launch import check_variables, command_line
+from relaybroker.adapters.http.api.bodies import HarnessConfig, SpawnBody
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.launch import check_variables, command_line
 
 NOT_BUILT = (
     ("shadow_of", "shadowOf"),

@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from adapters.pty.client import HostBackpressure, HostUnavailable
-from adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
+from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
+from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from adapters.pty.composer import ComposerRule
-from adapters.pty.view import bare
+from relaybroker.adapters.pty.composer import ComposerRule
+from relaybroker.adapters.pty.view import bare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

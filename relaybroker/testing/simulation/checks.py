@@ -28,13 +28,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain import delivery, effects, events, inputs, mailbox
-from domain.changes.link import ABANDONED_KEPT
-from domain.effects import Effect
-from domain.events import Recorded
-from domain.inputs import Input
-from domain.reasons import Reason
-from domain.state import NOTIFICATIONS_KEPT, State
+from relaybroker.domain import delivery, effects, events, inputs, mailbox
+from relaybroker.domain.changes.link import ABANDONED_KEPT
+from relaybroker.domain.effects import Effect
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.inputs import Input
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import NOTIFICATIONS_KEPT, State
 from relaybroker.testing.simulation.host import Session, is_shown_beside_a_person
 from relaybroker.testing.simulation.marks import Marks
 

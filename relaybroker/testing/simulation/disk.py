@@ -11,11 +11,11 @@ from typing import NamedTuple, Protocol
 
 from eventsourcing.persistence import StoredEvent
 
-from adapters.eventstore.mapper import GENESIS, Mapper
-from domain import fold, state
-from domain.effects import Effect
-from domain.events import REGISTRY, UPCASTERS, Recorded
-from domain.state import State
+from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
+from relaybroker.domain import fold, state
+from relaybroker.domain.effects import Effect
+from relaybroker.domain.events import REGISTRY, UPCASTERS, Recorded
+from relaybroker.domain.state import State
 from relaybroker.testing.simulation.timeline import Timeline
 
 

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from domain.effects import EngineCall
+from relaybroker.domain.effects import EngineCall
 from relaybroker.testing.simulation.timeline import Pipe, Timeline
 
 ROW_LIFE_S = 3600.0

@@ -4,7 +4,7 @@ A shell is shown its messages. Into other programs text and Enter are typed, and
 late, and the text stands meanwhile for a person to see. What a program was really typed is kept here as the truth that nobody in the
 broker sees.
 
-Source: spec/node-protocol.md sections 0.5 and 6; `adapters.pty`.
+Source: spec/node-protocol.md sections 0.5 and 6; `relaybroker.adapters.pty`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
-from adapters.pty import harnesses
-from domain import effects, inputs
-from domain.worker import DRAFT
+from relaybroker.adapters.pty import harnesses
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.worker import DRAFT
 from relaybroker.testing.simulation.timeline import Pipe, Timeline
 
 _Effect = (
@@ -89,7 +89,7 @@ class Session:
     """Delivery whose half-typed text stands in the composer."""
     dialog: bool = False
     occupied: str = ""
-    """Who has the terminal (a reason of `adapters.pty.protocol.Occupied`): what is to be typed is handed back."""
+    """Who has the terminal (a reason of `relaybroker.adapters.pty.protocol.Occupied`): what is to be typed is handed back."""
     patience_s: float = 0.0
     told: bool = False
     """The broker knows that it is occupied."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from domain import events, inputs
-from domain.events import Recorded
-from domain.inputs import Input
-from domain.reasons import Reason
+from relaybroker.domain import events, inputs
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.inputs import Input
+from relaybroker.domain.reasons import Reason
 
 REQUIRED = (
     "a gap was declared lost",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from domain import inputs
+from relaybroker.domain import inputs
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation.node import Crash
 from relaybroker.testing.simulation.world import World

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from domain import inputs
-from domain.broker import Broker
-from domain.effects import Effect
-from domain.events import Recorded
-from domain.state import Delivery, State
+from relaybroker.domain import inputs
+from relaybroker.domain.broker import Broker
+from relaybroker.domain.effects import Effect
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.state import Delivery, State
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
 from relaybroker.testing.simulation.checks import Violation, check_fold

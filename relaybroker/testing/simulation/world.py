@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from domain.broker import Broker
-from domain.inputs import Settings
-from domain.state import State
+from relaybroker.domain.broker import Broker
+from relaybroker.domain.inputs import Settings
+from relaybroker.domain.state import State
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
 from relaybroker.testing.simulation.checks import Promises, check_bounds, check_fold

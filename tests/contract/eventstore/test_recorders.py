@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from adapters.eventstore import recorders
+from relaybroker.adapters.eventstore import recorders
 
 
 def published_cases():

@@ -11,16 +11,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from adapters.eventstore import recorders
-from adapters.eventstore.mapper import GENESIS, Mapper
-from adapters.eventstore.reader import LogReader
-from adapters.http.api.server import LocalApi
-from adapters.pty import protocol
-from adapters.pty.client import HostUnavailable
-from domain import effects, inputs
-from domain.broker import Broker
-from domain.events import REGISTRY, UPCASTERS, Harness, Recorded
+from relaybroker.adapters.eventstore import recorders
+from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.adapters.http.api.server import LocalApi
+from relaybroker.adapters.pty import protocol
+from relaybroker.adapters.pty.client import HostUnavailable
 from relaybroker.audit.questions import Questions
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.broker import Broker
+from relaybroker.domain.events import REGISTRY, UPCASTERS, Harness, Recorded
 from relaybroker.openapi import document
 from tests.waiting import WAIT_S
 

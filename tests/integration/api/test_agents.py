@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from adapters.http.api import agents_routes
-from domain import inputs
+from relaybroker.adapters.http.api import agents_routes
+from relaybroker.domain import inputs
 
 
 def spec_of(client):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from domain.events import REGISTRY
+from relaybroker.domain.events import REGISTRY
 
 
 async def test_why_answers_what_the_command_answers(client):

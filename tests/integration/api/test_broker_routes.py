@@ -7,8 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from adapters.http.api import send_route
-from domain import inputs
+from relaybroker.adapters.http.api import send_route
+from relaybroker.domain import inputs
 
 HEALTH_KEYS = {
     "status",

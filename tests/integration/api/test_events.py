@@ -10,10 +10,10 @@ import time
 import aiohttp
 import pytest
 
-from adapters.http.api.event_stream import QUEUE_BYTES, QUEUE_FRAMES, EventStream
-from adapters.pty.protocol import Output
-from domain.effects import Notify
-from domain.state import NOTIFICATIONS_KEPT, Notification
+from relaybroker.adapters.http.api.event_stream import QUEUE_BYTES, QUEUE_FRAMES, EventStream
+from relaybroker.adapters.pty.protocol import Output
+from relaybroker.domain.effects import Notify
+from relaybroker.domain.state import NOTIFICATIONS_KEPT, Notification
 from tests.waiting import WAIT_S
 
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from domain.delivery import MAX_BODY_BYTES
+from relaybroker.domain.delivery import MAX_BODY_BYTES
 
 MODE = "/api/spawned/w1/delivery-mode"
 

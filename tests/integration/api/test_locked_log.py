@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from adapters.http.api import broker_access
+from relaybroker.adapters.http.api import broker_access
 
 CHANGES = (
     ("POST", "/api/spawn", {"name": "w9", "cli": "cat"}),

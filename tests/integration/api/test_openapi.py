@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from adapters.http.api.server import NOT_BUILT, ROUTES, LocalApi
-from domain import inputs
+from relaybroker.adapters.http.api.server import NOT_BUILT, ROUTES, LocalApi
+from relaybroker.domain import inputs
 from relaybroker.openapi import OPERATIONS, document
 from tests.integration.api.conftest import KEY, SETTINGS, SmallBroker
 from tests.waiting import WAIT_S

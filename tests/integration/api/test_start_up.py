@@ -10,7 +10,7 @@ import sys
 import aiohttp
 import pytest
 
-from domain import inputs
+from relaybroker.domain import inputs
 from tests.waiting import WAIT_S
 
 

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from adapters.eventstore import recorders
+from relaybroker.adapters.eventstore import recorders
 from relaybroker.audit.log import reading
 from relaybroker.audit.story import tell
 from tests import long_log

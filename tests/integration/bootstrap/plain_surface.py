@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from domain import inputs
+from relaybroker.domain import inputs
 from tests.waiting import WAIT_S
 
 

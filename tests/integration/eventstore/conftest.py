@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.eventstore.journal import Journal
-from adapters.eventstore.reader import LogReader
-from domain.events import REGISTRY, UPCASTERS
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain.events import REGISTRY, UPCASTERS
 
 PROGRAMS = Path(__file__).parent / "programs"
 

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from adapters.eventstore.errors import StateCorrupt
-from adapters.eventstore.integrity import verify
+from relaybroker.adapters.eventstore.errors import StateCorrupt
+from relaybroker.adapters.eventstore.integrity import verify
 
 
 def contents(directory):

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from adapters.eventstore.integrity import verify
+from relaybroker.adapters.eventstore.integrity import verify
 
 
 def names(directory):

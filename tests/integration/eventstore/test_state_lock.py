@@ -8,8 +8,8 @@ import stat
 
 import pytest
 
-from adapters.eventstore.errors import StateLocked
-from adapters.eventstore.lock import StateLock
+from relaybroker.adapters.eventstore.errors import StateLocked
+from relaybroker.adapters.eventstore.lock import StateLock
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.pty.client import HostClient
-from adapters.pty.harnesses import profile_for
-from adapters.pty.protocol import (
+from relaybroker.adapters.pty.client import HostClient
+from relaybroker.adapters.pty.harnesses import profile_for
+from relaybroker.adapters.pty.protocol import (
     PROTOCOL_VERSION,
     Confirm,
     Exited,

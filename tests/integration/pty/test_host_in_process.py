@@ -9,13 +9,13 @@ import time
 
 import msgspec
 
-from adapters.pty import harnesses
-from adapters.pty import host as host_module
-from adapters.pty.host import Host
-from adapters.pty.ledger import ReportLog
-from adapters.pty.local_socket import Place
-from adapters.pty.process import spawn
-from adapters.pty.protocol import (
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty import host as host_module
+from relaybroker.adapters.pty.host import Host
+from relaybroker.adapters.pty.ledger import ReportLog
+from relaybroker.adapters.pty.local_socket import Place
+from relaybroker.adapters.pty.process import spawn
+from relaybroker.adapters.pty.protocol import (
     Blocked,
     Confirm,
     Exited,
@@ -27,7 +27,7 @@ from adapters.pty.protocol import (
     StartFailed,
     Unblocked,
 )
-from adapters.pty.session import Session
+from relaybroker.adapters.pty.session import Session
 from tests.waiting import WAIT_S
 
 ENV = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}

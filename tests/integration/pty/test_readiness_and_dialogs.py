@@ -7,10 +7,10 @@ import sys
 
 import msgspec
 
-from adapters.pty import harnesses, readiness
-from adapters.pty.process import spawn
-from adapters.pty.protocol import Blocked, Exited, Idle, Inject, Injected, Ready, Start, Unblocked
-from adapters.pty.session import Session
+from relaybroker.adapters.pty import harnesses, readiness
+from relaybroker.adapters.pty.process import spawn
+from relaybroker.adapters.pty.protocol import Blocked, Exited, Idle, Inject, Injected, Ready, Start, Unblocked
+from relaybroker.adapters.pty.session import Session
 from tests.waiting import WAIT_S
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 
-from adapters.pty.protocol import Blocked, Exited, Injected, InjectFailed, Output, Unblocked
+from relaybroker.adapters.pty.protocol import Blocked, Exited, Injected, InjectFailed, Output, Unblocked
 
 
 async def test_control_characters_of_a_message_press_no_key(broker):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from adapters.eventstore.journal import Journal
-from adapters.eventstore.recorders import side_file
-from adapters.eventstore.snapshots import Snapshot, SnapshotFile
-from domain.events import REGISTRY, UPCASTERS
-from domain.state import SNAPSHOT_FORMAT, encode
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.adapters.eventstore.recorders import side_file
+from relaybroker.adapters.eventstore.snapshots import Snapshot, SnapshotFile
+from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.state import SNAPSHOT_FORMAT, encode
 from relaybroker.recovery import recover
 from tests import long_log
 from tests.growth import DOUBLED, grows_by

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from adapters.pty.protocol import Output, Start
-from domain.inputs import Input
+from relaybroker.adapters.pty.protocol import Output, Start
+from relaybroker.domain.inputs import Input
 from relaybroker.host_link import HostLink
 from tests.waiting import WAIT_S
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import psutil
 
-from adapters.pty.protocol import Inject, Stop
-from domain.inputs import HostAttached, HostLost, ProgramExited, ProgramStarted
 from relaybroker import host_link
+from relaybroker.adapters.pty.protocol import Inject, Stop
+from relaybroker.domain.inputs import HostAttached, HostLost, ProgramExited, ProgramStarted
 from tests.waiting import WAIT_S
 
 MakeHost = Callable[..., Any]

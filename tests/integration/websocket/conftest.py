@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adapters.token_cache import TokenCache
-from adapters.vault import Vault
-from adapters.websocket.link import LinkTimes, NodeLink
-from domain.inputs import Input
+from relaybroker.adapters.token_cache import TokenCache
+from relaybroker.adapters.vault import Vault
+from relaybroker.adapters.websocket.link import LinkTimes, NodeLink
+from relaybroker.domain.inputs import Input
 from tests.waiting import WAIT_S
 
 Serve = Callable[[web.WebSocketResponse], Awaitable[None]]

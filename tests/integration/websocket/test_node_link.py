@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from adapters.vault import Vault, fingerprint
-from adapters.websocket.link import MAX_FRAME_BYTES, socket_url
-from domain.inputs import FrameArrived, FrameUnreadable, LinkClosed, LinkDialFailed, LinkOpened
+from relaybroker.adapters.vault import Vault, fingerprint
+from relaybroker.adapters.websocket.link import MAX_FRAME_BYTES, socket_url
+from relaybroker.domain.inputs import FrameArrived, FrameUnreadable, LinkClosed, LinkDialFailed, LinkOpened
 from tests.waiting import WAIT_S
 
 MakeBench = Callable[..., Any]

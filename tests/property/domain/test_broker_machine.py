@@ -15,10 +15,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from domain import inputs
-from domain.delivery import ENGINE_KEEPS_S
-from domain.soundness import troubles
-from domain.state import decode, encode
+from relaybroker.domain import inputs
+from relaybroker.domain.delivery import ENGINE_KEEPS_S
+from relaybroker.domain.soundness import troubles
+from relaybroker.domain.state import decode, encode
 from tests.world import World
 
 NAMES = ("ann", "bob")

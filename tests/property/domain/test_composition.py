@@ -10,8 +10,8 @@ from confusable_homoglyphs.confusables import confusables_data
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from domain.composition import compose, compose_task, marker_of
-from domain.events import Harness
+from relaybroker.domain.composition import compose, compose_task, marker_of
+from relaybroker.domain.events import Harness
 
 # --- a reader who is deceived by whatever deceives people and language models, made of other sources than the composer --------
 

@@ -21,10 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from domain import effects, inputs
-from domain.agent_registration import State as AgentState
-from domain.manifest import Capability, Manifest
-from domain.node_connection import MAX_REMINTS, MAX_REMINTS_PER_HOUR
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.manifest import Capability, Manifest
+from relaybroker.domain.node_connection import MAX_REMINTS, MAX_REMINTS_PER_HOUR
 from tests.world import World
 
 EXAMPLES = {"dev": 100, "ci": 400, "nightly": 20_000}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from domain import inputs, outbound_message
-from domain.effects import EngineCall
-from domain.outbound_message import HOLDS_LINE_TRIES, RETRY_MAX_S
+from relaybroker.domain import inputs, outbound_message
+from relaybroker.domain.effects import EngineCall
+from relaybroker.domain.outbound_message import HOLDS_LINE_TRIES, RETRY_MAX_S
 from tests.world import World
 
 SENDERS, TARGETS = ("", "w1", "w2"), ("w9", "#general")

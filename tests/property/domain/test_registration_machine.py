@@ -23,10 +23,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from domain import effects, inputs
-from domain.agent_registration import UNREGISTERED
-from domain.agent_registration import State as Stage
-from domain.node_connection import INVENTORY_WAIT_S
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.agent_registration import UNREGISTERED
+from relaybroker.domain.agent_registration import State as Stage
+from relaybroker.domain.node_connection import INVENTORY_WAIT_S
 from tests.agents_engine import AgentsEngine
 from tests.world import World
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.eventstore import lookup
-from adapters.eventstore.errors import StateCorrupt
-from adapters.eventstore.journal import Journal
-from domain.errors import CorruptLog
-from domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.adapters.eventstore import lookup
+from relaybroker.adapters.eventstore.errors import StateCorrupt
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.domain.errors import CorruptLog
+from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
 
 PAGE = 4096
 

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.eventstore.errors import CorruptEvent, UnknownTopic
-from adapters.eventstore.mapper import GENESIS, Mapper, split_state
-from domain.events import REGISTRY, UPCASTERS, ActionReceived, FrameNoted, InventoryPublished, MailboxBased, Recorded
+from relaybroker.adapters.eventstore.errors import CorruptEvent, UnknownTopic
+from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper, split_state
+from relaybroker.domain.events import (
+    REGISTRY,
+    UPCASTERS,
+    ActionReceived,
+    FrameNoted,
+    InventoryPublished,
+    MailboxBased,
+    Recorded,
+)
 
 MAPPER = Mapper(REGISTRY, UPCASTERS)
 

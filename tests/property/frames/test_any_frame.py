@@ -7,10 +7,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.eventstore.mapper import GENESIS, Mapper
-from adapters.websocket.captured_frames import read_text_frame
-from domain.events import REGISTRY, UPCASTERS
-from domain.state import decode, encode
+from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
+from relaybroker.adapters.websocket.captured_frames import read_text_frame
+from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.state import decode, encode
 from tests.world import World
 
 scalars = (

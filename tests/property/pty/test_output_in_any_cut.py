@@ -7,11 +7,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.pty.framing import FrameError, encode, request_decoder
-from adapters.pty.protocol import Confirm, Hello, Inject, Input
-from adapters.pty.screen import Terminal
-from adapters.pty.sequences import SequenceSplitter, plain_text
-from adapters.pty.writer import chunks
+from relaybroker.adapters.pty.framing import FrameError, encode, request_decoder
+from relaybroker.adapters.pty.protocol import Confirm, Hello, Inject, Input
+from relaybroker.adapters.pty.screen import Terminal
+from relaybroker.adapters.pty.sequences import SequenceSplitter, plain_text
+from relaybroker.adapters.pty.writer import chunks
 
 RECORDINGS = sorted((Path(__file__).parents[3] / "fixtures" / "terminals").glob("*/*/output.bin"))
 

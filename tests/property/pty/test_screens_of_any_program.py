@@ -8,11 +8,11 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from adapters.pty import harnesses, sight
-from adapters.pty.foreground import Foreground
-from adapters.pty.occupation import Seen, occupant
-from adapters.pty.process_table import Wait
-from adapters.pty.readiness import Look, readiness
+from relaybroker.adapters.pty import harnesses, sight
+from relaybroker.adapters.pty.foreground import Foreground
+from relaybroker.adapters.pty.occupation import Seen, occupant
+from relaybroker.adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.readiness import Look, readiness
 from tests.terminal_views import view
 
 AGENTS = ("claude", "codex", "gemini", "qwen", "copilot", "cline", "pi", "opencode", "aider")

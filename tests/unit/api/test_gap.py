@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.http.api.event_stream import durable_so_far, gap, stored
-from domain.state import Notification, State
+from relaybroker.adapters.http.api.event_stream import durable_so_far, gap, stored
+from relaybroker.domain.state import Notification, State
 
 
 def log(first, last, *, at_ms=1000):

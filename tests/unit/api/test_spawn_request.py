@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from adapters.http.api.bodies import SpawnBody
-from adapters.http.api.spawn_request import spawn_spec
-from domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.bodies import SpawnBody
+from relaybroker.adapters.http.api.spawn_request import spawn_spec
+from relaybroker.domain.errors import InvalidRequest
 
 
 def make_program(path):

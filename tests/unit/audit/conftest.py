@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from adapters.eventstore.journal import Journal
-from domain.events import REGISTRY, UPCASTERS
+from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.audit.log import reading
+from relaybroker.domain.events import REGISTRY, UPCASTERS
 from tests.world import World
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.eventstore import archiving
-from adapters.eventstore.mapper import Mapper
-from domain import inputs
-from domain.events import REGISTRY, UPCASTERS
+from relaybroker.adapters.eventstore import archiving
+from relaybroker.adapters.eventstore.mapper import Mapper
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.log import journal_of, reading
 from relaybroker.audit.story import tell
 from relaybroker.audit.verification import verify
+from relaybroker.domain import inputs
+from relaybroker.domain.events import REGISTRY, UPCASTERS
 
 WANTED = ("M1", "M-30", "del_M2_100", "w1@3", "w1", "w2", "inv_1", "STALE", "M-4", "node", "agent:w2:1")
 

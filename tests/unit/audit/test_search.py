@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.eventstore import lookup
-from domain import inputs
-from domain.events import REGISTRY
-from domain.reasons import Reason
+from relaybroker.adapters.eventstore import lookup
 from relaybroker.audit.search import BadSearchError, Search, search, turn_of
 from relaybroker.audit.statistics import as_lines, statistics
+from relaybroker.domain import inputs
+from relaybroker.domain.events import REGISTRY
+from relaybroker.domain.reasons import Reason
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_every_topic_that_moves_a_machine_leads_to_one_state():
 def test_an_index_that_is_missing_or_old_is_made_when_the_log_is_opened_for_writing(world, written):
     import sqlite3
 
-    from adapters.eventstore import recorders
+    from relaybroker.adapters.eventstore import recorders
     from relaybroker.audit.log import journal_of
 
     world.spawn("w1")

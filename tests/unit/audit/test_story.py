@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from domain import inputs
-from domain.reasons import Reason
-from domain.remedies import REMEDIES
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.story import tell
 from relaybroker.audit.verdicts import DELIVERED, NOT_DELIVERED, PENDING
+from relaybroker.domain import inputs
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.remedies import REMEDIES
 
 
 def test_a_typed_message_is_told_from_the_frame_to_the_acknowledgement(world, log):

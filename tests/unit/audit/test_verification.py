@@ -6,13 +6,13 @@ import sqlite3
 
 import pytest
 
-from adapters.eventstore.recorders import side_file
-from adapters.eventstore.snapshots import Snapshot, SnapshotFile
-from domain import inputs
-from domain.state import SNAPSHOT_FORMAT, encode
+from relaybroker.adapters.eventstore.recorders import side_file
+from relaybroker.adapters.eventstore.snapshots import Snapshot, SnapshotFile
 from relaybroker.audit.deliveries import newest
 from relaybroker.audit.log import NoLog, journal_of, reading
 from relaybroker.audit.verification import verify
+from relaybroker.domain import inputs
+from relaybroker.domain.state import SNAPSHOT_FORMAT, encode
 
 
 @pytest.fixture

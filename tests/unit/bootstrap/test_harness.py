@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest
 from relaybroker.harness import harness_of
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from adapters.pty import harnesses
-from adapters.pty.protocol import Inject, Start, Stop
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.protocol import Inject, Start, Stop
 from relaybroker.host_requests import HostRequests
 from relaybroker.isolation import Isolation
 from tests.waiting import WAIT_S

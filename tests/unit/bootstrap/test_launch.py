@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from adapters.spawn_environments import SpawnEnvironments
-from adapters.token_cache import TokenCache
-from adapters.vault import Vault
-from domain.effects import StartProgram
-from domain.launch import SECRET_VARIABLES
 from relaybroker import agent_environment
+from relaybroker.adapters.spawn_environments import SpawnEnvironments
+from relaybroker.adapters.token_cache import TokenCache
+from relaybroker.adapters.vault import Vault
+from relaybroker.domain.effects import StartProgram
+from relaybroker.domain.launch import SECRET_VARIABLES
 from relaybroker.harness import harness_of
 from relaybroker.launch import Launcher, VariablesLostError, scrubbed
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from adapters.token_cache import TokenCache
-from adapters.vault import Vault
-from domain import events, inputs
-from domain.events import Recorded
-from domain.reasons import Reason
-from domain.state import State
+from relaybroker.adapters.token_cache import TokenCache
+from relaybroker.adapters.vault import Vault
 from relaybroker.assembly import open_vault
+from relaybroker.domain import events, inputs
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import State
 from relaybroker.node import Node, NodeError, check_destination, hold_node, node_of
 from relaybroker.paths import Paths, paths_of
 from relaybroker.retired_tokens import RetiredTokens

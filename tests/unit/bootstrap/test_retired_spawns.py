@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.spawn_environments import SpawnEnvironments
-from domain.inputs import ReleaseRequested
+from relaybroker.adapters.spawn_environments import SpawnEnvironments
+from relaybroker.domain.inputs import ReleaseRequested
 from relaybroker.retired_spawns import RetiredSpawns
 from tests.world import World
 

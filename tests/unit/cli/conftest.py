@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from click.testing import CliRunner
 
-from adapters.eventstore.journal import Journal
-from domain.events import REGISTRY, UPCASTERS
+from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.cli.app import cli
+from relaybroker.domain.events import REGISTRY, UPCASTERS
 from tests.world import World
 
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from adapters.eventstore.lock import StateLock
-from domain.machines import MACHINES
+from relaybroker.adapters.eventstore.lock import StateLock
+from relaybroker.domain.machines import MACHINES
 
 
 def test_help_lists_every_command_and_the_exit_statuses(run):

@@ -25,8 +25,8 @@ def test_a_log_is_exported_as_a_session_and_played(run, session):
 
 
 def test_a_difference_is_shown_with_its_place_and_ends_with_1(run, session, monkeypatch):
-    monkeypatch.setattr("domain.delivery.INJECT_WINDOW", 0)
-    monkeypatch.setattr("domain.rules.deliveries.INJECT_WINDOW", 0)
+    monkeypatch.setattr("relaybroker.domain.delivery.INJECT_WINDOW", 0)
+    monkeypatch.setattr("relaybroker.domain.rules.deliveries.INJECT_WINDOW", 0)
     found = run("replay", session)
     assert found.exit_code == 1
     assert "FrameArrived: decided otherwise" in found.output

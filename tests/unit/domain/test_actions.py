@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from domain import effects, inputs
-from domain.manifest import Manifest
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.manifest import Manifest
 from tests.world import SETTINGS
 
 
@@ -413,7 +413,7 @@ def test_the_total_of_restarts_is_bounded(world):
 
 def test_the_ledger_is_bounded(make_world, monkeypatch):
     """X5."""
-    monkeypatch.setattr("domain.action_invocation.LEDGER_LIMIT", 20)
+    monkeypatch.setattr("relaybroker.domain.action_invocation.LEDGER_LIMIT", 20)
     world = make_world()
     world.start()
     world.online()
@@ -498,7 +498,7 @@ def test_a_second_sidecar_that_comes_and_goes_does_not_end_the_patience_for_the_
 
 def test_open_invocations_are_bounded(world, monkeypatch):
     """X5: a sidecar that answers nothing is given no more than this; the engine may try elsewhere."""
-    monkeypatch.setattr("domain.action_invocation.MAX_OPEN", 5)
+    monkeypatch.setattr("relaybroker.domain.action_invocation.MAX_OPEN", 5)
     connect(world)
     for number in range(7):
         invoke(world, f"i{number}")

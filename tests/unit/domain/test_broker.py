@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from domain import effects, inputs
-from domain.worker import READ_S
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.worker import READ_S
 
 
 def test_a_delivered_message_is_typed_and_then_acknowledged(world):

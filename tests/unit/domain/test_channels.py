@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 
-from domain import effects, inputs
-from domain.rules.agents import CHANNELS_S, SPAWN_ANSWER_S
-from domain.rules.channels import RETRY_FIRST_S, RETRY_MAX_S
-from domain.state import decode, encode
-from domain.views import agents
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.rules.agents import CHANNELS_S, SPAWN_ANSWER_S
+from relaybroker.domain.rules.channels import RETRY_FIRST_S, RETRY_MAX_S
+from relaybroker.domain.state import decode, encode
+from relaybroker.domain.views import agents
 
 MISSING = {"code": "channel_not_found", "message": 'Channel "ops" not found'}
 TAKEN = {"code": "channel_already_exists", "message": 'Channel "ops" already exists'}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from domain import effects, inputs, views
-from domain.dead_letter import LIMIT
-from domain.delivery import CUSTODY_S, CUSTODY_SOONEST_S, ENGINE_KEEPS_S, HOST_SILENT_S, MAX_FLUSHABLE
-from domain.reasons import Reason
-from domain.soundness import troubles
-from domain.state import decode, encode
+from relaybroker.domain import effects, inputs, views
+from relaybroker.domain.dead_letter import LIMIT
+from relaybroker.domain.delivery import CUSTODY_S, CUSTODY_SOONEST_S, ENGINE_KEEPS_S, HOST_SILENT_S, MAX_FLUSHABLE
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.soundness import troubles
+from relaybroker.domain.state import decode, encode
 from tests.world import SETTINGS, World
 
 HOUR = 3600.0
@@ -388,7 +388,7 @@ def test_custody_is_seen_in_every_view(kept):
 
 def test_a_hold_of_an_earlier_version_goes_on(ready, monkeypatch):
     """What was held for 50 minutes by a version that gave it back then is held anew."""
-    monkeypatch.setattr("domain.rules.deliveries.HOLD_S", 3000.0)
+    monkeypatch.setattr("relaybroker.domain.rules.deliveries.HOLD_S", 3000.0)
     lift = by_a_dialog(ready)
     monkeypatch.undo()
     ready.advance(4 * HOUR)

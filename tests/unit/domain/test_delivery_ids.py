@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from domain import inputs
-from domain.delivery import MAX_BODY_BYTES
+from relaybroker.domain import inputs
+from relaybroker.domain.delivery import MAX_BODY_BYTES
 
 
 @pytest.fixture

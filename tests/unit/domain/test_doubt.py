@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from domain import inputs, views
-from domain.delivery import HOST_SILENT_AGAIN_S, HOST_SILENT_S, MAX_HANDOVERS, MAX_WRITES
-from domain.worker import DRAFT
+from relaybroker.domain import inputs, views
+from relaybroker.domain.delivery import HOST_SILENT_AGAIN_S, HOST_SILENT_S, MAX_HANDOVERS, MAX_WRITES
+from relaybroker.domain.worker import DRAFT
 from tests.world import SETTINGS, World
 
 POLICIES = ("ask", "at_least_once", "at_most_once")

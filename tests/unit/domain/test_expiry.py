@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import inputs
-from domain.instants import epoch_seconds
+from relaybroker.domain import inputs
+from relaybroker.domain.instants import epoch_seconds
 
 
 def expiring(world, name, seq, when, **fields):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.extraction import Class, classify, extract, is_self_echo
+from relaybroker.domain.extraction import Class, classify, extract, is_self_echo
 
 INJECTED = [
     "action.completed",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from domain import effects, inputs, views
-from domain.delivery import HOLD_S, MAX_FLUSH_HOLDS, MAX_FLUSHABLE
-from domain.state import decode, encode
+from relaybroker.domain import effects, inputs, views
+from relaybroker.domain.delivery import HOLD_S, MAX_FLUSH_HOLDS, MAX_FLUSHABLE
+from relaybroker.domain.state import decode, encode
 
 
 @pytest.fixture
@@ -365,7 +365,7 @@ def test_a_hold_can_be_lifted_when_its_agent_is_gone_and_names_nobody_has_are_un
 
 
 def test_holds_are_bounded(ready, monkeypatch):
-    monkeypatch.setattr("domain.rules.holds.MAX_FLUSH_HOLDS", 1)
+    monkeypatch.setattr("relaybroker.domain.rules.holds.MAX_FLUSH_HOLDS", 1)
     ready.spawn("w2")
     assert set_mode(ready).status == 200
     assert set_mode(ready, name="w2").status == 429

@@ -7,10 +7,10 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from domain import inputs
-from domain.changes.link import ABANDONED_KEPT, abandon
-from domain.manifest import Capability, Manifest
-from domain.state import State
+from relaybroker.domain import inputs
+from relaybroker.domain.changes.link import ABANDONED_KEPT, abandon
+from relaybroker.domain.manifest import Capability, Manifest
+from relaybroker.domain.state import State
 from tests.world import SETTINGS
 
 OTHER = "node_ffffffffffffffffffffffffffffffff"

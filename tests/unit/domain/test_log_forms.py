@@ -12,10 +12,10 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from adapters.eventstore.errors import UnknownTopic
-from adapters.eventstore.mapper import Mapper
-from domain import told
-from domain.events import REGISTRY, UPCASTERS, Event
+from relaybroker.adapters.eventstore.errors import UnknownTopic
+from relaybroker.adapters.eventstore.mapper import Mapper
+from relaybroker.domain import told
+from relaybroker.domain.events import REGISTRY, UPCASTERS, Event
 from tests.pin_log_forms import current, fields, kept, missing
 
 MAPPER = Mapper(REGISTRY, UPCASTERS)

@@ -7,13 +7,13 @@ from enum import StrEnum
 
 import pytest
 
-from domain import events
-from domain.couplings import WORKER_ENDED
-from domain.delivery import TABLE as DELIVERY
-from domain.errors import IllegalTransition
-from domain.kernel import Table
-from domain.machines import MACHINES
-from domain.reasons import SENTENCES, Reason
+from relaybroker.domain import events
+from relaybroker.domain.couplings import WORKER_ENDED
+from relaybroker.domain.delivery import TABLE as DELIVERY
+from relaybroker.domain.errors import IllegalTransition
+from relaybroker.domain.kernel import Table
+from relaybroker.domain.machines import MACHINES
+from relaybroker.domain.reasons import SENTENCES, Reason
 
 ALL = [(table, state, trigger) for table in MACHINES.values() for state in table.states for trigger in table.triggers]
 

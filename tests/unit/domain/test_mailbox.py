@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.mailbox import BUFFER_LIMIT
+from relaybroker.domain.mailbox import BUFFER_LIMIT
 
 
 def reasons(world, topic="mailbox.frame_ignored.v1"):

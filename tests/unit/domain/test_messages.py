@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain import effects, inputs, outbound_message
+from relaybroker.domain import effects, inputs, outbound_message
 
 
 def send(world, request_id="s1", to="#general", text="hello", **fields):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain import delivery, inputs
+from relaybroker.domain import delivery, inputs
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from domain import effects, inputs, outbound_message
-from domain.outbound_message import HOLDS_LINE_TRIES, RETRY_MAX_S
-from domain.rules import send_answers
+from relaybroker.domain import effects, inputs, outbound_message
+from relaybroker.domain.outbound_message import HOLDS_LINE_TRIES, RETRY_MAX_S
+from relaybroker.domain.rules import send_answers
 
 
 def send(world, text, *, to="w9", **fields):

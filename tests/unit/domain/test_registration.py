@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from domain import inputs
+from relaybroker.domain import inputs
 from tests.world import SETTINGS
 
 

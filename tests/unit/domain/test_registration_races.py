@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from domain import inputs
-from domain.agent_registration import REGISTER_S, State
+from relaybroker.domain import inputs
+from relaybroker.domain.agent_registration import REGISTER_S, State
 
 NODE = "/v1/nodes/vm-01234567/agents"
 

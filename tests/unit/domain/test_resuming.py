@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from domain import inputs
-from domain.broker import Broker
-from domain.fold import apply
-from domain.state import State
+from relaybroker.domain import inputs
+from relaybroker.domain.broker import Broker
+from relaybroker.domain.fold import apply
+from relaybroker.domain.state import State
 from tests.world import SETTINGS, World, plain_harness
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from domain import inputs
-from domain.mailbox import Mailbox
+from relaybroker.domain import inputs
+from relaybroker.domain.mailbox import Mailbox
 from tests.world import SETTINGS
 
 

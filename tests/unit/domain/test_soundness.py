@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from domain import inputs
-from domain.delivery import HOLD_S, HOST_SILENT_AGAIN_S
-from domain.soundness import troubles
-from domain.worker import LAST_WORDS_S
+from relaybroker.domain import inputs
+from relaybroker.domain.delivery import HOLD_S, HOST_SILENT_AGAIN_S
+from relaybroker.domain.soundness import troubles
+from relaybroker.domain.worker import LAST_WORDS_S
 
 
 @pytest.fixture

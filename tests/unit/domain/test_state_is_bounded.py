@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain import effects, inputs
-from domain.action_invocation import LEDGER_LIMIT
-from domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
-from domain.dead_letter import LIMIT
-from domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAITING
-from domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
-from domain.node_connection import MAX_REMINTS_PER_HOUR
-from domain.outbound_message import KEYS_KEPT, MAX_OPEN
-from domain.state import ANNOUNCED_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, NOTIFICATIONS_KEPT, State
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.action_invocation import LEDGER_LIMIT
+from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
+from relaybroker.domain.dead_letter import LIMIT
+from relaybroker.domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAITING
+from relaybroker.domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
+from relaybroker.domain.node_connection import MAX_REMINTS_PER_HOUR
+from relaybroker.domain.outbound_message import KEYS_KEPT, MAX_OPEN
+from relaybroker.domain.state import ANNOUNCED_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, NOTIFICATIONS_KEPT, State
 from tests.world import World
 
 AGENTS = 4

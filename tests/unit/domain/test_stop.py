@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from domain import effects, inputs
-from domain.worker import LAST_WORDS_S, READ_S
+from relaybroker.domain import effects, inputs
+from relaybroker.domain.worker import LAST_WORDS_S, READ_S
 from tests.world import SETTINGS
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from domain import inputs, told
-from domain.events import Recorded
+from relaybroker.domain import inputs, told
+from relaybroker.domain.events import Recorded
 from tests.world import World
 
 

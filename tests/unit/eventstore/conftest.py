@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.eventstore.journal import Journal
-from domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
 
 
 @pytest.fixture

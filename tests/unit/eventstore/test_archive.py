@@ -9,15 +9,15 @@ import shutil
 
 import pytest
 
-from adapters.eventstore import archiving, recorders
-from adapters.eventstore.archive import Archive
-from adapters.eventstore.errors import StateCorrupt
-from adapters.eventstore.integrity import verify
-from adapters.eventstore.journal import Journal
-from adapters.eventstore.mapper import Mapper
-from adapters.eventstore.reader import LogReader
-from domain.errors import CorruptLog
-from domain.events import REGISTRY, UPCASTERS
+from relaybroker.adapters.eventstore import archiving, recorders
+from relaybroker.adapters.eventstore.archive import Archive
+from relaybroker.adapters.eventstore.errors import StateCorrupt
+from relaybroker.adapters.eventstore.integrity import verify
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.adapters.eventstore.mapper import Mapper
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain.errors import CorruptLog
+from relaybroker.domain.events import REGISTRY, UPCASTERS
 
 EVENTS = 3000
 MAPPER = Mapper(REGISTRY, UPCASTERS)

@@ -8,14 +8,14 @@ import sqlite3
 
 import pytest
 
-from adapters.eventstore import integrity
-from adapters.eventstore.errors import CorruptEvent, StateCorrupt
-from adapters.eventstore.integrity import verify
-from adapters.eventstore.mapper import Mapper
-from adapters.eventstore.mark import LENGTH
-from adapters.eventstore.reader import LogReader
-from domain.errors import CorruptLog
-from domain.events import REGISTRY, UPCASTERS
+from relaybroker.adapters.eventstore import integrity
+from relaybroker.adapters.eventstore.errors import CorruptEvent, StateCorrupt
+from relaybroker.adapters.eventstore.integrity import verify
+from relaybroker.adapters.eventstore.mapper import Mapper
+from relaybroker.adapters.eventstore.mark import LENGTH
+from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain.errors import CorruptLog
+from relaybroker.domain.events import REGISTRY, UPCASTERS
 
 RECORDS = 40
 

@@ -14,9 +14,9 @@ import pytest
 from blockbuster import blockbuster_ctx
 from eventsourcing.persistence import IntegrityError, OperationalError
 
-from adapters.eventstore import journal as journal_module
-from adapters.eventstore import recorders
-from adapters.eventstore.errors import (
+from relaybroker.adapters.eventstore import journal as journal_module
+from relaybroker.adapters.eventstore import recorders
+from relaybroker.adapters.eventstore.errors import (
     JournalClosed,
     JournalFailed,
     JournalFull,
@@ -24,7 +24,7 @@ from adapters.eventstore.errors import (
     NotRecordable,
     StateCorrupt,
 )
-from domain.events import FrameNoted, Recorded
+from relaybroker.domain.events import FrameNoted, Recorded
 from tests.waiting import WAIT_S
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from adapters.eventstore.errors import CorruptEvent, NotRecordable, UnknownTopic
-from adapters.eventstore.mapper import CHAIN_BYTES, GENESIS, Mapper, link, split_state
-from domain.events import Event, Recorded
+from relaybroker.adapters.eventstore.errors import CorruptEvent, NotRecordable, UnknownTopic
+from relaybroker.adapters.eventstore.mapper import CHAIN_BYTES, GENESIS, Mapper, link, split_state
+from relaybroker.domain.events import Event, Recorded
 
 
 class NoteTaken(Event):

@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
-from adapters.eventstore import mark
-from adapters.eventstore.mark import Mark, MarkWriter, UnreadableMark
+from relaybroker.adapters.eventstore import mark
+from relaybroker.adapters.eventstore.mark import Mark, MarkWriter, UnreadableMark
 
 
 @pytest.fixture

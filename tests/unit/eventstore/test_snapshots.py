@@ -8,9 +8,9 @@ import stat
 
 import pytest
 
-from adapters.eventstore import private_files
-from adapters.eventstore.mapper import GENESIS
-from adapters.eventstore.snapshots import Snapshot, SnapshotFile
+from relaybroker.adapters.eventstore import private_files
+from relaybroker.adapters.eventstore.mapper import GENESIS
+from relaybroker.adapters.eventstore.snapshots import Snapshot, SnapshotFile
 
 
 class Log:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from adapters.http.engine_client import EngineClient
-from adapters.token_cache import TokenCache
-from adapters.vault import Vault
-from domain.inputs import EngineAnswered, EngineUnanswered, Input
+from relaybroker.adapters.http.engine_client import EngineClient
+from relaybroker.adapters.token_cache import TokenCache
+from relaybroker.adapters.vault import Vault
+from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
 from tests.waiting import WAIT_S
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

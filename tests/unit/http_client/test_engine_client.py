@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adapters.http.engine_client import IN_FLIGHT, WAITING
-from adapters.vault import fingerprint
-from domain.effects import EngineCall
-from domain.inputs import EngineAnswered, EngineUnanswered
+from relaybroker.adapters.http.engine_client import IN_FLIGHT, WAITING
+from relaybroker.adapters.vault import fingerprint
+from relaybroker.domain.effects import EngineCall
+from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 from tests.waiting import WAIT_S
 
 MakeBench = Callable[..., Any]

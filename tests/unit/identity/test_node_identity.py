@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.identity import (
+from relaybroker.domain.identity import (
     choose_node_name,
     derive_node_id,
     derive_node_id_without_workspace,

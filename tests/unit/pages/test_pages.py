@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from domain.events import REGISTRY
-from domain.machines import MACHINES
-from domain.reasons import Reason
 from relaybroker import pages
+from relaybroker.domain.events import REGISTRY
+from relaybroker.domain.machines import MACHINES
+from relaybroker.domain.reasons import Reason
 
 
 def test_the_committed_pages_are_up_to_date():

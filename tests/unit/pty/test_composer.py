@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.pty import composer, harnesses
+from relaybroker.adapters.pty import composer, harnesses
 from tests.terminal_views import view
 
 RULE = "─" * 80

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.pty import harnesses
-from adapters.pty.enter_pace import EnterPace
-from adapters.pty.foreground import Foreground
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.enter_pace import EnterPace
+from relaybroker.adapters.pty.foreground import Foreground
 
 
 def front(pid=7, profile="default"):

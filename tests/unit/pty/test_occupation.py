@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from adapters.pty import harnesses
-from adapters.pty import occupation as occupation_module
-from adapters.pty.composer import Composer
-from adapters.pty.foreground import Foreground
-from adapters.pty.occupation import HUMAN_QUIET_S, REACTION_S, Occupant, Occupation, Person, Seen, occupant
-from adapters.pty.process_table import Wait
-from adapters.pty.protocol import Freed, Occupied
-from adapters.pty.sight import Sight
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty import occupation as occupation_module
+from relaybroker.adapters.pty.composer import Composer
+from relaybroker.adapters.pty.foreground import Foreground
+from relaybroker.adapters.pty.occupation import HUMAN_QUIET_S, REACTION_S, Occupant, Occupation, Person, Seen, occupant
+from relaybroker.adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.protocol import Freed, Occupied
+from relaybroker.adapters.pty.sight import Sight
 from tests.waiting import WAIT_S
 
 

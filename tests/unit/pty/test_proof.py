@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.pty import harnesses, sight
-from adapters.pty.access import Access
-from adapters.pty.foreground import Foreground
-from adapters.pty.process_table import Wait
-from adapters.pty.proof import (
+from relaybroker.adapters.pty import harnesses, sight
+from relaybroker.adapters.pty.access import Access
+from relaybroker.adapters.pty.foreground import Foreground
+from relaybroker.adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.proof import (
     FIRST_ENTER_S,
     LATE_S,
     MUTE_ENTER_S,

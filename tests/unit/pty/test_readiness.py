@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.pty import harnesses
-from adapters.pty.process_table import Wait
-from adapters.pty.readiness import UNVERIFIED_QUIET_S, Look, readiness
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.readiness import UNVERIFIED_QUIET_S, Look, readiness
 
 CLAUDE = harnesses.profile("claude")
 DEFAULT = harnesses.profile("default")

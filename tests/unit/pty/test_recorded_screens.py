@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from adapters.pty import harnesses, sight
-from adapters.pty.foreground import Foreground
-from adapters.pty.occupation import Seen, occupant
-from adapters.pty.process_table import Wait
-from adapters.pty.readiness import Look, readiness
-from adapters.pty.screen import Terminal
+from relaybroker.adapters.pty import harnesses, sight
+from relaybroker.adapters.pty.foreground import Foreground
+from relaybroker.adapters.pty.occupation import Seen, occupant
+from relaybroker.adapters.pty.process_table import Wait
+from relaybroker.adapters.pty.readiness import Look, readiness
+from relaybroker.adapters.pty.screen import Terminal
 
 SCREENS = Path(__file__).parents[3] / "fixtures" / "terminals"
 CASES = sorted(path.parent for path in SCREENS.glob("*/*/output.bin"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.pty.view import bare, is_dimmed
+from relaybroker.adapters.pty.view import bare, is_dimmed
 from tests.terminal_views import painted, view
 
 

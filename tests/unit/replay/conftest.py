@@ -7,10 +7,10 @@ import io
 
 import pytest
 
-from adapters.eventstore.journal import Journal
-from domain import inputs
-from domain.events import REGISTRY, UPCASTERS
+from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.audit.log import reading
+from relaybroker.domain import inputs
+from relaybroker.domain.events import REGISTRY, UPCASTERS
 from relaybroker.replay.exporting import export_records
 from relaybroker.replay.session import Session
 from tests.world import World

@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
-from domain import effects
-from domain.state import State
+from relaybroker.domain import effects
+from relaybroker.domain.state import State
 from relaybroker.replay.playing import Outcome, Player
 from relaybroker.replay.recording import Recording
 from relaybroker.replay.session import open_session
@@ -57,7 +57,9 @@ def test_a_changed_effect_of_the_same_events_is_found(tmp_path, monkeypatch):
     recording = Recording(tmp_path / "run.jsonl", State())
     _work(_RecordedWorld(recording))
     recording.close()
-    monkeypatch.setattr("domain.rules.process.AttachHost", lambda: effects.CloseLink(dial=0, detail="another effect"))
+    monkeypatch.setattr(
+        "relaybroker.domain.rules.process.AttachHost", lambda: effects.CloseLink(dial=0, detail="another effect")
+    )
     (difference,) = play(tmp_path / "run.jsonl").differences
     assert difference.cause == "BrokerStarted"
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import inputs
-from domain.broker import Broker
-from domain.turn import Decision
+from relaybroker.domain import inputs
+from relaybroker.domain.broker import Broker
+from relaybroker.domain.turn import Decision
 from relaybroker.replay.exporting import export
 from relaybroker.replay.playing import Player
 from relaybroker.replay.redaction import Redactor, redact

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from adapters.eventstore.journal import Journal
-from adapters.eventstore.recorders import side_file
-from adapters.eventstore.snapshots import SnapshotFile
-from domain import effects, events
-from domain.events import REGISTRY, UPCASTERS, Recorded
-from domain.inputs import EngineUnanswered, Input
-from domain.state import State
-from domain.turn import Decision
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.adapters.eventstore.recorders import side_file
+from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+from relaybroker.domain import effects, events
+from relaybroker.domain.events import REGISTRY, UPCASTERS, Recorded
+from relaybroker.domain.inputs import EngineUnanswered, Input
+from relaybroker.domain.state import State
+from relaybroker.domain.turn import Decision
 from relaybroker.runtime import Ending, Runtime
 from tests.waiting import WAIT_S
 

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from domain import events
-from domain.events import Recorded
-from domain.reasons import Reason
+from relaybroker.domain import events
+from relaybroker.domain.events import Recorded
+from relaybroker.domain.reasons import Reason
 from relaybroker.link_log import MAX_KINDS, LinkLog
 
 

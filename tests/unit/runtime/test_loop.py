@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from domain.inputs import Input
+from relaybroker.domain.inputs import Input
 from relaybroker.inbox import Inbox
 from tests.waiting import WAIT_S
 
@@ -66,7 +66,7 @@ async def test_a_deadline_that_nothing_is_done_about_does_not_spin(make_bench: M
     def on_time(_now: float) -> Any:
         nonlocal calls
         calls += 1
-        from domain.turn import Decision
+        from relaybroker.domain.turn import Decision
 
         return Decision([], [])
 

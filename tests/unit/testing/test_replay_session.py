@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain import delivery
+from relaybroker.domain import delivery
 from relaybroker.replay.exporting import export_records
 from relaybroker.replay.policies import BadPolicyError
 from relaybroker.replay.session import SessionError
@@ -32,7 +32,7 @@ def test_a_session_that_is_decided_the_same_passes(replay_session, session):
 
 
 def test_a_changed_rule_fails_with_the_place(replay_session, session, monkeypatch):
-    monkeypatch.setattr("domain.rules.deliveries.INJECT_WINDOW", 0)
+    monkeypatch.setattr("relaybroker.domain.rules.deliveries.INJECT_WINDOW", 0)
     assert delivery.INJECT_WINDOW
     with pytest.raises(AssertionError, match=r"decided otherwise\n#\d+ \(line \d+.*FrameArrived"):
         replay_session(session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.mailbox import Mailbox
+from relaybroker.domain.mailbox import Mailbox
 from relaybroker.testing.refusal import Refused
 from relaybroker.testing.simulated import SimulatedBroker
 from relaybroker.testing.simulation.checks import Violation

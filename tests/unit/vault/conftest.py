@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.token_cache import TokenCache
-from adapters.vault import Vault
+from relaybroker.adapters.token_cache import TokenCache
+from relaybroker.adapters.vault import Vault
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from adapters.machine_seed import MachineSeedError, load_or_create
+from relaybroker.adapters.machine_seed import MachineSeedError, load_or_create
 from tests.waiting import WAIT_S
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from adapters.machine_seed import load_or_create
+from relaybroker.adapters.machine_seed import load_or_create
 sys.stdin.read(1)
 print(load_or_create(Path(sys.argv[1])))
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.files import (
+from relaybroker.adapters.files import (
     HeldLock,
     LockHeldError,
     NotPrivateError,
@@ -123,7 +123,7 @@ def test_a_lock_file_with_the_pid_of_a_stranger_is_taken_when_nobody_holds_it(tm
 
 def test_an_exclusive_section_excludes_another_process(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from adapters.files import exclusive_lock\n"
+        "import sys; from pathlib import Path; from relaybroker.adapters.files import exclusive_lock\n"
         "with exclusive_lock(Path(sys.argv[1])): print('in', flush=True)"
     )
     with exclusive_lock(tmp_path / "lock"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 
-from adapters.spawn_environments import SpawnEnvironments
+from relaybroker.adapters.spawn_environments import SpawnEnvironments
 
 KEYS = {"MY_KEY": "k-1", "EMPTY": "", "NOTE": "a\nb \U0001f600"}
 

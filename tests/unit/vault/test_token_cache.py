@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.token_cache import TokenCache
+from relaybroker.adapters.token_cache import TokenCache
 
 MakeCache = Callable[..., TokenCache]
 GOOD = {"node_id": "node_1", "workspace_id": "ws_1", "base_url": "http://e", "token": "nt_live_secret"}

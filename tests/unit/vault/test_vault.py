@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.token_cache import TokenCache
-from adapters.vault import Vault, agent_reference, fingerprint
+from relaybroker.adapters.token_cache import TokenCache
+from relaybroker.adapters.vault import Vault, agent_reference, fingerprint
 
 MakeVault = Callable[..., Vault]
 

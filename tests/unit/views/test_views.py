@@ -6,12 +6,12 @@ import copy
 
 import pytest
 
-from domain import views
-from domain.events import Harness
-from domain.inputs import Settings, SpawnSpec
-from domain.mailbox import Mailbox
-from domain.reasons import Reason
-from domain.state import Delivery, Registration, State, Worker
+from relaybroker.domain import views
+from relaybroker.domain.events import Harness
+from relaybroker.domain.inputs import Settings, SpawnSpec
+from relaybroker.domain.mailbox import Mailbox
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import Delivery, Registration, State, Worker
 
 NOW = 10_000.0
 

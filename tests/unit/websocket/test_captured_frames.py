@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.websocket.captured_frames import MAX_DEPTH, holds_token, read_text_frame
-from domain.inputs import FrameArrived, FrameUnreadable
+from relaybroker.adapters.websocket.captured_frames import MAX_DEPTH, holds_token, read_text_frame
+from relaybroker.domain.inputs import FrameArrived, FrameUnreadable
 from tests.world import World
 
 json_values = st.recursive(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from adapters.websocket.outbox import Outbox, OutboxFullError
+from relaybroker.adapters.websocket.outbox import Outbox, OutboxFullError
 
 
 async def test_frames_come_out_in_order_and_end_after_the_last() -> None:

@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from adapters.eventstore.errors import StateLocked
-from adapters.eventstore.lock import StateLock
+from relaybroker.adapters.eventstore.errors import StateLocked
+from relaybroker.adapters.eventstore.lock import StateLock
 
 try:
     with StateLock(Path(sys.argv[1])):

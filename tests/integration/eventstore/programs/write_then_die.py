@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 
-from adapters.eventstore.journal import Journal
-from domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
 
 
 async def main():

@@ -4,9 +4,9 @@ import asyncio
 import resource
 import sys
 
-from adapters.eventstore.errors import JournalFailed
-from adapters.eventstore.journal import Journal
-from domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.adapters.eventstore.errors import JournalFailed
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
 
 
 async def main():

@@ -4,8 +4,8 @@ import asyncio
 import random
 import sys
 
-from adapters.eventstore.journal import Journal
-from domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
 
 
 def record(version, size):
