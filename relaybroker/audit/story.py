@@ -253,7 +253,8 @@ def _sessions(log: LogReader, own: list[Recorded]) -> Iterable[str]:
             return [session]
         case events.DeliveryOffered(name=name):
             return _session_at(log, name, own[-1].version)
-    return []
+        case _:
+            return []
 
 
 def _session_at(log: LogReader, name: str, position: int) -> list[str]:

@@ -123,3 +123,5 @@ class _Frames:
                 invocations.result(tx, engine, node_id, frame)
             case "node.deregister":
                 node_control.go_offline(tx, engine, node_id)
+            case unknown:
+                raise AssertionError(f"a frame {unknown} was let through")
