@@ -8,6 +8,8 @@ from tests.replay import recordings
 from tests.replay.record import made, problems
 from tests.replay.stories import STORIES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)

@@ -17,6 +17,8 @@ from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
 
+pytestmark = pytest.mark.slow
+
 PAGE = 4096
 
 

@@ -22,6 +22,8 @@ from relaybroker.domain.outbound_message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.state import ANNOUNCED_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, NOTIFICATIONS_KEPT, State
 from tests.world import World
 
+pytestmark = pytest.mark.slow
+
 AGENTS = 4
 """Most agents at one time in these tests."""
 OWED = 8
