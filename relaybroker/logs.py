@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relaybroker.adapters.files import make_private_directory
+from relaybroker.adapters.log_lines import LogLines
 from relaybroker.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
 
 DAYS_KEPT = 14
-_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _CHATTY = ("transitions", "aiohttp.access")
 """Libraries that log every step; the journal says more."""
 _OFF = frozenset(("off", "none", "0", "false", "no"))
@@ -67,7 +67,7 @@ def configure(log_id: str, environ: Mapping[str, str]) -> logging.Handler:
         place = directory(environ)
         make_private_directory(place)
         handler = _PrivateDailyFile(place / f"{log_id}.log", when="midnight", backupCount=DAYS_KEPT, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(LogLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
