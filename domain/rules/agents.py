@@ -26,6 +26,7 @@ from relaybroker.domain.launch import check_variables, command_line
 from relaybroker.domain.node_connection import State as LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import channels, fallback, ledger, link, outcome, settling
+from relaybroker.domain.rules.spawn_values import check_values
 from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
@@ -85,10 +86,11 @@ def reserve(
     """Take the name, before anything remote happens, and start the registration if the link is online.
 
     Raises:
-        InvalidRequest: the name is not allowed or taken, the command cannot be read, its harness is unknown, or the broker
-            is stopping. Nothing changed.
+        InvalidRequest: the name is not allowed or taken, a value is not allowed, the command cannot be read, its harness is unknown, or
+            the broker is stopping. Nothing changed.
     """
     check_name(turn, spec.name)
+    check_values(spec)
     argv = command_line(spec.cli, spec.args)
     harness = harness_of(argv, spec.harness)
     check_variables(spec.env_names)
