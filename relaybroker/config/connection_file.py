@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from relaybroker.adapters.files import read_private, remove_private, write_private
+from relaybroker.adapters.private_files import read_private, remove_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import psutil
 
-from relaybroker.adapters.files import exclusive_lock, make_private_directory, read_private, write_private
+from relaybroker.adapters.file_lock import exclusive_lock
 from relaybroker.adapters.own_programs import own_program
+from relaybroker.adapters.private_files import make_private_directory, read_private, write_private
 from relaybroker.agents.launch import scrubbed
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from relaybroker.adapters import machine_seed
-from relaybroker.adapters.files import HeldLock, LockHeldError, make_private_directory
+from relaybroker.adapters.file_lock import FileLock, LockHeldError
+from relaybroker.adapters.private_files import make_private_directory
 from relaybroker.domain import identity
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def check_destination(node: Node, state: State, *, embedded: bool) -> None:
         )
 
 
-def hold_node(node: Node, paths: Paths) -> HeldLock:
+def hold_node(node: Node, paths: Paths) -> FileLock:
     """The lock that keeps a second process from being the same node at the same time.
 
     Raises:
@@ -92,7 +93,7 @@ def hold_node(node: Node, paths: Paths) -> HeldLock:
     directory = paths.data / "node-locks"
     make_private_directory(directory)
     try:
-        return HeldLock(directory / f"{re.sub(r'[^A-Za-z0-9_-]', '_', node.node_id)}.lock")
+        return FileLock(directory / f"{re.sub(r'[^A-Za-z0-9_-]', '_', node.node_id)}.lock")
     except LockHeldError as error:
         raise NodeError(f"node {node.node_id} is already run by another process (pid {error.pid})") from error
 

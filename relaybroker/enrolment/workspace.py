@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 import msgspec
 
-from relaybroker.adapters.files import exclusive_lock, read_private, write_private
+from relaybroker.adapters.file_lock import exclusive_lock
+from relaybroker.adapters.private_files import read_private, write_private
 from relaybroker.adapters.vault import fingerprint
 
 if TYPE_CHECKING:

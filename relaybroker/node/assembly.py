@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relaybroker import __version__
-from relaybroker.adapters.files import remove_private
 from relaybroker.adapters.http.engine_client import EngineClient
+from relaybroker.adapters.private_files import remove_private
 from relaybroker.adapters.spawn_environments import SpawnEnvironments
 from relaybroker.adapters.token_cache import TokenCache
 from relaybroker.adapters.vault import WORKSPACE, Vault

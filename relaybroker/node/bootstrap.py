@@ -30,8 +30,8 @@ from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.lock import StateLock
 from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
-from relaybroker.adapters.files import make_private_directory
 from relaybroker.adapters.machine_seed import MachineSeedError
+from relaybroker.adapters.private_files import make_private_directory
 from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.config.paths import Paths, paths_of
 from relaybroker.config.settings import Flags, Settings, SettingsError, take_settings

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from relaybroker.adapters.files import read_private, write_private
+from relaybroker.adapters.private_files import read_private, write_private
 from relaybroker.config.connection_file import Connection
 
 if TYPE_CHECKING:

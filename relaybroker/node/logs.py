@@ -15,7 +15,7 @@ from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.files import make_private_directory
+from relaybroker.adapters.private_files import make_private_directory
 from relaybroker.config.settings import SettingsError
 
 if TYPE_CHECKING:

@@ -8,16 +8,14 @@ Source: spec/node-protocol.md section 1.7; spec/local-api.md section 11.7; invar
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 FILE_MODE = 0o600
@@ -29,15 +27,6 @@ _log = logging.getLogger(__name__)
 
 class NotPrivateError(OSError):
     """A file or directory that holds secrets belongs to another user, is no plain file, or cannot be narrowed."""
-
-
-class LockHeldError(OSError):
-    """Another process holds the lock; `pid` is what it wrote into the lock file, if anything."""
-
-    def __init__(self, path: Path, pid: int | None) -> None:
-        super().__init__(f"{path} is locked by another process{f' (pid {pid})' if pid else ''}")
-        self.path = path
-        self.pid = pid
 
 
 def make_private_directory(path: Path) -> None:
@@ -60,6 +49,28 @@ def make_private_directory(path: Path) -> None:
         _narrow(path, descriptor, DIRECTORY_MODE)
     finally:
         os.close(descriptor)
+
+
+def create(path: Path) -> None:
+    """Make `path` an empty file of mode 0600, whatever the umask.
+
+    Raises:
+        FileExistsError: there is something at `path`, if only a dangling link.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+    finally:
+        os.close(descriptor)
+
+
+def narrow(path: Path) -> None:
+    """Take every right of group and others away from an existing file; a missing one stays missing."""
+    try:
+        if path.stat().st_mode & 0o077:
+            path.chmod(FILE_MODE)
+    except FileNotFoundError:
+        return
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -87,7 +98,7 @@ def write_private(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def read_private(path: Path) -> bytes:
@@ -110,46 +121,16 @@ def remove_private(path: Path) -> None:
     """Remove a private file for good; one that is missing is fine."""
     path.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
-@contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block, which must be short; waits until it is free."""
-    descriptor = _open_lock(path)
+def sync_directory(directory: Path) -> None:
+    """Make names created in or renamed into `directory` durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class HeldLock:
-    """A lock file held until `release` or the end of the process; its content is the pid of its holder.
-
-    Raises:
-        LockHeldError: another process holds it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = _open_lock(path)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(self._descriptor, 32, 0).strip()
-            os.close(self._descriptor)
-            raise LockHeldError(path, int(holder) if holder.isdigit() else None) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
-
-    def release(self) -> None:
-        """Let go of the lock. The file stays: removing it would let two processes lock two files of one name."""
-        os.close(self._descriptor)
-
-
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
 
 def _narrow(path: Path, descriptor: int, mode: int) -> None:
@@ -180,11 +161,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

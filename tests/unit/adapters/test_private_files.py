@@ -8,17 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.files import (
-    HeldLock,
-    LockHeldError,
+from relaybroker.adapters.private_files import (
     NotPrivateError,
-    exclusive_lock,
     make_private_directory,
     read_private,
     remove_private,
     write_private,
 )
-from tests.waiting import WAIT_S
 
 
 def mode(path: Path) -> int:
@@ -103,36 +99,3 @@ def test_a_file_of_another_user_is_not_used(tmp_path: Path) -> None:
 def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
     remove_private(tmp_path / "nothing")
     remove_private(tmp_path / "nowhere" / "nothing")
-
-
-def test_a_held_lock_names_its_holder_and_is_free_after_release(tmp_path: Path) -> None:
-    lock = HeldLock(tmp_path / "lock")
-    with pytest.raises(LockHeldError) as held:
-        HeldLock(tmp_path / "lock")
-    assert held.value.pid == os.getpid()
-    lock.release()
-    HeldLock(tmp_path / "lock").release()
-
-
-def test_a_lock_file_with_the_pid_of_a_stranger_is_taken_when_nobody_holds_it(tmp_path: Path) -> None:
-    """F133: the lock decides, not the pid."""
-    (tmp_path / "lock").write_text(f"{os.getppid()}\n")
-    HeldLock(tmp_path / "lock").release()
-    assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_an_exclusive_section_excludes_another_process(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from relaybroker.adapters.files import exclusive_lock\n"
-        "with exclusive_lock(Path(sys.argv[1])): print('in', flush=True)"
-    )
-    with exclusive_lock(tmp_path / "lock"):
-        other = subprocess.Popen(
-            [sys.executable, "-c", program, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True
-        )
-        assert other.stdout is not None
-        with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(0.3)
-    assert other.stdout.readline() == "in\n"
-    other.stdout.close()
-    assert other.wait(WAIT_S) == 0
