@@ -28,7 +28,7 @@ SHORT = 30_000
 PROGRAM = """
 import json, sys, psutil
 from pathlib import Path
-from tests.integration.recovery.test_cost import recovered
+from tests.integration.node.test_cost_of_recovery import recovered
 before = psutil.Process().memory_info().rss
 recovered(Path(sys.argv[1]))
 print(json.dumps({"kib": psutil.Process().memory_info().rss // 1024, "before": before // 1024}))
