@@ -18,7 +18,7 @@ from relaybroker.cli.exits import Exit, fail
 from relaybroker.cli.output import say, say_json
 
 if TYPE_CHECKING:
-    from relaybroker.settings import Flags
+    from relaybroker.config.settings import Flags
 
 READY_S = 30.0
 DOWN_S = 15.0
@@ -31,8 +31,8 @@ def _state_option(command: Any) -> Any:
 
 
 def _run(flags: Flags) -> int:
-    from relaybroker.bootstrap import run
-    from relaybroker.local_api import make_local_api
+    from relaybroker.api.local_api import make_local_api
+    from relaybroker.node.bootstrap import run
 
     return run(flags, make_local_api)
 
@@ -65,7 +65,7 @@ def up(
     if detach:
         _detach(folder, name, api_port, api_bind, record, as_json=as_json)
         return
-    from relaybroker.settings import Flags
+    from relaybroker.config.settings import Flags
 
     sys.exit(
         _run(
@@ -140,7 +140,7 @@ def init(
     """The broker as existing clients start it (installed as agent-relay-broker)."""
     from pydantic import SecretStr
 
-    from relaybroker.settings import Flags
+    from relaybroker.config.settings import Flags
 
     sys.exit(
         _run(
@@ -163,7 +163,7 @@ def init(
 @_state_option
 def down(state_dir: str | None) -> None:
     """End the broker of a state directory, and everything that it started: agents, PTY host, engine."""
-    from relaybroker.leftovers import end_leftovers, is_locked, kill_hung
+    from relaybroker.node.leftovers import end_leftovers, is_locked, kill_hung
 
     folder = state_directory(state_dir)
     if not folder.is_dir():

@@ -68,7 +68,7 @@ def _refuse(file: Path, error: SessionError, *, as_json: bool) -> NoReturn:
 
 
 def _redact(file: Path, target: Path) -> None:
-    from relaybroker.adapters.eventstore import private_files
+    from relaybroker.adapters import private_files
     from relaybroker.replay.redaction import redact
     from relaybroker.replay.session import open_session
 

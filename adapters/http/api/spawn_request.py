@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relaybroker.adapters.http.api.bodies import HarnessConfig, SpawnBody
+from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import SpawnSpec
-from relaybroker.domain.launch import check_variables, command_line
 
 NOT_BUILT = (
     ("shadow_of", "shadowOf"),

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaybroker import logs
 from relaybroker.cli.output import say, say_json
 from relaybroker.domain.plain_text import plain
+from relaybroker.node import logs
 
 CLI = Path(__file__).parents[3] / "relaybroker" / "cli"
 ACTS = ("Cc", "Cf", "Cs", "Zl", "Zp")
