@@ -32,7 +32,8 @@ from relaybroker.adapters.pty.occupation import DRIVING
 from relaybroker.adapters.pty.process_table import Wait
 from relaybroker.adapters.pty.proof import Before, Proof, Standing
 from relaybroker.adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
-from relaybroker.adapters.pty.sequences import plain_text, without_spaces
+from relaybroker.adapters.pty.sequences import plain_text
+from relaybroker.adapters.pty.view import solid
 from relaybroker.adapters.pty.writer import TerminalWriter, WriteError
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ SETTLE_S = 2.0
 MAX_WRITES = 3
 """Times a text is written that the program drops."""
 MAX_ENTERS = 4
+STEER_ESCAPES = 2
+STEER_S = 1.0
+"""A program that was given Escape stops within this time, or gets another one."""
 STEER_PAUSE_S = 0.12
 NEEDLE_CHARACTERS = 24
 MAX_SPOILED = 1024
@@ -81,8 +85,10 @@ _LOOK_BACK_BYTES = 16 * 1024
 PASTE_START = b"\x1b[200~"
 PASTE_END = b"\x1b[201~"
 ENTER = b"\r"
+ESCAPE = b"\x1b"
 
-_COMPLETES = re.compile(r"(?:^|\s)[@:/#$!~]\S*\Z")
+_COMPLETES = re.compile(r"(?:(?:^|\s)[:/#$!~]\S*|@\S*|\\)\Z")
+"""Last words behind which Enter completes something, or (a backslash) breaks the line."""
 _KEYS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -140,7 +146,7 @@ class _Draft:
 
     @property
     def needle(self) -> str:
-        """The end of what was typed, without white space."""
+        """The end of what was typed."""
         return _needle(self.text)
 
     @property
@@ -173,7 +179,7 @@ class _Echo:
             return True
         self._scanned = max(self.start, ring.end - len(self._raw) + 1)
         recent = ring.since(max(self.start, ring.end - _LOOK_BACK_BYTES))
-        return self.needle in without_spaces(plain_text(recent))
+        return self.needle in solid(plain_text(recent))
 
 
 class Injector:
@@ -367,7 +373,7 @@ class Injector:
         """Steps 2 to 4: text and Enter. False when the deliveries were handed back."""
         draft = self._draft
         if draft is None:
-            draft = await self._begin(injects, access.profile)
+            draft = await self._begin(injects, access)
             if draft is None:
                 self._queue.extendleft(reversed(injects[1:]))
                 return False
@@ -517,7 +523,7 @@ class Injector:
         """A report for each that was typed, also for one that was not asked for again: it is never typed twice."""
         lengths = [len(sanitise(inject.text).encode()) for inject in draft.injects[:-1]]
         for inject, written in zip(draft.injects, (*lengths, draft.written - sum(lengths)), strict=True):
-            echo = _Echo(without_spaces(inject.marker) or _needle(inject.text), draft.start)
+            echo = _Echo(solid(inject.marker) or _needle(inject.text), draft.start)
             seen = echo.seen(self._line.ring)
             self._line.report(
                 Injected(
@@ -530,19 +536,20 @@ class Injector:
             )
             self._on_verify(inject, echo.seen, seen)
 
-    async def _begin(self, injects: tuple[Inject, ...], profile: Profile) -> _Draft | None:
-        line, inject = self._line, injects[0]
+    async def _begin(self, injects: tuple[Inject, ...], access: Access) -> _Draft | None:
+        line, inject, profile = self._line, injects[0], access.profile
         if 0 < inject.expires_at <= time.time():
             self._fail(inject, "expired")
             return None
-        if inject.steer and profile.steer_keys:
+        if inject.steer and profile.steer_keys and access.sight.works:
             try:
-                await line.writer.write(b"\x1b\x1b")
+                obstacle = await self._interrupt(access.foreground)
             except WriteError:
-                self._fail(inject, "pty_write_failed")
+                obstacle = "pty_write_failed"
+            if obstacle:
+                self._fail(inject, obstacle)
                 self._return_queue(OUT_OF_TURN)
                 return None
-            await self._pause(STEER_PAUSE_S)
         draft = _Draft(injects, b"", 0, line.ring.end)
         data = self._as_typed(draft.text, profile)
         if data is None:
@@ -550,6 +557,27 @@ class Injector:
             return None
         draft.rest = data
         return draft
+
+    async def _interrupt(self, foreground: Foreground) -> str:
+        """Have the program stop what it works on; why nothing may be typed then, blank when its composer is free.
+
+        One Escape, and another one only while it goes on: two at a program that has stopped open a menu (Rewind, of Claude Code).
+        """
+        line, loop = self._line, asyncio.get_running_loop()
+        seen = await line.access(foreground)
+        for _ in range(STEER_ESCAPES):
+            await line.writer.write(ESCAPE)
+            deadline = loop.time() + STEER_S
+            while seen.sight.works and seen.question is None and loop.time() < deadline:
+                await self._next_news(LAST_LOOK_S)
+                seen = await line.access(foreground)
+            if not seen.sight.works or seen.question is not None:
+                break
+        await self._pause(STEER_PAUSE_S)
+        seen = await line.access(foreground)
+        if seen.question is not None:
+            return "blocked_by_dialog"
+        return "" if proof.standing(seen) is Standing.GONE else "composer_unclear"
 
     def _as_typed(self, text: str, profile: Profile) -> bytes | None:
         """The bytes for `text` in the terminal's present mode; None when the terminal would cut a line."""
@@ -649,5 +677,5 @@ def _is_read(access: Access, line: Line) -> bool:
 
 
 def _needle(text: str) -> str:
-    """The end of the last line, without spaces: what an echo of `text` shows last."""
-    return without_spaces(text)[-NEEDLE_CHARACTERS:]
+    """The end of the text, as screens are compared: what an echo of `text` shows last."""
+    return solid(sanitise(text))[-NEEDLE_CHARACTERS:]

@@ -18,7 +18,7 @@ import enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from relaybroker.adapters.pty.process_table import Wait
-from relaybroker.adapters.pty.view import bare
+from relaybroker.adapters.pty.view import solid
 
 if TYPE_CHECKING:
     from relaybroker.adapters.pty.access import Access
@@ -105,7 +105,7 @@ class Proof:
 
     Args:
         profile: of the program that has the terminal.
-        needle: end of the text, without white space (as `sequences.without_spaces`).
+        needle: end of the text (as `view.solid`).
         shown: what the screen showed right before Enter.
         output_at: output offset at Enter.
         now: when Enter was written.
@@ -181,7 +181,7 @@ class Proof:
     def _is_ours(self, seen: Access) -> bool:
         """Whether the composer holds what was typed, or what the program shows in its place (`[Pasted text +12 lines]`)."""
         assert seen.sight.composer is not None
-        text = bare(seen.sight.composer.text, lower=False)
+        text = solid(seen.sight.composer.text)
         return self._needle in text or text.lower().startswith("[") or "[pasted" in text.lower()
 
     def _is_on(self, seen: Access) -> bool:
@@ -200,7 +200,7 @@ class Proof:
         if self._reacted and not self._is_where_it_was(seen):
             now_shown = seen.view.before_cursor.strip()
             behind = seen.view.between(self._needle) if self._needle else None
-            self.answered = behind is None or bool(behind.removesuffix(bare(now_shown, lower=False)))
+            self.answered = behind is None or bool(behind.removesuffix(solid(now_shown)))
             if self._at_once and not self.answered:
                 self._stands = True  # a composer that goes on in the next line looks like a prompt that comes again
                 return ""

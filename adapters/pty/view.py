@@ -98,8 +98,8 @@ class View:
 
     @cached_property
     def text_until_cursor(self) -> str:
-        """As `joined`, case kept, up to the cursor."""
-        return bare("".join((*self.rows[: self.row], self.before_cursor)), lower=False)
+        """As `solid`, up to the cursor."""
+        return solid("".join((*self.rows[: self.row], self.before_cursor)))
 
     def ends_at_cursor(self, text: str) -> bool:
         """Whether `text_until_cursor` ends with `text`; reads no more rows than that takes."""
@@ -111,33 +111,42 @@ class View:
         return self._ends(self.rows[last], last, text)
 
     def _ends(self, line: str, row: int, text: str) -> bool:
-        found = bare(line, lower=False)
+        found = solid(line)
         while len(found) < len(text) and text.endswith(found) and row > 0:
             row -= 1
-            found = bare(self.rows[row], lower=False) + found
+            found = solid(self.rows[row]) + found
         return found.endswith(text)
 
     def between(self, text: str) -> str | None:
         """What stands between the last `text` above the cursor and the cursor, as `text_until_cursor`; None = the text is not there."""
-        found, row = bare(self.before_cursor, lower=False), self.row
+        found, row = solid(self.before_cursor), self.row
         while (at := found.rfind(text)) < 0 and row > 0:
             row -= 1
-            found = bare(self.rows[row], lower=False) + found
+            found = solid(self.rows[row]) + found
         return None if at < 0 else found[at + len(text) :]
 
     @cached_property
     def text_after_cursor(self) -> str:
-        """As `joined`, case kept, from the cursor on."""
-        return bare("".join((self.rows[self.row][self.column :], *self.rows[self.row + 1 :])), lower=False)
+        """As `solid`, from the cursor on."""
+        return solid("".join((self.rows[self.row][self.column :], *self.rows[self.row + 1 :])))
 
 
 _SPACE_AND_FRAME = re.compile(rf"[\s{re.escape(_BOX)}]+")
+_UNSURE = re.compile(
+    "[\u00ad\u0300-\u036f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u20d0-\u20ff\ufe00-\ufe0f\ufeff\U0001f000-\U0001faff\U000e0000-\U000e0fff]+"
+)
+"""What terminals and programs draw in different ways: emoji and what joins them, combining and invisible characters."""
 
 
 def bare(text: str, *, lower: bool = True) -> str:
     """`text` without white space and vertical frames."""
     found = _SPACE_AND_FRAME.sub("", text)
     return found.lower() if lower else found
+
+
+def solid(text: str) -> str:
+    """`text` as `bare`, case kept, without what is drawn differently from one program to the next: what a typed text is known by."""
+    return _UNSURE.sub("", bare(text, lower=False))
 
 
 def is_dimmed(foreground: str, *, faint: bool) -> bool:

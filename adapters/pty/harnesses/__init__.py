@@ -140,7 +140,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     answers_attributes: bool = True
     """Its question for the terminal's attributes (DA) is answered. A program that waits only briefly takes a late answer for keys."""
     steer_keys: bool = False
-    """An injection with `steer` interrupts the program with ESC ESC first."""
+    """An injection with `steer` interrupts the program with Escape first, if it works."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
     alone: Alone = Alone()

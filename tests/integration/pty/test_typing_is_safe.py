@@ -183,8 +183,16 @@ async def test_a_draft_that_a_person_submitted_is_never_typed_again(broker):
     assert await log.wait(2) == ["the message", "later"]
 
 
-async def test_steering_interrupts_before_the_text(broker):
-    """ESC ESC only for a profile that says so."""
+async def test_steering_a_program_that_does_not_work_sends_no_escape(broker):
+    """Two of them open a menu in Claude Code (Rewind), and the text would go there."""
     log = await broker.start_agent("pops_up", "quiet", profile="claude")
     await broker.type_text("stop that", delivery_id="d1", steer=True)
-    assert await log.wait(1) == ["<esc><esc>stop that"]
+    assert await log.wait(1) == ["stop that"]
+
+
+async def test_steering_interrupts_a_working_program_with_as_few_escapes_as_it_needs(broker):
+    work = broker.directory / "work"
+    work.touch()
+    log = await broker.start_agent("works", work, "stops", profile="claude")
+    await broker.type_text("stop that", delivery_id="d1", while_busy=True, steer=True)
+    assert await log.wait(1) == ["<esc>stop that"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty.view import bare, is_dimmed
+from relaybroker.adapters.pty.view import bare, is_dimmed, solid
 from tests.terminal_views import painted, view
 
 
@@ -98,3 +98,8 @@ def test_a_view_has_the_cursor_and_the_modes_of_the_terminal():
     assert (seen.alternate, seen.bracketed_paste, seen.cursor_hidden) == (True, True, True)
     assert seen.rows[2] == "    x" + " " * 15
     assert painted("x" * 20, rows=5, columns=20).column == 19
+
+
+def test_a_text_is_known_by_what_every_program_draws_alike():
+    assert solid("done 👍🏽 family 👨\u200d👩\u200d👧 flag 🇪🇺 e\u0301") == "donefamilyflage"
+    assert view("done 👍🏽 fam 👨 \u200d👩▮").ends_at_cursor(solid("done 👍🏽 fam 👨\u200d👩"))

@@ -1,6 +1,7 @@
-"""A claude-like composer that works, and says so in its status row, until its file WORK is gone. Arguments: LOG WORK.
+"""A claude-like composer that works, and says so in its status row, until its file WORK is gone. Arguments: LOG WORK [stops].
 
-Each submitted text is logged as JSON, with <esc> for a lone ESC. What it is typed while it works it keeps like any other text.
+Each submitted text is logged as JSON, with <esc> before it for each lone ESC since the last one; with `stops` ESC ends the work. What it is
+typed while it works it keeps like any other text.
 """
 
 import json
@@ -14,7 +15,7 @@ import drawn
 work = sys.argv[2]
 tty.setraw(0)
 drawn.start()
-text, worked = "", None
+text, escapes, worked = "", "", None
 while True:
     if worked != (working := os.path.exists(work)):
         worked = working
@@ -22,9 +23,13 @@ while True:
     if not select.select([0], [], [], 0.02)[0]:
         continue
     for key in drawn.keys(os.read(0, 65536).decode()):
-        if key == "\r":
-            drawn.record(json.dumps(text))
-            text = ""
+        if key == "<esc>":
+            escapes += key
+            if sys.argv[3:] == ["stops"] and os.path.exists(work):
+                os.unlink(work)
+        elif key == "\r":
+            drawn.record(json.dumps(escapes + text))
+            text, escapes = "", ""
         else:
             text += key
     drawn.composer(text, works=worked)
