@@ -10,6 +10,7 @@ A *passage* is a piece of prose with its place: a comment, a docstring, a text t
 | document | guarantees.md, spec/local-api.md | a file |
 | decision | ADR-0001 | a file in ADR |
 | path | domain/mailbox.py, proof.py | a file or folder; a pattern meets one |
+| test | test_no_route_but_health_answers_without_the_key | a test of this name |
 | module | relaybroker.domain.mailbox.SEEN_WINDOW | can be imported, and has it |
 | command | relaybroker log export --session | a command of ours, and its options |
 | flag | --json | an option of ours |
@@ -172,6 +173,7 @@ _PATH = re.compile(
     r"(?<![\w./~$>@:…-])((?:domain|adapters|relaybroker|tests|fixtures|docs|ADR|bench)/(?!\d)[\w./*<>{}…-]*[\w*>}]/?)"
 )
 _FILE = re.compile(r"(?<![\w./*<>-])([a-z_]\w*\.(?:py|toml))\b")
+_TEST = re.compile(r"(?<![\w./*-])(?<!def )(test_\w+)(?![\w*]|\.py|/)")
 _MODULE = re.compile(r"(?<![\w./-])(relaybroker(?:\.\w+)+)")
 _COMMAND = re.compile(r"(?<![\w./-])relaybroker ((?:[a-z][a-z-]*)(?: [^\s`;,.()]+)*)")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][\w-]*)")
@@ -193,6 +195,7 @@ def cited(text: str) -> Iterator[Citation]:
     yield from (Citation("document", found) for found in _DOCUMENT.findall(text))
     yield from (Citation("decision", found) for found in re.findall(r"ADR-\d{4}", text))
     yield from (Citation("path", found) for found in (*_PATH.findall(text), *_FILE.findall(text)))
+    yield from (Citation("test", found) for found in _TEST.findall(text))
     yield from (Citation("module", found) for found in _MODULE.findall(text))
     yield from (Citation("command", f"relaybroker {found}") for found in _COMMAND.findall(text))
     yield from (Citation("flag", found) for found in _FLAG.findall(text))
@@ -239,6 +242,8 @@ def missing(citation: Citation, *, in_tests: bool = False) -> str:
             found = any((ROOT / "ADR").glob(f"{name.removeprefix('ADR-')}-*.md"))
         case "path":
             found = _is_path(name)
+        case "test":
+            found = name in tests()
         case "module":
             found = _is_module(name)
         case "command":
@@ -312,6 +317,16 @@ def _files() -> frozenset[str]:
     folders = (*CODE, "fixtures", "ADR", "docs")
     names = {path.name for folder in folders for path in (ROOT / folder).rglob("*.*")}
     return frozenset(names | {path.name for path in ROOT.glob("*.*")})
+
+
+@functools.cache
+def tests() -> frozenset[str]:
+    """The names of all tests."""
+    found = (
+        re.findall(r"^(?: {4})?(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+        for path in sources("tests")
+    )
+    return frozenset(name for names in found for name in names)
 
 
 @functools.cache
