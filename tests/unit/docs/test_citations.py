@@ -33,7 +33,7 @@ AT_LEAST = {
     "decision": 180,
     "path": 350,
     "module": 100,
-    "test": 300,
+    "test": 150,
     "command": 200,
     "flag": 250,
     "variable": 100,
