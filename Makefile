@@ -50,7 +50,7 @@ contracts: $(VENV)/.installed
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 docs: $(VENV)/.installed  ## generated pages agree with the code
-	$(BIN)/python -m relaybroker.pages --check
+	$(BIN)/python -m relaybroker.reference.pages --check
 
 unit: $(VENV)/.installed  ## the fast tests
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal tests/unit tests/property tests/contract tests/replay -m 'not slow and not peers'

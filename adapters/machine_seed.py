@@ -8,7 +8,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.files import exclusive_lock, make_private_directory, write_private
+from relaybroker.adapters.file_lock import exclusive_lock
+from relaybroker.adapters.private_files import make_private_directory, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path

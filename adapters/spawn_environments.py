@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from relaybroker.adapters.files import make_private_directory, read_private, remove_private, write_private
+from relaybroker.adapters.private_files import make_private_directory, read_private, remove_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -17,7 +17,7 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.files import make_private_directory, read_private, remove_private, write_private
+from relaybroker.adapters.private_files import make_private_directory, read_private, remove_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection

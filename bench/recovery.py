@@ -15,7 +15,7 @@ import psutil
 
 from bench import brokers
 from bench.session import Session
-from relaybroker.paths import paths_of
+from relaybroker.config.paths import paths_of
 from tests import long_log
 from tests.scripted_engine import WORKSPACE
 from tests.world import SETTINGS

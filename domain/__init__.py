@@ -1,1 +1,1 @@
-"""The pure core: machines, events, decisions. No I/O, no clock, no randomness."""
+"""The pure core: machines, events, decisions. No I/O, no clock, no randomness; it imports nothing else of ours."""

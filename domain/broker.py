@@ -15,6 +15,7 @@ from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.inputs import Input
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import (
+    action_results,
     actions,
     agents,
     custody,
@@ -24,7 +25,6 @@ from relaybroker.domain.rules import (
     fallback,
     holds,
     hosts,
-    ledger,
     link,
     mailboxes,
     messages,
@@ -36,7 +36,7 @@ from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, expiry, custody, deliveries, mailboxes, ledger, sidecars, messages, process)
+_RULES = (link, hosts, agents, expiry, custody, deliveries, mailboxes, action_results, sidecars, messages, process)
 
 
 class Broker:
@@ -250,7 +250,7 @@ def _reply(turn: Turn, frame: frames.Frame) -> None:
         link.accepted(turn, data)
         agents.link_online(turn)
         settling.acknowledge_all(turn)
-        ledger.link_online(turn)
+        action_results.link_online(turn)
         return
     turn.record(events.FrameNoted(frame_type="reply", detail=request_id), turn.node)
     if pending.kind == "node.register":

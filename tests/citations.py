@@ -52,6 +52,7 @@ NOT_OURS = {
     "--remote": "codex",
     "--randomly-seed": "pytest-randomly",
     "--strict": "mypy",
+    "--yolo": "gemini",
     "AGENT_RELAY_TELEMETRY_DISABLED": "the reference broker",
 }
 """Paths that are not in the repository, options and variables of other programs: what it is, or whose."""

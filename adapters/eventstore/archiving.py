@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from relaybroker.adapters.eventstore import integrity, private_files, recorders
+from relaybroker.adapters import private_files
+from relaybroker.adapters.eventstore import integrity, recorders
 from relaybroker.adapters.eventstore.archive import FORMAT, Archive, Line, Listing, Segment
 from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.reader import LogReader
-from relaybroker.adapters.files import make_private_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,12 +60,12 @@ def move(journal: Path, mapper: Mapper, *, keep: int) -> Moved:
         until = log.position - max(keep, KEEP_EVENTS)
         before = archive.last
         directory = journal.with_suffix(".archive")
-        make_private_directory(directory)
+        private_files.make_private_directory(directory)
         while archive.last < until:
             segment = _write(directory, log, archive, min(until, archive.last + SEGMENT_EVENTS))
             archive = Archive(directory, (*archive.segments, segment))
             listing = msgspec.json.format(msgspec.json.encode(Listing(FORMAT, archive.segments)), indent=1)
-            private_files.replace(directory / "archive.json", listing)
+            private_files.write_private(directory / "archive.json", listing)
         recorder.delete_upto(archive.last, DELETE_EVENTS)
         recorder.checkpoint()
     finally:

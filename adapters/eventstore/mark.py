@@ -12,15 +12,17 @@ Format: magic (8), position (8, big endian), chain (16), blake2b-128 of these (1
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import struct
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from relaybroker.adapters.eventstore import private_files
-from relaybroker.adapters.eventstore.errors import StateLocked
+from relaybroker.adapters import private_files
+from relaybroker.adapters.eventstore.lock import state_locked
+from relaybroker.adapters.file_lock import lock_open_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MAGIC = b"RBMARK1\n"
 _FIELDS = struct.Struct(">8sQ16s")
@@ -72,11 +74,11 @@ class MarkWriter:
             private_files.create(path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            inode = os.fstat(self._descriptor).st_ino
+            with state_locked(path.parent):
+                lock_open_file(self._descriptor, path)
+        except BaseException:
             os.close(self._descriptor)
-            raise StateLocked(_holder(inode), path.parent) from error
+            raise
 
     def move(self, mark: Mark) -> None:
         """Overwrite the mark; survives a kill of this process, and a power cut as an older or unreadable one."""
@@ -87,18 +89,6 @@ class MarkWriter:
         """Make the mark durable and let go of the file."""
         os.fsync(self._descriptor)
         os.close(self._descriptor)
-
-
-def _holder(inode: int) -> int:
-    """Process id of whoever has locked a file, where the system tells it; else 0."""
-    try:
-        lines = Path("/proc/locks").read_text("ascii").splitlines()
-    except OSError:
-        return 0
-    holders = (
-        fields[4] for line in lines if (fields := line.split())[1] == "FLOCK" and fields[5].endswith(f":{inode}")
-    )
-    return next((int(holder) for holder in holders if holder.isdigit()), 0)
 
 
 def _checksum(fields: bytes) -> bytes:

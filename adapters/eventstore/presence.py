@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.eventstore import private_files
+from relaybroker.adapters import private_files
 from relaybroker.adapters.eventstore.recorders import side_file
 
 if TYPE_CHECKING:

@@ -40,7 +40,8 @@ from eventsourcing.sqlite import (
 )
 from eventsourcing.utils import Environment
 
-from relaybroker.adapters.eventstore import lookup, private_files
+from relaybroker.adapters import private_files
+from relaybroker.adapters.eventstore import lookup
 from relaybroker.adapters.eventstore.errors import LogLocked, StateCorrupt
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import logging
 import struct
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from relaybroker.adapters.eventstore import private_files
+from relaybroker.adapters import private_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ class SnapshotFile:
             _MAGIC, FORMAT_VERSION, self._payload_version, snapshot.position, chain, len(snapshot.payload)
         )
         checksum = _checksum(header, snapshot.payload)
-        private_files.replace(self._path, header + checksum + snapshot.payload)
+        private_files.write_private(self._path, header + checksum + snapshot.payload)
 
     def load(self, log: Chained) -> Snapshot | None:
         """The snapshot, if it can be trusted for `log`; else None, and the reason is logged."""

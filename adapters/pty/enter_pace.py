@@ -1,8 +1,9 @@
 """Whether a program without a profile of its own takes Enter right behind a text, or takes it for a part of a paste: learned from it.
 
 The pause before Enter (`settle_ms`) is for programs that tell a paste by its speed. Most do not, and for them it only costs time. So the
-first message goes in with the pause; the next one without it. When its Enter does not submit, which the proof of Enter shows and mends,
-the program gets the pause from then on. Programs that ask for bracketed paste always get it. Source: real-agents.md; ADR-0042.
+first message goes in with the pause; when the program answered it at once, with more than a prompt, the next one goes in without. When its
+Enter does not submit, which the proof of Enter shows and mends, the program gets the pause from then on. Programs that ask for bracketed
+paste always get it. Source: real-agents.md; ADR-0042.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from relaybroker.adapters.pty.foreground import Foreground
-
-_SHOWN = ("prompt", "output", "turn")
-"""Evidence that the program itself gave: that bytes were read says nothing about what it made of them."""
 
 
 class EnterPace:
@@ -29,9 +27,9 @@ class EnterPace:
         is_known = bool(front.profile.composer) or bracketed_paste
         return is_known or front.pid != self._pid or not self._is_quick
 
-    def note(self, front: Foreground, evidence: str, enters: int) -> None:
-        """How many Enters a text took, and what proved the last one."""
+    def note(self, front: Foreground, enters: int, *, answered: bool) -> None:
+        """How many Enters a text took, and whether the program showed more behind it than a prompt."""
         if front.pid != self._pid:
             self._pid, self._is_quick, self._is_slow = front.pid, False, False
         self._is_slow = self._is_slow or (self._is_quick and enters > 1)
-        self._is_quick = not self._is_slow and enters == 1 and evidence in _SHOWN
+        self._is_quick = not self._is_slow and enters == 1 and answered

@@ -22,6 +22,7 @@ import os  # noqa: E402
 import signal  # noqa: E402
 
 from relaybroker.adapters import descriptors  # noqa: E402
+from relaybroker.adapters.log_lines import LogLines  # noqa: E402
 from relaybroker.adapters.pty.host import Host  # noqa: E402
 from relaybroker.adapters.pty.kin import become_subreaper  # noqa: E402
 from relaybroker.adapters.pty.living_hosts import NUDGE  # noqa: E402
@@ -125,7 +126,7 @@ def _redirect(log: str) -> None:
     os.dup2(null, 1)
     os.close(null)
     handler = _LogHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LogLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

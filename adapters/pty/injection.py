@@ -133,6 +133,8 @@ class _Draft:
     """Output offset at Enter."""
     at_once: bool = False
     """Enter is part of what is written."""
+    pauses: bool = True
+    """The program gets its pause between text and Enter."""
     before: Before = field(default_factory=Before)
     waited_ms: float = 0.0
 
@@ -422,7 +424,8 @@ class Injector:
         else:
             raise WriteError("the program drops what it is typed", 0)
         submit = b" " + ENTER if profile.completes and _COMPLETES.search(draft.text) else ENTER
-        if self._pace.pauses(access.foreground, bracketed_paste=line.bracketed_paste):
+        draft.pauses = self._pace.pauses(access.foreground, bracketed_paste=line.bracketed_paste)
+        if draft.pauses:
             await self._settle(profile)
             if submit != ENTER:
                 draft.written += await line.writer.write(submit[:1])
@@ -480,13 +483,13 @@ class Injector:
         draft = self._draft
         assert draft is not None
         loop = asyncio.get_running_loop()
-        watch = Proof(access.profile, draft.needle, draft.before, draft.enter_at, loop.time())
+        watch = Proof(access.profile, draft.needle, draft.before, draft.enter_at, loop.time(), at_once=not draft.pauses)
         while self._draft is draft:
             await self._next_news(watch.patience(loop.time()))
             seen = await self._line.access(access.foreground) if watch.needs_screen else None
             evidence = watch.look(seen, self._line, loop.time())
             if evidence:
-                self._pace.note(access.foreground, evidence, watch.enters)
+                self._pace.note(access.foreground, watch.enters, answered=watch.answered)
                 self._end_draft()
                 self._tell(draft, evidence)
                 return

@@ -6,7 +6,6 @@ error. Source: architecture.md 5; local-api.md 11.7.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import stat
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relaybroker.adapters.file_lock import FileLock, LockHeldError
 from relaybroker.adapters.pty.living_hosts import elder_of, nudge
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 MAX_SUN_PATH = 107 if sys.platform.startswith("linux") else 103
 BACKLOG = 16
-_REPLACEMENTS = 100
-"""How often the lock file may be replaced under us before we give up."""
 
 
 class SocketRefused(Exception):  # noqa: N818  # reads as what happened
@@ -71,10 +69,11 @@ class Place:
         self._path = path
         self._pid_file = Path(pid_file)
         self._directory = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._lock = _lock(path)
+        with _already_served(path):
+            self._lock = FileLock(Path(f"{path}.lock"))
         self._bound: os.stat_result
         if (elder := elder_of(path, ancestors)) is not None:
-            os.close(self._lock)
+            self._lock.release()
             nudge(elder)
             raise AlreadyServed(f"another host serves {path} (pid {elder}); it was asked to put its socket back")
         self.listener = self._listen()
@@ -93,9 +92,8 @@ class Place:
         """
         if os.fstat(self._directory).st_nlink == 0:
             raise DirectoryGone(str(Path(self._path).parent))
-        if not _is_at(f"{self._path}.lock", os.fstat(self._lock)):
-            former, self._lock = self._lock, _lock(self._path)
-            os.close(former)
+        with _already_served(self._path):
+            self._lock.mend()
         if not self._pid_file.exists():
             self.write_pid()
         if _is_at(self._path, self._bound):
@@ -110,7 +108,7 @@ class Place:
         with suppress(FileNotFoundError):
             if self._pid_file.read_text("ascii").strip() == str(os.getpid()):
                 self._pid_file.unlink(missing_ok=True)
-        os.close(self._lock)
+        self._lock.release()
 
     def _listen(self) -> socket.socket:
         Path(self._path).unlink(missing_ok=True)  # left by a host that was killed; the lock says that none lives
@@ -130,18 +128,13 @@ class Place:
         return listener
 
 
-def _lock(path: str) -> int:
-    for _ in range(_REPLACEMENTS):
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise AlreadyServed(f"another host serves {path}") from None
-        if _is_at(f"{path}.lock", os.fstat(lock)):
-            return lock
-        os.close(lock)  # it was removed meanwhile: the next host would not find it locked
-    raise SocketRefused(f"{path}.lock was replaced {_REPLACEMENTS} times while it was being locked")
+@contextmanager
+def _already_served(path: str) -> Iterator[None]:
+    """A held lock is `AlreadyServed` in here."""
+    try:
+        yield
+    except LockHeldError as error:
+        raise AlreadyServed(f"another host serves {path}") from error
 
 
 def _is_at(path: str, known: os.stat_result) -> bool:

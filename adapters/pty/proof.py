@@ -109,9 +109,12 @@ class Proof:
         shown: what the screen showed right before Enter.
         output_at: output offset at Enter.
         now: when Enter was written.
+        at_once: Enter came right behind the text, and may have been taken for a line break of it.
     """
 
-    def __init__(self, profile: Profile, needle: str, shown: Before, output_at: int, now: float) -> None:
+    def __init__(
+        self, profile: Profile, needle: str, shown: Before, output_at: int, now: float, *, at_once: bool = False
+    ) -> None:
         self._profile = profile
         self._needle = needle
         self._shown = shown
@@ -123,7 +126,10 @@ class Proof:
         self._last_output = now
         self._reacted = False
         self._look_s = _FIRST_LOOK_S
+        self._at_once = at_once
         self.enters = 1
+        self.answered = False
+        """The program showed more behind the text than a prompt."""
 
     @property
     def needs_screen(self) -> bool:
@@ -193,6 +199,11 @@ class Proof:
             return ("read" if self._shown.collected else "turn") if is_sure else ""
         if self._reacted and not self._is_where_it_was(seen):
             now_shown = seen.view.before_cursor.strip()
+            behind = seen.view.between(self._needle) if self._needle else None
+            self.answered = behind is None or bool(behind.removesuffix(bare(now_shown, lower=False)))
+            if self._at_once and not self.answered:
+                self._stands = True  # a composer that goes on in the next line looks like a prompt that comes again
+                return ""
             return "prompt" if self._shown.prompt and now_shown == self._shown.prompt else "output"
         if is_sure and self._shown.pasted and not seen.view.bracketed_paste:
             return "turn"

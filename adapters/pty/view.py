@@ -117,6 +117,14 @@ class View:
             found = bare(self.rows[row], lower=False) + found
         return found.endswith(text)
 
+    def between(self, text: str) -> str | None:
+        """What stands between the last `text` above the cursor and the cursor, as `text_until_cursor`; None = the text is not there."""
+        found, row = bare(self.before_cursor, lower=False), self.row
+        while (at := found.rfind(text)) < 0 and row > 0:
+            row -= 1
+            found = bare(self.rows[row], lower=False) + found
+        return None if at < 0 else found[at + len(text) :]
+
     @cached_property
     def text_after_cursor(self) -> str:
         """As `joined`, case kept, from the cursor on."""

@@ -15,7 +15,7 @@ from relaybroker.domain.errors import FrameRejected, InvalidRequest
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.manifest import PLACEMENT
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, ledger, sidecars
+from relaybroker.domain.rules import action_results, agents, sidecars
 from relaybroker.domain.state import Action
 from relaybroker.domain.turn import Turn
 
@@ -42,7 +42,7 @@ def invoked(turn: Turn, frame: frames.Frame, harness_of: agents.HarnessOf) -> No
     if known is not None:
         turn.record(events.ActionRepeated(state=known.state), stream, invocation_id)
         if known.state in (State.DONE, State.REPORTED):
-            ledger.send_result(turn, known)
+            action_results.send_result(turn, known)
         return
     turn.record(
         events.ActionReceived(
@@ -57,7 +57,7 @@ def invoked(turn: Turn, frame: frames.Frame, harness_of: agents.HarnessOf) -> No
     )
     received = turn.state.actions[stream]
     if len(turn.state.unfinished) > action_invocation.MAX_OPEN:
-        ledger.finish(turn, received, error="handler_unavailable", reason=Reason.QUEUE_FULL)
+        action_results.finish(turn, received, error="handler_unavailable", reason=Reason.QUEUE_FULL)
     else:
         _route(turn, received, harness_of)
 
@@ -68,14 +68,14 @@ def _route(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     grace_until = turn.state.handler_grace.get(received.action, 0.0)
     if sidecar is not None:
         sidecars.invoke(turn, received, sidecar)
-    elif ledger.is_spawn(received.action) and grace_until > turn.now:
+    elif action_results.is_spawn(received.action) and grace_until > turn.now:
         turn.record(events.ActionHeld(until=grace_until), received.stream, received.invocation_id)
-    elif ledger.is_spawn(received.action):
+    elif action_results.is_spawn(received.action):
         _spawn(turn, received, harness_of)
     elif received.action == "release":
         _release(turn, received)
     else:
-        ledger.finish(turn, received, error="handler_unavailable", reason=Reason.HANDLER_UNAVAILABLE)
+        action_results.finish(turn, received, error="handler_unavailable", reason=Reason.HANDLER_UNAVAILABLE)
 
 
 def due(turn: Turn, harness_of: agents.HarnessOf) -> None:
@@ -92,8 +92,8 @@ def due(turn: Turn, harness_of: agents.HarnessOf) -> None:
 def _time_out(turn: Turn, known: Action) -> None:
     """The engine hears that it failed, so whatever a spawn has started by now must not stay (R2)."""
     holder = turn.state.registration_of(known.name)
-    ledger.fail(turn, known, Reason.ACTION_TIMEOUT)
-    if ledger.is_spawn(known.action) and holder is not None and holder.invocation_id == known.invocation_id:
+    action_results.fail(turn, known, Reason.ACTION_TIMEOUT)
+    if action_results.is_spawn(known.action) and holder is not None and holder.invocation_id == known.invocation_id:
         agents.release(turn, known.name, reason="its spawn took too long")
 
 
@@ -134,25 +134,25 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     name = _name_of(turn, received)
     cli = _first(sources, _CLI_KEYS) or received.action.partition(":")[2].strip()
     if not name:
-        ledger.finish(turn, received, error="spawn_missing_agent_name", reason=Reason.MISSING_NAME)
+        action_results.finish(turn, received, error="spawn_missing_agent_name", reason=Reason.MISSING_NAME)
         return
     if not cli:
-        ledger.finish(turn, received, error="spawn_missing_cli", reason=Reason.MISSING_CLI)
+        action_results.finish(turn, received, error="spawn_missing_cli", reason=Reason.MISSING_CLI)
         return
     if not turn.settings.workspace_id:
-        ledger.finish(turn, received, error="no_workspace_available", reason=Reason.NO_WORKSPACE)
+        action_results.finish(turn, received, error="no_workspace_available", reason=Reason.NO_WORKSPACE)
         return
     config = _harness_config(sources)
     if why := _unusable(config):
-        ledger.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_HARNESS_CONFIG, detail=why)
+        action_results.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_HARNESS_CONFIG, detail=why)
         return
     mode = _first(sources, ("spawn_mode", "spawnMode")).lower()
     if mode not in _SPAWN_MODES:
-        ledger.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=mode)
+        action_results.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=mode)
         return
     spec, unread = _spec(turn, sources, config, name=name, cli=cli)
     if not _is_offered(turn, spec.cli):
-        ledger.finish(turn, received, error="spawn_failed", reason=Reason.CLI_NOT_ALLOWED, detail=spec.cli)
+        action_results.finish(turn, received, error="spawn_failed", reason=Reason.CLI_NOT_ALLOWED, detail=spec.cli)
         return
     spec = msgspec.structs.replace(spec, exit_after_task=_SPAWN_MODES[mode])
     turn.record(
@@ -166,7 +166,7 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
         )
     except InvalidRequest as error:
         reason = Reason(error.code) if error.code in list(Reason) else Reason.SPAWN_FAILED
-        ledger.finish(turn, received, error="spawn_failed", reason=reason, detail=error.message)
+        action_results.finish(turn, received, error="spawn_failed", reason=reason, detail=error.message)
 
 
 def _is_offered(turn: Turn, cli: str) -> bool:
@@ -226,7 +226,7 @@ def _text(value: Any) -> str:
 def _release(turn: Turn, received: Action) -> None:
     name = _name_of(turn, received)
     if not name:
-        ledger.finish(turn, received, error="release_missing_agent_name", reason=Reason.MISSING_NAME)
+        action_results.finish(turn, received, error="release_missing_agent_name", reason=Reason.MISSING_NAME)
         return
     turn.record(
         events.ActionRunning(name=name, until=turn.now + action_invocation.RELEASE_S),
@@ -234,4 +234,4 @@ def _release(turn: Turn, received: Action) -> None:
         received.invocation_id,
     )
     if not agents.release(turn, name, invocation_id=received.invocation_id, reason="released by the engine"):
-        ledger.release_ended(turn, received.invocation_id, name)
+        action_results.release_ended(turn, received.invocation_id, name)

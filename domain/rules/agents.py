@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from relaybroker.domain import agent_registration, events, frames, worker
 from relaybroker.domain.agent_registration import UNREGISTERED, State
+from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
 from relaybroker.domain.errors import InvalidRequest, error_body
 from relaybroker.domain.events import Harness
@@ -22,10 +23,10 @@ from relaybroker.domain.inputs import (
     SpawnRequested,
     SpawnSpec,
 )
-from relaybroker.domain.launch import check_variables, command_line
 from relaybroker.domain.node_connection import State as LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import channels, fallback, ledger, link, outcome, settling
+from relaybroker.domain.rules import action_results, channels, fallback, link, outcome, settling
+from relaybroker.domain.rules.spawn_values import check_values
 from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
@@ -85,10 +86,11 @@ def reserve(
     """Take the name, before anything remote happens, and start the registration if the link is online.
 
     Raises:
-        InvalidRequest: the name is not allowed or taken, the command cannot be read, its harness is unknown, or the broker
-            is stopping. Nothing changed.
+        InvalidRequest: the name is not allowed or taken, a value is not allowed, the command cannot be read, its harness is unknown, or
+            the broker is stopping. Nothing changed.
     """
     check_name(turn, spec.name)
+    check_values(spec)
     argv = command_line(spec.cli, spec.args)
     harness = harness_of(argv, spec.harness)
     check_variables(spec.env_names)
@@ -248,7 +250,7 @@ def _answer_spawn(turn: Turn, found: Registration, request_id: str, invocation_i
     if request_id:
         turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(turn, found)))
     if invocation_id:
-        ledger.spawn_ended(turn, invocation_id, found.name, None, "")
+        action_results.spawn_ended(turn, invocation_id, found.name, None, "")
 
 
 def _answer_late(turn: Turn, found: Registration) -> None:

@@ -14,7 +14,7 @@ from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, error_body
 from relaybroker.domain.inputs import PurgeRequested, RedeliverRequested
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import archiving, deliveries
+from relaybroker.domain.rules import dead_letter_removal, deliveries
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import State as WorkerState
 
@@ -50,7 +50,7 @@ def purge_requested(turn: Turn, request: PurgeRequested) -> None:
     if chosen is None:
         return
     for letter in chosen:
-        archiving.remove(turn, letter, Reason.PURGED, request.request_id)
+        dead_letter_removal.remove(turn, letter, Reason.PURGED, request.request_id)
     body = {"success": True, "purged": [letter.letter_id for letter in chosen]}
     turn.effect(Reply(request_id=request.request_id, status=200, body=body))
 

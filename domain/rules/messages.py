@@ -17,7 +17,7 @@ from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequ
 from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import State
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, outbox, send_answers
+from relaybroker.domain.rules import agents, message_order, send_answers
 from relaybroker.domain.state import Message
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
@@ -129,7 +129,7 @@ def _check(turn: Turn, request: SendRequested) -> None:
 
 def _go_on(turn: Turn) -> None:
     """Give the engine whatever may go to it now."""
-    for message in outbox.next_ones(turn.state, turn.now):
+    for message in message_order.next_ones(turn.state, turn.now):
         _publish(turn, message)
 
 
@@ -257,7 +257,7 @@ def stopping(turn: Turn) -> None:
 def deadline(state: BrokerState) -> float | None:
     """When a message or the identity needs attention next."""
     times = [message.answer_by for message in state.messages.values() if message.answer_by]
-    if (when := outbox.deadline(state)) is not None:
+    if (when := message_order.deadline(state)) is not None:
         times.append(when)
     if state.own.until and not state.own.agent_id and not state.own.call_id:
         times.append(state.own.until)

@@ -13,7 +13,7 @@ from relaybroker.domain.composition import compose_task
 from relaybroker.domain.effects import Reply, StartProgram
 from relaybroker.domain.errors import InvalidRequest, error_body
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import channels, deliveries, ledger, link, settling
+from relaybroker.domain.rules import action_results, channels, deliveries, link, settling
 from relaybroker.domain.state import Registration
 from relaybroker.domain.turn import Turn
 
@@ -130,7 +130,7 @@ def answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, r
         error = InvalidRequest(status, code, message, name=name)
         turn.effect(Reply(request_id=request_id, status=status, body=error_body(error)))
     if invocation_id:
-        ledger.spawn_ended(turn, invocation_id, name, reason, detail)
+        action_results.spawn_ended(turn, invocation_id, name, reason, detail)
 
 
 def spawn_reason(reason: Reason) -> Reason:
@@ -148,7 +148,7 @@ def answer_releases(
     for request_id in request_ids:
         turn.effect(Reply(request_id=request_id, status=200, body=body))
     for invocation_id in invocation_ids:
-        ledger.release_ended(turn, invocation_id, name)
+        action_results.release_ended(turn, invocation_id, name)
 
 
 def release_body(name: str, *, existed: bool, pending: bool) -> dict[str, object]:

@@ -10,7 +10,7 @@ from relaybroker.domain.effects import AttachHost, CloseLink, EndHost, ExitBroke
 from relaybroker.domain.node_connection import TABLE as LINK
 from relaybroker.domain.node_connection import State as LinkState
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, archiving, ledger, link, messages, resume, sidecars
+from relaybroker.domain.rules import action_results, agents, dead_letter_removal, link, messages, resume, sidecars
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
@@ -39,10 +39,10 @@ def started(turn: Turn, start: inputs.BrokerStarted) -> None:
         turn.record(events.LinkShut(detail="the broker was restarted"), turn.node)
     agents.broker_started(turn)
     resume.unfinished_turns(turn)
-    ledger.broker_started(turn)
+    action_results.broker_started(turn)
     messages.broker_started(turn)
     sidecars.broker_started(turn)
-    archiving.keep_within_limit(turn)
+    dead_letter_removal.keep_within_limit(turn)
     turn.effect(AttachHost())
     if not turn.state.own.agent_id:
         messages.ask_own_identity(turn, turn.state.own.name)

@@ -9,7 +9,7 @@ from relaybroker.domain import couplings, events, frames
 from relaybroker.domain.couplings import Fate
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import archiving, link
+from relaybroker.domain.rules import dead_letter_removal, link
 from relaybroker.domain.state import Delivery, Worker
 from relaybroker.domain.turn import Turn
 
@@ -33,7 +33,7 @@ def dead_letter(
         delivery.stream,
         delivery.msg_id,
     )
-    archiving.keep_within_limit(turn)
+    dead_letter_removal.keep_within_limit(turn)
     _settled(turn, delivery)
 
 

@@ -12,7 +12,7 @@ from relaybroker.domain.action_invocation import State as ActionState
 from relaybroker.domain.effects import CloseSidecar, InvokeHandler, Reply, StartSidecar
 from relaybroker.domain.errors import InvalidRequest, error_body
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import ledger, link
+from relaybroker.domain.rules import action_results, link
 from relaybroker.domain.sidecar_handlers import GRACE_S, HANDLER_S, MAX_HANDLERS, RESTART_MAX_S
 from relaybroker.domain.state import Action, Sidecar
 from relaybroker.domain.state import State as BrokerState
@@ -75,7 +75,7 @@ def _gone(turn: Turn, current: Sidecar, reason: Reason, detail: str, *, grace_s:
         _answer(turn, waiting, {"registered": True})
     for known in turn.state.open_actions():
         if known.state == ActionState.RUNNING and known.handler == connection:
-            ledger.finish(
+            action_results.finish(
                 turn, known, error="handler_unavailable", reason=Reason.HANDLER_UNAVAILABLE, detail=str(reason)
             )
 
@@ -185,7 +185,7 @@ def serving(state: BrokerState, action: str) -> Sidecar | None:
 
 def invoke(turn: Turn, known: Action, current: Sidecar) -> None:
     """Give the invocation to the sidecar, once."""
-    wanted, limit = known.input, ledger.limit_of(known, HANDLER_S)
+    wanted, limit = known.input, action_results.limit_of(known, HANDLER_S)
     turn.record(
         events.ActionRunning(name="", until=turn.now + limit, handler=current.connection),
         known.stream,
@@ -204,7 +204,7 @@ def _finished(turn: Turn, current: Sidecar, item: inputs.HandlerFinished) -> Non
         _answer_error(turn, item.request_id, 404, "unknown_invocation", message)
         return
     reason = Reason.HANDLER_FAILED if item.error else None
-    ledger.finish(turn, known, output=item.output, error=item.error, reason=reason)
+    action_results.finish(turn, known, output=item.output, error=item.error, reason=reason)
     _answer(turn, item.request_id, {"completed": True})
 
 

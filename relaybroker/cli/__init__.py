@@ -1,4 +1,7 @@
-"""The `relaybroker` command. Every command imports what it needs when it runs, so that `--help` is quick."""
+"""The `relaybroker` command: arguments in, text and exit status out. It imports any room but `reference`.
+
+Every command imports what it needs when it runs, so that `--help` is quick.
+"""
 
 from __future__ import annotations
 

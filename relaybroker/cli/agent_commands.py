@@ -11,6 +11,7 @@ import click
 
 from relaybroker.cli.client import BrokerClient, segment
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.output import say, say_json
 
 
 @click.group()
@@ -55,11 +56,11 @@ def spawn(
     body |= {key: value for key, value in given if value}
     answer = BrokerClient.find(state_dir).demand("POST", "/api/spawn", body)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
         return
-    click.echo(f"{name} runs, pid {answer['pid']}")
+    say(f"{name} runs, pid {answer['pid']}")
     if answer["warning"]:
-        click.echo(f"warning: {answer['warning']}", err=True)
+        say(f"warning: {answer['warning']}", err=True)
 
 
 def _environment(variables: tuple[str, ...]) -> dict[str, str]:
@@ -79,12 +80,12 @@ def listing(state_dir: str | None, as_json: bool) -> None:
     """Every agent of this broker."""
     rows = BrokerClient.find(state_dir).demand("GET", "/api/spawned")["agents"]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
         return
     for row in rows:
         waits = f"{row['waiting']} waiting ({row['waiting_reason']})" if row["waiting"] else ""
         held = "manual_flush " if row["delivery_mode"] == "manual_flush" else ""
-        click.echo(
+        say(
             f"{row['name']:<20} pid {row['pid'] or '-':<8} {row['worker'] or row['registration']:<10}"
             f" typed {row['typed']:<6} {held}{waits}"
         )
@@ -103,10 +104,10 @@ def show(name: str, state_dir: str | None, as_json: bool) -> None:
             f"no single agent is called {name!r}. See: relaybroker agent ls; its past: relaybroker why {name}",
         )
     if as_json:
-        click.echo(json.dumps(fits[0], indent=2))
+        say_json(fits[0])
         return
     for key, value in fits[0].items():
-        click.echo(f"{key:<22} {value}")
+        say(f"{key:<22} {value}")
 
 
 @agent.command()
@@ -118,7 +119,7 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
     body = {"reason": reason} if reason else {}
     answer = BrokerClient.find(state_dir).demand("DELETE", f"/api/spawned/{segment(name)}", body)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
         return
     said = f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}"
     later = "; the engine is told when the link is back" if answer.get("release_pending") else ""
@@ -130,7 +131,7 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
             f"{name} is no agent any more, but the PTY host has not said that its program ended{later}; it is ended when the host"
             " answers, or by: relaybroker down",
         )
-    click.echo(said + later)
+    say(said + later)
 
 
 @agent.command()
@@ -146,10 +147,10 @@ def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_jso
     else:
         answer = client.demand("PUT", path, {"mode": mode} | ({"reason": reason} if reason else {}))
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
         return
     flushed = f", {answer['flushed']} let through" if answer.get("flushed") else ""
-    click.echo(f"{name} is in {answer['mode']}, {answer['held']} held{flushed}")
+    say(f"{name} is in {answer['mode']}, {answer['held']} held{flushed}")
 
 
 @agent.command()
@@ -159,12 +160,10 @@ def pending(name: str, state_dir: str | None, as_json: bool) -> None:
     """Messages for NAME that are held until they are flushed, in order."""
     rows = BrokerClient.find(state_dir).demand("GET", f"/api/spawned/{segment(name)}/pending")["pending"]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
         return
     for row in rows:
-        click.echo(
-            f"{row['event_id']:<24} from {row['from']:<20} {row['body'].splitlines()[0][:100] if row['body'] else ''}"
-        )
+        say(f"{row['event_id']:<24} from {row['from']:<20} {row['body'].splitlines()[0][:100] if row['body'] else ''}")
 
 
 @agent.command()
@@ -173,9 +172,7 @@ def pending(name: str, state_dir: str | None, as_json: bool) -> None:
 def flush(name: str, state_dir: str | None, as_json: bool) -> None:
     """Let through what is held for NAME; what comes later is held again."""
     answer = BrokerClient.find(state_dir).demand("POST", f"/api/spawned/{segment(name)}/flush", {})
-    click.echo(
-        json.dumps(answer, indent=2) if as_json else f"{answer['flushed']} let through, {answer['remaining']} held"
-    )
+    say(json.dumps(answer, indent=2) if as_json else f"{answer['flushed']} let through, {answer['remaining']} held")
 
 
 @agent.command()

@@ -16,6 +16,7 @@ from relaybroker.audit import telling
 from relaybroker.audit.telling import clock, detail
 from relaybroker.cli.client import state_directory
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.output import say, say_json
 
 if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.reader import LogReader
@@ -65,7 +66,7 @@ def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> Non
         except AmbiguousError as error:
             fail(Exit.USAGE, f"{identifier!r} may be any of {error}")
     if as_json:
-        click.echo(json.dumps([msgspec.to_builtins(story) for story in stories], indent=2))
+        say_json([msgspec.to_builtins(story) for story in stories])
     else:
         for story in stories:
             _print_story(story)
@@ -75,10 +76,10 @@ def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> Non
 
 
 def _print_story(story: Story) -> None:
-    click.secho(telling.headline(story), bold=True)
+    say(telling.headline(story), bold=True)
     for line in telling.chain(story):
-        click.echo(line)
-    click.echo()
+        say(line)
+    say()
 
 
 @click.group()
@@ -101,14 +102,14 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
     with _log(state_dir, name) as reader:
         rows = newest(reader, count, state=wanted, agent=agent)
     if as_json:
-        click.echo(json.dumps([msgspec.to_builtins(row) for row in rows], indent=2))
+        say_json([msgspec.to_builtins(row) for row in rows])
         return
     for row in rows:
         number = f"{row.agent}@{'-' if row.seq is None else row.seq}"
         how = " ".join(
             part for part in (row.reason or row.verification, "in custody" if row.in_custody else "") if part
         )
-        click.echo(f"{clock(row.offered_at)}  {number:<24} {row.state:<14} {how:<18} {row.msg_id}  from {row.sender}")
+        say(f"{clock(row.offered_at)}  {number:<24} {row.state:<14} {how:<18} {row.msg_id}  from {row.sender}")
 
 
 @delivery.command("show")
@@ -224,7 +225,7 @@ def log_grep(
     for recorded in found:
         _print_event(recorded, as_json=as_json)
     if len(found) == count:
-        click.echo(f"{count} events; more may follow: --after {found[-1].version}", err=True)
+        say(f"{count} events; more may follow: --after {found[-1].version}", err=True)
     if not found:
         raise SystemExit(int(Exit.NOT_FOUND))
 
@@ -243,19 +244,19 @@ def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> 
     if not together:
         fail(Exit.NOT_FOUND, f"the log has no position {position}; it ends at {last}")
     if as_json:
-        click.echo(json.dumps([exported(recorded) for recorded in together], ensure_ascii=False, indent=2))
+        say_json([exported(recorded) for recorded in together])
         return
     for recorded in together:
         if recorded.version != position:
             _print_event(recorded, as_json=False)
             continue
-        click.secho(f"#{position} {recorded.event.topic}", bold=True)
+        say(f"#{position} {recorded.event.topic}", bold=True)
         found = exported(recorded)
         for key in ("stream", "kind", "causation", "correlation"):
-            click.echo(f"  {key:<12} {found[key]}")
-        click.echo(f"  {'at':<12} {datetime.fromtimestamp(recorded.at, UTC).isoformat()}")
+            say(f"  {key:<12} {found[key]}")
+        say(f"  {'at':<12} {datetime.fromtimestamp(recorded.at, UTC).isoformat()}")
         for key, value in found["body"].items():
-            click.echo(f"  {key:<12} {json.dumps(value, ensure_ascii=False)}")
+            say(f"  {key:<12} {json.dumps(value, ensure_ascii=False)}")
 
 
 @log.command("stats")
@@ -270,10 +271,10 @@ def log_stats(state_dir: str | None, name: str, as_json: bool) -> None:
     with _log(state_dir, name) as reader:
         found = statistics(reader)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
+        say_json(msgspec.to_builtins(found))
         return
     for line in as_lines(found):
-        click.echo(line)
+        say(line)
 
 
 def _print_event(recorded: Recorded, *, as_json: bool) -> None:
@@ -281,9 +282,9 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 
     found = exported(recorded)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found, indent=None)
     else:
-        click.echo(
+        say(
             f"#{found['position']:<7} {clock(recorded.at)} {found['topic']:<32} {recorded.stream:<40} {detail(found['body'])[:160]}"
         )
 
@@ -342,7 +343,7 @@ def _export_session(
                 shutil.copyfileobj(made, output)
         except SessionError as error:
             fail(Exit.FAILED, str(error))
-    click.echo(f"{done.turns} turns, positions {done.first} to {done.last}", err=True)
+    say(f"{done.turns} turns, positions {done.first} to {done.last}", err=True)
 
 
 @log.command("archive")
@@ -382,9 +383,9 @@ def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> N
     finally:
         lock.release()
     if as_json:
-        click.echo(json.dumps({"events": moved.events, "last": moved.last, "path": str(moved.path)}))
+        say_json({"events": moved.events, "last": moved.last, "path": str(moved.path)}, indent=None)
     else:
-        click.echo(f"{moved.events} events archived; up to #{moved.last} the log is in {moved.path}")
+        say(f"{moved.events} events archived; up to #{moved.last} the log is in {moved.path}")
 
 
 @log.command("verify")
@@ -399,13 +400,13 @@ def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
         events = reader.position
     if as_json:
         facts = {"events": events, "folded": found.state.position, "compared_at": found.compared_at}
-        click.echo(json.dumps(facts | {"problems": found.problems}))
+        say_json(facts | {"problems": found.problems}, indent=None)
     elif found.problems:
         for problem in found.problems:
-            click.echo(problem, err=True)
+            say(problem, err=True)
     else:
         live = f", and at {found.compared_at} to the state that the broker had" if found.compared_at else ""
-        click.echo(f"{events} events: order, topics, hash chain and fold are as they must be{live}")
+        say(f"{events} events: order, topics, hash chain and fold are as they must be{live}")
     if found.problems:
         raise SystemExit(int(Exit.FAILED))
 
@@ -425,11 +426,11 @@ def machine_list(as_json: bool) -> None:
         shown = {
             table.name: {"states": table.states, "terminal": sorted(table.terminal)} for table in MACHINES.values()
         }
-        click.echo(json.dumps(shown, indent=2))
+        say_json(shown)
         return
     for table in MACHINES.values():
         states = ", ".join(f"[{state}]" if state in table.terminal else state for state in table.states)
-        click.echo(f"{table.name:<20} {states}")
+        say(f"{table.name:<20} {states}")
 
 
 @machine.command("show")
@@ -448,10 +449,12 @@ def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
         edges = [
             {"from": source, "trigger": trigger, "to": target} for (source, trigger), target in table.edges.items()
         ]
-        click.echo(json.dumps({"name": table.name, "states": table.states, "edges": edges}, indent=2))
+        say_json({"name": table.name, "states": table.states, "edges": edges})
     elif mermaid:
-        click.echo(table.mermaid())
+        for line in table.mermaid().splitlines():
+            say(line)
     else:
-        click.echo(f"{table.rules}\n")
+        for line in (*table.rules.splitlines(), ""):
+            say(line)
         for (source, trigger), target in table.edges.items():
-            click.echo(f"  {source:<16} {trigger:<14} -> {target}")
+            say(f"  {source:<16} {trigger:<14} -> {target}")

@@ -15,9 +15,10 @@ import click
 from relaybroker.adapters.own_programs import own_program
 from relaybroker.cli.client import BrokerClient, state_directory
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.output import say, say_json
 
 if TYPE_CHECKING:
-    from relaybroker.settings import Flags
+    from relaybroker.config.settings import Flags
 
 READY_S = 30.0
 DOWN_S = 15.0
@@ -30,8 +31,8 @@ def _state_option(command: Any) -> Any:
 
 
 def _run(flags: Flags) -> int:
-    from relaybroker.bootstrap import run
-    from relaybroker.local_api import make_local_api
+    from relaybroker.api.local_api import make_local_api
+    from relaybroker.node.bootstrap import run
 
     return run(flags, make_local_api)
 
@@ -64,7 +65,7 @@ def up(
     if detach:
         _detach(folder, name, api_port, api_bind, record, as_json=as_json)
         return
-    from relaybroker.settings import Flags
+    from relaybroker.config.settings import Flags
 
     sys.exit(
         _run(
@@ -101,7 +102,7 @@ def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path 
             fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}See: relaybroker status")
         found = _connection(connection)
         if found is not None and found["pid"] == process.pid:
-            click.echo(json.dumps(found) if as_json else f"broker is ready at {found['url']} (pid {found['pid']})")
+            say(json.dumps(found) if as_json else f"broker is ready at {found['url']} (pid {found['pid']})")
             return
         time.sleep(0.05)
     fail(Exit.FAILED, f"the broker was not ready within {READY_S:g} s; its output is in {log}")
@@ -139,7 +140,7 @@ def init(
     """The broker as existing clients start it (installed as agent-relay-broker)."""
     from pydantic import SecretStr
 
-    from relaybroker.settings import Flags
+    from relaybroker.config.settings import Flags
 
     sys.exit(
         _run(
@@ -162,7 +163,7 @@ def init(
 @_state_option
 def down(state_dir: str | None) -> None:
     """End the broker of a state directory, and everything that it started: agents, PTY host, engine."""
-    from relaybroker.leftovers import end_leftovers, is_locked, kill_hung
+    from relaybroker.node.leftovers import end_leftovers, is_locked, kill_hung
 
     folder = state_directory(state_dir)
     if not folder.is_dir():
@@ -186,7 +187,7 @@ def down(state_dir: str | None) -> None:
             ended += killed
         time.sleep(0.05)
     ended += end_leftovers(folder)
-    click.echo("the broker is down" + (f"; ended what was left: {', '.join(ended)}" if ended else ""))
+    say("the broker is down" + (f"; ended what was left: {', '.join(ended)}" if ended else ""))
 
 
 @click.command()
@@ -196,30 +197,28 @@ def status(state_dir: str | None, as_json: bool) -> None:
     """Show how the broker, its link and its agents are."""
     found = BrokerClient.find(state_dir).demand("GET", "/api/status")
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        say_json(found)
         return
     link, totals = found["link"], found["totals"]
     reason = f" ({link['reason']}: {link['detail']})" if link["reason"] else ""
-    click.echo(f"node    {found['node']['name']}  {found['node']['id']}")
-    click.echo(f"link    {link['state']}{reason}, last heard {_ago(link['heard_secs_ago'])}")
+    say(f"node    {found['node']['name']}  {found['node']['id']}")
+    say(f"link    {link['state']}{reason}, last heard {_ago(link['heard_secs_ago'])}")
     host = found["host"]
-    click.echo(f"host    {'attached' if host['attached'] else 'not attached'}, pid {host['pid']}")
+    say(f"host    {'attached' if host['attached'] else 'not attached'}, pid {host['pid']}")
     if locked_s := found.get("log_locked_secs"):
-        click.echo(
+        say(
             f"log     another program has held its write lock for {locked_s:.0f} s; nothing is accepted until it lets go"
         )
-    click.echo(
+    say(
         f"totals  offered {totals['offered']}, typed {totals['typed']}, acked {totals['acked']}, dropped {totals['dropped']},"
         f" dead letters {found['dead_letter_count']} now, {totals['dead_lettered']} in all"
     )
-    click.echo(f"agents  {found['agent_count']}")
+    say(f"agents  {found['agent_count']}")
     for agent in found["agents"]:
         waits = f", {agent['waiting']} waiting ({agent['waiting_reason']})" if agent["waiting"] else ""
         if agent["delivery_mode"] == "manual_flush":
             waits += f", held by hand since {agent['holds'][0]['by_hand_since_secs']:.0f} s (relaybroker agent flush {agent['name']})"
-        click.echo(
-            f"  {agent['name']:<20} {agent['worker'] or agent['registration']:<10} typed {agent['typed']}{waits}"
-        )
+        say(f"  {agent['name']:<20} {agent['worker'] or agent['registration']:<10} typed {agent['typed']}{waits}")
 
 
 def _ago(seconds: float | None) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from relaybroker.cli.client import BrokerClient, segment
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.output import say, say_json
 
 
 @click.group("dead-letters")
@@ -34,11 +34,11 @@ def listing(agent: str, state_dir: str | None, as_json: bool) -> None:
     """Every dead letter, oldest first."""
     rows = _rows(BrokerClient.find(state_dir), agent)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say_json(rows)
         return
     for row in rows:
         doubt = " (may have been typed)" if row["in_doubt"] else ""
-        click.echo(
+        say(
             f"{row['id']:<40} {row['name']:<20} {row['reason']}{doubt}  from {row['from']}, {row['age_ms'] // 1000} s ago"
         )
 
@@ -52,10 +52,10 @@ def show(identifier: str, state_dir: str | None, as_json: bool) -> None:
     (letter_id,) = _resolve(client, (identifier,))
     found = client.demand("GET", f"/api/dead-letters/{segment(letter_id)}")["dead_letter"]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        say_json(found)
         return
     for key, value in found.items():
-        click.echo(f"{key:<22} {value}")
+        say(f"{key:<22} {value}")
 
 
 @dead_letters.command("redeliver")
@@ -70,14 +70,12 @@ def redeliver(
     body = _body(client, identifiers, every=every, agent=agent)
     answer = client.demand("POST", "/api/dead-letters/redeliver", body | ({"force": True} if force else {}))
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
     else:
         for row in answer["redelivered"]:
-            click.echo(
-                f"{row['id']} goes to {row['name']} as attempt {row['attempt']}; relaybroker why {row['event_id']}"
-            )
+            say(f"{row['id']} goes to {row['name']} as attempt {row['attempt']}; relaybroker why {row['event_id']}")
         for row in answer["skipped"]:
-            click.echo(f"{row['id']} stays: {row['message']} [{row['code']}]")
+            say(f"{row['id']} stays: {row['message']} [{row['code']}]")
     if answer["skipped"]:
         raise SystemExit(int(Exit.REFUSED))
 
@@ -90,9 +88,9 @@ def purge(identifiers: tuple[str, ...], every: bool, agent: str, state_dir: str 
     client = BrokerClient.find(state_dir)
     answer = client.demand("POST", "/api/dead-letters/purge", _body(client, identifiers, every=every, agent=agent))
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
     else:
-        click.echo(f"{len(answer['purged'])} purged")
+        say(f"{len(answer['purged'])} purged")
 
 
 def _rows(client: BrokerClient, agent: str = "") -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import click
 
+from relaybroker.cli.output import say
+
 
 class Exit(IntEnum):
     """What the status of the command means."""
@@ -40,7 +42,10 @@ class CommandError(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the message, without a trace."""
         del file
-        click.echo(f"relaybroker: {self.message}", err=True)
+        first, *more = self.message.splitlines() or [""]
+        say(f"relaybroker: {first}", err=True)
+        for line in more:
+            say(f"  {line.strip()}", err=True)
 
 
 def fail(status: Exit, message: str) -> NoReturn:

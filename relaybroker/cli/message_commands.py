@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from relaybroker.cli.client import BrokerClient
+from relaybroker.cli.output import say, say_json
 
 
 @click.group()
@@ -44,10 +43,8 @@ def send(
     }
     answer = BrokerClient.find(state_dir).demand("POST", "/api/send", body)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
     elif answer["relaycast_published"]:
-        click.echo(f"published as {answer['message_id']}; follow it: relaybroker why {answer['message_id']}")
+        say(f"published as {answer['message_id']}; follow it: relaybroker why {answer['message_id']}")
     else:
-        click.echo(
-            f"stored as {answer['event_id']}, not published yet; follow it: relaybroker why {answer['event_id']}"
-        )
+        say(f"stored as {answer['event_id']}, not published yet; follow it: relaybroker why {answer['event_id']}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.output import say, say_json
 
 if TYPE_CHECKING:
     from relaybroker.replay.playing import Outcome
@@ -54,7 +54,7 @@ def replay(
     except BadPolicyError as error:
         fail(Exit.USAGE, str(error))
     if as_json:
-        click.echo(json.dumps(_as_data(outcome, count, with_state=until is not None), indent=2))
+        say_json(_as_data(outcome, count, with_state=until is not None))
     else:
         _print(outcome, count, until, asked=bool(policies))
     if outcome.differences and not policies:
@@ -63,12 +63,12 @@ def replay(
 
 def _refuse(file: Path, error: SessionError, *, as_json: bool) -> NoReturn:
     if as_json:
-        click.echo(json.dumps({"error": {"code": error.code, "line": error.line, "message": str(error)}}))
+        say_json({"error": {"code": error.code, "line": error.line, "message": str(error)}}, indent=None)
     fail(Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE, f"{file}: {error}")
 
 
 def _redact(file: Path, target: Path) -> None:
-    from relaybroker.adapters.eventstore import private_files
+    from relaybroker.adapters import private_files
     from relaybroker.replay.redaction import redact
     from relaybroker.replay.session import open_session
 
@@ -83,7 +83,7 @@ def _redact(file: Path, target: Path) -> None:
         except BaseException:
             target.unlink()
             raise
-    click.echo(f"{turns} turns without bodies are in {target}")
+    say(f"{turns} turns without bodies are in {target}")
 
 
 def _print(outcome: Outcome, count: int, until: int | None, *, asked: bool) -> None:
@@ -91,18 +91,18 @@ def _print(outcome: Outcome, count: int, until: int | None, *, asked: bool) -> N
 
     for found in outcome.differences[:count]:
         for line in telling.difference(found):
-            click.echo(line)
+            say(line)
     if len(outcome.differences) > count:
-        click.echo(f"{len(outcome.differences) - count} more: -n {len(outcome.differences)}")
+        say(f"{len(outcome.differences) - count} more: -n {len(outcome.differences)}")
     if until is not None:
         for line in telling.state(outcome.state):
-            click.echo(line)
+            say(line)
     elif not outcome.complete:
-        click.echo("the recording has no last line: it was cut off; what is whole was played", err=True)
+        say("the recording has no last line: it was cut off; what is whole was played", err=True)
     differ = len(outcome.differences)
     what = "would be decided" if asked else "are decided"
     verdict = f"{differ} {what} otherwise" if differ else f"all {what} the same"
-    click.echo(f"{outcome.turns} turns, {outcome.events} events: {verdict}")
+    say(f"{outcome.turns} turns, {outcome.events} events: {verdict}")
 
 
 def _as_data(outcome: Outcome, count: int, *, with_state: bool) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""`relaybroker demo`: the main job on real processes, measured from what the agents really received."""
+"""`relaybroker demo`: the main job on real processes, measured from what the agents really received.
+
+It starts programs and asks them over HTTP; it imports adapters only.
+"""
 
 from __future__ import annotations
 

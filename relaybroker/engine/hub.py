@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import WSCloseCode, web
 
-from relaybroker.engine.outbox import Outbox
+from relaybroker.engine.socket_writer import Outbox
 
 STALLED_AFTER_S = 20.0
 """How long a peer may leave one frame unread."""

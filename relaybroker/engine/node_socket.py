@@ -20,7 +20,7 @@ from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError
 from relaybroker.engine.frames import FrameError, parse
 from relaybroker.engine.hub import NodeConnection, encode
-from relaybroker.engine.outbox import Outbox
+from relaybroker.engine.socket_writer import Outbox
 from relaybroker.engine.store import Tx
 from relaybroker.engine.upgrade import accept, token_of
 

@@ -10,7 +10,7 @@ from aiohttp import WSMsgType, web
 from relaybroker.engine.auth import authenticate
 from relaybroker.engine.context import Engine
 from relaybroker.engine.json_text import strict_json
-from relaybroker.engine.outbox import Outbox
+from relaybroker.engine.socket_writer import Outbox
 from relaybroker.engine.upgrade import accept, token_of
 
 

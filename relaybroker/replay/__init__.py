@@ -4,5 +4,7 @@
 again and compares, `policies` changes what the operator chose, `redaction` takes out what people wrote, `telling` says it
 to a person.
 
+It imports agents (for harnesses), adapters and domain.
+
 Source: ADR-0025 (inputs are in the log), ADR-0026 (the file), ADR-0027 (how it is played).
 """

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.agents.harness import harness_of
 from relaybroker.domain import events, fold
 from relaybroker.domain import state as domain_state
 from relaybroker.domain.broker import Broker
@@ -27,7 +28,6 @@ from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
 from relaybroker.domain.told import TimePassed, Told
 from relaybroker.domain.turn import Decision
-from relaybroker.harness import harness_of
 from relaybroker.replay.session import Session, Turn, plain
 
 BUGS = (RelayBrokerError, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)

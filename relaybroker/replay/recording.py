@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relaybroker import __version__
-from relaybroker.adapters.eventstore import private_files
+from relaybroker.adapters import private_files
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Decision
 from relaybroker.replay.session import FORMAT, Header, Turn, Writer, plain, starting_state

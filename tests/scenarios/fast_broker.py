@@ -22,7 +22,7 @@ from typing import Any
 from relaybroker.adapters.eventstore.recorders import JournalRecorder
 from relaybroker.adapters.pty import protocol
 from relaybroker.domain import inputs
-from relaybroker.host_link import HostLink
+from relaybroker.node.host_link import HostLink
 from tests.scenarios.pace import STEP_S, read_pulse
 
 RATE = float(sys.argv.pop(1))

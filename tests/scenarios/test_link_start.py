@@ -47,7 +47,7 @@ async def test_the_log_file_names_status_and_code_of_what_failed(make_node, engi
     await node.until(lambda: "odd" in log_file(node), what="the error frame in the log file")
     written = log_file(node)
     assert "500 database_down" in written
-    assert "ERROR relaybroker.link_log: the engine says node_control_failed to node.register" in written
+    assert "ERROR relaybroker.node.link_log: the engine says node_control_failed to node.register" in written
     assert "the engine says odd to something: what?" in written
     assert "_live_" not in written
 

@@ -21,7 +21,7 @@ from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import REGISTRY, UPCASTERS
 from relaybroker.domain.rules import resume
 from relaybroker.domain.state import SNAPSHOT_FORMAT
-from relaybroker.recovery import recover
+from relaybroker.node.recovery import recover
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
 from relaybroker.testing.simulation.run import live, run_world

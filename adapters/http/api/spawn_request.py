@@ -6,15 +6,14 @@ Source: spec/local-api.md section 1.3 route 5, sections 5.1 and 11.2; B15 (nothi
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from relaybroker.adapters.http.api.bodies import HarnessConfig, SpawnBody
+from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import SpawnSpec
-from relaybroker.domain.launch import check_variables, command_line
 
 NOT_BUILT = (
     ("shadow_of", "shadowOf"),
@@ -34,9 +33,6 @@ _SPAWN_MODES = {
     "single_shot": True,
     "single-shot": True,
 }
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]{0,127}")
-_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _EXTRA_PATH = (
     "~/.local/bin",
     "~/.opencode/bin",
@@ -93,9 +89,9 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         cwd=cwd,
         task=body.task,
         channels=_channels(body.channels),
-        model=_matching(_MODEL, body.model, "model", "invalid_model"),
+        model=body.model.strip(),
         team=body.team,
-        session_ref=_matching(_SESSION, body.session_id or config.session_id, "session_id", "invalid_field"),
+        session_ref=(body.session_id or config.session_id).strip(),
         idle_threshold_s=float(body.idle_threshold_secs),
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
@@ -145,13 +141,6 @@ def _check_modes(body: SpawnBody) -> None:
         raise InvalidRequest(400, "invalid_field", text, field="permission_mode")
 
 
-def _matching(pattern: re.Pattern[str], value: str, field: str, code: str) -> str:
-    trimmed = value.strip()
-    if trimmed and not pattern.fullmatch(trimmed):
-        raise InvalidRequest(400, code, f"{field} holds characters that are not allowed, or is too long", field=field)
-    return trimmed
-
-
 def _directory(cwd: str) -> str:
     """The absolute form of an existing directory; "" stays."""
     if not cwd:
@@ -194,5 +183,5 @@ def _channels(names: list[str]) -> tuple[str, ...]:
     for name in names:
         plain = name.strip().removeprefix("#")
         if plain:
-            seen.setdefault(plain.lower(), _matching(_CHANNEL, plain, "channels", "invalid_field"))
+            seen.setdefault(plain.lower(), plain)
     return tuple(seen.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from relaybroker.engine import deliveries, inbox
+from relaybroker.engine import deliveries, unread
 from relaybroker.engine.errors import invalid
 from relaybroker.engine.rest.api import as_caller, engine_of, limit_of, ok
 
@@ -36,4 +36,4 @@ async def _ack(request: web.Request) -> web.Response:
 
 @routes.get("/v1/inbox")
 async def _inbox(request: web.Request) -> web.Response:
-    return ok(await as_caller(request, "A", inbox.of))
+    return ok(await as_caller(request, "A", unread.of))

@@ -7,7 +7,7 @@
 |---|---|---|
 | `timeline` | time | events in order; the wall clock may jump |
 | `disk` | the journal | records in their stored form, commits that take time, what a crash leaves |
-| `node` | the broker process | the rounds of `relaybroker.runtime`, effects after the commit, adapters' guarantees |
+| `node` | the broker process | the rounds of `relaybroker.node.runtime`, effects after the commit, adapters' guarantees |
 | `engine` | the engine | appendix A of the node protocol: rows, pushes, replays, acks by name |
 | `host` | the PTY host | idempotent, reports kept until confirmed, programs with a life of their own |
 | `moves` | everybody else | what may happen next: messages, faults, people |

@@ -1,8 +1,8 @@
 """The broker process: rounds of the core, effects after the commit, and what dies with it.
 
-The order guarantees are those of `relaybroker.runtime`, `dispatch`, `relaybroker.adapters.websocket.link` and `relaybroker.host_link`: a
-round takes what is there and decides at one moment; commits are pipelined; effects go out in order, each round's after its own commit; one
-input ends each dial; `HostAttached` comes before every report of its attachment and `HostLost` after all of them.
+The order guarantees are those of `runtime`, `dispatch` and `host_link` in `relaybroker.node` and of `relaybroker.adapters.websocket.link`:
+a round takes what is there and decides at one moment; commits are pipelined; effects go out in order, each round's after its own commit;
+one input ends each dial; `HostAttached` comes before every report of its attachment and `HostLost` after all of them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from random import Random
 from typing import Any, Protocol
 
 from relaybroker.adapters.pty import harnesses
-from relaybroker.clock import SteadyClock
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.events import Harness, Recorded
 from relaybroker.domain.inputs import Input, Settings
 from relaybroker.domain.state import State
-from relaybroker.inbox import ROUND
+from relaybroker.node.clock import SteadyClock
+from relaybroker.node.inbox import ROUND
 from relaybroker.testing.simulation.disk import Batch, Disk
 from relaybroker.testing.simulation.engine import Engine, Socket
 from relaybroker.testing.simulation.host import Connection, Host

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from relaybroker.engine import outbox, push
+from relaybroker.engine import push, socket_writer
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Bounds that a test can reach."""
     monkeypatch.setattr(push, "WINDOW", 7)
-    monkeypatch.setattr(outbox, "READY_FRAMES", 10)
+    monkeypatch.setattr(socket_writer, "READY_FRAMES", 10)
 
 
 async def test_a_backlog_larger_than_every_bound_arrives_once_and_in_order(world, small):
@@ -57,7 +57,7 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_and_loses_nothing(world
     assert healthy.seqs(eve) == [1]
     connection = world.engine.hub.node(node.id)
     assert connection.behind == {ada.id: connection.behind[ada.id]}
-    assert connection.outbox._bytes < outbox.READY_BYTES + 2 * len(big)
+    assert connection.outbox._bytes < socket_writer.READY_BYTES + 2 * len(big)
     node.socket._conn.protocol.resume_reading()
     await node.first(lambda frame: frame.get("seq") == 40)
     assert node.seqs(ada) == list(range(1, 41))
@@ -89,7 +89,7 @@ async def test_a_peer_that_stays_stalled_is_cut_off_and_gets_everything_on_its_n
 
 
 async def test_a_socket_with_too_many_control_frames_is_cut_off(world, monkeypatch):
-    monkeypatch.setattr(outbox, "FRAME_LIMIT", 5)
+    monkeypatch.setattr(socket_writer, "FRAME_LIMIT", 5)
     node = await world.node()
     connection = world.engine.hub.node(node.id)
     for number in range(7):

@@ -17,11 +17,11 @@ from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.adapters.http.api.server import LocalApi
 from relaybroker.adapters.pty import protocol
 from relaybroker.adapters.pty.client import HostUnavailable
+from relaybroker.api.openapi import document
 from relaybroker.audit.questions import Questions
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.events import REGISTRY, UPCASTERS, Harness, Recorded
-from relaybroker.openapi import document
 from tests.waiting import WAIT_S
 
 KEY = "br_0123456789abcdef0123456789abcdef"

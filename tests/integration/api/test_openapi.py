@@ -20,8 +20,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from relaybroker.adapters.http.api.server import NOT_BUILT, ROUTES, LocalApi
+from relaybroker.api.openapi import OPERATIONS, document
 from relaybroker.domain import inputs
-from relaybroker.openapi import OPERATIONS, document
 from tests.integration.api.conftest import KEY, SETTINGS, SmallBroker
 from tests.waiting import WAIT_S
 

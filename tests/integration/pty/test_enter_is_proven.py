@@ -156,3 +156,14 @@ async def test_a_program_that_left_its_cursor_elsewhere_is_asked_to_paint_anew(b
     await broker.type_text("the message", delivery_id="d1", attempt=2)
     assert await log.wait(1) == ["the message"]
     assert ((await broker.screen()).data["rows"]) == 24
+
+
+@pytest.mark.parametrize("continued", ["  ", "> ", "\u2026 "])
+async def test_a_program_that_tells_pastes_by_their_speed_gets_each_text_once(broker, continued):
+    """It answers the first one at once, so the next is tried without a pause; that Enter is a line break to it, and is found to be one."""
+    log = await broker.start_agent("tells_pastes_by_speed", continued)
+    texts = [f"message number {number}" for number in range(4)]
+    for number, text in enumerate(texts):
+        await broker.type_text(text, delivery_id=f"d{number}")
+        assert len(log.lines()) == number + 1, "nothing is reported that was not submitted"
+    assert [text.rstrip("\n") for text in log.lines()] == texts

@@ -484,6 +484,28 @@ def test_a_remote_caller_runs_only_what_the_node_offers_without_arguments(world,
     assert world.broker.state.registrations == {}
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model": "--yolo"},
+        {"model": "x --dangerously-bypass-approvals-and-sandbox"},
+        {"model": "gpt\n5"},
+        {"model": "m" * 200},
+        {"agent": {"model": "-x"}},
+        {"harnessConfig": {"sessionId": "--resume"}},
+        {"channel": "a b"},
+    ],
+)
+def test_no_value_of_a_remote_caller_becomes_an_option(make_world, given):
+    """ADR-0018: `gemini --model --yolo` would run without asking anybody. Local callers are refused by the same rule."""
+    world = make_world(msgspec.structs.replace(SETTINGS, capabilities=("spawn:claude",)))
+    world.start()
+    world.online()
+    invoke(world, action="spawn:claude", given={"name": "w1", "cli": "claude"} | given)
+    assert results(world) == ["spawn_failed"]
+    assert world.broker.state.registrations == {}
+
+
 def test_a_second_sidecar_that_comes_and_goes_does_not_end_the_patience_for_the_first(world):
     """5.1, W-18."""
     connect(world, names=("spawn:fancy",))

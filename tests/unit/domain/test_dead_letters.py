@@ -281,7 +281,7 @@ def test_a_log_from_before_the_limit_is_brought_within_it_at_the_start(ready, mo
     """F036: the broker starts with a list over its limit."""
     for seq in range(1, 8):
         ready.deliver("w1", seq, text=BIG)
-    monkeypatch.setattr("relaybroker.domain.rules.archiving.LIMIT", 5)
+    monkeypatch.setattr("relaybroker.domain.rules.dead_letter_removal.LIMIT", 5)
     for _ in range(2):
         ready.crash()
         ready.start()

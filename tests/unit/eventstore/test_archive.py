@@ -112,7 +112,7 @@ def test_a_killed_archiving_costs_nothing(path, monkeypatch, instant):
         raise Killed
 
     if instant == "segment written":
-        monkeypatch.setattr(archiving.private_files, "replace", killed)
+        monkeypatch.setattr(archiving.private_files, "write_private", killed)
     elif instant == "listed":
         monkeypatch.setattr(recorders.JournalRecorder, "delete_upto", killed)
     else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import stat
 
 import pytest
 
-from relaybroker.adapters.eventstore import private_files
+from relaybroker.adapters import private_files
 from relaybroker.adapters.eventstore.mapper import GENESIS
 from relaybroker.adapters.eventstore.snapshots import Snapshot, SnapshotFile
 
@@ -112,18 +113,25 @@ def test_every_flipped_byte_and_every_cut_is_noticed(file, path, reason):
 
 
 def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(file, path):
-    """The disk says no: here the temporary name is taken by a directory that is not ours to remove."""
+    """The system says no in the middle: here a file may not be as large as that."""
     file.save(LOG, SNAPSHOT)
-    path.with_name(path.name + ".tmp").mkdir()
-    with pytest.raises(OSError):
-        file.save(LOG, Snapshot(3, b"newer"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        with pytest.raises(OSError):
+            file.save(LOG, Snapshot(3, b"newer" * 1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert file.load(LOG) == SNAPSHOT
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_leftover_of_a_killed_save_is_written_over(file, path):
-    path.with_name(path.name + ".tmp").write_bytes(b"half")
+def test_the_leftover_of_a_killed_save_goes_with_the_next(file, path):
+    leftover = path.with_name(f".{path.name}.999999999.0123.tmp")
+    leftover.write_bytes(b"half")
     file.save(LOG, SNAPSHOT)
     assert file.load(LOG) == SNAPSHOT
+    assert not leftover.exists()
 
 
 def test_a_private_file_is_never_written_through_a_link(tmp_path):

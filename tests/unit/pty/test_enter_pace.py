@@ -16,31 +16,31 @@ def front(pid=7, profile="default"):
 def test_the_first_text_pauses_and_the_next_does_not():
     pace = EnterPace()
     assert pace.pauses(front(), bracketed_paste=False)
-    pace.note(front(), "prompt", 1)
+    pace.note(front(), 1, answered=True)
     assert not pace.pauses(front(), bracketed_paste=False)
 
 
 def test_one_quick_enter_that_did_not_submit_brings_the_pause_back_for_good():
     pace = EnterPace()
-    pace.note(front(), "prompt", 1)
-    pace.note(front(), "prompt", 2)
+    pace.note(front(), 1, answered=True)
+    pace.note(front(), 2, answered=True)
     assert pace.pauses(front(), bracketed_paste=False)
-    pace.note(front(), "prompt", 1)
+    pace.note(front(), 1, answered=True)
     assert pace.pauses(front(), bracketed_paste=False)
 
 
-@pytest.mark.parametrize(("evidence", "enters"), [("read", 1), ("prompt", 2)])
-def test_what_needed_more_or_showed_nothing_is_not_tried_without_it(evidence, enters):
+@pytest.mark.parametrize(("answered", "enters"), [(False, 1), (True, 2)])
+def test_what_needed_more_or_did_not_answer_is_not_tried_without_it(answered, enters):
     pace = EnterPace()
-    pace.note(front(), evidence, enters)
+    pace.note(front(), enters, answered=answered)
     assert pace.pauses(front(), bracketed_paste=False)
 
 
 def test_pastes_composers_and_other_programs_always_have_it():
     pace = EnterPace()
-    pace.note(front(), "prompt", 1)
+    pace.note(front(), 1, answered=True)
     assert pace.pauses(front(), bracketed_paste=True)
     assert pace.pauses(front(8), bracketed_paste=False)
     assert pace.pauses(front(profile="claude"), bracketed_paste=False)
-    pace.note(front(8), "prompt", 1)
+    pace.note(front(8), 1, answered=True)
     assert pace.pauses(front(), bracketed_paste=False), "only the one in front is remembered"

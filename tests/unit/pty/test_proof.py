@@ -288,3 +288,25 @@ def test_work_that_went_on_before_enter_is_no_proof_of_it():
     assert busy.look(access(CLAUDE, elsewhere(TEXT, works=True)), line, 0.2) == ""
     assert busy.look(access(CLAUDE, elsewhere(TEXT, works=True)), line, 9.0) == ""
     assert busy.look(access(CLAUDE, composer("", works=True)), line, 9.1) == "composer"
+
+
+def at_once(shown):
+    return Proof(DEFAULT, NEEDLE, before(access(DEFAULT, shown), NEEDLE, collects_lines=False), 100, 0.0, at_once=True)
+
+
+@pytest.mark.parametrize("second", ["> ▮", "… ▮", "  │ ▮", "  ▮"])
+def test_a_line_break_in_a_composer_is_no_answer_to_a_quick_enter(second):
+    """Burst detection: Enter right behind the text is a part of a paste; what stands is submitted by the next one."""
+    line = Line()
+    watch = at_once(view(f"> {TEXT}▮"))
+    line.output(0.01)
+    assert watch.look(access(DEFAULT, view(f"> {TEXT}", second)), line, 0.02) == ""
+    assert watch.wants_enter(FIRST_ENTER_S)
+
+
+def test_an_answer_to_a_quick_enter_is_one():
+    line = Line()
+    watch = at_once(view(f"> {TEXT}▮"))
+    line.output(0.01)
+    assert watch.look(access(DEFAULT, view(f"> {TEXT}", "ok", "> ▮")), line, 0.02) == "prompt"
+    assert watch.answered

@@ -1,0 +1,132 @@
+"""How an agent is started: its complete environment, with its own token and nobody else's secrets.
+
+Source: spec/local-api.md sections 5.4 and 11.1; spec/node-protocol.md section 6.1.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.kin import MARK
+from relaybroker.adapters.pty.protocol import Start
+from relaybroker.adapters.vault import agent_reference
+from relaybroker.agents import agent_environment
+from relaybroker.domain.command_line import is_protected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from relaybroker.adapters.spawn_environments import SpawnEnvironments
+    from relaybroker.adapters.vault import Vault
+    from relaybroker.domain.effects import StartProgram
+
+_ORIGINS = {
+    "claude": "claude-code",
+    "codex": "codex",
+    "cursor-agent": "cursor",
+    "gemini": "gemini-cli",
+    "aider": "aider",
+    "opencode": "opencode",
+    "goose": "goose",
+    "droid": "droid",
+    "amp": "amp",
+    "copilot": "github-copilot",
+    "zed": "zed",
+}
+"""Program -> its name in AGENT_RELAY_ORIGIN_ACTOR."""
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what no child of the broker may inherit. Agents get less: `relaybroker.agents.agent_environment`."""
+    return {name: value for name, value in environment.items() if not is_protected(name)}
+
+
+class VariablesLostError(Exception):
+    """The variables that a caller brought along for its agent are not there any more."""
+
+
+class Launcher:
+    """Turns the core's wish for a program into a complete request for the PTY host.
+
+    Args:
+        environment: of the broker.
+        named: what agents take over of it besides `agent_environment.INHERITED`.
+        cwd: of the broker; where agents run that name no directory of their own.
+        base_url: of the engine.
+        workspace_id: of this node.
+        worker_logs: directory of the agents' raw output.
+        vault: has the agents' tokens.
+        environments: has the variables that callers brought along.
+        own_files: directory of agents' own files; a directory per session.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        named: tuple[str, ...] = (),
+        cwd: Path,
+        base_url: str,
+        workspace_id: str,
+        worker_logs: Path,
+        vault: Vault,
+        environments: SpawnEnvironments,
+        own_files: Path,
+    ) -> None:
+        self._base = {
+            **agent_environment.inherited(environment, named),
+            **agent_environment.SET,
+            "RELAY_BASE_URL": base_url,
+            "RELAY_WORKSPACE_ID": workspace_id,
+            "RELAY_DEFAULT_WORKSPACE": workspace_id,
+        }
+        self._cwd = cwd
+        self._worker_logs = worker_logs
+        self._vault = vault
+        self._environments = environments
+        self._own_files = own_files
+
+    def start(self, wish: StartProgram) -> Start:
+        """The request for the host. The environment of the wish may change everything but identity and secrets.
+
+        Raises:
+            VariablesLostError: what the caller brought along is not there any more.
+        """
+        cwd = wish.cwd or str(self._cwd)
+        environment = {**self._base, "PWD": cwd}
+        if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()) or _ORIGINS.get(wish.profile):
+            environment["AGENT_RELAY_ORIGIN_ACTOR"] = f"agent-relay-cli/agent/{origin}"
+        environment |= {
+            variable: str(self._own_files / wish.session_id / name) for variable, name in harnesses.own_files().items()
+        }
+        environment |= scrubbed(wish.env | self._brought(wish))
+        environment[MARK] = wish.session_id
+        if wish.agent_id:
+            environment |= {
+                "RELAY_AGENT_NAME": wish.name,
+                "RELAY_AGENT_TYPE": "agent",
+                "RELAY_STRICT_AGENT_NAME": "1",
+            }
+            if token := self._vault.token(agent_reference(wish.agent_id)):
+                environment["RELAY_AGENT_TOKEN"] = token
+        return Start(
+            session_id=wish.session_id,
+            name=wish.name,
+            argv=wish.argv,
+            env=environment,
+            cwd=cwd,
+            profile=wish.profile,
+            rows=wish.rows,
+            cols=wish.cols,
+            log_path=str(self._worker_logs / f"{wish.name}.log"),
+            idle_threshold_s=wish.idle_threshold_s,
+        )
+
+    def _brought(self, wish: StartProgram) -> dict[str, str]:
+        values = self._environments.values(wish.env_ref) if wish.env_ref else {}
+        if values is None:
+            raise VariablesLostError(f"the variables of {wish.name} ({wish.env_ref}) are not there any more")
+        return values

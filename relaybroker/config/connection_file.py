@@ -1,0 +1,50 @@
+"""How local clients find the broker: `connection.json`, there exactly while the broker answers.
+
+Source: spec/local-api.md sections 0.3 and 4.6.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from relaybroker.adapters.private_files import read_private, remove_private, write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """Where a broker answers and with which key. Its repr shows no key."""
+
+    url: str
+    port: int
+    api_key: str
+    pid: int
+
+    def __repr__(self) -> str:
+        return f"Connection(url={self.url!r}, pid={self.pid})"
+
+
+def publish(connection: Connection, paths: Iterable[Path]) -> None:
+    """Write the connection to every path, each whole and readable by its owner only."""
+    for path in paths:
+        write_private(path, msgspec.json.encode(connection) + b"\n")
+
+
+def withdraw(connection: Connection, paths: Iterable[Path]) -> None:
+    """Remove those files that are still about this very broker (pid and port); another broker's file stays."""
+    for path in paths:
+        found = read(path)
+        if found is not None and (found.pid, found.port) == (connection.pid, connection.port):
+            remove_private(path)
+
+
+def read(path: Path) -> Connection | None:
+    """The connection in this file; None when there is none or it is no connection."""
+    try:
+        return msgspec.json.decode(read_private(path), type=Connection)
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None

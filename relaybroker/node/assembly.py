@@ -1,0 +1,246 @@
+"""The parts of a running broker, put together: vault, core, loop, adapters.
+
+Source: design/architecture.md sections 2 and 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relaybroker import __version__
+from relaybroker.adapters.http.engine_client import EngineClient
+from relaybroker.adapters.private_files import remove_private
+from relaybroker.adapters.spawn_environments import SpawnEnvironments
+from relaybroker.adapters.token_cache import TokenCache
+from relaybroker.adapters.vault import WORKSPACE, Vault
+from relaybroker.adapters.websocket.link import NodeLink
+from relaybroker.agents.harness import harness_of
+from relaybroker.agents.launch import Launcher
+from relaybroker.agents.retired_spawns import RetiredSpawns, remove_own_files
+from relaybroker.agents.retired_tokens import RetiredTokens
+from relaybroker.audit.questions import Questions
+from relaybroker.config.settings import LEASE_S
+from relaybroker.domain import inputs
+from relaybroker.domain.broker import Broker
+from relaybroker.node.dispatch import Dispatcher
+from relaybroker.node.host_link import HostLink
+from relaybroker.node.runtime import Runtime
+from relaybroker.node.sidecar_process import SidecarProcess
+from relaybroker.replay.recording import Recording
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from relaybroker.adapters.eventstore.journal import Journal
+    from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+    from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
+    from relaybroker.adapters.pty.protocol import Input as RawInput
+    from relaybroker.config.paths import Paths
+    from relaybroker.config.settings import Settings
+    from relaybroker.domain.inputs import Input
+    from relaybroker.domain.state import State
+    from relaybroker.enrolment.node_identity import Node
+    from relaybroker.node.surface import Surface
+
+SETTLED_S = 0.5
+"""How long an answer that shows the state waits for the disk; `/api/status` answers within a second (local-api.md route 21)."""
+
+
+def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str, state: State) -> Vault:
+    """The vault with every token that this node may use; those of agents that the state does not know are forgotten.
+
+    Raises:
+        OSError: a token file cannot be read or made private.
+    """
+
+    def cache(directory: Path) -> TokenCache:
+        return TokenCache(directory, node_id=node.node_id, workspace_id=node.workspace_id, base_url=node.base_url)
+
+    if not settings.node_token.get_secret_value():
+        remove_private(paths.former_node_token)  # a stale credential; an operator's own files are left alone
+    vault = Vault(
+        workspace_key=workspace_key,
+        agents_directory=paths.tokens,
+        node_cache=cache(paths.node_tokens),
+        own_cache=cache(paths.own_tokens),
+        pinned_node_token=settings.node_token.get_secret_value(),
+    )
+    living = {found.agent_id for found in state.registrations.values()}
+    vault.forget_agents_except(living | {message.author_id for message in state.messages.values()})
+    return vault
+
+
+def open_environments(paths: Paths, state: State) -> SpawnEnvironments:
+    """The variables of spawns that are under way. What is kept for others, their agents' own files too, is removed.
+
+    Raises:
+        OSError: a file cannot be read or made private.
+    """
+    environments = SpawnEnvironments(paths.environments)
+    environments.forget_except({found.spec.env_ref for found in state.registrations.values()})
+    living = {found.session_id for found in state.registrations.values()}
+    for directory in paths.own_files.glob("*"):
+        if directory.name not in living:
+            remove_own_files(directory)
+    return environments
+
+
+class Assembly:
+    """A broker's parts, connected. It is also what the local API sees of the broker (`relaybroker.adapters.http.api.gateway.Gateway`).
+
+    Args:
+        settings: what the operator chose.
+        paths: of this broker.
+        node: which it is.
+        vault: with the tokens.
+        environments: of spawns that are under way.
+        journal: open.
+        snapshots: beside the journal.
+        state: at the end of the journal; the core goes on from it.
+        environ: of the broker, without secrets.
+        surface: the local API.
+
+    Raises:
+        OSError: the session file that is to be written exists already or cannot be made.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Paths,
+        node: Node,
+        *,
+        vault: Vault,
+        environments: SpawnEnvironments,
+        journal: Journal,
+        snapshots: SnapshotFile,
+        state: State,
+        environ: Mapping[str, str],
+        surface: Surface,
+    ) -> None:
+        core = Broker(harness_of, state)
+        self._core = core
+        self._journal = journal
+        self.vault = vault
+        self._variables = environments
+        self.recording = Recording(settings.record, state) if settings.record is not None else None
+        self.runtime = Runtime(core, journal, snapshots=snapshots, recorder=self.recording)
+        deliver = self.runtime.inbox.put
+        self.link = NodeLink(node.base_url, vault=vault, deliver=deliver)
+        self.engine = EngineClient(node.base_url, vault=vault, deliver=deliver, version=__version__)
+        self.host = HostLink(
+            paths.host_socket,
+            paths.host_log,
+            lease_s=None if settings.persist else LEASE_S,
+            deliver=deliver,
+            on_output=surface.output,
+        )
+        self.audit = Questions(journal.reader)
+        self._tokens = RetiredTokens(vault, state)
+        self._spawns = RetiredSpawns(environments, paths.own_files, state)
+        launcher = Launcher(
+            environ,
+            named=settings.agent_environment,
+            cwd=settings.cwd,
+            base_url=node.base_url,
+            workspace_id=node.workspace_id,
+            worker_logs=paths.worker_logs,
+            vault=vault,
+            environments=environments,
+            own_files=paths.own_files,
+        )
+        self._sidecar = SidecarProcess(environ, output=paths.worker_logs / "sidecar.log", deliver=deliver)
+        self.dispatcher = Dispatcher(
+            link=self.link,
+            engine=self.engine,
+            host=self.host,
+            launcher=launcher,
+            tokens=self._tokens,
+            spawns=self._spawns,
+            clients=surface,
+            sidecar=self._sidecar,
+            leave=self.runtime.end,
+        )
+
+    @property
+    def state(self) -> State:
+        """The core's state, to look at and never to change."""
+        return self._core.state
+
+    @property
+    def workspace_key(self) -> str:
+        """The workspace key, or "" if the broker has none."""
+        return self.vault.token(WORKSPACE) or ""
+
+    def log_locked_s(self) -> float:
+        """For how many seconds another program has kept the log from being written; 0 when none does."""
+        return self._journal.locked_s()
+
+    def offer(self, item: Input) -> bool:
+        """Give the core an input; False if it has no room."""
+        return self.runtime.inbox.offer(item)
+
+    async def tell(self, item: Input) -> None:
+        """Give the core an input; returns when it had room."""
+        await self.runtime.inbox.put(item)
+
+    async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
+        """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
+        return await self.host.ask(request)
+
+    async def settled(self) -> None:
+        """Returns when everything that the state shows now is durable, or after half a second."""
+        await self.runtime.settled(SETTLED_S)
+
+    def keep_supplied_token(self, token: str) -> str:
+        """Take a token that a caller brought along for an agent; its fingerprint."""
+        return self.vault.keep_supplied(token)
+
+    def keep_variables(self, values: Mapping[str, str]) -> str:
+        """Take the variables that a caller brought along for an agent; their reference. Raises OSError."""
+        return self._variables.keep(values)
+
+    def forget_variables(self, reference: str) -> None:
+        """Drop variables of a spawn that was refused. Raises OSError."""
+        self._variables.forget(reference)
+
+    def name_sidecar_environment(self, named: Mapping[str, str]) -> None:
+        """What the sidecar's program gets into its environment when it is started again."""
+        self._sidecar.name_environment(named)
+
+    def watch_output(self, *, on: bool) -> None:
+        """Turn the stream of terminal output on or off."""
+        self.host.watch(on=on)
+
+    @property
+    def has_agents(self) -> bool:
+        """Whether a program of an agent lives."""
+        return any(not program.ended for program in self.state.workers.values())
+
+    async def stop(self, reason: str, *, agents_too: bool) -> None:
+        """Ask the core to stop everything, or everything but the agents."""
+        await self.runtime.inbox.put(inputs.ShutdownRequested(reason=reason, agents_too=agents_too))
+
+    def stop_at_once(self) -> None:
+        """Kill the agents and end the run, without another word to anybody."""
+        self.host.end(0.0)
+        self.runtime.end(1, "stopped at once")
+
+    async def shut(self, limit_s: float) -> None:
+        """Close every adapter, at the latest after the limit."""
+        closing = asyncio.gather(
+            self.link.shut(),
+            self.engine.shut(),
+            self.host.shut(),
+            self._sidecar.shut(),
+            self._tokens.settle(),
+            self._spawns.settle(),
+            self.dispatcher.shut(),
+            return_exceptions=True,
+        )
+        await asyncio.wait({closing}, timeout=limit_s)
+        closing.cancel()
+        if self.recording is not None:
+            await asyncio.to_thread(self.recording.close)

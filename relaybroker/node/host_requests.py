@@ -1,0 +1,58 @@
+"""What is asked of the PTY host about a session, in order, also while the session's program is still asked for its options."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from relaybroker.agents.isolation import Isolation
+
+if TYPE_CHECKING:
+    from relaybroker.adapters.pty.protocol import Forget, Inject, Start, Stop
+    from relaybroker.node.host_link import HostLink
+
+
+class HostRequests:
+    """Sends requests about sessions; what comes behind a start that is held up waits for it.
+
+    Args:
+        host: the connection.
+    """
+
+    def __init__(self, host: HostLink) -> None:
+        self._host = host
+        self._isolation = Isolation()
+        self._behind: dict[str, list[Inject | Stop | Forget]] = {}
+        """By session: what waits behind its start."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, start: Start) -> None:
+        """Start a program, alone."""
+        if start.session_id in self._behind:
+            return  # asked for again, by a host that was attached meanwhile
+        if (completed := self._isolation.completed(start)) is not None:
+            self._host.send(completed)
+            return
+        self._behind[start.session_id] = []
+        task = asyncio.create_task(self._ask(start), name=f"options of {start.argv[0]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def send(self, request: Inject | Stop | Forget) -> None:
+        """Send a request about a session."""
+        if (behind := self._behind.get(request.session_id)) is not None:
+            behind.append(request)
+        else:
+            self._host.send(request)
+
+    async def shut(self) -> None:
+        """End; what is held up is dropped, and the next broker asks again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _ask(self, start: Start) -> None:
+        completed = await asyncio.to_thread(self._isolation.ask, start)
+        self._host.send(completed)
+        for request in self._behind.pop(start.session_id):
+            self._host.send(request)

@@ -1,0 +1,239 @@
+"""The one loop that owns the core: inputs in, decisions made, events made durable, and only then effects carried out.
+
+Rules:
+
+* One task calls the core. In each round it takes what is there (at most 512 inputs), decides at one moment of a clock that
+  never goes back, and appends the events as one batch.
+* Commits are pipelined: the next round is decided while the journal's thread commits. Effects are carried out in order, by
+  a second task, each batch after its own commit. Nothing leaves before what it follows from is on disk.
+* No adapter is awaited: carrying out an effect means handing it to an adapter's own bounded queue.
+* Fail-stop: if a commit fails, or the core or an adapter raises, nothing leaves any more, the reason is logged loudly, and
+  the run ends with status 1. Agents live on; the next start goes on from the log.
+
+Source: design/architecture.md sections 3, 4 and 6; failure-scenarios.md LOG-FIRST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from relaybroker.adapters.eventstore.snapshots import Snapshot
+from relaybroker.domain import state as domain_state
+from relaybroker.node.clock import SteadyClock
+from relaybroker.node.inbox import Inbox
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from relaybroker.adapters.eventstore.journal import Journal
+    from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+    from relaybroker.domain.effects import Effect
+    from relaybroker.domain.events import Recorded
+    from relaybroker.domain.inputs import Input
+    from relaybroker.domain.state import State
+    from relaybroker.domain.turn import Decision
+
+_log = logging.getLogger(__name__)
+
+SNAPSHOT_EVERY = 20_000
+"""Events between two snapshots."""
+PIPELINE = 64
+"""Batches that may be decided and not yet carried out."""
+_IDLE_STEP_S = 0.01
+"""Least wait when something is due that the core has nothing to do about."""
+
+
+class Core(Protocol):
+    """What the loop needs of `relaybroker.domain.broker.Broker`."""
+
+    state: State
+
+    def handle(self, item: Input, now: float) -> Decision:
+        """Decide about one input."""
+
+    def on_time(self, now: float) -> Decision:
+        """Do what is due."""
+
+    def next_deadline(self) -> float | None:
+        """When something is due."""
+
+
+class Dispatch(Protocol):
+    """What the loop needs of `relaybroker.node.dispatch.Dispatcher`."""
+
+    def carry_out(self, events: Sequence[Recorded], effects: Sequence[Effect]) -> None:
+        """Hand effects to their adapters, in order; `events` are durable."""
+
+
+class Recorder(Protocol):
+    """What the loop needs of `relaybroker.replay.recording.Recording`."""
+
+    def take(self, decisions: Sequence[Decision]) -> None:
+        """Record turns whose events are durable; never waits, never raises."""
+
+
+class _Decided(NamedTuple):
+    committed: asyncio.Future[int]
+    turns: list[Decision]
+    events: list[Recorded]
+    effects: list[Effect]
+    snapshot: Snapshot | None
+
+
+class Ending(NamedTuple):
+    """How a run ended."""
+
+    status: int
+    reason: str
+
+
+class Runtime:
+    """The loop.
+
+    Args:
+        core: the broker core, folded up to the end of the journal.
+        journal: where events become durable.
+        snapshots: where the state is kept now and then; None = nowhere.
+        recorder: who records the turns; None = nobody.
+        clock: epoch seconds; None = a `SteadyClock` that goes on from the newest record.
+        snapshot_every: events between two snapshots.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        journal: Journal,
+        *,
+        snapshots: SnapshotFile | None,
+        recorder: Recorder | None = None,
+        clock: Callable[[], float] | None = None,
+        snapshot_every: int = SNAPSHOT_EVERY,
+    ) -> None:
+        self.inbox = Inbox()
+        self._core = core
+        self._journal = journal
+        self._snapshots = snapshots
+        self._recorder = recorder
+        self._clock = clock or SteadyClock(core.state.now)
+        self._snapshot_every = snapshot_every
+        self._snapshot_at = core.state.position + snapshot_every
+        self._saving: asyncio.Task[None] | None = None
+        self._now = core.state.now
+        self._decided: asyncio.Queue[_Decided] = asyncio.Queue(PIPELINE)
+        self._ending: asyncio.Future[Ending] | None = None
+        self._progress = asyncio.Event()
+
+    async def run(self, dispatch: Dispatch) -> Ending:
+        """Run until the core asks to exit, or something fails."""
+        self._ending = asyncio.get_running_loop().create_future()
+        tasks = [
+            asyncio.create_task(self._guarded(self._decide()), name="core"),
+            asyncio.create_task(self._guarded(self._carry_out(dispatch)), name="effects"),
+        ]
+        try:
+            return await self._ending
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._saving is not None:
+                await asyncio.gather(self._saving, return_exceptions=True)
+
+    def end(self, status: int, reason: str) -> None:
+        """End the run: the core has said its last word."""
+        if self._ending is not None and not self._ending.done():
+            self._ending.set_result(Ending(status, reason))
+
+    def fail(self, error: BaseException) -> None:
+        """End the run because going on could break a promise. Called with the journal's failure too."""
+        if self._ending is not None and not self._ending.done():
+            _log.critical("the broker stops, its agents live on: %s", error, exc_info=error)
+            self.end(1, f"{type(error).__name__}: {error}")
+
+    async def reached(self, condition: Callable[[State], bool], limit_s: float) -> bool:
+        """Wait until the state satisfies a condition, at most this long; whether it does."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while not condition(self._core.state):
+                    self._progress.clear()
+                    await self._progress.wait()
+        return condition(self._core.state)
+
+    async def settled(self, limit_s: float) -> None:
+        """Wait until everything that is decided by now is durable, at most this long."""
+        position = self._core.state.position
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._journal.position < position:
+                    self._progress.clear()
+                    await self._progress.wait()
+
+    async def save_snapshot(self) -> None:
+        """Keep the state as it is. For a clean end, when everything decided is durable."""
+        if self._snapshots is not None and self._core.state.position:
+            await self._save(Snapshot(self._core.state.position, domain_state.encode(self._core.state)))
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - the promise of this module: whatever it is, nothing leaves any more
+            self.fail(error)
+
+    # --- deciding -----------------------------------------------------------------------------------------------------
+
+    async def _decide(self) -> None:
+        idle = False
+        while True:
+            inputs = await self.inbox.take(self._wait_s(idle=idle))
+            now = self._now = max(self._now, self._clock())
+            turns: list[Decision] = []
+            due = self._core.next_deadline()
+            if due is not None and due <= now:
+                turns.append(self._core.on_time(now))
+                idle = not turns[0].events
+            turns += [self._core.handle(item, now) for item in inputs]
+            events = [recorded for turn in turns for recorded in turn.events]
+            effects = [effect for turn in turns for effect in turn.effects]
+            if events or effects:
+                await self._journal.room()
+                committed = self._journal.append(events)
+                await self._decided.put(_Decided(committed, turns, events, effects, self._due_snapshot()))
+            await asyncio.sleep(0)  # readers and writers get their turn however full the inbox is
+
+    def _wait_s(self, *, idle: bool) -> float | None:
+        due = self._core.next_deadline()
+        if due is None:
+            return None
+        return max(due - self._clock(), _IDLE_STEP_S if idle else 0.0)
+
+    def _due_snapshot(self) -> Snapshot | None:
+        position = self._core.state.position
+        if self._snapshots is None or position < self._snapshot_at:
+            return None
+        self._snapshot_at = position + self._snapshot_every
+        return Snapshot(position, domain_state.encode(self._core.state))
+
+    # --- carrying out -------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, dispatch: Dispatch) -> None:
+        while True:
+            decided = await self._decided.get()
+            await decided.committed
+            if self._recorder is not None:
+                self._recorder.take(decided.turns)
+            dispatch.carry_out(decided.events, decided.effects)
+            self._progress.set()
+            if decided.snapshot is not None and self._saving is None:
+                self._saving = asyncio.create_task(self._save(decided.snapshot), name="snapshot")
+
+    async def _save(self, snapshot: Snapshot) -> None:
+        assert self._snapshots is not None
+        try:
+            await asyncio.to_thread(self._snapshots.save, self._journal, snapshot)
+        except OSError as error:
+            _log.warning("no snapshot at %d, recovery will take longer: %s", snapshot.position, error)
+        finally:
+            self._saving = None

@@ -1,0 +1,235 @@
+"""The generated pages: machines, events, reasons, commands, SQL views.
+
+`python -m relaybroker.reference.pages` writes them, `--check` compares.
+
+Each page is made from the code that it describes; CI fails when a page says something else than the code.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import json
+import re
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+
+from relaybroker.adapters.eventstore import lookup
+from relaybroker.agents import agent_environment
+from relaybroker.api.openapi import document
+from relaybroker.domain.events import REGISTRY
+from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.machines import MACHINES
+from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.remedies import REMEDIES
+from relaybroker.reference.guarantees import GUARANTEES, NOT_PROMISED
+
+DOCS = Path(__file__).parents[2] / "docs"
+TESTS = DOCS.parent / "tests"
+_NOTE = "<!-- Made by `python -m relaybroker.reference.pages` from the code. Do not edit. -->\n"
+
+
+def machines() -> str:
+    """Every state machine: rules, table, diagram."""
+    parts = ["# State machines\n"]
+    for table in MACHINES.values():
+        parts.append(f"## {table.name}\n\n{table.rules}\n\n```mermaid\n{table.mermaid()}\n```\n")
+        parts.append("| from | trigger | to |\n|---|---|---|")
+        parts += [
+            f"| {source} | {trigger} | {_state(table, target)} |" for (source, trigger), target in table.edges.items()
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _state(table: Any, name: str) -> str:
+    return f"**{name}**" if name in table.terminal else name
+
+
+def events() -> str:
+    """Every recorded event with its fields."""
+    parts = [
+        "# Recorded events\n",
+        "A *fact* was observed outside, a *decision* is ours. The trigger is the transition that the event makes in its machine.\n",
+        "| topic | kind | machine | trigger | fields | meaning |\n|---|---|---|---|---|---|",
+    ]
+    for topic, event in REGISTRY.items():
+        hints = get_type_hints(event)
+        fields = ", ".join(f"`{name}: {_type(hints[name])}`" for name in event.__struct_fields__)
+        meaning = (event.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+        parts.append(f"| `{topic}` | {event.kind} | {event.machine} | {event.trigger or '-'} | {fields} | {meaning} |")
+    fields = ", ".join(f"`{name}`" for name in SpawnSpec.__struct_fields__)
+    parts.append(f"\n`SpawnSpec` holds {fields}. No event holds a token; `fingerprint` is a hash.")
+    return "\n".join(parts) + "\n"
+
+
+def _type(hint: Any) -> str:
+    text = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+    for prefix in (
+        "relaybroker.domain.reasons.",
+        "relaybroker.domain.inputs.",
+        "relaybroker.domain.events.",
+        "typing.",
+    ):
+        text = text.replace(prefix, "")
+    return text.replace("|", "\\|")
+
+
+def reasons() -> str:
+    """Every reason with its sentence."""
+    parts = [
+        "# Reasons\n",
+        "Why a message was not typed, why something waits, was refused or failed: a closed list.\n",
+        "| reason | what it means | what to do, or what would have made it otherwise |\n|---|---|---|",
+    ]
+    parts += [f"| `{reason}` | {SENTENCES[reason]} | {REMEDIES[reason]} |" for reason in Reason]
+    return "\n".join(parts) + "\n"
+
+
+def views() -> str:
+    """Every SQL view with its columns."""
+    parts = [
+        "# SQL views\n",
+        (lookup.__doc__ or "").strip() + "\n",
+        "```\nsqlite3 -readonly journal-NAME.sqlite \"SELECT name, seq, state, reason FROM v_deliveries WHERE state <> 'acked'\"\n```\n",
+        "Read a copy, or the file with `-readonly`; the broker may run meanwhile.\n",
+        "| view | columns |\n|---|---|",
+    ]
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute(
+            "CREATE TABLE stored_events (originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB)"
+        )
+        for kind, name, statement in lookup.DEFINITIONS:
+            if kind == "view":
+                database.execute(statement)
+                columns = database.execute(f"SELECT * FROM {name}").description
+                parts.append(f"| `{name}` | {', '.join(f'`{column[0]}`' for column in columns)} |")
+    return "\n".join(parts) + "\n"
+
+
+def environment_of_agents() -> str:
+    """What is in the environment of an agent."""
+    taken = [f"| {about} | {_named(names)} |" for about, names in agent_environment.INHERITED.items()]
+    fixed = [f"| `{name}` | {f'`{value}`' if value else 'empty'} |" for name, value in agent_environment.SET.items()]
+    added = f"Of these the broker adds what is missing: `PATH` (`{agent_environment.DEFAULT_PATH}`), `LANG=C.UTF-8`."
+    left = _named(agent_environment.PROBES_OF_THE_STARTER)
+    parts = [
+        "# The environment of an agent\n",
+        (agent_environment.__doc__ or "").split("\n\n")[2] + "\n",
+        agent_environment.PRECEDENCE.strip() + "\n",
+        "## Taken over from the broker\n",
+        "| about | variables |\n|---|---|",
+        *taken,
+        f"\n{added}\n",
+        "## Set by the broker\n",
+        "| variable | value |\n|---|---|",
+        *fixed,
+        "\n## Not taken over\n",
+        f"Everything else. Among it: {left}.\n",
+        agent_environment.HISTORY.strip(),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _named(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def commands() -> str:
+    """Every command with its help."""
+    from relaybroker.cli.app import cli  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
+
+    parts = ["# Commands\n"]
+
+    def add(command: click.Command, words: list[str], parent: click.Context | None) -> None:
+        width = {"terminal_width": 100, "max_content_width": 100}
+        context = command.make_context(words[-1], [], parent=parent, resilient_parsing=True, **width)
+        parts.append(f"{'#' * (len(words) + 1)} {' '.join(words)}\n\n```\n{command.get_help(context)}\n```\n")
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found is not None
+                add(found, [*words, name], context)
+
+    add(cli, ["relaybroker"], None)
+    return "\n".join(parts)
+
+
+def guarantees() -> str:
+    """What is promised, which tests keep it, and what is not promised."""
+    named = tests_by_id()
+    parts = ["# Guarantees\n", "Each promise with the tests that name its id. `make test` runs all of them.\n"]
+    for subject, promises in GUARANTEES.items():
+        parts.append(f"## {subject}\n\n| id | promise | kept by |\n|---|---|---|")
+        parts += [f"| {found.id} | {found.promise} | {'<br>'.join(named.get(found.id, []))} |" for found in promises]
+        parts.append("")
+    parts.append(f"## Not promised\n{NOT_PROMISED}")
+    return "\n".join(parts)
+
+
+@functools.cache
+def tests_by_id() -> dict[str, list[str]]:
+    """Guarantee -> the tests (`file::name`, or a whole file) whose docstrings name it."""
+    ids = {found.id for promises in GUARANTEES.values() for found in promises}
+    named: dict[str, list[str]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        place, tree = path.relative_to(TESTS.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            name = "" if isinstance(node, ast.Module) else node.name
+            label = f"`{place}::{name}`" if name.startswith("test_") else f"`{place}`"
+            for word in sorted(ids & set(_WORD.findall(ast.get_docstring(node) or ""))):
+                if label not in (labels := named.setdefault(word, [])):
+                    labels.append(label)
+    return named
+
+
+_WORD = re.compile(r"[A-Z][A-Z0-9]*(?:-[A-Z]+)?")
+
+
+def openapi() -> str:
+    """The OpenAPI document of the local API."""
+    return json.dumps(document(), indent=1) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "machines.md": machines,
+    "events.md": events,
+    "reasons.md": reasons,
+    "commands.md": commands,
+    "views.md": views,
+    "agent-environment.md": environment_of_agents,
+    "guarantees.md": guarantees,
+    "openapi.json": openapi,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` say where they differ; the exit status."""
+    status = 0
+    DOCS.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        path, text = DOCS / name, (_NOTE if name.endswith(".md") else "") + make()
+        if arguments == ["--check"]:
+            before = path.read_text(encoding="utf-8") if path.exists() else ""
+            if before != text:
+                status = 1
+                lines = difflib.unified_diff(
+                    before.splitlines(), text.splitlines(), f"docs/{name}", "the code", lineterm=""
+                )
+                sys.stdout.write("\n".join(list(lines)[:60]) + "\nrun: python -m relaybroker.reference.pages\n")
+        else:
+            path.write_text(text, encoding="utf-8")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""A program that shares a daemon with others of its kind is started alone, if it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.protocol import Inject, Start, Stop
+from relaybroker.agents.isolation import Isolation
+from relaybroker.node.host_requests import HostRequests
+from tests.waiting import WAIT_S
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A program called codex that says what the test wants it to say, and counts how often it is asked."""
+
+    def make(said: str):
+        path = tmp_path / "bin" / "codex"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\n{said}\n")
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+def start(tmp_path, *argv: str, profile: str = "codex") -> Start:
+    env = {"PATH": f"{tmp_path}/bin:{os.defpath}", "RELAY_AGENT_NAME": "w1"}
+    return Start(
+        session_id="ws_1", name="w1", argv=argv, env=env, cwd=str(tmp_path), profile=profile, rows=24, cols=80,
+        log_path="", idle_threshold_s=30.0,
+    )  # fmt: skip
+
+
+NEW, OLD = "echo '      --no-daemon  Run alone'", "echo '  --help'"
+
+
+@pytest.mark.parametrize(
+    ("argv", "alone"),
+    [
+        (("codex",), ("codex", "--no-daemon")),
+        (("codex", "resume", "x"), ("codex", "--no-daemon", "resume", "x")),
+        (("env", "X=1", "codex", "-m", "y"), ("env", "X=1", "codex", "--no-daemon", "-m", "y")),
+        (("codex", "--no-daemon"), ("codex", "--no-daemon")),
+        (("codex", "--remote", "unix://"), ("codex", "--remote", "unix://")),
+        (("codex", "--remote=unix://"), ("codex", "--remote=unix://")),
+        (("sh", "-c", "exec codex"), ("sh", "-c", "exec codex")),
+    ],
+)
+def test_the_option_is_given_where_the_program_takes_it(program, tmp_path, argv, alone):
+    program(NEW)
+    assert Isolation().ask(start(tmp_path, *argv)).argv == alone
+
+
+def test_an_older_version_does_not_get_an_option_that_it_does_not_know(program, tmp_path):
+    program(OLD)
+    assert Isolation().ask(start(tmp_path, "codex")).argv == ("codex",)
+
+
+def test_a_program_is_asked_once_until_its_file_changes(program, tmp_path):
+    path, isolation = program(OLD), Isolation()
+    assert isolation.completed(start(tmp_path, "codex")) is None
+    for _ in range(3):
+        isolation.ask(start(tmp_path, "codex"))
+        assert isolation.completed(start(tmp_path, "codex")).argv == ("codex",)
+    program(NEW)
+    os.utime(path, ns=(1, 1))
+    assert isolation.completed(start(tmp_path, "codex")) is None
+    assert isolation.ask(start(tmp_path, "codex")).argv == ("codex", "--no-daemon")
+
+
+@pytest.mark.parametrize("said", ["sleep 60", None])
+def test_a_program_that_does_not_answer_is_started_as_it_is_and_asked_again(program, tmp_path, monkeypatch, said):
+    monkeypatch.setattr("relaybroker.agents.isolation.HELP_S", 0.2)
+    if said:
+        program(said)
+    isolation = Isolation()
+    assert isolation.ask(start(tmp_path, "codex")).argv == ("codex",)
+    assert isolation.completed(start(tmp_path, "codex")) is None
+
+
+def test_programs_without_a_daemon_are_not_asked(tmp_path):
+    wanted = start(tmp_path, "cat", profile="default")
+    assert Isolation().completed(wanted) is wanted
+    unknown = start(tmp_path, "cat", profile="of another version")
+    assert Isolation().completed(unknown) is unknown
+
+
+def test_every_agent_has_files_of_its_own_by_which_its_programs_find_each_other():
+    assert harnesses.own_files()["CLINE_HUB_DISCOVERY_PATH"] == "cline-hub.json"
+
+
+class Host:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, request: Any) -> None:
+        self.sent.append(request)
+
+
+async def test_what_is_asked_behind_a_start_that_is_held_up_comes_after_it(program, tmp_path):
+    program("sleep 0.2; " + NEW)
+    host = Host()
+    requests = HostRequests(host)
+    requests.start(start(tmp_path, "codex"))
+    requests.start(start(tmp_path, "codex"))
+    inject = Inject(session_id="ws_1", delivery_id="d", attempt=1, text="x", marker="", steer=False)
+    stop = Stop(session_id="ws_1", grace_s=1.0, reason="agent_released")
+    elsewhere = Stop(session_id="ws_2", grace_s=1.0, reason="agent_released")
+    for request in (inject, stop, elsewhere):
+        requests.send(request)
+    assert host.sent == [elsewhere]
+    async with asyncio.timeout(WAIT_S):
+        while len(host.sent) < 4:
+            await asyncio.sleep(0.01)
+    assert host.sent[1].argv == ("codex", "--no-daemon")
+    assert host.sent[2:] == [inject, stop]
+    requests.start(start(tmp_path, "codex"))
+    assert host.sent[-1].argv == ("codex", "--no-daemon")
+    await requests.shut()

@@ -1,0 +1,146 @@
+"""The loop with a small core of its own: it records each input as an event and asks for one effect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relaybroker.adapters.eventstore.journal import Journal
+from relaybroker.adapters.eventstore.recorders import side_file
+from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+from relaybroker.domain import effects, events
+from relaybroker.domain.events import REGISTRY, UPCASTERS, Recorded
+from relaybroker.domain.inputs import EngineUnanswered, Input
+from relaybroker.domain.state import State
+from relaybroker.domain.turn import Decision
+from relaybroker.node.runtime import Ending, Runtime
+from tests.waiting import WAIT_S
+
+
+class EchoCore:
+    """Records every `EngineUnanswered` as an event and notifies about it; can have timers and faults."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.handled: list[tuple[str, float]] = []
+        self.timed: list[float] = []
+        self.deadline: float | None = None
+        self.fault_on = ""
+
+    def handle(self, item: Input, now: float) -> Decision:
+        assert isinstance(item, EngineUnanswered)
+        if item.call_id == self.fault_on:
+            raise RuntimeError("a bug in the core")
+        self.handled.append((item.call_id, now))
+        event = self._record(events.CallUnmatched(call_id=item.call_id, status=0), now)
+        wanted: list[effects.Effect] = [effects.Notify(seq=self.state.position, body={"id": item.call_id})]
+        if item.call_id == "exit":
+            wanted.append(effects.ExitBroker(status=0, reason="asked"))
+        return Decision([event], wanted)
+
+    def on_time(self, now: float) -> Decision:
+        self.timed.append(now)
+        self.deadline = None
+        event = self._record(events.CallUnmatched(call_id="timer", status=0), now)
+        return Decision([event], [effects.Notify(seq=self.state.position, body={"id": "timer"})])
+
+    def next_deadline(self) -> float | None:
+        return self.deadline
+
+    def _record(self, event: events.Event, now: float) -> Recorded:
+        self.state.position += 1
+        stream = "broker:test"
+        return Recorded(
+            stream=stream,
+            version=self.state.position,
+            at=now,
+            causation=f"{stream}@{self.state.position}",
+            correlation="",
+            event=event,
+        )
+
+
+class Carrier:
+    """Notes every effect, with the position that was durable at that moment."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.carried: list[tuple[str, int, int]] = []
+        self.changed = asyncio.Event()
+        self.fault_on = ""
+
+    def carry_out(self, events: Sequence[Recorded], wanted: Sequence[effects.Effect]) -> None:
+        for effect in wanted:
+            if isinstance(effect, effects.Notify):
+                if effect.body["id"] == self.fault_on:
+                    raise RuntimeError("a bug in an adapter")
+                self.carried.append((effect.body["id"], effect.seq, self.bench.journal.position))
+            elif isinstance(effect, effects.ExitBroker):
+                self.bench.runtime.end(effect.status, effect.reason)
+        self.changed.set()
+
+
+class Bench:
+    """A running loop."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.directory = directory
+        self.core = EchoCore()
+        self.journal = Journal.open(
+            str(directory / "journal.sqlite"),
+            registry=REGISTRY,
+            upcasters=UPCASTERS,
+            on_failure=self._failed,
+        )
+        self.snapshots = SnapshotFile(side_file(directory / "journal.sqlite", ".snapshot"), payload_version=1)
+        self.runtime = Runtime(self.core, self.journal, snapshots=self.snapshots, **options)
+        self.carrier = Carrier(self)
+        self.running: asyncio.Task[Ending] | None = None
+
+    def _failed(self, error: BaseException) -> None:
+        self.runtime.fail(error)
+
+    def start(self) -> None:
+        self.running = asyncio.create_task(self.runtime.run(self.carrier))
+
+    async def carried(self, count: int) -> list[tuple[str, int, int]]:
+        async with asyncio.timeout(WAIT_S):
+            while len(self.carrier.carried) < count:
+                self.carrier.changed.clear()
+                await self.carrier.changed.wait()
+        return self.carrier.carried
+
+    async def ending(self) -> Ending:
+        assert self.running is not None
+        async with asyncio.timeout(WAIT_S):
+            return await self.running
+
+
+def an_input(call_id: str) -> EngineUnanswered:
+    return EngineUnanswered(call_id=call_id, detail="")
+
+
+@pytest.fixture
+def make_input() -> Callable[[str], Input]:
+    return an_input
+
+
+@pytest.fixture
+async def make_bench(tmp_path: Path) -> AsyncIterator[Callable[..., Bench]]:
+    benches: list[Bench] = []
+
+    def make(**options: Any) -> Bench:
+        bench = Bench(tmp_path, **options)
+        benches.append(bench)
+        return bench
+
+    yield make
+    for bench in benches:
+        bench.runtime.end(0, "test over")
+        if bench.running is not None:
+            await bench.running
+        await asyncio.to_thread(bench.journal.close)
