@@ -6,7 +6,7 @@ A *passage* is a piece of prose with its place: a comment, a docstring, a text t
 | kind | for example | there means |
 |---|---|---|
 | id | F044, D1 to D8, W-12, RV-G2, ACK-FLOOR | a row of a table in docs/spec |
-| section | node-protocol.md 4.2, local-api.md route 9 | a heading, a row of the routes, an item of the checklist in docs/spec |
+| section | node-protocol.md 4.2, local-api.md route 9 | a heading, a row of the routes, an item of the checklist |
 | document | guarantees.md, spec/local-api.md | a file |
 | decision | ADR-0001 | a file in ADR |
 | path | domain/mailbox.py, proof.py | a file or folder; a pattern meets one |
@@ -89,20 +89,19 @@ def documents() -> list[Path]:
 
 def of_code(path: Path) -> Iterator[Passage]:
     """Docstrings (also those of attributes) and comments, neighbouring lines of comment together."""
-    source = path.read_text("utf-8")
     place = str(path.relative_to(ROOT))
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield Passage(f"{place}:{node.lineno}", node.value.value)
-    last, lines = -1, list[str]()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type != tokenize.COMMENT or re.match(r"#\s*(noqa|type:|pragma)", token.string):
-            continue
-        if token.start[0] != last + 1 and lines:
-            yield Passage(f"{place}:{last}", " ".join(lines))
-            lines = []
-        lines.append(token.string.lstrip("#").split("# noqa")[0].strip())
-        last = token.start[0]
+    last, lines, begins = -1, list[str](), True
+    for kind, string, start, _, _ in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
+        if kind == tokenize.COMMENT and not re.match(r"#\s*(noqa|type:|pragma)", string):
+            if start[0] != last + 1 and lines:
+                yield Passage(f"{place}:{last}", " ".join(lines))
+                lines = []
+            lines.append(string.lstrip("#").split("# noqa")[0].strip())
+            last = start[0]
+        elif kind == tokenize.STRING and begins:
+            yield Passage(f"{place}:{start[0]}", str(ast.literal_eval(string)))
+        if kind not in (tokenize.COMMENT, tokenize.NL):
+            begins = kind in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
     if lines:
         yield Passage(f"{place}:{last}", " ".join(lines))
 
@@ -143,8 +142,8 @@ def of_document(path: Path) -> Iterator[Passage]:
 def of_comments(path: Path) -> Iterator[Passage]:
     """Comments of a file that is not Python: what stands behind `#`."""
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if found := re.search(r"(?:^|\s)#+\s(.*)", line):
-            yield Passage(f"{path.relative_to(ROOT)}:{number}", found[1])
+        if found := re.search(r"(?:^|\s)#+\s.*", line):
+            yield Passage(f"{path.relative_to(ROOT)}:{number}", found[0])
 
 
 def of_help() -> Iterator[Passage]:
@@ -168,6 +167,8 @@ _SECTION = re.compile(
     re.VERBOSE,
 )
 _CHECKLIST = re.compile(r"checklist ((?:\d+(?:, | and | to )?)+)")
+_HEAD = re.compile(r"\s*(?:(?:[A-Z][A-Z0-9-]*\d|[A-Z]+(?:-[A-Z]+)+|\d{1,2}\.\d{1,2})(?:[,;:.]\s*|$))+")
+"""What a test's docstring begins with: ids, and sections of node-protocol.md without its name."""
 _QUOTED = re.compile(r'\s*\("([^"]+)"\)')
 _DOCUMENT = re.compile(r"(?<![\w./-])((?:[\w-]+/)*[A-Za-z][\w-]*\.md)\b")
 _PATH = re.compile(
@@ -179,6 +180,7 @@ _MODULE = re.compile(r"(?<![\w./-])(relaybroker(?:\.\w+)+)")
 _COMMAND = re.compile(r"(?<![\w./-])relaybroker ((?:[a-z][a-z-]*)(?: [^\s`;,.()]+)*)")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][\w-]*)")
 _VARIABLE = re.compile(r"(?<![\w])((?:RELAYBROKER|RELAYCAST|RELAY|AGENT_RELAY)_[A-Z0-9_]+\*?)")
+_WHOLE = re.compile(r"""["']([A-Z][A-Z0-9]*_[A-Z0-9_]*)["']""")
 _ISSUE = re.compile(r"(?i)\b(issues? (?:\d+|part \d+|\"\w+\"))")
 
 
@@ -205,6 +207,9 @@ def cited(text: str) -> Iterator[Citation]:
 
 
 def _sections(text: str) -> Iterator[Citation]:
+    if head := _HEAD.match(text):
+        numbers = re.findall(r"(?<![\w.])\d{1,2}\.\d{1,2}(?=[,;:.]|$)", head[0])
+        yield from (Citation("section", f"node-protocol.md section {number}") for number in numbers)
     for page in _PAGE.finditer(text):
         at, word, before = page.end(), "section", ""
         if quoted := _QUOTED.match(text, at):
@@ -370,26 +375,18 @@ def flags() -> frozenset[str]:
     found = {
         name for command in commands().values() for one in command.params for name in one.opts + one.secondary_opts
     }
-    found.add("--help")
     for path in sources(*CODE):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            is_option = isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("add_argument", "addoption"))
-            if is_option or isinstance(node, ast.Compare):
-                found |= {word.value for word in ast.walk(node) if isinstance(word, ast.Constant) and word.value}
-    return frozenset(one for one in found if isinstance(one, str) and one.startswith("--"))
+        source = path.read_text("utf-8")
+        for words in re.findall(r"\badd_?(?:argument|option)\(([^)]*)", source):
+            found |= set(re.findall(r'"(--[a-z][\w-]*)"', words))
+        found |= set(re.findall(r'(?:==|\bin) [\[(]?"(--[a-z][\w-]*)"', source))
+    return frozenset({"--help", *found})
 
 
 @functools.cache
 def variables(*folders: str) -> frozenset[str]:
     """Environment variables (and beginnings of such) that code names as a whole string."""
-    found: set[str] = set()
-    for path in sources(*folders):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= set(re.findall(r"^[A-Z][A-Z0-9_]+$", node.value))
-            if isinstance(node, ast.keyword) and node.arg:
-                found |= set(re.findall(r"^[A-Z][A-Z0-9_]+$", node.arg))
-    return frozenset(found)
+    return frozenset(name for path in sources(*folders) for name in _WHOLE.findall(path.read_text("utf-8")))
 
 
 def _wrong_in_command(words: list[str]) -> str:
