@@ -185,6 +185,7 @@ def down(state_dir: str | None) -> None:
                     f"somebody still holds {folder} after {DOWN_S:g} s; its files say who: {folder}/broker-*.lock",
                 )
             ended += killed
+            deadline = time.monotonic() + DOWN_S  # a killed process holds its lock until the system has taken it down
         time.sleep(0.05)
     ended += end_leftovers(folder)
     say("the broker is down" + (f"; ended what was left: {', '.join(ended)}" if ended else ""))
