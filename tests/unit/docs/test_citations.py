@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
@@ -159,3 +160,16 @@ def test_every_variable_of_ours_is_described():
         if name.startswith(("RELAY_", "RELAYBROKER_", "RELAYCAST_", "AGENT_RELAY_"))
     }
     assert sorted(name for name in ours if name.rstrip("_") == name and name not in described) == []
+
+
+def test_every_link_of_a_document_leads_to_a_file():
+    links = [
+        (path, target)
+        for path in documents()
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text("utf-8"))
+        if ":" not in target
+    ]
+    assert len(links) > 60
+    assert [
+        f"{path.relative_to(ROOT)}: {target}" for path, target in links if not (path.parent / target).exists()
+    ] == []
