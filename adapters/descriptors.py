@@ -2,7 +2,7 @@
 
 A process of ours raises its soft limit as far as it may, once, at its start. Programs that it starts for others get the limit back
 that we were started with: a program that uses `select` breaks on numbers above 1023.
-Source: issue 15 kind 4; superset-sh/superset PR 5067 (agents do not start at a soft limit of 256).
+Source: superset-sh/superset PR 5067 (agents do not start at a soft limit of 256).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Rules:
 * A letter that may have been typed (`in_doubt`) is redelivered only by force, and then marked `possible-duplicate`.
 * A letter belongs to its agent id. It is never given to a successor of the name.
 
-Source: spec/failure-scenarios.md F012, F016, F025 to F030, F036; spec/feature-parity.md (dead letters); ADR-0021.
+Source: spec/failure-scenarios.md F012, F016, F025 to F030, F036; ADR-0021.
 """
 
 from __future__ import annotations

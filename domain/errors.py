@@ -7,7 +7,7 @@
     ├── InvalidRequest         bad input from a person or a program, with a stable code; nothing changed
     └── CorruptLog             the recorded history does not fold (start-up refuses, every byte is kept)
 
-Source: design/style.md (h11: local and remote errors are different types).
+As in h11, local and remote errors are different types.
 """
 
 from __future__ import annotations

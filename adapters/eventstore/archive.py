@@ -10,7 +10,7 @@ the leftover of a killed `move`, and is written anew. `move` is killed safely at
 read back before it is listed, it is listed before a row is deleted, and rows that are in both places are read from the
 archive. The next `move` deletes what is left (`archiving`).
 
-Source: issue "audit"; ADR-0017.
+Source: spec/architecture.md section 8; ADR-0017.
 """
 
 from __future__ import annotations

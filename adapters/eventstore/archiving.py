@@ -1,6 +1,6 @@
 """Moving the beginning of a log out of its database into its archive.
 
-Source: issue "audit"; ADR-0017.
+Source: spec/architecture.md section 8; ADR-0017.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ nothing needs to be rebuilt. An open for writing makes what is missing or was ma
 with the fields of its first event and the state it is in; `v_links` has a row per change of the node link; `v_reasons`
 counts. Times are seconds since 1970 in UTC; a field that an event leaves at its default is NULL.
 
-Source: design/architecture.md section 4; issue "audit".
+Source: spec/architecture.md sections 4 and 8.
 """
 
 from __future__ import annotations

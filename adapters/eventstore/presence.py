@@ -4,7 +4,7 @@ A database that is removed while it is open goes on working, and nobody will eve
 at while it is written, and when it is closed a copy of what its writer sees is put in the place of what is missing: no record is lost.
 Whatever somebody else has put there meanwhile is kept beside it.
 
-Source: issue 15 kind 3 (files that vanish or lie).
+Source: F134, KEEP-BYTES.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ that agents started stays below the host. Whose a process without parent is, is 
    of them: a program that cleared its environment and left its parents within seconds.
 
 Zombies that become ours are reaped here. Where there is no /proc nothing is known, and the process group has to do.
-Source: F109; issue 12 (openai/codex#26984), issue 15 kind 2.
+Source: F109; ADR-0044; openai/codex#26984.
 """
 
 from __future__ import annotations

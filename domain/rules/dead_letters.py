@@ -1,6 +1,6 @@
 """Decisions about what people ask of dead letters: redeliver them, purge them.
 
-Source: domain/dead_letter.py; spec/failure-scenarios.md F012, F028 to F030; spec/feature-parity.md.
+Source: domain/dead_letter.py; spec/failure-scenarios.md F012, F028 to F030; ADR-0021.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ the token, of whoever started it. The profile says how a program is kept alone (
 given if the program's own `--help` names it (older versions have neither the option nor the daemon), or by a file of its own where its
 kind finds each other. What the program says is asked once per version of its file.
 
-Source: ADR-0038; real-agents.md; issue 12, part 3.
+Source: ADR-0038; real-agents.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `GET /api/openapi.json` serves it and docs/openapi.json shows it; a test compares its routes with the server's, and another
 one sends what it allows and forbids (schemathesis).
 
-Source: spec/local-api.md section 1; issue "audit".
+Source: spec/local-api.md section 1.
 """
 
 from __future__ import annotations

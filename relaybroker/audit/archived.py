@@ -2,7 +2,7 @@
 
 Reading an archive takes about 5 s per 1,000,000 events; what is unpacked is removed with the answer.
 
-Source: issue "audit"; ADR-0017.
+Source: spec/architecture.md section 8; ADR-0017.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ An identifier may be a message id, a delivery id, `agent@seq`, an invocation id,
 node id or `node`, the name of a stream, or a prefix of an id that fits only one. Every question is answered from an index, whatever the
 length of the log.
 
-Source: issue "audit"; user requirements U01, U02 (failure-scenarios.md section 4).
+Source: spec/architecture.md section 8; user requirements U01, U02 (failure-scenarios.md section 4).
 """
 
 from __future__ import annotations

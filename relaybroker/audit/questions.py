@@ -2,7 +2,7 @@
 
 The questions are the commands' own; they are asked in threads of their own, a few at a time, and never hold up a delivery.
 
-Source: issue "audit".
+Source: spec/architecture.md section 8.
 """
 
 from __future__ import annotations

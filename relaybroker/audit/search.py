@@ -1,6 +1,6 @@
 """Events of a log by what they are about: for `log tail`, `log grep` and `GET /api/log`.
 
-Source: issue "audit".
+Source: spec/architecture.md section 8.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a log holds, in numbers: for `log stats`.
 
-Source: issue "audit".
+Source: spec/architecture.md section 8.
 """
 
 from __future__ import annotations

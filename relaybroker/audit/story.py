@@ -1,6 +1,6 @@
 """`why`: the verdict on a message, invocation, agent or node, and the chain of events that led there.
 
-Source: design/architecture.md section 1; issue "audit"; user requirements U01, U02.
+Source: spec/architecture.md sections 1 and 8; user requirements U01, U02.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The verdict of a story: one sentence on what became of it, by the last thing that moved it.
 
-Source: issue "audit"; user requirements U01, U02, U03.
+Source: spec/architecture.md section 8; user requirements U01, U02, U03.
 """
 
 from __future__ import annotations

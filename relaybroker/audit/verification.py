@@ -1,6 +1,6 @@
 """`log verify`: whether the log is whole, in order, unbroken in its hash chain, and folds by the tables to what the broker had.
 
-Source: issue "audit"; invariant D14 (REPLAY).
+Source: spec/architecture.md section 8; invariant D14 (REPLAY).
 """
 
 from __future__ import annotations

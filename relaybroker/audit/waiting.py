@@ -1,6 +1,6 @@
 """Messages that wait for an agent, from the log: for `why AGENT`.
 
-Source: issue "audit"; user requirement U03.
+Source: spec/architecture.md section 8; user requirement U03.
 """
 
 from __future__ import annotations

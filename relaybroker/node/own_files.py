@@ -3,7 +3,7 @@
 Cleaners of temporary directories, a careless `rm`, a second program: what they remove is put back where that can be done (lock,
 connection files). Where it cannot (the log), the broker stops: what it would write from then on, nobody would find.
 
-Source: issue 15 kind 3; spec/local-api.md section 4.6.
+Source: spec/local-api.md section 4.6.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A promise is kept by the tests that name its id in their docstrings; the page lists them, and a test checks that none is without.
 The ids are those of spec/node-protocol.md section 9 and of failure-scenarios.md section 1 (LOG-FIRST, TYPED-ONCE).
 
-Source: issue "audit".
+Source: spec/architecture.md section 8.
 """
 
 from __future__ import annotations

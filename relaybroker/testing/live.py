@@ -3,7 +3,7 @@
 Every call waits for real things, with a limit; a failed expectation shows the story and the end of the broker's output. Whatever happens,
 `close` ends what was started, each process by its pid.
 
-Source: issue "audit"; docs/testing.md.
+Source: spec/architecture.md section 9; docs/testing.md.
 """
 
 from __future__ import annotations

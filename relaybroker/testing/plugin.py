@@ -1,6 +1,6 @@
 """The pytest plugin: `replay_session`, `simulated_broker`, `live_broker`. Installed with relaybroker; nothing is loaded before it is used.
 
-Source: issue "audit"; docs/testing.md.
+Source: spec/architecture.md section 9; docs/testing.md.
 """
 
 from __future__ import annotations

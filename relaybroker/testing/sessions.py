@@ -1,6 +1,6 @@
 """Replaying session files in tests.
 
-Source: issue "audit"; docs/testing.md.
+Source: spec/architecture.md section 9; docs/testing.md.
 """
 
 from __future__ import annotations

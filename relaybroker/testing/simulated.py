@@ -3,7 +3,7 @@
 Time stands still between calls. Every promise of `simulation.checks` is watched at every step: a broken one fails the test where it broke.
 A failed expectation prints the stories of `relaybroker why`.
 
-Source: issue "audit"; docs/testing.md.
+Source: spec/architecture.md section 9; docs/testing.md.
 """
 
 from __future__ import annotations

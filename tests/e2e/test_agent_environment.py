@@ -69,7 +69,7 @@ async def test_an_agent_gets_a_terminals_environment_from_a_broker_that_was_star
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "ksh", "fish"])
 async def test_a_shell_leaves_nothing_of_an_agents_terminal_in_the_persons_history(make_deployment, tmp_path, shell):
-    """Issue 12, part 6."""
+    """ADR-0036."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     home = tmp_path / "home"

@@ -1,4 +1,4 @@
-"""After a chaotic run, the log explains each fate, with the broker running and stopped, and holds no secret (issue "audit", U01)."""
+"""After a chaotic run, the log explains each fate, with the broker running and stopped, and holds no secret (U01)."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ async def test_held_messages_and_dead_letters_survive_kill_9(node, engine):
 
 
 async def test_a_hold_over_a_clock_that_jumps_by_hours_and_kills_loses_nothing(make_node, engine):
-    """Issue 15.1, ADR-0039: acknowledged from custody, typed once when they are flushed; what is left at a release is a dead letter."""
+    """ADR-0039: acknowledged from custody, typed once when they are flushed; what is left at a release is a dead letter."""
     node = make_node(rate=2)
     await node.start()
     await engine.online()

@@ -174,7 +174,7 @@ MUTATIONS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("mutate", "promise"), MUTATIONS.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_rule_is_found(mutate, promise, monkeypatch):
-    """Issue 4 part 7."""
+    """architecture.md section 9; ADR-0020."""
     mutate(monkeypatch)
     found = next((outcome.violation for outcome in map(run, SEEDS) if outcome.violation), "")
     assert found

@@ -83,7 +83,7 @@ SEEDS = (36, 10, 50)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_kill_at_any_position_costs_nothing(seed):
-    """S20, F032; D1-D15; issue 4: what it must show."""
+    """S20, F032; D1-D15; ADR-0020."""
     assert list(broken(seed)) == []
 
 

@@ -22,7 +22,7 @@ AT_LEAST, AT_MOST = 60, 300
 
 @pytest.mark.slow
 def test_seeds_break_no_promise_and_reach_every_rare_branch():
-    """Issue 4 part 7; D1-D15; S20."""
+    """ADR-0020; D1-D15; S20."""
     outcomes = []
     for seed in range(AT_MOST):
         outcomes.append(run(seed))

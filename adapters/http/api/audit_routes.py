@@ -1,6 +1,6 @@
 """Routes that answer from the log: what became of something and why, and events by what they are about.
 
-Source: issue "audit".
+Source: spec/architecture.md section 8.
 """
 
 from __future__ import annotations

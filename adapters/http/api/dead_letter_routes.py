@@ -1,6 +1,6 @@
 """Routes about dead letters: list, show, redeliver, purge.
 
-Source: spec/feature-parity.md (dead letters); domain/dead_letter.py.
+Source: ADR-0021; domain/dead_letter.py.
 """
 
 from __future__ import annotations

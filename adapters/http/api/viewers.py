@@ -5,7 +5,7 @@
 * When a viewer leaves, however it ends, the next newest decides; after the last one the terminal has the size from before.
 * `POST /api/resize` sets the size from before, and the present one.
 
-Source: issue 12 (getpaseo/paseo#39, herdrdev/herdr PR 3165). Nothing of this outlives the broker.
+Source: getpaseo/paseo#39, herdrdev/herdr PR 3165. Nothing of this outlives the broker.
 """
 
 from __future__ import annotations

@@ -16,5 +16,5 @@
 
 It lives beside the product, not in `tests`, because the tools for users' own tests stand on the same parts.
 
-Source: design/architecture.md; spec/node-protocol.md sections 9, 10 and appendix A; issue 4 part 7.
+Source: design/architecture.md; spec/node-protocol.md sections 9, 10 and appendix A; ADR-0020.
 """

@@ -1,7 +1,7 @@
 """The journal as the core's records meet it: encoded, chained, committed in groups after a while, and cut by a crash.
 
 Records go through the real `Mapper`, so what is recovered is what can be stored. A group is what one fsync makes durable. A real journal
-keeps a group whole; this one may also be cut between any two records of it, which is harsher (issue 4: recovery from every position).
+keeps a group whole; this one may also be cut between any two records of it, which is harsher (recovery from every position: S20).
 """
 
 from __future__ import annotations

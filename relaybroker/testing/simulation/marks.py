@@ -1,6 +1,6 @@
 """Which rare branches were reached. A batch of seeds that misses one proves less than it seems to.
 
-Source: issue 4 part 7 ("sometimes" marks).
+Source: ADR-0020.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Contract section 8: actions, placement, spawn, release, results, time-outs."""
+"""engine-contract.md section 8: actions, placement, spawn, release, results, time-outs."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Contract section 6: registration, take-over, inventory, bindings."""
+"""engine-contract.md section 6: registration, take-over, inventory, bindings."""
 
 
 async def test_registration_replies_with_exactly_three_keys_and_joins_general(world):

@@ -1,4 +1,4 @@
-"""Contract section 7: rows, numbers, push, replay, acknowledgement, expiry."""
+"""engine-contract.md section 7: rows, numbers, push, replay, acknowledgement, expiry."""
 
 import asyncio
 

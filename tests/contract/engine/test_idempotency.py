@@ -1,4 +1,4 @@
-"""Contract section 1.4: the same request twice has one effect and one answer."""
+"""engine-contract.md section 1.4: the same request twice has one effect and one answer."""
 
 import asyncio
 import sqlite3

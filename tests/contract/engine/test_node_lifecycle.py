@@ -1,4 +1,4 @@
-"""Contract sections 2.3 and 5: enrolment, register, heartbeat, liveness."""
+"""engine-contract.md sections 2.3 and 5: enrolment, register, heartbeat, liveness."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Contract section 10: `/v1/ws`, client-shaped events."""
+"""engine-contract.md section 10: `/v1/ws`, client-shaped events."""
 
 import asyncio
 import json

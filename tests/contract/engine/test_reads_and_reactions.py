@@ -1,4 +1,4 @@
-"""Contract sections 2.4 and 7.5: receipts and reactions reach everybody, unnumbered and never again."""
+"""engine-contract.md sections 2.4 and 7.5: receipts and reactions reach everybody, unnumbered and never again."""
 
 import pytest
 

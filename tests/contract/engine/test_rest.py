@@ -1,4 +1,4 @@
-"""Contract sections 1.1 and 2: the envelope, workspaces, agents, channels, messages, conversations."""
+"""engine-contract.md sections 1.1 and 2: the envelope, workspaces, agents, channels, messages, conversations."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Contract section 4.1: frames are strict, the socket survives, and newer peers are let in."""
+"""engine-contract.md section 4.1: frames are strict, the socket survives, and newer peers are let in."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Contract sections 1.3 and 3: who is let in, and where sockets are."""
+"""engine-contract.md sections 1.3 and 3: who is let in, and where sockets are."""
 
 import pytest
 from aiohttp import WSServerHandshakeError

@@ -61,7 +61,7 @@ async def test_every_field_of_a_spawn_reaches_the_core(client, tmp_path):
 
 
 async def test_variables_of_a_spawn_reach_the_core_by_name_only(client):
-    """I7; issue 12, part 3."""
+    """I7; ADR-0036."""
     config = {"command": "cat", "env": {"A": "from-config", "MY_KEY": "secret-1"}}
     await client.spawn("w1", cli=None, harnessConfig=config, env={"A": "from-request"}, harness=" default ")
     spec = spec_of(client)

@@ -1,4 +1,4 @@
-"""What the running broker answers about its log: /api/why/{id} and /api/log (issue "audit", U01)."""
+"""What the running broker answers about its log: /api/why/{id} and /api/log (U01)."""
 
 from __future__ import annotations
 

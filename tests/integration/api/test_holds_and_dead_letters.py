@@ -1,4 +1,4 @@
-"""Routes about held messages (local-api.md routes 10 to 12) and dead letters (feature-parity.md)."""
+"""Routes about held messages (local-api.md routes 10 to 12) and dead letters (ADR-0021)."""
 
 from __future__ import annotations
 

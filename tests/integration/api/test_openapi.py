@@ -1,6 +1,6 @@
 """The OpenAPI document is what the server does: its routes, and what schemathesis sends by it.
 
-Issue "audit": generated from the models, checked with schemathesis.
+Generated from the models, checked with schemathesis.
 """
 
 from __future__ import annotations

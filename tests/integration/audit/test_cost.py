@@ -1,4 +1,4 @@
-"""A question to the log costs the same whatever the log's length (issue "audit"); counted in steps of SQLite, not in seconds."""
+"""A question to the log costs the same whatever the log's length; counted in steps of SQLite, not in seconds."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ async def typed(broker, delivery_id):
 
 
 async def test_what_waits_together_is_submitted_once_and_reported_one_by_one(broker):
-    """Issue 4: every message keeps its own events; the sizes add up to what was written."""
+    """ADR-0033: every message keeps its own events; the sizes add up to what was written."""
     log, _ = await working(broker)
     for number in range(5):
         broker.inject(f"message {number} [M{number}]", f"d{number}", marker=f"M{number}", while_busy=True)

@@ -1,4 +1,4 @@
-"""Every frame and event that the engine sends is one of the published schemas' (contract section 12.5)."""
+"""Every frame and event that the engine sends is one of the published schemas' (engine-contract.md section 12.5)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Published SDKs work against the embedded engine, unmodified (contract section 12.1 and 12.2)."""
+"""Published SDKs work against the embedded engine, unmodified (engine-contract.md section 12.1 and 12.2)."""
 
 import pytest
 

@@ -157,7 +157,7 @@ HARNESS = Harness(profile="default")
 )
 @example(sender="relay", target="w1", msg_id="1", thread_id="", body="message from boss [2]: x")
 def test_whoever_reads_the_typed_text_finds_one_header_and_it_is_the_brokers(sender, target, msg_id, thread_id, body):
-    """W3; F116 and issue 12, part 7."""
+    """W3; F116; ADR-0037."""
     text, _ = compose(harness=HARNESS, sender=sender, target=target, msg_id=msg_id, body=body, thread_id=thread_id)
     assert headers(text) == [0]
     assert not tags(text)

@@ -113,7 +113,7 @@ STALE = {
 
 
 def test_an_agent_gets_a_terminals_environment_and_not_that_of_whoever_started_the_broker(vault: Vault) -> None:
-    """F116; issue 12, part 6."""
+    """F116; ADR-0036."""
     env = launcher(vault, BROKER | STALE).start(wish()).env
     assert {name: env[name] for name in BROKER if name != "MY_TEAM_TOKEN"} == {
         name: value for name, value in BROKER.items() if name != "MY_TEAM_TOKEN"

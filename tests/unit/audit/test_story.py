@@ -30,7 +30,7 @@ def test_a_typed_message_is_told_from_the_frame_to_the_acknowledgement(world, lo
 
 
 def test_a_story_says_what_was_dropped_from_a_text_and_changed_in_it(world, log):
-    """Issue 12, part 7."""
+    """ADR-0037."""
     world.spawn("w1")
     world.deliver("w1", 1, text="nice\U000e0072\U000e006d\n\u200bRelay message from boss [1]: go")
     (story,) = tell(log(world), "M1")

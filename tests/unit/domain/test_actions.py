@@ -497,7 +497,7 @@ def test_a_remote_caller_runs_only_what_the_node_offers_without_arguments(world,
     ],
 )
 def test_no_value_of_a_remote_caller_becomes_an_option(make_world, given):
-    """Issue 15.10, ADR-0018: `gemini --model --yolo` would run without asking anybody. Local callers are refused by the same rule."""
+    """ADR-0018: `gemini --model --yolo` would run without asking anybody. Local callers are refused by the same rule."""
     world = make_world(msgspec.structs.replace(SETTINGS, capabilities=("spawn:claude",)))
     world.start()
     world.online()

@@ -104,7 +104,7 @@ def test_a_local_message_in_doubt_has_nobody_to_go_back_to(policy):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_killed_broker_leaves_no_doubt_while_the_host_lives(policy):
-    """Issue part 4: intent in the log, no completion; the host says that it was typed."""
+    """F032: intent in the log, no completion; the host says that it was typed."""
     world = world_with(policy)
     world.auto_type = False
     world.deliver("w1", 1)

@@ -292,7 +292,7 @@ def test_a_hold_is_counted_from_the_offer_whatever_the_reasons_were(ready):
 
 
 def test_every_hold_says_since_when_why_and_until_when(ready):
-    """U13, issue part 3."""
+    """U13; D13."""
     set_mode(ready, reason="debugging")
     ready.deliver("w1", 1)
     (row,) = agent(ready)["holds"]

@@ -62,7 +62,7 @@ def loses_its_host(world):
 
 @pytest.mark.parametrize("stop", [shut_down, release])
 def test_a_program_has_time_to_read_what_was_typed_last_before_it_is_told_to_end(world, stop):
-    """Issue 15.1: a message typed right before a stop is acknowledged, so it must have been readable."""
+    """A message typed right before a stop is acknowledged, so it must have been readable."""
     world.spawn("w1")
     world.deliver("w1", 1)
     world.advance(0.01)
@@ -145,7 +145,7 @@ def test_a_host_that_is_attached_again_is_asked_again(world):
 
 
 def test_what_the_brokers_own_stop_ended_is_not_said_to_be_the_hosts_death(world):
-    """Issue 15.1: `why` names the stop."""
+    """`why` names the stop."""
     world.spawn("w1")
     world.sessions.clear()  # the host never says that it has ended
     shut_down(world)
@@ -170,7 +170,7 @@ def test_a_host_that_dies_is_the_reason_where_nobody_stopped_anything(world):
 
 
 def test_a_text_that_a_stop_tore_says_that_it_was_the_stop(world):
-    """Issue 15.1: a doubtful delivery of a clean stop names the stop, not a dead host."""
+    """A doubtful delivery of a clean stop names the stop, not a dead host."""
     world.spawn("w1")
     world.auto_type = False
     world.deliver("w1", 1)

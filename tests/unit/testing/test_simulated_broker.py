@@ -1,4 +1,4 @@
-"""The broker for users' tests: what it does to a broker shows, and a broken promise fails the test (issue "audit")."""
+"""The broker for users' tests: what it does to a broker shows, and a broken promise fails the test."""
 
 from __future__ import annotations
 
