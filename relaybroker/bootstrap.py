@@ -36,7 +36,7 @@ from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.assembly import Assembly, open_environments, open_vault
 from relaybroker.domain import inputs
 from relaybroker.domain.errors import CorruptLog
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.state import SNAPSHOT_FORMAT
 from relaybroker.lifetime import Lifetime
 from relaybroker.listening import listen
@@ -288,7 +288,7 @@ def _is_settled(state: State, boot_id: str) -> bool:
 
 def _open_journal(paths: Paths, on_failure: Callable[[BaseException], None]) -> tuple[Journal, SnapshotFile, State]:
     """The journal, its snapshots, and the state at its end."""
-    journal = Journal.open(str(paths.journal), registry=REGISTRY, upcasters=UPCASTERS, on_failure=on_failure)
+    journal = Journal.open(str(paths.journal), registry=REGISTRY, on_failure=on_failure)
     snapshots = SnapshotFile(side_file(paths.journal, ".snapshot"), payload_version=SNAPSHOT_FORMAT)
     try:
         return journal, snapshots, recover(journal, snapshots)
