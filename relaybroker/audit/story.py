@@ -124,7 +124,8 @@ def _own(log: LogReader, subject: Subject) -> list[Recorded]:
         )
     ]
     newest = sorted(positions)[-OWN_STEPS:]
-    return log.read_at([_birth(log, subject.stream), *newest] if len(newest) == OWN_STEPS else newest)
+    is_whole = 0 < len(newest) < OWN_STEPS
+    return log.read_at(newest if is_whole else [_birth(log, subject.stream), *newest])
 
 
 def _birth(log: LogReader, stream: str) -> int:
