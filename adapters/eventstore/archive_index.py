@@ -2,7 +2,7 @@
 
 For each archived record it has stream, version, today's topic, and of today's body what may be asked for (`fields.LOOKED_UP`),
 about 200 bytes; the record itself is then read from its segment. `log archive` writes it. It is derived: when it is missing, is of
-another version, of other upcasts or of another archive, or cannot be read, whoever asks first makes it anew (10 s per 1,000,000
+another version, of other upcasts or of another archive, or cannot be read, whoever asks first makes it anew (15 s per 1,000,000
 records), beside the segments or, where nothing may be written, for himself. `log verify` compares it with the segments.
 
 Source: ADR-0046.

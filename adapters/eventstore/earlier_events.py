@@ -77,7 +77,7 @@ def definitions() -> tuple[Definition, ...]:
 def prepare(cursor: SQLiteCursor) -> None:
     """Make every table, index and view that is missing or different, and the copies that are missing.
 
-    Takes time only when something must be made: 2 s per 1,000,000 events for an index, and for copies 2 s per 1,000,000 events and 15 s
+    Takes time only when something must be made: 2 s per 1,000,000 events for an index, and for copies 2 s per 1,000,000 events and 20 s
     per 1,000,000 of earlier forms.
     """
     found = _made(cursor)
