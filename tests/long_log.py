@@ -12,7 +12,7 @@ from pathlib import Path
 from relaybroker.adapters.eventstore import recorders
 from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
 from relaybroker.domain import inputs
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.inputs import Settings
 from relaybroker.domain.state import State
 from tests.world import SETTINGS, World
@@ -35,7 +35,7 @@ def write(
     """
     recorders.create_sqlite(path)
     recorder = recorders.open_sqlite(path)
-    mapper, chain, written = Mapper(REGISTRY, UPCASTERS), GENESIS, 0
+    mapper, chain, written = Mapper(REGISTRY), GENESIS, 0
     world = _peopled(agents, settings)
     seq = 0
     while written < events:

@@ -5,17 +5,23 @@ and whoever reads from the beginning reads both, with every link of the hash cha
 archive is not a copy that may be thrown away; without it, the log is damaged and refused.
 
 `journal-NAME.archive/` holds segments (`000000000001-000000500000.jsonl.gz`, a line per record, the record's state byte for
-byte) and `archive.json`, the list of the segments with the chain value behind each. A segment that is not in the list is
+byte) and `archive.json`, the list of the segments with the chain value behind each. A segment is a row of gzip members of
+`BLOCK_EVENTS` lines each, and the list says where each begins, so that a record is read without those before it (in a
+segment of an older version all lines are one member). `index.sqlite` says which records to read (`archive_index`); it is
+made from the segments and may be thrown away. A segment that is not in the list is
 the leftover of a killed `move`, and is written anew. `move` is killed safely at any moment: a segment is on disk and was
 read back before it is listed, it is listed before a row is deleted, and rows that are in both places are read from the
 archive. The next `move` deletes what is left (`archiving`).
 
-Source: spec/architecture.md section 8; ADR-0017.
+Source: spec/architecture.md section 8; ADR-0017, ADR-0046.
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
+import zlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -25,10 +31,16 @@ from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.mapper import GENESIS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FORMAT = 1
+
+BLOCK_EVENTS = 200
+"""Records in one member of a segment: what is decompressed for one of them (about 100 kB)."""
+
+BLOCKS_KEPT = 16
+"""Blocks that stay decompressed, for a story whose records are close together."""
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -38,6 +50,10 @@ class Segment(msgspec.Struct, frozen=True):
     first: int
     last: int
     chain: str
+    blocks: tuple[int, ...] = ()
+    """Where each block begins in the file, in bytes; () = the whole segment is one block."""
+    block_events: int = 0
+    """Records in each block but the last."""
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -66,8 +82,9 @@ class Archive:
     """
 
     def __init__(self, directory: Path, segments: tuple[Segment, ...]) -> None:
-        self._directory = directory
+        self.directory = directory
         self.segments = segments
+        self._block = lru_cache(BLOCKS_KEPT)(self._read_block)
 
     @classmethod
     def of(cls, journal: Path) -> Self:
@@ -114,21 +131,61 @@ class Archive:
                 if row.id > after and (upto is None or row.id <= upto):
                     yield row
 
+    def pick(self, positions: Iterable[int]) -> Iterator[Notification]:
+        """The archived rows at these positions, as far as there are such, in the order asked; only their blocks are read.
+
+        Raises:
+            StateCorrupt: a segment is missing or damaged.
+        """
+        for position in positions:
+            for segment in self.segments:
+                if segment.first <= position <= segment.last:
+                    yield self._pick(segment, position)
+
+    def _pick(self, segment: Segment, position: int) -> Notification:
+        path = self.directory / segment.file
+        place = position - segment.first
+        try:
+            if segment.block_events:
+                number, line = divmod(place, segment.block_events)
+                text = self._block(segment, number)[line]
+            else:
+                with gzip.open(path, "rb") as file:
+                    text = next(itertools.islice(file, place, None))
+            row = _row(text)
+        except (OSError, EOFError, IndexError, StopIteration, zlib.error, msgspec.MsgspecError) as error:
+            raise StateCorrupt(path, f"the archived part of the log cannot be read: {error!r}") from error
+        if row.id != position:
+            raise StateCorrupt(path, f"position {row.id} is where {position} must be")
+        return row
+
+    def _read_block(self, segment: Segment, number: int) -> list[bytes]:
+        """The lines of one block."""
+        begin, *end = segment.blocks[number : number + 2]
+        with (self.directory / segment.file).open("rb") as file:
+            file.seek(begin)
+            packed = file.read(end[0] - begin if end else -1)
+        return gzip.decompress(packed).splitlines(keepends=True)
+
     def _lines(self, segment: Segment) -> Iterator[Notification]:
-        path = self._directory / segment.file
+        path = self.directory / segment.file
         try:
             with gzip.open(path, "rb") as file:
                 for text in file:
-                    line = _DECODER.decode(text)
-                    yield Notification(
-                        id=line.position,
-                        originator_id=line.stream,
-                        originator_version=line.version,
-                        topic=line.topic,
-                        state=bytes(line.state),
-                    )
-        except (OSError, EOFError, msgspec.MsgspecError) as error:
+                    yield _row(text)
+        except (OSError, EOFError, zlib.error, msgspec.MsgspecError) as error:
             raise StateCorrupt(path, f"the archived part of the log cannot be read: {error}") from error
+
+
+def _row(text: bytes) -> Notification:
+    line = _DECODER.decode(text)
+    return Notification(
+        id=line.position,
+        originator_id=line.stream,
+        originator_version=line.version,
+        topic=line.topic,
+        state=bytes(line.state),
+    )
 
 
 _DECODER = msgspec.json.Decoder(Line)

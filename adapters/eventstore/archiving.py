@@ -6,14 +6,17 @@ Source: spec/architecture.md section 8; ADR-0017.
 from __future__ import annotations
 
 import gzip
+import itertools
+import logging
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+import sqlite3
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from relaybroker.adapters import private_files
-from relaybroker.adapters.eventstore import integrity, recorders
-from relaybroker.adapters.eventstore.archive import FORMAT, Archive, Line, Listing, Segment
+from relaybroker.adapters.eventstore import archive_index, integrity, recorders
+from relaybroker.adapters.eventstore.archive import BLOCK_EVENTS, FORMAT, Archive, Line, Listing, Segment
 from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.reader import LogReader
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from relaybroker.adapters.eventstore.mapper import Mapper
+
+_LOG = logging.getLogger(__name__)
 
 SEGMENT_EVENTS = 500_000
 """Events in one segment at most."""
@@ -66,11 +71,22 @@ def move(journal: Path, mapper: Mapper, *, keep: int) -> Moved:
             archive = Archive(directory, (*archive.segments, segment))
             listing = msgspec.json.format(msgspec.json.encode(Listing(FORMAT, archive.segments)), indent=1)
             private_files.write_private(directory / "archive.json", listing)
+        _index(archive, mapper)
         recorder.delete_upto(archive.last, DELETE_EVENTS)
         recorder.checkpoint()
     finally:
         recorder.close()
     return Moved(archive.last - before, archive.last, directory)
+
+
+def _index(archive: Archive, mapper: Mapper) -> None:
+    """Write the archive's index, which is no part of the log: whoever needs it makes it, if that fails here."""
+    if not archive.last:
+        return
+    try:
+        archive_index.ensure(archive, mapper, lambda: archive.directory)
+    except (sqlite3.Error, OSError) as error:
+        _LOG.warning("the archive has no index yet; the first question makes it: %s", error)
 
 
 def _write(directory: Path, log: LogReader, archive: Archive, upto: int) -> Segment:
@@ -79,24 +95,28 @@ def _write(directory: Path, log: LogReader, archive: Archive, upto: int) -> Segm
     path.unlink(missing_ok=True)
     private_files.create(path)
     with path.open("r+b") as raw:
-        with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file:
-            chain = _copy(log, archive, upto, file)
+        blocks, chain = _copy(log, archive, upto, raw)
         raw.flush()
         os.fsync(raw.fileno())
     private_files.sync_directory(directory)
-    segment = Segment(path.name, archive.last + 1, upto, chain.hex())
+    segment = Segment(path.name, archive.last + 1, upto, chain.hex(), blocks, BLOCK_EVENTS)
     if _read_back(log.mapper, Archive(directory, (segment,)), archive.chain) != (upto, chain):
         raise StateCorrupt(path, "the segment does not read back as it was written")
     return segment
 
 
-def _copy(log: LogReader, archive: Archive, upto: int, file: Any) -> bytes:
-    chain = archive.chain
-    for row in log.rows(archive.last, upto):
-        chain = log.mapper.follows(chain, row, row.id)
-        line = Line(row.id, str(row.originator_id), row.originator_version, row.topic, msgspec.Raw(row.state))
-        file.write(msgspec.json.encode(line) + b"\n")
-    return chain
+def _copy(log: LogReader, archive: Archive, upto: int, file: IO[bytes]) -> tuple[tuple[int, ...], bytes]:
+    """Write the rows behind the archive up to a position; where each block begins, and the last chain value."""
+    chain, blocks = archive.chain, []
+    rows = log.rows(archive.last, upto)
+    while block := list(itertools.islice(rows, BLOCK_EVENTS)):
+        blocks.append(file.tell())
+        with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as member:
+            for row in block:
+                chain = log.mapper.follows(chain, row, row.id)
+                line = Line(row.id, str(row.originator_id), row.originator_version, row.topic, msgspec.Raw(row.state))
+                member.write(msgspec.json.encode(line) + b"\n")
+    return tuple(blocks), chain
 
 
 def _read_back(mapper: Mapper, written: Archive, chain: bytes) -> tuple[int, bytes]:

@@ -36,7 +36,7 @@ class CorruptEvent(CorruptLog):
 
 
 class UnknownTopic(CorruptLog):
-    """No event class and no upcaster is known for `topic`; `position` is 0 when it was about to be written."""
+    """No event has or had this `topic`; `position` is 0 when it was about to be written."""
 
     def __init__(self, topic: str, position: int = 0, stream: str = "") -> None:
         super().__init__(position, f"stream {stream!r}: unknown topic {topic!r}")

@@ -8,7 +8,8 @@ What is checked when:
   `FULL_CHECK_BYTES` is checked whole besides: SQLite's `integrity_check`, every link of the hash chain. A larger one
   is checked whole by `log verify` only, because recovery time must not grow with history; the part that a start
   folds is verified by reading it.
-* `verify`: everything, and it goes on after the first finding.
+* `verify`: everything, and it goes on after the first finding. What is derived from the log is compared with it when the
+  log itself is whole.
 
 A torn tail (a writer killed in the middle of a commit) is not damage: SQLite's WAL checksums end the log at the last
 whole commit, and the mark tells that apart from a log that lost commits (F132). Nothing here repairs (F134,
@@ -20,9 +21,10 @@ Source: design/architecture.md section 4; failure-scenarios.md F132, F134, B12.
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from relaybroker.adapters.eventstore import mark
+from relaybroker.adapters.eventstore import archive_index, earlier_events, mark
 from relaybroker.adapters.eventstore.errors import CorruptEvent, StateCorrupt, UnknownTopic
 from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper, split_state
 from relaybroker.adapters.eventstore.reader import LogReader
@@ -61,7 +63,7 @@ class Finding(NamedTuple):
     """Place in the log; 0 = the database as a whole."""
     stream: str
     kind: str
-    """`database` · `mark` · `chain` · `undecodable` · `unknown_topic` · `version` · `too_many`."""
+    """`database` · `mark` · `chain` · `undecodable` · `unknown_topic` · `version` · `index` · `too_many`."""
     detail: str
 
 
@@ -96,6 +98,21 @@ def verify(reader: LogReader) -> list[Finding]:
                 return [*findings, Finding(row.id, "", "too_many", f"stopped after {MAX_FINDINGS} findings")]
     except StateCorrupt as error:
         findings.append(Finding(0, "", "database", error.detail))
+    return findings or _derived_findings(reader)
+
+
+def _derived_findings(reader: LogReader) -> list[Finding]:
+    """Copies of earlier forms, and records in the archive's index, that are not what was written."""
+    findings = []
+    if isinstance(reader.recorder, JournalRecorder):
+        with reader.recorder.datastore.transaction(commit=False) as cursor:
+            copies = islice(earlier_events.differing(cursor), MAX_FINDINGS)
+            findings = [Finding(at, stream, "index", "its copy in today's form differs") for at, stream in copies]
+    if reader.archive.last:
+        index = islice(archive_index.differing(reader.archive_index(), reader.archive, reader.mapper), MAX_FINDINGS)
+        findings += [
+            Finding(at, stream, "index", f"{archive_index.FILE} of the archive differs") for at, stream in index
+        ]
     return findings
 
 

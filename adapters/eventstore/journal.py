@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from eventsourcing.persistence import PersistenceError
 
@@ -45,11 +45,11 @@ from relaybroker.adapters.eventstore.presence import Presence
 from relaybroker.adapters.eventstore.reader import PAGE, LogReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 
-    from relaybroker.domain.events import Event, Recorded
+    from relaybroker.domain.events import Recorded, Registry
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,8 +120,7 @@ class Journal:
         cls,
         path: str | None,
         *,
-        registry: Mapping[str, type[Event]],
-        upcasters: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]],
+        registry: Registry,
         on_failure: Callable[[BaseException], None],
         queue_limit: int = QUEUE_LIMIT,
     ) -> Self:
@@ -129,8 +128,7 @@ class Journal:
 
         Args:
             path: the database file; None keeps the log in memory.
-            registry: topic -> event class.
-            upcasters: superseded topic -> upcaster.
+            registry: the events, with their earlier forms.
             on_failure: called once, on the loop that appends, with the cause, when the journal has failed for good.
             queue_limit: batches that may wait.
 
@@ -138,7 +136,7 @@ class Journal:
             StateCorrupt: the stored log is damaged or has lost its end; nothing was changed.
             CorruptEvent: a record is damaged; nothing was changed.
         """
-        mapper = Mapper(registry, upcasters)
+        mapper = Mapper(registry)
         if path is None:
             return cls(recorders.popo(), mapper, None, on_failure=on_failure, queue_limit=queue_limit)
         file = Path(path)

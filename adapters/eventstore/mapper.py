@@ -8,31 +8,28 @@ where `input` is there for the first record of a turn that an input began (ADR-0
 
 Rules:
 
-* The topic column holds the event's explicit topic, never an import path. A topic without class or upcaster is refused.
+* The topic column holds the event's explicit topic, never an import path. A topic that no event has or had is refused.
 * The chain value of a record is blake2b-128 of the previous record's chain value, the stream, version and topic
   (with their lengths), and every byte of the state before the chain member. So no byte of a row can change
   unnoticed, and no row can be taken out, put in or moved. The first record follows `GENESIS`. Order is the log's order.
 * What cannot be read back equal is not written: msgspec checks types when it reads, not when an event is built, and one
   unreadable record would make every later start refuse.
-* Upcasters run while reading, on plain data, one version at a time, until a known topic is reached. Rows are never
-  rewritten.
+* What an event once was is read as what it is today: the upcasts beside its class run while reading, on plain data, one
+  version at a time. Rows are never rewritten.
 
-Source: design/architecture.md sections 3 and 4.
+Source: design/architecture.md sections 3 and 4; ADR-0046.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from eventsourcing.persistence import StoredEvent
 
 from relaybroker.adapters.eventstore.errors import CorruptEvent, NotRecordable, UnknownTopic
-from relaybroker.domain.events import Event, Recorded
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from relaybroker.domain.events import Event, Recorded, Registry
 
 CHAIN_BYTES = 16
 GENESIS = bytes(CHAIN_BYTES)
@@ -95,22 +92,11 @@ class Mapper:
     """Turns records into stored rows and back, the same both ways.
 
     Args:
-        registry: topic -> event class, the current versions.
-        upcasters: superseded topic -> function from the old body to (newer topic, newer body).
-
-    Raises:
-        ValueError: a topic is both current and superseded.
+        registry: the events, with their earlier forms.
     """
 
-    def __init__(
-        self,
-        registry: Mapping[str, type[Event]],
-        upcasters: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]],
-    ) -> None:
-        if both := registry.keys() & upcasters.keys():
-            raise ValueError(f"topics both current and superseded: {sorted(both)}")
-        self._registry = dict(registry)
-        self._upcasters = dict(upcasters)
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
         self._bodies = {topic: msgspec.json.Decoder(kind) for topic, kind in registry.items()}
         self._old_body = msgspec.json.Decoder(dict[str, Any])
         self._envelope = msgspec.json.Decoder(_Envelope)
@@ -125,7 +111,7 @@ class Mapper:
         """
         event = recorded.event
         topic = event.topic
-        if self._registry.get(topic) is not type(event):
+        if self.registry.get(topic) is not type(event):
             raise UnknownTopic(topic, stream=recorded.stream)
         try:
             state = self._encoder.encode(_content(recorded))
@@ -154,7 +140,7 @@ class Mapper:
             position: its place in the log, for the error.
 
         Raises:
-            UnknownTopic: neither a class nor an upcaster is known for it.
+            UnknownTopic: no event has or had it.
             CorruptEvent: the row cannot be read.
         """
         stream, topic = stored.originator_id, stored.topic
@@ -178,7 +164,7 @@ class Mapper:
         """The event of a topic, current or superseded, from its body.
 
         Raises:
-            UnknownTopic: neither a class nor an upcaster is known for it.
+            UnknownTopic: no event has or had it.
             msgspec.DecodeError: the body does not fit.
         """
         decoder = self._bodies.get(topic)
@@ -200,15 +186,35 @@ class Mapper:
             raise CorruptEvent(position, stream, "the hash chain is broken here")
         return chain
 
+    def current(self, stored: StoredEvent, position: int) -> tuple[str, bytes]:
+        """Topic and body (JSON) of a row in today's form; where it was written in that, the very bytes.
+
+        Raises:
+            UnknownTopic, CorruptEvent: as for `to_recorded`.
+        """
+        if stored.topic in self._bodies:
+            try:
+                return stored.topic, bytes(self._envelope.decode(stored.state).body)
+            except msgspec.DecodeError as error:
+                raise CorruptEvent(position, str(stored.originator_id), str(error)) from error
+        event = self.to_recorded(stored, position).event
+        return event.topic, self._encoder.encode(event)
+
+    def says(self, stored: StoredEvent, text: str, position: int) -> bool:
+        """Whether the body of a row, in today's form, has this text; raises as `current`."""
+        wanted = text.encode()
+        if stored.topic in self._bodies and wanted not in stored.state:
+            return False
+        return wanted in self.current(stored, position)[1]
+
     def _upcast(self, topic: str, body: bytes | msgspec.Raw, position: int, stream: str) -> Event:
-        data = self._old_body.decode(body) if topic in self._upcasters else {}
-        for _ in range(len(self._upcasters)):
-            if (upcaster := self._upcasters.get(topic)) is None:
-                break
-            topic, data = upcaster(data)
-        if (kind := self._registry.get(topic)) is None:
+        form = self.registry.superseded.get(topic)
+        if form is None:
             raise UnknownTopic(topic, position, stream)
-        return msgspec.convert(data, kind)
+        try:
+            return msgspec.convert(form.upcast(self._old_body.decode(body)), form.event)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise msgspec.ValidationError(f"{topic} cannot be read as {form.event.topic}: {error!r}") from error
 
 
 def _content(recorded: Recorded) -> _Content | _Turn:

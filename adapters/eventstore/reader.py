@@ -11,7 +11,9 @@ Source: design/architecture.md section 4; failure-scenarios.md F132, F134.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from eventsourcing.persistence import (
     ApplicationRecorder,
@@ -21,8 +23,10 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 
+from relaybroker.adapters.eventstore import archive_index
 from relaybroker.adapters.eventstore.archive import Archive
 from relaybroker.adapters.eventstore.errors import JournalClosed, StateCorrupt
+from relaybroker.adapters.eventstore.lookup import LOG
 from relaybroker.adapters.eventstore.mapper import Mapper, split_state
 from relaybroker.adapters.eventstore.recorders import (
     DATABASE_ERRORS,
@@ -31,18 +35,22 @@ from relaybroker.adapters.eventstore.recorders import (
     is_damage,
     open_reader,
 )
+from relaybroker.adapters.eventstore.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from sqlite3 import Row
 
     from relaybroker.adapters.eventstore.recorders import Parameters
-    from relaybroker.domain.events import Event, Recorded
+    from relaybroker.domain.events import Recorded, Registry
 
 PAGE = 1000
 """Rows per read transaction."""
 
 _Answer = TypeVar("_Answer")
+
+_ALL = 2**63 - 1
+"""No position is behind it."""
 
 _ATTEMPTS = 5
 """How often one page is asked for when a broker starts or stops meanwhile."""
@@ -62,21 +70,23 @@ class LogReader:
         self.mapper = mapper
         self.path = path
         self.archive = Archive.of(path) if path is not None else Archive(Path(), ())
+        self._scope: Scope | None = None
+        self._making_scope = Lock()
+        self._own_index: TemporaryDirectory[str] | None = None
 
     @classmethod
     def open(
         cls,
         path: Path,
         *,
-        registry: Mapping[str, type[Event]],
-        upcasters: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]],
+        registry: Registry,
     ) -> Self:
         """Read the database at `path` from outside its broker, whether that runs, was stopped or was killed.
 
         Raises:
             FileNotFoundError: there is no database.
         """
-        return cls(open_reader(path), Mapper(registry, upcasters), path)
+        return cls(open_reader(path), Mapper(registry), path)
 
     @property
     def position(self) -> int:
@@ -115,13 +125,15 @@ class LogReader:
     def read_stream(
         self, stream: str, *, after: int = 0, upto: int | None = None, newest: int | None = None
     ) -> list[Recorded]:
-        """Records of `stream` with `after < version <= upto` that are in the database, oldest first, of these the `newest` only.
+        """Records of `stream` with `after < version <= upto`, oldest first, of these the `newest` only.
 
         Each one is readable, its links are not checked (that needs the whole log).
 
         Raises:
-            CorruptEvent, UnknownTopic, StateCorrupt: as for `read`; the position is not known here (0).
+            CorruptEvent, UnknownTopic, StateCorrupt: as for `read`; the position may not be known here (0).
         """
+        if self.archive.last:
+            return self.read_at(self._positions(stream, after, upto, newest))
         rows: Sequence[StoredEvent] = self._ask(
             lambda recorder: recorder.select_events(stream, gt=after, lte=upto, desc=newest is not None, limit=newest)
         )
@@ -130,29 +142,59 @@ class LogReader:
 
     def read_at(self, positions: Iterable[int]) -> list[Recorded]:
         """The records at these positions, as far as there are such; as for `read_stream`."""
-        rows = [row for position in positions for row in self.rows(position - 1, position, page=1)]
-        return [self.mapper.to_recorded(row, row.id) for row in rows]
+        return [self.mapper.to_recorded(row, row.id) for position in positions for row in self._row(position)]
+
+    def _row(self, position: int) -> Iterable[Notification]:
+        if position <= self.archive.last:
+            return self.archive.pick([position])
+        return self._select(position - 1, 1, position)
+
+    def _positions(self, stream: str, after: int, upto: int | None, newest: int | None) -> list[int]:
+        """Of a stream's records, oldest first."""
+        rows = self.query(
+            f"SELECT position FROM {LOG} WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? "  # noqa: S608
+            f"ORDER BY originator_version {'ASC' if newest is None else 'DESC'} LIMIT ?",
+            (stream, after, _ALL if upto is None else upto, -1 if newest is None else newest),
+        )
+        return sorted(row["position"] for row in rows)
 
     def query(self, statement: str, parameters: Parameters = ()) -> list[Row]:
-        """The rows that a SELECT over the table and views of the database finds (`lookup`), archived ones not among them.
+        """The rows that a SELECT over the views of the whole log finds (`lookup`), archived records among them.
 
-        Not for a log in memory.
+        Not for a log in memory. The first question may have to make the archive's index or copies of earlier forms (`scope`).
 
         Raises:
-            StateCorrupt: the database file is damaged there.
+            StateCorrupt: the database file, or the archive, is damaged there.
         """
 
         def ask(recorder: ApplicationRecorder) -> list[Row]:
             assert isinstance(recorder, JournalRecorder)
-            return recorder.query(statement, parameters)
+            return recorder.query(statement, parameters, self._whole())
 
         return self._ask(ask)
+
+    def _whole(self) -> Scope:
+        with self._making_scope:
+            if self._scope is None:
+                last = self.archive.last
+                index = archive_index.ensure(self.archive, self.mapper, self._elsewhere) if last else ""
+                self._scope = Scope(str(index), last)
+            return self._scope
+
+    def archive_index(self) -> Path:
+        """The file of the archive's index, made when it is missing; for a log with an archive."""
+        return Path(self._whole().index_file)
+
+    def _elsewhere(self) -> Path:
+        if self._own_index is None:
+            self._own_index = TemporaryDirectory(prefix="relaybroker-index-")
+        return Path(self._own_index.name)
 
     def chain_at(self, position: int) -> bytes | None:
         """Chain value of the record at `position` (`GENESIS` for 0); None when there is none."""
         if position == self.archive.last:
             return self.archive.chain
-        row = next(self.rows(position - 1, position), None)
+        row = next(iter(self._row(position)), None) if position > 0 else None
         if row is None:
             return None
         try:
@@ -164,6 +206,9 @@ class LogReader:
         """Let go of the database."""
         if isinstance(self.recorder, ReadOnlyRecorder):
             self.recorder.close()
+        if self._own_index is not None:
+            self._own_index.cleanup()
+            self._own_index = None
 
     def _select(self, after: int, limit: int, upto: int | None) -> Sequence[Notification]:
         return self._ask(lambda recorder: recorder.select_notifications(after, limit, upto, inclusive_of_start=False))
@@ -194,3 +239,5 @@ class LogReader:
         assert self.path is not None
         self.recorder.close()
         self.recorder = open_reader(self.path)
+        self.archive = Archive.of(self.path)
+        self._scope = None

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 from eventsourcing.persistence import ConnectionPoolClosedError, InterfaceError, PersistenceError
 from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
@@ -41,8 +42,9 @@ from eventsourcing.sqlite import (
 from eventsourcing.utils import Environment
 
 from relaybroker.adapters import private_files
-from relaybroker.adapters.eventstore import lookup
+from relaybroker.adapters.eventstore import earlier_events, lookup
 from relaybroker.adapters.eventstore.errors import LogLocked, StateCorrupt
+from relaybroker.adapters.eventstore.scope import Scope, enter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,6 +227,10 @@ class JournalRecorder(SQLiteApplicationRecorder):
     each event would cost a commit as many waits as it has events.
     """
 
+    def __init__(self, datastore: SQLiteDatastore, events_table_name: str = "stored_events") -> None:
+        super().__init__(datastore, events_table_name)
+        self._scopes: WeakKeyDictionary[SQLiteConnection, Scope] = WeakKeyDictionary()
+
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         if not stored_events:
             return []
@@ -244,15 +250,19 @@ class JournalRecorder(SQLiteApplicationRecorder):
         return list(range(last - len(stored_events) + 1, last + 1))
 
     def prepare_lookups(self) -> None:
-        """Make the indexes and views of `lookup` that are missing or of another version."""
+        """Make the tables, indexes and views that are missing or of another version (`lookup`, `earlier_events`)."""
         with self.datastore.transaction(commit=True) as cursor:
-            lookup.prepare(cursor)
+            earlier_events.prepare(cursor)
 
-    def query(self, statement: str, parameters: Parameters = ()) -> list[Row]:
-        """The rows that a SELECT finds, with columns by name."""
-        with self.datastore.transaction(commit=False) as cursor:
-            cursor.execute(statement, parameters)
-            return list(cursor.fetchall())
+    def query(self, statement: str, parameters: Parameters = (), scope: Scope | None = None) -> list[Row]:
+        """The rows that a SELECT finds, with columns by name; with a scope, its views are those of the whole log."""
+        with self.datastore.get_connection(commit=False) as connection:
+            if scope is not None and self._scopes.get(connection) != scope:
+                enter(connection.cursor(), scope)
+                self._scopes[connection] = scope
+            with connection.transaction(commit=False) as cursor:
+                cursor.execute(statement, parameters)
+                return list(cursor.fetchall())
 
     def insert_at(self, rows: Iterable[Notification]) -> None:
         """Insert rows at their own positions, in one transaction."""
@@ -267,10 +277,15 @@ class JournalRecorder(SQLiteApplicationRecorder):
     def delete_upto(self, position: int, page: int) -> None:
         """Delete the rows up to a position, which is not the last one, `page` of them in one transaction, and give their pages back."""
         statement = f"DELETE FROM {self.events_table_name} WHERE rowid <= ? AND rowid < (SELECT max(rowid) FROM {self.events_table_name})"  # noqa: S608
+        copies = (
+            f"DELETE FROM {lookup.EARLIER.table} WHERE position NOT IN (SELECT rowid FROM {self.events_table_name})"  # noqa: S608
+        )
         for (first,) in self.query(f"SELECT min(rowid) FROM {self.events_table_name}"):  # noqa: S608
             for end in [*range(first or position, position, page), position]:
                 with self.datastore.transaction(commit=True) as cursor:
                     cursor.execute(statement, (end,))
+                    if lookup.SUPERSEDED:
+                        cursor.execute(copies)
         with self.datastore.get_connection(commit=True) as connection:
             # Each page is given back by a step that yields a row without columns; only a script is stepped to its end.
             connection.cursor().sqlite_cursor.executescript("PRAGMA incremental_vacuum")

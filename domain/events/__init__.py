@@ -4,16 +4,12 @@
 * `trigger` names the transition that the event makes in its stream's machine; an event without one annotates.
 * The version of a recorded event is its position in the broker's log: strictly increasing within a stream and unique in the log, so a
   peer that repeats an id can never make two records collide (ADR-0002).
-* Topics are for ever. A changed event gets a new version and an upcaster for the old one.
+* Topics are for ever. A changed event gets a new topic and says in `earlier` what it was and how that is read; the rest follows from there.
 
-Source: design/architecture.md section 3.
+Source: design/architecture.md section 3; ADR-0046.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
 
 from relaybroker.domain.events.action import (
     ActionDone,
@@ -48,6 +44,7 @@ from relaybroker.domain.events.agent import (
     SpawnAnswered,
 )
 from relaybroker.domain.events.base import (
+    Earlier,
     Event,
     Kind,
     Recorded,
@@ -150,6 +147,7 @@ from relaybroker.domain.events.message import (
     MessageWaiting,
     SendRepeated,
 )
+from relaybroker.domain.events.registry import Registry, every_event
 from relaybroker.domain.events.sidecar import (
     ManifestChanged,
     ManifestSettled,
@@ -167,7 +165,6 @@ from relaybroker.domain.events.sidecar import (
 
 __all__ = [
     "REGISTRY",
-    "UPCASTERS",
     "AckSent",
     "ActionDone",
     "ActionHeld",
@@ -204,6 +201,7 @@ __all__ = [
     "DeliveryQueued",
     "DeliveryTakenOver",
     "DeliveryVerified",
+    "Earlier",
     "EngineErrorReceived",
     "Event",
     "FlushAsked",
@@ -262,6 +260,7 @@ __all__ = [
     "RegistrationFellBack",
     "RegistrationPaused",
     "RegistrationProven",
+    "Registry",
     "ReleaseAsked",
     "ReleaseIgnored",
     "RequestRefused",
@@ -296,21 +295,5 @@ __all__ = [
 ]
 
 
-def _registry() -> Mapping[str, type[Event]]:
-    found: dict[str, type[Event]] = {}
-    open_classes: list[type[Event]] = [Event]
-    while open_classes:
-        for cls in open_classes.pop().__subclasses__():
-            open_classes.append(cls)
-            if not cls.__name__.startswith("_"):
-                if cls.topic in found:
-                    raise TypeError(f"two events with topic {cls.topic}")
-                found[cls.topic] = cls
-    return MappingProxyType(dict(sorted(found.items())))
-
-
-REGISTRY: Mapping[str, type[Event]] = _registry()
-"""Topic -> event class. Unknown topics are refused when a log is read."""
-
-UPCASTERS: Mapping[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = MappingProxyType({})
-"""Old topic -> function that turns an old body into (newer topic, newer body). None yet: this is the first release."""
+REGISTRY = Registry(every_event())
+"""Topic -> event class, with the earlier forms of each. Unknown topics are refused when a log is read."""

@@ -5,17 +5,28 @@ Source: design/architecture.md section 3; ADR-0002, ADR-0003.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
 Kind = Literal["fact", "decision"]
 
 
+class Earlier(NamedTuple):
+    """A form in which an event was once written: its topic, and how a body of it becomes one of the next form."""
+
+    topic: str
+    upcast: Callable[[dict[str, Any]], dict[str, Any]]
+    """Body of this form -> body of the next one. Pure, self-contained, and never changed once a log may hold the next form."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Common shape of events. Subclasses say their topic, their machine (stream prefix), kind and trigger."""
+    """Common shape of events. Subclasses say their topic, their machine (stream prefix), kind and trigger, and what they once were."""
 
     topic: ClassVar[str]
+    earlier: ClassVar[tuple[Earlier, ...]] = ()
+    """Superseded forms, oldest first; each is upcast to the one behind it, the last one to this class."""
     machine: ClassVar[str]
     kind: ClassVar[Kind] = "decision"
     trigger: ClassVar[str] = ""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 
+from relaybroker.adapters.eventstore.fields import attribute
+from relaybroker.adapters.eventstore.lookup import IS_OFFER, LOG, OFFERED_TO
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.domain import events
+
+LOOKED_AT = 10_000
+"""Offers that are looked at in one step, where few are in the state that is asked for."""
+
+STREAMS_AT_ONCE = 500
+"""Streams that one statement asks for; SQLite takes 999 values in its older versions."""
 
 
 class Row(msgspec.Struct):
@@ -29,19 +40,59 @@ class Row(msgspec.Struct):
 
 def newest(log: LogReader, count: int, *, state: str = "", agent: str = "") -> list[Row]:
     """The newest delivery attempts, oldest first: of all, or in this state, or for this agent."""
+    rows: list[Row] = []
+    before, looked_at = log.position + 1, 2 * count
+    while len(rows) < count and (offers := _offers(log, agent, before, looked_at)):
+        rows += _states(log, offers, state)
+        before, looked_at = offers[-1], min(2 * looked_at, LOOKED_AT)
+    rows = rows[:count]
+    told = _told(log, [row.stream for row in rows])
+    return [msgspec.structs.replace(row, **told.get(row.stream, _UNTOLD)) for row in reversed(rows)]
+
+
+def _offers(log: LogReader, agent: str, before: int, limit: int) -> list[int]:
+    """Positions of the newest offers before a position, newest first."""
+    rows = log.query(
+        f"SELECT position FROM {LOG} WHERE {IS_OFFER} AND position < :before"
+        f"{f' AND {OFFERED_TO} = :agent' if agent else ''} ORDER BY position DESC LIMIT :limit",
+        {"before": before, "limit": limit} | ({"agent": agent} if agent else {}),
+    )
+    return [row["position"] for row in rows]
+
+
+def _states(log: LogReader, offers: list[int], state: str) -> list[Row]:
+    """The attempts that these offers began, newest first, of those in this state ("" = any)."""
     rows = log.query(
         "SELECT stream, delivery_id, msg_id, name AS agent, seq, sender, state, coalesce(reason, '') AS reason,"
-        " coalesce((SELECT json_extract(v.body, '$.verification') FROM v_events v WHERE v.stream = v_deliveries.stream"
-        " AND v.topic = :verified), '') AS verification,"
-        " EXISTS (SELECT 1 FROM v_events v WHERE v.stream = v_deliveries.stream AND v.topic = :taken_over) AS in_custody,"
         " began_at AS offered_at, changed_at FROM v_deliveries"
-        " WHERE (:state = '' OR state = :state) AND (:agent = '' OR name = :agent) ORDER BY position DESC LIMIT :count",
-        {
-            "state": state,
-            "agent": agent,
-            "count": count,
-            "verified": events.DeliveryVerified.topic,
-            "taken_over": events.DeliveryTakenOver.topic,
-        },
+        f" WHERE position IN ({', '.join(map(str, offers))}) AND (:state = '' OR state = :state) ORDER BY position DESC",
+        {"state": state},
     )
-    return [Row(**dict(row) | {"in_custody": bool(row["in_custody"])}) for row in reversed(rows)]
+    return [Row(**dict(row), verification="", in_custody=False) for row in rows]
+
+
+_UNTOLD: dict[str, Any] = {"verification": "", "in_custody": False}
+
+
+def _told(log: LogReader, streams: list[str]) -> dict[str, dict[str, Any]]:
+    """What later events of these streams say: the first verification, and whether custody was taken."""
+    verified, taken = events.DeliveryVerified, events.DeliveryTakenOver
+    found: dict[str, dict[str, Any]] = {}
+    for batch in _batches(streams):
+        rows = log.query(
+            f"SELECT originator_id AS stream, topic, {attribute('verification', [verified])} AS verification FROM {LOG}"
+            f" WHERE originator_id IN ({', '.join('?' * len(batch))}) AND topic IN (?, ?) ORDER BY position",
+            (*batch, verified.topic, taken.topic),
+        )
+        for row in rows:
+            one = found.setdefault(row["stream"], dict(_UNTOLD))
+            if row["topic"] == taken.topic:
+                one["in_custody"] = True
+            else:
+                one["verification"] = one["verification"] or row["verification"]
+    return found
+
+
+def _batches(streams: list[str]) -> Iterator[list[str]]:
+    for first in range(0, len(streams), STREAMS_AT_ONCE):
+        yield streams[first : first + STREAMS_AT_ONCE]

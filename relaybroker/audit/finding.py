@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from relaybroker.adapters.eventstore.lookup import IS_OFFER, MESSAGE_ID, NAMES_MESSAGE, OFFERED_SEQ, OFFERED_TO, field
+from relaybroker.adapters.eventstore.fields import attribute
+from relaybroker.adapters.eventstore.lookup import IS_OFFER, LOG, MESSAGE_ID, NAMES_MESSAGE, OFFERED_SEQ, OFFERED_TO
 from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain import events
+from relaybroker.domain.events import REGISTRY
 
 SHORTEST_PREFIX = 4
 """Characters of an id that are enough when they fit only one."""
@@ -25,7 +28,9 @@ STORIES = 50
 
 _NAMED_STREAMS = ("delivery:", "action:", "message:", "agent:", "node:", "worker:")
 _LAST = "\U0010ffff"
-_TABLE = "stored_events"
+_OFFERS = (events.DeliveryOffered,)
+_OF_MAILBOXES = tuple(event for event in REGISTRY.values() if event.machine == "mailbox")
+_OF_AGENTS = tuple(event for event in REGISTRY.values() if event.machine == "agent")
 
 
 class NotFoundError(Exception):
@@ -93,8 +98,8 @@ def _whole(log: LogReader, subject: Subject) -> Subject:
         return subject
     first = subject.stream.partition("#")[0]
     offers = log.query(
-        f"SELECT DISTINCT originator_id AS stream, {field('body.delivery_id')} AS delivery_id, {field('body.agent_id')} AS agent_id "
-        f"FROM {_TABLE} WHERE {IS_OFFER} AND (originator_id = ? OR (originator_id >= ? AND originator_id < ?)) ORDER BY rowid",
+        f"SELECT originator_id AS stream, {attribute('delivery_id', _OFFERS)} AS delivery_id, {attribute('agent_id', _OFFERS)} AS agent_id "
+        f"FROM {LOG} WHERE {IS_OFFER} AND (originator_id = ? OR (originator_id >= ? AND originator_id < ?)) ORDER BY position",
         (first, f"{first}#", f"{first}#{_LAST}"),
     )
     whose = {offer["stream"]: (offer["delivery_id"], offer["agent_id"]) for offer in offers}
@@ -104,7 +109,7 @@ def _whole(log: LogReader, subject: Subject) -> Subject:
 
 def _of_message(log: LogReader, wanted: str) -> list[Subject]:
     rows = log.query(
-        f"SELECT rowid AS position, originator_id AS stream FROM {_TABLE} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? ORDER BY rowid",
+        f"SELECT position, originator_id AS stream FROM {LOG} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? ORDER BY position",
         (wanted,),
     )
     found: dict[str, list[int]] = {}
@@ -120,7 +125,7 @@ def _numbered(log: LogReader, wanted: str) -> list[Subject]:
     if not (at and number.isdecimal()):
         return []
     rows = log.query(
-        f"SELECT DISTINCT originator_id AS stream FROM {_TABLE} WHERE {IS_OFFER} AND {OFFERED_TO} = ? AND {OFFERED_SEQ} = ?",
+        f"SELECT DISTINCT originator_id AS stream FROM {LOG} WHERE {IS_OFFER} AND {OFFERED_TO} = ? AND {OFFERED_SEQ} = ?",
         (name, int(number)),
     )
     return [Subject(row["stream"]) for row in rows] or _numbered_frames(log, name, int(number))
@@ -128,11 +133,12 @@ def _numbered(log: LogReader, wanted: str) -> list[Subject]:
 
 def _numbered_frames(log: LogReader, name: str, seq: int) -> list[Subject]:
     """Frames with this number of an agent's mailbox of which no delivery came: ignored, waiting, never seen."""
-    covers = f"{field('body.seq')} = :seq OR :seq BETWEEN {field('body.first')} AND {field('body.last')}"
+    seqs, first, last = (attribute(name, _OF_MAILBOXES) for name in ("seq", "first", "last"))
+    covers = f"{seqs} = :seq OR :seq BETWEEN {first} AND {last}"
     found = []
     for mailbox in _mailboxes(log, name):
         rows = log.query(
-            f"SELECT rowid AS position FROM {_TABLE} WHERE originator_id = :stream AND ({covers}) ORDER BY rowid",
+            f"SELECT position FROM {LOG} WHERE originator_id = :stream AND ({covers}) ORDER BY position",
             {"stream": mailbox, "seq": seq},
         )
         if rows:
@@ -142,7 +148,7 @@ def _numbered_frames(log: LogReader, name: str, seq: int) -> list[Subject]:
 
 def _mailboxes(log: LogReader, name: str) -> list[str]:
     """Mailboxes of every agent id that the name has had."""
-    query = f"SELECT DISTINCT {field('body.agent_id')} AS agent_id FROM {_TABLE} WHERE originator_id = ?"
+    query = f"SELECT DISTINCT {attribute('agent_id', _OF_AGENTS)} AS agent_id FROM {LOG} WHERE originator_id = ?"
     rows = [row for subject in streams(log, f"agent:{name}:") for row in log.query(query, (subject.stream,))]
     return [f"mailbox:{agent_id}" for agent_id in dict.fromkeys(row["agent_id"] for row in rows) if agent_id]
 
@@ -160,7 +166,7 @@ def newest_registration(log: LogReader, name: str, upto: int | None = None) -> S
     """The newest generation of an agent name that began at or before a position; None when there is none."""
     prefix = f"agent:{name}:"
     rows = log.query(
-        f"SELECT originator_id AS stream, min(originator_version) AS began FROM {_TABLE} "
+        f"SELECT originator_id AS stream, min(originator_version) AS began FROM {LOG} "
         "WHERE originator_id >= ? AND originator_id < ? GROUP BY originator_id HAVING began <= ? ORDER BY began DESC LIMIT 1",
         (prefix, prefix + _LAST, log.position if upto is None else upto),
     )
@@ -171,7 +177,7 @@ def _begin_so(log: LogReader, wanted: str) -> list[str]:
     """Ids that begin so, at most one more than are named."""
     limit = CHOICES + 1
     rows = log.query(
-        f"SELECT DISTINCT {MESSAGE_ID} AS id FROM {_TABLE} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} >= ? AND {MESSAGE_ID} < ? LIMIT ?",
+        f"SELECT DISTINCT {MESSAGE_ID} AS id FROM {LOG} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} >= ? AND {MESSAGE_ID} < ? LIMIT ?",
         (wanted, wanted + _LAST, limit),
     )
     found = dict.fromkeys(row["id"] for row in rows)
@@ -185,17 +191,18 @@ def _begin_so(log: LogReader, wanted: str) -> list[str]:
 def streams(log: LogReader, name: str, *, exact: bool = False, limit: int = STORIES) -> list[Subject]:
     """Streams of this name, or whose names begin so, in order; each is found by one step in the table's key."""
     if exact:
-        rows = log.query(f"SELECT 1 FROM {_TABLE} WHERE originator_id = ? LIMIT 1", (name,))
+        rows = log.query(f"SELECT 1 FROM {LOG} WHERE originator_id = ? LIMIT 1", (name,))
         return [Subject(name)] if rows else []
     found: list[Subject] = []
     after = name
     while len(found) < limit:
         rows = log.query(
-            f"SELECT min(originator_id) AS stream FROM {_TABLE} WHERE originator_id >= ? AND originator_id < ?",
+            f"SELECT originator_id AS stream FROM {LOG} WHERE originator_id >= ? AND originator_id < ? ORDER BY originator_id LIMIT 1",
             (after, name + _LAST),
         )
-        if (stream := rows[0]["stream"]) is None:
+        if not rows:
             break
+        stream = rows[0]["stream"]
         found.append(Subject(stream))
         after = stream + "\0"
     return found

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from relaybroker.adapters.eventstore.reader import LogReader
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 
 
 class NoLog(Exception):  # noqa: N818 - says what was found
@@ -32,7 +32,7 @@ def journal_of(state: Path, name: str = "") -> Path:
 @contextmanager
 def reading(state: Path, name: str = "") -> Iterator[LogReader]:
     """The log, open for reading beside whatever the broker does."""
-    reader = LogReader.open(journal_of(state, name), registry=REGISTRY, upcasters=UPCASTERS)
+    reader = LogReader.open(journal_of(state, name), registry=REGISTRY)
     try:
         yield reader
     finally:

@@ -6,13 +6,17 @@ Source: spec/architecture.md section 8.
 from __future__ import annotations
 
 import fnmatch
+from collections import deque
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from relaybroker.adapters.eventstore.lookup import IS_OFFER, OFFERED_TO, STATE_TEXT, field, listed
+from relaybroker.adapters.eventstore.fields import attribute, field, listed
+from relaybroker.adapters.eventstore.lookup import IS_OFFER, LOG, OFFERED_TO, REASON
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.domain.events import REGISTRY, Recorded
+from relaybroker.domain.events.registry import topics_of
 from relaybroker.domain.machines import MACHINE_OF, MACHINES
 from relaybroker.domain.reasons import SENTENCES
 
@@ -22,6 +26,7 @@ MAX_FOUND = 10_000
 TURN_PAGE = 50
 """Rows per read of a turn: most have fewer."""
 
+_OF_AGENTS = tuple(event for event in REGISTRY.values() if event.machine == "agent")
 _LAST = "\U0010ffff"
 
 
@@ -29,8 +34,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """What is looked for; every field that is given must fit.
 
     `machine` is a machine's name or an event's (`delivery`, `node`, `node_connection`); `stream` the beginning of a stream's name; `topic`
-    a topic or a pattern with `*`; `agent` everything of an agent of this name; `text` a piece of the event's body; `since` and `until` are
-    seconds since 1970; `after` is a position. `newest`: of more than `limit`, the last ones.
+    a topic (also one that the event once had) or a pattern with `*`; `agent` everything of an agent of this name; `text` a piece of the
+    event's body; `since` and `until` are seconds since 1970; `after` is a position. `newest`: of more than `limit`, the last ones.
     """
 
     machine: str = ""
@@ -56,24 +61,56 @@ def search(log: LogReader, wanted: Search) -> list[Recorded]:
     Raises:
         BadSearchError: the machine, topic or reason does not exist.
     """
-    conditions, values = ["rowid > :after"], {"after": wanted.after, "limit": min(wanted.limit, MAX_FOUND)}
-    for condition, more in (
-        _topics(wanted),
-        _stream(wanted),
-        _reason(wanted),
-        _agent(wanted),
-        _text(wanted),
-        _time(wanted),
-    ):
+    conditions, values = ["position > :after"], {"after": wanted.after}
+    for condition, more in (_topics(wanted), _stream(wanted), _reason(wanted), _agent(wanted), _time(wanted)):
         if condition:
             conditions.append(f"({condition})")
             values |= more
-    order = "DESC" if wanted.newest else "ASC"
+    limit = min(wanted.limit, MAX_FOUND)
+    if not wanted.text:
+        return log.read_at(sorted(_positions(log, conditions, values, newest=wanted.newest, limit=limit)))
+    return _with_text(log, wanted, conditions, values, limit)
+
+
+def _positions(log: LogReader, conditions: list[str], values: dict[str, Any], *, newest: bool, limit: int) -> list[int]:
     rows = log.query(
-        f"SELECT rowid AS position FROM stored_events WHERE {' AND '.join(conditions)} ORDER BY rowid {order} LIMIT :limit",
-        values,
+        f"SELECT position FROM {LOG} WHERE {' AND '.join(conditions)} ORDER BY position {'DESC' if newest else 'ASC'} LIMIT :limit",
+        values | {"limit": limit},
     )
-    return log.read_at(sorted(row["position"] for row in rows))
+    return [row["position"] for row in rows]
+
+
+def _with_text(
+    log: LogReader, wanted: Search, conditions: list[str], values: dict[str, Any], limit: int
+) -> list[Recorded]:
+    """Of what fits otherwise, what has the text: of the database as SQL finds it, of the archive as its segments say."""
+    live = [
+        *conditions,
+        f"position > {log.archive.last}",
+        "instr(CAST(state AS TEXT), :text) > 0",
+        f"instr({field('body')}, :text) > 0",
+    ]
+
+    def in_database(limit: int) -> list[int]:
+        return _positions(log, live, values | {"text": wanted.text}, newest=wanted.newest, limit=limit)
+
+    def in_archive(limit: int) -> list[int]:
+        if not log.archive.last or limit <= 0:
+            return []
+        old = [*conditions, f"position <= {log.archive.last}"]
+        fits = None if len(conditions) == 1 else set(_positions(log, old, values, newest=False, limit=-1))
+        found = (
+            row.id
+            for row in log.archive.rows(wanted.after)
+            if (fits is None or row.id in fits) and log.mapper.says(row, wanted.text, row.id)
+        )
+        return list(deque(found, limit)) if wanted.newest else list(islice(found, limit))
+
+    if wanted.newest:
+        newest = in_database(limit)
+        return log.read_at(sorted([*newest, *in_archive(limit - len(newest))]))
+    oldest = in_archive(limit)
+    return log.read_at([*oldest, *in_database(limit - len(oldest))])
 
 
 _Condition = tuple[str, dict[str, Any]]
@@ -87,7 +124,7 @@ def _topics(wanted: Search) -> _Condition:
         topic
         for topic, event in REGISTRY.items()
         if (not wanted.machine or wanted.machine in _machine_names(event.machine))
-        and (not wanted.topic or fnmatch.fnmatchcase(topic, wanted.topic))
+        and (not wanted.topic or any(fnmatch.fnmatchcase(known, wanted.topic) for known in topics_of(event)))
     }
     if not fits:
         names = ", ".join(sorted({event.machine for event in REGISTRY.values()} | set(MACHINES)))
@@ -113,7 +150,7 @@ def _reason(wanted: Search) -> _Condition:
         return _NONE
     if wanted.reason not in SENTENCES:
         raise BadSearchError(f"there is no reason {wanted.reason!r}; see docs/reasons.md")
-    return f"{field('body.reason')} = :reason", {"reason": wanted.reason}
+    return f"{REASON} = :reason", {"reason": wanted.reason}
 
 
 def _agent(wanted: Search) -> _Condition:
@@ -121,9 +158,9 @@ def _agent(wanted: Search) -> _Condition:
     if not wanted.agent:
         return _NONE
     own = "originator_id >= :registrations AND originator_id < :registrations_end"
-    ids = f"SELECT 'mailbox:' || {field('body.agent_id')} FROM stored_events WHERE {own}"
-    programs = f"SELECT 'worker:' || {field('body.session_id')} FROM stored_events WHERE {own}"
-    deliveries = f"SELECT originator_id FROM stored_events WHERE {IS_OFFER} AND {OFFERED_TO} = :agent"
+    ids = f"SELECT 'mailbox:' || {attribute('agent_id', _OF_AGENTS)} FROM {LOG} WHERE {own}"
+    programs = f"SELECT 'worker:' || {attribute('session_id', _OF_AGENTS)} FROM {LOG} WHERE {own}"
+    deliveries = f"SELECT originator_id FROM {LOG} WHERE {IS_OFFER} AND {OFFERED_TO} = :agent"
     return (
         f"({own}) OR originator_id IN ({ids}) OR originator_id IN ({programs}) OR originator_id IN ({deliveries})",
         {
@@ -132,10 +169,6 @@ def _agent(wanted: Search) -> _Condition:
             "registrations_end": f"agent:{wanted.agent}:{_LAST}",
         },
     )
-
-
-def _text(wanted: Search) -> _Condition:
-    return (f"instr({STATE_TEXT}, :text) > 0", {"text": wanted.text}) if wanted.text else _NONE
 
 
 def _time(wanted: Search) -> _Condition:

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from relaybroker.adapters.eventstore.lookup import MESSAGE_ID, NAMES_MESSAGE, listed
+from relaybroker.adapters.eventstore.fields import listed, place
+from relaybroker.adapters.eventstore.lookup import LOG, MESSAGE_ID, NAMES_MESSAGE
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.audit import verdicts
-from relaybroker.audit.archived import unpacked
-from relaybroker.audit.finding import NotFoundError, Subject, find, newest_registration, streams
+from relaybroker.audit.finding import Subject, find, newest_registration, streams
 from relaybroker.audit.waiting import Waiting, waiting_for
 from relaybroker.domain import events
 from relaybroker.domain.events import Recorded
@@ -34,17 +34,17 @@ _ROUTINE = (events.HeartbeatDue.topic, events.InventoryPublished.topic, events.F
 """Events of the link that come all the time and decide nothing."""
 
 _WHO_BY_MACHINE = {"node": "engine", "mailbox": "engine", "action": "engine", "host": "host", "worker": "host"}
-_WHO = {
-    "delivery.offered.v1": "engine",
-    "broker.dead_letters_asked.v1": "caller",
-    "message.accepted.v1": "caller",
-    "message.published.v1": "engine",
-    "message.refused.v1": "engine",
-    "agent.registration_accepted.v1": "engine",
-    "agent.release_asked.v1": "caller",
-    "link.heartbeat_due.v1": "clock",
-    "broker.started.v1": "operator",
-    "broker.stopping.v1": "operator",
+_WHO: dict[type[events.Event], str] = {
+    events.DeliveryOffered: "engine",
+    events.DeadLettersAsked: "caller",
+    events.MessageAccepted: "caller",
+    events.MessagePublished: "engine",
+    events.MessageRefused: "engine",
+    events.RegistrationAccepted: "engine",
+    events.ReleaseAsked: "caller",
+    events.HeartbeatDue: "clock",
+    events.BrokerStarted: "operator",
+    events.BrokerStopping: "operator",
 }
 
 
@@ -86,37 +86,7 @@ def tell(log: LogReader, wanted: str) -> list[Story]:
         NotFoundError: the log does not know the id.
         AmbiguousError: a prefix that means several things.
     """
-    if (subjects := _whole(log, wanted)) is not None:
-        return [_story(log, subject) for subject in subjects]
-    with unpacked(log, wanted) as everything:
-        return [_story(everything, subject) for subject in find(everything, wanted)[1]]
-
-
-def _whole(log: LogReader, wanted: str) -> list[Subject] | None:
-    """What the id means, if the database alone has it from its beginning; None when the archive must be asked, too."""
-    if not log.archive.last:
-        return find(log, wanted)[1]
-    try:
-        known, subjects = find(log, wanted)
-    except NotFoundError:
-        return None
-    begins = (log.read_at([_birth(log, subject.stream)])[0].event for subject in subjects if not subject.positions)
-    shared = any(subject.positions for subject in subjects)
-    return None if known != wanted or shared or not all(map(_is_birth, begins)) else subjects
-
-
-def _is_birth(event: events.Event) -> bool:
-    return isinstance(event, _BIRTHS) and not (isinstance(event, events.DeliveryOffered) and event.attempt > 1)
-
-
-_BIRTHS = (
-    events.DeliveryOffered,
-    events.ActionReceived,
-    events.MessageAccepted,
-    events.NameReserved,
-    events.WorkerLaunched,
-    events.LinkBegun,
-)
+    return [_story(log, subject) for subject in find(log, wanted)[1]]
 
 
 def _story(log: LogReader, subject: Subject) -> Story:
@@ -148,18 +118,21 @@ def _own(log: LogReader, subject: Subject) -> list[Recorded]:
         row["position"]
         for stream in (subject.stream, *subject.later)
         for row in log.query(
-            f"SELECT rowid AS position FROM stored_events WHERE originator_id = ? AND topic NOT IN ({listed(_ROUTINE)}) "
+            f"SELECT position FROM {LOG} WHERE originator_id = ? AND topic NOT IN ({listed(_ROUTINE)}) "
             "ORDER BY originator_version DESC LIMIT ?",
             (stream, OWN_STEPS),
         )
     ]
     newest = sorted(positions)[-OWN_STEPS:]
-    return log.read_at([_birth(log, subject.stream), *newest] if len(newest) == OWN_STEPS else newest)
+    is_whole = 0 < len(newest) < OWN_STEPS
+    return log.read_at(newest if is_whole else [_birth(log, subject.stream), *newest])
 
 
 def _birth(log: LogReader, stream: str) -> int:
-    rows = log.query("SELECT min(originator_version) AS version FROM stored_events WHERE originator_id = ?", (stream,))
-    return int(rows[0]["version"])
+    rows = log.query(
+        f"SELECT position FROM {LOG} WHERE originator_id = ? ORDER BY originator_version LIMIT 1", (stream,)
+    )
+    return int(rows[0]["position"])
 
 
 def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
@@ -191,7 +164,7 @@ def _losses(log: LogReader, own: list[Recorded]) -> list[Recorded]:
         return []
     assert isinstance(offered, events.DeliveryOffered)
     rows = log.query(
-        "SELECT rowid AS position FROM stored_events WHERE originator_id = ? AND topic = ? AND rowid > ?",
+        f"SELECT position FROM {LOG} WHERE originator_id = ? AND topic = ? AND position > ?",
         (f"mailbox:{offered.agent_id}", events.RangeLost.topic, last.version),
     )
     ranges = log.read_at([row["position"] for row in rows])
@@ -230,8 +203,8 @@ def _copies(log: LogReader, own: list[Recorded]) -> list[Recorded]:
     if not offers or offers[0].source != "engine":
         return []
     rows = log.query(
-        f"SELECT rowid AS position FROM stored_events WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? AND originator_id = ? "
-        "ORDER BY rowid DESC LIMIT ?",
+        f"SELECT position FROM {LOG} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? AND originator_id = ? "
+        "ORDER BY position DESC LIMIT ?",
         (offers[0].msg_id, f"mailbox:{offers[0].agent_id}", SURROUNDING_STEPS),
     )
     return log.read_at(row["position"] for row in rows)
@@ -267,10 +240,11 @@ def _session_at(log: LogReader, name: str, position: int) -> list[str]:
 def _step(recorded: Recorded, first: float) -> Step:
     event = recorded.event
     detail = msgspec.to_builtins(event)
-    for key in _UNTOLD:
+    for name in _UNTOLD:
+        key, *_ = place(type(event), name) or ("",)
         detail.pop(key, None)
     by_machine = _WHO_BY_MACHINE.get(event.machine, "host" if event.machine == "delivery" else "broker")
-    who = _WHO.get(event.topic, by_machine if event.kind == "fact" else "broker")
+    who = _WHO.get(type(event), by_machine if event.kind == "fact" else "broker")
     if isinstance(event, events.DeliveryOffered) and event.letter_id:
         who = "caller"
     return Step(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.adapters.eventstore.lookup import IS_OFFER, OFFERED_SEQ, OFFERED_TO
+from relaybroker.adapters.eventstore.lookup import IS_OFFER, LOG, OFFERED_SEQ, OFFERED_TO
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.domain.delivery import MAX_WAITING, TABLE
 
@@ -31,10 +31,8 @@ def waiting_for(log: LogReader, name: str) -> list[Waiting]:
     found: dict[int, Waiting] = {}
     for numbers in (f"{OFFERED_SEQ} IS NULL", f"{OFFERED_SEQ} = 0", f"{OFFERED_SEQ} > 0"):
         rows = log.query(
-            "SELECT position, msg_id, seq, state, reason, changed_at, until FROM v_deliveries WHERE position IN "
-            f"(SELECT rowid FROM stored_events WHERE {IS_OFFER} AND {OFFERED_TO} = ? AND {numbers} "
-            f"ORDER BY {OFFERED_SEQ} DESC, rowid DESC LIMIT ?)",
-            (name, LOOKED_AT),
+            "SELECT position, msg_id, seq, state, reason, changed_at, until FROM v_deliveries"
+            f" WHERE position IN ({', '.join(map(str, _newest(log, name, numbers)))})"
         )
         for row in rows:
             if row["state"] not in TABLE.terminal:
@@ -47,3 +45,13 @@ def waiting_for(log: LogReader, name: str) -> list[Waiting]:
                     until=row["until"] or 0.0,
                 )
     return [waiting for _, waiting in sorted(found.items())]
+
+
+def _newest(log: LogReader, name: str, numbers: str) -> list[int]:
+    """Positions of the newest offers to an agent, of those whose number is so."""
+    rows = log.query(
+        f"SELECT position, {OFFERED_SEQ} AS seq FROM {LOG} WHERE {IS_OFFER} AND {OFFERED_TO} = ? AND {numbers} "
+        "ORDER BY seq DESC, position DESC LIMIT ?",
+        (name, LOOKED_AT),
+    )
+    return [row["position"] for row in rows]

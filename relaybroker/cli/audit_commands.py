@@ -359,7 +359,7 @@ def _export_session(
 def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> None:
     """Move all but the newest events into compressed JSON lines beside the database.
 
-    The log stays one log: `why`, `log export` and `log verify` read both parts. The broker must be stopped.
+    The log stays one log: every command reads both parts. The broker must be stopped.
     """
     from relaybroker.adapters.eventstore.archiving import move
     from relaybroker.adapters.eventstore.errors import StateCorrupt, StateLocked
@@ -367,7 +367,7 @@ def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> N
     from relaybroker.adapters.eventstore.mapper import Mapper
     from relaybroker.audit.log import NoLog, journal_of
     from relaybroker.domain.errors import CorruptLog
-    from relaybroker.domain.events import REGISTRY, UPCASTERS
+    from relaybroker.domain.events import REGISTRY
 
     try:
         journal = journal_of(state_directory(state_dir), name)
@@ -377,7 +377,7 @@ def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> N
     except StateLocked:
         fail(Exit.REFUSED, "a broker works with this log. Stop it first: relaybroker down")
     try:
-        moved = move(journal, Mapper(REGISTRY, UPCASTERS), keep=keep)
+        moved = move(journal, Mapper(REGISTRY), keep=keep)
     except (StateCorrupt, CorruptLog, OSError) as error:
         fail(Exit.FAILED, f"nothing was removed from the log: {error}")
     finally:

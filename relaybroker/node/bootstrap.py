@@ -37,7 +37,7 @@ from relaybroker.config.paths import Paths, paths_of
 from relaybroker.config.settings import Flags, Settings, SettingsError, take_settings
 from relaybroker.domain import inputs
 from relaybroker.domain.errors import CorruptLog
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.state import SNAPSHOT_FORMAT
 from relaybroker.enrolment import engine_process
 from relaybroker.enrolment.node_identity import Node, NodeError, check_destination, hold_node, node_of
@@ -290,7 +290,7 @@ def _is_settled(state: State, boot_id: str) -> bool:
 
 def _open_journal(paths: Paths, on_failure: Callable[[BaseException], None]) -> tuple[Journal, SnapshotFile, State]:
     """The journal, its snapshots, and the state at its end."""
-    journal = Journal.open(str(paths.journal), registry=REGISTRY, upcasters=UPCASTERS, on_failure=on_failure)
+    journal = Journal.open(str(paths.journal), registry=REGISTRY, on_failure=on_failure)
     snapshots = SnapshotFile(side_file(paths.journal, ".snapshot"), payload_version=SNAPSHOT_FORMAT)
     try:
         return journal, snapshots, recover(journal, snapshots)

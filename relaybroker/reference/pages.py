@@ -21,7 +21,7 @@ from typing import Any, get_type_hints
 
 import click
 
-from relaybroker.adapters.eventstore import lookup
+from relaybroker.adapters.eventstore import earlier_events, lookup
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
 from relaybroker.domain.events import REGISTRY
@@ -64,7 +64,10 @@ def events() -> str:
         hints = get_type_hints(event)
         fields = ", ".join(f"`{name}: {_type(hints[name])}`" for name in event.__struct_fields__)
         meaning = (event.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
-        parts.append(f"| `{topic}` | {event.kind} | {event.machine} | {event.trigger or '-'} | {fields} | {meaning} |")
+        once = "".join(f"<br>once `{form.topic}`" for form in event.earlier)
+        parts.append(
+            f"| `{topic}`{once} | {event.kind} | {event.machine} | {event.trigger or '-'} | {fields} | {meaning} |"
+        )
     fields = ", ".join(f"`{name}`" for name in SpawnSpec.__struct_fields__)
     parts.append(f"\n`SpawnSpec` holds {fields}. No event holds a token; `fingerprint` is a hash.")
     return "\n".join(parts) + "\n"
@@ -106,9 +109,9 @@ def views() -> str:
         database.execute(
             "CREATE TABLE stored_events (originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB)"
         )
-        for kind, name, statement in lookup.DEFINITIONS:
+        for kind, name, statement in earlier_events.definitions():
+            database.execute(statement)
             if kind == "view":
-                database.execute(statement)
                 columns = database.execute(f"SELECT * FROM {name}").description
                 parts.append(f"| `{name}` | {', '.join(f'`{column[0]}`' for column in columns)} |")
     return "\n".join(parts) + "\n"

@@ -13,7 +13,7 @@
 * The last line says how it ended: `range`, `shutdown`, or why the recording was given up. Without it the recording
   was cut off; what is whole can be played.
 
-Superseded topics are read with the upcasters of `relaybroker.domain.events`. Source: ADR-0026.
+What an event once was is read as what it is today. Source: ADR-0026, ADR-0046.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from relaybroker.adapters.eventstore.mapper import Mapper
 from relaybroker.domain import state as domain_state
 from relaybroker.domain import told
 from relaybroker.domain.effects import Effect
-from relaybroker.domain.events import REGISTRY, UPCASTERS, Recorded
+from relaybroker.domain.events import REGISTRY, Recorded
 from relaybroker.domain.state import State
 from relaybroker.domain.told import Told
 
@@ -201,7 +201,7 @@ class Session:
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file = file
         self.name = name
-        self._mapper = Mapper(REGISTRY, UPCASTERS)
+        self._mapper = Mapper(REGISTRY)
         self._lines = msgspec.json.Decoder(_Line)
         self.header = self._header()
         self.end: End | None = None

@@ -24,7 +24,7 @@ from relaybroker.audit.story import Story, tell
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.effects import Effect
-from relaybroker.domain.events import REGISTRY, UPCASTERS, DeliveryOffered, Recorded
+from relaybroker.domain.events import REGISTRY, DeliveryOffered, Recorded
 from relaybroker.domain.state import State
 from relaybroker.testing.refusal import Refused
 from relaybroker.testing.simulation import engine as engines
@@ -476,7 +476,7 @@ class SimulatedBroker:
             recorder.insert_events([row.stored for row in self._world.disk.rows])
             recorder.checkpoint()
             recorder.close()
-            reader = LogReader.open(path, registry=REGISTRY, upcasters=UPCASTERS)
+            reader = LogReader.open(path, registry=REGISTRY)
             try:
                 yield reader
             finally:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from relaybroker.domain.events.registry import topics_of
 from relaybroker.replay.playing import Outcome, Player
 from relaybroker.replay.session import open_session
 
@@ -53,12 +54,13 @@ def play(path: Path) -> Outcome:
 
 
 def shown(path: Path) -> Counter[str]:
-    """What happens in it, and how often: each topic, and each topic with each of its reasons."""
+    """What happens in it, and how often: each topic, and each topic with each of its reasons, under every name it had."""
     found: Counter[str] = Counter()
     with open_session(path) as session:
         for recorded in (one for turn in session for one in turn.events):
-            topic, reason = recorded.event.topic, getattr(recorded.event, "reason", None)
-            found.update([topic, f"{topic} {reason}"] if reason else [topic])
+            reason = getattr(recorded.event, "reason", None)
+            for topic in topics_of(type(recorded.event)):
+                found.update([topic, f"{topic} {reason}"] if reason else [topic])
     return found
 
 

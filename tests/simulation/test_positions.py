@@ -18,7 +18,7 @@ from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.domain.errors import CorruptLog
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.rules import resume
 from relaybroker.domain.state import SNAPSHOT_FORMAT
 from relaybroker.node.recovery import recover
@@ -109,7 +109,7 @@ async def _write(path, groups):
 
 
 def _opened(path):
-    return Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=pytest.fail)
+    return Journal.open(str(path), registry=REGISTRY, on_failure=pytest.fail)
 
 
 def _recovered(path):

@@ -14,7 +14,7 @@ from eventsourcing.persistence import StoredEvent
 from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
 from relaybroker.domain import fold, state
 from relaybroker.domain.effects import Effect
-from relaybroker.domain.events import REGISTRY, UPCASTERS, Recorded
+from relaybroker.domain.events import REGISTRY, Recorded
 from relaybroker.domain.state import State
 from relaybroker.testing.simulation.timeline import Timeline
 
@@ -59,7 +59,7 @@ class Disk:
     ) -> None:
         self._timeline = timeline
         self._fsync_s = fsync_s
-        self._mapper = Mapper(REGISTRY, UPCASTERS)
+        self._mapper = Mapper(REGISTRY)
         self._snapshot_every = snapshot_every
         self._keeps_all = keeps_all
         self.rows: list[Row] = []

@@ -21,7 +21,7 @@ from relaybroker.api.openapi import document
 from relaybroker.audit.questions import Questions
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
-from relaybroker.domain.events import REGISTRY, UPCASTERS, Harness, Recorded
+from relaybroker.domain.events import REGISTRY, Harness, Recorded
 from tests.waiting import WAIT_S
 
 KEY = "br_0123456789abcdef0123456789abcdef"
@@ -43,7 +43,7 @@ class SmallBroker:
         self.api = api
         recorders.create_sqlite(journal)
         self._recorder = recorders.open_sqlite(journal)
-        self._mapper, self._chain = Mapper(REGISTRY, UPCASTERS), GENESIS
+        self._mapper, self._chain = Mapper(REGISTRY), GENESIS
         self.audit = Questions(LogReader(self._recorder, self._mapper, journal))
         self.core = Broker(lambda _argv, _name: Harness(profile="default", model_flag="--model"))
         self.workspace_key = WORKSPACE_KEY

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 
 import pytest
 
-from relaybroker.adapters.eventstore import recorders
+from relaybroker.adapters.eventstore import archive, archiving, recorders
+from relaybroker.adapters.eventstore.mapper import Mapper
+from relaybroker.audit.deliveries import newest
 from relaybroker.audit.log import reading
+from relaybroker.audit.search import Search, search
+from relaybroker.audit.statistics import statistics
 from relaybroker.audit.story import tell
+from relaybroker.domain.events import REGISTRY
 from tests import long_log
 
 SHORT = 20_000
@@ -16,6 +22,8 @@ SHORT = 20_000
 LONG = 2 * SHORT
 STEP = 100
 """Instructions of SQLite's virtual machine that are counted as one step."""
+MOST_BLOCKS = 12
+"""Of the archive, decompressed for one story."""
 AGENTS = long_log.AGENTS[:3]
 
 
@@ -72,3 +80,43 @@ def test_why_reads_what_the_story_needs_and_not_the_log(directories):
         (story,) = tell(log, "M150_agent-1")
     assert len(story.steps) < 10
     assert given < 50
+
+
+@pytest.fixture(scope="module")
+def archived(directories, tmp_path_factory):
+    """Both logs, all but their newest events archived."""
+    made = []
+    for directory in directories:
+        copy = tmp_path_factory.mktemp("archived")
+        shutil.copy(directory / "journal-desk.sqlite", copy)
+        assert archiving.move(copy / "journal-desk.sqlite", Mapper(REGISTRY), keep=2000).events
+        made.append(copy)
+    return made
+
+
+@pytest.mark.parametrize("wanted", ["M150_agent-0", "del_M200_agent-2_102", "agent-1@250", "agent-2", "node"])
+def test_why_of_what_is_archived_costs_the_same_on_a_log_twice_as_long(archived, steps, monkeypatch, wanted):
+    """Counted in steps of SQLite and in blocks of the archive that are decompressed."""
+    blocks = []
+    decompress = archive.gzip.decompress
+    monkeypatch.setattr(archive.gzip, "decompress", lambda packed: blocks.append(1) or decompress(packed))
+    cost = []
+    for directory in archived:
+        with reading(directory) as log:
+            before, blocks[:] = steps[0], []
+            (story,) = tell(log, wanted)
+            cost.append((steps[0] - before, len(blocks)))
+        assert story.outcome == "delivered"
+    (short, few), (long, more) = cost
+    assert 0 < long <= 1.2 * short + 2, cost
+    assert few <= MOST_BLOCKS, cost
+    assert more <= MOST_BLOCKS, cost
+
+
+def test_what_is_archived_is_found_without_reading_the_segments_through(archived, monkeypatch):
+    monkeypatch.setattr(archive.Archive, "rows", lambda *_: pytest.fail("the archive is read through"))
+    with reading(archived[1]) as log:
+        assert len(tell(log, "M150_agent-1")) == 1
+        assert len(newest(log, 50)) == 50
+        assert len(search(log, Search(topic="delivery.acked.*", limit=20))) == 20
+        assert statistics(log).archived == log.position - 2000

@@ -10,7 +10,7 @@ import pytest
 
 from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.reader import LogReader
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -37,7 +37,7 @@ def open_journal():
     opened = []
 
     def make(path):
-        journal = Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=pytest.fail)
+        journal = Journal.open(str(path), registry=REGISTRY, on_failure=pytest.fail)
         opened.append(journal)
         return journal
 
@@ -51,7 +51,7 @@ def open_reader():
     opened = []
 
     def make(path):
-        reader = LogReader.open(path, registry=REGISTRY, upcasters=UPCASTERS)
+        reader = LogReader.open(path, registry=REGISTRY)
         opened.append(reader)
         return reader
 

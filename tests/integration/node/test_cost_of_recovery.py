@@ -15,7 +15,7 @@ import pytest
 from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import Snapshot, SnapshotFile
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.state import SNAPSHOT_FORMAT, encode
 from relaybroker.node.recovery import recover
 from tests import long_log
@@ -37,7 +37,7 @@ print(json.dumps({"kib": psutil.Process().memory_info().rss // 1024, "before": b
 
 def recovered(path, keep=False):
     """The state in the log at `path`, and how many records were read for it; `keep` writes a snapshot of it."""
-    journal = Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=pytest.fail)
+    journal = Journal.open(str(path), registry=REGISTRY, on_failure=pytest.fail)
     snapshots = SnapshotFile(side_file(path, ".snapshot"), payload_version=SNAPSHOT_FORMAT)
     read, given = journal.read, 0
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaybroker.adapters.eventstore import lookup
+from relaybroker.adapters.eventstore import earlier_events
 from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.domain.errors import CorruptLog
-from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.domain.events import REGISTRY, FrameNoted, Recorded
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ class Log:
 
 
 def opened(path):
-    return Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=pytest.fail)
+    return Journal.open(str(path), registry=REGISTRY, on_failure=pytest.fail)
 
 
 async def _write(path, batch):
@@ -110,7 +110,7 @@ def test_every_byte_of_the_header_matters_or_does_not(log):
 def test_a_damaged_name_of_an_index_or_view_is_refused_or_made_again(log, mask):
     """0x20 changes the case of a letter: SQLite then reads the schema, but cannot change it."""
     content = log.files["journal.db"]
-    for definition in lookup.DEFINITIONS:
+    for definition in earlier_events.definitions():
         start = content.find(definition.sql.encode()[:40])
         assert start > 0
         for place in range(start, start + 40):

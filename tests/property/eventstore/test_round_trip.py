@@ -13,7 +13,6 @@ from relaybroker.adapters.eventstore.errors import CorruptEvent, UnknownTopic
 from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper, split_state
 from relaybroker.domain.events import (
     REGISTRY,
-    UPCASTERS,
     ActionReceived,
     FrameNoted,
     InventoryPublished,
@@ -21,7 +20,7 @@ from relaybroker.domain.events import (
     Recorded,
 )
 
-MAPPER = Mapper(REGISTRY, UPCASTERS)
+MAPPER = Mapper(REGISTRY)
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 json_values = st.recursive(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
 from relaybroker.adapters.websocket.captured_frames import read_text_frame
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.state import decode, encode
 from tests.world import World
 
@@ -58,7 +58,7 @@ def test_any_sequence_of_frames_is_decided_recorded_and_folded(texts):
     world.start()
     world.online()
     world.spawn("ann")
-    mapper = Mapper(REGISTRY, UPCASTERS)
+    mapper = Mapper(REGISTRY)
     for text in texts:
         before = len(world.log)
         world.tell(read_text_frame(world.broker.state.link.dial, text))

@@ -9,7 +9,7 @@ import pytest
 
 from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.audit.log import reading
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from tests.world import World
 
 
@@ -28,7 +28,7 @@ def written(tmp_path):
 
     def write(world: World):
         async def run() -> None:
-            journal = Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=lambda error: None)
+            journal = Journal.open(str(path), registry=REGISTRY, on_failure=lambda error: None)
             await journal.append(world.log[journal.position :])
             await asyncio.to_thread(journal.close)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.eventstore import lookup
+from relaybroker.adapters.eventstore import earlier_events, lookup
 from relaybroker.audit.search import BadSearchError, Search, search, turn_of
 from relaybroker.audit.statistics import as_lines, statistics
 from relaybroker.domain import inputs
@@ -90,7 +90,7 @@ def test_statistics_of_an_empty_log_are_nought(tmp_path, written, log):
 
 
 def test_every_view_answers_and_gives_the_states_of_the_fold(busy, world):
-    for kind, name, _ in lookup.DEFINITIONS:
+    for kind, name, _ in earlier_events.definitions():
         if kind == "view":
             assert busy.query(f"SELECT * FROM {name}"), name
     live = {row["stream"]: row["state"] for row in busy.query("SELECT stream, state FROM v_agents")}
@@ -122,4 +122,4 @@ def test_an_index_that_is_missing_or_old_is_made_when_the_log_is_opened_for_writ
     with sqlite3.connect(path) as database:
         found = dict(database.execute("SELECT name, sql FROM sqlite_schema WHERE name IN ('i_message', 'v_links')"))
     database.close()
-    assert found == {item.name: item.sql for item in lookup.DEFINITIONS if item.name in found}
+    assert found == {item.name: item.sql for item in earlier_events.definitions() if item.name in found}

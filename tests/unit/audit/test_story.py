@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.story import tell
 from relaybroker.audit.verdicts import DELIVERED, NOT_DELIVERED, PENDING
-from relaybroker.domain import inputs
+from relaybroker.domain import events, inputs
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.remedies import REMEDIES
 
@@ -266,3 +267,12 @@ def test_a_day_of_heartbeats_does_not_hide_what_the_link_did(world, log):
 
 def test_every_reason_has_a_remedy():
     assert set(REMEDIES) == set(Reason)
+
+
+def test_a_stream_of_which_only_routine_is_known_has_a_story(world, log):
+    last = world.log[-1]
+    noted = events.FrameNoted(frame_type="ping", detail="")
+    place = {"stream": "node:other", "version": last.version + 1, "causation": f"node:other@{last.version + 1}"}
+    world.log.append(msgspec.structs.replace(last, **place, event=noted))
+    (story,) = tell(log(world), "node:other")
+    assert [step.event for step in story.steps] == [events.FrameNoted.topic]

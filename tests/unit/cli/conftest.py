@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.cli.app import cli
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from tests.world import World
 
 
@@ -31,7 +31,7 @@ def state(tmp_path):
 
     async def write() -> None:
         path = tmp_path / "journal-desk.sqlite"
-        journal = Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=lambda error: None)
+        journal = Journal.open(str(path), registry=REGISTRY, on_failure=lambda error: None)
         await journal.append(world.log)
         await asyncio.to_thread(journal.close)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relaybroker.adapters.eventstore.journal import Journal
-from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.domain.events import REGISTRY, FrameNoted, Recorded
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def open_journal(failures):
 
     def make(path, **options):
         text = None if path is None else str(path)
-        journal = Journal.open(text, registry=REGISTRY, upcasters=UPCASTERS, on_failure=failures.append, **options)
+        journal = Journal.open(text, registry=REGISTRY, on_failure=failures.append, **options)
         opened.append(journal)
         return journal
 

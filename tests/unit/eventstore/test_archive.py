@@ -6,10 +6,14 @@ import asyncio
 import gzip
 import json
 import shutil
+import sqlite3
+import stat
+from contextlib import closing
 
 import pytest
 
-from relaybroker.adapters.eventstore import archiving, recorders
+from relaybroker.adapters import private_files
+from relaybroker.adapters.eventstore import archive, archive_index, archiving, recorders
 from relaybroker.adapters.eventstore.archive import Archive
 from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.integrity import verify
@@ -17,10 +21,10 @@ from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.mapper import Mapper
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.domain.errors import CorruptLog
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 
 EVENTS = 3000
-MAPPER = Mapper(REGISTRY, UPCASTERS)
+MAPPER = Mapper(REGISTRY)
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def small(monkeypatch):
 
 def append(path, batch):
     async def run():
-        journal = Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=pytest.fail)
+        journal = Journal.open(str(path), registry=REGISTRY, on_failure=pytest.fail)
         await journal.append(batch)
         journal.close()
 
@@ -47,7 +51,7 @@ def path(tmp_path, record, small):
 
 
 def read(path):
-    reader = LogReader.open(path, registry=REGISTRY, upcasters=UPCASTERS)
+    reader = LogReader.open(path, registry=REGISTRY)
     try:
         return [recorded for _, recorded in reader.read()], verify(reader)
     finally:
@@ -81,7 +85,7 @@ def test_nothing_is_archived_of_what_must_stay(path):
 
 def test_any_part_can_be_read_across_the_seam(path):
     archiving.move(path, MAPPER, keep=500)
-    reader = LogReader.open(path, registry=REGISTRY, upcasters=UPCASTERS)
+    reader = LogReader.open(path, registry=REGISTRY)
     for after, upto in ((0, 10), (690, 710), (2499, 2501), (2500, 2500), (2600, 2610), (2990, None)):
         expected = list(range(after + 1, (EVENTS if upto is None else upto) + 1))
         assert [position for position, _ in reader.read(after, upto)] == expected
@@ -167,3 +171,128 @@ def read_strictly(path):
     _, findings = read(path)
     assert findings, "a reading that does not raise says what is wrong"
     raise StateCorrupt(path, str(findings[0]))
+
+
+# --- the index --------------------------------------------------------------------------------------------------------
+
+
+def found(path, stream="s:3"):
+    """Versions of a stream, asked by SQL, and how the index was come by."""
+    with closing(LogReader.open(path, registry=REGISTRY)) as reader:
+        return [recorded.version for recorded in reader.read_stream(stream)], reader.archive_index()
+
+
+def truncate(index):
+    index.write_bytes(index.read_bytes()[:5000])
+
+
+def foreign(index):
+    with closing(sqlite3.connect(index)) as database:
+        database.execute("UPDATE extent SET chain = '00'")
+        database.commit()
+
+
+def of_another_version(index):
+    with closing(sqlite3.connect(index)) as database:
+        database.execute("UPDATE extent SET made_by = 'another'")
+        database.execute("DROP TABLE archived_events")
+        database.commit()
+
+
+def no_database(index):
+    index.write_bytes(b"not a database at all" * 100)
+
+
+UNUSABLE = {
+    "gone": lambda index: index.unlink(),
+    "empty": lambda index: index.write_bytes(b""),
+    "cut off": truncate,
+    "no database": no_database,
+    "of another archive": foreign,
+    "of another version": of_another_version,
+}
+
+
+@pytest.mark.parametrize("spoil", UNUSABLE.values(), ids=UNUSABLE)
+def test_an_index_that_cannot_be_used_is_made_again_by_whoever_asks(path, spoil):
+    archiving.move(path, MAPPER, keep=500)
+    expected, index = found(path)
+    assert index == path.with_suffix(".archive") / "index.sqlite"
+    assert expected == list(range(3, EVENTS + 1, 9))
+    spoil(index)
+    assert found(path) == (expected, index)
+    assert stat.S_IMODE(index.stat().st_mode) == 0o600
+    assert read(path)[1] == []
+
+
+def test_an_index_goes_on_where_it_ends(path, monkeypatch):
+    archiving.move(path, MAPPER, keep=1500)
+    entered = []
+    entry = archive_index.entry
+    monkeypatch.setattr(archive_index, "entry", lambda row, mapper: entered.append(row.id) or entry(row, mapper))
+    archiving.move(path, MAPPER, keep=500)
+    assert entered == list(range(1501, 2501))
+    assert found(path)[0] == list(range(3, EVENTS + 1, 9))
+
+
+def test_where_no_index_can_be_kept_it_is_made_for_the_reader_alone(path, monkeypatch):
+    archiving.move(path, MAPPER, keep=500)
+    kept = path.with_suffix(".archive") / "index.sqlite"
+    kept.unlink()
+
+    def refused(target):
+        if target == kept:
+            raise PermissionError(13, "read-only", str(target))
+        private_files.create(target)
+
+    monkeypatch.setattr(archive_index, "_create", refused)
+    versions, index = found(path)
+    assert versions == list(range(3, EVENTS + 1, 9))
+    assert not kept.exists()
+    assert not index.parent.exists(), "it goes with the reader"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE archived_events SET topic = 'x' WHERE position = 77",
+        "UPDATE archived_events SET originator_id = 'x' WHERE position = 77",
+        """UPDATE archived_events SET state = '{"at":1,"body":{}}' WHERE position = 77""",
+        "UPDATE archived_events SET bytes = 1 WHERE position = 77",
+    ],
+)
+def test_an_index_that_says_something_else_than_the_segments_is_found(path, change):
+    archiving.move(path, MAPPER, keep=500)
+    with closing(sqlite3.connect(path.with_suffix(".archive") / "index.sqlite")) as database:
+        database.execute(change)
+        database.commit()
+    (finding,) = read(path)[1]
+    assert (finding.position, finding.kind) == (77, "index")
+
+
+def test_one_record_is_read_without_those_before_it(path, monkeypatch):
+    archiving.move(path, MAPPER, keep=500)
+    decompressed = []
+    decompress = gzip.decompress
+    monkeypatch.setattr(
+        archive.gzip, "decompress", lambda packed: decompressed.append(decompress(packed)) or decompressed[-1]
+    )
+    with closing(LogReader.open(path, registry=REGISTRY)) as reader:
+        for position in (1, 200, 201, 700, 701, 1399, 2500, 2499):
+            assert [one.version for one in reader.read_at([position])] == [position]
+    assert len(decompressed) == 6, "a block is read once"
+    assert max(text.count(b"\n") for text in decompressed) == archive.BLOCK_EVENTS
+
+
+def test_a_segment_of_an_older_version_without_blocks_is_read(path):
+    archiving.move(path, MAPPER, keep=500)
+    listing = path.with_suffix(".archive") / "archive.json"
+    older = json.loads(listing.read_text())
+    for segment in older["segments"]:
+        del segment["blocks"], segment["block_events"]
+    listing.write_text(json.dumps(older))
+    with closing(LogReader.open(path, registry=REGISTRY)) as reader:
+        assert [one.version for one in reader.read_at([1, 699, 701, 2500, 2501])] == [1, 699, 701, 2500, 2501]
+    assert found(path)[0] == list(range(3, EVENTS + 1, 9))
+    assert archiving.move(path, MAPPER, keep=300).events == 200
+    assert read(path)[1] == []

@@ -15,7 +15,7 @@ from relaybroker.adapters.eventstore.mapper import Mapper
 from relaybroker.adapters.eventstore.mark import LENGTH
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.domain.errors import CorruptLog
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY, Registry
 
 RECORDS = 40
 
@@ -37,7 +37,7 @@ def read(path):
     opened = []
 
     def make(registry=REGISTRY):
-        reader = LogReader.open(path, registry=registry, upcasters=UPCASTERS)
+        reader = LogReader.open(path, registry=registry)
         opened.append(reader)
         return reader
 
@@ -109,7 +109,7 @@ async def test_another_log_in_the_place_of_this_one_is_noticed(tmp_path, path, o
 
 
 async def test_a_topic_of_a_later_version_is_found(read):
-    findings = verify(read(registry={}))
+    findings = verify(read(registry=Registry([])))
     assert {finding.kind for finding in findings} == {"unknown_topic"}
     assert len(findings) == RECORDS
 
@@ -126,13 +126,13 @@ async def test_an_undecodable_record_is_found_with_its_stream(read, path):
 async def test_versions_that_do_not_rise_within_a_stream_are_found(tmp_path, open_journal, record):
     journal = open_journal(None)
     await journal.append([record(2, stream="a"), record(1, stream="b"), record(1, stream="a"), record(3, stream="a")])
-    findings = verify(LogReader(journal._recorder, Mapper(REGISTRY, UPCASTERS), None))
+    findings = verify(LogReader(journal._recorder, Mapper(REGISTRY), None))
     assert [(finding.position, finding.stream, finding.kind) for finding in findings] == [(3, "a", "version")]
 
 
 async def test_findings_are_bounded(read, monkeypatch):
     monkeypatch.setattr(integrity, "MAX_FINDINGS", 10)
-    findings = verify(read(registry={}))
+    findings = verify(read(registry=Registry([])))
     assert len(findings) == 11
     assert findings[-1].kind == "too_many"
 

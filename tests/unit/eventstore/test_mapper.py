@@ -10,11 +10,15 @@ import pytest
 
 from relaybroker.adapters.eventstore.errors import CorruptEvent, NotRecordable, UnknownTopic
 from relaybroker.adapters.eventstore.mapper import CHAIN_BYTES, GENESIS, Mapper, link, split_state
-from relaybroker.domain.events import Event, Recorded
+from relaybroker.domain.events import Earlier, Event, Recorded, Registry
 
 
 class NoteTaken(Event):
     topic: ClassVar[str] = "test.note_taken.v3"
+    earlier: ClassVar[tuple[Earlier, ...]] = (
+        Earlier("test.note_taken.v1", lambda body: {"text": body["words"]}),
+        Earlier("test.note_taken.v2", lambda body: {**body, "tags": ["old"]}),
+    )
     machine: ClassVar[str] = "test"
     text: str
     tags: tuple[str, ...] = ()
@@ -26,16 +30,12 @@ class Impostor(Event):
     text: str
 
 
-REGISTRY = {NoteTaken.topic: NoteTaken}
-UPCASTERS = {
-    "test.note_taken.v1": lambda body: ("test.note_taken.v2", {"text": body["words"]}),
-    "test.note_taken.v2": lambda body: (NoteTaken.topic, {**body, "tags": ["old"]}),
-}
+REGISTRY = Registry([NoteTaken])
 
 
 @pytest.fixture
 def mapper():
-    return Mapper(REGISTRY, UPCASTERS)
+    return Mapper(REGISTRY)
 
 
 def taken(event, version=1):
@@ -88,17 +88,43 @@ def test_a_superseded_body_is_read_through_every_upcaster_up_to_the_current_vers
     assert mapper.to_recorded(old, 1).event == NoteTaken(text="old text", tags=("old",))
 
 
-def test_an_upcaster_that_leads_nowhere_is_an_unknown_topic_and_not_an_endless_loop():
-    mapper = Mapper({}, {"a": lambda body: ("b", body), "b": lambda body: ("a", body)})
-    state = b'{"at":1.0,"cause":"","corr":"","body":{},"chain":"%s"}' % (b"0" * 32)
-    stored, _ = Mapper(REGISTRY, {}).to_stored(taken(NoteTaken(text="x")), GENESIS)
-    with pytest.raises(UnknownTopic):
-        mapper.to_recorded(dataclasses.replace(stored, topic="a", state=state), 1)
+def test_an_earlier_body_that_its_upcast_cannot_take_is_a_damaged_record_and_no_traceback(mapper):
+    state = b'{"at":1.0,"cause":"","corr":"","body":{"sentence":"x"},"chain":"%s"}' % (b"0" * 32)
+    stored, _ = mapper.to_stored(taken(NoteTaken(text="x")), GENESIS)
+    with pytest.raises(CorruptEvent, match=r"position 7.*test\.note_taken\.v1 cannot be read as test\.note_taken\.v3"):
+        mapper.to_recorded(dataclasses.replace(stored, topic="test.note_taken.v1", state=state), 7)
 
 
-def test_a_topic_cannot_be_current_and_superseded():
-    with pytest.raises(ValueError, match="both current and superseded"):
-        Mapper(REGISTRY, {NoteTaken.topic: lambda body: ("x", body)})
+def test_a_record_is_given_in_todays_form_whatever_form_it_was_written_in(mapper):
+    stored, _ = mapper.to_stored(taken(NoteTaken(text="x")), GENESIS)
+    assert mapper.current(stored, 1) == ("test.note_taken.v3", b'{"text":"x"}')
+    state = b'{"at":1.0,"cause":"","corr":"","body":{"words":"old"},"chain":"%s"}' % (b"0" * 32)
+    old = dataclasses.replace(stored, topic="test.note_taken.v1", state=state)
+    assert mapper.current(old, 1) == ("test.note_taken.v3", b'{"text":"old","tags":["old"]}')
+    assert mapper.says(old, '"tags":["old"]', 1)
+    assert not mapper.says(old, "words", 1)
+
+
+def forms(topic, *earlier):
+    class Formed(Event):
+        machine: ClassVar[str] = "test"
+
+    Formed.topic, Formed.earlier = topic, tuple(Earlier(name, dict) for name in earlier)
+    return Formed
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (forms("a.v2", "a.v1"), forms("a.v1"), "both current and superseded"),
+        (forms("a.v2", "a.v1"), forms("b.v2", "a.v1"), "two events were once"),
+        (forms("a.v1"), forms("a.v1"), "two events with topic"),
+        (forms("a.v1", "a.v1"), forms("b.v1"), "both current and superseded"),
+    ],
+)
+def test_a_topic_is_one_form_of_one_event(one, other, message):
+    with pytest.raises(TypeError, match=message):
+        Registry([one, other])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.domain import effects, events
-from relaybroker.domain.events import REGISTRY, UPCASTERS, Recorded
+from relaybroker.domain.events import REGISTRY, Recorded
 from relaybroker.domain.inputs import EngineUnanswered, Input
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Decision
@@ -93,7 +93,6 @@ class Bench:
         self.journal = Journal.open(
             str(directory / "journal.sqlite"),
             registry=REGISTRY,
-            upcasters=UPCASTERS,
             on_failure=self._failed,
         )
         self.snapshots = SnapshotFile(side_file(directory / "journal.sqlite", ".snapshot"), payload_version=1)

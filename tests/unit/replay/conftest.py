@@ -10,7 +10,7 @@ import pytest
 from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.audit.log import reading
 from relaybroker.domain import inputs
-from relaybroker.domain.events import REGISTRY, UPCASTERS
+from relaybroker.domain.events import REGISTRY
 from relaybroker.replay.exporting import export_records
 from relaybroker.replay.session import Session
 from tests.world import World
@@ -63,7 +63,7 @@ def state_directory(world, tmp_path):
 
     async def write() -> None:
         path = tmp_path / "journal-desk.sqlite"
-        journal = Journal.open(str(path), registry=REGISTRY, upcasters=UPCASTERS, on_failure=lambda error: None)
+        journal = Journal.open(str(path), registry=REGISTRY, on_failure=lambda error: None)
         await journal.append(world.log)
         await asyncio.to_thread(journal.close)
 

@@ -6,12 +6,12 @@ import signal
 import sys
 
 from relaybroker.adapters.eventstore.journal import Journal
-from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.domain.events import REGISTRY, FrameNoted, Recorded
 
 
 async def main():
     path, count = sys.argv[1], int(sys.argv[2])
-    journal = Journal.open(path, registry=REGISTRY, upcasters=UPCASTERS, on_failure=lambda error: sys.exit(3))
+    journal = Journal.open(path, registry=REGISTRY, on_failure=lambda error: sys.exit(3))
     for version in range(journal.position + 1, journal.position + count + 1):
         event = FrameNoted(frame_type="ping", detail=f"note {version}")
         record = Recorded(stream="node:n", version=version, at=1.0, causation="", correlation="", event=event)

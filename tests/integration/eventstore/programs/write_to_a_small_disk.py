@@ -6,12 +6,12 @@ import sys
 
 from relaybroker.adapters.eventstore.errors import JournalFailed
 from relaybroker.adapters.eventstore.journal import Journal
-from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.domain.events import REGISTRY, FrameNoted, Recorded
 
 
 async def main():
     failures = []
-    journal = Journal.open(sys.argv[1], registry=REGISTRY, upcasters=UPCASTERS, on_failure=failures.append)
+    journal = Journal.open(sys.argv[1], registry=REGISTRY, on_failure=failures.append)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
     version = 0
     try:

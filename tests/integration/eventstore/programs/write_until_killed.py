@@ -5,7 +5,7 @@ import random
 import sys
 
 from relaybroker.adapters.eventstore.journal import Journal
-from relaybroker.domain.events import REGISTRY, UPCASTERS, FrameNoted, Recorded
+from relaybroker.domain.events import REGISTRY, FrameNoted, Recorded
 
 
 def record(version, size):
@@ -15,7 +15,7 @@ def record(version, size):
 
 
 async def main():
-    journal = Journal.open(sys.argv[1], registry=REGISTRY, upcasters=UPCASTERS, on_failure=lambda error: sys.exit(3))
+    journal = Journal.open(sys.argv[1], registry=REGISTRY, on_failure=lambda error: sys.exit(3))
     version = journal.position
     while True:
         await journal.room()
