@@ -142,6 +142,7 @@ From the weakest to the strongest:
    it out of the list of processes), `env` of `POST /api/spawn` or of its `harnessConfig`. The values are in no event and no log; the
    events have the names;
 4. who the agent is: `RELAY_AGENT_NAME`, `RELAY_AGENT_TOKEN` and the other `RELAY_*` variables of its identity, which nobody else can set;
+   `RELAYBROKER_URL`, where the broker answers to that token (README, "Agents answer");
    and `RELAYBROKER_SESSION`, by which a release finds and ends what the agent started.
 
 Variables that name a file by which programs of a kind find each other (`CLINE_HUB_DISCOVERY_PATH`) name one of the agent's own.

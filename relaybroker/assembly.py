@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.snapshots import SnapshotFile
     from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
     from relaybroker.adapters.pty.protocol import Input as RawInput
-    from relaybroker.domain.inputs import Input
+    from relaybroker.domain.effects import EngineCall
+    from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
     from relaybroker.domain.state import State
     from relaybroker.node import Node
     from relaybroker.paths import Paths
@@ -101,6 +102,7 @@ class Assembly:
         state: at the end of the journal; the core goes on from it.
         environ: of the broker, without secrets.
         surface: the local API.
+        api_url: where agents reach it.
 
     Raises:
         OSError: the session file that is to be written exists already or cannot be made.
@@ -119,6 +121,7 @@ class Assembly:
         state: State,
         environ: Mapping[str, str],
         surface: Surface,
+        api_url: str,
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
@@ -145,6 +148,7 @@ class Assembly:
             named=settings.agent_environment,
             cwd=settings.cwd,
             base_url=node.base_url,
+            api_url=api_url,
             workspace_id=node.workspace_id,
             worker_logs=paths.worker_logs,
             vault=vault,
@@ -189,6 +193,14 @@ class Assembly:
     async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
         return await self.host.ask(request)
+
+    def agent_of(self, token: str) -> str:
+        """The agent id whose newest token this is, "" if it is nobody's."""
+        return self.vault.agent_of(token)
+
+    async def ask_engine(self, call: EngineCall) -> EngineAnswered | EngineUnanswered:
+        """Look at the engine; it leaves no trace."""
+        return await self.engine.ask(call)
 
     async def settled(self) -> None:
         """Returns when everything that the state shows now is durable, or after half a second."""

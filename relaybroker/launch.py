@@ -56,6 +56,7 @@ class Launcher:
         named: what agents take over of it besides `agent_environment.INHERITED`.
         cwd: of the broker; where agents run that name no directory of their own.
         base_url: of the engine.
+        api_url: of the local API, as agents reach it.
         workspace_id: of this node.
         worker_logs: directory of the agents' raw output.
         vault: has the agents' tokens.
@@ -70,6 +71,7 @@ class Launcher:
         named: tuple[str, ...] = (),
         cwd: Path,
         base_url: str,
+        api_url: str,
         workspace_id: str,
         worker_logs: Path,
         vault: Vault,
@@ -83,6 +85,7 @@ class Launcher:
             "RELAY_WORKSPACE_ID": workspace_id,
             "RELAY_DEFAULT_WORKSPACE": workspace_id,
         }
+        self._api_url = api_url
         self._cwd = cwd
         self._worker_logs = worker_logs
         self._vault = vault
@@ -111,7 +114,7 @@ class Launcher:
                 "RELAY_STRICT_AGENT_NAME": "1",
             }
             if token := self._vault.token(agent_reference(wish.agent_id)):
-                environment["RELAY_AGENT_TOKEN"] = token
+                environment |= {"RELAY_AGENT_TOKEN": token, "RELAYBROKER_URL": self._api_url}
         return Start(
             session_id=wish.session_id,
             name=wish.name,

@@ -25,6 +25,8 @@ from relaybroker.domain.events.action import (
     ActionRunning,
 )
 from relaybroker.domain.events.agent import (
+    ActAnswered,
+    ActAsked,
     AgentBinding,
     AgentLeaving,
     AgentLive,
@@ -169,6 +171,8 @@ __all__ = [
     "REGISTRY",
     "UPCASTERS",
     "AckSent",
+    "ActAnswered",
+    "ActAsked",
     "ActionDone",
     "ActionHeld",
     "ActionReceived",

@@ -221,6 +221,28 @@ class ChannelAnswered(_Agent, frozen=True, kw_only=True):
     """The engine is asked again then; 0 = the answer is final."""
 
 
+class ActAsked(_Agent, frozen=True, kw_only=True):
+    """The agent, known by its own token, asks the engine for something in its own name."""
+
+    topic: ClassVar[str] = "agent.act_asked.v1"
+    kind: ClassVar[Kind] = "fact"
+    call_id: str
+    act: str
+    arguments: dict[str, str]
+    request_id: str
+
+
+class ActAnswered(_Agent, frozen=True, kw_only=True):
+    """The engine answered it, or did not (`status` 0)."""
+
+    topic: ClassVar[str] = "agent.act_answered.v1"
+    kind: ClassVar[Kind] = "fact"
+    call_id: str
+    status: int
+    code: str
+    detail: str
+
+
 class SpawnAnswered(_Agent, frozen=True, kw_only=True):
     """Whoever waited for the agent's channels, after it went live, is told how the spawn ended."""
 

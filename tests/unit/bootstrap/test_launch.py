@@ -29,6 +29,7 @@ def launcher(vault: Vault, environment: dict[str, str], *, named: tuple[str, ...
         named=named,
         cwd=Path("/project"),
         base_url="http://e",
+        api_url="http://127.0.0.1:7",
         workspace_id="ws_1",
         worker_logs=Path("/logs"),
         vault=vault,
@@ -60,6 +61,7 @@ def test_an_agent_knows_itself_and_has_only_its_own_token(vault: Vault) -> None:
     assert started.env["RELAY_AGENT_TOKEN"] == "at_live_five"
     assert started.env["RELAY_AGENT_TYPE"] == "agent"
     assert started.env["RELAY_STRICT_AGENT_NAME"] == "1"
+    assert started.env["RELAYBROKER_URL"] == "http://127.0.0.1:7"
     assert started.env["RELAY_BASE_URL"] == "http://e"
     assert started.env["RELAY_WORKSPACE_ID"] == "ws_1"
     assert (started.cwd, started.log_path) == ("/project", "/logs/w1.log")
