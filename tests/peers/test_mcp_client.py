@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_the_official_client_lists_and_uses_the_tools_over_http(live_broker, age
     found = used(python, mode, f"{agent['RELAYBROKER_URL']}/mcp", agent)
     assert (found["server"], found["version"]) == ("agent-relay", version)
     check(live_broker, found, planner, f"hello over {mode}")
+
+
+def test_the_official_client_uses_the_tools_over_the_bridge(live_broker, agent, pypi_venv):
+    python = pypi_venv("mcp-client", CLIENT)
+    planner = live_broker.engine("POST", "/v1/agents", {"name": "planner"})["token"]
+    for mode, version in (("legacy", "2025-11-25"), ("auto", "2026-07-28")):
+        found = used(python, mode, f"{sys.executable} -m relaybroker mcp", agent)
+        assert (found["server"], found["version"]) == ("agent-relay", version)
+        check(live_broker, found, planner, f"hello over {mode}")
 
 
 def used(python, mode, where, agent):
