@@ -23,6 +23,7 @@ from relaybroker.domain.broker import Broker
 from relaybroker.harness import harness_of
 from relaybroker.host_link import HostLink
 from relaybroker.launch import Launcher
+from relaybroker.mcp.command import write_command
 from relaybroker.replay.recording import Recording
 from relaybroker.retired_spawns import RetiredSpawns, remove_own_files
 from relaybroker.retired_tokens import RetiredTokens
@@ -74,11 +75,12 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
 
 
 def open_environments(paths: Paths, state: State) -> SpawnEnvironments:
-    """The variables of spawns that are under way. What is kept for others, their agents' own files too, is removed.
+    """The variables of spawns that are under way, and the command for agents. What is kept for others, their own files too, is removed.
 
     Raises:
         OSError: a file cannot be read or made private.
     """
+    write_command(paths.commands)
     environments = SpawnEnvironments(paths.environments)
     environments.forget_except({found.spec.env_ref for found in state.registrations.values()})
     living = {found.session_id for found in state.registrations.values()}
@@ -154,6 +156,8 @@ class Assembly:
             vault=vault,
             environments=environments,
             own_files=paths.own_files,
+            commands=paths.commands,
+            tools_approved="mcp-approval" in settings.auto_answer,
         )
         self._sidecar = SidecarProcess(environ, output=paths.worker_logs / "sidecar.log", deliver=deliver)
         self.dispatcher = Dispatcher(

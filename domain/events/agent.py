@@ -24,6 +24,8 @@ class Harness(msgspec.Struct, frozen=True, kw_only=True):
     """`none`, `line` or `block`: whether the relay hint for language models is typed above a message."""
     model_flag: str = ""
     """Flag that selects a model; "" = the program has none."""
+    tools: str = ""
+    """What the program's model calls the agent's tools, `{tool}` for the name; "" = it has none, the command answers."""
 
 
 class _Agent(Event, frozen=True, kw_only=True):

@@ -88,3 +88,43 @@ def test_what_an_agent_does_is_in_the_log_and_its_token_is_not(live_broker):
     for path in live_broker.folder.rglob("*"):
         if path.is_file() and "token" not in path.name and "token" not in str(path.parent):
             assert environment["RELAY_AGENT_TOKEN"].encode() not in path.read_bytes(), path
+
+
+def test_the_command_in_an_agents_terminal_acts_as_that_agent(live_broker):
+    """Whatever the agent's PATH is, and whatever directory it is in."""
+    live_broker.spawn("w1", cli="bash")
+    live_broker.spawn("w2")
+    asked = live_broker.deliver("w2", "who answers?")
+    home = live_broker.folder / "elsewhere"
+    home.mkdir()
+    run(live_broker, f"cd {home}; export PATH=/usr/bin:/bin:${{PATH##*:}}")
+    run(live_broker, f"relaybroker message reply {asked} 'the shell does' >reply.txt 2>&1")
+    run(live_broker, "relaybroker message send w2 'and writes' >send.txt 2>&1")
+    run(live_broker, "relaybroker message send w22 x >lost.txt 2>&1; echo $? >>lost.txt")
+    run(live_broker, "relaybroker message send w2 x --from w2 >from.txt 2>&1; echo $? >>from.txt")
+    run(live_broker, f"relaybroker message thread {asked} >thread.txt 2>&1")
+    run(live_broker, "relaybroker message inbox --json >inbox.txt 2>&1; touch done")
+    live_broker.wait((home / "done").exists, what="the shell ran everything")
+    said = {path.stem: path.read_text() for path in home.glob("*.txt")}
+    assert said["reply"].startswith("published as "), said
+    assert said["send"].startswith("published as "), said
+    assert "there is no agent 'w22'; nearest: w2" in said["lost"]
+    assert said["lost"].endswith("3\n")
+    assert "sends as itself only [agent_scope]" in said["from"]
+    assert said["thread"].splitlines()[-1].endswith("w1: the shell does")
+    assert "unread_dms" in json.loads(said["inbox"])
+    live_broker.expect_typed("w2", "the shell does", "and writes")
+
+
+def run(live_broker, line):
+    live_broker.api("POST", "/api/input/w1", {"data": f"{line}\r"})
+
+
+def test_the_operator_replies_to_a_message_by_its_id_alone(live_broker):
+    live_broker.spawn("w1")
+    asked = live_broker.deliver("w1", "first")
+    assert live_broker.command("message", "reply", asked, "second").stdout.startswith("published as ")
+    live_broker.expect_typed("w1", "second")
+    lost = live_broker.command("message", "reply", "999", "nowhere")
+    assert lost.returncode == 3
+    assert "message_not_found" in lost.stderr

@@ -20,6 +20,7 @@ from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import SendRequested
 from relaybroker.domain.notifications import target_type
+from relaybroker.domain.outbound_message import THREAD, is_engine_id
 
 SEND_WAIT_S = 24.0
 _PLACE = re.compile(r"#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -63,7 +64,12 @@ class SendRoute:
             raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
         if mode not in ("wait", "steer"):
             raise InvalidRequest(400, "invalid_mode", f"invalid mode '{body.mode}'. expected 'wait' or 'steer'")
-        if target_type(to) != "agent" and not _PLACE.fullmatch(to):
+        thread = body.thread.strip()
+        if target_type(to) == "thread":
+            thread = to.removeprefix(THREAD)
+            if not is_engine_id(thread):
+                raise InvalidRequest(400, "invalid_field", f"'{thread[:140]}' is no id of a message", field="to")
+        elif target_type(to) != "agent" and not _PLACE.fullmatch(to):
             raise InvalidRequest(400, "invalid_field", "to is no channel or conversation", field="to")
         self._check_workspace(body)
         return lambda request_id: SendRequested(
@@ -71,7 +77,7 @@ class SendRoute:
             to=to,
             text=text,
             sender=_sender(body.sender),
-            thread_id=body.thread.strip(),
+            thread_id=thread,
             mode=mode,
             data=body.data,
             attachments=tuple(body.attachments),
