@@ -12,8 +12,10 @@ Source: spec/node-protocol.md sections 1.5 to 1.7; spec/local-api.md sections 4.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import re
+import secrets
 import threading
 from typing import TYPE_CHECKING
 
@@ -78,6 +80,10 @@ class Vault:
         self._own_cache = own_cache
         self._pinned = bool(pinned_node_token)
         self._tokens: dict[str, str] = {}
+        self._blind = secrets.token_bytes(32)
+        """Key of the digests by which agents are found: the time that a look-up takes tells nothing about a token."""
+        self._holders: dict[bytes, str] = {}
+        """Digest of an agent's token -> its reference."""
         self._supplied: dict[str, str] = {}
         self.own_agent_id = ""
         if workspace_key:
@@ -101,7 +107,7 @@ class Vault:
             _log.warning("%s is no token; it is left as it is and not used", path)
             return
         if token:
-            self._tokens[agent_reference(path.name.removesuffix(_SUFFIX))] = token
+            self._put(agent_reference(path.name.removesuffix(_SUFFIX)), token)
 
     def __repr__(self) -> str:
         return f"Vault({sorted(self._tokens)})"
@@ -141,7 +147,7 @@ class Vault:
                 path = self._path(reference)
                 make_private_directory(self._agents_directory)
                 write_private(path, token.encode() + b"\n")
-            self._tokens[reference] = token
+            self._put(reference, token)
 
     def keep_supplied(self, token: str) -> str:
         """Take a token that a caller brought along for an agent, in memory only; its fingerprint, under which `adopt` finds it."""
@@ -168,7 +174,7 @@ class Vault:
         """Drop an agent's token from memory and disk; with `token`, only if it is still that one."""
         with self._lock:
             if token is None or self._tokens.get(reference) == token:
-                self._tokens.pop(reference, None)
+                self._drop(reference)
                 remove_private(self._path(reference))
 
     def forget_agents_except(self, agent_ids: Collection[str]) -> None:
@@ -178,6 +184,28 @@ class Vault:
             gone = [reference for reference in self._tokens if reference.startswith(_AGENT) and reference not in kept]
         for reference in gone:
             self.forget(reference)
+
+    def agent_of(self, token: str) -> str:
+        """The agent id whose newest token this is, "" if it is nobody's. Takes as long for every token of a length, right or wrong."""
+        with self._lock:
+            reference = self._holders.get(self._digest(token), "")
+            held = self._tokens.get(reference, "")
+        is_it = hmac.compare_digest(self._digest(held), self._digest(token))
+        return reference.removeprefix(_AGENT) if is_it and token else ""
+
+    def _digest(self, token: str) -> bytes:
+        return hmac.digest(self._blind, token.encode("utf-8", "surrogateescape"), "sha256")
+
+    def _put(self, reference: str, token: str) -> None:
+        self._drop(reference)
+        self._tokens[reference] = token
+        if reference.startswith(_AGENT):
+            self._holders[self._digest(token)] = reference
+
+    def _drop(self, reference: str) -> None:
+        former = self._tokens.pop(reference, None)
+        if former is not None and self._holders.get(self._digest(former)) == reference:
+            del self._holders[self._digest(former)]
 
     def _path(self, reference: str) -> Path:
         agent_id = reference.removeprefix(_AGENT)

@@ -17,6 +17,7 @@ from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import (
     action_results,
     actions,
+    acts,
     agents,
     custody,
     dead_letters,
@@ -111,6 +112,8 @@ class Broker:
                 hosts.reported(turn, item)
             case inputs.SendRequested():
                 messages.send_requested(turn, item)
+            case inputs.ActRequested():
+                acts.requested(turn, item)
             case inputs.DeliveryModeRequested():
                 holds.mode_requested(turn, item)
             case inputs.FlushRequested():
@@ -207,6 +210,8 @@ def _answered(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered)
         messages.own_answered(turn, item)
     elif item.call_id in state.calls:
         agents.channel_answered(turn, state.calls[item.call_id], item)
+    elif item.call_id in state.acts:
+        acts.answered(turn, state.acts[item.call_id], item)
     elif item.call_id.startswith("register_"):
         _registration_answered(turn, item)
     else:

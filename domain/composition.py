@@ -62,7 +62,7 @@ def compose(
     place = f" in {channel}" if channel else ""
     text = f"Relay message from {who}{place} [{context}]: {disarmed(cleaned(body, altered).strip(), altered)}"
     if hint and harness.hint != "none":
-        text = f"{_hint(harness.hint, who, channel or '#general')}\n{text}"
+        text = f"{_hint(harness, who, channel or '#general')}\n{text}"
     if harness.comment_prefix:
         text = "\n".join(harness.comment_prefix + line for line in text.split("\n"))
     return Composed(text, dict(altered))
@@ -88,18 +88,26 @@ def _id(text: str, altered: Counter[str]) -> str:
     return word.replace(":", "_").replace("-", "_")
 
 
-def _hint(kind: str, who: str, channel: str) -> str:
-    tools = (
-        f'reply to {who} with mcp__agent-relay__send_dm (agent-relay.send_dm) to "{who}", '
-        f"post to {channel} with mcp__agent-relay__post_message (agent-relay.post_message)"
-    )
-    if kind == "line":
+def _hint(harness: Harness, who: str, channel: str) -> str:
+    """How to answer, in the words of what this agent has: its tools, or the command."""
+    if harness.tools:
+        reply, send, post, inbox = (
+            harness.tools.replace("{tool}", tool)
+            for tool in ("reply_to_thread", "send_dm", "post_message", "check_inbox")
+        )
+        answer = f"answer it in its thread with {reply} and the id in its brackets"
+        tools = f'{answer}, write to {who} with {send} to "{who}", post to {channel} with {post}'
+        look = f"what else waits for you: {inbox}"
+    else:
+        answer = 'answer it in its thread with the command `relaybroker message reply ID "TEXT"`, ID being the one in its brackets'
+        tools = f'{answer}, write to an agent with `relaybroker message send NAME "TEXT"`'
+        look = "what else waits for you: `relaybroker message inbox`"
+    if harness.hint == "line":
         return f"<system-reminder>Relay message below: {tools}.</system-reminder>"
     return (
         "<system-reminder>\n"
         "A message from another agent follows. You are registered already; do not register again.\n"
-        f"To answer: {tools}; answer in a thread with mcp__agent-relay__reply_to_thread (agent-relay.reply_to_thread); "
-        "read your inbox with mcp__agent-relay__check_inbox (agent-relay.check_inbox).\n"
+        f"To answer: {tools}; {look}.\n"
         "Do not end yourself unless you are told to. Stay in this workspace.\n"
         "</system-reminder>"
     )

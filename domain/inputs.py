@@ -302,6 +302,17 @@ class SendRequested(_Input, frozen=True, kw_only=True):
     """The caller's own key for this message; the same one again sends nothing."""
     priority: int | msgspec.UnsetType = msgspec.UNSET
     """0 (most urgent) to 4; unset = the default of the target. Unset it leaves no trace, so that keys from before priorities stay valid."""
+    agent_id: str | msgspec.UnsetType = msgspec.UNSET
+    """The agent that asks with its own token: it sends as itself, whatever `sender` says. Unset = the operator asks."""
+
+
+class ActRequested(_Input, frozen=True, kw_only=True):
+    """An agent, known by its own token, wants something done at the engine in its name: one of `relaybroker.domain.rules.acts.ACTS`."""
+
+    request_id: str
+    agent_id: str
+    act: str
+    arguments: dict[str, str]
 
 
 class DeliveryModeRequested(_Input, frozen=True, kw_only=True):
@@ -447,6 +458,7 @@ Input = (
     | SpawnRequested
     | ReleaseRequested
     | SendRequested
+    | ActRequested
     | DeliveryModeRequested
     | FlushRequested
     | RedeliverRequested

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from relaybroker.domain import events
+from relaybroker.domain import events, outbound_message
 from relaybroker.domain.changes.link import rejected_kind
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
@@ -365,9 +365,11 @@ def _published(state: State, event: events.MessagePublished, at: Recorded) -> _B
 
 
 def target_type(to: str) -> str:
-    """`channel`, `conversation` or `agent`."""
+    """`channel`, `conversation`, `thread` or `agent`."""
     if to.startswith("#"):
         return "channel"
+    if to.startswith(outbound_message.THREAD):
+        return "thread"
     return "conversation" if to.startswith(("dm_", "conv_")) or to.isdigit() else "agent"
 
 

@@ -8,7 +8,8 @@ Rules:
 * Messages of one sender to one target form a line: the first holds it. One that was given to the engine keeps its place; behind it the most
   urgent is first, and of equally urgent ones the oldest. One that the engine itself has turned away `HOLDS_LINE_TRIES` times (5xx, 429)
   holds the line no longer.
-* A thread that the engine does not know is dropped, not the message: it goes out as a plain one, and the caller is told.
+* A thread that the engine does not know is dropped, not the message: it goes out as a plain one, and the caller is told. A message that
+  has no other place than its thread is refused with `message_not_found`.
 * A caller's key is remembered with the answer. The same key again gets that answer (while there is none, it waits), and nothing is sent.
 
 Source: spec/local-api.md sections 1.1 and 6.1; scenarios F034, F037, F039, F061; ADR-0031.
@@ -41,6 +42,9 @@ KEY_S = 600.0
 KEY_MAX_S = 24 * 3600.0
 """Every key is forgotten by then, once its message has ended."""
 
+
+THREAD = "thread:"
+"""Begins the target of a message that goes to a thread and nowhere else: the id of the message that is answered follows."""
 
 _ENGINE_ID = re.compile("[0-9]{1,32}")
 

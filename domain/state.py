@@ -389,6 +389,14 @@ class Message(msgspec.Struct):
         return not (self.turned_away and failed >= outbound_message.HOLDS_LINE_TRIES)
 
 
+class Act(msgspec.Struct, frozen=True):
+    """Something that an agent asks the engine for in its own name."""
+
+    stream: str
+    """Of its registration."""
+    request_id: str
+
+
 class Send(msgspec.Struct):
     """What is remembered of a caller's key."""
 
@@ -519,6 +527,8 @@ class State(msgspec.Struct):
     """Message ids that local clients were told of, oldest first -> the stream with which they were."""
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
+    acts: dict[str, Act] = msgspec.field(default_factory=dict)
+    """What agents have asked the engine for, by call id; the engine has not answered."""
     unfinished: dict[str, None] = msgspec.field(default_factory=dict)
     """Streams of invocations that are not reported yet, oldest first."""
     sidecar: Sidecar | None = None
@@ -595,6 +605,12 @@ class State(msgspec.Struct):
         stream = self.agents.get(agent_id)
         found = self.registrations.get(stream) if stream else None
         return self.workers.get(found.session_id) if found else None
+
+    def acting(self, agent_id: str) -> Registration | None:
+        """The registration under which this agent may act; None unless it is registered here and not leaving."""
+        found = self.registrations.get(self.agents.get(agent_id, ""))
+        may = found is not None and found.state in (agent_registration.State.REGISTERED, agent_registration.State.LIVE)
+        return found if may else None
 
     def is_flushed_by_hand(self, name: str) -> bool:
         """Whether the messages of this agent wait for a person."""

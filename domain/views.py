@@ -16,6 +16,8 @@ from relaybroker.domain.state import Delivery, Registration, State, Worker
 
 View = dict[str, Any]
 
+WAITING_SHOWN = 50
+"""Messages that wait for an agent of which it is told at once; the count is of all."""
 DEAF_S = 120.0
 """An agent for which messages wait and to which nothing was typed for this long is called deaf."""
 
@@ -227,6 +229,45 @@ def _deaf_since(program: Worker | None, waiting: list[Delivery], now: float) -> 
         return None
     still_s = now - max(program.last_typed_at, min(found.offered_at for found in waiting))
     return round(still_s, 3) if still_s >= DEAF_S else None
+
+
+def own(state: State, agent_id: str, now: float) -> View:
+    """What an agent is told of itself: who it is here, where it is a member, what waits for it and why. Without what the messages say."""
+    found = state.acting(agent_id)
+    if found is None or state.settings is None:
+        return {}
+    waiting = waiting_for(state, agent_id)
+    return {
+        "name": found.name,
+        "agent_id": agent_id,
+        "node": {"id": state.settings.node_id, "name": state.node_name},
+        "workspace_id": state.settings.workspace_id,
+        "channels": channels.joined(found, state.settings),
+        "channels_pending": channels.pending(found, state.settings),
+        "delivery_mode": holds.mode_of(state, found.name),
+        "engine_connected": state.link.state == "online",
+        "waiting_count": len(waiting),
+        "waiting": [_waits(item, now) for item in waiting[:WAITING_SHOWN]],
+    }
+
+
+def waiting_for(state: State, agent_id: str) -> list[Delivery]:
+    """The messages that wait for an agent and are not with its terminal yet, in order."""
+    program = state.worker_of_agent(agent_id)
+    return [state.deliveries[stream] for stream in program.waiting] if program is not None else []
+
+
+def _waits(found: Delivery, now: float) -> View:
+    return {
+        "message_id": found.msg_id,
+        "from": found.sender,
+        "target": found.target,
+        "thread_id": found.thread_id or None,
+        "state": found.state,
+        "reason": None if found.reason is None else str(found.reason),
+        "why": None if found.reason is None else SENTENCES[found.reason],
+        "age_secs": _age(now, found.offered_at),
+    }
 
 
 def status(state: State, now: float) -> View:

@@ -5,6 +5,7 @@ Rules:
 * At most 64 calls are under way; at most 2048 more wait, first come first served. A call beyond that is answered at
   once with `queue_full`.
 * The time limit of a call begins when it is asked for, not when its turn comes.
+* A look (`ask`, GET only) is answered to who asks and leaves no trace: at most 16 are under way, at most 256 more wait.
 * Nothing is retried here: whether a call may be repeated is the core's decision (F130).
 * A `token` in the answer goes into the vault before the answer is delivered, and its fingerprint takes its place.
 
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 IN_FLIGHT = 64
 WAITING = 2048
+LOOKS = 16
+LOOKS_WAITING = 256
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 ORIGIN = "relaybroker"
 SUPPLIED = "supplied:"
@@ -73,6 +76,8 @@ class EngineClient:
         self._waiting: deque[_Asked] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = 0
+        self._looks = asyncio.Semaphore(LOOKS)
+        self._looking = 0
         self._session: aiohttp.ClientSession | None = None
 
     def call(self, call: EngineCall) -> None:
@@ -86,6 +91,21 @@ class EngineClient:
         else:
             # Bounded all the same: the core has at most as many open calls as messages and agents.
             self._spawn(self._deliver(EngineUnanswered(call_id=call.call_id, detail=QUEUE_FULL)))
+
+    async def ask(self, call: EngineCall) -> EngineAnswered | EngineUnanswered:
+        """The answer of a call that only looks. Nobody else hears of it, and it changes nothing."""
+        assert call.method == "GET", "what changes something goes through the core"
+        if self._looking >= LOOKS + LOOKS_WAITING:
+            return EngineUnanswered(call_id=call.call_id, detail=QUEUE_FULL)
+        deadline = asyncio.get_running_loop().time() + call.timeout_s
+        self._looking += 1
+        try:
+            async with asyncio.timeout_at(deadline), self._looks:
+                return await self._answered(_Asked(call, deadline))
+        except TimeoutError:
+            return EngineUnanswered(call_id=call.call_id, detail=TIMEOUT)
+        finally:
+            self._looking -= 1
 
     async def shut(self) -> None:
         """Drop what is under way and give the connections back. Nothing is delivered afterwards."""
@@ -111,6 +131,20 @@ class EngineClient:
             self._workers -= 1
 
     async def _answer(self, asked: _Asked) -> EngineAnswered | EngineUnanswered:
+        """The answer, with its token in the vault."""
+        call, answer = asked.call, await self._answered(asked)
+        if isinstance(answer, EngineUnanswered) or not isinstance(answer.data, dict):
+            return answer
+        if not (_holds_token(answer.data) or call.capture.startswith(SUPPLIED)):
+            return answer
+        try:
+            data = await asyncio.to_thread(self._move_token_into_vault, call, answer.data)
+        except (OSError, ValueError) as error:
+            _log.warning("a token from %s %s could not be kept: %s", call.method, call.path, error)
+            return EngineUnanswered(call_id=call.call_id, detail=NOT_KEPT)
+        return msgspec.structs.replace(answer, data=data)
+
+    async def _answered(self, asked: _Asked) -> EngineAnswered | EngineUnanswered:
         call = asked.call
         credential = self._vault.token(call.auth)
         if credential is None:
@@ -122,15 +156,7 @@ class EngineClient:
             return EngineUnanswered(call_id=call.call_id, detail=TIMEOUT)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return EngineUnanswered(call_id=call.call_id, detail=str(error) or type(error).__name__)
-        answer = _unwrap(call.call_id, status, content)
-        if isinstance(answer.data, dict) and (_holds_token(answer.data) or call.capture.startswith(SUPPLIED)):
-            try:
-                data = await asyncio.to_thread(self._move_token_into_vault, call, answer.data)
-            except (OSError, ValueError) as error:
-                _log.warning("a token from %s %s could not be kept: %s", call.method, call.path, error)
-                return EngineUnanswered(call_id=call.call_id, detail=NOT_KEPT)
-            return msgspec.structs.replace(answer, data=data)
-        return answer
+        return _unwrap(call.call_id, status, content)
 
     async def _request(self, call: EngineCall, credential: str) -> tuple[int, bytes]:
         if self._session is None:

@@ -14,6 +14,7 @@ from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (
     GENERATIONS_KEPT,
+    Act,
     Membership,
     Pending,
     Registration,
@@ -181,6 +182,14 @@ def _spawn_answered(state: State, _event: Any, at: Recorded, _: Any) -> None:
     found.request_id, found.invocation_id = "", ""
 
 
+def _act_asked(state: State, event: events.ActAsked, at: Recorded, _: Any) -> None:
+    state.acts[event.call_id] = Act(at.stream, event.request_id)
+
+
+def _act_answered(state: State, event: events.ActAnswered, _at: Recorded, _: Any) -> None:
+    del state.acts[event.call_id]
+
+
 CHANGES: Changes = {
     events.NameReserved: _name_reserved,
     events.RegistrationAsked: _registration_asked,
@@ -198,6 +207,8 @@ CHANGES: Changes = {
     events.ReleaseAsked: _release_asked,
     events.LateRegistrationRefused: _late_registration,
     events.LateRegistrationKept: _late_registration,
+    events.ActAsked: _act_asked,
+    events.ActAnswered: _act_answered,
     events.ChannelAsked: _channel_asked,
     events.ChannelAnswered: _channel_answered,
     events.SpawnAnswered: _spawn_answered,

@@ -21,6 +21,8 @@ from relaybroker.domain.events.action import (
     ActionRunning,
 )
 from relaybroker.domain.events.agent import (
+    ActAnswered,
+    ActAsked,
     AgentBinding,
     AgentLeaving,
     AgentLive,
@@ -166,6 +168,8 @@ from relaybroker.domain.events.sidecar import (
 __all__ = [
     "REGISTRY",
     "AckSent",
+    "ActAnswered",
+    "ActAsked",
     "ActionDone",
     "ActionHeld",
     "ActionReceived",

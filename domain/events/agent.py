@@ -24,6 +24,8 @@ class Harness(msgspec.Struct, frozen=True, kw_only=True):
     """`none`, `line` or `block`: whether the relay hint for language models is typed above a message."""
     model_flag: str = ""
     """Flag that selects a model; "" = the program has none."""
+    tools: str = ""
+    """What the program's model calls the agent's tools, `{tool}` for the name; "" = it has none, the command answers."""
 
 
 class _Agent(Event, frozen=True, kw_only=True):
@@ -219,6 +221,28 @@ class ChannelAnswered(_Agent, frozen=True, kw_only=True):
     detail: str = ""
     until: float = 0.0
     """The engine is asked again then; 0 = the answer is final."""
+
+
+class ActAsked(_Agent, frozen=True, kw_only=True):
+    """The agent, known by its own token, asks the engine for something in its own name."""
+
+    topic: ClassVar[str] = "agent.act_asked.v1"
+    kind: ClassVar[Kind] = "fact"
+    call_id: str
+    act: str
+    arguments: dict[str, str]
+    request_id: str
+
+
+class ActAnswered(_Agent, frozen=True, kw_only=True):
+    """The engine answered it, or did not (`status` 0)."""
+
+    topic: ClassVar[str] = "agent.act_answered.v1"
+    kind: ClassVar[Kind] = "fact"
+    call_id: str
+    status: int
+    code: str
+    detail: str
 
 
 class SpawnAnswered(_Agent, frozen=True, kw_only=True):

@@ -52,7 +52,17 @@ def refuse(turn: Turn, request_id: str, request: str, error: InvalidRequest) -> 
         ),
         turn.broker,
     )
-    turn.effect(Reply(request_id=request_id, status=error.status, body=error_body(error)))
+    turn.effect(refusal(request_id, error))
+
+
+def refusal(request_id: str, error: InvalidRequest) -> Reply:
+    """The answer to a local request that is refused."""
+    return Reply(request_id=request_id, status=error.status, body=error_body(error))
+
+
+def over(agent_id: str) -> InvalidRequest:
+    """The refusal of what an agent asks for that is no longer registered here."""
+    return InvalidRequest(401, "unauthorized", f"the agent {agent_id} is no longer registered here")
 
 
 # --- spawn --------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from relaybroker.domain import events, outbound_message
+from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.effects import EngineCall, path_segment
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
@@ -76,6 +79,7 @@ def _own_refused(turn: Turn, status: int, code: str, detail: str, until: float) 
 def send_requested(turn: Turn, request: SendRequested) -> None:
     """Take a message on, durably, and start to publish it."""
     try:
+        request = _as_agent(turn, request)
         if request.key and (known := turn.state.sends.get(request.key)) is not None:
             send_answers.again(turn, request, known)
             return
@@ -108,6 +112,20 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
         event_id,
     )
     _go_on(turn)
+
+
+def _as_agent(turn: Turn, request: SendRequested) -> SendRequested:
+    """The request of an agent as that agent's: under its name, with keys that only it has; any other request as it is."""
+    if not isinstance(request.agent_id, str):
+        return request
+    found = turn.state.acting(request.agent_id)
+    if found is None:
+        raise agents.over(request.agent_id)
+    if len(request.text.encode()) > MAX_BODY_BYTES:
+        text = f"a message has at most {MAX_BODY_BYTES // 1024} KiB; nothing was sent"
+        raise InvalidRequest(413, "body_too_large", text, field="text")
+    key = f"agent:{request.agent_id}:{request.key}" if request.key else ""
+    return msgspec.structs.replace(request, sender=found.name, key=key)
 
 
 def _check(turn: Turn, request: SendRequested) -> None:
@@ -188,7 +206,11 @@ def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
         turn.record(events.MessagePublished(message_id=message_id), message.stream, message.event_id)
     elif answer.status >= 500 or answer.status in (408, 425, 429) or answer.code == "idempotency_in_progress":
         _wait(turn, message, answer.status, f"{answer.code} {answer.message}".strip())
-    elif answer.status == 404 and outbound_message.is_engine_id(message.thread_id):
+    elif (
+        answer.status == 404
+        and outbound_message.is_engine_id(message.thread_id)
+        and target_type(message.to) != "thread"
+    ):
         turn.record(
             events.MessageUnthreaded(
                 thread_id=message.thread_id, detail=f"{answer.code} {answer.message}".strip()[:500]

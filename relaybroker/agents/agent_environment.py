@@ -141,7 +141,9 @@ From the weakest to the strongest:
 3. what the spawn names: `relaybroker agent spawn --env NAME=VALUE` (`--env NAME` takes the value of the caller's own environment, and keeps
    it out of the list of processes), `env` of `POST /api/spawn` or of its `harnessConfig`. The values are in no event and no log; the
    events have the names;
-4. who the agent is: `RELAY_AGENT_NAME`, `RELAY_AGENT_TOKEN` and the other `RELAY_*` variables of its identity, which nobody else can set;
+4. the `relaybroker` command: a directory that has it comes last in `PATH`, whatever that is;
+5. who the agent is: `RELAY_AGENT_NAME`, `RELAY_AGENT_TOKEN` and the other `RELAY_*` variables of its identity, which nobody else can set;
+   `RELAYBROKER_URL`, where the broker answers to that token (README, "Agents answer");
    and `RELAYBROKER_SESSION`, by which a release finds and ends what the agent started.
 
 Variables that name a file by which programs of a kind find each other (`CLINE_HUB_DISCOVERY_PATH`) name one of the agent's own.

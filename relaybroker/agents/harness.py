@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.events import Harness
+from relaybroker.mcp.injection import tools_of
 
 _MODEL_FLAG = "--model"
 
@@ -25,6 +26,7 @@ def harness_of(argv: tuple[str, ...], name: str = "") -> Harness:
         profile=profile.name,
         hint=profile.hint,
         model_flag="" if profile.hint == "none" else _MODEL_FLAG,
+        tools=tools_of(profile, argv),
     )
 
 

@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,12 +72,10 @@ def _words(start: Start) -> tuple[str, ...] | None:
     given = {word.partition("=")[0] for word in start.argv[1:]}
     if not alone.option or given & {alone.option, *alone.unless}:
         return None
-    for at, word in enumerate(start.argv):
-        name = word.rpartition("/")[2].lower()
-        if " " not in word and any(fnmatchcase(name, pattern) for pattern in profile.commands):
-            return start.argv[: at + 1]
-    _log.warning("%s runs %s in a way that takes no option: it may share a daemon", start.name, profile.name)
-    return None
+    words = harnesses.words_of_program(profile, start.argv)
+    if words is None:
+        _log.warning("%s runs %s in a way that takes no option: it may share a daemon", start.name, profile.name)
+    return words
 
 
 def _version(words: tuple[str, ...], start: Start) -> _Version:

@@ -5,6 +5,7 @@ Source: spec/local-api.md sections 5.4 and 11.1; spec/node-protocol.md section 6
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from relaybroker.adapters.pty.protocol import Start
 from relaybroker.adapters.vault import agent_reference
 from relaybroker.agents import agent_environment
 from relaybroker.domain.command_line import is_protected
+from relaybroker.mcp.injection import with_tools
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,11 +58,14 @@ class Launcher:
         named: what agents take over of it besides `agent_environment.INHERITED`.
         cwd: of the broker; where agents run that name no directory of their own.
         base_url: of the engine.
+        api_url: of the local API, as agents reach it.
         workspace_id: of this node.
         worker_logs: directory of the agents' raw output.
         vault: has the agents' tokens.
         environments: has the variables that callers brought along.
         own_files: directory of agents' own files; a directory per session.
+        commands: directory with the `relaybroker` command, for agents whose PATH has none.
+        tools_approved: whether agents may use their tools without asking.
     """
 
     def __init__(
@@ -70,11 +75,14 @@ class Launcher:
         named: tuple[str, ...] = (),
         cwd: Path,
         base_url: str,
+        api_url: str,
         workspace_id: str,
         worker_logs: Path,
         vault: Vault,
         environments: SpawnEnvironments,
         own_files: Path,
+        commands: Path,
+        tools_approved: bool = False,
     ) -> None:
         self._base = {
             **agent_environment.inherited(environment, named),
@@ -83,11 +91,14 @@ class Launcher:
             "RELAY_WORKSPACE_ID": workspace_id,
             "RELAY_DEFAULT_WORKSPACE": workspace_id,
         }
+        self._api_url = api_url
         self._cwd = cwd
         self._worker_logs = worker_logs
         self._vault = vault
         self._environments = environments
         self._own_files = own_files
+        self._commands = commands
+        self._approved = tools_approved
 
     def start(self, wish: StartProgram) -> Start:
         """The request for the host. The environment of the wish may change everything but identity and secrets.
@@ -95,7 +106,7 @@ class Launcher:
         Raises:
             VariablesLostError: what the caller brought along is not there any more.
         """
-        cwd = wish.cwd or str(self._cwd)
+        cwd, argv = wish.cwd or str(self._cwd), wish.argv
         environment = {**self._base, "PWD": cwd}
         if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()) or _ORIGINS.get(wish.profile):
             environment["AGENT_RELAY_ORIGIN_ACTOR"] = f"agent-relay-cli/agent/{origin}"
@@ -111,11 +122,18 @@ class Launcher:
                 "RELAY_STRICT_AGENT_NAME": "1",
             }
             if token := self._vault.token(agent_reference(wish.agent_id)):
-                environment["RELAY_AGENT_TOKEN"] = token
+                environment |= {
+                    "RELAY_AGENT_TOKEN": token,
+                    "RELAYBROKER_URL": self._api_url,
+                    "RELAY_SKIP_BOOTSTRAP": "1",
+                    "PATH": os.pathsep.join(filter(None, (environment["PATH"], str(self._commands)))),
+                }
+                if (profile := harnesses.profiles().get(wish.profile)) is not None:
+                    argv = with_tools(profile, argv, url=self._api_url, approved=self._approved)
         return Start(
             session_id=wish.session_id,
             name=wish.name,
-            argv=wish.argv,
+            argv=argv,
             env=environment,
             cwd=cwd,
             profile=wish.profile,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from relaybroker import __version__
 from relaybroker.adapters.http.api.server import LocalApi
 from relaybroker.api.openapi import document
+from relaybroker.mcp.toolbox import AgentToolbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ def make_local_api(*, api_key: str, settings: Settings, request_shutdown: Callab
         persist=settings.persist,
         base_url=settings.engine_url,
         document=document,
+        make_tools=AgentToolbox,
         allowed_hosts=settings.allowed_hosts,
         allowed_origins=settings.allowed_origins,
         request_shutdown=request_shutdown,

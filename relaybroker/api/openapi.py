@@ -159,6 +159,18 @@ OPERATIONS: dict[str, Operation] = {
         errors=(400,),
     ),
     "GET /api/openapi.json": Operation("This document."),
+    "GET /api/agent": Operation("Who the agent is whose token asks, and what waits for it and why.", answer=_OBJECT),
+    "GET /api/agent/tools": Operation(
+        "What that agent can do, as tools.", answer=_object(tools={"type": "array", "items": _OBJECT})
+    ),
+    "POST /api/agent/tools/{tool}": Operation(
+        "Use a tool: its arguments as the body, its result as the answer.",
+        errors=(400, 404, 408, 409, 413, 429, 502, 504),
+    ),
+    "POST /mcp": Operation(
+        "One message of the Model Context Protocol (Streamable HTTP with JSON answers), with an agent's own token.",
+        errors=(400, 404, 408),
+    ),
     "POST /api/shutdown": Operation("End the broker and its agents."),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,8 @@ from relaybroker.cli.exits import Exit, fail
 
 DEFAULT_STATE = Path(".agentworkforce/relay")
 TIMEOUT_S = 30.0
+RETRY_S = 30.0
+"""How long a broker may be away while an agent's command asks it."""
 
 
 def state_directory(option: str | None) -> Path:
@@ -34,6 +37,7 @@ class BrokerClient:
     def __init__(self, url: str, key: str) -> None:
         self.url = url
         self.key = key
+        self._more: dict[str, str] = {}
 
     @classmethod
     def find(cls, state_dir: str | None) -> BrokerClient:
@@ -76,7 +80,7 @@ class BrokerClient:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float) -> tuple[int, Any]:
         target = urlsplit(self.url)
         connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=timeout_s)
-        headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
+        headers = {"X-API-Key": self.key, "Content-Type": "application/json"} | self._more
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
@@ -90,12 +94,45 @@ class BrokerClient:
 
     def demand(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer of a request that must succeed; any refusal ends the command, saying why."""
-        status, answer = self.ask(method, path, body)
-        if status >= 300:
-            code, message = answer.get("code", "?"), answer.get("message", "?")
-            kind = {404: Exit.NOT_FOUND, 503: Exit.NO_BROKER}.get(status, Exit.REFUSED if status < 500 else Exit.FAILED)
-            fail(kind, f"{message} [{code}]")
-        return answer
+        return granted(*self.ask(method, path, body))
+
+
+class AgentClient(BrokerClient):
+    """The local API as the agent in whose terminal the command runs. A broker that is being restarted is waited for."""
+
+    @classmethod
+    def here(cls, state_dir: str | None) -> AgentClient | None:
+        """The agent of this terminal; None outside of one, and where a state directory says that the operator asks."""
+        url, token = os.environ.get("RELAYBROKER_URL", ""), os.environ.get("RELAY_AGENT_TOKEN", "")
+        return cls(url, token) if url and token and state_dir is None else None
+
+    def use(self, tool: str, **arguments: Any) -> Any:
+        """The result of a tool; any refusal ends the command, saying why. Asked again, it does nothing twice."""
+        self._more = {"Idempotency-Key": os.urandom(16).hex()}
+        path = f"/api/agent/tools/{segment(tool)}"
+        given = {name: value for name, value in arguments.items() if value is not None}
+        deadline, pause_s = time.monotonic() + RETRY_S, 0.1
+        while True:
+            try:
+                status, answer = self._ask("POST", path, given, TIMEOUT_S)
+            except (OSError, http.client.HTTPException) as error:
+                status, answer = (
+                    503,
+                    {"code": "no_broker", "message": f"the broker at {self.url} does not answer ({error})"},
+                )
+            if status != 503 or time.monotonic() + pause_s > deadline:
+                return granted(status, answer)
+            time.sleep(pause_s)
+            pause_s = min(1.0, 2 * pause_s)
+
+
+def granted(status: int, answer: Any) -> Any:
+    """The answer of a request that must succeed; any refusal ends the command, saying why."""
+    if status >= 300:
+        code, message = answer.get("code", "?"), answer.get("message", "?")
+        kind = {404: Exit.NOT_FOUND, 503: Exit.NO_BROKER}.get(status, Exit.REFUSED if status < 500 else Exit.FAILED)
+        fail(kind, f"{message} [{code}]")
+    return answer
 
 
 def segment(name: str) -> str:

@@ -87,6 +87,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.run / "environments"
 
     @property
+    def commands(self) -> Path:
+        """What agents find last in their PATH."""
+        return self.run / "bin"
+
+    @property
     def own_files(self) -> Path:
         """Of agents, by which their programs find each other; a directory per session."""
         return self.run / "own-files"

@@ -24,6 +24,9 @@ DEFAULT_CHANNEL = "general"
 LEASE_S = 120.0
 """Without `--persist` the broker ends when nobody has asked it for anything for this long."""
 
+AUTO_ANSWERS = ("mcp-approval",)
+"""Questions that the operator may answer in advance: whether an agent's model may use the agent's own tools (`mcp-approval`)."""
+
 _VARIABLES = re.compile(r"[A-Za-z_*?][A-Za-z0-9_*?]*")
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _NO_SECRET = SecretStr("")
@@ -85,6 +88,8 @@ class Settings(BaseModel):
     capabilities: tuple[str, ...] = ()
     in_doubt: Literal["ask", "at_least_once", "at_most_once"] = "ask"
     remote_args: bool = False
+    auto_answer: tuple[str, ...] = ()
+    """Which questions of programs the operator has answered in advance; see `AUTO_ANSWERS`."""
     agent_environment: tuple[str, ...] = ()
     """Names and patterns of further variables that agents take over from the broker's environment."""
     max_agents: int = Field(default=0, ge=0, lt=2**32)
@@ -106,6 +111,14 @@ class Settings(BaseModel):
         wrong = [name for name in names if not name.removeprefix("spawn:")]
         if wrong:
             raise ValueError("a capability needs the name of a program, as in spawn:claude")
+        return names
+
+    @field_validator("auto_answer")
+    @classmethod
+    def _are_answers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in AUTO_ANSWERS:
+                raise ValueError(f"RELAYBROKER_AUTO_ANSWER takes {', '.join(AUTO_ANSWERS)}, not {name!r}")
         return names
 
     @field_validator("agent_environment")
@@ -164,6 +177,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         ),
         "in_doubt": given.get("RELAYBROKER_IN_DOUBT", "") or "ask",
         "remote_args": given.get("RELAYBROKER_REMOTE_ARGS", "").lower() in _TRUE,
+        "auto_answer": _csv(given.get("RELAYBROKER_AUTO_ANSWER", "")),
         "agent_environment": _csv(given.get("RELAYBROKER_AGENT_ENV", "")),
         "max_agents": given.get("RELAYBROKER_MAX_AGENTS", "") or 0,
         "record": None if flags.record is None else cwd / flags.record,

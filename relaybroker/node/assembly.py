@@ -24,6 +24,7 @@ from relaybroker.audit.questions import Questions
 from relaybroker.config.settings import LEASE_S
 from relaybroker.domain import inputs
 from relaybroker.domain.broker import Broker
+from relaybroker.mcp.command import write_command
 from relaybroker.node.dispatch import Dispatcher
 from relaybroker.node.host_link import HostLink
 from relaybroker.node.runtime import Runtime
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from relaybroker.adapters.pty.protocol import Input as RawInput
     from relaybroker.config.paths import Paths
     from relaybroker.config.settings import Settings
-    from relaybroker.domain.inputs import Input
+    from relaybroker.domain.effects import EngineCall
+    from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
     from relaybroker.domain.state import State
     from relaybroker.enrolment.node_identity import Node
     from relaybroker.node.surface import Surface
@@ -73,11 +75,12 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
 
 
 def open_environments(paths: Paths, state: State) -> SpawnEnvironments:
-    """The variables of spawns that are under way. What is kept for others, their agents' own files too, is removed.
+    """The variables of spawns that are under way, and the command for agents. What is kept for others, their own files too, is removed.
 
     Raises:
         OSError: a file cannot be read or made private.
     """
+    write_command(paths.commands)
     environments = SpawnEnvironments(paths.environments)
     environments.forget_except({found.spec.env_ref for found in state.registrations.values()})
     living = {found.session_id for found in state.registrations.values()}
@@ -101,6 +104,7 @@ class Assembly:
         state: at the end of the journal; the core goes on from it.
         environ: of the broker, without secrets.
         surface: the local API.
+        api_url: where agents reach it.
 
     Raises:
         OSError: the session file that is to be written exists already or cannot be made.
@@ -119,6 +123,7 @@ class Assembly:
         state: State,
         environ: Mapping[str, str],
         surface: Surface,
+        api_url: str,
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
@@ -145,11 +150,14 @@ class Assembly:
             named=settings.agent_environment,
             cwd=settings.cwd,
             base_url=node.base_url,
+            api_url=api_url,
             workspace_id=node.workspace_id,
             worker_logs=paths.worker_logs,
             vault=vault,
             environments=environments,
             own_files=paths.own_files,
+            commands=paths.commands,
+            tools_approved="mcp-approval" in settings.auto_answer,
         )
         self._sidecar = SidecarProcess(environ, output=paths.worker_logs / "sidecar.log", deliver=deliver)
         self.dispatcher = Dispatcher(
@@ -189,6 +197,14 @@ class Assembly:
     async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
         return await self.host.ask(request)
+
+    def agent_of(self, token: str) -> str:
+        """The agent id whose newest token this is, "" if it is nobody's."""
+        return self.vault.agent_of(token)
+
+    async def ask_engine(self, call: EngineCall) -> EngineAnswered | EngineUnanswered:
+        """Look at the engine; it leaves no trace."""
+        return await self.engine.ask(call)
 
     async def settled(self) -> None:
         """Returns when everything that the state shows now is durable, or after half a second."""

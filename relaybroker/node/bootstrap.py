@@ -179,6 +179,7 @@ class Bootstrap:
             state=state,
             environ=self._environ,
             surface=surface,
+            api_url=connection.url,
         )
         self._link = parts.link
         stack.push_async_callback(self._shut, parts, lifetime)

@@ -22,6 +22,8 @@ from typing import Any, get_type_hints
 import click
 
 from relaybroker.adapters.eventstore import earlier_events, lookup
+from relaybroker.adapters.http.api.agent_scope import AGENT_ROUTES
+from relaybroker.adapters.http.api.server import NOT_BUILT, ROUTES
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
 from relaybroker.domain.events import REGISTRY
@@ -29,6 +31,7 @@ from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.machines import MACHINES
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.remedies import REMEDIES
+from relaybroker.mcp.tools import TOOLS
 from relaybroker.reference.guarantees import GUARANTEES, NOT_PROMISED
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -198,6 +201,40 @@ def tests_by_id() -> dict[str, list[str]]:
 _WORD = re.compile(r"[A-Z][A-Z0-9]*(?:-[A-Z]+)?")
 
 
+def agent_scope() -> str:
+    """What an agent's token opens, and every tool."""
+    parts = [
+        "# What an agent may do with its own token\n",
+        _SCOPE,
+        "| route | an agent's |\n|---|---|",
+        *(f"| `{route}` | {use} |" for route, use in AGENT_ROUTES.items()),
+        "\nClosed to agents: " + ", ".join(f"`{route}`" for route in sorted(_closed())) + ".\n",
+        "## Tools\n",
+        _TOOLS,
+        "| tool | arguments | changes | what it does |\n|---|---|---|---|",
+    ]
+    for tool in TOOLS.values():
+        schema = tool.listed()["inputSchema"]
+        needed = schema.get("required", [])
+        names = ", ".join(f"`{name}`{'' if name in needed else '?'}" for name in schema["properties"])
+        parts.append(f"| `{tool.name}` | {names} | {tool.changes} | {tool.description} |")
+    return "\n".join(parts) + "\n"
+
+
+_SCOPE = """\
+`RELAY_AGENT_TOKEN`, as `Authorization: Bearer` or `X-API-Key`, acts as that agent while its registration here lives. A wrong,
+former or foreign token is 401; a route of the second list 403 `agent_scope`. A test asks every route with every kind of token.
+"""
+_TOOLS = """\
+The same over MCP (`POST /mcp`) and over HTTP (`POST /api/agent/tools/{tool}`, arguments as the body).
+`adds once`: twice is the same as once.
+"""
+
+
+def _closed() -> set[str]:
+    return {f"{method} {path}" for method, path in (*ROUTES, *NOT_BUILT)} - set(AGENT_ROUTES)
+
+
 def openapi() -> str:
     """The OpenAPI document of the local API."""
     return json.dumps(document(), indent=1) + "\n"
@@ -211,6 +248,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "views.md": views,
     "agent-environment.md": environment_of_agents,
     "guarantees.md": guarantees,
+    "agent-scope.md": agent_scope,
     "openapi.json": openapi,
 }
 

@@ -119,6 +119,8 @@ class Redactor:
                 return msgspec.structs.replace(item, data=self.record(item.data))
             case inputs.SendRequested():
                 return msgspec.structs.replace(item, text=self.text(item.text), data=self.content(item.data))
+            case inputs.ActRequested():
+                return msgspec.structs.replace(item, arguments=self.record(item.arguments))
             case inputs.SpawnRequested():
                 return msgspec.structs.replace(item, spec=self._spec(item.spec))
             case inputs.ProgramExited():

@@ -105,8 +105,10 @@ class Tap:
 class Bench:
     """One broker (and its embedded engine). Everything that it starts carries a mark, so that all of it can be ended."""
 
-    def __init__(self, folder: Path, model: Model, home: Home) -> None:
+    def __init__(self, folder: Path, model: Model, home: Home, **settings: str) -> None:
         self.folder, self.model, self.home = folder, model, home
+        self.settings = settings
+        """Further variables of the broker."""
         self.program = home.program
         self.state = folder / "state"
         self.mark = uuid.uuid4().hex
@@ -122,11 +124,11 @@ class Bench:
     def environment(self) -> dict[str, str]:
         """The broker's own environment."""
         if not environment_at_spawn():
-            return self.home.env | {_MARK: self.mark}
+            return self.home.env | {_MARK: self.mark} | self.settings
         own = self.folder / "broker-home"
         own.mkdir(exist_ok=True)
         names = ("PATH", "LANG", "TERM", "USER", "SHELL")
-        return {name: self.home.env[name] for name in names} | {"HOME": str(own), _MARK: self.mark}
+        return {name: self.home.env[name] for name in names} | {"HOME": str(own), _MARK: self.mark} | self.settings
 
     def up(self) -> None:
         """Start it, or start it again."""
@@ -252,6 +254,13 @@ class Bench:
         engine = json.loads((self.state / "engine" / "ready.json").read_text())["url"]
         made = self._http("POST", f"{engine}/v1/agents", {"name": "planner"}, {"Authorization": f"Bearer {workspace}"})
         self._planner = (engine, made["data"]["token"])
+
+    def talks(self) -> list[dict[str, Any]]:
+        """The newest message of each of planner's conversations."""
+        assert self._planner is not None
+        engine, token = self._planner
+        found = self._http("GET", f"{engine}/v1/dm/conversations", None, {"Authorization": f"Bearer {token}"})["data"]
+        return [one["last_message"] for one in found if one["last_message"]]
 
     def events(self, kind: str = "") -> list[dict[str, Any]]:
         """What the broker announced."""

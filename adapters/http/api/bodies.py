@@ -250,7 +250,7 @@ async def read_json(request: web.Request) -> dict[str, Any]:
         return {}
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(400, "invalid_json", f"The body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidRequest(400, "invalid_request", "The body must be a JSON object")

@@ -9,13 +9,16 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
+from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.gateway import Gateway
 from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
 from relaybroker.adapters.pty.protocol import Input as RawInput
-from relaybroker.domain.effects import Reply
+from relaybroker.domain.effects import EngineCall, Reply
 from relaybroker.domain.errors import InvalidRequest
-from relaybroker.domain.inputs import Input
+from relaybroker.domain.inputs import EngineUnanswered, Input
+from relaybroker.domain.rules.acts import refusal_of
 from relaybroker.domain.state import State
 
 MAX_OPEN = 1024
@@ -23,6 +26,8 @@ MAX_OPEN = 1024
 LOCKED_ANSWER_S = 3.0
 """A request that waits for its answer when another program takes the log's write lock hears of it after this time."""
 LOCK_LOOK_S = 0.5
+LOOK_S = 10.0
+"""The engine shows an agent something within this time, or the agent hears that it does not."""
 _LOCKED = "Another program holds the write lock of the broker's log"
 
 
@@ -89,6 +94,28 @@ class BrokerAccess:
     async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
         """Ask the PTY host."""
         return await self.gateway.ask_host(request)
+
+    def agent_of(self, token: str) -> AgentCaller | None:
+        """The agent that this token lets act here; None if it is nobody's newest, or its registration does not live."""
+        agent_id = self.gateway.agent_of(token)
+        found = self.state.acting(agent_id) if agent_id else None
+        return None if found is None else AgentCaller(agent_id, found.name)
+
+    async def look(self, caller: AgentCaller, path: str) -> Any:
+        """What the engine shows this agent there.
+
+        Raises:
+            InvalidRequest: what the engine refused, with its code; 503 `engine_unavailable` if it does not answer.
+        """
+        call_id = f"look_{uuid.uuid4().hex}"
+        answer = await self.gateway.ask_engine(
+            EngineCall(call_id=call_id, method="GET", path=path, auth=f"agent:{caller.agent_id}", timeout_s=LOOK_S)
+        )
+        if isinstance(answer, EngineUnanswered):
+            raise refusal_of(0, "", answer.detail)
+        if answer.status >= 300:
+            raise refusal_of(answer.status, answer.code, answer.message)
+        return answer.data
 
     def close(self) -> None:
         """Answer every waiting request, and every later one: the broker is stopping."""

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
+from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller, is_outside
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
 
@@ -83,12 +84,13 @@ def about(key: str, value: object) -> Iterator[None]:
 
 
 class Guard:
-    """Checks Host and Origin, then the key; turns every exception into the envelope.
+    """Checks Host and Origin, then the key, or an agent's token and its scope; turns every exception into the envelope.
 
     Args:
         api_key: the one key.
         allowed_hosts: further names that a Host header may have.
         allowed_origins: further origins that a browser may have; `null` is never one.
+        agent_of: the agent whose token this is, None if it is nobody's or its registration does not live.
         on_use: called for every request that carries the key (it renews the owner's lease).
     """
 
@@ -98,20 +100,18 @@ class Guard:
         allowed_hosts: tuple[str, ...],
         allowed_origins: tuple[str, ...],
         *,
+        agent_of: Callable[[str], AgentCaller | None],
         on_use: Callable[[], None],
     ) -> None:
         self._key = _digest(api_key)
         self._hosts = frozenset(name.lower() for name in allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in allowed_origins) - {"null"}
+        self._agent_of = agent_of
         self._on_use = on_use
 
     def has_key(self, request: web.Request) -> bool:
-        """Whether the request carries the key; a non-blank X-API-Key decides alone. Constant-time, whatever the length."""
-        given = request.headers.get("X-API-Key", "").strip()
-        if not given:
-            scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
-            given = token.strip() if scheme.lower() == "bearer" else ""
-        return hmac.compare_digest(_digest(given), self._key)
+        """Whether the request carries the key. Constant-time, whatever the length."""
+        return hmac.compare_digest(_digest(_credential(request)), self._key)
 
     def trouble(self, request: web.Request) -> web.Response | None:
         """The refusal of a request that comes from the wrong place."""
@@ -134,6 +134,10 @@ class Guard:
                 return trouble
             if self.has_key(request):
                 self._on_use()
+            elif (caller := self._agent_of(_credential(request))) is not None:
+                if is_outside(request):
+                    return refusal(403, "agent_scope", f"{request.method} {request.path} is not for agents")
+                request[CALLER] = caller
             elif request.path not in OPEN_PATHS:
                 return unauthorized()
             return await _enveloped(request, handler)
@@ -168,6 +172,14 @@ def _explained(error: web.HTTPException) -> str:
             return "The body is larger than 2 MiB"
         case _:
             return error.text or error.reason
+
+
+def _credential(request: web.Request) -> str:
+    """The key or token of a request; a non-blank X-API-Key decides alone."""
+    if given := request.headers.get("X-API-Key", "").strip():
+        return given
+    scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _digest(value: str) -> bytes:

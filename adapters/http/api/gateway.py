@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
 from relaybroker.adapters.pty.protocol import Input as RawInput
-from relaybroker.domain.inputs import Input
+from relaybroker.domain.effects import EngineCall
+from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
 from relaybroker.domain.state import State
 
 
@@ -50,6 +51,12 @@ class Gateway(Protocol):
 
     async def ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
+
+    def agent_of(self, token: str) -> str:
+        """The agent id whose newest token this is, "" if it is nobody's; in the same time for every token."""
+
+    async def ask_engine(self, call: EngineCall) -> EngineAnswered | EngineUnanswered:
+        """Look at the engine: a GET, with the credential that the call names. It leaves no trace."""
 
     def keep_supplied_token(self, token: str) -> str:
         """Take a token that a caller brought along for an agent; its fingerprint."""

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
 from relaybroker.adapters.http.api.bodies import SendBody, parse, read_json
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import about, relayed
@@ -19,12 +20,13 @@ from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import SendRequested
 from relaybroker.domain.notifications import target_type
+from relaybroker.domain.outbound_message import THREAD, is_engine_id
 
 SEND_WAIT_S = 24.0
 _PLACE = re.compile(r"#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """A channel or a conversation: it becomes part of a path at the engine."""
 MAX_KEY = 128
-_KEY_HEADER = "Idempotency-Key"
+KEY_HEADER = "Idempotency-Key"
 
 
 class SendRoute:
@@ -37,21 +39,37 @@ class SendRoute:
         """POST /api/send."""
         value = await read_json(request)
         with about("to", value.get("to")):
-            return relayed(await self.send_as(value, request.headers.getall(_KEY_HEADER, [])))
+            keys = request.headers.getall(KEY_HEADER, [])
+            return relayed(await self.send_as(value, keys, request.get(CALLER)))
 
-    async def send_as(self, value: dict[str, Any], keys: Sequence[str] = ()) -> Reply:
-        """Send a message from a request's value; the core's answer. `keys`: what came beside the value, as a header."""
+    async def send_as(
+        self, value: dict[str, Any], keys: Sequence[str] = (), caller: AgentCaller | None = None
+    ) -> Reply:
+        """Send a message from a request's value; the core's answer.
+
+        Args:
+            value: the body.
+            keys: what came beside it, as a header.
+            caller: the agent that asks; it sends as itself and as nobody else.
+        """
         body = parse(SendBody, value)
+        if caller is not None and body.sender.strip() not in ("", caller.name):
+            raise InvalidRequest(403, "agent_scope", f"{caller.name} sends as itself only", field="from")
         in_body = [] if body.idempotency_key is None else [body.idempotency_key]
-        return await self._access.ask(self._request(body, _key([*keys, *in_body])), SEND_WAIT_S)
+        return await self._access.ask(self._request(body, one_key([*keys, *in_body]), caller), SEND_WAIT_S)
 
-    def _request(self, body: SendBody, key: str) -> Callable[[str], SendRequested]:
+    def _request(self, body: SendBody, key: str, caller: AgentCaller | None) -> Callable[[str], SendRequested]:
         to, text, mode = body.to.strip(), body.message.strip(), body.mode.strip().lower() or "wait"
         if not to or not text:
             raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
         if mode not in ("wait", "steer"):
             raise InvalidRequest(400, "invalid_mode", f"invalid mode '{body.mode}'. expected 'wait' or 'steer'")
-        if target_type(to) != "agent" and not _PLACE.fullmatch(to):
+        thread = body.thread.strip()
+        if target_type(to) == "thread":
+            thread = to.removeprefix(THREAD)
+            if not is_engine_id(thread):
+                raise InvalidRequest(400, "invalid_field", f"'{thread[:140]}' is no id of a message", field="to")
+        elif target_type(to) != "agent" and not _PLACE.fullmatch(to):
             raise InvalidRequest(400, "invalid_field", "to is no channel or conversation", field="to")
         self._check_workspace(body)
         return lambda request_id: SendRequested(
@@ -59,12 +77,13 @@ class SendRoute:
             to=to,
             text=text,
             sender=_sender(body.sender),
-            thread_id=body.thread.strip(),
+            thread_id=thread,
             mode=mode,
             data=body.data,
             attachments=tuple(body.attachments),
             key=key,
             priority=msgspec.UNSET if body.priority is None else body.priority,
+            agent_id=msgspec.UNSET if caller is None else caller.agent_id,
         )
 
     def _check_workspace(self, body: SendBody) -> None:
@@ -76,8 +95,12 @@ class SendRoute:
             raise InvalidRequest(400, "workspace_not_found", f"workspace '{wanted}' not found")
 
 
-def _key(given: Sequence[str]) -> str:
-    """The one idempotency key that was given; "" if there is none."""
+def one_key(given: Sequence[str]) -> str:
+    """The one idempotency key that was given; "" if there is none.
+
+    Raises:
+        InvalidRequest: 400 `invalid_field`, several, or none of 1 to 128 characters.
+    """
     keys = {key.strip() for key in given}
     if not keys:
         return ""

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 from aiohttp import web
 
+from relaybroker.adapters.http.api.agent_scope import AgentCaller
+from relaybroker.adapters.http.api.agent_tools import AgentToolRoutes, AgentTools
 from relaybroker.adapters.http.api.agents_routes import AgentRoutes
 from relaybroker.adapters.http.api.audit_routes import AuditRoutes
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
@@ -55,7 +57,7 @@ NOT_BUILT = (
 )
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 
-_SHOWING = ("/api/spawned", "/api/status", "/api/metrics", "/api/dead-letters", "/api/why", "/api/log")
+_SHOWING = ("/api/agent", "/api/spawned", "/api/status", "/api/metrics", "/api/dead-letters", "/api/why", "/api/log")
 """Where the routes begin that show the state or the log."""
 
 
@@ -68,6 +70,7 @@ class LocalApi:
         persist: whether the broker runs without an owner lease.
         base_url: of the engine, if the operator chose one.
         document: makes what `/api/openapi.json` answers.
+        make_tools: makes what agents can do with their own tokens, over the broker.
         allowed_hosts: further Host names.
         allowed_origins: further browser origins.
         request_shutdown: asks the broker to stop, with a reason.
@@ -81,11 +84,15 @@ class LocalApi:
         persist: bool,
         base_url: str | None,
         document: Callable[[], dict[str, Any]],
+        make_tools: Callable[[BrokerAccess], AgentTools],
         allowed_hosts: Sequence[str] = (),
         allowed_origins: Sequence[str] = (),
         request_shutdown: Callable[[str], None],
     ) -> None:
-        self._guard = Guard(api_key, tuple(allowed_hosts), tuple(allowed_origins), on_use=self._used)
+        self._guard = Guard(
+            api_key, tuple(allowed_hosts), tuple(allowed_origins), agent_of=self._agent_of, on_use=self._used
+        )
+        self._make_tools = make_tools
         self._version, self._persist, self._base_url = version, persist, base_url
         self._document = document
         self._request_shutdown = request_shutdown
@@ -121,6 +128,7 @@ class LocalApi:
         self._fleet = FleetSockets(self._access, agents, send, version=self._version, shutdown=self._request_shutdown)
         self._routes = self._table(agents, send, self._fleet, AuditRoutes(core.audit))
         self._routes |= DeadLetterRoutes(self._access).table | HoldRoutes(self._access).table
+        self._routes |= AgentToolRoutes(self._access, self._make_tools(self._access)).table
 
     async def close(self) -> None:
         """End sockets with 1001, answer waiting requests with 503, stop listening."""
@@ -170,6 +178,9 @@ class LocalApi:
     def idle_s(self) -> float:
         """Seconds since anybody with the key asked for anything; 0 while a `/ws` is open."""
         return 0.0 if len(self._events) else time.monotonic() - self._last_use
+
+    def _agent_of(self, token: str) -> AgentCaller | None:
+        return None if self._access is None else self._access.agent_of(token)
 
     def _used(self) -> None:
         self._last_use = time.monotonic()
@@ -415,6 +426,10 @@ ROUTES = (
     ("GET", "/api/log"),
     ("GET", "/api/openapi.json"),
     ("POST", "/api/shutdown"),
+    ("GET", "/api/agent"),
+    ("GET", "/api/agent/tools"),
+    ("POST", "/api/agent/tools/{tool}"),
+    ("POST", "/mcp"),
 )
 
 

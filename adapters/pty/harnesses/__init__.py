@@ -95,6 +95,21 @@ class Alone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Variables that name the file by which programs of the kind find each other, and what it is called; each agent gets its own."""
 
 
+class Mcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the program is given the agent's tools, beside the MCP servers of its user. No option holds a token: each names its variable."""
+
+    args: tuple[str, ...]
+    """Options behind the program's name; `{url}` stands for the address of the local API."""
+    tool: str
+    """What its model calls a tool; `{tool}` stands for our name of it."""
+    approve: tuple[str, ...] = ()
+    """Options that let the model use these tools, and no others, without asking; given only where the operator says so."""
+
+    def __post_init__(self) -> None:
+        if "{tool}" not in self.tool:
+            raise ValueError("tool must hold {tool}")
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of program. Times are in milliseconds unless the name says otherwise."""
 
@@ -144,6 +159,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
     alone: Alone = Alone()
+    mcp: Mcp | None = None
+    """None: it is not known how it takes tools, and it gets none."""
 
     def dialog_in(self, joined: str) -> str | None:
         """The name of the dialog whose phrases are in a screen (as `View.joined`)."""
@@ -158,6 +175,15 @@ def profile(name: str) -> Profile:
 def names() -> tuple[str, ...]:
     """Every profile's name."""
     return tuple(profiles())
+
+
+def words_of_program(profile: Profile, argv: Sequence[str]) -> tuple[str, ...] | None:
+    """The words of a command line up to the program of this profile, behind which its options stand; None if it is not to be seen."""
+    for at, word in enumerate(argv):
+        name = word.rpartition("/")[2].lower()
+        if " " not in word and any(fnmatchcase(name, pattern) for pattern in profile.commands):
+            return tuple(argv[: at + 1])
+    return None
 
 
 def own_files() -> dict[str, str]:

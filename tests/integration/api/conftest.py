@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from relaybroker.audit.questions import Questions
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.events import REGISTRY, Harness, Recorded
+from relaybroker.mcp.toolbox import AgentToolbox
 from tests.waiting import WAIT_S
 
 KEY = "br_0123456789abcdef0123456789abcdef"
@@ -63,6 +65,27 @@ class SmallBroker:
         self.sizes = [(24, 80)]
         """That the terminals had."""
         self.offered: list[inputs.Input] = []
+        self.tokens: dict[str, str] = {}
+        """Token -> agent id, as the vault has them."""
+        self.called: list[effects.EngineCall] = []
+        self.looked: list[effects.EngineCall] = []
+        self.engine_away = False
+        self.engine_silent = False
+        self.shows: dict[str, Any] = {
+            "/v1/agents/presence": [
+                {"agent_id": "101", "agent_name": "w1", "status": "online"},
+                {"agent_id": "700", "agent_name": "planner", "status": "offline"},
+            ],
+            "/v1/channels": [{"id": "c1", "name": "general"}, {"id": "c2", "name": "lab"}],
+            "/v1/inbox": {"unread_channels": [], "mentions": [], "unread_dms": [], "recent_reactions": []},
+            "/v1/dm/conversations": [{"id": "dm_1", "type": "1:1"}],
+            "/v1/agent": {"id": "101", "name": "w1", "channels": [{"id": "c1", "name": "general"}]},
+            "/v1/channels/general/messages": [{"id": "77", "agent_name": "planner", "text": "Ship it"}],
+            "/v1/dm/dm_1/messages": [{"id": "78", "agent_name": "w1", "text": "shipped"}],
+            "/v1/messages/77/replies": {"parent": {"id": "77"}, "replies": []},
+            "/v1/messages/77/readers": [],
+            "/v1/actions": [],
+        }
         self.variables: dict[str, dict[str, str]] = {}
         self._reports = 0
         self._agents = 0
@@ -85,6 +108,18 @@ class SmallBroker:
         if not self.muted:
             self.tell(item)
         return True
+
+    def agent_of(self, token: str) -> str:
+        return self.tokens.get(token, "")
+
+    async def ask_engine(self, call: effects.EngineCall) -> inputs.EngineAnswered | inputs.EngineUnanswered:
+        self.looked.append(call)
+        if self.engine_away:
+            return inputs.EngineUnanswered(call_id=call.call_id, detail="connection refused")
+        path = call.path.partition("?")[0]
+        if path not in self.shows:
+            return inputs.EngineAnswered(call_id=call.call_id, status=404, code="not_found", message="nothing there")
+        return inputs.EngineAnswered(call_id=call.call_id, status=200, data=self.shows[path])
 
     async def ask_host(self, request: Any) -> protocol.Answer:
         if self.host_gone:
@@ -200,7 +235,10 @@ class SmallBroker:
                 self._report(
                     inputs.TextVerified, effect.session_id, delivery_id=effect.delivery_id, verification="echo"
                 )
+            case effects.EngineCall() if self.engine_silent:
+                self.called.append(effect)
             case effects.EngineCall(call_id=call_id):
+                self.called.append(effect)
                 self.tell(self._engine(call_id, effect))
             case effects.Reply():
                 self.api.reply(effect)
@@ -210,8 +248,16 @@ class SmallBroker:
                 pass
 
     def _engine(self, call_id: str, call: effects.EngineCall) -> inputs.EngineAnswered:
-        if (call.body or {}).get("to") == "ghost":
+        if (call.body or {}).get("to") in ("ghost", "plannr"):
             return inputs.EngineAnswered(call_id=call_id, status=404, code="agent_not_found", message="no such agent")
+        if "/999/" in call.path:
+            return inputs.EngineAnswered(
+                call_id=call_id, status=404, code="message_not_found", message="no such message"
+            )
+        if call.path.startswith(("/v1/channels/nowhere/", "/v1/channels/genral/")):
+            return inputs.EngineAnswered(
+                call_id=call_id, status=404, code="channel_not_found", message="no such channel"
+            )
         return inputs.EngineAnswered(call_id=call_id, status=201, data={"id": "msg_9"})
 
 
@@ -242,6 +288,14 @@ class Client:
         assert status == 200, answer
         return answer
 
+    async def agent(self, name: str = "w1") -> Agent:
+        """A spawned agent with a token of its own."""
+        await self.spawn(name)
+        agent_id = self.broker.state.registration_of(name).agent_id
+        token = f"at_live_{agent_id}"
+        self.broker.tokens[token] = agent_id
+        return Agent(self, name, agent_id, token)
+
     def socket(self, query: str = "", **options: Any) -> Any:
         """An open `/ws`, as an async context manager."""
         return self.http.ws_connect(f"{self.url}/ws{query}", headers=self.headers, **options)
@@ -252,6 +306,33 @@ class Client:
         while not condition():
             assert time.monotonic() < limit, f"{what} did not come true"
             await asyncio.sleep(0.005)
+
+
+class Agent:
+    """Asks as an agent, with its own token."""
+
+    def __init__(self, client: Client, name: str, agent_id: str, token: str) -> None:
+        self.client, self.name, self.agent_id, self.token = client, name, agent_id, token
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        given = {"Authorization": f"Bearer {self.token}"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        async with self.client.http.request(method, self.client.url + path, json=body, headers=given) as response:
+            raw = await response.read()
+            return response.status, json.loads(raw) if raw else None
+
+    async def tool(self, tool: str, key: str = "", **arguments: Any) -> tuple[int, Any]:
+        """Use a tool over plain HTTP."""
+        headers = {"Idempotency_Key": key} if key else {}
+        return await self.ask("POST", f"/api/agent/tools/{tool}", arguments, **headers)
+
+    async def mcp(self, method: str, params: Any = None, request_id: Any = 1, **headers: str) -> tuple[int, Any]:
+        """One MCP request."""
+        message = {"jsonrpc": "2.0", "id": request_id, "method": method} | (
+            {} if params is None else {"params": params}
+        )
+        return await self.ask("POST", "/mcp", message, **headers)
 
 
 def assert_envelope(status: int, answer: Any) -> None:
@@ -288,6 +369,7 @@ async def starting(tmp_path: Path) -> AsyncIterator[Client]:
         persist=False,
         base_url=None,
         document=document,
+        make_tools=AgentToolbox,
         allowed_hosts=("broker.example",),
         allowed_origins=("https://desk.example",),
         request_shutdown=shutdowns.append,

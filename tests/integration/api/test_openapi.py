@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from relaybroker.adapters.http.api.server import NOT_BUILT, ROUTES, LocalApi
 from relaybroker.api.openapi import OPERATIONS, document
 from relaybroker.domain import inputs
+from relaybroker.mcp.toolbox import AgentToolbox
 from tests.integration.api.conftest import KEY, SETTINGS, SmallBroker
 from tests.waiting import WAIT_S
 
@@ -61,7 +62,13 @@ def served(tmp_path_factory) -> Iterator[str]:
 
     async def begin() -> tuple[LocalApi, SmallBroker, int]:
         api = LocalApi(
-            api_key=KEY, version="1", persist=True, base_url=None, document=document, request_shutdown=lambda _: None
+            api_key=KEY,
+            version="1",
+            persist=True,
+            base_url=None,
+            document=document,
+            make_tools=AgentToolbox,
+            request_shutdown=lambda _: None,
         )
         broker = SmallBroker(api, directory / "journal-desk.sqlite")
         port = await api.bind("127.0.0.1", 0)

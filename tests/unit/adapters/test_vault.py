@@ -109,3 +109,17 @@ def test_no_token_is_in_the_repr(make_vault: MakeVault) -> None:
     vault.keep("agent:1", "at_live_secret")
     assert "secret" not in repr(vault)
     assert "agent:1" in repr(vault)
+
+
+def test_an_agent_is_found_by_its_newest_token_and_by_no_other(make_vault: MakeVault) -> None:
+    vault = make_vault()
+    vault.keep("agent:5", "at_live_old")
+    vault.keep("agent:6", "at_live_six")
+    vault.keep("own", "at_live_own", agent_id="900")
+    assert [vault.agent_of(token) for token in ("at_live_old", "at_live_six")] == ["5", "6"]
+    vault.keep("agent:5", "at_live_new")
+    assert [vault.agent_of(token) for token in ("at_live_old", "at_live_new")] == ["", "5"]
+    assert [vault.agent_of(token) for token in ("", "at_live_own", "at_live_", "\udcff")] == [""] * 4
+    vault.forget("agent:5")
+    assert vault.agent_of("at_live_new") == ""
+    assert make_vault().agent_of("at_live_six") == "6", "after a restart as well"

@@ -23,17 +23,22 @@ def vault(tmp_path: Path) -> Vault:
     return kept
 
 
-def launcher(vault: Vault, environment: dict[str, str], *, named: tuple[str, ...] = (), kept: Any = None) -> Launcher:
+def launcher(
+    vault: Vault, environment: dict[str, str], *, named: tuple[str, ...] = (), kept: Any = None, approved: bool = False
+) -> Launcher:
     return Launcher(
         environment,
         named=named,
         cwd=Path("/project"),
         base_url="http://e",
+        api_url="http://127.0.0.1:7",
         workspace_id="ws_1",
         worker_logs=Path("/logs"),
         vault=vault,
         environments=kept or SpawnEnvironments(Path("/nowhere")),
         own_files=Path("/run/own-files"),
+        commands=Path("/run/bin"),
+        tools_approved=approved,
     )
 
 
@@ -60,6 +65,7 @@ def test_an_agent_knows_itself_and_has_only_its_own_token(vault: Vault) -> None:
     assert started.env["RELAY_AGENT_TOKEN"] == "at_live_five"
     assert started.env["RELAY_AGENT_TYPE"] == "agent"
     assert started.env["RELAY_STRICT_AGENT_NAME"] == "1"
+    assert started.env["RELAYBROKER_URL"] == "http://127.0.0.1:7"
     assert started.env["RELAY_BASE_URL"] == "http://e"
     assert started.env["RELAY_WORKSPACE_ID"] == "ws_1"
     assert (started.cwd, started.log_path) == ("/project", "/logs/w1.log")
@@ -115,8 +121,9 @@ STALE = {
 def test_an_agent_gets_a_terminals_environment_and_not_that_of_whoever_started_the_broker(vault: Vault) -> None:
     """F116; ADR-0036."""
     env = launcher(vault, BROKER | STALE).start(wish()).env
-    assert {name: env[name] for name in BROKER if name != "MY_TEAM_TOKEN"} == {
-        name: value for name, value in BROKER.items() if name != "MY_TEAM_TOKEN"
+    taken = BROKER | {"PATH": f"{BROKER['PATH']}:/run/bin"}
+    assert {name: env[name] for name in taken if name != "MY_TEAM_TOKEN"} == {
+        name: value for name, value in taken.items() if name != "MY_TEAM_TOKEN"
     }
     assert "MY_TEAM_TOKEN" not in env
     set_by_the_broker = agent_environment.SET.keys()
@@ -141,7 +148,7 @@ def test_programs_of_an_agent_find_only_each_other_and_can_be_found(vault: Vault
 
 def test_an_agent_has_a_path_and_a_locale_where_the_broker_has_none(vault: Vault) -> None:
     env = launcher(vault, {}).start(wish()).env
-    assert (env["PATH"], env["LANG"]) == (agent_environment.DEFAULT_PATH, "C.UTF-8")
+    assert (env["PATH"], env["LANG"]) == (f"{agent_environment.DEFAULT_PATH}:/run/bin", "C.UTF-8")
     assert "LANG" not in launcher(vault, {"LC_ALL": "C"}).start(wish()).env
 
 
@@ -181,7 +188,7 @@ def test_what_a_spawn_brought_along_is_there_and_is_stronger_than_all_but_identi
     kept = SpawnEnvironments(tmp_path / "environments")
     reference = kept.keep({"MY_KEY": "k-1", "CI": "1", "PATH": "/own", "COLORTERM": "", "RELAY_AGENT_TYPE": "human"})
     env = launcher(vault, BROKER | STALE, kept=kept).start(wish(env_ref=reference)).env
-    assert (env["MY_KEY"], env["CI"], env["PATH"], env["COLORTERM"]) == ("k-1", "1", "/own", "")
+    assert (env["MY_KEY"], env["CI"], env["PATH"], env["COLORTERM"]) == ("k-1", "1", "/own:/run/bin", "")
     assert env["RELAY_AGENT_TYPE"] == "agent"
 
 
@@ -209,6 +216,27 @@ def test_a_known_program_is_named_as_origin(vault: Vault) -> None:
 def test_a_directory_of_its_own_is_kept(vault: Vault) -> None:
     started = launcher(vault, {"PWD": "/elsewhere"}).start(wish(cwd="/work"))
     assert (started.cwd, started.env["PWD"]) == ("/work", "/work")
+
+
+def test_an_empty_path_does_not_become_the_current_directory(vault: Vault) -> None:
+    assert launcher(vault, {"PATH": ""}).start(wish()).env["PATH"] == "/run/bin"
+
+
+@pytest.mark.parametrize("profile", ["claude", "codex"])
+def test_a_program_gets_its_tools_unless_it_is_to_know_nothing_of_us(vault: Vault, profile: str) -> None:
+    """skip_relay_prompt: no identity, no tools, nothing in PATH."""
+    for approved in (False, True):
+        made = launcher(vault, {"PATH": "/bin"}, approved=approved)
+        started = made.start(wish(argv=(profile, "resume"), profile=profile))
+        assert started.argv[0] == profile
+        assert started.argv[-1] == "resume"
+        assert any("agent-relay" in word for word in started.argv)
+        assert not any("at_live" in word for word in started.argv)
+        assert started.env["RELAY_SKIP_BOOTSTRAP"] == "1"
+        skipped = made.start(wish(argv=(profile, "resume"), profile=profile, agent_id=""))
+        assert skipped.argv == (profile, "resume")
+        assert not {"RELAYBROKER_URL", "RELAY_AGENT_TOKEN", "RELAY_SKIP_BOOTSTRAP"} & skipped.env.keys()
+        assert skipped.env["PATH"] == "/bin"
 
 
 def test_a_token_is_never_in_the_arguments(vault: Vault) -> None:

@@ -19,6 +19,7 @@ from relaybroker.domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAIT
 from relaybroker.domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
 from relaybroker.domain.node_connection import MAX_REMINTS_PER_HOUR
 from relaybroker.domain.outbound_message import KEYS_KEPT, MAX_OPEN
+from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
 from relaybroker.domain.state import ANNOUNCED_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, NOTIFICATIONS_KEPT, State
 from tests.world import World
 
@@ -48,6 +49,7 @@ BOUNDS = {
     "workers": AGENTS + OWED,
     "workers.*.waiting": MAX_WAITING,
     "workers.*.typing": INJECT_WINDOW,
+    "acts": MAX_ACTS,
     "calls": 2 * AGENTS,  # one a channel of an agent that is being joined
     # messages for agents
     "mailboxes": MAILBOXES_KEPT + AGENTS + OWED,
@@ -182,6 +184,8 @@ def one_agents_life(world: LongWorld, number: int) -> None:
     world.deliver(name, 1)
     world.deliver(name, 3)
     world.tell(inputs.SendRequested(request_id=f"m{number}", to="#dev", text="hi", sender=name))
+    act = {"act": "join_channel", "arguments": {"channel": "dev"}}
+    world.tell(inputs.ActRequested(request_id=f"j{number}", agent_id=f"id{number}", **act))
     world.answer_calls()
     world.verify_all()
     match number % 3:
@@ -208,7 +212,7 @@ def test_thousands_of_agents_leave_nothing_but_what_is_bounded(long_life):
     assert state.generations["w0"] == 1
     long_life.end("w0")
     assert (state.registrations, state.names, state.agents, state.workers, state.calls) == ({}, {}, {}, {}, {})
-    assert (state.deliveries, state.messages, state.unfinished) == ({}, {}, {})
+    assert (state.deliveries, state.messages, state.unfinished, state.acts) == ({}, {}, {}, {})
     assert long_life.largest["generations"] >= GENERATIONS_KEPT, "the bound was reached"
     assert long_life.largest["mailboxes"] >= MAILBOXES_KEPT, "the bound was reached"
     assert long_life.sessions == {}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from relaybroker.adapters.http.engine_client import IN_FLIGHT, WAITING
+from relaybroker.adapters.http.engine_client import IN_FLIGHT, LOOKS, LOOKS_WAITING, WAITING
 from relaybroker.adapters.vault import fingerprint
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
@@ -232,3 +232,44 @@ async def test_shutting_down_ends_what_is_under_way(engine: Any, make_bench: Mak
             await asyncio.sleep(0.01)
         await bench.client.shut()
     assert bench.answers == {}
+
+
+# --- looks --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_look_is_answered_to_who_asks_and_keeps_no_token(engine: Any, make_bench: MakeBench) -> None:
+    engine.says({"ok": True, "data": {"id": "5", "token": "at_live_seen"}})
+    bench = make_bench(engine.url)
+    answer = await bench.client.ask(call())
+    assert answer == EngineAnswered(call_id="c1", status=200, data={"id": "5", "token": "at_live_seen"})
+    assert bench.answers == {}
+    assert bench.vault.token("agent:5") is None
+
+
+async def test_a_look_without_a_credential_or_an_engine_says_so(engine: Any, make_bench: MakeBench) -> None:
+    bench = make_bench(engine.url)
+    answer = await bench.client.ask(call(auth="agent:7"))
+    assert answer == EngineUnanswered(call_id="c1", detail="no_credential")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        gone = make_bench(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        assert isinstance(await gone.client.ask(call()), EngineUnanswered)
+
+
+async def test_more_looks_than_may_wait_are_refused_at_once_and_the_others_are_answered(
+    engine: Any, make_bench: MakeBench
+) -> None:
+    go = asyncio.Event()
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        await go.wait()
+        return web.json_response({"ok": True, "data": 1})
+
+    engine.answer = answer
+    bench = make_bench(engine.url)
+    looks = [asyncio.create_task(bench.client.ask(call(f"c{n}"))) for n in range(LOOKS + LOOKS_WAITING)]
+    await asyncio.sleep(0)
+    assert await bench.client.ask(call("late")) == EngineUnanswered(call_id="late", detail="queue_full")
+    go.set()
+    answers = await asyncio.wait_for(asyncio.gather(*looks), WAIT_S)
+    assert {answer.data for answer in answers} == {1}

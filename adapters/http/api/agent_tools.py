@@ -1,0 +1,89 @@
+"""The routes that agents use with their own token: who am I, the tools as plain HTTP, and the tools over MCP.
+
+The tools themselves are the application's (`relaybroker.mcp`); this file only carries requests to them and answers back.
+
+Source: spec/conversation.md sections 1 and 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from aiohttp import web
+
+from relaybroker.adapters.http.api.agent_scope import AgentCaller, caller_of
+from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, read_json
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.envelope import Handler, about, answer
+from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
+from relaybroker.domain import views
+from relaybroker.domain.errors import InvalidRequest
+
+
+class Answered(NamedTuple):
+    """What goes back over HTTP for one MCP message: a JSON body, or none for what needs no answer."""
+
+    status: int
+    body: bytes | None
+
+
+class AgentTools(Protocol):
+    """What agents can do, as tools."""
+
+    def listing(self, caller: AgentCaller) -> list[dict[str, Any]]:
+        """Every tool that this agent may use: name, description, schema of the arguments, what it changes."""
+
+    async def call(self, caller: AgentCaller, tool: str, arguments: dict[str, Any], key: str) -> dict[str, Any]:
+        """Use a tool; its result. The same `key` again does nothing more. Raises InvalidRequest."""
+
+    async def answered(self, caller: AgentCaller, message: bytes, headers: Mapping[str, str], key: str) -> Answered:
+        """The answer to one MCP message; `headers` by lower-case name. Whatever the message is, this raises nothing for it."""
+
+
+class AgentToolRoutes:
+    """Handlers of the routes for agents."""
+
+    def __init__(self, access: BrokerAccess, tools: AgentTools) -> None:
+        self._access = access
+        self._tools = tools
+
+    @property
+    def table(self) -> dict[str, Handler]:
+        """Route -> handler."""
+        return {
+            "GET /api/agent": self._who,
+            "GET /api/agent/tools": self._listing,
+            "POST /api/agent/tools/{tool}": self._call,
+            "POST /mcp": self._mcp,
+        }
+
+    async def _who(self, request: web.Request) -> web.Response:
+        caller = caller_of(request)
+        return answer(views.own(self._access.state, caller.agent_id, self._access.now()))
+
+    async def _listing(self, request: web.Request) -> web.Response:
+        return answer({"tools": self._tools.listing(caller_of(request))})
+
+    async def _call(self, request: web.Request) -> web.Response:
+        caller, tool = caller_of(request), request.match_info["tool"]
+        with about("tool", tool):
+            arguments = await read_json(request)
+            return answer(await self._tools.call(caller, tool, arguments, _key_of(request)))
+
+    async def _mcp(self, request: web.Request) -> web.Response:
+        caller = caller_of(request)
+        try:
+            async with asyncio.timeout(BODY_WAIT_S):
+                message = await request.read()
+        except TimeoutError as error:
+            text = f"The body did not arrive within {BODY_WAIT_S:.0f} s"
+            raise InvalidRequest(408, "request_timeout", text) from error
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        status, body = await self._tools.answered(caller, message, headers, _key_of(request))
+        return web.Response(status=status, body=body, content_type="application/json" if body is not None else None)
+
+
+def _key_of(request: web.Request) -> str:
+    return one_key(request.headers.getall(KEY_HEADER, []))

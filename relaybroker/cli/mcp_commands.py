@@ -1,0 +1,19 @@
+"""The command that programs start for their agents' tools."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command("mcp")
+def mcp() -> None:
+    """Give the agent of this terminal its tools over stdio (Model Context Protocol).
+
+    For programs that take an MCP server only as a command; where HTTP works, $RELAYBROKER_URL/mcp is the same without a process.
+    Needs RELAYBROKER_URL and RELAY_AGENT_TOKEN, which every agent has.
+    """
+    from relaybroker.mcp.bridge import run
+
+    sys.exit(run())

@@ -1,0 +1,209 @@
+"""The arguments of every tool, as types: what an agent may give, and the schema that it is shown.
+
+The first line of a type's docstring is the tool's description. Nothing beside what is named here is accepted.
+
+Source: spec/conversation.md section 2.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from relaybroker.domain.delivery import MAX_BODY_BYTES
+
+MAX_SEARCHED = 20
+"""Conversations that one search looks through."""
+PAGE = 100
+"""Messages that the engine shows at once, and that a search looks at in each conversation: the newest."""
+
+_Name = Annotated[str, Meta(min_length=1, max_length=128)]
+_Agent = Annotated[
+    str, Meta(min_length=1, max_length=128, description="Name of an agent, as list_agents shows it (planner).")
+]
+_Place = Annotated[
+    str, Meta(pattern=r"^#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="Name of a channel (general).")
+]
+_Message = Annotated[
+    str, Meta(pattern="^[0-9]{1,20}$", description="Id of a message: the digits in the brackets of its header.")
+]
+_Text = Annotated[str, Meta(min_length=1, max_length=MAX_BODY_BYTES, description="What to say, at most 16 KiB.")]
+_Emoji = Annotated[str, Meta(min_length=1, max_length=64, description="The emoji itself, or its name (eyes).")]
+_Limit = Annotated[int, Meta(ge=1, le=PAGE, description="At most so many.")]
+_Mode = Annotated[
+    Literal["wait", "steer"],
+    Meta(
+        description="wait: the recipient gets it when it is free. steer: it is interrupted; only for what cannot wait."
+    ),
+]
+_Attachments = Annotated[tuple[_Name, ...], Meta(max_length=32, description="Ids of files at the engine.")]
+
+
+class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Common shape."""
+
+
+class SendDm(Arguments, frozen=True, kw_only=True):
+    """Send a direct message to one agent. Answers whether it is published, or safely stored and published later."""
+
+    to: _Agent
+    text: _Text
+    mode: _Mode = "wait"
+    attachments: _Attachments = ()
+
+
+class PostMessage(Arguments, frozen=True, kw_only=True):
+    """Post a message to a channel: every member gets it."""
+
+    channel: _Place
+    text: _Text
+    mode: _Mode = "wait"
+    attachments: _Attachments = ()
+
+
+class ReplyToThread(Arguments, frozen=True, kw_only=True):
+    """Answer a message in its thread. Use this to answer what was typed to you: the id is in the brackets of its header."""
+
+    message_id: _Message
+    text: _Text
+
+
+class GetMessageThread(Arguments, frozen=True, kw_only=True):
+    """A message and every answer in its thread, oldest first."""
+
+    message_id: _Message
+
+
+class CheckInbox(Arguments, frozen=True, kw_only=True):
+    """What you have not read, and which messages wait to be typed to you and why. Changes nothing: they are typed all the same."""
+
+    limit: _Limit = 20
+
+
+class ListMessages(Arguments, frozen=True, kw_only=True):
+    """The messages of a channel, or of a conversation that list_dms shows, newest first."""
+
+    channel: _Place
+    limit: _Limit = 50
+    before: _Message | None = None
+    after: _Message | None = None
+
+
+class ListDms(Arguments, frozen=True, kw_only=True):
+    """Your direct and group conversations, newest first. Read one with list_messages and its id."""
+
+
+class MarkMessageRead(Arguments, frozen=True, kw_only=True):
+    """Mark a message as read by you."""
+
+    message_id: _Message
+
+
+class GetMessageReaders(Arguments, frozen=True, kw_only=True):
+    """Who has read a message, and when."""
+
+    message_id: _Message
+
+
+class SearchMessages(Arguments, frozen=True, kw_only=True):
+    """Messages that hold a text, in a channel or in all of your channels and conversations: the newest 100 of each are looked at."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=256, description="The text, in any case.")]
+    channel: _Place | None = None
+    sender: Annotated[str, Meta(min_length=1, max_length=128, description="Only what this agent wrote.")] | None = (
+        msgspec.field(default=None, name="from")
+    )
+    limit: _Limit = 20
+
+
+class AddReaction(Arguments, frozen=True, kw_only=True):
+    """Add a reaction to a message."""
+
+    message_id: _Message
+    emoji: _Emoji
+
+
+class RemoveReaction(Arguments, frozen=True, kw_only=True):
+    """Take your reaction off a message."""
+
+    message_id: _Message
+    emoji: _Emoji
+
+
+class ListAgents(Arguments, frozen=True, kw_only=True):
+    """The agents of the workspace, and who of them is online."""
+
+    status: Annotated[Literal["online", "offline", "all"], Meta(description="Only those.")] = "all"
+
+
+class ListChannels(Arguments, frozen=True, kw_only=True):
+    """The channels of the workspace."""
+
+
+class CreateChannel(Arguments, frozen=True, kw_only=True):
+    """Make a channel. You are in it, and own it."""
+
+    name: Annotated[str, Meta(pattern="^#?[a-z0-9][a-z0-9-]{0,127}$", description="Small letters, digits, hyphens.")]
+    topic: Annotated[str, Meta(max_length=500, description="What it is for.")] = ""
+
+
+class JoinChannel(Arguments, frozen=True, kw_only=True):
+    """Join a channel: its messages come to you from now on."""
+
+    channel: _Place
+
+
+class LeaveChannel(Arguments, frozen=True, kw_only=True):
+    """Leave a channel: its messages come to you no more."""
+
+    channel: _Place
+
+
+class InviteToChannel(Arguments, frozen=True, kw_only=True):
+    """Bring an agent into a channel that you are in."""
+
+    channel: _Place
+    agent_name: _Agent
+
+
+class ListActions(Arguments, frozen=True, kw_only=True):
+    """The actions that the workspace offers."""
+
+
+class MyStatus(Arguments, frozen=True, kw_only=True):
+    """Who you are here, in which channels, what waits for you and why, and what of yours is not published yet."""
+
+
+class WhyMessage(Arguments, frozen=True, kw_only=True):
+    """What became of a message that you sent or received, and why."""
+
+    message_id: Annotated[
+        str, Meta(pattern="^[A-Za-z0-9_]{1,128}$", description="Its id, or the event_id that sending it answered.")
+    ]
+
+
+AnyArguments = (
+    SendDm
+    | PostMessage
+    | ReplyToThread
+    | GetMessageThread
+    | CheckInbox
+    | ListMessages
+    | ListDms
+    | MarkMessageRead
+    | GetMessageReaders
+    | SearchMessages
+    | AddReaction
+    | RemoveReaction
+    | ListAgents
+    | ListChannels
+    | CreateChannel
+    | JoinChannel
+    | LeaveChannel
+    | InviteToChannel
+    | ListActions
+    | MyStatus
+    | WhyMessage
+)

@@ -1,0 +1,341 @@
+"""What each tool does: messages and changes through the core, looks at the engine, and the truth in what is answered.
+
+Rules:
+
+* What an agent sends goes through the same durable outbox as everybody's, as its true sender. `published` is said only of what the engine
+  has; `pending` means stored here and published later, in this run or the next.
+* A message to a thread goes to that thread or nowhere.
+* A name that does not exist is refused with the names that are nearest.
+* Nobody is told what became of a message that is not theirs.
+
+Source: spec/conversation.md sections 1, 2 and 5; spec/engine-contract.md sections 2.4 to 2.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from relaybroker.adapters.http.api.agent_scope import AgentCaller
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.domain import views
+from relaybroker.domain.effects import Reply, path_segment
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.inputs import ActRequested, Input, SendRequested
+from relaybroker.domain.notifications import target_type
+from relaybroker.domain.outbound_message import THREAD
+from relaybroker.mcp import arguments
+from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments
+
+ANSWER_S = 24.0
+"""From a call of a tool that changes something to its answer; the local API answers within 25 s."""
+_NEAREST = 3
+_ENVELOPE = frozenset({"success", "code", "message", "error", "retryable", "statusCode"})
+
+Result = dict[str, Any]
+
+
+class Conversation:
+    """The tools of one broker.
+
+    Args:
+        access: the broker.
+    """
+
+    def __init__(self, access: BrokerAccess) -> None:
+        self._access = access
+
+    async def do(self, caller: AgentCaller, wanted: AnyArguments, key: str) -> Result:
+        """Do what is wanted, as this agent.
+
+        Args:
+            caller: who asks.
+            wanted: the tool's arguments.
+            key: the caller's idempotency key, "" = none: a message with the same one again is not sent again.
+
+        Raises:
+            InvalidRequest: it was not done, with a stable code; 504 `request_timeout`: it may still happen.
+        """
+        match wanted:
+            case arguments.SendDm():
+                return await self._send_dm(caller, wanted, key)
+            case arguments.PostMessage():
+                return await self._post(caller, wanted, key)
+            case arguments.ReplyToThread(message_id=message_id, text=text):
+                return await self._send(caller, key, to=f"{THREAD}{message_id}", text=text, thread_id=message_id)
+            case arguments.MarkMessageRead(message_id=message_id):
+                return await self._act(caller, "mark_message_read", message_id=message_id)
+            case arguments.AddReaction(message_id=message_id, emoji=emoji):
+                return await self._act(caller, "add_reaction", message_id=message_id, emoji=emoji)
+            case arguments.RemoveReaction(message_id=message_id, emoji=emoji):
+                return await self._act(caller, "remove_reaction", message_id=message_id, emoji=emoji)
+            case arguments.CreateChannel(name=name, topic=topic):
+                return await self._act(caller, "create_channel", name=name.removeprefix("#"), topic=topic)
+            case arguments.JoinChannel(channel=channel):
+                return await self._in_channel(caller, "join_channel", channel)
+            case arguments.LeaveChannel(channel=channel):
+                return await self._in_channel(caller, "leave_channel", channel)
+            case arguments.InviteToChannel(channel=channel, agent_name=name):
+                return await self._in_channel(caller, "invite_to_channel", channel, agent_name=name.removeprefix("@"))
+            case arguments.GetMessageThread(message_id=message_id):
+                return _as_object(await self._access.look(caller, f"/v1/messages/{message_id}/replies"), "thread")
+            case arguments.GetMessageReaders(message_id=message_id):
+                return {"readers": await self._access.look(caller, f"/v1/messages/{message_id}/readers")}
+            case arguments.ListMessages():
+                return await self._messages(caller, wanted)
+            case arguments.ListDms():
+                return {"conversations": await self._access.look(caller, "/v1/dm/conversations")}
+            case arguments.ListChannels():
+                return {"channels": await self._access.look(caller, "/v1/channels")}
+            case arguments.ListActions():
+                return {"actions": await self._access.look(caller, "/v1/actions")}
+            case arguments.ListAgents(status=status):
+                return {"agents": [one for one in await self._agents(caller) if status in ("all", one["status"])]}
+            case arguments.CheckInbox(limit=limit):
+                return await self._inbox(caller, limit)
+            case arguments.SearchMessages():
+                return await self._search(caller, wanted)
+            case arguments.MyStatus():
+                return self._status(caller)
+            case arguments.WhyMessage(message_id=message_id):
+                return {"stories": await self._why(caller, message_id)}
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    async def _send_dm(self, caller: AgentCaller, wanted: arguments.SendDm, key: str) -> Result:
+        to = wanted.to.strip().removeprefix("@")
+        kind = target_type(to)
+        if kind in ("channel", "thread") or not to:
+            text = f"'{wanted.to}' is no agent; post_message is for channels, reply_to_thread for threads"
+            raise InvalidRequest(400, "invalid_field", text, field="to")
+        send = self._send(caller, key, to=to, text=wanted.text, mode=wanted.mode, attachments=wanted.attachments)
+        try:
+            return await send
+        except InvalidRequest as error:
+            if error.code == "recipient_not_found":
+                raise await self._with_nearest(caller, error, to) from error
+            raise
+
+    async def _post(self, caller: AgentCaller, wanted: arguments.PostMessage, key: str) -> Result:
+        to = f"#{wanted.channel.removeprefix('#')}"
+        send = self._send(caller, key, to=to, text=wanted.text, mode=wanted.mode, attachments=wanted.attachments)
+        try:
+            return await send
+        except InvalidRequest as error:
+            if error.code == "recipient_not_found":
+                raise await self._without_channel(caller, error, to) from error
+            raise
+
+    async def _send(
+        self,
+        caller: AgentCaller,
+        key: str,
+        *,
+        to: str,
+        text: str,
+        mode: str = "wait",
+        thread_id: str = "",
+        attachments: tuple[str, ...] = (),
+    ) -> Result:
+        if not text.strip():
+            raise InvalidRequest(400, "missing_field", "a message needs a text", field="text")
+        reply = await self._ask(
+            lambda request_id: SendRequested(
+                request_id=request_id,
+                to=to,
+                text=text,
+                thread_id=thread_id,
+                mode=mode,
+                attachments=attachments,
+                key=key,
+                agent_id=caller.agent_id,
+            )
+        )
+        published = bool(reply.body["relaycast_published"])
+        return {
+            "status": "published" if published else "pending",
+            "message_id": reply.body["message_id"],
+            "event_id": reply.body["event_id"],
+            "to": to,
+            "from": reply.body["sent_as"],
+        } | ({"replayed": True} if reply.body.get("replayed") else {})
+
+    # --- changes ------------------------------------------------------------------------------------------------------
+
+    async def _in_channel(self, caller: AgentCaller, act: str, channel: str, **more: str) -> Result:
+        name = channel.removeprefix("#")
+        try:
+            return await self._act(caller, act, channel=name, **more)
+        except InvalidRequest as error:
+            if error.code == "channel_not_found":
+                raise await self._without_channel(caller, error, name) from error
+            if error.code == "agent_not_found":
+                raise await self._with_nearest(caller, error, more.get("agent_name", "")) from error
+            raise
+
+    async def _act(self, caller: AgentCaller, act: str, **given: str) -> Result:
+        reply = await self._ask(
+            lambda request_id: ActRequested(
+                request_id=request_id,
+                agent_id=caller.agent_id,
+                act=act,
+                arguments={k: v for k, v in given.items() if v},
+            )
+        )
+        data = reply.body["data"]
+        return {"done": True} | (data if isinstance(data, dict) else {})
+
+    async def _ask(self, build: Callable[[str], Input]) -> Reply:
+        try:
+            reply = await self._access.ask(build, ANSWER_S)
+        except TimeoutError as error:
+            text = "The broker did not answer in time; what was asked may still happen"
+            raise InvalidRequest(504, "request_timeout", text) from error
+        if reply.status >= 400:
+            extra = {name: value for name, value in reply.body.items() if name not in _ENVELOPE}
+            raise InvalidRequest(reply.status, str(reply.body["code"]), str(reply.body["message"]), **extra)
+        return reply
+
+    # --- looks --------------------------------------------------------------------------------------------------------
+
+    async def _messages(self, caller: AgentCaller, wanted: arguments.ListMessages) -> Result:
+        asked = {"limit": wanted.limit, "before": wanted.before, "after": wanted.after}
+        query = {name: value for name, value in asked.items() if value is not None}
+        try:
+            return {"messages": await self._page(caller, wanted.channel, query)}
+        except InvalidRequest as error:
+            if error.code == "channel_not_found":
+                raise await self._without_channel(caller, error, wanted.channel) from error
+            raise
+
+    async def _page(self, caller: AgentCaller, place: str, query: dict[str, Any]) -> list[Any]:
+        name = place.removeprefix("#")
+        kind = "dm" if not place.startswith("#") and target_type(name) == "conversation" else "channels"
+        found = await self._access.look(caller, f"/v1/{kind}/{path_segment(name)}/messages?{urlencode(query)}")
+        return found if isinstance(found, list) else []
+
+    async def _agents(self, caller: AgentCaller) -> list[Result]:
+        rows = _objects(await self._access.look(caller, "/v1/agents/presence"))
+        here = self._access.state.agents
+        return [
+            {
+                "name": str(row.get("agent_name", "")),
+                "agent_id": str(row.get("agent_id", "")),
+                "status": str(row.get("status", "")),
+                "on_this_node": row.get("agent_id") in here,
+            }
+            for row in rows
+        ]
+
+    async def _inbox(self, caller: AgentCaller, limit: int) -> Result:
+        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        waiting = {"waiting": own["waiting"][:limit], "waiting_count": own["waiting_count"]} if own else {}
+        found = await self._access.look(caller, "/v1/inbox")
+        return waiting | {
+            name: rows[:limit] if isinstance(rows, list) else rows for name, rows in _as_object(found, "inbox").items()
+        }
+
+    async def _search(self, caller: AgentCaller, wanted: arguments.SearchMessages) -> Result:
+        places = [wanted.channel] if wanted.channel is not None else await self._places(caller)
+        needle, sender = wanted.query.casefold(), (wanted.sender or "").removeprefix("@").casefold()
+        hits: list[Result] = []
+        for place in places[:MAX_SEARCHED]:
+            for row in _objects(await self._page(caller, place, {"limit": PAGE})):
+                who = str(row.get("agent_name", ""))
+                if needle in str(row.get("text", "")).casefold() and sender in ("", who.casefold()):
+                    hits.append(row | {"in": place})
+        hits.sort(key=lambda row: _number(row.get("id")), reverse=True)
+        looked = {"conversations": min(len(places), MAX_SEARCHED), "of": len(places), "newest_of_each": PAGE}
+        return {"messages": hits[: wanted.limit], "found": len(hits), "looked_at": looked}
+
+    async def _places(self, caller: AgentCaller) -> list[str]:
+        """The agent's channels and conversations."""
+        me = _as_object(await self._access.look(caller, "/v1/agent"), "agent")
+        channels = [f"#{row['name']}" for row in _objects(me.get("channels")) if row.get("name")]
+        talks = _objects(await self._access.look(caller, "/v1/dm/conversations"))
+        return channels + [str(row["id"]) for row in talks if row.get("id")]
+
+    def _status(self, caller: AgentCaller) -> Result:
+        state = self._access.state
+        unpublished = [one.event_id for one in state.messages.values() if one.author_id == caller.agent_id]
+        return views.own(state, caller.agent_id, self._access.now()) | {
+            "unpublished_count": len(unpublished),
+            "unpublished": unpublished[: views.WAITING_SHOWN],
+        }
+
+    async def _why(self, caller: AgentCaller, message_id: str) -> list[Result]:
+        unknown = InvalidRequest(404, "unknown_id", f"you neither sent nor received a message {message_id}")
+        try:
+            stories = await self._access.gateway.audit.why(message_id)
+        except InvalidRequest as error:
+            raise unknown from error
+        sent = any(_says(story, "author_id", caller) for story in stories)
+        theirs = [story for story in stories if sent or _says(story, "agent_id", caller)]
+        told = [_told(story) for story in theirs if story["subject"].startswith(("delivery:", "message:"))]
+        if not told:
+            raise unknown
+        return told
+
+    # --- names that are nearest -----------------------------------------------------------------------------------------
+
+    async def _with_nearest(self, caller: AgentCaller, error: InvalidRequest, name: str) -> InvalidRequest:
+        known = await self._known(caller, "/v1/agents/presence", "agent_name")
+        return _nearest(error, f"there is no agent '{name}'", name, known, "list_agents")
+
+    async def _without_channel(self, caller: AgentCaller, error: InvalidRequest, name: str) -> InvalidRequest:
+        plain = name.removeprefix("#")
+        known = await self._known(caller, "/v1/channels", "name")
+        return _nearest(error, f"there is no channel #{plain}", plain, known, "list_channels")
+
+    async def _known(self, caller: AgentCaller, path: str, field: str) -> list[str]:
+        """Names at the engine; none if it does not say: the refusal itself stands without them."""
+        try:
+            return [str(row[field]) for row in _objects(await self._access.look(caller, path)) if row.get(field)]
+        except InvalidRequest:
+            return []
+
+
+def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], tool: str) -> InvalidRequest:
+    spelled = {one.lower(): one for one in known}
+    found = [spelled[one] for one in get_close_matches(name.lower(), spelled, n=_NEAREST, cutoff=0.5)]
+    more = f"; nearest: {', '.join(found)}" if found else f"; see {tool}"
+    return InvalidRequest(
+        error.status, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
+    )
+
+
+def _says(story: Result, field: str, caller: AgentCaller) -> bool:
+    """Whether a story's own events name this agent there."""
+    return any(
+        step["stream"] == story["subject"] and step["detail"].get(field) == caller.agent_id for step in story["steps"]
+    )
+
+
+def _told(story: Result) -> Result:
+    """A story as an agent is told it: of its own events only, without what other programs and the operator had to do with it."""
+    kept = {name: story[name] for name in ("subject", "outcome", "state", "reason", "verdict", "otherwise")}
+    steps = [
+        {"at": step["at"], "event": step["event"]} for step in story["steps"] if step["stream"] == story["subject"]
+    ]
+    return kept | {"steps": steps}
+
+
+def _as_object(found: Any, name: str) -> Result:
+    return found if isinstance(found, dict) else {name: found}
+
+
+def _objects(found: Any) -> list[Result]:
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _number(text: Any) -> int:
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else 0
+
+
+def encoded(result: Result) -> str:
+    """A result as JSON text."""
+    return msgspec.json.encode(result).decode()

@@ -1,0 +1,49 @@
+"""How a program is given its agent's tools when it is started: options of its profile, none of which holds a token.
+
+Rules:
+
+* Where the options stand is known only of a program that is a word of the command line; one inside a shell's script gets none.
+* Whoever names a server `agent-relay` in the arguments has set it up himself: nothing is added.
+* The user's own servers stay: every option of a profile adds, none replaces.
+* Tools are approved in advance only where the operator says so (`RELAYBROKER_AUTO_ANSWER=mcp-approval`), and only these.
+
+Source: spec/conversation.md section 3; real-agents.md, "MCP configuration".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty.harnesses import Profile
+
+SERVER = "agent-relay"
+
+
+def tools_of(profile: Profile, argv: Sequence[str]) -> str:
+    """What the model of this program calls the tools that it will have (`{tool}` stands for the name); "" = it will have none."""
+    return profile.mcp.tool if profile.mcp is not None and _place(profile, argv) is not None else ""
+
+
+def with_tools(profile: Profile, argv: tuple[str, ...], *, url: str, approved: bool) -> tuple[str, ...]:
+    """The command line with the options that give the program its tools; as it is, where it gets none.
+
+    Args:
+        profile: of the program.
+        argv: its command line.
+        url: of the local API, as agents reach it.
+        approved: whether its model may use them without asking.
+    """
+    words = _place(profile, argv)
+    if words is None or profile.mcp is None:
+        return argv
+    options = (*profile.mcp.args, *(profile.mcp.approve if approved else ()))
+    return (*words, *(option.replace("{url}", url) for option in options), *argv[len(words) :])
+
+
+def _place(profile: Profile, argv: Sequence[str]) -> tuple[str, ...] | None:
+    """The words before our options; None if there is no place for them."""
+    if profile.mcp is None:
+        return None
+    words = harnesses.words_of_program(profile, argv)
+    return None if words is None or any(SERVER in word for word in argv[len(words) :]) else words

@@ -1,0 +1,130 @@
+"""The tools as agents reach them: listed and used over plain HTTP, and as an MCP server.
+
+Source: spec/conversation.md section 2.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from relaybroker import __version__
+from relaybroker.adapters.http.api.agent_scope import AgentCaller
+from relaybroker.adapters.http.api.agent_tools import Answered
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.domain import views
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.mcp import protocol
+from relaybroker.mcp.conversation import Conversation, encoded
+from relaybroker.mcp.protocol import ProtocolError, Request, Silent
+from relaybroker.mcp.tools import TOOLS, tool_of
+
+_log = logging.getLogger(__name__)
+
+SERVER = {"name": "agent-relay", "version": __version__}
+INSTRUCTIONS = (
+    "Messages from other agents are typed to you as 'Relay message from NAME [ID]: ...'. Answer with reply_to_thread and that ID, or "
+    "send_dm to NAME. You act as yourself; do not register. What you send is stored at once and published as soon as the engine is there."
+)
+
+
+class AgentToolbox:
+    """What agents can do, as tools (`relaybroker.adapters.http.api.agent_tools.AgentTools`).
+
+    Args:
+        access: the broker.
+    """
+
+    def __init__(self, access: BrokerAccess) -> None:
+        self._access = access
+        self._conversation = Conversation(access)
+
+    def listing(self, caller: AgentCaller) -> list[dict[str, Any]]:
+        """Every tool that this agent may use."""
+        del caller  # all may use the same ones
+        return [tool.listed() for tool in TOOLS.values()]
+
+    async def call(self, caller: AgentCaller, tool: str, arguments: dict[str, Any], key: str) -> dict[str, Any]:
+        """Use a tool; its result.
+
+        Raises:
+            InvalidRequest: it was not used, or not done, with a stable code.
+        """
+        return await self._conversation.do(caller, tool_of(tool).read(arguments), key)
+
+    async def answered(self, caller: AgentCaller, message: bytes, headers: Mapping[str, str], key: str) -> Answered:
+        """The answer to one MCP message."""
+        try:
+            request = protocol.read(message, headers)
+            return Answered(200, await self._answer(caller, request, key))
+        except Silent:
+            return Answered(202, None)
+        except ProtocolError as error:
+            return Answered(*protocol.failure(error))
+
+    async def _answer(self, caller: AgentCaller, request: Request, key: str) -> bytes:
+        match request:
+            case Request(method="initialize", stateless=False):
+                return protocol.result(request, protocol.initialized(request, SERVER, INSTRUCTIONS), SERVER)
+            case Request(method="ping", stateless=False):
+                return protocol.result(request, {}, SERVER)
+            case Request(method="server/discover"):
+                return protocol.result(request, protocol.discovered(SERVER, INSTRUCTIONS), SERVER, cached=True)
+            case Request(method="tools/list"):
+                if request.params.get("cursor") is not None:
+                    raise _invalid(request, "there is one page only")
+                return protocol.result(request, {"tools": self.listing(caller)}, SERVER, cached=True)
+            case Request(method="tools/call"):
+                return protocol.result(request, await self._called(caller, request, key), SERVER)
+            case _:
+                text = f"there is no method {request.method[:100]!r} here"
+                raise ProtocolError(protocol.METHOD_NOT_FOUND, text, request_id=request.id, stateless=request.stateless)
+
+    async def _called(self, caller: AgentCaller, request: Request, key: str) -> dict[str, Any]:
+        name, given = request.params.get("name"), request.params.get("arguments")
+        if not isinstance(name, str):
+            raise _invalid(request, "name must be the name of a tool")
+        try:
+            tool = tool_of(name)
+        except InvalidRequest as error:
+            raise _invalid(request, error.message) from error
+        try:
+            result = await self._conversation.do(caller, tool.read({} if given is None else given), key)
+        except InvalidRequest as error:
+            return _refused(error)
+        except Exception as error:
+            _log.exception("the tool %s failed", name)
+            text = "Internal error; see the broker's log"
+            raise ProtocolError(
+                protocol.INTERNAL_ERROR, text, request_id=request.id, stateless=request.stateless
+            ) from error
+        content = [{"type": "text", "text": encoded(result)}]
+        if tool.changes != "nothing" and (waits := self._waits(caller)):
+            content.append({"type": "text", "text": waits})
+        return {"content": content, "structuredContent": result, "isError": False}
+
+    def _waits(self, caller: AgentCaller) -> str:
+        """One line about what waits for the agent; "" if nothing does."""
+        count = len(views.waiting_for(self._access.state, caller.agent_id))
+        return f"{count} message{'s wait' if count > 1 else ' waits'} for you: check_inbox" if count else ""
+
+
+def _invalid(request: Request, text: str) -> ProtocolError:
+    return ProtocolError(protocol.INVALID_PARAMS, text, request_id=request.id, stateless=request.stateless)
+
+
+def _refused(error: InvalidRequest) -> dict[str, Any]:
+    """A tool that did not do it: the model reads why, and the code."""
+    return {
+        "content": [{"type": "text", "text": f"{error.message} [{error.code}]"}],
+        "structuredContent": {
+            "error": {
+                "code": error.code,
+                "message": error.message,
+                "retryable": error.status >= 500 or error.status == 429,
+            }
+            | error.extra
+        },
+        "isError": True,
+    }

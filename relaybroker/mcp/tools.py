@@ -1,0 +1,124 @@
+"""Every tool that there is: its name, its arguments, and what it changes. A tool that is not built is not in this table.
+
+Source: spec/conversation.md section 2.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from relaybroker.domain.errors import InvalidRequest
+from relaybroker.mcp import arguments
+from relaybroker.mcp.arguments import AnyArguments
+
+_Changes = Literal["nothing", "adds", "adds once", "takes away"]
+"""`adds`: each call adds one more; `adds once`: again is the same as once; `takes away`: something is gone afterwards, once."""
+
+_CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
+    {
+        arguments.SendDm: "adds",
+        arguments.PostMessage: "adds",
+        arguments.ReplyToThread: "adds",
+        arguments.GetMessageThread: "nothing",
+        arguments.CheckInbox: "nothing",
+        arguments.ListMessages: "nothing",
+        arguments.ListDms: "nothing",
+        arguments.MarkMessageRead: "adds once",
+        arguments.GetMessageReaders: "nothing",
+        arguments.SearchMessages: "nothing",
+        arguments.AddReaction: "adds once",
+        arguments.RemoveReaction: "takes away",
+        arguments.ListAgents: "nothing",
+        arguments.ListChannels: "nothing",
+        arguments.CreateChannel: "adds once",
+        arguments.JoinChannel: "adds once",
+        arguments.LeaveChannel: "takes away",
+        arguments.InviteToChannel: "adds once",
+        arguments.ListActions: "nothing",
+        arguments.MyStatus: "nothing",
+        arguments.WhyMessage: "nothing",
+    }
+)
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """One tool."""
+
+    name: str
+    arguments: type[AnyArguments]
+    changes: _Changes
+
+    @property
+    def description(self) -> str:
+        """One or two sentences for whoever chooses among tools."""
+        return (self.arguments.__doc__ or "").strip()
+
+    @property
+    def annotations(self) -> dict[str, bool]:
+        """What it changes, in the protocol's words."""
+        if self.changes == "nothing":
+            return {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
+        return {
+            "readOnlyHint": False,
+            "destructiveHint": self.changes == "takes away",
+            "idempotentHint": self.changes != "adds",
+            "openWorldHint": False,
+        }
+
+    def listed(self) -> dict[str, Any]:
+        """As it is shown to agents."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "inputSchema": _schema(self.arguments),
+            "annotations": self.annotations,
+        }
+
+    def read(self, given: Any) -> AnyArguments:
+        """The arguments.
+
+        Raises:
+            InvalidRequest: 400 `invalid_field`; the text says what is wrong with which argument.
+        """
+        try:
+            return msgspec.convert(given, self.arguments)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise InvalidRequest(400, "invalid_field", f"{self.name}: {error}"[:500]) from error
+
+
+def _name(kind: type[AnyArguments]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+@functools.cache
+def _schema(kind: type[AnyArguments]) -> dict[str, Any]:
+    _, found = msgspec.json.schema_components([kind])
+    schema: dict[str, Any] = found[kind.__name__]
+    return {key: value for key, value in schema.items() if key not in ("title", "description")}
+
+
+TOOLS: Mapping[str, Tool] = MappingProxyType(
+    {_name(kind): Tool(_name(kind), kind, _CHANGES[kind]) for kind in get_args(AnyArguments)}
+)
+"""By name, in the order in which they are shown."""
+
+
+def tool_of(name: str) -> Tool:
+    """The tool of this name.
+
+    Raises:
+        InvalidRequest: 404 `unknown_tool`, with the names that are nearest.
+    """
+    found = TOOLS.get(name)
+    if found is not None:
+        return found
+    nearest = get_close_matches(name[:128].lower(), TOOLS, n=3, cutoff=0.5)
+    text = f"there is no tool '{name[:128]}'" + (f"; nearest: {', '.join(nearest)}" if nearest else "")
+    raise InvalidRequest(404, "unknown_tool", text)

@@ -1,0 +1,88 @@
+"""How programs are given their tools when they are started."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tomllib
+
+import pytest
+
+from relaybroker.adapters.pty import harnesses
+from relaybroker.agents.harness import harness_of
+from relaybroker.mcp.command import write_command
+from relaybroker.mcp.injection import tools_of, with_tools
+
+URL = "http://127.0.0.1:7777"
+WITH = [one for one in harnesses.profiles().values() if one.mcp is not None]
+
+
+def started(*argv, approved=False):
+    return with_tools(harnesses.profile_for(argv), argv, url=URL, approved=approved)
+
+
+def test_claude_reads_address_and_token_from_its_own_environment():
+    program, option, *rest = started("claude", "--model", "opus")
+    assert (program, rest) == ("claude", ["--model", "opus"])
+    server = json.loads(option.removeprefix("--mcp-config="))["mcpServers"]["agent-relay"]
+    assert server == {
+        "type": "http",
+        "url": "${RELAYBROKER_URL}/mcp",
+        "headers": {"Authorization": "Bearer ${RELAY_AGENT_TOKEN}"},
+    }
+
+
+def test_codex_is_told_the_address_and_which_variable_has_the_token():
+    program, *options = started("/usr/bin/codex", "resume")
+    assert (program, options.pop()) == ("/usr/bin/codex", "resume")
+    values = tomllib.loads("\n".join(options[1::2]).replace("mcp_servers.agent-relay", "a"))
+    assert options[::2] == ["-c", "-c"]
+    assert values["a"] == {"url": f"{URL}/mcp", "bearer_token_env_var": "RELAY_AGENT_TOKEN"}
+
+
+@pytest.mark.parametrize("profile", WITH, ids=lambda one: one.name)
+def test_tools_are_approved_only_where_the_operator_says_so(profile):
+    plain = with_tools(profile, (profile.commands[0],), url=URL, approved=False)
+    approved = with_tools(profile, (profile.commands[0],), url=URL, approved=True)
+    assert approved[: len(plain)] == plain
+    assert approved[len(plain) :] == profile.mcp.approve
+    assert all("agent-relay" in word for word in profile.mcp.approve if not word.startswith("-c"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "at"),
+    [
+        (("env", "X=1", "claude", "-c"), 3),
+        (("nice", "-n", "5", "claude"), 4),
+        (("npx", "claude@2.1.0"), None),
+        (("bash", "-lc", "claude"), None),
+        (("claude", "--mcp-config", '{"mcpServers":{"agent-relay":{}}}'), None),
+        (("codex", "-c", 'mcp_servers.agent-relay.command="x"'), None),
+        (("bash",), None),
+        (("gemini",), None),
+    ],
+)
+def test_the_options_stand_behind_the_program_and_only_where_it_is_seen(argv, at):
+    """What the hint says later is what was given here."""
+    found = started(*argv)
+    if at is None:
+        assert found == argv
+    else:
+        assert (found[:at], found[at + 1 :]) == (argv[:at], argv[at:])
+    assert bool(tools_of(harnesses.profile_for(argv), argv)) == (at is not None) == bool(harness_of(argv).tools)
+
+
+def test_other_servers_in_the_arguments_stay():
+    assert started("claude", "--mcp-config", "mine.json")[-2:] == ("--mcp-config", "mine.json")
+
+
+def test_the_command_for_agents_runs_this_version(tmp_path):
+    write_command(tmp_path / "bin")
+    write_command(tmp_path / "bin")
+    environment = {"PATH": f"{os.environ['PATH']}{os.pathsep}{tmp_path / 'bin'}"}
+    script = tmp_path / "bin" / "relaybroker"
+    done = subprocess.run(
+        [script, "--version"], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
+    )
+    assert done.stdout.startswith("relaybroker, version")
