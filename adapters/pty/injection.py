@@ -73,6 +73,8 @@ MAX_WRITES = 3
 """Times a text is written that the program drops."""
 MAX_ENTERS = 4
 STEER_ESCAPES = 2
+CLEAR_ESCAPES = 2
+"""So many clear a composer that holds a text."""
 STEER_S = 1.0
 """A program that was given Escape stops within this time, or gets another one."""
 STEER_PAUSE_S = 0.12
@@ -575,6 +577,12 @@ class Injector:
                 break
         await self._pause(STEER_PAUSE_S)
         seen = await line.access(foreground)
+        if seen.question is None and proof.standing(seen) is Standing.TEXT:
+            # It was empty before: an interrupted program gives back what it was working on (Claude Code).
+            for _ in range(CLEAR_ESCAPES):
+                await line.writer.write(ESCAPE)
+                await self._pause(STEER_PAUSE_S)
+            seen = await line.access(foreground)
         if seen.question is not None:
             return "blocked_by_dialog"
         return "" if proof.standing(seen) is Standing.GONE else "composer_unclear"

@@ -137,14 +137,14 @@ def occupant(seen: Seen) -> Occupant | None:
 
 
 def _before_a_composer(profile: Profile, sight: Sight) -> Occupant | None:
+    if sight.composer is not None and not sight.composer.is_empty:
+        return Occupant("composer_unclear", "a text stands in its composer", is_fleeting=True)
     if sight.works:
         return Occupant(
             "agent_busy", "its screen says that it works", profile.busy_patience_s if sight.composer else 0.0
         )
     if sight.composer is None:
         return Occupant("agent_busy", "no composer has the cursor", is_fleeting=True, may_be_stale=True)
-    if not sight.composer.is_empty:
-        return Occupant("composer_unclear", "a text stands in its composer", is_fleeting=True)
     return None
 
 

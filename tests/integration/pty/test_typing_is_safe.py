@@ -196,3 +196,13 @@ async def test_steering_interrupts_a_working_program_with_as_few_escapes_as_it_n
     log = await broker.start_agent("works", work, "stops", profile="claude")
     await broker.type_text("stop that", delivery_id="d1", while_busy=True, steer=True)
     assert await log.wait(1) == ["<esc>stop that"]
+
+
+async def test_what_an_interrupted_program_gives_back_is_cleared_before_the_text(broker):
+    """Claude Code puts the prompt that it had begun with into its composer again."""
+    work = broker.directory / "work"
+    work.touch()
+    log = await broker.start_agent("works", work, "gives-back", profile="claude")
+    await broker.type_text("long work", delivery_id="d1", while_busy=True)
+    await broker.type_text("stop that", delivery_id="d2", while_busy=True, steer=True)
+    assert await log.wait(2) == ["long work", "<esc><esc><esc>stop that"]
