@@ -56,7 +56,7 @@ NOT_OURS = {
     "AGENT_RELAY_TELEMETRY_DISABLED": "the reference broker",
 }
 """Paths that are not in the repository, options and variables of other programs: what it is, or whose."""
-NO_IDS = frozenset({"SYSTEM-REMINDER", "YYYY-MM-DD"})
+NO_IDS = frozenset({"JSON-RPC", "SYSTEM-REMINDER", "YYYY-MM-DD"})
 
 
 class Passage(NamedTuple):

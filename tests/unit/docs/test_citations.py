@@ -141,7 +141,7 @@ def test_what_is_there_is_found(text):
         ("relaybroker log export --seesion FILE", "option --seesion of relaybroker log export"),
         ("relaybroker agent ls --session", "option --session of relaybroker agent ls"),
         ("choose the policy with --in-doubt.", "flag --in-doubt"),
-        ("allow it with RELAYBROKER_AUTO_ANSWER.", "variable RELAYBROKER_AUTO_ANSWER"),
+        ("allow it with RELAYBROKER_AUTO_REPLY.", "variable RELAYBROKER_AUTO_REPLY"),
         ("issue 12, part 3", "issue issue 12"),
         ('Source: issue "audit".', 'issue issue "audit"'),
     ],
