@@ -15,7 +15,7 @@ from relaybroker.adapters.pty.protocol import Start
 from relaybroker.adapters.vault import agent_reference
 from relaybroker.agents import agent_environment
 from relaybroker.domain.command_line import is_protected
-from relaybroker.mcp.injection import with_tools
+from relaybroker.mcp.injection import with_tools, with_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,6 +129,7 @@ class Launcher:
                     "PATH": os.pathsep.join(filter(None, (environment["PATH"], str(self._commands)))),
                 }
                 if (profile := harnesses.profiles().get(wish.profile)) is not None:
+                    environment = with_variables(profile, argv, environment)
                     argv = with_tools(profile, argv, url=self._api_url, approved=self._approved)
         return Start(
             session_id=wish.session_id,

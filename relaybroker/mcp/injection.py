@@ -12,7 +12,9 @@ Source: spec/conversation.md section 3; real-agents.md, "MCP configuration".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.pty.harnesses import Profile
@@ -47,3 +49,31 @@ def _place(profile: Profile, argv: Sequence[str]) -> tuple[str, ...] | None:
         return None
     words = harnesses.words_of_program(profile, argv)
     return None if words is None or any(SERVER in word for word in argv[len(words) :]) else words
+
+
+def with_variables(profile: Profile, argv: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the variables that give the program its tools; what they held stays in them.
+
+    A variable that holds no JSON object is left as it is: the program would not take it either.
+    """
+    found = dict(environment)
+    if profile.mcp is None or _place(profile, argv) is None:
+        return found
+    for name, value in profile.mcp.env.items():
+        try:
+            given = json.loads(found.get(name) or "{}")
+        except ValueError:
+            continue
+        if isinstance(given, dict):
+            found[name] = json.dumps(_merged(given, json.loads(value)))
+    return found
+
+
+def _merged(given: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """Both, level by level; what is given wins."""
+    merged = ours | given
+    for key, value in ours.items():
+        inner = given.get(key)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            merged[key] = _merged(inner, value)
+    return merged

@@ -14,6 +14,9 @@ from tests.agents.bench import Bench
 from tests.agents.conftest import Installed, new_folder
 from tests.agents.model_server import Model
 
+SEARCHES = {"claude": "ToolSearch", "qwen": "tool_search"}
+"""Programs that show their model a tool only after it was searched for; a model that is asked in earnest does so by itself."""
+
 
 @pytest.fixture
 def answering(installed: Installed, model: Model) -> Iterator[Bench]:
@@ -37,11 +40,13 @@ def answering(installed: Installed, model: Model) -> Iterator[Bench]:
 @pytest.mark.holds("answers with its own tools, unattended")
 def test_a_model_answers_with_the_agents_tools(answering: Bench) -> None:
     bench = answering
-    if bench.program == "claude":  # a model that is asked in earnest does so by itself
-        found = bench.post('CALLTOOL ToolSearch {"query": "select:mcp__agent-relay__send_dm", "max_results": 3}')
+    if (search := SEARCHES.get(bench.program)) is not None:
+        found = bench.post(f'CALLTOOL {search} {{"query": "select:mcp__agent-relay__send_dm", "max_results": 3}}')
         bench.until_arrived([found], 30)
         bench.until_acked([found], 30)
-    bench.post('CALLTOOL send_dm {"to": "planner", "text": "pong"}')
+    send = '{"to": "planner", "text": "pong"}'
+    through = f'tool_call {{"name": "mcp__agent-relay__send_dm", "arguments": {send}}}'
+    bench.post(f"CALLTOOL {through}" if bench.program == "qwen" else f"CALLTOOL send_dm {send}")
     bench.until(partial(_has_answered, bench, "pong"), 60, "planner has the answer")
     pid = int(bench.agent()["pid"])
     token = dict(pair.partition("=")[::2] for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if pair)[

@@ -98,16 +98,18 @@ class Alone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Mcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the program is given the agent's tools, beside the MCP servers of its user. No option holds a token: each names its variable."""
 
-    args: tuple[str, ...]
-    """Options behind the program's name; `{url}` stands for the address of the local API."""
     tool: str
     """What its model calls a tool; `{tool}` stands for our name of it."""
+    args: tuple[str, ...] = ()
+    """Options behind the program's name; `{url}` stands for the address of the local API."""
+    env: dict[str, str] = {}
+    """Variables that hold JSON; what they hold already stays in them, beside ours."""
     approve: tuple[str, ...] = ()
     """Options that let the model use these tools, and no others, without asking; given only where the operator says so."""
 
     def __post_init__(self) -> None:
-        if "{tool}" not in self.tool:
-            raise ValueError("tool must hold {tool}")
+        if "{tool}" not in self.tool or not (self.args or self.env):
+            raise ValueError("tool must hold {tool}, and args or env say how the program gets it")
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,6 +35,7 @@ from relaybroker.domain.events import Recorded
 from relaybroker.domain.inputs import Input
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import NOTIFICATIONS_KEPT, State
+from relaybroker.testing.simulation.engine import OF_AGENT
 from relaybroker.testing.simulation.host import Session, is_shown_beside_a_person
 from relaybroker.testing.simulation.marks import Marks
 
@@ -167,9 +168,13 @@ class Promises:
         _hold(former == given, f"X1: invocation {invocation_id} was answered {former}, then {given}")
         _hold(("output" in frame) != ("error" in frame), f"X2: {frame}")
 
-    def published(self, key: str, path: str, body: Any) -> None:
+    def published(self, key: str, auth: str, body: Any) -> None:
         """A message was published."""
-        del path
+        text = str(body["text"])
+        author = text.removeprefix(OF_AGENT).partition(" ")[0] if text.startswith(OF_AGENT) else ""
+        _hold(not author or auth == f"agent:{author}", f"IDENTITY: {text!r} was published as {auth}")
+        if author:
+            self.marks.reach("an agent answered with its own token")
         _hold(bool(key), f"F034: a message was published without a key: {body}")
 
     # --- the host -------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ EPOCH = 1_700_000_000.0
 MAILBOX_DEPTH = 1000
 OFFLINE_AFTER_S = 45.0
 REDISPATCH_S = 30.0
+OF_AGENT = "agent "
+"""Begins the text of a message that an agent sends with its own token; its id follows."""
 ERROR_REPLY_FIELDS = ("v", "id", "type", "code", "message")
 
 Frame = dict[str, Any]
@@ -40,8 +42,8 @@ class Watcher(Protocol):
     def result(self, invocation_id: str, frame: Frame) -> None:
         """An invocation was answered."""
 
-    def published(self, key: str, path: str, body: Any) -> None:
-        """A message was published, for the first time under this key."""
+    def published(self, key: str, auth: str, body: Any) -> None:
+        """A message was published, for the first time under this key, with this credential."""
 
 
 @dataclass(frozen=True)
@@ -427,7 +429,7 @@ class Engine:
                 return 404, None, "agent_not_found"
             msg_id = self.fresh_message_id()
             self._keys[call.idempotency_key] = msg_id
-            self._watcher.published(call.idempotency_key, call.path, body)
+            self._watcher.published(call.idempotency_key, call.auth, body)
             self.post(target, message(msg_id, body["text"], sender="desk"), msg_id)
         return 201, {"id": self._keys[call.idempotency_key]}, ""
 

@@ -80,6 +80,7 @@ REQUIRED = (
     "the engine started an agent",
     "an invocation was repeated",
     "a message was published after a retry",
+    "an agent answered with its own token",
     "a clean stop",
 )
 """What every batch must have reached at least once."""

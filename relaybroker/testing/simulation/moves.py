@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from relaybroker.domain import inputs
 from relaybroker.testing.simulation import engine as engines
+from relaybroker.testing.simulation.engine import OF_AGENT
 from relaybroker.testing.simulation.node import Crash
 from relaybroker.testing.simulation.world import World
 
@@ -168,6 +171,37 @@ def send(world: World) -> None:
     to = world.random.choice((*world.plan.names, "nobody"))
     request_id = world.request_id()
     world.node.put(inputs.SendRequested(request_id=request_id, to=to, text=f"hello {request_id}"))
+
+
+@move(1.5)
+def agent_sends(world: World) -> None:
+    """An agent sends with its own token, perhaps with a key, perhaps a second time, perhaps when it is no longer here."""
+    agent = _anyone(world)
+    if agent is None:
+        return
+    to, number = world.random.choice((*world.plan.names, "nobody")), world.random.randrange(40)
+    request = inputs.SendRequested(
+        request_id=world.request_id(),
+        to=to,
+        text=f"{OF_AGENT}{agent.agent_id} {number}",
+        key=f"k{number}" if world.random.random() < 0.5 else "",
+        agent_id=agent.agent_id,
+    )
+    world.node.put(request)
+    if world.random.random() < 0.2:
+        world.node.put(msgspec.structs.replace(request, request_id=world.request_id()))
+
+
+@move(0.5)
+def agent_acts(world: World) -> None:
+    """An agent joins a channel in its own name."""
+    agent = _anyone(world)
+    if agent is not None:
+        given = {"channel": world.random.choice(("lab", "ops"))}
+        act = world.random.choice(("join_channel", "leave_channel"))
+        world.node.put(
+            inputs.ActRequested(request_id=world.request_id(), agent_id=agent.agent_id, act=act, arguments=given)
+        )
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------------

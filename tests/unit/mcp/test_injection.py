@@ -12,7 +12,7 @@ import pytest
 from relaybroker.adapters.pty import harnesses
 from relaybroker.agents.harness import harness_of
 from relaybroker.mcp.command import write_command
-from relaybroker.mcp.injection import tools_of, with_tools
+from relaybroker.mcp.injection import tools_of, with_tools, with_variables
 
 URL = "http://127.0.0.1:7777"
 WITH = [one for one in harnesses.profiles().values() if one.mcp is not None]
@@ -86,3 +86,49 @@ def test_the_command_for_agents_runs_this_version(tmp_path):
         [script, "--version"], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
     )
     assert done.stdout.startswith("relaybroker, version")
+
+
+OURS = {
+    "type": "remote",
+    "url": "{env:RELAYBROKER_URL}/mcp",
+    "headers": {"Authorization": "Bearer {env:RELAY_AGENT_TOKEN}"},
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", {}),
+        ('{"theme":"x","mcp":{"mine":{"type":"local"}}}', {"theme": "x", "mcp": {"mine": {"type": "local"}}}),
+        ('{"mcp":{"agent-relay":{"enabled":false}}}', {}),
+    ],
+)
+def test_a_variable_that_gives_tools_keeps_what_was_in_it(given, kept):
+    profile = harnesses.profile("opencode")
+    found = json.loads(
+        with_variables(profile, ("opencode",), {"OPENCODE_CONFIG_CONTENT": given})["OPENCODE_CONFIG_CONTENT"]
+    )
+    servers = found["mcp"]
+    assert servers["agent-relay"] == OURS | ({"enabled": False} if "enabled" in given else {})
+    assert (
+        kept.items() <= (found | {"mcp": {name: one for name, one in servers.items() if name != "agent-relay"}}).items()
+    )
+
+
+@pytest.mark.parametrize("given", ["{nonsense", "[1]", "7"])
+def test_a_variable_that_holds_no_object_is_left_alone(given):
+    environment = {"OPENCODE_CONFIG_CONTENT": given, "X": "1"}
+    assert with_variables(harnesses.profile("opencode"), ("opencode",), environment) == environment
+
+
+def test_other_programs_get_no_variables():
+    for argv in (("claude",), ("bash",), ("bash", "-lc", "opencode")):
+        assert with_variables(harnesses.profile_for(argv), argv, {"X": "1"}) == {"X": "1"}
+
+
+@pytest.mark.parametrize("profile", WITH, ids=lambda one: one.name)
+def test_no_profile_holds_a_token_or_lets_one_into_an_argument(profile):
+    given = [*profile.mcp.args, *profile.mcp.approve, *profile.mcp.env.values()]
+    assert not any("at_live" in word for word in given)
+    with_token = [word for word in given if "Bearer" in word]
+    assert all("${RELAY_AGENT_TOKEN}" in word or "{env:RELAY_AGENT_TOKEN}" in word for word in with_token)
