@@ -43,6 +43,7 @@ SPEC = ROOT / "docs" / "spec"
 
 NOT_OURS = {
     "docs/real-agents.md": "written by make test-agents",
+    "answerer.py": "a file that the reader of docs/answering.md makes",
     "click.py": "a file of somebody's project",
     "test_0.py": "a file of somebody's project",
     "--disable": "codex",
@@ -269,7 +270,7 @@ def missing(citation: Citation, *, in_tests: bool = False) -> str:
 def ids() -> frozenset[str]:
     """The ids that have a row: the first column of the tables of docs/spec."""
     found: set[str] = set()
-    for page in ("node-protocol.md", "failure-scenarios.md"):
+    for page in ("node-protocol.md", "failure-scenarios.md", "conversation.md"):
         for row in re.findall(r"^\| ([A-Z][\w, -]*) \|", (SPEC / page).read_text("utf-8"), re.MULTILINE):
             found |= {one for one in row.split(", ") if re.fullmatch(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*", one)}
     return frozenset(found)

@@ -119,6 +119,23 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
         ),
         Guarantee("KEEP-BYTES", "A damaged log is refused loudly, and not a byte of it is changed."),
     ),
+    "Agents that answer": (
+        Guarantee(
+            "OWN-SCOPE",
+            "An agent's token opens the routes of one table and nothing else, acts as that agent only, and only while its registration "
+            "lives.",
+        ),
+        Guarantee(
+            "ANSWERS-ONCE",
+            "What an agent sends is stored before it is answered, is published once as that agent, and is said to be published only when "
+            "it is.",
+        ),
+        Guarantee(
+            "TRUE-HINT",
+            "The hint above a message names what this agent has, its tools or the command; no option by which a program gets its tools "
+            "holds a token.",
+        ),
+    ),
 }
 
 NOT_PROMISED = """

@@ -53,7 +53,7 @@ class Bridge:
 
 
 def test_an_answer_given_while_the_broker_is_dead_arrives_once(live_broker):
-    """The bridge waits for the broker that comes back, on the same port, and sends with the same key."""
+    """ANSWERS-ONCE: the bridge waits for the broker that comes back, on the same port, and sends with the same key."""
     live_broker.spawn("w1")
     live_broker.spawn("w2")
     with Bridge(environment_of(live_broker, "w1")) as bridge:

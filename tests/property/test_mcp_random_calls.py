@@ -151,7 +151,7 @@ def is_answer(body: bytes) -> bool:
     statuses=st.lists(st.sampled_from([200, 201, 403, 404, 500]), max_size=12),
 )
 def test_every_message_is_answered_and_changes_only_what_it_may(messages, statuses):
-    """Nothing else: the agent's own sends and acts, and nothing of anybody else."""
+    """OWN-SCOPE: the agent's own sends and acts, and nothing of anybody else."""
 
     async def run() -> None:
         gateway = Gateway()

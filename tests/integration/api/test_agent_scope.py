@@ -23,6 +23,7 @@ def test_the_table_names_nothing_but_routes():
 
 
 async def test_an_agents_token_opens_what_is_in_the_table_and_nothing_else(client, envelope):
+    """OWN-SCOPE."""
     agent = await client.agent()
     for route in EVERY_ROUTE:
         before = len(client.broker.offered)
@@ -37,6 +38,7 @@ async def test_an_agents_token_opens_what_is_in_the_table_and_nothing_else(clien
 
 @pytest.mark.parametrize("token", ["at_live_foreign", "former", "gone", "", "at_live_101x"])
 async def test_a_wrong_a_former_and_a_foreign_token_open_nothing(client, token):
+    """OWN-SCOPE."""
     agent = await client.agent()
     if token == "former":
         client.broker.tokens = {"at_live_new": agent.agent_id}
@@ -138,6 +140,7 @@ async def test_the_same_key_again_sends_nothing(client):
 
 
 async def test_what_the_engine_does_not_have_yet_is_pending_and_not_published(client):
+    """ANSWERS-ONCE."""
     agent = await client.agent()
     client.broker.engine_silent = True
     status, receipt = await agent.tool("post_message", channel="general", text="hi")

@@ -108,7 +108,7 @@ def test_a_request_of_the_stateless_era_says_in_its_headers_what_its_body_says(e
 
 @pytest.mark.parametrize("away", [(503, b"Broker is starting, please retry"), (0, None)])
 def test_a_broker_that_is_away_for_a_moment_is_asked_again_with_the_same_key(endpoint, away):
-    """What is sent twice with one key is sent once."""
+    """ANSWERS-ONCE."""
     endpoint.answers = [away, away, away, (200, {"jsonrpc": "2.0", "id": 1, "result": {"ok": 1}})]
     assert carried(endpoint, request())[0]["result"] == {"ok": 1}
     keys = {headers["idempotency-key"] for headers, _ in endpoint.requests}

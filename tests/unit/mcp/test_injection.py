@@ -64,7 +64,7 @@ def test_tools_are_approved_only_where_the_operator_says_so(profile):
     ],
 )
 def test_the_options_stand_behind_the_program_and_only_where_it_is_seen(argv, at):
-    """What the hint says later is what was given here."""
+    """TRUE-HINT: what the hint says later is what was given here."""
     found = started(*argv)
     if at is None:
         assert found == argv
@@ -128,6 +128,7 @@ def test_other_programs_get_no_variables():
 
 @pytest.mark.parametrize("profile", WITH, ids=lambda one: one.name)
 def test_no_profile_holds_a_token_or_lets_one_into_an_argument(profile):
+    """TRUE-HINT."""
     given = [*profile.mcp.args, *profile.mcp.approve, *profile.mcp.env.values()]
     assert not any("at_live" in word for word in given)
     with_token = [word for word in given if "Bearer" in word]
