@@ -321,7 +321,7 @@ class Injector:
         wait = FIRST_LOOK_S
         while self._queue and line.may_type():
             access = await line.access()
-            found = self._obstacle(access) if self._queue else access.occupant
+            found = self._obstacle(access)
             if access.question is None and (found is None or not found.is_fleeting):
                 return access
             if access.question is None and asyncio.get_running_loop().time() >= deadline:
@@ -545,7 +545,7 @@ class Injector:
             return None
         if inject.steer and profile.steer_keys and access.sight.works:
             try:
-                obstacle = await self._interrupt(access.foreground)
+                obstacle = await self._interrupt()
             except WriteError:
                 obstacle = "pty_write_failed"
             if obstacle:
@@ -560,14 +560,17 @@ class Injector:
         draft.rest = data
         return draft
 
-    async def _interrupt(self, foreground: Foreground) -> str:
+    async def _interrupt(self) -> str:
         """Have the program stop what it works on; why nothing may be typed then, blank when its composer is free.
 
         One Escape, and another one only while it goes on: two at a program that has stopped open a menu (Rewind, of Claude Code).
         """
         line, loop = self._line, asyncio.get_running_loop()
-        seen = await line.access(foreground)
-        for _ in range(STEER_ESCAPES):
+        seen = await line.access()  # the keyboard is ours since: what a person typed until then is never cleared
+        if seen.occupant is not None and not seen.occupant.patience_s:
+            return seen.occupant.reason
+        foreground = seen.foreground
+        for _ in range(STEER_ESCAPES if seen.sight.works else 0):
             await line.writer.write(ESCAPE)
             deadline = loop.time() + STEER_S
             while seen.sight.works and seen.question is None and loop.time() < deadline:
