@@ -150,9 +150,11 @@ def _named(names: tuple[str, ...]) -> str:
 
 def commands() -> str:
     """Every command with its help."""
-    from relaybroker.cli.app import cli  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
+    from relaybroker.cli import output  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
+    from relaybroker.cli.app import cli  # noqa: PLC0415 - as above
 
-    parts = ["# Commands\n"]
+    parts = ["# Commands\n", f"{(output.__doc__ or '').partition('.')[2].rpartition(chr(10) * 2)[2].strip()}\n"]
+    parts.append("`NO_COLOR` is heeded; `relaybroker completion SHELL` prints what completes commands, names and ids.\n")
 
     def add(command: click.Command, words: list[str], parent: click.Context | None) -> None:
         width = {"terminal_width": 100, "max_content_width": 100}
