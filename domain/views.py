@@ -299,7 +299,7 @@ def status(state: State, now: float) -> View:
             "workspaces": workspaces,
         },
         "link": link(state, now),
-        "node": {"id": settings.node_id, "name": state.node_name} if settings else None,
+        "node": {"id": settings.node_id, "name": state.node_name, "broker": settings.broker_name} if settings else None,
         "sidecar": sidecar(state, now),
         "invocations": invocations(state, now),
         "host": {"id": state.host.host_id, "pid": state.host.pid, "attached": state.host.attached},

@@ -12,10 +12,11 @@ from relaybroker.audit.times import length
 from relaybroker.cli import completion
 from relaybroker.cli.client import BrokerClient, segment
 from relaybroker.cli.exits import Exit, fail
-from relaybroker.cli.groups import Group, did_you_mean
+from relaybroker.cli.groups import Group
 from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.tables import facts, table
+from relaybroker.config.nearest import did_you_mean
 
 
 @click.group(cls=Group)

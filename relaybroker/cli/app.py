@@ -16,6 +16,8 @@ _COMMANDS = {
     "demo": ("relaybroker.cli.broker_commands", "demo", "Show the main job: agents, messages, kill -9, nothing lost."),
     "up": ("relaybroker.cli.broker_commands", "up", "Run a broker (and, without a configured engine, an engine)."),
     "down": ("relaybroker.cli.broker_commands", "down", "End the broker, its agents, its PTY host and its engine."),
+    "apply": ("relaybroker.cli.config_commands", "apply", "Make the fleet of the configuration file so."),
+    "config": ("relaybroker.cli.config_commands", "config", "Show every setting, its value and where it is from."),
     "status": ("relaybroker.cli.broker_commands", "status", "Show how the broker, its link and its agents are."),
     "engine": ("relaybroker.cli.broker_commands", "engine", "Run the embedded engine alone."),
     "agent": ("relaybroker.cli.agent_commands", "agent", "Spawn, list, show, release and attach to agents."),

@@ -17,11 +17,12 @@ from relaybroker.audit.telling import detail
 from relaybroker.cli import completion
 from relaybroker.cli.client import state_directory
 from relaybroker.cli.exits import Exit, fail
-from relaybroker.cli.groups import Group, did_you_mean
+from relaybroker.cli.groups import Group
 from relaybroker.cli.options import examples, json_option, name_option, state_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.progress import progress
 from relaybroker.cli.tables import table
+from relaybroker.config.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.reader import LogReader

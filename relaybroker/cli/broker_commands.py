@@ -18,6 +18,7 @@ from relaybroker.audit.times import ago, length
 from relaybroker.cli import completion
 from relaybroker.cli.agent_commands import waits
 from relaybroker.cli.client import BrokerClient, state_directory
+from relaybroker.cli.config_commands import config_option, found_config
 from relaybroker.cli.exits import Exit, fail
 from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
@@ -25,13 +26,20 @@ from relaybroker.cli.progress import watching
 from relaybroker.cli.tables import facts, table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from relaybroker.adapters.service_notices import NoticeListener
     from relaybroker.cli.progress import Watch
-    from relaybroker.config.settings import Flags
+    from relaybroker.config.connection_file import Connection
+    from relaybroker.config.paths import Paths
+    from relaybroker.config.settings import Flags, Settings
+    from relaybroker.fleet.applying import Done
 
 SILENT_S = 120.0
 """A start that has said nothing for so long is given up; one that goes on is waited for, however long its log is."""
 LOOK_S = 0.2
+FLEET = "fleet: "
+"""What a starting broker says about its agents begins so."""
 DOWN_S = 15.0
 ASK_S = 3.0
 """What a broker gets to answer that it will end; one that hangs is killed when `DOWN_S` is over."""
@@ -41,7 +49,26 @@ def _run(flags: Flags) -> int:
     from relaybroker.api.local_api import make_local_api
     from relaybroker.node.bootstrap import run
 
-    return run(flags, make_local_api)
+    return run(flags, make_local_api, _settle)
+
+
+def _settle(settings: Settings, paths: Paths, connection: Connection, told: Callable[[str], None]) -> None:
+    """Start the agents of the configuration file, and end those that it named before."""
+    from relaybroker.fleet.applying import apply, memory_of
+
+    if settings.agents is None:
+        return
+    client = BrokerClient(connection.url, connection.api_key)
+
+    def say_done(one: Done) -> None:
+        if one.problem:
+            said = f"{FLEET}{one.step.name} is not as the file wants it: {one.problem}"
+            say(f"relaybroker: {said}", err=True)
+            told(said)
+        elif one.step.kind not in ("keep", "leave"):
+            told(f"{FLEET}{one.step.name}: {one.step.kind}")
+
+    apply(settings.agents, settings.cwd, memory_of(paths.state, paths.name), client.answer, os.environ, say_done)
 
 
 @examples("relaybroker demo --keep")
@@ -62,26 +89,38 @@ def demo(keep: bool, while_down: int) -> None:
 )
 @click.command()
 @click.option("--name", default="", help="Name of the broker and of its node.")
-@click.option("--api-port", default=0, help="Port of the local API; 0 = chosen, the same again after a restart.")
-@click.option("--api-bind", default="127.0.0.1", show_default=True, help="Address of the local API.")
+@click.option("--api-port", type=int, help="Port of the local API; 0 = chosen, the same again after a restart.")
+@click.option("--api-bind", default="", help="Address of the local API.  [default: 127.0.0.1]")
 @state_option
+@config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return when it is ready.")
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Write a session of this run into this new file, for `replay`."
 )
 @json_option
 def up(
-    name: str, api_port: int, api_bind: str, state_dir: str | None, detach: bool, record: Path | None, as_json: bool
+    name: str,
+    api_port: int | None,
+    api_bind: str,
+    state_dir: str | None,
+    config_file: str | None,
+    detach: bool,
+    record: Path | None,
+    as_json: bool,
 ) -> None:
-    """Run a broker, with its own engine unless RELAY_BASE_URL names another."""
+    """Run a broker, with its own engine unless RELAY_BASE_URL names another, and the agents of the configuration file."""
     from relaybroker.config.finding import state_directory as place_of
 
     folder, project = place_of(state_dir, os.environ, Path.cwd())
     folder = folder.absolute()
     record = None if record is None else record.absolute()
+    config = found_config(config_file)
+    config = None if config is None else config.absolute()
     os.chdir(project)  # one project is one node, from wherever in it the broker is started
     if detach:
-        _detach(folder, name, api_port, api_bind, record, as_json=as_json)
+        given = {"--name": name, "--api-bind": api_bind, "--api-port": api_port, "--config": config, "--record": record}
+        words = [str(word) for option, value in given.items() if value not in ("", None) for word in (option, value)]
+        _detach(folder, words, as_json=as_json)
         return
     from relaybroker.config.settings import Flags
 
@@ -95,20 +134,19 @@ def up(
                 api_bind=api_bind,
                 persist=True,
                 state_dir=folder,
+                config=config,
                 record=record,
             )
         )
     )
 
 
-def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path | None, *, as_json: bool) -> None:
+def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
     from relaybroker.adapters.service_notices import NoticeListener, environment_for
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = folder / "broker.out"
-    command = own_program("relaybroker", "up", "--state-dir", str(folder), "--api-bind", api_bind)
-    command += ["--api-port", str(api_port)] + (["--name", name] if name else [])
-    command += ["--record", str(record)] if record is not None else []
+    command = own_program("relaybroker", "up", "--state-dir", str(folder), *words)
     with NoticeListener() as listener:
         with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
             before = output.tell()  # a broker that runs already writes into the same file
@@ -120,26 +158,37 @@ def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path 
                 start_new_session=True,
                 env=environment_for(listener),
             )
-        _wait_until_ready(process, listener, log, before)
+        fleet = _wait_until_ready(process, listener, log, before)
     found = _connection(folder / "connection.json")
     if found is None:
         fail(Exit.FAILED, f"the broker is ready, but {folder}/connection.json cannot be read; see: relaybroker status")
+    following = "relaybroker status" if fleet else "relaybroker agent spawn NAME -- COMMAND"
     if as_json:
-        say_json(found)
+        say_json(found | {"fleet": fleet})
     else:
-        say(f"broker is ready at {found['url']} (pid {found['pid']}). Next: relaybroker agent spawn NAME -- COMMAND")
+        for line in fleet:
+            say(line)
+        say(f"broker is ready at {found['url']} (pid {found['pid']}). Next: {following}")
+    if any(" is not as the file wants it" in line for line in fleet):
+        raise SystemExit(int(Exit.REFUSED))
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], listener: NoticeListener, log: Path, before: int) -> None:
-    """Wait for as long as the start goes on, showing how far it is. Ends the command if it fails or says nothing any more."""
+def _wait_until_ready(process: subprocess.Popen[bytes], listener: NoticeListener, log: Path, before: int) -> list[str]:
+    """Wait for as long as the start goes on, showing how far it is; what it said of the fleet.
+
+    Ends the command if the start fails or says nothing any more.
+    """
     heard = time.monotonic()
+    fleet: list[str] = []
     with watching("starting") as watch:
         while True:
             notice = listener.next(LOOK_S)
             if notice:
                 heard = time.monotonic()
             if "READY" in notice:
-                return
+                return fleet
+            if notice.get("STATUS", "").startswith(FLEET):
+                fleet.append(notice["STATUS"])
             if process.poll() is not None:
                 tail = log.read_bytes()[before:].decode("utf-8", "replace")[-2000:]
                 fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}")
@@ -178,8 +227,8 @@ def _connection(path: Path) -> dict[str, Any] | None:
 @click.option("--name", "--broker-name", "name", default="")
 @click.option("--workspace-key", default="")
 @click.option("--channels", default="")
-@click.option("--api-port", default=0)
-@click.option("--api-bind", default="127.0.0.1")
+@click.option("--api-port", type=int)
+@click.option("--api-bind", default="")
 @click.option("--persist", is_flag=True)
 @click.option("--state-dir", default=None)
 def init(
@@ -187,7 +236,7 @@ def init(
     name: str,
     workspace_key: str,
     channels: str,
-    api_port: int,
+    api_port: int | None,
     api_bind: str,
     persist: bool,
     state_dir: str | None,

@@ -75,6 +75,17 @@ class BrokerClient:
                 " takes up what it left, relaybroker down ends it; relaybroker log tail shows what it did last",
             )
 
+    def answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and decoded answer, for callers that go on without a broker.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        try:
+            return self._ask(method, path, body, TIMEOUT_S)
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from error
+
     def glance(self, path: str, *, timeout_s: float) -> dict[str, Any]:
         """An answer that is welcome and not needed; nothing if there is none in time."""
         try:

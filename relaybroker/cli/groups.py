@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import click
 
 from relaybroker.cli.exits import Exit, show
+from relaybroker.config.nearest import did_you_mean
 
 _OTHER_WORDS = {"list": "ls", "rm": "release", "delete": "release", "stop": "down", "start": "up"}
 """What other tools call the same; understood, and not shown."""
@@ -72,9 +72,3 @@ def wants_json(words: Sequence[str]) -> bool:
     """Whether the command line asks for JSON; what stands behind `--` is another program's."""
     own = words[: words.index("--")] if "--" in words else words
     return "--json" in own
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A sentence that names what a misspelt word may have meant; "" when nothing is near."""
-    near = get_close_matches(word, known, n=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -5,6 +5,7 @@ Source: spec/local-api.md section 4.2.
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,15 +26,26 @@ class Place(NamedTuple):
 def state_directory(option: str | Path | None, environ: Mapping[str, str], cwd: Path) -> Place:
     """The state directory that is meant: the named one, else that of the nearest project upward, else one in the current directory.
 
-    A project is known by its state directory or its configuration file.
+    A project is known by its state directory or its configuration file, which may name another place for the state.
     """
     named = option or environ.get("AGENT_RELAY_STATE_DIR", "").strip()
     if named:
         return Place(Path(named), cwd)
     for folder in _upward(cwd, environ):
-        if (folder / STATE).is_dir() or (folder / CONFIG).is_file():
+        if (folder / CONFIG).is_file():
+            return Place(folder / _named_in(folder / CONFIG), folder)
+        if (folder / STATE).is_dir():
             return Place(folder / STATE, folder)
     return Place(cwd / STATE, cwd)
+
+
+def _named_in(file: Path) -> Path:
+    """The state directory that a configuration file names; one that cannot be read says so when the broker is started."""
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8")).get("state_dir")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return STATE
+    return Path(found) if isinstance(found, str) and found else STATE
 
 
 def config_file(option: str | Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:

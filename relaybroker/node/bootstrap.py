@@ -54,8 +54,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from relaybroker.adapters.websocket.link import NodeLink
+    from relaybroker.config.connection_file import Connection
     from relaybroker.domain.state import State
     from relaybroker.node.surface import SurfaceFactory
+
+    Settle = Callable[[Settings, Paths, Connection, Callable[[str], None]], None]
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +81,11 @@ START_FAILURES = (
 """Everything that ends a start with a message for a person and status 1."""
 
 
-def run(flags: Flags, make_surface: SurfaceFactory) -> int:
-    """Run a broker in this process until it ends; the exit status. Secrets are taken out of `os.environ`."""
+def run(flags: Flags, make_surface: SurfaceFactory, settle: Settle | None = None) -> int:
+    """Run a broker in this process until it ends; the exit status. Secrets are taken out of `os.environ`.
+
+    `settle` is called, in a thread, as soon as the broker answers: it starts what shall run here.
+    """
     descriptors.raise_limit()
     notices = ServiceNotices.take(os.environ)
     try:
@@ -87,7 +93,7 @@ def run(flags: Flags, make_surface: SurfaceFactory) -> int:
     except (SettingsError, OSError) as error:
         _say(f"relaybroker: {error}")
         return 1
-    return _runner()(Bootstrap(settings, os.environ, make_surface, notices).serve())
+    return _runner()(Bootstrap(settings, os.environ, make_surface, notices, settle).serve())
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
@@ -112,6 +118,7 @@ class Bootstrap:
         environ: the environment, without secrets.
         make_surface: makes the local API.
         notices: who is told how far the start is.
+        settle: starts what shall run here, once the broker answers.
     """
 
     def __init__(
@@ -120,7 +127,9 @@ class Bootstrap:
         environ: Mapping[str, str],
         make_surface: SurfaceFactory,
         notices: ServiceNotices | None = None,
+        settle: Settle | None = None,
     ) -> None:
+        self._settle = settle
         self._notices = notices or ServiceNotices()
         self._settings = settings
         self._environ = environ
@@ -147,7 +156,7 @@ class Bootstrap:
     async def _serve(self, stack: AsyncExitStack, lifetime: Lifetime) -> int:
         settings = self._settings
         paths = self._prepare_directories(stack)
-        handler = logs.configure(paths.run.name, self._environ)
+        handler = logs.configure(paths.run.name, self._environ, level=settings.log_level, to=settings.log_to)
         stack.callback(logging.getLogger().removeHandler, handler)
         stack.push(_note_failure)
         lock = StateLock(paths.lock)
@@ -206,7 +215,8 @@ class Bootstrap:
             files.publish(connection, (paths.connection, paths.own_connection))
             surface.open(parts)
             self._phase("ready")
-            self._notices.ready(f"ready at {connection.url}")
+            settling = asyncio.create_task(self._settled(paths, connection), name="fleet")
+            stack.callback(settling.cancel)
 
         ending = await ended
         self._notices.stopping(ending.reason)
@@ -251,6 +261,14 @@ class Bootstrap:
         stack.callback(keeper.cancel)
         self._phase(f"embedded engine at {engine.url}")
         return engine.url
+
+    async def _settled(self, paths: Paths, connection: Connection) -> None:
+        if self._settle is not None:
+            try:
+                await asyncio.to_thread(self._settle, self._settings, paths, connection, self._notices.progress)
+            except OSError as error:
+                _log.warning("the fleet is not as the file wants it: %s", error)
+        self._notices.ready(f"ready at {connection.url}")
 
     def _cut_link(self) -> None:
         if self._link is not None:
