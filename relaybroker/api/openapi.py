@@ -61,6 +61,7 @@ class Operation(NamedTuple):
     body: type[BaseModel] | None = None
     query: Schema = {}  # noqa: RUF012 - name -> schema, never changed
     answer: Schema = _OBJECT
+    media: str = "application/json"
     errors: tuple[int, ...] = ()
 
 
@@ -147,6 +148,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "GET /api/status": Operation("How the broker, its link and its agents are."),
     "GET /api/metrics": Operation("Resources of agents.", query={"agent": _TEXT}, errors=(404,)),
+    "GET /metrics": Operation("Numbers for Prometheus, as text.", answer=_TEXT, media="text/plain"),
     "GET /api/why/{id}": Operation(
         "What became of a message, delivery, AGENT@SEQ, invocation, agent or node, and why.",
         answer=_object(stories={"type": "array", "items": {"$ref": "#/components/schemas/Story"}}),
@@ -205,7 +207,9 @@ def _operation(route: str, path: str, operation: Operation, schemas: Schema) -> 
     errors = {*operation.errors, *(() if is_open else (401,)), 403, 413, 503}
     responses = {str(status): {"description": "Refused.", "content": _json("Error")} for status in sorted(errors)}
     responses["503"] = {"description": "Starting (text), or stopping.", "content": _json("Error") | {"text/plain": {}}}
-    good = {"101": {"description": "A WebSocket."}} if is_socket else {"200": _answered(operation.answer)}
+    good = (
+        {"101": {"description": "A WebSocket."}} if is_socket else {"200": _answered(operation.answer, operation.media)}
+    )
     made: Schema = {
         "operationId": re.sub(r"[^a-z]+", "_", route.lower()).strip("_"),
         "summary": operation.summary,
@@ -223,8 +227,8 @@ def _operation(route: str, path: str, operation: Operation, schemas: Schema) -> 
     return made
 
 
-def _answered(schema: Schema) -> Schema:
-    return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+def _answered(schema: Schema, media: str) -> Schema:
+    return {"description": "Done.", "content": {media: {"schema": schema}}}
 
 
 def _json(name: str) -> Schema:

@@ -31,6 +31,11 @@ _COMMANDS = {
     ),
     "why": ("relaybroker.cli.audit_commands", "why", "Say what became of a message and why."),
     "log": ("relaybroker.cli.audit_commands", "log", "Follow, search, count, export, verify and archive the log."),
+    "metrics": (
+        "relaybroker.cli.metrics_commands",
+        "metrics",
+        "Show the numbers for Prometheus; alert rules, dashboard.",
+    ),
     "replay": ("relaybroker.cli.replay_commands", "replay", "Decide a recorded session again and compare."),
     "machine": ("relaybroker.cli.audit_commands", "machine", "Show the state machines."),
     "completion": ("relaybroker.cli.completion_command", "completion", "Print what completes commands in a shell."),

@@ -94,6 +94,22 @@ class BrokerClient:
             return {}
         return answer if status < 300 and isinstance(answer, dict) else {}
 
+    def text(self, path: str) -> str:
+        """An answer that is no JSON. Ends the command if it is refused."""
+        target = urlsplit(self.url)
+        connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", path, headers={"X-API-Key": self.key})
+            response = connection.getresponse()
+            found = response.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            fail(Exit.NO_BROKER, f"the broker at {self.url} does not answer ({error}). See: relaybroker doctor")
+        finally:
+            connection.close()
+        if response.status >= 300:
+            fail(Exit.REFUSED, f"{path} is refused with {response.status}: {found[:200]}")
+        return found
+
     def tell(self, method: str, path: str, body: dict[str, Any], *, timeout_s: float) -> bool:
         """Ask for something that is looked after by other means; whether it was granted."""
         try:

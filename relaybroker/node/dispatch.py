@@ -15,7 +15,7 @@ from relaybroker.node.host_requests import HostRequests
 from relaybroker.node.link_log import LinkLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from relaybroker.adapters.http.engine_client import EngineClient
     from relaybroker.adapters.websocket.link import NodeLink
@@ -34,6 +34,13 @@ class SidecarProgram(Protocol):
 
     def start(self, argv: Sequence[str], cwd: str) -> None:
         """Start it; one that still runs is ended first."""
+
+
+class Watcher(Protocol):
+    """Whoever takes note of what happened."""
+
+    def observe(self, recorded: Iterable[Recorded]) -> None:
+        """Take note of events that are durable."""
 
 
 class LocalClients(Protocol):
@@ -65,6 +72,7 @@ class Dispatcher:
         clients: the local API.
         sidecar: the program behind a sidecar.
         leave: ends the process with a status and a reason.
+        watchers: see every durable event.
     """
 
     def __init__(
@@ -79,7 +87,9 @@ class Dispatcher:
         clients: LocalClients,
         sidecar: SidecarProgram,
         leave: Callable[[int, str], None],
+        watchers: Sequence[Watcher] = (),
     ) -> None:
+        self._watchers = (LinkLog(), *watchers)
         self._link = link
         self._engine = engine
         self._host = host
@@ -90,7 +100,6 @@ class Dispatcher:
         self._clients = clients
         self._sidecar = sidecar
         self._leave = leave
-        self._link_log = LinkLog()
 
     async def shut(self) -> None:
         """End what is still asked for; no effect is carried out afterwards."""
@@ -100,7 +109,8 @@ class Dispatcher:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
         self._spawns.observe(events)
-        self._link_log.observe(events)
+        for watcher in self._watchers:
+            watcher.observe(events)
         self._confirm(wanted)
         for effect in wanted:
             self._one(effect)

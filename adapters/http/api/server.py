@@ -53,7 +53,6 @@ NOT_BUILT = (
     ("POST", "/api/agent-result"),
     ("POST", "/api/agents/by-name/{name}/interrupt"),
     ("GET", "/api/history/stats"),
-    ("GET", "/metrics"),
 )
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 
@@ -228,6 +227,7 @@ class LocalApi:
             "GET /ws": self._ws,
             "GET /api/status": self._status,
             "GET /api/metrics": self._metrics,
+            "GET /metrics": self._exposition,
             "GET /api/why/{id}": audit.why,
             "GET /api/log": audit.search,
             "GET /api/openapi.json": self._openapi,
@@ -351,6 +351,10 @@ class LocalApi:
         ]
         return answer({"agents": listed, "broker": views.broker_metrics(self._state, now)})
 
+    async def _exposition(self, request: web.Request) -> web.Response:
+        body, content_type = self._broker.gateway.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
     async def _replay(self, request: web.Request) -> web.Response:
         since, limit = _since(request), _number(request, "limit", 1000)
         upto = self._events.published
@@ -422,6 +426,7 @@ ROUTES = (
     ("GET", "/ws"),
     ("GET", "/api/status"),
     ("GET", "/api/metrics"),
+    ("GET", "/metrics"),
     ("GET", "/api/why/{id}"),
     ("GET", "/api/log"),
     ("GET", "/api/openapi.json"),
