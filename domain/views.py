@@ -9,6 +9,7 @@ from typing import Any
 
 from relaybroker.domain import agent_registration
 from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.inputs import Settings
 from relaybroker.domain.notifications import parent_label
 from relaybroker.domain.reasons import SENTENCES
 from relaybroker.domain.rules import channels, holds
@@ -299,7 +300,7 @@ def status(state: State, now: float) -> View:
             "workspaces": workspaces,
         },
         "link": link(state, now),
-        "node": {"id": settings.node_id, "name": state.node_name, "broker": settings.broker_name} if settings else None,
+        "node": _node(state, settings),
         "sidecar": sidecar(state, now),
         "invocations": invocations(state, now),
         "host": {"id": state.host.host_id, "pid": state.host.pid, "attached": state.host.attached},
@@ -312,6 +313,17 @@ def status(state: State, now: float) -> View:
             )
         },
     }  # fmt: skip
+
+
+def _node(state: State, settings: Settings | None) -> View | None:
+    if settings is None:
+        return None
+    return {
+        "id": settings.node_id,
+        "name": state.node_name,
+        "broker": settings.broker_name,
+        "engine": settings.base_url,
+    }
 
 
 def delivery(found: Delivery, now: float) -> View:

@@ -46,6 +46,10 @@ ASK_S = 3.0
 
 
 def _run(flags: Flags) -> int:
+    from relaybroker.adapters import first_process
+
+    if first_process.is_first():
+        return first_process.serve(own_program("relaybroker", *sys.argv[1:]))
     from relaybroker.api.local_api import make_local_api
     from relaybroker.node.bootstrap import run
 
@@ -305,7 +309,7 @@ def status(state_dir: str | None, as_json: bool) -> None:
     client = BrokerClient.find(state_dir)
     found = client.demand("GET", "/api/status")
     session = client.demand("GET", "/api/session")
-    places = {"api": client.url, "engine": session["relay_base_url"], "state_dir": str(state_directory(state_dir))}
+    places = {"api": client.url, "engine": found["node"]["engine"], "state_dir": str(state_directory(state_dir))}
     if as_json:
         say_json(found | {"places": places})
         return
