@@ -20,9 +20,9 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.domain import views
 from relaybroker.domain.effects import Reply, path_segment
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import ActRequested, Input, SendRequested
@@ -232,7 +232,7 @@ class Conversation:
         ]
 
     async def _inbox(self, caller: AgentCaller, limit: int) -> Result:
-        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        own = self._own(caller)
         waiting = {"waiting": own["waiting"][:limit], "waiting_count": own["waiting_count"]} if own else {}
         found = await self._access.look(caller, "/v1/inbox")
         return waiting | {
@@ -262,17 +262,22 @@ class Conversation:
     def _status(self, caller: AgentCaller) -> Result:
         state = self._access.state
         unpublished = [one.event_id for one in state.messages.values() if one.author_id == caller.agent_id]
-        return views.own(state, caller.agent_id, self._access.now()) | {
+        return self._own(caller) | {
             "unpublished_count": len(unpublished),
             "unpublished": unpublished[: views.WAITING_SHOWN],
         }
 
+    def _own(self, caller: AgentCaller) -> Result:
+        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        return {} if own is None else msgspec.to_builtins(own)
+
     async def _why(self, caller: AgentCaller, message_id: str) -> list[Result]:
         unknown = InvalidRequest(404, "unknown_id", f"you neither sent nor received a message {message_id}")
         try:
-            stories = await self._access.gateway.audit.why(message_id)
+            found = await self._access.gateway.audit.why(message_id)
         except InvalidRequest as error:
             raise unknown from error
+        stories: list[Result] = msgspec.to_builtins(found)
         sent = any(_says(story, "author_id", caller) for story in stories)
         theirs = [story for story in stories if sent or _says(story, "agent_id", caller)]
         told = [_told(story) for story in theirs if story["subject"].startswith(("delivery:", "message:"))]

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from relaybroker import __version__
+from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.agent_tools import Answered
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.domain import views
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.mcp import protocol
 from relaybroker.mcp.conversation import Conversation, encoded

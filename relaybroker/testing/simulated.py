@@ -20,12 +20,13 @@ from relaybroker.adapters.eventstore import recorders
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.audit import telling
 from relaybroker.audit.finding import NotFoundError
-from relaybroker.audit.story import Story, tell
+from relaybroker.audit.story import tell
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.events import REGISTRY, DeliveryOffered, Recorded
 from relaybroker.domain.state import State
+from relaybroker.domain.story import Story
 from relaybroker.testing.refusal import Refused
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
-from relaybroker.adapters.http.api.bodies import InputBody, ReleaseBody, ResizeBody, SpawnBody, parse, read_json
+from relaybroker.adapters.http.api import views
+from relaybroker.adapters.http.api.answers import AgentView, Answer, JsonObject
+from relaybroker.adapters.http.api.bodies import InputBody, Query, ReleaseBody, ResizeBody, SpawnBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import about, answer, relayed
+from relaybroker.adapters.http.api.envelope import relayed
+from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
-from relaybroker.adapters.http.api.timestamps import dated
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
-from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
+from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Resize, Snapshot
+from relaybroker.adapters.pty.protocol import Answer as HostAnswer
 from relaybroker.adapters.pty.protocol import Input as RawInput
-from relaybroker.domain import inputs, views
+from relaybroker.domain import inputs
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.state import Registration
@@ -45,6 +49,78 @@ _HOST_TEXTS = {
     "invalid_dimensions": f"invalid_dimensions: a terminal has {MIN_ROWS} to {MAX_DIMENSION} rows and {MIN_COLS} to {MAX_DIMENSION}"
     " columns; it keeps the size that it has"
 }
+_OF_AGENT = (404, 429, 503, 504)
+_SpawnValue = Annotated[JsonObject, SpawnBody]
+
+
+class Spawned(Answer, frozen=True, kw_only=True):
+    """The agent is live. `warning` says what is otherwise than the caller may think."""
+
+    success: bool
+    name: str
+    runtime: str
+    model: str | None
+    session_id: str = msgspec.field(name="sessionId")
+    pid: int
+    pre_registered: bool
+    warning: str | None
+    agent_id: str
+    channels: list[str]
+    channels_pending: list[str] | UnsetType = UNSET
+
+
+class Agents(Answer, frozen=True, kw_only=True):
+    """Every agent that lives here."""
+
+    success: bool = True
+    agents: list[AgentView]
+
+
+class Released(Answer, frozen=True, kw_only=True):
+    """The agent is gone.
+
+    `existed`: it was there; `pending`: it is being ended; `release_pending`: the engine hears of it when the link is back;
+    `end_unconfirmed`: its program's end was not seen; `similar`: an agent whose name differs in case only, which stays.
+    """
+
+    success: bool
+    name: str
+    existed: bool | UnsetType = UNSET
+    pending: bool | UnsetType = UNSET
+    release_pending: bool | UnsetType = UNSET
+    end_unconfirmed: bool | UnsetType = UNSET
+    similar: str | UnsetType = UNSET
+
+
+class SnapshotQuery(Query):
+    """`plain` (or `text`), or `ansi`."""
+
+    format: str = ""
+
+
+class Screen(Answer, frozen=True, kw_only=True):
+    """The screen; the cursor is row and column from 1."""
+
+    format: str
+    rows: int
+    cols: int
+    cursor: tuple[int, int]
+    screen: str
+
+
+class Written(Answer, frozen=True, kw_only=True):
+    """What was written to the terminal."""
+
+    name: str
+    bytes_written: int
+
+
+class Resized(Answer, frozen=True, kw_only=True):
+    """The size that the terminal has now."""
+
+    name: str
+    rows: int
+    cols: int
 
 
 class AgentRoutes:
@@ -55,13 +131,12 @@ class AgentRoutes:
         self._viewers = viewers
         self._spawning = 0
 
-    async def spawn(self, request: web.Request) -> web.Response:
+    @route("POST /api/spawn", "Start an agent.", errors=(404, 409, 429, 501, 502, 504), about="name")
+    async def spawn(self, request: web.Request, body: _SpawnValue) -> Annotated[web.Response, Spawned]:
         """POST /api/spawn."""
-        value = await read_json(request)
-        with about("name", value.get("name")):
-            if "Idempotency-Key" in request.headers:
-                raise unbuilt("Idempotency-Key")
-            return relayed(await self.spawn_as(value))
+        if "Idempotency-Key" in request.headers:
+            raise unbuilt("Idempotency-Key")
+        return relayed(await self.spawn_as(body))
 
     async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Reply:
         """Spawn an agent from a request's value; the core's answer."""
@@ -95,23 +170,22 @@ class AgentRoutes:
         except OSError as error:
             raise InvalidRequest(500, "spawn_failed", f"env cannot be kept: {error}", field="env") from error
 
-    async def listing(self, _request: web.Request) -> web.Response:
+    @route("GET /api/spawned", "Every agent that lives here.")
+    async def listing(self, _request: web.Request) -> Agents:
         """GET /api/spawned."""
-        return answer(self.listed())
+        return self.listed()
 
-    def listed(self) -> dict[str, Any]:
+    def listed(self) -> Agents:
         """The agents that live here."""
-        return {"success": True, "agents": dated(views.agents(self._access.state, self._access.now()))}
+        return Agents(agents=views.agents(self._access.state, self._access.now()))
 
-    async def release(self, request: web.Request) -> web.Response:
+    @route("DELETE /api/spawned/{name}", "Release an agent.", errors=_OF_AGENT, about="name")
+    async def release(self, request: web.Request, body: ReleaseBody) -> Annotated[web.Response, Released]:
         """DELETE /api/spawned/{name}."""
-        name = request.match_info["name"]
-        with about("name", name):
-            return relayed(await self.release_as(name, await read_json(request)))
+        return relayed(await self.release_as(request.match_info["name"], body))
 
-    async def release_as(self, name: str, value: dict[str, Any]) -> Reply:
+    async def release_as(self, name: str, body: ReleaseBody) -> Reply:
         """Release an agent; the core's answer, or that it goes on without the caller."""
-        body = parse(ReleaseBody, value)
         if (other := self._other_spelling(name)) is not None:
             return _done({"success": True, "name": name, "existed": False, "similar": other})
         try:
@@ -124,39 +198,41 @@ class AgentRoutes:
 
     # --- the terminal -------------------------------------------------------------------------------------------------
 
-    async def snapshot(self, request: web.Request) -> web.Response:
+    @route("GET /api/spawned/{name}/snapshot", "The agent's screen.", errors=_OF_AGENT)
+    async def snapshot(self, request: web.Request, query: SnapshotQuery) -> Screen:
         """GET /api/spawned/{name}/snapshot."""
-        wanted = request.query.get("format", "").lower()
+        wanted = query.format.lower()
         if wanted not in ("", "plain", "text", "ansi"):
             raise InvalidRequest(400, "invalid_format", f"unknown format '{wanted}'")
         session_id = self.session_of(request.match_info["name"])
         found = await self._ask_host(
             Snapshot(request_id=uuid.uuid4().hex, session_id=session_id, format="ansi" if wanted == "ansi" else "plain")
         )
-        return answer(found.data)
+        return msgspec.convert(found.data, Screen)
 
-    async def type_raw(self, request: web.Request) -> web.Response:
+    @route("POST /api/input/{name}", "Write to the agent's terminal.", errors=_OF_AGENT)
+    async def type_raw(self, request: web.Request, body: InputBody) -> Written:
         """POST /api/input/{name}."""
-        return answer(await self.type_as(request.match_info["name"], await read_json(request)))
+        return await self.type_as(request.match_info["name"], body)
 
-    async def type_as(self, name: str, value: dict[str, Any]) -> dict[str, Any]:
+    async def type_as(self, name: str, body: InputBody) -> Written:
         """Write bytes to an agent's terminal; how many."""
-        data = parse(InputBody, value).data.encode()
+        data = body.data.encode()
         if len(data) > MAX_INPUT_BYTES:
             raise InvalidRequest(413, "body_too_large", "data is larger than 1 MiB", field="data", name=name)
         found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=self.session_of(name), data=data))
-        return {"name": name, "bytes_written": found.data["bytes_written"]}
+        return msgspec.convert({"name": name} | found.data, Written)
 
-    async def resize(self, request: web.Request) -> web.Response:
+    @route("POST /api/resize/{name}", "Resize the agent's terminal.", errors=_OF_AGENT)
+    async def resize(self, request: web.Request, body: ResizeBody) -> Resized:
         """POST /api/resize/{name}."""
         name = request.match_info["name"]
-        body = parse(ResizeBody, await read_json(request))
         if not body.rows or not body.cols:
             raise InvalidRequest(400, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
         session_id = self.session_of(name)
         await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
         self._viewers.resized(session_id, body.rows, body.cols)
-        return answer({"name": name, "rows": body.rows, "cols": body.cols})
+        return Resized(name=name, rows=body.rows, cols=body.cols)
 
     def session_of(self, name: str) -> str:
         """The session of the agent of exactly this name; 404 if its program does not exist."""
@@ -178,7 +254,7 @@ class AgentRoutes:
         found = self._access.state.registration_of(name)
         return found.name if found is not None and found.name != name else None
 
-    async def _ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
+    async def _ask_host(self, request: RawInput | Resize | Snapshot) -> HostAnswer:
         try:
             found = await self._access.ask_host(request)
         except HostUnavailable as error:

@@ -34,6 +34,12 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
+class Query(BaseModel):
+    """Common shape of queries: an unknown name is left alone, as in bodies."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 def _without_nul(value: str) -> str:
     if "\x00" in value:
         raise ValueError("must not hold NUL")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller, is_outside
+from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
 
@@ -30,8 +30,6 @@ _STATUS_CODES = {
     413: "body_too_large",
     415: "unsupported_media_type",
 }
-OPEN_PATHS = frozenset({"/health", "/api/agent-result"})
-"""`/api/agent-result` has a token of its own."""
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -72,14 +70,15 @@ def unauthorized() -> web.Response:
 
 @contextmanager
 def about(key: str, value: object) -> Iterator[None]:
-    """Errors inside carry the legacy key that says what they are about; waiting for too long is a 504."""
+    """Errors inside carry the legacy key ("" = none) that says what they are about; waiting for too long is a 504."""
+    named = {key: value if isinstance(value, str) else ""} if key else {}
     try:
         yield
     except TimeoutError as error:
         text = "The broker did not answer in time; what was asked may still happen"
-        raise InvalidRequest(504, "request_timeout", text, **{key: value}) from error
+        raise InvalidRequest(504, "request_timeout", text, **named) from error
     except InvalidRequest as error:
-        error.extra.setdefault(key, value if isinstance(value, str) else "")
+        error.extra = named | error.extra
         raise
 
 
@@ -91,6 +90,8 @@ class Guard:
         allowed_hosts: further names that a Host header may have.
         allowed_origins: further origins that a browser may have; `null` is never one.
         agent_of: the agent whose token this is, None if it is nobody's or its registration does not live.
+        agent_routes: those that agents may use (`METHOD /path`).
+        open_paths: those that need no key.
         on_use: called for every request that carries the key (it renews the owner's lease).
     """
 
@@ -101,12 +102,17 @@ class Guard:
         allowed_origins: tuple[str, ...],
         *,
         agent_of: Callable[[str], AgentCaller | None],
+        agent_routes: frozenset[str],
+        open_paths: frozenset[str],
         on_use: Callable[[], None],
     ) -> None:
         self._key = _digest(api_key)
         self._hosts = frozenset(name.lower() for name in allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in allowed_origins) - {"null"}
         self._agent_of = agent_of
+        self._agent_routes = agent_routes
+        self._agent_paths = frozenset(route.partition(" ")[2] for route in agent_routes)
+        self._open_paths = open_paths
         self._on_use = on_use
 
     def has_key(self, request: web.Request) -> bool:
@@ -135,14 +141,22 @@ class Guard:
             if self.has_key(request):
                 self._on_use()
             elif (caller := self._agent_of(_credential(request))) is not None:
-                if is_outside(request):
+                if self._is_outside(request):
                     return refusal(403, "agent_scope", f"{request.method} {request.path} is not for agents")
                 request[CALLER] = caller
-            elif request.path not in OPEN_PATHS:
+            elif request.path not in self._open_paths:
                 return unauthorized()
             return await _enveloped(request, handler)
 
         return check
+
+    def _is_outside(self, request: web.Request) -> bool:
+        """Whether an agent asks for something that is not for agents. A known path with another method is 405 as for everybody."""
+        info = request.match_info
+        if (resource := info.route.resource) is None:
+            is_known = isinstance(info.http_exception, web.HTTPMethodNotAllowed) and request.path in self._agent_paths
+            return not is_known
+        return f"{request.method} {resource.canonical}" not in self._agent_routes
 
 
 async def _enveloped(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -21,8 +21,9 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from relaybroker.adapters.http.api.agents_routes import AgentRoutes
-from relaybroker.adapters.http.api.bodies import HandlersBody, NodeBody, ResultBody, parse
+from relaybroker.adapters.http.api.bodies import HandlersBody, InputBody, NodeBody, ReleaseBody, ResultBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.domain import inputs
 from relaybroker.domain.effects import InvokeHandler, Reply
@@ -72,6 +73,7 @@ class FleetSockets:
         self._shutdown = shutdown
         self._open: dict[str, _Connection] = {}
 
+    @route("GET /api/fleet/ws", "WebSocket of a sidecar.", errors=(400,), settled=False)
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """GET /api/fleet/ws."""
         if request.headers.get("Upgrade", "").lower() != "websocket":
@@ -180,9 +182,9 @@ class FleetSockets:
             case "send_message":
                 return _body(await self._send.send_as(_renamed(value, text="message")))
             case "send_input":
-                return await self._agents.type_as(_name(value), value)
+                return await self._agents.type_as(_name(value), parse(InputBody, value))
             case "release_agent":
-                return _body(await self._agents.release_as(_name(value), value))
+                return _body(await self._agents.release_as(_name(value), parse(ReleaseBody, value)))
             case "list_agents":
                 return self._agents.listed()
             case "shutdown":

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
-from relaybroker.adapters.http.api.bodies import SendBody, parse, read_json
+from relaybroker.adapters.http.api.answers import Answer, JsonObject
+from relaybroker.adapters.http.api.bodies import SendBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import about, relayed
+from relaybroker.adapters.http.api.envelope import relayed
+from relaybroker.adapters.http.api.routing import route
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import SendRequested
@@ -29,18 +32,42 @@ MAX_KEY = 128
 KEY_HEADER = "Idempotency-Key"
 
 
+class Sent(Answer, frozen=True, kw_only=True):
+    """The message is published, or stored and published later (`publish_pending`); `replayed`: the answer that the same key had before."""
+
+    success: bool
+    event_id: str
+    local: bool
+    published: bool = msgspec.field(name="relaycast_published")
+    publish_pending: bool | UnsetType = UNSET
+    message_id: str | None
+    recipient_live: bool | None
+    targets: list[str]
+    queued: int
+    rejected: list[str]
+    workspace_id: str
+    workspace_alias: str | None
+    sent_as: str
+    thread_used: bool
+    mode_used: str
+    delivered: int | UnsetType = UNSET
+    stage: str | UnsetType = UNSET
+    replayed: bool | UnsetType = UNSET
+
+
 class SendRoute:
     """The handler of the send route."""
 
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
 
-    async def send(self, request: web.Request) -> web.Response:
+    @route(
+        "POST /api/send", "Send a message.", errors=(404, 409, 429, 501, 502, 504), about="to", agents="send, as itself"
+    )
+    async def send(self, request: web.Request, body: Annotated[JsonObject, SendBody]) -> Annotated[web.Response, Sent]:
         """POST /api/send."""
-        value = await read_json(request)
-        with about("to", value.get("to")):
-            keys = request.headers.getall(KEY_HEADER, [])
-            return relayed(await self.send_as(value, keys, request.get(CALLER)))
+        keys = request.headers.getall(KEY_HEADER, [])
+        return relayed(await self.send_as(body, keys, request.get(CALLER)))
 
     async def send_as(
         self, value: dict[str, Any], keys: Sequence[str] = (), caller: AgentCaller | None = None
