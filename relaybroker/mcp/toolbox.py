@@ -122,7 +122,7 @@ def _refused(error: InvalidRequest) -> dict[str, Any]:
             "error": {
                 "code": error.code,
                 "message": error.message,
-                "retryable": error.status >= 500 or error.status == 429,
+                "retryable": error.is_retryable,
             }
             | error.extra
         },

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 
 class AgentCaller(NamedTuple):
@@ -34,10 +34,10 @@ def caller_of(request: web.Request) -> AgentCaller:
     """The agent that asks.
 
     Raises:
-        InvalidRequest: 403 `agent_token_required`, the broker's key was used.
+        InvalidRequest: `agent_token_required`, the broker's key was used.
     """
     caller: AgentCaller | None = request.get(CALLER)
     if caller is None:
         text = "this route is for agents: it takes an agent's own token (RELAY_AGENT_TOKEN), not the broker's key"
-        raise InvalidRequest(403, "agent_token_required", text)
+        raise InvalidRequest(Refusal.FORBIDDEN, "agent_token_required", text)
     return caller

@@ -20,7 +20,7 @@ from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, Body
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 
 class Answered(NamedTuple):
@@ -66,7 +66,7 @@ class AgentToolRoutes:
         caller = caller_of(request)
         found = views.own(self._access.state, caller.agent_id, self._access.now())
         if found is None:
-            raise InvalidRequest(401, "unauthorized", "the agent is no longer registered here")
+            raise InvalidRequest(Refusal.UNKNOWN_CALLER, "unauthorized", "the agent is no longer registered here")
         return found
 
     @route("GET /api/agent/tools", "What that agent can do, as tools.", agents="what it can do, as tools")
@@ -99,7 +99,7 @@ class AgentToolRoutes:
                 message = await request.read()
         except TimeoutError as error:
             text = f"The body did not arrive within {BODY_WAIT_S:.0f} s"
-            raise InvalidRequest(408, "request_timeout", text) from error
+            raise InvalidRequest(Refusal.SLOW, "request_timeout", text) from error
         headers = {name.lower(): value for name, value in request.headers.items()}
         status, body = await self._tools.answered(caller, message, headers, _key_of(request))
         return web.Response(status=status, body=body, content_type="application/json" if body is not None else None)

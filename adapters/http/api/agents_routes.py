@@ -11,13 +11,12 @@ from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, UnsetType
 
 from relaybroker.adapters.http.api import views
-from relaybroker.adapters.http.api.answers import AgentView, Answer, JsonObject
+from relaybroker.adapters.http.api.answers import AgentView, Answer, JsonObject, Released, Spawned
 from relaybroker.adapters.http.api.bodies import InputBody, Query, ReleaseBody, ResizeBody, SpawnBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import relayed
+from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
 from relaybroker.adapters.http.api.viewers import Viewers
@@ -26,8 +25,8 @@ from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS,
 from relaybroker.adapters.pty.protocol import Answer as HostAnswer
 from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain import inputs
-from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
+from relaybroker.domain.replies import Refused
 from relaybroker.domain.state import Registration
 
 SPAWN_WAIT_S = 24.0
@@ -37,13 +36,13 @@ MAX_SPAWNS = 16
 MAX_INPUT_BYTES = 1024 * 1024
 
 _HOST_ERRORS = {
-    "agent_not_found": (404, "agent_not_found"),
-    "worker_disappeared": (503, "worker_disappeared"),
-    "worker_timeout": (504, "worker_timeout"),
-    "queue_full": (429, "queue_full"),
-    "pty_write_failed": (503, "worker_disappeared"),
-    "invalid_dimensions": (400, "invalid_request"),
-    "invalid_format": (400, "invalid_format"),
+    "agent_not_found": (Refusal.ABSENT, "agent_not_found"),
+    "worker_disappeared": (Refusal.UNAVAILABLE, "worker_disappeared"),
+    "worker_timeout": (Refusal.NO_ANSWER, "worker_timeout"),
+    "queue_full": (Refusal.FULL, "queue_full"),
+    "pty_write_failed": (Refusal.UNAVAILABLE, "worker_disappeared"),
+    "invalid_dimensions": (Refusal.INVALID, "invalid_request"),
+    "invalid_format": (Refusal.INVALID, "invalid_format"),
 }
 _HOST_TEXTS = {
     "invalid_dimensions": f"invalid_dimensions: a terminal has {MIN_ROWS} to {MAX_DIMENSION} rows and {MIN_COLS} to {MAX_DIMENSION}"
@@ -53,43 +52,11 @@ _OF_AGENT = (404, 429, 503, 504)
 _SpawnValue = Annotated[JsonObject, SpawnBody]
 
 
-class Spawned(Answer, frozen=True, kw_only=True):
-    """The agent is live. `warning` says what is otherwise than the caller may think."""
-
-    success: bool
-    name: str
-    runtime: str
-    model: str | None
-    session_id: str = msgspec.field(name="sessionId")
-    pid: int
-    pre_registered: bool
-    warning: str | None
-    agent_id: str
-    channels: list[str]
-    channels_pending: list[str] | UnsetType = UNSET
-
-
 class Agents(Answer, frozen=True, kw_only=True):
     """Every agent that lives here."""
 
     success: bool = True
     agents: list[AgentView]
-
-
-class Released(Answer, frozen=True, kw_only=True):
-    """The agent is gone.
-
-    `existed`: it was there; `pending`: it is being ended; `release_pending`: the engine hears of it when the link is back;
-    `end_unconfirmed`: its program's end was not seen; `similar`: an agent whose name differs in case only, which stays.
-    """
-
-    success: bool
-    name: str
-    existed: bool | UnsetType = UNSET
-    pending: bool | UnsetType = UNSET
-    release_pending: bool | UnsetType = UNSET
-    end_unconfirmed: bool | UnsetType = UNSET
-    similar: str | UnsetType = UNSET
 
 
 class SnapshotQuery(Query):
@@ -132,16 +99,16 @@ class AgentRoutes:
         self._spawning = 0
 
     @route("POST /api/spawn", "Start an agent.", errors=(404, 409, 429, 501, 502, 504), about="name")
-    async def spawn(self, request: web.Request, body: _SpawnValue) -> Annotated[web.Response, Spawned]:
+    async def spawn(self, request: web.Request, body: _SpawnValue) -> Spawned:
         """POST /api/spawn."""
         if "Idempotency-Key" in request.headers:
             raise unbuilt("Idempotency-Key")
-        return relayed(await self.spawn_as(body))
+        return await self.spawn_as(body)
 
-    async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Reply:
-        """Spawn an agent from a request's value; the core's answer."""
+    async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Spawned:
+        """Spawn an agent from a request's value."""
         if self._spawning >= MAX_SPAWNS:
-            raise InvalidRequest(429, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
+            raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
         refuse_unbuilt(value)
         body = parse(SpawnBody, value)
         self._spawning += 1
@@ -160,15 +127,15 @@ class AgentRoutes:
             )
         finally:
             self._spawning -= 1
-        if spec.env_ref and reply.status >= 400:
+        if spec.env_ref and isinstance(reply.answer, Refused):
             await asyncio.to_thread(self._access.gateway.forget_variables, spec.env_ref)
-        return reply
+        return answered(reply, Spawned)
 
     async def _keep(self, values: dict[str, str]) -> str:
         try:
             return await asyncio.to_thread(self._access.gateway.keep_variables, values)
         except OSError as error:
-            raise InvalidRequest(500, "spawn_failed", f"env cannot be kept: {error}", field="env") from error
+            raise InvalidRequest(Refusal.FAILED, "spawn_failed", f"env cannot be kept: {error}", field="env") from error
 
     @route("GET /api/spawned", "Every agent that lives here.")
     async def listing(self, _request: web.Request) -> Agents:
@@ -180,21 +147,22 @@ class AgentRoutes:
         return Agents(agents=views.agents(self._access.state, self._access.now()))
 
     @route("DELETE /api/spawned/{name}", "Release an agent.", errors=_OF_AGENT, about="name")
-    async def release(self, request: web.Request, body: ReleaseBody) -> Annotated[web.Response, Released]:
+    async def release(self, request: web.Request, body: ReleaseBody) -> Released:
         """DELETE /api/spawned/{name}."""
-        return relayed(await self.release_as(request.match_info["name"], body))
+        return await self.release_as(request.match_info["name"], body)
 
-    async def release_as(self, name: str, body: ReleaseBody) -> Reply:
-        """Release an agent; the core's answer, or that it goes on without the caller."""
+    async def release_as(self, name: str, body: ReleaseBody) -> Released:
+        """Release an agent; if that takes long, it goes on without the caller."""
         if (other := self._other_spelling(name)) is not None:
-            return _done({"success": True, "name": name, "existed": False, "similar": other})
+            return Released(success=True, name=name, existed=False, similar=other)
         try:
-            return await self._access.ask(
+            reply = await self._access.ask(
                 lambda request_id: inputs.ReleaseRequested(request_id=request_id, name=name, reason=body.reason),
                 RELEASE_WAIT_S,
             )
         except TimeoutError:
-            return _done({"success": True, "name": name, "pending": True})
+            return Released(success=True, name=name, pending=True)
+        return answered(reply, Released)
 
     # --- the terminal -------------------------------------------------------------------------------------------------
 
@@ -203,7 +171,7 @@ class AgentRoutes:
         """GET /api/spawned/{name}/snapshot."""
         wanted = query.format.lower()
         if wanted not in ("", "plain", "text", "ansi"):
-            raise InvalidRequest(400, "invalid_format", f"unknown format '{wanted}'")
+            raise InvalidRequest(Refusal.INVALID, "invalid_format", f"unknown format '{wanted}'")
         session_id = self.session_of(request.match_info["name"])
         found = await self._ask_host(
             Snapshot(request_id=uuid.uuid4().hex, session_id=session_id, format="ansi" if wanted == "ansi" else "plain")
@@ -219,7 +187,9 @@ class AgentRoutes:
         """Write bytes to an agent's terminal; how many."""
         data = body.data.encode()
         if len(data) > MAX_INPUT_BYTES:
-            raise InvalidRequest(413, "body_too_large", "data is larger than 1 MiB", field="data", name=name)
+            raise InvalidRequest(
+                Refusal.TOO_LARGE, "body_too_large", "data is larger than 1 MiB", field="data", name=name
+            )
         found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=self.session_of(name), data=data))
         return msgspec.convert({"name": name} | found.data, Written)
 
@@ -228,7 +198,7 @@ class AgentRoutes:
         """POST /api/resize/{name}."""
         name = request.match_info["name"]
         if not body.rows or not body.cols:
-            raise InvalidRequest(400, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
+            raise InvalidRequest(Refusal.INVALID, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
         session_id = self.session_of(name)
         await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
         self._viewers.resized(session_id, body.rows, body.cols)
@@ -238,7 +208,7 @@ class AgentRoutes:
         """The session of the agent of exactly this name; 404 if its program does not exist."""
         found = self._find(name)
         if found is None:
-            raise InvalidRequest(404, "agent_not_found", f"unknown worker '{name}'", name=name)
+            raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
         return found.session_id
 
     def _find(self, name: str) -> Registration | None:
@@ -258,14 +228,12 @@ class AgentRoutes:
         try:
             found = await self._access.ask_host(request)
         except HostUnavailable as error:
-            raise InvalidRequest(503, "worker_disappeared", f"the PTY host is not there: {error}") from error
+            raise InvalidRequest(
+                Refusal.UNAVAILABLE, "worker_disappeared", f"the PTY host is not there: {error}"
+            ) from error
         except HostBackpressure as error:
-            raise InvalidRequest(429, "queue_full", str(error)) from error
+            raise InvalidRequest(Refusal.FULL, "queue_full", str(error)) from error
         if found.error:
-            status, code = _HOST_ERRORS.get(found.error, (500, "internal_error"))
-            raise InvalidRequest(status, code, _HOST_TEXTS.get(found.error) or found.error.replace("_", " "))
+            kind, code = _HOST_ERRORS.get(found.error, (Refusal.FAILED, "internal_error"))
+            raise InvalidRequest(kind, code, _HOST_TEXTS.get(found.error) or found.error.replace("_", " "))
         return found
-
-
-def _done(body: dict[str, Any]) -> Reply:
-    return Reply(request_id="", status=200, body=body)

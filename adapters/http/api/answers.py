@@ -326,5 +326,113 @@ class BrokerMetrics(Answer, frozen=True, kw_only=True):
     active_agents: int
 
 
+# --- what was asked for and is done ----------------------------------------------------------------------------------------
+
+
+class Spawned(Answer, frozen=True, kw_only=True):
+    """The agent is live. `warning` says what is otherwise than the caller may think."""
+
+    success: bool
+    name: str
+    runtime: str
+    model: str | None
+    session_id: str = msgspec.field(name="sessionId")
+    pid: int
+    pre_registered: bool
+    warning: str | None
+    agent_id: str
+    channels: list[str]
+    channels_pending: list[str] | UnsetType = UNSET
+
+
+class Released(Answer, frozen=True, kw_only=True):
+    """The agent is gone.
+
+    `existed`: it was there; `pending`: it is being ended; `release_pending`: the engine hears of it when the link is back;
+    `end_unconfirmed`: its program's end was not seen; `similar`: an agent whose name differs in case only, which stays.
+    """
+
+    success: bool
+    name: str
+    existed: bool | UnsetType = UNSET
+    pending: bool | UnsetType = UNSET
+    release_pending: bool | UnsetType = UNSET
+    end_unconfirmed: bool | UnsetType = UNSET
+    similar: str | UnsetType = UNSET
+
+
+class Mode(Answer, frozen=True, kw_only=True):
+    """`auto_inject` or `manual_flush`; how many messages are held; log position of the hold's beginning, 0 = there is none."""
+
+    mode: str
+    held: int
+    revision: int
+    flushed: int | UnsetType = UNSET
+    """Let through because the hold was lifted."""
+
+
+class Flushed(Answer, frozen=True, kw_only=True):
+    """How many were let through, and how many are held still."""
+
+    flushed: int
+    failed: int
+    remaining: int
+
+
+class NewAttempt(Answer, frozen=True, kw_only=True):
+    """A message that is tried again."""
+
+    id: str
+    attempt: int
+    name: str
+    event_id: str
+
+
+class Skipped(Answer, frozen=True, kw_only=True):
+    """A letter that stays where it is, and why."""
+
+    id: str
+    code: str
+    message: str
+
+
+class Redelivered(Answer, frozen=True, kw_only=True):
+    """What became of each letter."""
+
+    success: bool
+    redelivered: list[NewAttempt]
+    skipped: list[Skipped]
+
+
+class Purged(Answer, frozen=True, kw_only=True):
+    """The letters that are off the list."""
+
+    success: bool
+    purged: list[str]
+
+
+class Sent(Answer, frozen=True, kw_only=True):
+    """The message is published, or stored and published later (`publish_pending`); `replayed`: the answer that the same key had before."""
+
+    success: bool
+    event_id: str
+    local: bool
+    published: bool = msgspec.field(name="relaycast_published")
+    publish_pending: bool | UnsetType = UNSET
+    message_id: str | None
+    recipient_live: bool | None
+    targets: list[str]
+    queued: int
+    rejected: list[str]
+    workspace_id: str
+    workspace_alias: str | None
+    sent_as: str
+    thread_used: bool
+    mode_used: str
+    delivered: int | UnsetType = UNSET
+    stage: str | UnsetType = UNSET
+    replayed: bool | UnsetType = UNSET
+
+
 JsonObject = dict[str, Any]
 """An object whose shape somebody else decides."""

@@ -21,7 +21,7 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import Guard, answer
 from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.routing import route
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
 
 LEASE_S = 120
@@ -200,7 +200,7 @@ class BrokerRoutes:
         state, wanted, now = self._access.state, query.agent, time.time()
         programs = [found for found in views.live_workers(state) if wanted in (None, found.name)]
         if wanted is not None and not programs:
-            raise InvalidRequest(404, "agent_not_found", f"unknown worker '{wanted}'")
+            raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{wanted}'")
         agents = [
             AgentMetrics(
                 name=found.name,

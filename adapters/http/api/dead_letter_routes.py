@@ -5,19 +5,17 @@ Source: ADR-0021; domain/dead_letter.py.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from aiohttp import web
 
 from relaybroker.adapters.http.api import views
-from relaybroker.adapters.http.api.answers import Answer, DeadLetterView
+from relaybroker.adapters.http.api.answers import Answer, DeadLetterView, Purged, Redelivered
 from relaybroker.adapters.http.api.bodies import LettersBody, Query
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import relayed
+from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.domain import inputs
 from relaybroker.domain.dead_letter import LIMIT
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 WAIT_S = 20.0
 
@@ -44,38 +42,6 @@ class OneDeadLetter(Answer, frozen=True, kw_only=True):
     dead_letter: DeadLetterView
 
 
-class NewAttempt(Answer, frozen=True, kw_only=True):
-    """A message that is tried again."""
-
-    id: str
-    attempt: int
-    name: str
-    event_id: str
-
-
-class Skipped(Answer, frozen=True, kw_only=True):
-    """A letter that stays where it is, and why."""
-
-    id: str
-    code: str
-    message: str
-
-
-class Redelivered(Answer, frozen=True, kw_only=True):
-    """What became of each letter."""
-
-    success: bool
-    redelivered: list[NewAttempt]
-    skipped: list[Skipped]
-
-
-class Purged(Answer, frozen=True, kw_only=True):
-    """The letters that are off the list."""
-
-    success: bool
-    purged: list[str]
-
-
 class DeadLetterRoutes:
     """Handlers of the dead-letter routes."""
 
@@ -94,7 +60,9 @@ class DeadLetterRoutes:
         letter_id = request.match_info["id"]
         found = self._access.state.dead_letters.get(letter_id)
         if found is None:
-            raise InvalidRequest(404, "not_found", f"there is no dead letter '{letter_id[:200]}'", id=letter_id[:200])
+            raise InvalidRequest(
+                Refusal.ABSENT, "not_found", f"there is no dead letter '{letter_id[:200]}'", id=letter_id[:200]
+            )
         return OneDeadLetter(dead_letter=views.dead_letter(found, self._access.now()))
 
     @route(
@@ -103,41 +71,43 @@ class DeadLetterRoutes:
         errors=(404, 409, 429, 504),
         about="id",
     )
-    async def redeliver(self, _request: web.Request, body: LettersBody) -> Annotated[web.Response, Redelivered]:
+    async def redeliver(self, _request: web.Request, body: LettersBody) -> Redelivered:
         """POST /api/dead-letters/redeliver."""
         _check(body)
-        return relayed(
-            await self._access.ask(
-                lambda request_id: inputs.RedeliverRequested(
-                    request_id=request_id,
-                    letter_ids=body.letter_ids,
-                    every=body.all,
-                    agent=body.agent,
-                    force=body.force,
-                ),
-                WAIT_S,
-            )
+        reply = await self._access.ask(
+            lambda request_id: inputs.RedeliverRequested(
+                request_id=request_id,
+                letter_ids=body.letter_ids,
+                every=body.all,
+                agent=body.agent,
+                force=body.force,
+            ),
+            WAIT_S,
         )
+        return answered(reply, Redelivered)
 
     @route("POST /api/dead-letters/purge", "Take them off the list.", errors=(404, 429, 504), about="id")
-    async def purge(self, _request: web.Request, body: LettersBody) -> Annotated[web.Response, Purged]:
+    async def purge(self, _request: web.Request, body: LettersBody) -> Purged:
         """POST /api/dead-letters/purge."""
         _check(body)
         if body.force:
-            raise InvalidRequest(400, "invalid_field", "force belongs to redeliver", field="force")
-        return relayed(
-            await self._access.ask(
-                lambda request_id: inputs.PurgeRequested(
-                    request_id=request_id, letter_ids=body.letter_ids, every=body.all, agent=body.agent
-                ),
-                WAIT_S,
-            )
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", "force belongs to redeliver", field="force")
+        reply = await self._access.ask(
+            lambda request_id: inputs.PurgeRequested(
+                request_id=request_id, letter_ids=body.letter_ids, every=body.all, agent=body.agent
+            ),
+            WAIT_S,
         )
+        return answered(reply, Purged)
 
 
 def _check(body: LettersBody) -> None:
     """Refuse a body that does not say exactly which letters it means."""
     if bool(body.letter_ids) == body.all:
-        raise InvalidRequest(400, "missing_field", "name the letters with id or ids, or say all: true", field="id")
+        raise InvalidRequest(
+            Refusal.INVALID, "missing_field", "name the letters with id or ids, or say all: true", field="id"
+        )
     if body.agent and not body.all:
-        raise InvalidRequest(400, "invalid_field", "agent narrows all; it does not go with id", field="agent")
+        raise InvalidRequest(
+            Refusal.INVALID, "invalid_field", "agent narrows all; it does not go with id", field="agent"
+        )

@@ -17,8 +17,8 @@ import msgspec
 from aiohttp import web
 
 from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
-from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.rendering import STATUS
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 _log = logging.getLogger(__name__)
 
@@ -39,19 +39,19 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     )
 
 
-def relayed(reply: Reply) -> web.Response:
-    """The core's answer."""
-    return answer(reply.body, reply.status, {"Retry-After": "1"} if reply.status == 429 else None)
+def refused(error: InvalidRequest) -> web.Response:
+    """A refusal in the envelope."""
+    return refusal(STATUS[error.kind], error.code, error.message, retryable=error.is_retryable, **error.extra)
 
 
-def refusal(status: int, code: str, message: str, **extra: object) -> web.Response:
+def refusal(status: int, code: str, message: str, *, retryable: bool = False, **extra: object) -> web.Response:
     """An error in the envelope."""
     body: dict[str, object] = {
         "success": False,
         "code": code,
         "message": message,
         "error": message,
-        "retryable": (status >= 500 and status != 501) or status == 429,
+        "retryable": retryable,
         "statusCode": status,
     } | extra
     return answer(body, status, {"Retry-After": "1"} if status == 429 else None)
@@ -76,7 +76,7 @@ def about(key: str, value: object) -> Iterator[None]:
         yield
     except TimeoutError as error:
         text = "The broker did not answer in time; what was asked may still happen"
-        raise InvalidRequest(504, "request_timeout", text, **named) from error
+        raise InvalidRequest(Refusal.NO_ANSWER, "request_timeout", text, **named) from error
     except InvalidRequest as error:
         error.extra = named | error.extra
         raise
@@ -163,7 +163,7 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except InvalidRequest as error:
-        return refusal(error.status, error.code, error.message, **error.extra)
+        return refused(error)
     except web.HTTPException as error:
         response = refusal(error.status, _STATUS_CODES.get(error.status, "invalid_request"), _explained(error))
         if "Allow" in error.headers:
@@ -173,7 +173,7 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
         return refusal(400, "invalid_request", f"The body cannot be read: {error}")
     except Exception:  # noqa: BLE001 - logged with its trace; the client gets an honest 500
         _log.exception("%s %s failed", request.method, request.path)
-        return refusal(500, "internal_error", "Internal error; see the broker's log")
+        return refusal(500, "internal_error", "Internal error; see the broker's log", retryable=True)
 
 
 def _explained(error: web.HTTPException) -> str:

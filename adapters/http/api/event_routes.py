@@ -21,7 +21,7 @@ from relaybroker.adapters.http.api.event_stream import EventStream, gap, stored
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty.protocol import Output
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 _Count = Annotated[int, Field(ge=0, lt=10**20)]
 
@@ -101,7 +101,9 @@ class EventRoutes:
     async def ws(self, request: web.Request, query: WatchQuery) -> web.StreamResponse:
         """GET /ws."""
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            raise InvalidRequest(400, "invalid_request", "/ws is a WebSocket endpoint: the request must be an upgrade")
+            raise InvalidRequest(
+                Refusal.INVALID, "invalid_request", "/ws is a WebSocket endpoint: the request must be an upgrade"
+            )
         session_id = self._session_of(query.view) if query.view is not None else ""
         viewer = object()
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from relaybroker.adapters.http.api.bodies import Body, parse, read_json
 from relaybroker.adapters.http.api.envelope import Handler, about, answer
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 _MARK = "relaybroker_route"
 _ALWAYS = (403, 413, 503)
@@ -167,11 +167,11 @@ def _query(model: type[BaseModel], request: web.Request) -> BaseModel:
     """The query as this model.
 
     Raises:
-        InvalidRequest: 400 `invalid_field`, with the name in `field`.
+        InvalidRequest: `invalid_field`, with the name in `field`.
     """
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:
         wrong = error.errors()[0]
         key = str(wrong["loc"][0]) if wrong["loc"] else ""
-        raise InvalidRequest(400, "invalid_field", f"{key}: {wrong['msg']}", field=key) from error
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", f"{key}: {wrong['msg']}", field=key) from error

@@ -18,7 +18,7 @@ from relaybroker.adapters.http.api.audit_routes import AuditRoutes
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.broker_routes import About, BrokerRoutes, HealthRoute
 from relaybroker.adapters.http.api.dead_letter_routes import DeadLetterRoutes
-from relaybroker.adapters.http.api.envelope import Guard, Handler, refusal
+from relaybroker.adapters.http.api.envelope import Guard, Handler, refused
 from relaybroker.adapters.http.api.event_routes import EventRoutes
 from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
@@ -30,6 +30,7 @@ from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT,
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty.protocol import Output
 from relaybroker.domain.effects import InvokeHandler, Notify, Reply
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import Notification, State
 
 BODY_LIMIT = 2 * 1024 * 1024
@@ -225,5 +226,6 @@ class LocalApi:
 
 async def _not_built(request: web.Request) -> web.Response:
     name = request.match_info.get("name")
-    extra = {} if name is None else {"name": name}
-    return refusal(501, "not_implemented", f"{request.method} {request.path} is not built yet", **extra)
+    about: dict[str, object] = {} if name is None else {"name": name}
+    text = f"{request.method} {request.path} is not built yet"
+    return refused(InvalidRequest(Refusal.NOT_BUILT, "not_implemented", text, **about))

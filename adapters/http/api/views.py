@@ -197,6 +197,12 @@ def _holds(state: State, name: str, waiting: list[Delivery], now: float) -> list
     ]
 
 
+def mode(state: State, name: str) -> answers.Mode:
+    """The delivery mode of an agent's name."""
+    found = holds.mode_set(state, name)
+    return answers.Mode(mode=found.mode, held=found.held, revision=found.revision)
+
+
 def held_messages(state: State, name: str) -> list[answers.HeldMessage]:
     """What waits for a person to flush it, in order (local-api.md route 11)."""
     return [_held_message(item) for item in holds.held(state, holds.program_of(state, name))]
