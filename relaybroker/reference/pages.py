@@ -22,8 +22,7 @@ from typing import Any, get_type_hints
 import click
 
 from relaybroker.adapters.eventstore import earlier_events, lookup
-from relaybroker.adapters.http.api.agent_scope import AGENT_ROUTES
-from relaybroker.adapters.http.api.server import NOT_BUILT, ROUTES
+from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
 from relaybroker.domain.events import REGISTRY
@@ -232,7 +231,7 @@ The same over MCP (`POST /mcp`) and over HTTP (`POST /api/agent/tools/{tool}`, a
 
 
 def _closed() -> set[str]:
-    return {f"{method} {path}" for method, path in (*ROUTES, *NOT_BUILT)} - set(AGENT_ROUTES)
+    return {*(route.key for route in ROUTES), *(f"{method} {path}" for method, path in NOT_BUILT)} - set(AGENT_ROUTES)
 
 
 def openapi() -> str:
