@@ -28,6 +28,7 @@ from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.manifest import Manifest, of_operator, with_sidecar
 from relaybroker.domain.reasons import Reason
+from relaybroker.domain.replies import SendAnswer
 
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
@@ -37,7 +38,7 @@ MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 3
+SNAPSHOT_FORMAT = 4
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -403,9 +404,8 @@ class Send(msgspec.Struct):
     fingerprint: str
     stream: str
     at: float
-    status: int = 0
-    """0 = nobody was answered yet."""
-    body: dict[str, Any] = msgspec.field(default_factory=dict)
+    answer: SendAnswer | None = None
+    """None = nobody was answered yet."""
 
 
 class Sidecar(msgspec.Struct):

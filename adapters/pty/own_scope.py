@@ -1,7 +1,7 @@
 """A PTY host that is started by a systemd service gets a scope of its own, outside of the service's control group.
 
-What ends or limits the service (its `KillMode`, its memory, the kernel's choice when memory runs out) then does not end the agents,
-whatever the unit file says. Where no manager gives this user a scope, the host stays in the service's group, which `KillMode=process` spares.
+What ends or limits the service (its `KillMode`, its memory, the choice of the kernel when memory runs out) then does not end the agents,
+whatever the unit file says. Where no manager gives a scope, the host stays in the group of the service, which `KillMode=process` spares.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from relaybroker.audit.times import length, moment
 
 if TYPE_CHECKING:
-    from relaybroker.audit.story import Story
+    from relaybroker.domain.story import Story
 
 DETAIL_WIDTH = 220
 """Characters of a step's details that are shown."""

@@ -27,8 +27,8 @@ from relaybroker.config.nearest import did_you_mean
 if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.reader import LogReader
     from relaybroker.audit.search import Search
-    from relaybroker.audit.story import Story
     from relaybroker.domain.events import Recorded
+    from relaybroker.domain.story import Story
 
 
 def _place(command: Any) -> Any:

@@ -25,7 +25,6 @@ from relaybroker.domain import (
     events,
     node_connection,
     outbound_message,
-    views,
 )
 
 if TYPE_CHECKING:
@@ -180,22 +179,19 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 def _of_broker(state: State, now: float, version: str) -> Iterator[Metric]:
-    settings, numbers = state.settings, views.broker_metrics(state, now)
+    settings, counted = state.settings, state.counters
+    running = sum(not found.ended for found in state.workers.values())
     node = (
         {}
         if settings is None
         else {"node": state.node_name, "node_id": settings.node_id, "broker": settings.broker_name}
     )
     yield InfoMetricFamily("relay_broker", "Which broker this is.", value={"version": version} | node)
-    yield _gauge("relay_broker_uptime_seconds", "Since its start.", numbers["uptime_secs"])
-    yield CounterMetricFamily(
-        "relay_broker_agents_spawned", "Agents that were started.", value=numbers["total_agents_spawned"]
-    )
-    yield CounterMetricFamily("relay_broker_crashes", "Programs that ended badly.", value=numbers["total_crashes"])
-    yield CounterMetricFamily(
-        "relay_broker_restarts", "Programs that were started anew.", value=numbers["total_restarts"]
-    )
-    yield _gauge("relay_broker_active_agents", "Programs that run.", numbers["active_agents"])
+    yield _gauge("relay_broker_uptime_seconds", "Since its start.", int(max(0.0, now - state.started_at)))
+    yield CounterMetricFamily("relay_broker_agents_spawned", "Agents that were started.", value=counted.spawned)
+    yield CounterMetricFamily("relay_broker_crashes", "Programs that ended badly.", value=counted.crashed)
+    yield CounterMetricFamily("relay_broker_restarts", "Programs that were started anew.", value=0)
+    yield _gauge("relay_broker_active_agents", "Programs that run.", running)
     yield _gauge("relay_host_attached", "1 while the PTY host answers.", float(state.host.attached))
     link = GaugeMetricFamily(
         "relay_link_state", "1 for the state in which the link to the engine is.", labels=("state",)
@@ -218,7 +214,7 @@ def _of_deliveries(state: State, now: float) -> Iterator[Metric]:
     by_state = GaugeMetricFamily(
         "relay_deliveries_open", "Deliveries that are not settled, by state.", labels=("state",)
     )
-    pending = views.pending(state)
+    pending = [found for found in state.deliveries.values() if not found.ended]
     for name in delivery.TABLE.states:
         if name not in delivery.TABLE.terminal:
             by_state.add_metric((str(name),), sum(found.state == name for found in pending))
@@ -235,7 +231,7 @@ def _of_agents(state: State) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("relay_agent_waiting", "Messages that wait for an agent.", labels=("agent",))
     typed = CounterMetricFamily("relay_agent_typed", "Messages typed to the program of an agent.", labels=("agent",))
     memory = GaugeMetricFamily("relay_agent_memory_bytes", "Memory of the program of an agent.", labels=("agent",))
-    for found in views.live_workers(state):
+    for found in (one for one in state.workers.values() if one.pid and not one.ended):
         waiting.add_metric((found.name,), len(found.waiting))
         typed.add_metric((found.name,), found.typed)
         memory.add_metric((found.name,), _memory(found.pid))
