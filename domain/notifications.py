@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from relaybroker.domain import events, outbound_message
+from relaybroker.domain import engine_status, events, outbound_message
 from relaybroker.domain.changes.link import rejected_kind
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
@@ -409,7 +409,7 @@ def _action(label: str) -> Callable[[State, Any, Recorded], _Bodies]:
 
 
 def _channel(state: State, event: events.ChannelAnswered, at: Recorded) -> _Bodies:
-    if event.status < 300 and at.stream in state.registrations:
+    if engine_status.is_done(event.status) and at.stream in state.registrations:
         yield {"kind": "channel_subscribed", "name": state.registrations[at.stream].name, "channels": [event.channel]}
 
 

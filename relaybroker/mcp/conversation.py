@@ -24,7 +24,7 @@ from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import rendered
-from relaybroker.domain.effects import path_segment
+from relaybroker.adapters.http.engine_calls import path_segment
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, Input, SendRequested
 from relaybroker.domain.notifications import target_type

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol, assert_never
 
+from relaybroker.adapters.http.engine_calls import http_call
 from relaybroker.adapters.pty import protocol
 from relaybroker.agents.launch import VariablesLostError
 from relaybroker.domain import effects
@@ -143,7 +144,7 @@ class Dispatcher:
             case effects.Reply():
                 self._clients.reply(effect)
             case effects.EngineCall():
-                self._engine.call(effect)
+                self._engine.call(http_call(effect))
             case effects.DialEngine(dial=dial):
                 self._link.dial(dial)
             case effects.CloseLink(dial=dial, detail=detail):

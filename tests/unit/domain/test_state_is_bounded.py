@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from relaybroker.domain import effects, inputs
+from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.domain import inputs
 from relaybroker.domain.action_invocation import LEDGER_LIMIT
 from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
 from relaybroker.domain.dead_letter import LIMIT
@@ -127,9 +128,9 @@ class LongWorld(World):
 
     def answer_calls(self) -> None:
         """The engine does what it is asked for."""
-        for call in [found for found in self.effects if isinstance(found, effects.EngineCall)]:
+        for call in [found for found in self.effects if isinstance(found, HttpCall)]:
             self.tell(inputs.EngineAnswered(call_id=call.call_id, status=201, data={"id": "M", "message_id": "M"}))
-        self.effects = [found for found in self.effects if not isinstance(found, effects.EngineCall)]
+        self.effects = [found for found in self.effects if not isinstance(found, HttpCall)]
 
     def verify_all(self) -> None:
         """The PTY host ends the verification of everything it has typed."""
