@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.domain.announcements import Announced
 from relaybroker.domain.engine_requests import EngineRequest
 from relaybroker.domain.replies import Answer
 
@@ -161,11 +162,10 @@ class Reply(_Effect, frozen=True, kw_only=True):
     answer: Answer
 
 
-class Notify(_Effect, frozen=True, kw_only=True):
-    """One event for `/ws` clients, with its durable `seq`."""
+class Announce(_Effect, frozen=True, kw_only=True):
+    """Tell local clients."""
 
-    seq: int
-    body: dict[str, Any]
+    announced: Announced
 
 
 class ExitBroker(_Effect, frozen=True, kw_only=True):
@@ -191,6 +191,6 @@ Effect = (
     | CloseSidecar
     | StartSidecar
     | Reply
-    | Notify
+    | Announce
     | ExitBroker
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from relaybroker.adapters.http.api.event_frames import frame_of
 from relaybroker.adapters.http.engine_calls import HttpCall, http_call
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
@@ -163,8 +164,8 @@ class World:
                     self.frame(type="reply", id=effect.frame["id"], ok=True, data={})
             case effects.Reply():
                 self.replies[effect.request_id] = answer_of(effect)
-            case effects.Notify():
-                self.notified.append(effect.body)
+            case effects.Announce():
+                self.notified.append(frame_of(effect.announced))
             case effects.ExitBroker():
                 self.exit = effect
             case _:

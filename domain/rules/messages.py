@@ -22,8 +22,7 @@ from relaybroker.domain.engine_requests import (
 )
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
-from relaybroker.domain.notifications import target_type
-from relaybroker.domain.outbound_message import State
+from relaybroker.domain.outbound_message import State, target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, message_order, send_answers
 from relaybroker.domain.state import Message

@@ -43,7 +43,7 @@ class LocalClients(Protocol):
     def reply(self, reply: effects.Reply) -> None:
         """Answer one request."""
 
-    def notify(self, notification: effects.Notify) -> None:
+    def announce(self, wanted: effects.Announce) -> None:
         """Tell every `/ws` client."""
 
     def invoke_handler(self, wanted: effects.InvokeHandler) -> None:
@@ -139,8 +139,8 @@ class Dispatcher:
                 )
             case effects.ConfirmReports():
                 pass  # see above
-            case effects.Notify():
-                self._clients.notify(effect)
+            case effects.Announce():
+                self._clients.announce(effect)
             case effects.Reply():
                 self._clients.reply(effect)
             case effects.EngineCall():

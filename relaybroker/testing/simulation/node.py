@@ -290,7 +290,7 @@ class Node:
             case effects.ExitBroker():
                 self.exited = effect
                 self.crash(Crash(survive=1.0, stay_down_s=self._random.uniform(0.1, 3.0)))
-            case effects.Notify() | effects.Reply():
+            case effects.Announce() | effects.Reply():
                 pass
             case _:
                 raise AssertionError(f"nothing in this simulation asks for {type(effect).__name__}")

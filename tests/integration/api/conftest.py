@@ -243,8 +243,8 @@ class SmallBroker:
                 self.tell(self._engine(call_id, self.called[-1]))
             case effects.Reply():
                 self.api.reply(effect)
-            case effects.Notify():
-                self.api.notify(effect)
+            case effects.Announce():
+                self.api.announce(effect)
             case _:
                 pass
 

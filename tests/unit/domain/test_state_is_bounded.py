@@ -21,7 +21,7 @@ from relaybroker.domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
 from relaybroker.domain.node_connection import MAX_REMINTS_PER_HOUR
 from relaybroker.domain.outbound_message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
-from relaybroker.domain.state import ANNOUNCED_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, NOTIFICATIONS_KEPT, State
+from relaybroker.domain.state import ANNOUNCED_KEPT, ANNOUNCEMENTS_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, State
 from tests.world import World
 
 pytestmark = pytest.mark.slow
@@ -81,7 +81,7 @@ BOUNDS = {
     "messages": MAX_OPEN,
     "sidecar.handlers": 4,  # as it offered them
     "handler_grace": 4,  # those of the last sidecar
-    "notifications": 2 * NOTIFICATIONS_KEPT,
+    "announcements": 2 * ANNOUNCEMENTS_KEPT,
 }
 
 
