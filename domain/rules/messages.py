@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.domain import engine_status, events, outbound_message
+from relaybroker.domain import couplings, engine_status, events, outbound_message
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import (
@@ -22,7 +22,7 @@ from relaybroker.domain.engine_requests import (
 )
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
-from relaybroker.domain.outbound_message import State, target_type
+from relaybroker.domain.outbound_message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, message_order, send_answers
 from relaybroker.domain.state import Message
@@ -243,7 +243,7 @@ def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -
 def broker_started(turn: Turn) -> None:
     """Calls that were under way when the broker died are made again, with the same key."""
     for message in list(turn.state.messages.values()):
-        if message.state == State.PUBLISHING:
+        if couplings.BROKER_REPEATS_MESSAGE.concerns(message.state):
             turn.record(
                 events.MessageWaiting(
                     status=engine_status.UNANSWERED, detail="the broker was restarted", until=turn.now
