@@ -508,7 +508,8 @@ def machine_list(as_json: bool) -> None:
 @click.option("--mermaid", is_flag=True, help="Only the diagram.")
 @json_option
 def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
-    """One machine: its rules, its table, its diagram."""
+    """One machine: its rules, what can happen in each state, and what happens to it because of others."""
+    from relaybroker.domain.couplings import COUPLINGS
     from relaybroker.domain.machines import MACHINES
 
     fits = [known for known in MACHINES if known.startswith(name)]
@@ -527,5 +528,11 @@ def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
     else:
         for line in (*found.rules.splitlines(), ""):
             say(line)
-        for (source, trigger), target in found.edges.items():
-            say(f"  {source:<16} {trigger:<14} -> {target}")
+        for state in found.states:
+            exits = found.leaving(state)
+            say(state if exits else f"{state}  (it has ended: nothing can happen)")
+            for trigger, target in exits:
+                say(f"  {trigger:<14} -> {target}")
+        for row in (row for row in COUPLINGS if row.table is found):
+            states = ", ".join(state for state in found.states if state in row.states)
+            say(f"When {row.when}, in {states}: {row.trigger}, {row.then}{'; but ' + row.but if row.but else ''}.")

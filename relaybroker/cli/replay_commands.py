@@ -123,6 +123,6 @@ def _as_data(outcome: Outcome, count: int, *, with_state: bool) -> dict[str, Any
     }
     if with_state:
         state = msgspec.json.decode(msgspec.json.encode(outcome.state))
-        state.pop("notifications")
+        state.pop("announcements")
         found["state"] = state
     return found

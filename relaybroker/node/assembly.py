@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
     from relaybroker.adapters.eventstore.journal import Journal
     from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+    from relaybroker.adapters.http.engine_calls import HttpCall
     from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
     from relaybroker.adapters.pty.protocol import Input as RawInput
     from relaybroker.config.paths import Paths
     from relaybroker.config.settings import Settings
-    from relaybroker.domain.effects import EngineCall
     from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
     from relaybroker.domain.state import State
     from relaybroker.enrolment.node_identity import Node
@@ -232,7 +232,7 @@ class Assembly:
         """The agent id whose newest token this is, "" if it is nobody's."""
         return self.vault.agent_of(token)
 
-    async def ask_engine(self, call: EngineCall) -> EngineAnswered | EngineUnanswered:
+    async def ask_engine(self, call: HttpCall) -> EngineAnswered | EngineUnanswered:
         """Look at the engine; it leaves no trace."""
         return await self.engine.ask(call)
 

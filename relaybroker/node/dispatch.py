@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol, assert_never
 
+from relaybroker.adapters.http.engine_calls import http_call
 from relaybroker.adapters.pty import protocol
 from relaybroker.agents.launch import VariablesLostError
 from relaybroker.domain import effects
@@ -49,7 +50,7 @@ class LocalClients(Protocol):
     def reply(self, reply: effects.Reply) -> None:
         """Answer one request."""
 
-    def notify(self, notification: effects.Notify) -> None:
+    def announce(self, wanted: effects.Announce) -> None:
         """Tell every `/ws` client."""
 
     def invoke_handler(self, wanted: effects.InvokeHandler) -> None:
@@ -148,12 +149,12 @@ class Dispatcher:
                 )
             case effects.ConfirmReports():
                 pass  # see above
-            case effects.Notify():
-                self._clients.notify(effect)
+            case effects.Announce():
+                self._clients.announce(effect)
             case effects.Reply():
                 self._clients.reply(effect)
             case effects.EngineCall():
-                self._engine.call(effect)
+                self._engine.call(http_call(effect))
             case effects.DialEngine(dial=dial):
                 self._link.dial(dial)
             case effects.CloseLink(dial=dial, detail=detail):

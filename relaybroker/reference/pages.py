@@ -27,6 +27,7 @@ from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
 from relaybroker.config.chosen import SECRETS, Chosen, flag_of, variables_of
 from relaybroker.config.fleet_file import Agent
+from relaybroker.domain import couplings
 from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.machines import MACHINES
@@ -46,12 +47,31 @@ def machines() -> str:
     parts = ["# State machines\n"]
     for table in MACHINES.values():
         parts.append(f"## {table.name}\n\n{table.rules}\n\n```mermaid\n{table.mermaid()}\n```\n")
-        parts.append("| from | trigger | to |\n|---|---|---|")
-        parts += [
-            f"| {source} | {trigger} | {_state(table, target)} |" for (source, trigger), target in table.edges.items()
-        ]
+        parts.append("| in | can happen | and then it is |\n|---|---|---|")
+        for state in table.states:
+            exits = table.leaving(state) or [("nothing: it has ended", "")]
+            parts += [f"| {_state(table, state)} | {trigger} | {_state(table, target)} |" for trigger, target in exits]
         parts.append("")
-    return "\n".join(parts)
+    return "\n".join([*parts, *_couplings()])
+
+
+def _couplings() -> list[str]:
+    """What happens to one machine because of another."""
+    parts = ["## Couplings\n", "| when | machine | in | trigger | what that means | but |\n|---|---|---|---|---|---|"]
+    for row in couplings.COUPLINGS:
+        states = ", ".join(state for state in row.table.states if state in row.states)
+        parts.append(f"| {row.when} | {row.table.name} | {states} | {row.trigger} | {row.then} | {row.but} |")
+    for (state, returnable), fate in couplings.WORKER_ENDED.items():
+        kept = "the engine keeps it" if returnable else "the engine does not keep it"
+        meaning = {
+            couplings.Fate.RETURN: "the engine offers it again",
+            couplings.Fate.DEAD_LETTER: "it is kept for a person",
+            couplings.Fate.IN_DOUBT: "the in-doubt policy settles it",
+        }[fate]
+        parts.append(
+            f"| its worker ends, and {kept} | delivery | {state} | {' or '.join(fate.triggers)} | {meaning} | |"
+        )
+    return [*parts, ""]
 
 
 def _state(table: Any, name: str) -> str:

@@ -9,10 +9,10 @@ import msgspec
 from msgspec import UNSET
 
 from relaybroker.adapters.http.api import answers
+from relaybroker.adapters.http.api.event_frames import parent_label
 from relaybroker.adapters.http.api.timestamps import rfc3339
 from relaybroker.domain import agent_registration
 from relaybroker.domain.dead_letter import DeadLetter
-from relaybroker.domain.notifications import parent_label
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import channels, holds
 from relaybroker.domain.state import Delivery, Registration, State, Worker
