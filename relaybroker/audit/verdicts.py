@@ -94,7 +94,7 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             sentence = f"{who} is a dead letter: {SENTENCES[event.reason]}{_doubt(own)}"
             if removed := _last(own, events.DeadLetterRemoved):
                 sentence = f"{who} was a dead letter ({event.reason}) and left the list: {SENTENCES[removed.reason]}"
-            return Verdict(NOT_DELIVERED, "dead_lettered", event.reason, sentence, "relaybroker dead-letters list")
+            return Verdict(NOT_DELIVERED, "dead_lettered", event.reason, sentence, "relaybroker dead-letters ls")
 
 
 def _alterations(own: list[Recorded]) -> str:

@@ -16,7 +16,7 @@ from relaybroker.node.host_requests import HostRequests
 from relaybroker.node.link_log import LinkLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from relaybroker.adapters.http.engine_client import EngineClient
     from relaybroker.adapters.websocket.link import NodeLink
@@ -35,6 +35,13 @@ class SidecarProgram(Protocol):
 
     def start(self, argv: Sequence[str], cwd: str) -> None:
         """Start it; one that still runs is ended first."""
+
+
+class Watcher(Protocol):
+    """Whoever takes note of what happened."""
+
+    def observe(self, recorded: Iterable[Recorded]) -> None:
+        """Take note of events that are durable."""
 
 
 class LocalClients(Protocol):
@@ -66,6 +73,7 @@ class Dispatcher:
         clients: the local API.
         sidecar: the program behind a sidecar.
         leave: ends the process with a status and a reason.
+        watchers: see every durable event.
     """
 
     def __init__(
@@ -80,7 +88,9 @@ class Dispatcher:
         clients: LocalClients,
         sidecar: SidecarProgram,
         leave: Callable[[int, str], None],
+        watchers: Sequence[Watcher] = (),
     ) -> None:
+        self._watchers = (LinkLog(), *watchers)
         self._link = link
         self._engine = engine
         self._host = host
@@ -91,7 +101,6 @@ class Dispatcher:
         self._clients = clients
         self._sidecar = sidecar
         self._leave = leave
-        self._link_log = LinkLog()
 
     async def shut(self) -> None:
         """End what is still asked for; no effect is carried out afterwards."""
@@ -101,7 +110,8 @@ class Dispatcher:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
         self._spawns.observe(events)
-        self._link_log.observe(events)
+        for watcher in self._watchers:
+            watcher.observe(events)
         self._confirm(wanted)
         for effect in wanted:
             self._one(effect)

@@ -108,8 +108,8 @@ class Player:
         self._at = self._recorded.now
         self._core = self._broker(session.state())
 
-    def play(self, until: int | None = None) -> Outcome:
-        """Play everything, or up to the event at a position.
+    def play(self, until: int | None = None, watch: Callable[[int], None] | None = None) -> Outcome:
+        """Play everything, or up to the event at a position. `watch` is told how many events are played.
 
         Raises:
             SessionError: the file cannot be read on.
@@ -122,6 +122,8 @@ class Player:
             self._harnesses.learn(turn.events)
             self._turn(turn)
             turns, played = turns + 1, played + len(turn.events)
+            if watch is not None:
+                watch(played)
         self._catch_up()
         return Outcome(
             turns=turns,

@@ -41,6 +41,9 @@ class Gateway(Protocol):
     async def settled(self) -> None:
         """Returns when everything that the state shows now is durable, or soon in any case."""
 
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """What Prometheus is told, in a format that the asker takes, and which that is."""
+
     def log_locked_s(self) -> float:
         """For how many seconds another program has kept the log from being written; 0 when none does."""
 

@@ -25,6 +25,7 @@ from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.events import REGISTRY, Harness, Recorded
 from relaybroker.mcp.toolbox import AgentToolbox
+from relaybroker.metrics.collected import Depths, Metrics
 from tests.waiting import WAIT_S
 
 KEY = "br_0123456789abcdef0123456789abcdef"
@@ -101,6 +102,10 @@ class SmallBroker:
 
     def log_locked_s(self) -> float:
         return self.locked_s
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        depths = Depths(queues={}, log_locked_s=self.locked_s, files={})
+        return Metrics(lambda: self.state, lambda: depths, version="test", clock=time.time).exposition(accept)
 
     def offer(self, item: inputs.Input) -> bool:
         if self.full:
@@ -274,6 +279,8 @@ class Client:
         """Status and JSON answer of a request with the key."""
         given = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.http.request(method, self.url + path, json=body, headers=given) as response:
+            if response.content_type == "text/plain" and response.status == 200:
+                return response.status, await response.text()
             return response.status, await response.json()
 
     async def refused(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
