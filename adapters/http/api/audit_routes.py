@@ -77,14 +77,14 @@ class AuditRoutes:
 
     @route(
         "GET /api/why/{id}",
-        "What became of a message, delivery, AGENT@SEQ, invocation, agent or node, and why.",
+        "Explain what became of a message, delivery, AGENT@SEQ, invocation, agent or node.",
         errors=(404, 409),
     )
     async def why(self, request: web.Request) -> Stories:
         """GET /api/why/{id}."""
         return Stories(stories=await self._log.why(request.match_info["id"]))
 
-    @route("GET /api/log", "Events of the log by what they are about.")
+    @route("GET /api/log", "Search the events of the log.")
     async def search(self, _request: web.Request, query: LogQuery) -> LogEvents:
         """GET /api/log."""
         found = await self._log.search(**query.model_dump())
