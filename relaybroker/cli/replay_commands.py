@@ -44,8 +44,8 @@ def replay(
     """Replay a recorded session and compare the decisions.
 
     A session is written by `up --record FILE` or `log export --session`. Where this version
-    decides anything differently, it prints a diff (- recorded, + decided now) and exits with 1. With --what-if the differences are the
-    answer, and the exit status is 0.
+    decides anything differently, it prints a diff (- recorded, + decided now); the exit status is then 1, or 0 with --what-if, where
+    differences are what you asked for.
     """
     from relaybroker.replay.playing import Player
     from relaybroker.replay.policies import BadPolicyError, changed
