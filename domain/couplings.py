@@ -21,7 +21,7 @@ from relaybroker.domain import (
     sidecar_handlers,
     worker,
 )
-from relaybroker.domain.delivery import State, Trigger
+from relaybroker.domain.delivery import PLACES, Place, Trigger
 from relaybroker.domain.kernel import Table
 
 
@@ -153,14 +153,19 @@ class Fate(StrEnum):
                 return (Trigger.DROP, Trigger.DEAD_LETTER)
 
 
-_WAITING = (State.OFFERED, State.HELD, State.QUEUED)
+_FATES = {
+    Place.UNDECIDED: (Fate.RETURN, Fate.DEAD_LETTER),
+    Place.WAITING: (Fate.RETURN, Fate.DEAD_LETTER),
+    Place.TYPING: (Fate.IN_DOUBT, Fate.IN_DOUBT),
+}
+"""Where a delivery is -> its fate if the engine keeps it, and if not."""
 
 WORKER_ENDED: Mapping[tuple[str, bool], Fate] = MappingProxyType(
     {
-        **{(str(state), True): Fate.RETURN for state in _WAITING},
-        **{(str(state), False): Fate.DEAD_LETTER for state in _WAITING},
-        (str(State.INJECTING), True): Fate.IN_DOUBT,
-        (str(State.INJECTING), False): Fate.IN_DOUBT,
+        (str(state), is_kept): _FATES[place][0 if is_kept else 1]
+        for state, place in PLACES.items()
+        if place in _FATES
+        for is_kept in (True, False)
     }
 )
 """(delivery state, whether the engine certainly keeps it) -> fate. Other states need nothing: what is typed is typed."""

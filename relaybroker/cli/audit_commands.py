@@ -136,7 +136,7 @@ def delivery() -> None:
 @click.option("-n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N.")
 @json_option
 def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, count: int, as_json: bool) -> None:
-    """The newest deliveries."""
+    """List the newest deliveries."""
     import msgspec
 
     from relaybroker.audit.deliveries import newest
@@ -474,7 +474,7 @@ def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
             say(problem, err=True)
     else:
         live = f", and at {found.compared_at} to the state that the broker had" if found.compared_at else ""
-        say(f"{events} events: order, topics, hash chain and fold are as they must be{live}")
+        say(f"{events} events verified: order, topics, hash chain and fold are sound{live}")
     if found.problems:
         raise SystemExit(int(Exit.FAILED))
 
@@ -488,7 +488,7 @@ def machine() -> None:
 @machine.command("ls")
 @json_option
 def machine_list(as_json: bool) -> None:
-    """Every machine with its states."""
+    """List the machines and their states."""
     from relaybroker.domain.machines import MACHINES
 
     if as_json:
@@ -508,14 +508,14 @@ def machine_list(as_json: bool) -> None:
 @click.option("--mermaid", is_flag=True, help="Only the diagram.")
 @json_option
 def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
-    """One machine: its rules, what can happen in each state, and what happens to it because of others."""
+    """Show one machine: its rules, what can happen in each state, and what other machines do to it."""
     from relaybroker.domain.couplings import COUPLINGS
     from relaybroker.domain.machines import MACHINES
 
     fits = [known for known in MACHINES if known.startswith(name)]
     if len(fits) != 1:
         near = did_you_mean(name, list(MACHINES))
-        fail(Exit.NOT_FOUND, f"no single machine begins with {name!r}.{near} There are: {', '.join(MACHINES)}")
+        fail(Exit.NOT_FOUND, f"No machine named {name!r}.{near} There are: {', '.join(MACHINES)}")
     found = MACHINES[fits[0]]
     if as_json:
         edges = [
@@ -530,7 +530,7 @@ def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
             say(line)
         for state in found.states:
             exits = found.leaving(state)
-            say(state if exits else f"{state}  (it has ended: nothing can happen)")
+            say(state if exits else f"{state}  (final)")
             for trigger, target in exits:
                 say(f"  {trigger:<14} -> {target}")
         for row in (row for row in COUPLINGS if row.table is found):

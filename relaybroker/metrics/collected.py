@@ -186,7 +186,7 @@ def _of_broker(state: State, now: float, version: str) -> Iterator[Metric]:
         if settings is None
         else {"node": state.node_name, "node_id": settings.node_id, "broker": settings.broker_name}
     )
-    yield InfoMetricFamily("relay_broker", "Which broker this is.", value={"version": version} | node)
+    yield InfoMetricFamily("relay_broker", "Identify the broker.", value={"version": version} | node)
     yield _gauge("relay_broker_uptime_seconds", "Since its start.", int(max(0.0, now - state.started_at)))
     yield CounterMetricFamily("relay_broker_agents_spawned", "Agents that were started.", value=counted.spawned)
     yield CounterMetricFamily("relay_broker_crashes", "Programs that ended badly.", value=counted.crashed)

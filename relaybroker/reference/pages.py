@@ -116,7 +116,7 @@ def reasons() -> str:
     parts = [
         "# Reasons\n",
         "Why a message was not typed, why something waits, was refused or failed: a closed list.\n",
-        "| reason | what it means | what to do, or what would have made it otherwise |\n|---|---|---|",
+        "| reason | what it means | what to do |\n|---|---|---|",
     ]
     parts += [f"| `{reason}` | {SENTENCES[reason]} | {REMEDIES[reason]} |" for reason in Reason]
     return "\n".join(parts) + "\n"
