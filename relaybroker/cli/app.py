@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from relaybroker import __version__
+from relaybroker.cli.border import require_text, told
 from relaybroker.cli.exits import HELP
 
 _COMMANDS = {
@@ -38,6 +39,22 @@ _HIDDEN = frozenset({"init"})
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the arguments, which must be text."""
+        require_text(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a failure that any command can meet becomes a sentence and a status."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if (sentence := told(error)) is None:
+                raise
+            raise sentence from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command that is shown."""

@@ -15,7 +15,7 @@ import click
 from relaybroker.audit import telling
 from relaybroker.audit.telling import clock, detail
 from relaybroker.cli.client import state_directory
-from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.exits import LAST, Exit, fail
 from relaybroker.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def delivery() -> None:
 @_place
 @click.option("--state", "wanted", default="", help="Only deliveries in this state.")
 @click.option("--agent", default="", help="Only deliveries for this agent.")
-@click.option("-n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N.")
+@click.option("-n", "count", type=click.IntRange(1, LAST), default=50, show_default=True, help="The newest N.")
 @click.option("--json", "as_json", is_flag=True)
 def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, count: int, as_json: bool) -> None:
     """The newest deliveries."""
@@ -203,7 +203,7 @@ _FOLLOW_S = 0.2
     help="Only events from then on: 2026-01-31T12:00:00 (UTC), or 15m = a quarter of an hour ago.",
 )
 @click.option("--until", default="", help="Only events up to then.")
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Only events behind this position.")
+@click.option("--after", type=click.IntRange(0, LAST), default=0, help="Only events behind this position.")
 @click.option("-n", "count", type=click.IntRange(min=1, max=10_000), default=1000, show_default=True, help="At most N.")
 @click.option("--json", "as_json", is_flag=True)
 def log_grep(
@@ -231,7 +231,7 @@ def log_grep(
 
 
 @log.command("show")
-@click.argument("position", type=click.IntRange(min=1))
+@click.argument("position", type=click.IntRange(1, LAST))
 @_place
 @click.option("--json", "as_json", is_flag=True)
 def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> None:
@@ -292,8 +292,8 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 @log.command("export")
 @_place
 @click.option("--output", "-o", type=click.File("wb"), default="-", help="File to write; - = standard output.")
-@click.option("--first", type=click.IntRange(min=1), default=1, help="From this position on.")
-@click.option("--last", type=click.IntRange(min=1), help="Up to this position; the log's end unless it is given.")
+@click.option("--first", type=click.IntRange(1, LAST), default=1, help="From this position on.")
+@click.option("--last", type=click.IntRange(1, LAST), help="Up to this position; the log's end unless it is given.")
 @click.option("--session", "as_session", is_flag=True, help="As a session file, which `relaybroker replay` can play.")
 @click.option(
     "--redact", is_flag=True, help="With --session: without bodies; the same body becomes the same placeholder."
@@ -350,7 +350,7 @@ def _export_session(
 @_place
 @click.option(
     "--keep",
-    type=click.IntRange(min=1000),
+    type=click.IntRange(1000, LAST),
     default=100_000,
     show_default=True,
     help="Events that stay in the database.",

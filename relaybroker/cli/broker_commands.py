@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,15 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from relaybroker.adapters import private_files
 from relaybroker.adapters.own_programs import own_program
 from relaybroker.cli.client import BrokerClient, state_directory
 from relaybroker.cli.exits import Exit, fail
 from relaybroker.cli.output import say, say_json
+from relaybroker.config import connection_file
 
 if TYPE_CHECKING:
+    from relaybroker.config.connection_file import Connection
     from relaybroker.config.settings import Flags
 
+PORT = click.IntRange(0, 65535)
 READY_S = 30.0
 DOWN_S = 15.0
 ASK_S = 3.0
@@ -31,6 +37,12 @@ def _state_option(command: Any) -> Any:
 
 
 def _run(flags: Flags) -> int:
+    from pydantic import SecretStr
+
+    from relaybroker.cli.hidden_secrets import hide
+
+    key = hide(flags.workspace_key.get_secret_value())
+    flags = flags.model_copy(update={"workspace_key": SecretStr(key)})
     from relaybroker.api.local_api import make_local_api
     from relaybroker.node.bootstrap import run
 
@@ -49,7 +61,9 @@ def demo(keep: bool, while_down: int) -> None:
 
 @click.command()
 @click.option("--name", default="", help="Name of the broker and of its node.")
-@click.option("--api-port", default=0, help="Port of the local API; 0 = chosen, the same again after a restart.")
+@click.option(
+    "--api-port", type=PORT, default=0, help="Port of the local API; 0 = chosen, the same again after a restart."
+)
 @click.option("--api-bind", default="127.0.0.1", show_default=True, help="Address of the local API.")
 @_state_option
 @click.option("--detach", is_flag=True, help="Run in the background; return when it is ready.")
@@ -84,12 +98,15 @@ def up(
 
 
 def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path | None, *, as_json: bool) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        private_files.make_private_directory(folder)
+    except OSError as error:
+        fail(Exit.FAILED, f"{folder} cannot be the state directory: {error}")
     log = folder / "broker.out"
     command = own_program("relaybroker", "up", "--state-dir", str(folder), "--api-bind", api_bind)
     command += ["--api-port", str(api_port)] + (["--name", name] if name else [])
     command += ["--record", str(record.absolute())] if record is not None else []
-    with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
+    with private_files.open_log(log) as output:
         before = output.tell()  # a broker that runs already writes into the same file
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -98,24 +115,21 @@ def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path 
     connection = folder / "connection.json"
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            tail = log.read_bytes()[before:].decode("utf-8", "replace")[-2000:]
+            tail = private_files.read_plain(log)[before:].decode("utf-8", "replace")[-2000:]
             fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}See: relaybroker status")
         found = _connection(connection)
-        if found is not None and found["pid"] == process.pid:
-            say(json.dumps(found) if as_json else f"broker is ready at {found['url']} (pid {found['pid']})")
+        if found is not None and found.pid == process.pid:
+            shown = json.dumps(msgspec.to_builtins(found))
+            say(shown if as_json else f"broker is ready at {found.url} (pid {found.pid})")
             return
         time.sleep(0.05)
     fail(Exit.FAILED, f"the broker was not ready within {READY_S:g} s; its output is in {log}")
 
 
-def _connection(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    kinds = {"url": str, "api_key": str, "pid": int}
-    fits = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
-    return found if fits else None
+def _connection(path: Path) -> Connection | None:
+    with contextlib.suppress(OSError):
+        return connection_file.read(path)
+    return None
 
 
 @click.command(hidden=True)
@@ -123,7 +137,7 @@ def _connection(path: Path) -> dict[str, Any] | None:
 @click.option("--name", "--broker-name", "name", default="")
 @click.option("--workspace-key", default="")
 @click.option("--channels", default="")
-@click.option("--api-port", default=0)
+@click.option("--api-port", type=PORT, default=0)
 @click.option("--api-bind", default="127.0.0.1")
 @click.option("--persist", is_flag=True)
 @click.option("--state-dir", default=None)
@@ -174,10 +188,11 @@ def down(state_dir: str | None) -> None:
     while is_locked(folder):
         for path in folder.glob("connection*.json"):  # each broker of the directory has one of its own
             found = _connection(path)
-            if found is None or found["pid"] in granted:
+            if found is None or found.pid in granted:
                 continue
-            if BrokerClient(found["url"], found["api_key"]).tell("POST", "/api/shutdown", {}, timeout_s=ASK_S):
-                granted.add(found["pid"])
+            broker = BrokerClient(found.url, found.api_key)
+            if broker.is_proven(found.port, ASK_S) and broker.tell("POST", "/api/shutdown", {}, timeout_s=ASK_S):
+                granted.add(found.pid)
         if time.monotonic() > deadline:
             if not (killed := kill_hung(folder)):
                 fail(
@@ -229,7 +244,7 @@ def _ago(seconds: float | None) -> str:
 @click.command()
 @click.option("--db", "database", required=True, help="Database file; created when it is absent.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8787, show_default=True, help="0 = chosen by the system.")
+@click.option("--port", type=PORT, default=8787, show_default=True, help="0 = chosen by the system.")
 def engine(database: str, host: str, port: int) -> None:
     """Run the embedded engine alone, for brokers on this machine."""
     command = own_program("relaybroker.engine", "--db", database, "--host", host, "--port", str(port))

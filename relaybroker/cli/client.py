@@ -9,12 +9,18 @@ import http.client
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+from relaybroker.adapters.http import proof
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.config import connection_file
 
+UNREACHABLE = (OSError, ValueError, http.client.HTTPException)
+"""Nobody answers there, or nobody who speaks HTTP."""
+T = TypeVar("T")
 DEFAULT_STATE = Path(".agentworkforce/relay")
 TIMEOUT_S = 30.0
 RETRY_S = 30.0
@@ -51,20 +57,46 @@ class BrokerClient:
     def _recorded(cls, state_dir: str | None) -> BrokerClient:
         path = state_directory(state_dir) / "connection.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            fail(Exit.NO_BROKER, f"no broker runs here ({path} is not there). Start one: relaybroker up --detach")
-        except (OSError, ValueError) as error:
+            found = connection_file.read(path)
+        except OSError as error:
             fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
-        if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in ("url", "api_key")):
-            fail(Exit.NO_BROKER, f"{path} names no url and api_key. A broker writes it anew: relaybroker up --detach")
-        return cls(found["url"], found["api_key"])
+        if found is None:
+            fail(Exit.NO_BROKER, f"no broker runs here ({path} names none). Start one: relaybroker up --detach")
+        client = cls(found.url, found.api_key)
+        client.require_proof(found.port)
+        return client
+
+    def require_proof(self, port: int) -> None:
+        """End the command, before the key is told, if whoever listens there is not the broker that has it."""
+        if not self._saying_so(lambda: self._proves(port, TIMEOUT_S)):
+            fail(
+                Exit.NO_BROKER,
+                f"no broker runs here: another program listens at {self.url}, and was told nothing."
+                " Start one: relaybroker up --detach",
+            )
+
+    def is_proven(self, port: int, timeout_s: float) -> bool:
+        """Whether the broker that has the key answers there."""
+        try:
+            return self._proves(port, timeout_s)
+        except UNREACHABLE:
+            return False
+
+    def _proves(self, port: int, timeout_s: float) -> bool:
+        challenged = proof.challenge()
+        stranger = BrokerClient(self.url, "")
+        stranger._more = {proof.HEADER: challenged}
+        _, answer = stranger._ask("GET", "/health", None, timeout_s)
+        return isinstance(answer, dict) and proof.is_proof(answer.get("proof"), self.key, challenged, port)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """Status and decoded answer. Ends the command if nobody answers."""
+        return self._saying_so(lambda: self._ask(method, path, body, TIMEOUT_S))
+
+    def _saying_so(self, question: Callable[[], T]) -> T:
         try:
-            return self._ask(method, path, body, TIMEOUT_S)
-        except (OSError, http.client.HTTPException) as error:
+            return question()
+        except UNREACHABLE as error:
             fail(
                 Exit.NO_BROKER,
                 f"the broker at {self.url} does not answer ({error}). See: relaybroker status; start one: relaybroker up",
@@ -74,13 +106,13 @@ class BrokerClient:
         """Ask for something that is looked after by other means; whether it was granted."""
         try:
             return self._ask(method, path, body, timeout_s)[0] < 300
-        except (OSError, http.client.HTTPException):
+        except UNREACHABLE:
             return False
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float) -> tuple[int, Any]:
         target = urlsplit(self.url)
         connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=timeout_s)
-        headers = {"X-API-Key": self.key, "Content-Type": "application/json"} | self._more
+        headers = ({"X-API-Key": self.key} if self.key else {}) | {"Content-Type": "application/json"} | self._more
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
@@ -115,7 +147,7 @@ class AgentClient(BrokerClient):
         while True:
             try:
                 status, answer = self._ask("POST", path, given, TIMEOUT_S)
-            except (OSError, http.client.HTTPException) as error:
+            except UNREACHABLE as error:
                 status, answer = (
                     503,
                     {"code": "no_broker", "message": f"the broker at {self.url} does not answer ({error})"},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.exits import LAST, Exit, fail
 from relaybroker.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--until", type=click.IntRange(min=1), help="Stop behind this position of the log and show the state there."
+    "--until", type=click.IntRange(1, LAST), help="Stop behind this position of the log and show the state there."
 )
 @click.option(
     "--what-if", "policies", multiple=True, metavar="KEY=VALUE", help="Play under another policy; may be repeated."
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--redacted-to", type=click.Path(path_type=Path), help="Write the session without bodies into this new file."
 )
 @click.option(
-    "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Show at most N differences."
+    "-n", "count", type=click.IntRange(1, LAST), default=20, show_default=True, help="Show at most N differences."
 )
 @click.option("--json", "as_json", is_flag=True)
 def replay(

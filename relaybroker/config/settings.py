@@ -15,6 +15,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from relaybroker.domain.command_line import SECRET_VARIABLES
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -236,7 +237,7 @@ def _memberships(listed: str) -> list[_Membership]:
     for shape in (list[_Membership], _Memberships, _Membership):
         try:
             found: Any = msgspec.json.decode(listed, type=shape)
-        except msgspec.MsgspecError:
+        except NOT_READABLE:
             continue
         memberships = found if isinstance(found, list) else getattr(found, "memberships", [found])
         if memberships:

@@ -29,6 +29,7 @@ from relaybroker.adapters.http.api.hold_routes import HoldRoutes
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.timestamps import dated
 from relaybroker.adapters.http.api.viewers import Viewers
+from relaybroker.adapters.http.proof import HEADER, is_challenge, proof
 from relaybroker.adapters.pty.protocol import Output
 from relaybroker.domain import views
 from relaybroker.domain.effects import InvokeHandler, Notify, Reply
@@ -92,6 +93,7 @@ class LocalApi:
         self._guard = Guard(
             api_key, tuple(allowed_hosts), tuple(allowed_origins), agent_of=self._agent_of, on_use=self._used
         )
+        self._api_key = api_key
         self._make_tools = make_tools
         self._version, self._persist, self._base_url = version, persist, base_url
         self._document = document
@@ -278,6 +280,9 @@ class LocalApi:
 
     async def _health(self, request: web.Request) -> web.Response:
         body = views.health(self._state, time.time(), known=self._guard.has_key(request))
+        challenged = request.headers.get(HEADER, "")
+        if is_challenge(challenged) and request.transport is not None:
+            body["proof"] = proof(self._api_key, challenged, request.transport.get_extra_info("sockname")[1])
         body |= {
             "version": self._version,
             "uptimeMs": int(1000 * (time.monotonic() - self._began)),
