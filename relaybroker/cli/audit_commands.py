@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -291,7 +293,7 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 
 @log.command("export")
 @_place
-@click.option("--output", "-o", type=click.File("wb"), default="-", help="File to write; - = standard output.")
+@click.option("--output", "-o", default="-", help="File to write, for its owner only; - = standard output.")
 @click.option("--first", type=click.IntRange(1, LAST), default=1, help="From this position on.")
 @click.option("--last", type=click.IntRange(1, LAST), help="Up to this position; the log's end unless it is given.")
 @click.option("--session", "as_session", is_flag=True, help="As a session file, which `relaybroker replay` can play.")
@@ -303,7 +305,7 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 def log_export(
     state_dir: str | None,
     name: str,
-    output: Any,
+    output: str,
     first: int,
     last: int | None,
     as_session: bool,
@@ -316,16 +318,31 @@ def log_export(
 
     if not as_session and (redact or title or says):
         fail(Exit.USAGE, "--redact, --title and --says are about a session: add --session")
-    with _log(state_dir, name) as reader:
+    with _log(state_dir, name) as reader, _private(output) as file:
         if as_session:
-            _export_session(reader, output, first, last, redact=redact, title=title, says=says)
+            _export_session(reader, file, first, last, redact=redact, title=title, says=says)
             return
         for _, recorded in reader.read(after=first - 1, upto=last):
-            output.write(json.dumps(exported(recorded), ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(exported(recorded), ensure_ascii=False).encode() + b"\n")
+
+
+@contextmanager
+def _private(output: str) -> Iterator[IO[bytes]]:
+    """Standard output, or a file that only its owner reads, whole or not at all."""
+    from relaybroker.adapters.private_files import replacing
+
+    if output == "-":
+        yield sys.stdout.buffer
+        return
+    try:
+        with replacing(Path(output)) as file:
+            yield file
+    except OSError as error:
+        fail(Exit.FAILED, f"{output} cannot be written: {error.strerror or error}")
 
 
 def _export_session(
-    reader: LogReader, output: Any, first: int, last: int | None, *, redact: bool, title: str, says: str
+    reader: LogReader, output: IO[bytes], first: int, last: int | None, *, redact: bool, title: str, says: str
 ) -> None:
     import tempfile
 
