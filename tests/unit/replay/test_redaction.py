@@ -134,7 +134,6 @@ def test_a_word_that_nobody_knows_is_nowhere_whatever_holds_it(world):
         cwd=f"/home/{next(words)}",
         task=next(words),
         channels=(next(words),),
-        model=next(words),
         team=next(words),
         env={next(words): next(words)},
     )
