@@ -22,6 +22,7 @@ from relaybroker.domain import (
     sidecar_handlers,
     worker,
 )
+from relaybroker.domain.announcements import Announced
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.events import Harness
@@ -29,6 +30,7 @@ from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.manifest import Manifest, of_operator, with_sidecar
 from relaybroker.domain.reasons import Reason
+from relaybroker.domain.replies import SendAnswer
 
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
@@ -36,9 +38,9 @@ GENERATIONS_KEPT = 4096
 """Names of former agents whose generation is remembered one by one."""
 MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
-NOTIFICATIONS_KEPT = 2048
-"""Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 3
+ANNOUNCEMENTS_KEPT = 2048
+"""Announcements kept for local clients that come back (local-api.md asks for at least 1000)."""
+SNAPSHOT_FORMAT = 5
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -404,9 +406,8 @@ class Send(msgspec.Struct):
     fingerprint: str
     stream: str
     at: float
-    status: int = 0
-    """0 = nobody was answered yet."""
-    body: dict[str, Any] = msgspec.field(default_factory=dict)
+    answer: SendAnswer | None = None
+    """None = nobody was answered yet."""
 
 
 class Sidecar(msgspec.Struct):
@@ -472,13 +473,6 @@ class Counters(msgspec.Struct):
     frames_rejected: int = 0
 
 
-class Notification(msgspec.Struct, frozen=True):
-    """A local API event with its place in the durable sequence."""
-
-    seq: int
-    body: dict[str, Any]
-
-
 class State(msgspec.Struct):
     """All of it."""
 
@@ -540,7 +534,7 @@ class State(msgspec.Struct):
     """What the sidecar registered; None = the operator's manifest alone."""
     counters: Counters = msgspec.field(default_factory=Counters)
     notified: int = 0
-    notifications: list[Notification] = msgspec.field(default_factory=list)
+    announcements: list[Announced] = msgspec.field(default_factory=list)
 
     @property
     def manifest(self) -> Manifest:

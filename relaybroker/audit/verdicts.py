@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from relaybroker.audit.waiting import Waiting
 from relaybroker.domain import events
 from relaybroker.domain.deception import ALTERATIONS
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.story import Waiting
 
 DELIVERED, NOT_DELIVERED, PENDING = "delivered", "not delivered", "pending"
 
@@ -74,7 +74,7 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             sentence = f"{who} is a dead letter: {SENTENCES[reason]}{_doubt(own)}"
             if removed := _last(own, events.DeadLetterRemoved):
                 sentence = f"{who} was a dead letter ({reason}) and left the list: {SENTENCES[removed.reason]}"
-            return Verdict(NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker dead-letters list")
+            return Verdict(NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker dead-letters ls")
         case events.DeliveryHeld(reason=reason):
             return Verdict(PENDING, "held", reason, f"{who} waits: {SENTENCES[reason]}{kept}", show)
         case events.DeliveryHandedBack(reason=reason):

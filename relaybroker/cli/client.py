@@ -21,15 +21,16 @@ from relaybroker.config import connection_file
 UNREACHABLE = (OSError, ValueError, http.client.HTTPException)
 """Nobody answers there, or nobody who speaks HTTP."""
 T = TypeVar("T")
-DEFAULT_STATE = Path(".agentworkforce/relay")
 TIMEOUT_S = 30.0
 RETRY_S = 30.0
 """How long a broker may be away while an agent's command asks it."""
 
 
 def state_directory(option: str | None) -> Path:
-    """The state directory that a command is about."""
-    return Path(option or os.environ.get("AGENT_RELAY_STATE_DIR") or DEFAULT_STATE)
+    """The state directory that a command is about: the one that is named, else the nearest, from here upward."""
+    from relaybroker.config.finding import state_directory as found
+
+    return found(option, os.environ, Path.cwd()).state
 
 
 class BrokerClient:
@@ -61,33 +62,29 @@ class BrokerClient:
         except OSError as error:
             fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
         if found is None:
-            fail(Exit.NO_BROKER, f"no broker runs here ({path} names none). Start one: relaybroker up --detach")
+            hint = "Start one: relaybroker up --detach"
+            if path.parent.is_dir():
+                hint += "; what the log knows: relaybroker log tail"
+            fail(Exit.NO_BROKER, f"no broker runs here ({path} names none). {hint}")
         client = cls(found.url, found.api_key)
-        client.require_proof(found.port)
+        client.require_proof()
         return client
 
-    def require_proof(self, port: int) -> None:
+    def require_proof(self) -> None:
         """End the command, before the key is told, if whoever listens there is not the broker that has it."""
-        if not self._saying_so(lambda: self._proves(port, TIMEOUT_S)):
+        if not self._saying_so(lambda: proof.proves(self.url, self.key, TIMEOUT_S)):
             fail(
                 Exit.NO_BROKER,
                 f"no broker runs here: another program listens at {self.url}, and was told nothing."
                 " Start one: relaybroker up --detach",
             )
 
-    def is_proven(self, port: int, timeout_s: float) -> bool:
+    def is_proven(self, timeout_s: float) -> bool:
         """Whether the broker that has the key answers there."""
         try:
-            return self._proves(port, timeout_s)
+            return proof.proves(self.url, self.key, timeout_s)
         except UNREACHABLE:
             return False
-
-    def _proves(self, port: int, timeout_s: float) -> bool:
-        challenged = proof.challenge()
-        stranger = BrokerClient(self.url, "")
-        stranger._more = {proof.HEADER: challenged}
-        _, answer = stranger._ask("GET", "/health", None, timeout_s)
-        return isinstance(answer, dict) and proof.is_proof(answer.get("proof"), self.key, challenged, port)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """Status and decoded answer. Ends the command if nobody answers."""
@@ -99,8 +96,44 @@ class BrokerClient:
         except UNREACHABLE as error:
             fail(
                 Exit.NO_BROKER,
-                f"the broker at {self.url} does not answer ({error}). See: relaybroker status; start one: relaybroker up",
+                f"the broker at {self.url} does not answer ({error}). It was killed, or is stuck: relaybroker up --detach"
+                " takes up what it left, relaybroker down ends it; relaybroker log tail shows what it did last",
             )
+
+    def answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and decoded answer, for callers that go on without a broker.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        try:
+            return self._ask(method, path, body, TIMEOUT_S)
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from error
+
+    def glance(self, path: str, *, timeout_s: float) -> dict[str, Any]:
+        """An answer that is welcome and not needed; nothing if there is none in time."""
+        try:
+            status, answer = self._ask("GET", path, None, timeout_s)
+        except (OSError, http.client.HTTPException):
+            return {}
+        return answer if status < 300 and isinstance(answer, dict) else {}
+
+    def text(self, path: str) -> str:
+        """An answer that is no JSON. Ends the command if it is refused."""
+        target = urlsplit(self.url)
+        connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", path, headers={"X-API-Key": self.key})
+            response = connection.getresponse()
+            found = response.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            fail(Exit.NO_BROKER, f"the broker at {self.url} does not answer ({error}). See: relaybroker doctor")
+        finally:
+            connection.close()
+        if response.status >= 300:
+            fail(Exit.REFUSED, f"{path} is refused with {response.status}: {found[:200]}")
+        return found
 
     def tell(self, method: str, path: str, body: dict[str, Any], *, timeout_s: float) -> bool:
         """Ask for something that is looked after by other means; whether it was granted."""
@@ -112,7 +145,7 @@ class BrokerClient:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float) -> tuple[int, Any]:
         target = urlsplit(self.url)
         connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=timeout_s)
-        headers = ({"X-API-Key": self.key} if self.key else {}) | {"Content-Type": "application/json"} | self._more
+        headers = {"X-API-Key": self.key, "Content-Type": "application/json"} | self._more
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
@@ -163,7 +196,7 @@ def granted(status: int, answer: Any) -> Any:
     if status >= 300:
         code, message = answer.get("code", "?"), answer.get("message", "?")
         kind = {404: Exit.NOT_FOUND, 503: Exit.NO_BROKER}.get(status, Exit.REFUSED if status < 500 else Exit.FAILED)
-        fail(kind, f"{message} [{code}]")
+        fail(kind, f"{message} [{code}]", str(code))
     return answer
 
 

@@ -22,10 +22,11 @@ from typing import Any, get_type_hints
 import click
 
 from relaybroker.adapters.eventstore import earlier_events, lookup
-from relaybroker.adapters.http.api.agent_scope import AGENT_ROUTES
-from relaybroker.adapters.http.api.server import NOT_BUILT, ROUTES
+from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
+from relaybroker.config.chosen import SECRETS, Chosen, flag_of, variables_of
+from relaybroker.config.fleet_file import Agent
 from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.machines import MACHINES
@@ -83,6 +84,7 @@ def _type(hint: Any) -> str:
         "relaybroker.domain.reasons.",
         "relaybroker.domain.inputs.",
         "relaybroker.domain.events.",
+        "relaybroker.config.fleet_file.",
         "typing.",
     ):
         text = text.replace(prefix, "")
@@ -151,9 +153,13 @@ def _named(names: tuple[str, ...]) -> str:
 
 def commands() -> str:
     """Every command with its help."""
-    from relaybroker.cli.app import cli  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
+    from relaybroker.cli import output  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
+    from relaybroker.cli.app import cli  # noqa: PLC0415 - as above
 
-    parts = ["# Commands\n"]
+    parts = ["# Commands\n", f"{(output.__doc__ or '').partition('.')[2].rpartition(chr(10) * 2)[2].strip()}\n"]
+    parts.append(
+        "`NO_COLOR` is heeded; `relaybroker completion SHELL` prints what completes commands, names and ids.\n"
+    )
 
     def add(command: click.Command, words: list[str], parent: click.Context | None) -> None:
         width = {"terminal_width": 100, "max_content_width": 100}
@@ -167,6 +173,58 @@ def commands() -> str:
 
     add(cli, ["relaybroker"], None)
     return "\n".join(parts)
+
+
+def settings() -> str:
+    """Every setting and where it is given, and the fleet."""
+    parts = [
+        "# Settings\n",
+        _SETTINGS,
+        "| setting | type | default | variable, flag | meaning |\n|---|---|---|---|---|",
+    ]
+    for name, field in Chosen.model_fields.items():
+        places = [*variables_of(name), *([flag_of(name)] if flag_of(name) else [])]
+        default = json.dumps(field.get_default())
+        shown = _type(field.annotation).replace("tuple[str, ...]", "list of texts")
+        parts.append(
+            f"| `{name}` | {shown} | `{default}` | {', '.join(f'`{place}`' for place in places)} | {field.description} |"
+        )
+    parts += ["\n## Secrets\n", "They stand in no file.\n", "| secret | variable |\n|---|---|"]
+    parts += [f"| {name} | `{variable}` |" for name, variable in SECRETS.items()]
+    parts += ["\n## Agents\n", _FLEET, "| field of `[agents.NAME]` | default | meaning |\n|---|---|---|"]
+    for name, field in Agent.model_fields.items():
+        default = "needed" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+        parts.append(f"| `{name}` | {default} | {field.description} |")
+    return "\n".join(parts) + "\n"
+
+
+_SETTINGS = """\
+A flag counts before a variable, a variable before `relaybroker.toml`, the file before the default. The file is the one that `--config` or
+`RELAYBROKER_CONFIG` names, else the nearest one from the current directory upward (not beyond the home directory), else
+`~/.config/relaybroker/relaybroker.toml`. `relaybroker config` shows every value and where it is from, and checks file and environment.
+Lists in variables are separated by commas. What is unknown is refused, with the nearest name.
+
+```toml
+# relaybroker.toml
+name = "desk"
+api_port = 7777
+default_channels = ["general", "build"]
+
+[agents.planner]
+cli = "claude --model opus"
+channels = ["general"]
+task = "Plan the next release, and ask writer for texts."
+env_from = ["ANTHROPIC_API_KEY"]
+
+[agents.writer]
+cli = "codex"
+cwd = "docs"
+```
+"""
+_FLEET = """\
+`relaybroker up` starts those that do not run; `relaybroker apply` does so on a running broker, starts anew those that the file has
+otherwise by now, and ends those that it does not name any more. One that was started by hand is left alone.
+"""
 
 
 def guarantees() -> str:
@@ -255,7 +313,7 @@ another origin is 403 on every route. A test asks every route with every kind of
 
 
 def _closed() -> set[str]:
-    return {f"{method} {path}" for method, path in (*ROUTES, *NOT_BUILT)} - set(AGENT_ROUTES)
+    return {*(route.key for route in ROUTES), *(f"{method} {path}" for method, path in NOT_BUILT)} - set(AGENT_ROUTES)
 
 
 def openapi() -> str:
@@ -268,6 +326,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "reasons.md": reasons,
     "commands.md": commands,
+    "settings.md": settings,
     "views.md": views,
     "agent-environment.md": environment_of_agents,
     "guarantees.md": guarantees,

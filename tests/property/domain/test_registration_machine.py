@@ -23,10 +23,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from relaybroker.adapters.http.engine_calls import http_call
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.agent_registration import UNREGISTERED
 from relaybroker.domain.agent_registration import State as Stage
+from relaybroker.domain.errors import Refusal
 from relaybroker.domain.node_connection import INVENTORY_WAIT_S
+from relaybroker.domain.replies import Refused
 from tests.agents_engine import AgentsEngine
 from tests.world import World
 
@@ -96,7 +99,7 @@ class RegistrationWorld(World):
         if isinstance(effect, effects.SendFrame):
             self.engine.inbox.append(effect.frame)
         elif isinstance(effect, effects.EngineCall):
-            self.engine.calls.append(effect)
+            self.engine.calls.append(http_call(effect))
         elif isinstance(effect, effects.CloseLink):
             self.engine.hang_up()
 
@@ -168,7 +171,8 @@ class RegistrationMachine(RuleBasedStateMachine):
         if taken:
             (reply,) = self.world.effects[before:]
             assert isinstance(reply, effects.Reply), "R3"
-            assert reply.status == 409, "R3"
+            assert isinstance(reply.answer, Refused), "R3"
+            assert reply.answer.kind is Refusal.CONFLICT, "R3"
 
     @rule(name=st.sampled_from(NAMES))
     def release(self, name: str) -> None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 import pytest
 
 from relaybroker.domain import events
+from relaybroker.domain.announcing import ANNOUNCED, SILENT
 from relaybroker.domain.couplings import WORKER_ENDED
 from relaybroker.domain.delivery import TABLE as DELIVERY
 from relaybroker.domain.errors import IllegalTransition
@@ -109,3 +110,8 @@ class Turn(StrEnum):
 def test_a_table_that_is_not_total_cannot_be_built(terminal, edges, message):
     with pytest.raises(ValueError, match=message):
         Table("light", states=Light, terminal=terminal, triggers=Turn, edges=edges, rules="")
+
+
+def test_every_event_is_announced_to_local_clients_or_said_to_be_silent():
+    assert ANNOUNCED.keys() | SILENT == set(events.REGISTRY.values())
+    assert not ANNOUNCED.keys() & SILENT
