@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from relaybroker.adapters.vault import agent_reference, fingerprint, is_agent_id
+from relaybroker.adapters.websocket.oversize import shortened
 from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
 from relaybroker.domain.inputs import FrameArrived, FrameUnreadable
 
@@ -30,7 +31,7 @@ def read_text_frame(dial: int, text: str) -> FrameArrived | FrameUnreadable:
         return FrameUnreadable(dial=dial, reason=BAD_JSON, size=len(text.encode("utf-8", "surrogatepass")))
     if text.count("[") + text.count("{") > MAX_DEPTH:  # a deeper value counts as absent
         frame = {key: None if is_too_deep(value) else value for key, value in frame.items()}
-    return FrameArrived(dial=dial, frame=frame)
+    return FrameArrived(dial=dial, frame=shortened(frame, len(text)))
 
 
 def holds_token(arrived: FrameArrived) -> bool:

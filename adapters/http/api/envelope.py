@@ -94,6 +94,7 @@ class Guard:
         agent_routes: those that agents may use (`METHOD /path`).
         open_paths: those that need no key.
         on_use: called for every request that carries the key (it renews the owner's lease).
+        vouch: called for every request with a valid key or token: its connection is not one of a stranger.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Guard:
         agent_routes: frozenset[str],
         open_paths: frozenset[str],
         on_use: Callable[[], None],
+        vouch: Callable[[web.Request], None],
     ) -> None:
         self._secret = api_key
         self._key = _digest(api_key)
@@ -116,6 +118,7 @@ class Guard:
         self._agent_paths = frozenset(route.partition(" ")[2] for route in agent_routes)
         self._open_paths = open_paths
         self._on_use = on_use
+        self._vouch = vouch
 
     def has_key(self, request: web.Request) -> bool:
         """Whether the request carries the key. Constant-time, whatever the length."""
@@ -146,10 +149,12 @@ class Guard:
                 return trouble
             if self.has_key(request):
                 self._on_use()
+                self._vouch(request)
             elif (caller := self._agent_of(_credential(request))) is not None:
                 if self._is_outside(request):
                     return refusal(403, "agent_scope", f"{request.method} {request.path} is not for agents")
                 request[CALLER] = caller
+                self._vouch(request)
             elif request.path not in self._open_paths:
                 return unauthorized()
             return await _enveloped(request, handler)

@@ -32,6 +32,7 @@ from relaybroker.adapters.pty.protocol import Output
 from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
+from relaybroker.serving.connections import Connections
 
 BODY_LIMIT = 2 * 1024 * 1024
 _STARTING = "Broker is starting, please retry"
@@ -65,6 +66,7 @@ class LocalApi:
         allowed_origins: Sequence[str] = (),
         request_shutdown: Callable[[str], None],
     ) -> None:
+        self._connections = Connections()
         self._guard = Guard(
             api_key,
             tuple(allowed_hosts),
@@ -73,6 +75,7 @@ class LocalApi:
             agent_routes=frozenset(AGENT_ROUTES),
             open_paths=OPEN_PATHS,
             on_use=self._used,
+            vouch=self._connections.vouch,
         )
         self._make_tools = make_tools
         self._about = About(version, persist, base_url, time.monotonic(), document, request_shutdown)
@@ -93,9 +96,7 @@ class LocalApi:
         if self._runner is None:
             self._runner = web.AppRunner(self._front(), access_log=None, shutdown_timeout=0.5)
             await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        return int(self._runner.addresses[-1][1])
+        return await self._connections.listen(self._runner, host, port)
 
     def open(self, core: Gateway) -> None:
         """Answer everything from now on."""
@@ -131,6 +132,7 @@ class LocalApi:
         if self._fleet is not None:
             await self._fleet.close_all()
         if self._runner is not None:
+            await self._connections.close()
             await self._runner.cleanup()
 
     # --- what the broker says ---------------------------------------------------------------------------------------------
@@ -177,7 +179,7 @@ class LocalApi:
 
     def _front(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._starting, self._guard.middleware],
+            middlewares=[self._connections.middleware, self._starting, self._guard.middleware],
             client_max_size=BODY_LIMIT,
             handler_args={"max_field_size": 32 * 1024, "max_line_size": 32 * 1024},
         )
