@@ -72,7 +72,10 @@ def page(chromium, desk):
     context.set_default_timeout(WAIT_S * 1000)
     opened = context.new_page()
     complaints = []
-    opened.on("console", lambda one: complaints.append(f"{one.text} {one.location.get('url')}") if one.type in ("error", "warning") else None)
+    opened.on(
+        "console",
+        lambda one: one.type in ("error", "warning") and complaints.append(f"{one.text} {one.location.get('url')}"),
+    )
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.goto(json.loads(desk.run("open", "--json").stdout)["url"])
     opened.wait_for_selector("table")
