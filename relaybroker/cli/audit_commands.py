@@ -440,30 +440,26 @@ def _export_session(
 def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> None:
     """Move all but the newest events into compressed JSON lines beside the database.
 
-    The log stays one log: every command reads both parts. The broker must be stopped.
+    The log stays one log: every command reads both parts. The broker may run meanwhile, and does the same by itself (`[retention]`).
     """
     from relaybroker.adapters.eventstore.archiving import move
-    from relaybroker.adapters.eventstore.errors import StateCorrupt, StateLocked
-    from relaybroker.adapters.eventstore.lock import StateLock
+    from relaybroker.adapters.eventstore.errors import StateCorrupt
     from relaybroker.adapters.eventstore.mapper import Mapper
+    from relaybroker.adapters.file_lock import LockHeldError
     from relaybroker.audit.log import NoLog, journal_of
     from relaybroker.domain.errors import CorruptLog
     from relaybroker.domain.events import REGISTRY
 
     try:
         journal = journal_of(state_directory(state_dir), name)
-        lock = StateLock(journal.with_name(f"broker-{journal.stem.removeprefix('journal-')}.lock"))
-    except NoLog as error:
-        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
-    except StateLocked:
-        fail(Exit.REFUSED, "a broker works with this log. Stop it first: relaybroker down")
-    try:
         with progress("archiving") as watch:
             moved = move(journal, Mapper(REGISTRY), keep=keep, watch=watch)
+    except NoLog as error:
+        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
+    except LockHeldError:
+        fail(Exit.REFUSED, "this log is being archived already; relaybroker log stats says how far it is")
     except (StateCorrupt, CorruptLog, OSError) as error:
         fail(Exit.FAILED, f"nothing was removed from the log: {error}")
-    finally:
-        lock.release()
     if as_json:
         say_json({"events": moved.events, "last": moved.last, "path": str(moved.path)}, indent=None)
     else:

@@ -74,7 +74,9 @@ def page(chromium, desk):
     complaints = []
     opened.on(
         "console",
-        lambda one: one.type in ("error", "warning") and complaints.append(f"{one.text} {one.location.get('url')}"),
+        lambda one: (
+            complaints.append(f"{one.text} {one.location.get('url')}") if one.type in ("error", "warning") else None
+        ),
     )
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.goto(json.loads(desk.run("open", "--json").stdout)["url"])
