@@ -514,7 +514,7 @@ def machine_list(as_json: bool) -> None:
     table(("MACHINE", "STATES"), rows)
 
 
-@examples("relaybroker machine show delivery", "relaybroker machine show node --mermaid")
+@examples("relaybroker machine show delivery", "relaybroker machine show link --mermaid")
 @machine.command("show")
 @click.argument("name", shell_complete=completion.machines)
 @click.option("--mermaid", is_flag=True, help="Only the diagram.")
