@@ -62,6 +62,8 @@ async def envelope(
         return await handler(request)
     except EngineError as error:
         return _refusal(error.status, error.code, error.message)
+    except web.RequestPayloadError:
+        return _refusal(400, "invalid_request", "The body cannot be read")
     except web.HTTPRequestEntityTooLarge:
         return _refusal(413, "body_too_large", "The body is too large")
     except web.HTTPException as error:

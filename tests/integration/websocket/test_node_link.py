@@ -194,7 +194,7 @@ async def test_a_binary_frame_is_reported_and_the_socket_stays(engine: Any, make
 
 async def test_a_frame_of_ten_megabytes_arrives(engine: Any, make_bench: MakeBench) -> None:
     async def serve(socket: web.WebSocketResponse) -> None:
-        await socket.send_json({"type": "deliver", "payload": "x" * 10_000_000})
+        await socket.send_json({"type": "action.invoke", "payload": "x" * 10_000_000})
         await engine.collect(socket)
 
     engine.serve = serve
