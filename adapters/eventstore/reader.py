@@ -27,7 +27,7 @@ from relaybroker.adapters.eventstore import archive_index
 from relaybroker.adapters.eventstore.archive import Archive, listing_of
 from relaybroker.adapters.eventstore.errors import JournalClosed, StateCorrupt
 from relaybroker.adapters.eventstore.lookup import LOG
-from relaybroker.adapters.eventstore.mapper import Mapper, split_state
+from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper, split_state
 from relaybroker.adapters.eventstore.recorders import (
     DATABASE_ERRORS,
     JournalRecorder,
@@ -49,8 +49,8 @@ PAGE = 1000
 
 _Answer = TypeVar("_Answer")
 
-_ALL = 2**63 - 1
-"""No position is behind it."""
+LAST_POSITION = 2**63 - 1
+"""No position and no number of a message is behind it: the largest number that the database keeps."""
 
 _ATTEMPTS = 5
 """How often one page is asked for when a broker starts or stops meanwhile."""
@@ -88,8 +88,25 @@ class LogReader:
 
         Raises:
             FileNotFoundError: there is no database.
+            StateCorrupt: its beginning is missing.
         """
-        return cls(open_reader(path), Mapper(registry), path)
+        reader = cls(open_reader(path), Mapper(registry), path)
+        reader.require_beginning()
+        return reader
+
+    def require_beginning(self) -> None:
+        """Refuse a database whose beginning was archived and whose archive is not there.
+
+        Raises:
+            StateCorrupt: there are records in front of the database's first one, and nobody has them.
+        """
+        if self.path is None or not (first := self._select(0, 1, None)) or first[0].id <= self.archive.last + 1:
+            return
+        self.archive = Archive.of(self.path)  # `log archive` may be at work
+        if first[0].id > self.archive.last + 1:
+            raise StateCorrupt(
+                self.path, f"it begins at position {first[0].id}, and the archive of what came before is missing"
+            )
 
     @property
     def position(self) -> int:
@@ -165,7 +182,7 @@ class LogReader:
         rows = self.query(
             f"SELECT position FROM {LOG} WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? "  # noqa: S608
             f"ORDER BY originator_version {'ASC' if newest is None else 'DESC'} LIMIT ?",
-            (stream, after, _ALL if upto is None else upto, -1 if newest is None else newest),
+            (stream, after, LAST_POSITION if upto is None else upto, -1 if newest is None else newest),
         )
         return sorted(row["position"] for row in rows)
 
@@ -203,9 +220,11 @@ class LogReader:
 
     def chain_at(self, position: int) -> bytes | None:
         """Chain value of the record at `position` (`GENESIS` for 0); None when there is none."""
+        if position == 0:
+            return GENESIS
         if position == self.archive.last:
             return self.archive.chain
-        row = next(iter(self._row(position)), None) if position > 0 else None
+        row = next(iter(self._row(position)), None)
         if row is None:
             return None
         try:

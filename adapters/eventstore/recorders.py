@@ -384,15 +384,21 @@ def create_sqlite(path: Path) -> None:
     private_files.sync_directory(path.parent)
 
 
+SQLITE_FILES = ("", "-wal", "-shm", "-journal")
+"""Endings of the files that SQLite opens of one database."""
+
+
 def open_sqlite(path: Path) -> JournalRecorder:
     """The recorder of the one writer of the database at `path`, which must exist.
 
     Raises:
         StateCorrupt: an index or view is damaged in a way that it cannot be made again; nothing was changed.
+        NotPrivateError: one of its files is a link, or somebody else's.
         LogLocked: an index or view is to be made anew, and another program holds the write lock.
         eventsourcing.persistence.PersistenceError: it cannot be opened, or would not commit durably.
     """
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in SQLITE_FILES:
+        private_files.require_plain(side_file(path, suffix))
         private_files.narrow(side_file(path, suffix))
     recorder = JournalFactory(path, "rw").journal_recorder()
     deadline = time.monotonic() + OPEN_PATIENCE_S

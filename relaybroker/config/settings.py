@@ -17,6 +17,7 @@ from relaybroker.config.chosen import Choice, Retention, SettingsError, choose, 
 from relaybroker.config.finding import STATE
 from relaybroker.config.fleet_file import Agent
 from relaybroker.domain.command_line import SECRET_VARIABLES
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -222,7 +223,7 @@ def _memberships(listed: str) -> list[_Membership]:
     for shape in (list[_Membership], _Memberships, _Membership):
         try:
             found: Any = msgspec.json.decode(listed, type=shape)
-        except msgspec.MsgspecError:
+        except NOT_READABLE:
             continue
         memberships = found if isinstance(found, list) else getattr(found, "memberships", [found])
         if memberships:

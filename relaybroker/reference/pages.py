@@ -64,9 +64,9 @@ def _couplings() -> list[str]:
     for (state, returnable), fate in couplings.WORKER_ENDED.items():
         kept = "the engine keeps it" if returnable else "the engine does not keep it"
         meaning = {
-            couplings.Fate.RETURN: "the engine offers it again",
-            couplings.Fate.DEAD_LETTER: "it is kept for a person",
-            couplings.Fate.IN_DOUBT: "the in-doubt policy settles it",
+            couplings.Settlement.RETURN: "the engine offers it again",
+            couplings.Settlement.DEAD_LETTER: "it is kept for a person",
+            couplings.Settlement.IN_DOUBT: "the in-doubt policy settles it",
         }[fate]
         parts.append(
             f"| its worker ends, and {kept} | delivery | {state} | {' or '.join(fate.triggers)} | {meaning} | |"
@@ -117,7 +117,7 @@ def reasons() -> str:
     parts = [
         "# Reasons\n",
         "Why a message was not typed, why something waits, was refused or failed: a closed list.\n",
-        "| reason | what it means | what to do, or what would have made it otherwise |\n|---|---|---|",
+        "| reason | what it means | what to do |\n|---|---|---|",
     ]
     parts += [f"| `{reason}` | {SENTENCES[reason]} | {REMEDIES[reason]} |" for reason in Reason]
     return "\n".join(parts) + "\n"

@@ -113,7 +113,7 @@ class AuditRoutes:
 
     @route(
         "GET /api/why/{id}",
-        "What became of a message, delivery, AGENT@SEQ, invocation, agent or node, and why.",
+        "Explain what became of a message, delivery, AGENT@SEQ, invocation, agent or node.",
         errors=(404, 409),
     )
     async def why(self, request: web.Request) -> Stories:
@@ -127,7 +127,7 @@ class AuditRoutes:
         rows = [msgspec.convert(row, DeliveryRow) for row in found]
         return Deliveries(deliveries=rows, before=rows[-1].position if len(rows) == query.limit else 0)
 
-    @route("GET /api/log", "Events of the log by what they are about.")
+    @route("GET /api/log", "Search the events of the log.")
     async def search(self, _request: web.Request, query: LogQuery) -> LogEvents:
         """GET /api/log."""
         found = await self._log.search(**query.model_dump())
