@@ -1,4 +1,4 @@
-"""A stranger's path, with the wheel alone in an environment of its own: install, look, start a fleet, kill, go on, end, and nothing is left."""
+"""A stranger's path, with the wheel alone in an environment of its own: install, start a fleet, kill, go on, end, and nothing is left."""
 
 from __future__ import annotations
 
@@ -95,13 +95,11 @@ class Stranger:
         return done.stdout
 
     def processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter(["cmdline", "cwd"]):
-            if str(self.folder) in " ".join(process.info["cmdline"] or ()) or str(self.folder) in (
-                process.info["cwd"] or ""
-            ):
-                found.append(process)
-        return found
+        def is_ours(process: psutil.Process) -> bool:
+            words = " ".join(process.info["cmdline"] or ())
+            return str(self.folder) in words or str(self.folder) in (process.info["cwd"] or "")
+
+        return [process for process in psutil.process_iter(["cmdline", "cwd"]) if is_ours(process)]
 
     def until(self, holds, what):
         deadline = time.monotonic() + WAIT_S

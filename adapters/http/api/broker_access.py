@@ -64,8 +64,8 @@ class BrokerAccess:
 
         Raises:
             InvalidRequest: `queue_full` when the core has no room, `shutting_down` when it answers no more, `disk_full` for something new
-                while the disk of the log is full, `log_locked` while another program holds its write lock: before anything was done, or with
-                `pending` if it may still happen.
+                while the disk of the log is full, `log_locked` while another program holds its write lock: before anything was done, or
+                with `pending` if it may still happen.
             TimeoutError: no answer within the time; what was asked may still happen.
         """
         if self._closed:
