@@ -503,6 +503,8 @@ class Injector:
                 return
             if watch.wants_enter(loop.time()) and watch.enters < MAX_ENTERS:
                 await self._enter_again(watch, draft)
+            elif watch.has_vanished(loop.time()):
+                self._give_back_vanished(draft)
             elif watch.is_late(loop.time()) and not self._draft_stands:
                 self._draft_stands = True
                 self._line.draft_changed(stands=True)
@@ -520,6 +522,19 @@ class Injector:
             return
         finally:
             line.writer.release()
+
+    def _give_back_vanished(self, draft: _Draft) -> None:
+        """The text stands nowhere, and nothing proves that it went in (a program that reads and ignores what comes at a bad moment).
+
+        If the program never showed any of it, it is to be typed again; else nobody knows.
+        """
+        needles = {draft.needle, *(solid(inject.marker) for inject in draft.injects)}
+        was_shown = any(_Echo(needle, draft.start).seen(self._line.ring) for needle in needles)
+        reason, typed = ("composer_unclear", "partly") if was_shown else ("pty_write_failed", "no")
+        self._end_draft()
+        for inject in draft.injects:
+            self._fail(inject, reason, typed=typed)
+        self._return_queue(OUT_OF_TURN)
 
     def _tell(self, draft: _Draft, evidence: str) -> None:
         """A report for each that was typed, also for one that was not asked for again: it is never typed twice."""
