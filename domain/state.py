@@ -34,6 +34,7 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.announcements import Announced
 from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
 from relaybroker.domain.mailbox import Mailbox
@@ -635,6 +636,6 @@ def decode(data: bytes) -> State | None:
     """The state from snapshot bytes; None if they are of another format (then the log is folded from its beginning)."""
     try:
         version, state = msgspec.json.decode(data, type=tuple[int, State])
-    except msgspec.MsgspecError:
+    except NOT_READABLE:
         return None
     return state if version == SNAPSHOT_FORMAT else None

@@ -33,7 +33,7 @@ from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState
 
-NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
 SIDECAR = "sidecar"
 CHANNELS_S = 5.0
@@ -144,7 +144,7 @@ def check_name(turn: Turn, name: str) -> None:
     if not name:
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     own = {turn.settings.broker_name.lower(), turn.state.own.name.lower()}
-    if not NAME_PATTERN.match(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
+    if not NAME_PATTERN.fullmatch(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
         raise InvalidRequest(Refusal.INVALID, "invalid_name", f"'{name[:140]}' is not an allowed agent name")
     holder = turn.state.registration_of(name)
     if holder is not None and holder.state != AgentState.DEREGISTERING:
