@@ -1,6 +1,6 @@
 """The packages that users install with relaybroker, and their licences, from the installed metadata.
 
-`ALLOWED` is the whole list: what is not in it is a decision that somebody has to make. LGPL is allowed for a library that is imported as it is.
+`ALLOWED` is the whole list: what is not in it is for somebody to decide. LGPL is allowed for a library that is imported as it is.
 """
 
 from __future__ import annotations
