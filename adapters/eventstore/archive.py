@@ -83,6 +83,15 @@ class Line(msgspec.Struct, frozen=True):
     state: msgspec.Raw
 
 
+def listing_of(journal: Path) -> tuple[int, ...]:
+    """Which list of segments this is, without reading it; () = there is none. A new one is another file."""
+    try:
+        found = (journal.with_suffix(".archive") / "archive.json").stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 class Archive:
     """The archived part of one log, for reading.
 

@@ -24,7 +24,7 @@ from eventsourcing.persistence import (
 )
 
 from relaybroker.adapters.eventstore import archive_index
-from relaybroker.adapters.eventstore.archive import Archive
+from relaybroker.adapters.eventstore.archive import Archive, listing_of
 from relaybroker.adapters.eventstore.errors import JournalClosed, StateCorrupt
 from relaybroker.adapters.eventstore.lookup import LOG
 from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper, split_state
@@ -69,6 +69,7 @@ class LogReader:
         self.recorder = recorder
         self.mapper = mapper
         self.path = path
+        self._listing = listing_of(path) if path is not None else ()
         self.archive = Archive.of(path) if path is not None else Archive(Path(), ())
         self._scope: Scope | None = None
         self._making_scope = Lock()
@@ -118,14 +119,17 @@ class LogReader:
         Raises:
             StateCorrupt: the database file is damaged there.
         """
-        if after < self.archive.last:
-            for row in self.archive.rows(after, upto):
-                yield row
-                if self.watch is not None and not row.id % PAGE:
-                    self.watch(row.id)
-            after = self.archive.last
         while upto is None or after < upto:
+            if after < self.archive.last:
+                for row in self.archive.rows(after, upto):
+                    yield row
+                    if self.watch is not None and not row.id % PAGE:
+                        self.watch(row.id)
+                after = self.archive.last
+                continue
             found = self._select(after, page, upto)
+            if after < self.archive.last:
+                continue  # they were moved into the archive meanwhile
             yield from found
             if self.watch is not None and found:
                 self.watch(found[-1].id)
@@ -243,6 +247,8 @@ class LogReader:
         for _ in range(_ATTEMPTS):
             if self._has_moved():
                 self._reopen()
+            elif self._is_archived_further():
+                self._read_archive()
             try:
                 answer = question(self.recorder)
             except ConnectionPoolClosedError as error:
@@ -253,9 +259,19 @@ class LogReader:
                 if is_damage(error) and self.path is not None:
                     raise StateCorrupt(self.path, str(error)) from error
                 raise
-            if not self._has_moved():
+            if not self._has_moved() and not self._is_archived_further():
                 return answer
         raise OperationalError(f"brokers started or stopped during {_ATTEMPTS} attempts to read {self.path}")
+
+    def _is_archived_further(self) -> bool:
+        """Whether events were moved into the archive since it was read; a broker does so beside its work."""
+        return self.path is not None and listing_of(self.path) != self._listing
+
+    def _read_archive(self) -> None:
+        assert self.path is not None
+        self._listing = listing_of(self.path)
+        self.archive = Archive.of(self.path)
+        self._scope = None
 
     def _has_moved(self) -> bool:
         return isinstance(self.recorder, ReadOnlyRecorder) and not self.recorder.is_current()
@@ -265,5 +281,4 @@ class LogReader:
         assert self.path is not None
         self.recorder.close()
         self.recorder = open_reader(self.path)
-        self.archive = Archive.of(self.path)
-        self._scope = None
+        self._read_archive()

@@ -95,6 +95,10 @@ Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 """Of a statement, by place (`?`) or by name (`:name`)."""
 
 
+VACUUM_PAGES = 2000
+"""Pages that are given back in one transaction: a writer beside waits for no longer."""
+
+
 def side_file(path: Path, suffix: str) -> Path:
     """The file that belongs to the database at `path`: `-wal`, `-shm`, `.snapshot`, `.mark`."""
     return path.with_name(path.name + suffix)
@@ -286,9 +290,16 @@ class JournalRecorder(SQLiteApplicationRecorder):
                     cursor.execute(statement, (end,))
                     if lookup.SUPERSEDED:
                         cursor.execute(copies)
-        with self.datastore.get_connection(commit=True) as connection:
-            # Each page is given back by a step that yields a row without columns; only a script is stepped to its end.
-            connection.cursor().sqlite_cursor.executescript("PRAGMA incremental_vacuum")
+        free = 0
+        while (left := self._free_pages()) and left != free:
+            free = left
+            with self.datastore.get_connection(commit=True) as connection:
+                # Each page is given back by a step that yields a row without columns; only a script is stepped to its end.
+                connection.cursor().sqlite_cursor.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+
+    def _free_pages(self) -> int:
+        (found,) = self.query("PRAGMA freelist_count")
+        return int(found[0])
 
     def checkpoint(self) -> None:
         """Move the WAL into the database file, as far as readers at work allow; waits for none of them."""

@@ -137,7 +137,7 @@ def delivery() -> None:
 @click.option("-n", "count", type=click.IntRange(1, LAST), default=50, show_default=True, help="The newest N.")
 @json_option
 def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, count: int, as_json: bool) -> None:
-    """The newest deliveries."""
+    """List the newest deliveries."""
     import msgspec
 
     from relaybroker.audit.deliveries import newest
@@ -440,30 +440,26 @@ def _export_session(
 def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> None:
     """Move all but the newest events into compressed JSON lines beside the database.
 
-    The log stays one log: every command reads both parts. The broker must be stopped.
+    The log stays one log: every command reads both parts. The broker may run meanwhile, and does the same by itself (`[retention]`).
     """
     from relaybroker.adapters.eventstore.archiving import move
-    from relaybroker.adapters.eventstore.errors import StateCorrupt, StateLocked
-    from relaybroker.adapters.eventstore.lock import StateLock
+    from relaybroker.adapters.eventstore.errors import StateCorrupt
     from relaybroker.adapters.eventstore.mapper import Mapper
+    from relaybroker.adapters.file_lock import LockHeldError
     from relaybroker.audit.log import NoLog, journal_of
     from relaybroker.domain.errors import CorruptLog
     from relaybroker.domain.events import REGISTRY
 
     try:
         journal = journal_of(state_directory(state_dir), name)
-        lock = StateLock(journal.with_name(f"broker-{journal.stem.removeprefix('journal-')}.lock"))
-    except NoLog as error:
-        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
-    except StateLocked:
-        fail(Exit.REFUSED, "a broker works with this log. Stop it first: relaybroker down")
-    try:
         with progress("archiving") as watch:
             moved = move(journal, Mapper(REGISTRY), keep=keep, watch=watch)
+    except NoLog as error:
+        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
+    except LockHeldError:
+        fail(Exit.REFUSED, "this log is being archived already; relaybroker log stats says how far it is")
     except (StateCorrupt, CorruptLog, OSError) as error:
         fail(Exit.FAILED, f"nothing was removed from the log: {error}")
-    finally:
-        lock.release()
     if as_json:
         say_json({"events": moved.events, "last": moved.last, "path": str(moved.path)}, indent=None)
     else:
@@ -490,7 +486,7 @@ def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
             say(problem, err=True)
     else:
         live = f", and at {found.compared_at} to the state that the broker had" if found.compared_at else ""
-        say(f"{events} events: order, topics, hash chain and fold are as they must be{live}")
+        say(f"{events} events verified: order, topics, hash chain and fold are sound{live}")
     if found.problems:
         raise SystemExit(int(Exit.FAILED))
 
@@ -504,7 +500,7 @@ def machine() -> None:
 @machine.command("ls")
 @json_option
 def machine_list(as_json: bool) -> None:
-    """Every machine with its states."""
+    """List the machines and their states."""
     from relaybroker.domain.machines import MACHINES
 
     if as_json:
@@ -518,19 +514,20 @@ def machine_list(as_json: bool) -> None:
     table(("MACHINE", "STATES"), rows)
 
 
-@examples("relaybroker machine show delivery", "relaybroker machine show node --mermaid")
+@examples("relaybroker machine show delivery", "relaybroker machine show link --mermaid")
 @machine.command("show")
 @click.argument("name", shell_complete=completion.machines)
 @click.option("--mermaid", is_flag=True, help="Only the diagram.")
 @json_option
 def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
-    """One machine: its rules, its table, its diagram."""
+    """Show one machine: its rules, what can happen in each state, and what other machines do to it."""
+    from relaybroker.domain.couplings import COUPLINGS
     from relaybroker.domain.machines import MACHINES
 
     fits = [known for known in MACHINES if known.startswith(name)]
     if len(fits) != 1:
         near = did_you_mean(name, list(MACHINES))
-        fail(Exit.NOT_FOUND, f"no single machine begins with {name!r}.{near} There are: {', '.join(MACHINES)}")
+        fail(Exit.NOT_FOUND, f"No machine named {name!r}.{near} There are: {', '.join(MACHINES)}")
     found = MACHINES[fits[0]]
     if as_json:
         edges = [
@@ -543,5 +540,11 @@ def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
     else:
         for line in (*found.rules.splitlines(), ""):
             say(line)
-        for (source, trigger), target in found.edges.items():
-            say(f"  {source:<16} {trigger:<14} -> {target}")
+        for state in found.states:
+            exits = found.leaving(state)
+            say(state if exits else f"{state}  (final)")
+            for trigger, target in exits:
+                say(f"  {trigger:<14} -> {target}")
+        for row in (row for row in COUPLINGS if row.table is found):
+            states = ", ".join(state for state in found.states if state in row.states)
+            say(f"When {row.when}, in {states}: {row.trigger}, {row.then}{'; but ' + row.but if row.but else ''}.")

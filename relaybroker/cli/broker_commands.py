@@ -306,7 +306,7 @@ def down(state_dir: str | None) -> None:
             deadline = time.monotonic() + DOWN_S  # a killed process holds its lock until the system has taken it down
         time.sleep(0.05)
     ended += end_leftovers(folder)
-    say("the broker is down" + (f"; ended what was left: {', '.join(ended)}" if ended else ""))
+    say("The broker is down." + (f" Ended what was left: {', '.join(ended)}" if ended else ""))
 
 
 @examples("relaybroker status", "relaybroker status --json | jq .link.state")
@@ -314,7 +314,7 @@ def down(state_dir: str | None) -> None:
 @state_option
 @json_option
 def status(state_dir: str | None, as_json: bool) -> None:
-    """Show how the broker, its link and its agents are."""
+    """Show the state of the broker, its link and its agents."""
     client = BrokerClient.find(state_dir)
     found = client.demand("GET", "/api/status")
     session = client.demand("GET", "/api/session")

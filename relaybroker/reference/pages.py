@@ -25,8 +25,9 @@ from relaybroker.adapters.eventstore import earlier_events, lookup
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
-from relaybroker.config.chosen import SECRETS, Chosen, flag_of, variables_of
+from relaybroker.config.chosen import SECRETS, Chosen, Retention, flag_of, variables_of
 from relaybroker.config.fleet_file import Agent
+from relaybroker.domain import couplings
 from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.machines import MACHINES
@@ -46,12 +47,31 @@ def machines() -> str:
     parts = ["# State machines\n"]
     for table in MACHINES.values():
         parts.append(f"## {table.name}\n\n{table.rules}\n\n```mermaid\n{table.mermaid()}\n```\n")
-        parts.append("| from | trigger | to |\n|---|---|---|")
-        parts += [
-            f"| {source} | {trigger} | {_state(table, target)} |" for (source, trigger), target in table.edges.items()
-        ]
+        parts.append("| in | can happen | and then it is |\n|---|---|---|")
+        for state in table.states:
+            exits = table.leaving(state) or [("nothing: it has ended", "")]
+            parts += [f"| {_state(table, state)} | {trigger} | {_state(table, target)} |" for trigger, target in exits]
         parts.append("")
-    return "\n".join(parts)
+    return "\n".join([*parts, *_couplings()])
+
+
+def _couplings() -> list[str]:
+    """What happens to one machine because of another."""
+    parts = ["## Couplings\n", "| when | machine | in | trigger | what that means | but |\n|---|---|---|---|---|---|"]
+    for row in couplings.COUPLINGS:
+        states = ", ".join(state for state in row.table.states if state in row.states)
+        parts.append(f"| {row.when} | {row.table.name} | {states} | {row.trigger} | {row.then} | {row.but} |")
+    for (state, returnable), fate in couplings.WORKER_ENDED.items():
+        kept = "the engine keeps it" if returnable else "the engine does not keep it"
+        meaning = {
+            couplings.Settlement.RETURN: "the engine offers it again",
+            couplings.Settlement.DEAD_LETTER: "it is kept for a person",
+            couplings.Settlement.IN_DOUBT: "the in-doubt policy settles it",
+        }[fate]
+        parts.append(
+            f"| its worker ends, and {kept} | delivery | {state} | {' or '.join(fate.triggers)} | {meaning} | |"
+        )
+    return [*parts, ""]
 
 
 def _state(table: Any, name: str) -> str:
@@ -85,6 +105,7 @@ def _type(hint: Any) -> str:
         "relaybroker.domain.inputs.",
         "relaybroker.domain.events.",
         "relaybroker.config.fleet_file.",
+        "relaybroker.config.chosen.",
         "typing.",
     ):
         text = text.replace(prefix, "")
@@ -96,7 +117,7 @@ def reasons() -> str:
     parts = [
         "# Reasons\n",
         "Why a message was not typed, why something waits, was refused or failed: a closed list.\n",
-        "| reason | what it means | what to do, or what would have made it otherwise |\n|---|---|---|",
+        "| reason | what it means | what to do |\n|---|---|---|",
     ]
     parts += [f"| `{reason}` | {SENTENCES[reason]} | {REMEDIES[reason]} |" for reason in Reason]
     return "\n".join(parts) + "\n"
@@ -184,11 +205,19 @@ def settings() -> str:
     ]
     for name, field in Chosen.model_fields.items():
         places = [*variables_of(name), *([flag_of(name)] if flag_of(name) else [])]
-        default = json.dumps(field.get_default())
+        default = json.dumps(field.get_default(), default=lambda value: value.model_dump())
         shown = _type(field.annotation).replace("tuple[str, ...]", "list of texts")
         parts.append(
             f"| `{name}` | {shown} | `{default}` | {', '.join(f'`{place}`' for place in places)} | {field.description} |"
         )
+    parts += [
+        "\n## Retention\n",
+        (Retention.__doc__ or "") + "\n",
+        "| field of `[retention]` | default | meaning |\n|---|---|---|",
+    ]
+    parts += [
+        f"| `{name}` | `{field.default}` | {field.description} |" for name, field in Retention.model_fields.items()
+    ]
     parts += ["\n## Secrets\n", "They stand in no file.\n", "| secret | variable |\n|---|---|"]
     parts += [f"| {name} | `{variable}` |" for name, variable in SECRETS.items()]
     parts += ["\n## Agents\n", _FLEET, "| field of `[agents.NAME]` | default | meaning |\n|---|---|---|"]

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
+from relaybroker.adapters.http.api.page_sessions import PageSessions
 from relaybroker.adapters.http.api.rendering import STATUS
 from relaybroker.adapters.http.proof import proof
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -94,6 +95,7 @@ class Guard:
         agent_routes: those that agents may use (`METHOD /path`).
         open_paths: those that need no key.
         on_use: called for every request that carries the key (it renews the owner's lease).
+        page: browsers that are logged in.
         vouch: called for every request with a valid key or token: its connection is not one of a stranger.
     """
 
@@ -107,8 +109,10 @@ class Guard:
         agent_routes: frozenset[str],
         open_paths: frozenset[str],
         on_use: Callable[[], None],
+        page: PageSessions,
         vouch: Callable[[web.Request], None],
     ) -> None:
+        self._page = page
         self._secret = api_key
         self._key = _digest(api_key)
         self._hosts = frozenset(name.lower() for name in allowed_hosts)
@@ -154,6 +158,11 @@ class Guard:
                 if self._is_outside(request):
                     return refusal(403, "agent_scope", f"{request.method} {request.path} is not for agents")
                 request[CALLER] = caller
+                self._vouch(request)
+            elif (session := self._page.of(request)) is not None and request.path not in self._open_paths:
+                if (why := self._page.trouble(session, request)) is not None:
+                    return refusal(403, *why)
+                self._on_use()
                 self._vouch(request)
             elif request.path not in self._open_paths:
                 return unauthorized()

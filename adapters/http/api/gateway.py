@@ -19,6 +19,9 @@ class AuditLog(Protocol):
     async def why(self, identifier: str) -> list[Story]:
         """What became of what this id means; InvalidRequest when the log does not know it, or it means several things."""
 
+    async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest deliveries that fit the fields of `DeliveriesQuery`, newest first."""
+
     async def search(self, **filters: Any) -> list[dict[str, Any]]:
         """Events that fit the fields of `LogQuery`; InvalidRequest when one of them names nothing that there is."""
 

@@ -6,7 +6,7 @@ Source: spec/local-api.md sections 0.3, 1, 7.4, 11.4.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +24,8 @@ from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
 from relaybroker.adapters.http.api.gateway import Gateway
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.page_routes import Asset, PageRoutes
+from relaybroker.adapters.http.api.page_sessions import PageSessions
 from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
@@ -48,6 +50,7 @@ class LocalApi:
         base_url: of the engine, if the operator chose one.
         document: makes what `/api/openapi.json` answers.
         make_tools: makes what agents can do with their own tokens, over the broker.
+        page: the files of the web page, by name.
         allowed_hosts: further Host names.
         allowed_origins: further browser origins.
         request_shutdown: asks the broker to stop, with a reason.
@@ -62,10 +65,12 @@ class LocalApi:
         base_url: str | None,
         document: Callable[[], dict[str, Any]],
         make_tools: Callable[[BrokerAccess], AgentTools],
+        page: Mapping[str, Asset],
         allowed_hosts: Sequence[str] = (),
         allowed_origins: Sequence[str] = (),
         request_shutdown: Callable[[str], None],
     ) -> None:
+        sessions = PageSessions()
         self._connections = Connections()
         self._guard = Guard(
             api_key,
@@ -75,6 +80,7 @@ class LocalApi:
             agent_routes=frozenset(AGENT_ROUTES),
             open_paths=OPEN_PATHS,
             on_use=self._used,
+            page=sessions,
             vouch=self._connections.vouch,
         )
         self._make_tools = make_tools
@@ -83,7 +89,8 @@ class LocalApi:
         self._access: BrokerAccess | None = None
         self._events = EventStream(lambda: self._state)
         self._groups: dict[type, object] = {
-            HealthRoute: HealthRoute(self._about, self._guard, self._events, lambda: self._access)
+            HealthRoute: HealthRoute(self._about, self._guard, self._events, lambda: self._access),
+            PageRoutes: PageRoutes(sessions, page),
         }
         self._event_routes: EventRoutes | None = None
         self._fleet: FleetSockets | None = None

@@ -18,6 +18,7 @@ from relaybroker.adapters.http.api.dead_letter_routes import DeadLetterRoutes
 from relaybroker.adapters.http.api.event_routes import EventRoutes
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.page_routes import PageRoutes
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
 
@@ -32,6 +33,7 @@ GROUPS: tuple[type, ...] = (
     AuditRoutes,
     AgentToolRoutes,
     FleetSockets,
+    PageRoutes,
 )
 
 TABLE: Mapping[type, tuple[Route, ...]] = MappingProxyType({group: routes_of(group) for group in GROUPS})

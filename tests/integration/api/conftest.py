@@ -26,6 +26,7 @@ from relaybroker.domain.broker import Broker
 from relaybroker.domain.events import REGISTRY, Harness, Recorded
 from relaybroker.mcp.toolbox import AgentToolbox
 from relaybroker.metrics.collected import Depths, Metrics
+from relaybroker.web import assets
 from tests.waiting import WAIT_S
 
 KEY = "br_0123456789abcdef0123456789abcdef"
@@ -378,6 +379,7 @@ async def starting(tmp_path: Path) -> AsyncIterator[Client]:
         base_url=None,
         document=document,
         make_tools=AgentToolbox,
+        page=assets(),
         allowed_hosts=("broker.example",),
         allowed_origins=("https://desk.example",),
         request_shutdown=shutdowns.append,
