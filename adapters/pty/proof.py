@@ -23,7 +23,7 @@ from relaybroker.adapters.pty.view import solid
 if TYPE_CHECKING:
     from relaybroker.adapters.pty.access import Access
     from relaybroker.adapters.pty.harnesses import Profile
-    from relaybroker.adapters.pty.injection import Line
+    from relaybroker.adapters.pty.line import Line
 
 SURE_S = 0.005
 """The kernel hands typed bytes on in the background: that nothing is unread counts only after so long, or after its echo."""

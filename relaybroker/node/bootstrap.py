@@ -34,6 +34,7 @@ from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
 from relaybroker.adapters.service_notices import ServiceNotices
 from relaybroker.adapters.vault import NODE, Vault
+from relaybroker.config import last_words
 from relaybroker.config.paths import Paths, paths_of
 from relaybroker.config.settings import Flags, Settings, SettingsError, take_settings
 from relaybroker.domain import inputs
@@ -172,6 +173,7 @@ class Bootstrap:
         watch = asyncio.create_task(files.watch(), name="own files")
         stack.callback(watch.cancel)
         self._phase(f"state recovered to position {state.position}")
+        last_words.take_away(paths.state)
 
         disk = Disk(paths.state)
         looking = asyncio.create_task(disk.watch(), name="disk")
@@ -234,6 +236,7 @@ class Bootstrap:
         lifetime.ended(ending)
         if ending.status:
             _say(f"relaybroker: the broker has stopped: {ending.reason}")
+            last_words.leave(paths.state, ending.reason)
         if ending.status == 0:
             await parts.runtime.save_snapshot()
         if lifetime.leaves_nothing:
