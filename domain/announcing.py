@@ -16,10 +16,11 @@ from relaybroker.domain import announcements as told
 from relaybroker.domain import engine_status, events
 from relaybroker.domain.announcements import Announcement
 from relaybroker.domain.changes.link import rejected_kind
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Delivery, State, Worker
+from relaybroker.domain.state import State
 
 _Told = Iterable[Announcement]
 

@@ -34,14 +34,11 @@ from relaybroker.domain.changes import (
     messages,
     sidecars,
 )
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.machines import MACHINE_OF
-from relaybroker.domain.state import (
-    ANNOUNCEMENTS_KEPT,
-    Registration,
-    State,
-)
+from relaybroker.domain.state import ANNOUNCEMENTS_KEPT, State
 
 _CHANGES = MappingProxyType(
     {

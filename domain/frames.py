@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.manifest import DELIVERY_CURSOR, Capability, Manifest, load_of
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Registration
 
 Frame = dict[str, Any]
 

@@ -12,10 +12,7 @@ from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import (
-    MAILBOXES_KEPT,
-    State,
-)
+from relaybroker.domain.state import MAILBOXES_KEPT, State
 
 
 def _box(state: State, recorded: Recorded) -> Mailbox:

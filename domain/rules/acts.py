@@ -20,10 +20,10 @@ import msgspec
 from relaybroker.domain import engine_requests, engine_status, events, replies
 from relaybroker.domain.effects import EngineCall, Reply
 from relaybroker.domain.engine_requests import EngineRequest
+from relaybroker.domain.entities import Act
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.rules import agents
-from relaybroker.domain.state import Act
 from relaybroker.domain.turn import Turn
 
 CALL_S = 15.0
