@@ -110,6 +110,7 @@ class Assembly:
         environ: of the broker, without secrets.
         surface: the local API.
         api_url: where agents reach it.
+        engine_socket: of the embedded engine; "" = the engine is reached by its URL.
 
     Raises:
         OSError: the session file that is to be written exists already or cannot be made.
@@ -129,6 +130,7 @@ class Assembly:
         environ: Mapping[str, str],
         surface: Surface,
         api_url: str,
+        engine_socket: str = "",
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
@@ -142,8 +144,10 @@ class Assembly:
             core, journal, snapshots=snapshots, recorder=self.recording, committed=self.metrics.committed
         )
         deliver = self.runtime.inbox.put
-        self.link = NodeLink(node.base_url, vault=vault, deliver=deliver)
-        self.engine = EngineClient(node.base_url, vault=vault, deliver=deliver, version=__version__)
+        self.link = NodeLink(node.base_url, vault=vault, deliver=deliver, socket=engine_socket)
+        self.engine = EngineClient(
+            node.base_url, vault=vault, deliver=deliver, version=__version__, socket=engine_socket
+        )
         self.host = HostLink(
             paths.host_socket,
             paths.host_log,
