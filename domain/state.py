@@ -50,7 +50,7 @@ MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
 ANNOUNCEMENTS_KEPT = 2048
 """Announcements kept for local clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 5
+SNAPSHOT_FORMAT = 6
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -281,7 +281,7 @@ class Delivery(msgspec.Struct):
     """An earlier attempt may have been typed."""
     flushed: bool = False
     """A person let it through a hold."""
-    stands: bool = False
+    in_composer: bool = False
     """Part of it is in the composer: the host goes on with it when it is asked again, and types nothing else before."""
     aged_s: float = 0.0
     """How long the engine had kept it when it was offered, as far as that is known."""

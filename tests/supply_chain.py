@@ -14,6 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "build" / "audit"
 SBOM = ROOT / "build" / "sbom.json"
+PATIENCE_S = 240.0
 
 
 def main() -> int:
@@ -65,7 +66,11 @@ def _told(packages: list[dict[str, Any]]) -> int:
 
 
 def _run(tool: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(TOOLS / "bin" / tool), *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [str(TOOLS / "bin" / tool), *words]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"{tool} has not answered for {PATIENCE_S:g} s")
 
 
 def _tools() -> bool:

@@ -44,7 +44,7 @@ def _settled(turn: Turn, delivery: Delivery) -> None:
 
 def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Its worker is gone or going: the coupling table says what becomes of it."""
-    if delivery.stands:
+    if delivery.in_composer:
         settle_doubt(turn, delivery, reason)
         return
     match couplings.WORKER_ENDED[delivery.state, delivery.is_returnable(turn.now)]:

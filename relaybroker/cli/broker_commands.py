@@ -336,6 +336,9 @@ def status(state_dir: str | None, as_json: bool) -> None:
     if locked_s := found.get("log_locked_secs"):
         held = f"another program has held its write lock for {length(locked_s)}; nothing is accepted until it lets go"
         rows.append(("log", held))
+    if found["disk"]["state"] != "ok":
+        free = f"{found['disk']['state'].replace('_', ' ')}, {found['disk']['free_bytes'] // 2**20} MiB free"
+        rows.append(("disk", f"{free}; make room, or archive the log: relaybroker log archive"))
     counts = (
         f"offered {totals['offered']}, typed {totals['typed']}, acked {totals['acked']}, dropped {totals['dropped']}"
     )

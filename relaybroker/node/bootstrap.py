@@ -47,6 +47,7 @@ from relaybroker.enrolment.node_identity import Node, NodeError, check_destinati
 from relaybroker.enrolment.workspace import WorkspaceError, resolve
 from relaybroker.node import logs
 from relaybroker.node.assembly import Assembly, open_environments, open_vault
+from relaybroker.node.disk import Disk
 from relaybroker.node.lifetime import Lifetime
 from relaybroker.node.listening import listen
 from relaybroker.node.own_files import OwnFiles
@@ -176,6 +177,9 @@ class Bootstrap:
         self._phase(f"state recovered to position {state.position}")
         last_words.take_away(paths.state)
 
+        disk = Disk(paths.state)
+        looking = asyncio.create_task(disk.watch(), name="disk")
+        stack.callback(looking.cancel)
         archivist = Archivist(journal.reader, paths.journal, settings.retention, time.time)
         archiving = asyncio.create_task(archivist.watch(), name="archivist")
         stack.callback(archiving.cancel)
@@ -212,6 +216,7 @@ class Bootstrap:
             surface=surface,
             api_url=connection.url,
             engine_socket=self._engine_socket,
+            disk=disk,
         )
         self._link = parts.link
         stack.push_async_callback(self._shut, parts, lifetime)
