@@ -346,7 +346,7 @@ def status(state_dir: str | None, as_json: bool) -> None:
     rows += [("totals", counts), ("dead letters", letters), ("agents", found["agent_count"])]
     facts(rows)
     if (remedy := _remedy(link, places["state_dir"])) and link["state"] != "online":
-        say(remedy, err=True)
+        say(remedy)
     say()
     shown = [(row["name"], row["worker"] or row["registration"], row["typed"], waits(row)) for row in found["agents"]]
     table(("AGENT", "STATE", "TYPED", "WAITING"), shown)

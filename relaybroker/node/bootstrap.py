@@ -33,6 +33,7 @@ from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
 from relaybroker.adapters.service_notices import ServiceNotices
+from relaybroker.adapters.unix_address import address_of
 from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.config import last_words
 from relaybroker.config.paths import Paths, paths_of
@@ -139,6 +140,7 @@ class Bootstrap:
         self._make_surface = make_surface
         self._began = time.monotonic()
         self._link: NodeLink | None = None
+        self._engine_socket = ""
 
     async def serve(self) -> int:
         """Start, run, end; the exit status."""
@@ -213,6 +215,7 @@ class Bootstrap:
             environ=self._environ,
             surface=surface,
             api_url=connection.url,
+            engine_socket=self._engine_socket,
             disk=disk,
         )
         self._link = parts.link
@@ -272,6 +275,8 @@ class Bootstrap:
         stack.push_async_callback(end)
         keeper = asyncio.create_task(engine_process.keep_alive(paths.engine, self._cut_link), name="engine keeper")
         stack.callback(keeper.cancel)
+        if engine_process.has_socket(paths.engine):  # one of an earlier version has none
+            self._engine_socket = address_of(paths.engine / engine_process.SOCKET)
         self._phase(f"embedded engine at {engine.url}")
         return engine.url
 
