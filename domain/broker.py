@@ -19,6 +19,7 @@ from relaybroker.domain.rules import (
     actions,
     acts,
     agents,
+    announcing,
     custody,
     dead_letters,
     deliveries,
@@ -37,7 +38,20 @@ from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, expiry, custody, deliveries, mailboxes, action_results, sidecars, messages, process)
+_RULES = (
+    link,
+    hosts,
+    agents,
+    announcing,
+    expiry,
+    custody,
+    deliveries,
+    mailboxes,
+    action_results,
+    sidecars,
+    messages,
+    process,
+)
 
 
 class Broker:
@@ -72,6 +86,7 @@ class Broker:
         _follow_link(turn)
         hosts.due(turn)
         agents.due(turn)
+        announcing.due(turn)
         expiry.due(turn)
         custody.due(turn)
         deliveries.due(turn)

@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_agents: int = 0
     """How many agents this node takes; 0 = as many as come."""
     persist: bool = True
+    ready_after_s: float = 0.0
+    """Pause between the answer to a spawn and the word that its program is ready; 0 = that word comes with the report (older logs)."""
 
 
 class BrokerStarted(_Input, frozen=True, kw_only=True):

@@ -61,12 +61,20 @@ def parent_label(source: str) -> str:
 
 def _ready(state: State, event: events.WorkerReady, at: Recorded) -> _Bodies:
     found = state.workers[_session(at)]
-    if event.report and found.ready_at == at.at:
-        registration = state.registrations[found.registration]
-        body = _agent_fields(registration) | {"kind": "worker_ready", "pid": found.pid, "evidence": event.evidence}
-        if event.evidence in ("unverified", "startup_timeout"):
-            body["reason"] = "startup_timeout"
-        yield body
+    is_first = event.report and found.ready_at == at.at
+    if is_first and (state.settings is None or not state.settings.ready_after_s):
+        yield _ready_body(state, found)
+
+
+def _announced(state: State, _event: events.WorkerAnnounced, at: Recorded) -> _Bodies:
+    yield _ready_body(state, state.workers[_session(at)])
+
+
+def _ready_body(state: State, found: Worker) -> dict[str, Any]:
+    evidence = found.evidence if found.ready_at else "startup_timeout"
+    body = _agent_fields(state.registrations[found.registration])
+    body |= {"kind": "worker_ready", "pid": found.pid, "evidence": evidence}
+    return body | ({"reason": "startup_timeout"} if evidence in ("unverified", "startup_timeout") else {})
 
 
 def _session(at: Recorded) -> str:
@@ -416,6 +424,7 @@ def _channel(state: State, event: events.ChannelAnswered, at: Recorded) -> _Bodi
 _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.AgentLive: _spawned,
     events.WorkerReady: _ready,
+    events.WorkerAnnounced: _announced,
     events.WorkerBlocked: _blocked,
     events.WorkerIdle: _idle,
     events.WorkerStopping: _stopping,

@@ -37,7 +37,7 @@ MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 3
+SNAPSHOT_FORMAT = 4
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -149,6 +149,8 @@ class Registration(msgspec.Struct):
     release_requests: list[str] = msgspec.field(default_factory=list)
     release_invocations: list[str] = msgspec.field(default_factory=list)
     live_at: float = 0.0
+    answered_at: float = 0.0
+    """When everybody who asked for it had the answer; 0 = not yet."""
     hinted: bool = False
     fingerprint: str = ""
     """Of the agent's newest token."""
@@ -188,6 +190,8 @@ class Worker(msgspec.Struct):
     launched_at: float
     pid: int = 0
     ready_at: float = 0.0
+    announced: bool = False
+    """Local clients were told that it is ready."""
     evidence: str = ""
     blocked_by: str = ""
     occupied_by: Reason | None = None

@@ -10,6 +10,7 @@ from relaybroker.domain.events import Harness, Recorded
 from relaybroker.domain.fold import apply
 from relaybroker.domain.inputs import Settings
 from relaybroker.domain.state import State
+from relaybroker.domain.worker import READY_AFTER_S
 
 SETTINGS = Settings(
     node_id="node_0123456789abcdef0123456789abcdef",
@@ -19,6 +20,7 @@ SETTINGS = Settings(
     version="relaybroker/test",
     broker_name="desk",
     capabilities=("spawn:cat",),
+    ready_after_s=READY_AFTER_S,
 )
 
 

@@ -128,7 +128,7 @@ def _close_requests(state: State, stream: str) -> list[str]:
 def _agent_live(state: State, _event: Any, at: Recorded, found: Registration) -> None:
     found.live_at = at.at
     if not found.is_joining:
-        found.request_id, found.invocation_id = "", ""
+        found.request_id, found.invocation_id, found.answered_at = "", "", at.at
     load_changed(state, at.at)
     state.counters.spawned += 1
     state.workers[found.session_id].until = 0.0
@@ -179,7 +179,7 @@ def _channel_answered(state: State, event: events.ChannelAnswered, at: Recorded,
 
 def _spawn_answered(state: State, _event: Any, at: Recorded, _: Any) -> None:
     found = state.registrations[at.stream]
-    found.request_id, found.invocation_id = "", ""
+    found.request_id, found.invocation_id, found.answered_at = "", "", at.at
 
 
 def _act_asked(state: State, event: events.ActAsked, at: Recorded, _: Any) -> None:

@@ -64,6 +64,12 @@ def _worker_started(state: State, event: events.WorkerStarted, at: Recorded, fou
 def _worker_ready(state: State, event: events.WorkerReady, at: Recorded, found: Worker) -> None:
     reported(state, event.report)
     found.evidence, found.ready_at, found.active_at = event.evidence, found.ready_at or at.at, at.at
+    if state.settings is not None and not state.settings.ready_after_s:
+        found.announced = True  # older logs: with the report
+
+
+def _worker_announced(state: State, _event: Any, at: Recorded, _: Any) -> None:
+    state.workers[at.stream.partition(":")[2]].announced = True
 
 
 def _worker_blocked(state: State, event: events.WorkerBlocked, at: Recorded, found: Worker) -> None:
@@ -137,6 +143,7 @@ CHANGES: Changes = {
     events.WorkerLaunched: _worker_launched,
     events.WorkerStarted: _worker_started,
     events.WorkerReady: _worker_ready,
+    events.WorkerAnnounced: _worker_announced,
     events.WorkerBlocked: _worker_blocked,
     events.WorkerUnblocked: _worker_unblocked,
     events.WorkerOccupied: _worker_occupied,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from relaybroker.domain import events, inputs
 from relaybroker.domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, deliveries, outcome
+from relaybroker.domain.rules import agents, announcing, deliveries, outcome
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.state import Worker
 from relaybroker.domain.turn import Turn
@@ -151,6 +151,7 @@ def _ready(turn: Turn, program: Worker, report: inputs.ProgramReady) -> bool:
     if program.state != State.BOOTING:
         return False
     turn.record(events.WorkerReady(report=report.report, evidence=report.evidence), program.stream, program.name)
+    announcing.reconsider(turn, program)
     deliveries.reconsider(turn, program)
     return True
 

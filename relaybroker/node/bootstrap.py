@@ -39,6 +39,7 @@ from relaybroker.domain import inputs
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.state import SNAPSHOT_FORMAT
+from relaybroker.domain.worker import READY_AFTER_S
 from relaybroker.enrolment import engine_process
 from relaybroker.enrolment.node_identity import Node, NodeError, check_destination, hold_node, node_of
 from relaybroker.enrolment.workspace import WorkspaceError, resolve
@@ -264,6 +265,7 @@ class Bootstrap:
                 remote_args=settings.remote_args,
                 max_agents=settings.max_agents,
                 persist=settings.persist,
+                ready_after_s=READY_AFTER_S,
             ),
             has_node_token=vault.has(NODE),
             has_own_token=bool(vault.own_agent_id),

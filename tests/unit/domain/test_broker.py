@@ -196,6 +196,7 @@ def test_a_program_whose_readiness_nobody_saw_is_reported_with_a_reason(world):
     world.spawn("w1")
     session = world.broker.state.registration_of("w1").session_id
     world.report(inputs.ProgramReady, session, evidence="unverified")
+    world.advance(1.0)
     (told,) = [body for body in world.notified if body["kind"] == "worker_ready"]
     assert (told["evidence"], told["reason"]) == ("unverified", "startup_timeout")
 
