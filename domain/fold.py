@@ -14,6 +14,7 @@ from relaybroker.domain import (
     agent_registration,
     delivery,
     outbound_message,
+    worker,
 )
 from relaybroker.domain.changes import (
     actions,
@@ -37,6 +38,7 @@ from relaybroker.domain.state import (
     Notification,
     Registration,
     State,
+    Worker,
 )
 
 _CHANGES = MappingProxyType(
@@ -124,12 +126,22 @@ def _forget(state: State, event: Event, stream: str) -> None:
         case "message":
             if state.messages[stream].state in outbound_message.TABLE.terminal:
                 del state.messages[stream]
+        case "worker" if event.trigger in (worker.Trigger.EXIT, worker.Trigger.LOSE):
+            _forget_typed(state, state.workers[stream.partition(":")[2]])
         case "agent":
             registration = state.registrations.get(stream)
             if registration is not None and registration.state in agent_registration.TABLE.terminal:
                 _forget_registration(state, registration)
         case _:
             pass
+
+
+def _forget_typed(state: State, gone: Worker) -> None:
+    """What was acknowledged and only waited for its echo is over."""
+    for typed in gone.unseen:
+        if state.deliveries[typed].ended:
+            del state.deliveries[typed]
+    gone.unseen.clear()
 
 
 def _forget_registration(state: State, found: Registration) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 
 from relaybroker.domain import events, outbound_message
 from relaybroker.domain.changes.link import rejected_kind
+from relaybroker.domain.delivery import State as DeliveryState
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.instants import rfc3339
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import Delivery, Registration, State, Worker
+from relaybroker.domain.worker import State as WorkerState
 
 
 def project(state: State, recorded: Recorded) -> list[dict[str, Any]]:
@@ -86,7 +89,12 @@ def _blocked(state: State, event: events.WorkerBlocked, at: Recorded) -> _Bodies
 
 
 def _idle(state: State, event: events.WorkerIdle, at: Recorded) -> _Bodies:
-    yield {"kind": "agent_idle", "name": state.workers[_session(at)].name, "idle_secs": round(event.idle_s)}
+    yield {
+        "kind": "agent_idle",
+        "name": state.workers[_session(at)].name,
+        "idle_secs": round(event.idle_s),
+        "since": rfc3339(at.at - event.idle_s),
+    }
 
 
 def _stopping(state: State, event: events.WorkerStopping, at: Recorded) -> _Bodies:
@@ -97,25 +105,30 @@ def _stopping(state: State, event: events.WorkerStopping, at: Recorded) -> _Bodi
 def _cleared(state: State, found: Worker, streams: list[str], reason: Reason) -> _Bodies:
     """What was on its way to a program that ends; each message gets an end of its own besides."""
     if streams:
-        ids = [state.deliveries[stream].msg_id for stream in streams]
-        yield {
-            "kind": "delivery_dropped",
-            "name": found.name,
-            "count": len(ids),
-            "reason": str(reason),
-            "event_ids": ids,
-        }
+        yield _gone(found.name, [state.deliveries[stream].event_id for stream in streams], reason)
+
+
+def _gone(name: str, event_ids: list[str], reason: Reason) -> dict[str, Any]:
+    return {
+        "kind": "delivery_dropped",
+        "name": name,
+        "count": len(event_ids),
+        "reason": str(reason),
+        "event_ids": event_ids,
+    }
 
 
 def _exited(state: State, event: events.WorkerExited, at: Recorded) -> _Bodies:
     found = state.workers[_session(at)]
     yield from _cleared(state, found, [*found.typing, *found.waiting], event.reason)
+    yield from _unseen(state, found, event.reason)
     yield from _exit_bodies(state, found, event.reason, event.last_output)
 
 
 def _lost(state: State, event: events.WorkerLost, at: Recorded) -> _Bodies:
     found = state.workers[_session(at)]
     yield from _cleared(state, found, [*found.typing, *found.waiting], event.reason)
+    yield from _unseen(state, found, event.reason)
     yield from _exit_bodies(state, found, event.reason, "")
 
 
@@ -144,7 +157,12 @@ def _delivery(state: State, at: Recorded) -> Delivery:
 
 
 def _about(found: Delivery) -> dict[str, Any]:
-    return {"name": found.name, "delivery_id": found.delivery_id, "event_id": found.msg_id}
+    return {
+        "name": found.name,
+        "delivery_id": found.delivery_id,
+        "event_id": found.event_id,
+        "message_id": found.msg_id,
+    }
 
 
 def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Bodies:
@@ -152,8 +170,9 @@ def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Bodi
     if event.source == "engine" and state.announced.get(event.msg_id) == at.stream:
         yield {
             "kind": "relay_inbound",
-            "event_id": event.msg_id,
-            "from": event.sender,
+            "event_id": found.event_id,
+            "message_id": found.msg_id,
+            "from": found.said_by,
             "target": event.target,
             "body": event.body,
             "thread_id": event.thread_id or None,
@@ -163,22 +182,31 @@ def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Bodi
             "injection_mode": event.mode,
             "names": [event.name],
         }
-    body = _about(found) | {"kind": "delivery_queued", "from": event.sender, "target": event.target}
+
+
+def _placed(state: State, at: Recorded) -> _Bodies:
+    """It begins to wait for its terminal: what it is announced with comes once, and has an end."""
+    found = _delivery(state, at)
+    if found.placed != at.version:
+        return
+    body = _about(found) | {"kind": "delivery_queued", "from": found.said_by, "target": found.target}
     if found.attempt > 1:
         body["attempt"] = found.attempt
-    if state.is_flushed_by_hand(found.name) and (event.source != "task" or found.attempt > 1):
+    if found.reason is Reason.MANUAL_FLUSH:
         body["reason"] = "inbound_delivery_manual_flush"
     yield body
 
 
+def _queued(state: State, _event: events.DeliveryQueued, at: Recorded) -> _Bodies:
+    return _placed(state, at)
+
+
 def _held(state: State, event: events.DeliveryHeld, at: Recorded) -> _Bodies:
+    yield from _placed(state, at)
     found = _delivery(state, at)
-    yield {
+    yield _about(found) | {
         "kind": "delivery_held",
         "agent": found.name,
-        "name": found.name,
-        "delivery_id": found.delivery_id,
-        "event_id": found.msg_id,
         "seq_no": found.seq,
         "reason": str(event.reason),
         "deadline": int(event.until * 1000),
@@ -195,19 +223,48 @@ def _injected(state: State, event: events.DeliveryInjected, at: Recorded) -> _Bo
 
 
 def _verified(state: State, event: events.DeliveryVerified, at: Recorded) -> _Bodies:
-    found = _delivery(state, at)
+    reason = None if event.verification == "echo" else "verification_timeout"
+    yield from _typed(_delivery(state, at), event.verification, reason)
+
+
+def _typed(found: Delivery, verification: str, reason: str | None) -> _Bodies:
+    """The good end of a delivery."""
     about = _about(found)
     yield about | {"kind": "delivery_ack"}
-    yield about | {"kind": "message_delivery_confirmed", "from": found.sender, "to": found.name}
-    yield about | {"kind": "delivery_verified", "verification": event.verification}
+    yield about | {"kind": "message_delivery_confirmed", "from": found.said_by, "to": found.name}
+    if found.source == "task":
+        why = "initial_task_synthetic_event_id"
+        yield about | {"kind": "delivery_read_ack", "status": "skipped_synthetic", "reason": why}
+    elif found.state == DeliveryState.ACKED:
+        yield about | {"kind": "delivery_read_ack", "status": "marked"}
+    yield about | {"kind": "delivery_verified", "verification": verification} | ({"reason": reason} if reason else {})
+
+
+def _acked(state: State, _event: events.DeliveryAcked, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    if found.verified and found.source != "task":
+        yield _about(found) | {"kind": "delivery_read_ack", "status": "marked"}
+
+
+def _unseen(state: State, found: Worker, reason: Reason) -> _Bodies:
+    """What was typed, and whose echo nobody looks for any more."""
+    for stream in found.unseen:
+        yield from _typed(state.deliveries[stream], "timeout_fallback", str(reason))
+
+
+def _handed_back(state: State, event: events.DeliveryHandedBack, at: Recorded) -> _Bodies:
+    if event.reason is Reason.WRITE_BACKOFF:
+        yield _about(_delivery(state, at)) | {"kind": "delivery_retry", "attempts": event.failures}
 
 
 def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodies:
     found = _delivery(state, at)
     if event.reason is Reason.EXPIRED:
-        yield from _expired(state, event, at)
+        yield _gone(found.name, [found.event_id], event.reason)
     elif not event.settled and found.seq:
         yield _about(found) | {"kind": "delivery_returned", "agent": found.name, "reason": str(event.reason)}
+        if found.placed and _lives_on(state, found):
+            yield _gone(found.name, [found.event_id], event.reason)  # with its program others go, too: see `_cleared`
     elif event.reason is Reason.AMBIGUOUS:
         yield from _failed(found, event.reason)
     elif event.reason is Reason.POISON:
@@ -224,15 +281,9 @@ def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodi
         yield _ambiguous(state, found)
 
 
-def _expired(state: State, event: events.DeliveryDropped, at: Recorded) -> _Bodies:
-    found = _delivery(state, at)
-    yield {
-        "kind": "delivery_dropped",
-        "name": found.name,
-        "count": 1,
-        "reason": str(event.reason),
-        "event_ids": [found.msg_id],
-    }
+def _lives_on(state: State, found: Delivery) -> bool:
+    program = state.worker_of_agent(found.agent_id)
+    return program is not None and not program.ended and program.state != WorkerState.STOPPING
 
 
 def _failed(found: Delivery, reason: Reason) -> _Bodies:
@@ -240,7 +291,7 @@ def _failed(found: Delivery, reason: Reason) -> _Bodies:
     yield _about(found) | {"kind": "delivery_failed", "reason": str(reason)}
     yield _about(found) | {
         "kind": "message_delivery_failed",
-        "from": found.sender,
+        "from": found.said_by,
         "to": found.name,
         "attempts": found.tries,
         "lastError": str(reason),
@@ -263,6 +314,7 @@ def _dead_lettered(state: State, event: events.DeliveryDeadLettered, at: Recorde
     yield from _failed(found, event.reason)
     if event.reason is Reason.AMBIGUOUS:
         yield _ambiguous(state, found)
+    yield _about(found) | {"kind": "dead_letter_added", "id": found.letter_id, "reason": str(event.reason)}
 
 
 def _mode_changed(_state: State, event: events.DeliveryModeChanged, at: Recorded) -> _Bodies:
@@ -352,7 +404,8 @@ def _published(state: State, event: events.MessagePublished, at: Recorded) -> _B
         local = state.registration_of(found.to) if target_type(found.to) == "agent" else None
         yield {
             "kind": "relay_inbound",
-            "event_id": message_id,
+            "event_id": found.event_id,
+            "message_id": event.message_id or None,
             "from": found.sender or "human:orchestrator",
             "target": found.to,
             "body": found.text,
@@ -398,7 +451,7 @@ def _undelivered(state: State, event: events.DeliveryFailureHeard, _at: Recorded
         "kind": "message_delivery_failed",
         "name": event.target,
         "delivery_id": event.delivery_id or None,
-        "event_id": event.message_id,
+        "event_id": state.sent[event.message_id].event_id if event.message_id in state.sent else event.message_id,
         "from": next((names[agent_id] for agent_id in event.sender_ids if agent_id in names), None),
         "to": event.target,
         "attempts": 0,
@@ -431,10 +484,13 @@ _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.WorkerExited: _exited,
     events.WorkerLost: _lost,
     events.DeliveryOffered: _offered,
+    events.DeliveryQueued: _queued,
     events.DeliveryHeld: _held,
     events.DeliveryTakenOver: _taken_over,
     events.DeliveryInjected: _injected,
     events.DeliveryVerified: _verified,
+    events.DeliveryAcked: _acked,
+    events.DeliveryHandedBack: _handed_back,
     events.DeliveryDropped: _dropped,
     events.DeliveryDeadLettered: _dead_lettered,
     events.DeadLetterRemoved: _letter_removed,

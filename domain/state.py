@@ -214,6 +214,8 @@ class Worker(msgspec.Struct):
     """Delivery streams held or queued for this worker, in typing order."""
     typing: list[str] = msgspec.field(default_factory=list)
     """Delivery streams that are with the PTY host, in order."""
+    unseen: list[str] = msgspec.field(default_factory=list)
+    """It has ended: delivery streams of what it was typed and whose echo nobody has seen."""
     draining: bool = False
     """One of these was not typed: nothing more is given to the host before it has said what became of the others."""
 
@@ -280,11 +282,25 @@ class Delivery(msgspec.Struct):
     """The log alone owns it: it counts for the cursor, and the engine need not have it any more."""
     asked_again: bool = False
     """The host was silent about this try and was asked once more."""
+    placed: int = 0
+    """Log position at which it was first queued or held; 0 = it never waited for a terminal."""
+    sent: Sent | None = None
+    """How it was sent, if through this broker."""
 
     @property
     def ended(self) -> bool:
         """In a terminal state."""
         return self.state in delivery.TABLE.terminal
+
+    @property
+    def event_id(self) -> str:
+        """The id by which local clients know the message."""
+        return self.msg_id if self.sent is None else self.sent.event_id
+
+    @property
+    def said_by(self) -> str:
+        """Who said it, in the words of whoever sent it."""
+        return self.sender if self.sent is None else self.sent.sender
 
     @property
     def is_owed(self) -> bool:
@@ -305,6 +321,13 @@ class Delivery(msgspec.Struct):
         """What every attempt of this delivery has in common: the name that it has among the dead letters."""
         name = self.stream.removeprefix("delivery:")
         return name.removesuffix(f"#{self.attempt}") if self.attempt > 1 else name
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What local clients know of a message that was sent through this broker."""
+
+    event_id: str
+    sender: str
 
 
 class FlushHold(msgspec.Struct, frozen=True):
@@ -529,6 +552,8 @@ class State(msgspec.Struct):
     """By the callers' keys, oldest first."""
     announced: dict[str, str] = msgspec.field(default_factory=dict)
     """Message ids that local clients were told of, oldest first -> the stream with which they were."""
+    sent: dict[str, Sent] = msgspec.field(default_factory=dict)
+    """What was sent through this broker, by the id that the engine gave it, oldest first."""
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
     acts: dict[str, Act] = msgspec.field(default_factory=dict)
@@ -594,6 +619,12 @@ class State(msgspec.Struct):
         self.announced.setdefault(message_id, stream)
         while len(self.announced) > ANNOUNCED_KEPT:
             del self.announced[next(iter(self.announced))]
+
+    def remember_sent(self, message_id: str, sent: Sent) -> None:
+        """Note how a message of the engine was sent from here."""
+        self.sent.setdefault(message_id, sent)
+        while len(self.sent) > ANNOUNCED_KEPT:
+            del self.sent[next(iter(self.sent))]
 
     def next_generation(self, name: str) -> int:
         """The generation of this name's next registration: one that no registration of it ever had."""

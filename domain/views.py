@@ -196,12 +196,13 @@ def held_messages(state: State, name: str) -> list[View]:
 def _held_message(found: Delivery) -> View:
     optional = {"priority": found.priority, "thread_id": found.thread_id, "workspace_id": found.workspace_id}
     return {
-        "from": found.sender,
+        "from": found.said_by,
         "body": found.body,
         "target": found.target,
         "mode": found.mode,
         "queued_at_ms": int(found.offered_at * 1000),
-        "event_id": found.msg_id,
+        "event_id": found.event_id,
+        "message_id": found.msg_id,
         "delivery_id": found.delivery_id,
         "held_since_ms": int(found.changed_at * 1000),
         "until_ms": int(found.until * 1000),
@@ -319,8 +320,9 @@ def delivery(found: Delivery, now: float) -> View:
     return {
         "delivery_id": found.delivery_id,
         "worker_name": found.name,
-        "event_id": found.msg_id,
-        "from": found.sender,
+        "event_id": found.event_id,
+        "message_id": found.msg_id,
+        "from": found.said_by,
         "to": found.name,
         "attempts": found.tries,
         "queued_at_ms": int(found.offered_at * 1000),
@@ -349,11 +351,12 @@ def _letter(found: DeadLetter, now: float) -> View:
     return {
         "id": found.letter_id,
         "delivery_id": found.delivery_id,
-        "event_id": found.msg_id,
+        "event_id": found.event_id or found.msg_id,
+        "message_id": found.msg_id,
         "name": found.name,
         "agent_id": found.agent_id,
         "seq": found.seq,
-        "from": found.sender,
+        "from": found.said_by or found.sender,
         "reason": str(found.reason),
         "why": SENTENCES[found.reason],
         "detail": found.detail,

@@ -37,6 +37,8 @@ def bury(state: State, found: Delivery, event: events.DeliveryDeadLettered, at: 
         offered_at=found.offered_at,
         buried_at=at.at,
         from_custody=found.in_custody,
+        event_id=found.sent.event_id if found.sent is not None else "",
+        said_by=found.sent.sender if found.sent is not None else "",
     )
     state.custody_letters += found.in_custody
 

@@ -11,12 +11,14 @@ from relaybroker.domain import (
 from relaybroker.domain.changes.dead_letters import bury, take_off
 from relaybroker.domain.changes.hosts import reported
 from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.own_messages import recognised
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.extraction import Class, classify
 from relaybroker.domain.mailbox import fan_key
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import (
     Delivery,
+    Sent,
     State,
     Worker,
 )
@@ -51,6 +53,9 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
         changed_at=at.at,
         doubtful=event.doubtful,
         in_custody=letter is not None and letter.from_custody,
+        sent=recognised(state, event)
+        if letter is None or not letter.event_id
+        else Sent(letter.event_id, letter.said_by),
     )
     if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
         state.announce(event.msg_id, at.stream)
@@ -63,16 +68,17 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
 
 def _delivery_held(state: State, event: events.DeliveryHeld, at: Recorded, found: Delivery) -> None:
     found.reason, found.until, found.changed_at = event.reason, event.until, at.at
-    _wait(state, found)
+    _wait(state, found, at)
 
 
 def _delivery_queued(state: State, event: events.DeliveryQueued, at: Recorded, found: Delivery) -> None:
     found.flushed = found.flushed or event.flushed
     found.reason, found.until, found.changed_at = None, 0.0, at.at
-    _wait(state, found)
+    _wait(state, found, at)
 
 
-def _wait(state: State, found: Delivery) -> None:
+def _wait(state: State, found: Delivery, at: Recorded) -> None:
+    found.placed = found.placed or at.version
     if found.expires_at:
         state.expiries[found.stream] = found.expires_at
     target = state.worker_of_agent(found.agent_id)

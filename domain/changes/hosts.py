@@ -125,14 +125,11 @@ def _worker_lost(state: State, event: events.WorkerLost, at: Recorded, found: Wo
 
 def _stop_verifying(state: State, gone: Worker) -> None:
     """No verification comes any more from this worker: what was acked is done."""
-    for stream in [
-        found.stream
-        for found in state.deliveries.values()
-        if found.session_id == gone.session_id and found.state in (delivery.State.INJECTED, delivery.State.ACKED)
-    ]:
-        state.deliveries[stream].verified = True
-        if state.deliveries[stream].ended:
-            del state.deliveries[stream]
+    for found in state.deliveries.values():
+        is_typed = found.state in (delivery.State.INJECTED, delivery.State.ACKED)
+        if found.session_id == gone.session_id and is_typed and not found.verified:
+            found.verified = True
+            gone.unseen.append(found.stream)
 
 
 CHANGES: Changes = {

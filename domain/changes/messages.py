@@ -9,6 +9,7 @@ from relaybroker.domain import (
     outbound_message,
 )
 from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.own_messages import remember
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (
     Message,
@@ -84,6 +85,8 @@ def _message_published(state: State, event: events.MessagePublished, at: Recorde
         if other.waits and other.unanswered:
             other.until = min(other.until, at.at)
     state.announce(event.message_id or found.event_id, at.stream)
+    if event.message_id:
+        remember(state, event.message_id, found)
 
 
 def _message_ended(state: State, _event: Any, _at: Recorded, found: Message) -> None:

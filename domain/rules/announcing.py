@@ -1,11 +1,11 @@
 """When local clients are told that an agent's program is ready: once, and after they know of the agent.
 
-A client that asked for an agent begins to wait for it when it has the answer. What it is told before that is lost on it, and a program that
-is ready at once would never be ready for it. So the word follows the answer by a pause, `Settings.ready_after_s`; and a program whose screen
-nobody recognises is announced after `STARTUP_S`, before its client gives up, with the reason `startup_timeout`. Only the announcement has
-that limit: what is typed still waits for the proof.
+A client that asked for an agent begins to wait for it when it has the answer. What it is told before that is lost on it, and a program
+that is ready at once would never be ready for it. So the word follows the answer by a pause, `Settings.ready_after_s`; and a program
+whose screen nobody recognises is announced after `STARTUP_S`, before its client gives up, with the reason `startup_timeout`. Only the
+announcement has that limit: what is typed still waits for the proof.
 
-Source: spec/local-api.md sections 2.1 and 3.1.
+Source: spec/local-api.md section 3.1.
 """
 
 from __future__ import annotations

@@ -131,4 +131,9 @@ def _open_attempt(turn: Turn, letter: DeadLetter) -> dict[str, Any]:
         letter.msg_id,
     )
     deliveries.place(turn, turn.state.deliveries[stream])
-    return {"id": letter.letter_id, "attempt": attempt, "name": letter.name, "event_id": letter.msg_id}
+    return {
+        "id": letter.letter_id,
+        "attempt": attempt,
+        "name": letter.name,
+        "event_id": letter.event_id or letter.msg_id,
+    }

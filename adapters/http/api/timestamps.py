@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-
-def rfc3339(epoch_s: float) -> str:
-    """A moment in UTC with milliseconds: `2026-01-01T10:00:00.000Z`."""
-    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from relaybroker.domain.instants import rfc3339
 
 
 def dated(agents: list[dict[str, Any]]) -> list[dict[str, Any]]:

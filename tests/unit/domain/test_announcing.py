@@ -1,4 +1,4 @@
-"""When local clients are told that a program is ready (local-api.md sections 2.1 and 3.1)."""
+"""When local clients are told that a program is ready (local-api.md section 3.1)."""
 
 import msgspec
 import pytest

@@ -137,7 +137,12 @@ def test_a_dead_letter_is_kept_when_nobody_listens(ready):
     """F026: no `/ws` client decides anything; the notification is a consequence of the record."""
     told = len(ready.notified)
     ready.deliver("w1", 1, text=BIG)
-    assert [item["kind"] for item in ready.notified[told:]][-2:] == ["delivery_failed", "message_delivery_failed"]
+    assert [item["kind"] for item in ready.notified[told:]] == [
+        "relay_inbound",
+        "delivery_failed",
+        "message_delivery_failed",
+        "dead_letter_added",
+    ]
     ready.crash()
     assert [letter.msg_id for letter in letters(ready).values()] == ["M1"]
 

@@ -49,6 +49,7 @@ BOUNDS = {
     "workers": AGENTS + OWED,
     "workers.*.waiting": MAX_WAITING,
     "workers.*.typing": INJECT_WINDOW,
+    "workers.*.unseen": MAX_WAITING,  # only while one event is applied
     "acts": MAX_ACTS,
     "calls": 2 * AGENTS,  # one a channel of an agent that is being joined
     # messages for agents
@@ -72,6 +73,7 @@ BOUNDS = {
     "lines": MAX_OPEN,
     "sends": KEYS_KEPT,
     "announced": ANNOUNCED_KEPT,
+    "sent": ANNOUNCED_KEPT,
     # the rest
     "actions": LEDGER_LIMIT,
     "actions.*.input": 16,  # as the engine gave it
