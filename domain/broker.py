@@ -70,12 +70,12 @@ class Broker:
         """Where in the log `_due` was found: what is due follows from the state, and the state from the log."""
 
     def handle(self, item: Input, now: float) -> Decision:
-        """Decide about one input at this moment (epoch seconds). At least one event results."""
+        """Decide about one input at this moment (epoch seconds). At least one event results, except of a repeated frame for a stranger."""
         turn = Turn(self.state, now, told.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
         process.proceed(turn)
-        assert turn.events, f"{type(item).__name__} left no event"
+        assert turn.events or turn.changes_nothing, f"{type(item).__name__} left no event"
         return turn.decision()
 
     def on_time(self, now: float) -> Decision:

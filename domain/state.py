@@ -29,6 +29,10 @@ from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.manifest import Manifest, of_operator, with_sidecar
 from relaybroker.domain.reasons import Reason
 
+STRANGERS_KEPT = 64
+"""Agents that are not here and of which it is remembered what came for them."""
+STRANGER_FRAMES_KEPT = 512
+"""Frames of such an agent that are known again when they are repeated."""
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
 GENERATIONS_KEPT = 4096
@@ -162,6 +166,8 @@ class Registration(msgspec.Struct):
     tries: int = 0
     retry_at: float = 0.0
     """When that call is made again; 0 = it is under way."""
+    early: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    """Frames that came for it before the engine's answer, in order."""
     channels: dict[str, Membership] = msgspec.field(default_factory=dict)
     """Lower-cased channel -> membership, of those that were asked for."""
 
@@ -328,6 +334,21 @@ class Sent(msgspec.Struct, frozen=True):
 
     event_id: str
     sender: str
+
+
+class Stranger(msgspec.Struct):
+    """An agent that is not here and for which messages come."""
+
+    name: str
+    reason: Reason
+    since: float
+    dial: int
+    """The connection on which the engine was told so last."""
+    keeps: bool
+    messages: int = 0
+    """How many different ones came, those that came again on another connection included."""
+    frames: dict[str, None] = msgspec.field(default_factory=dict)
+    """What came on this connection, oldest first."""
 
 
 class FlushHold(msgspec.Struct, frozen=True):
@@ -554,6 +575,8 @@ class State(msgspec.Struct):
     """Message ids that local clients were told of, oldest first -> the stream with which they were."""
     sent: dict[str, Sent] = msgspec.field(default_factory=dict)
     """What was sent through this broker, by the id that the engine gave it, oldest first."""
+    strangers: dict[str, Stranger] = msgspec.field(default_factory=dict)
+    """By agent id, least recently met first."""
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
     acts: dict[str, Act] = msgspec.field(default_factory=dict)

@@ -59,6 +59,22 @@ def sidecar(state: State, now: float) -> View | None:
     return {"handlers": list(found.handlers), "serving": found.state == "serving", "since_secs": _age(now, found.since)}
 
 
+def strangers(state: State) -> list[View]:
+    """For whom messages come although they are not here."""
+    return [
+        {
+            "agent_id": agent_id,
+            "name": found.name or None,
+            "reason": str(found.reason),
+            "why": SENTENCES[found.reason],
+            "since_ms": int(found.since * 1000),
+            "messages": found.messages,
+            "kept_as_dead_letters": found.keeps,
+        }
+        for agent_id, found in state.strangers.items()
+    ]
+
+
 def invocations(state: State, now: float) -> list[View]:
     """Invocations that are not reported yet, oldest first."""
     return [
@@ -301,6 +317,7 @@ def status(state: State, now: float) -> View:
         },
         "link": link(state, now),
         "node": {"id": settings.node_id, "name": state.node_name} if settings else None,
+        "strangers": strangers(state),
         "sidecar": sidecar(state, now),
         "invocations": invocations(state, now),
         "host": {"id": state.host.host_id, "pid": state.host.pid, "attached": state.host.attached},

@@ -88,9 +88,14 @@ def _paused(state: State, event: events.RegistrationPaused, _at: Recorded, _: An
     state.link.register_pause_until = event.until
 
 
+def _early_frame(state: State, event: events.EarlyFrameKept, at: Recorded, _: Any) -> None:
+    state.link.heard_at = at.at
+    state.registrations[at.stream].early.append(event.frame)
+
+
 def _registration_accepted(state: State, event: events.RegistrationAccepted, at: Recorded, found: Registration) -> None:
     found.agent_id, found.fingerprint = event.agent_id, event.fingerprint
-    found.call_id, found.retry_at = "", 0.0
+    found.call_id, found.retry_at, found.early = "", 0.0, []
     state.agents[event.agent_id] = found.stream
     state.link.heard_at = at.at
     load_changed(state, at.at)
@@ -98,6 +103,7 @@ def _registration_accepted(state: State, event: events.RegistrationAccepted, at:
 
 
 def _registration_failed(state: State, _event: Any, at: Recorded, found: Registration) -> None:
+    found.early = []
     unanswered = _close_requests(state, found.stream)
     for request_id in unanswered:
         abandon(state, request_id, found.stream)
@@ -134,10 +140,12 @@ def _agent_live(state: State, _event: Any, at: Recorded, found: Registration) ->
     state.workers[found.session_id].until = 0.0
 
 
-def _agent_leaving(state: State, _event: Any, at: Recorded, found: Registration) -> None:
+def _agent_leaving(state: State, event: events.AgentLeaving, at: Recorded, found: Registration) -> None:
+    if (box := state.mailboxes.get(found.agent_id)) is not None:
+        box.left_by = str(event.reason)
     _abandon_call(state, found)
     found.request_id, found.invocation_id = "", ""
-    found.release_requests, found.release_invocations = [], []
+    found.release_requests, found.release_invocations, found.early = [], [], []
     load_changed(state, at.at)
 
 
@@ -200,6 +208,7 @@ CHANGES: Changes = {
     events.RegistrationProven: _proven,
     events.AgentBinding: _binding,
     events.AgentTokenRotated: _token_rotated,
+    events.EarlyFrameKept: _early_frame,
     events.RegistrationAccepted: _registration_accepted,
     events.RegistrationFailed: _registration_failed,
     events.AgentLive: _agent_live,

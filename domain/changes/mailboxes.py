@@ -14,7 +14,10 @@ from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import (
     MAILBOXES_KEPT,
+    STRANGER_FRAMES_KEPT,
+    STRANGERS_KEPT,
     State,
+    Stranger,
 )
 
 
@@ -26,7 +29,9 @@ def _mailbox_opened(state: State, event: events.MailboxOpened, at: Recorded, _: 
     agent_id = at.stream.partition(":")[2]
     box = state.mailboxes.pop(agent_id, Mailbox(agent_id))
     state.mailboxes[agent_id] = box
-    box.name, box.generation, box.sent_ack = event.name, event.generation, -1
+    box.name, box.generation, box.sent_ack, box.left_by = event.name, event.generation, -1, ""
+    if event.generation:
+        state.strangers.pop(agent_id, None)
     box.wait_anew(at.at)
     _forget_former(state)
 
@@ -52,14 +57,45 @@ def _frame_buffered(state: State, event: events.FrameBuffered, at: Recorded, _: 
 
 def _frame_ignored(state: State, event: events.FrameIgnored, at: Recorded, _: Any) -> None:
     state.link.heard_at = at.at
+    if event.reason in (Reason.UNKNOWN, Reason.RETIRED):
+        key = f"{event.seq} {event.msg_id} {event.delivery_id}"
+        note_stranger(state, at.stream.partition(":")[2], key)
     if event.advances:
         _box(state, at).skip(event.seq, event.msg_id)
     if event.reason is Reason.DELIVERY_ID_REUSED:
         _box(state, at).refuse(event.seq)
+    box = state.mailboxes.get(at.stream.partition(":")[2])
+    if box is None:
+        return
     if event.reason is Reason.HOLD_FULL:
-        _box(state, at).starved = True
-    elif (box := state.mailboxes.get(at.stream.partition(":")[2])) is not None:
+        box.starved = True
+    else:
         box.passed(event.seq, at.at)
+
+
+def _stranger_met(state: State, event: events.StrangerMet, at: Recorded, _: Any) -> None:
+    agent_id = at.stream.partition(":")[2]
+    former = state.strangers.pop(agent_id, None)
+    state.strangers[agent_id] = Stranger(
+        event.name,
+        event.reason,
+        former.since if former is not None else at.at,
+        event.dial,
+        event.keeps,
+        former.messages if former is not None else 0,
+    )
+    while len(state.strangers) > STRANGERS_KEPT:
+        del state.strangers[next(iter(state.strangers))]
+
+
+def note_stranger(state: State, agent_id: str, frame_key: str) -> None:
+    """A frame for an agent that is not here was dealt with."""
+    found = state.strangers.get(agent_id)
+    if found is not None and frame_key not in found.frames:
+        found.messages += 1
+        found.frames[frame_key] = None
+        if len(found.frames) > STRANGER_FRAMES_KEPT:
+            del found.frames[next(iter(found.frames))]
 
 
 def _resync_asked(state: State, event: events.ResyncAsked, at: Recorded, _: Any) -> None:
@@ -82,6 +118,7 @@ CHANGES: Changes = {
     events.MailboxBased: _mailbox_based,
     events.FrameBuffered: _frame_buffered,
     events.FrameIgnored: _frame_ignored,
+    events.StrangerMet: _stranger_met,
     events.ResyncAsked: _resync_asked,
     events.RangeLost: _range_lost,
     events.AckSent: _ack_sent,

@@ -30,6 +30,7 @@ from relaybroker.domain.events.agent import (
     AgentTokenRotated,
     ChannelAnswered,
     ChannelAsked,
+    EarlyFrameKept,
     Harness,
     LateRegistrationKept,
     LateRegistrationRefused,
@@ -137,6 +138,7 @@ from relaybroker.domain.events.mailbox import (
     MailboxOpened,
     RangeLost,
     ResyncAsked,
+    StrangerMet,
 )
 from relaybroker.domain.events.message import (
     MessageAccepted,
@@ -207,6 +209,7 @@ __all__ = [
     "DeliveryTakenOver",
     "DeliveryVerified",
     "Earlier",
+    "EarlyFrameKept",
     "EngineErrorReceived",
     "Event",
     "FlushAsked",
@@ -281,6 +284,7 @@ __all__ = [
     "SidecarServing",
     "SidecarStarting",
     "SpawnAnswered",
+    "StrangerMet",
     "SupervisionChanged",
     "SupervisionEnded",
     "TokenAsked",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -60,6 +60,16 @@ class RegistrationAsked(_Agent, frozen=True, kw_only=True):
     request_id: str
     until: float = 0.0
     """The engine answers by then, or the registration goes on over HTTP."""
+
+
+class EarlyFrameKept(_Agent, frozen=True, kw_only=True):
+    """A message came for an agent whose registration the engine has not answered yet: it waits for that answer."""
+
+    topic: ClassVar[str] = "agent.early_frame_kept.v1"
+    kind: ClassVar[Kind] = "fact"
+    seq: int
+    msg_id: str
+    frame: dict[str, Any]
 
 
 class RegistrationAccepted(_Agent, frozen=True, kw_only=True):

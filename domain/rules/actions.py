@@ -234,4 +234,18 @@ def _release(turn: Turn, received: Action) -> None:
         received.invocation_id,
     )
     if not agents.release(turn, name, invocation_id=received.invocation_id, reason="released by the engine"):
+        _released_before(turn, received, name)
+
+
+def _released_before(turn: Turn, received: Action, name: str) -> None:
+    """Nobody has the name now: that is success where somebody had it, and an error where nobody ever did."""
+    if name.lower() in turn.state.generations:
         action_results.release_ended(turn, received.invocation_id, name)
+    else:
+        action_results.finish(
+            turn,
+            received,
+            error="release_failed",
+            reason=Reason.UNKNOWN,
+            detail=f"no agent here was ever called {name!r}",
+        )

@@ -110,9 +110,9 @@ def flush_requested(turn: Turn, request: FlushRequested) -> None:
 
 
 def program_of(state: State, name: str) -> Worker | None:
-    """The program that runs under exactly this name."""
+    """The program that runs under this name, whatever its spelling."""
     found = state.registration_of(name)
-    program = state.workers.get(found.session_id) if found is not None and found.name == name else None
+    program = state.workers.get(found.session_id) if found is not None else None
     return None if program is None or program.ended else program
 
 

@@ -13,7 +13,7 @@ from relaybroker.domain.composition import compose_task
 from relaybroker.domain.effects import Reply, StartProgram
 from relaybroker.domain.errors import InvalidRequest, error_body
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import action_results, channels, deliveries, link, settling
+from relaybroker.domain.rules import action_results, channels, deliveries, link, mailboxes, settling
 from relaybroker.domain.state import Registration
 from relaybroker.domain.turn import Turn
 
@@ -40,12 +40,14 @@ def registered(turn: Turn, found: Registration, *, agent_id: str, fingerprint: s
         fail(turn, found, Reason.REGISTRATION_REFUSED, "agent_id_reused", detail)
         return
     _forget_former(turn, found, agent_id)
+    kept = list(found.early)
     turn.record(
         events.RegistrationAccepted(agent_id=agent_id, fingerprint=fingerprint, ack_seq=ack_seq),
         found.stream,
         found.name,
     )
     open_agent(turn, found, ack_seq=ack_seq)
+    mailboxes.early(turn, kept)
 
 
 def open_agent(turn: Turn, found: Registration, *, ack_seq: int | None) -> None:
@@ -109,7 +111,7 @@ def start_program(turn: Turn, found: Registration) -> None:
 
 def fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str) -> None:
     """The spawn ends before its program was started. What the engine may know of it by then is undone."""
-    request_id, invocation_id, name = found.request_id, found.invocation_id, found.name
+    request_id, invocation_id, name, kept = found.request_id, found.invocation_id, found.name, list(found.early)
     releases = (list(found.release_requests), list(found.release_invocations))
     said = f"{code}: {detail}" if code else detail
     if found.state == State.BINDING and found.agent_id and _living_holder(turn, found, found.agent_id) is None:
@@ -120,6 +122,7 @@ def fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str
         turn.record(events.RegistrationFailed(reason=reason, code=code, detail=detail[:500]), found.stream, name)
     answer_failure(turn, request_id, invocation_id, name, reason, said)
     answer_releases(turn, name, *releases)
+    mailboxes.early(turn, kept)
 
 
 def answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, reason: Reason, detail: str) -> None:

@@ -112,8 +112,6 @@ class AgentRoutes:
     async def release_as(self, name: str, value: dict[str, Any]) -> Reply:
         """Release an agent; the core's answer, or that it goes on without the caller."""
         body = parse(ReleaseBody, value)
-        if (other := self._other_spelling(name)) is not None:
-            return _done({"success": True, "name": name, "existed": False, "similar": other})
         try:
             return await self._access.ask(
                 lambda request_id: inputs.ReleaseRequested(request_id=request_id, name=name, reason=body.reason),
@@ -159,24 +157,19 @@ class AgentRoutes:
         return answer({"name": name, "rows": body.rows, "cols": body.cols})
 
     def session_of(self, name: str) -> str:
-        """The session of the agent of exactly this name; 404 if its program does not exist."""
+        """The session of the agent of this name; 404 if its program does not exist."""
         found = self._find(name)
         if found is None:
             raise InvalidRequest(404, "agent_not_found", f"unknown worker '{name}'", name=name)
         return found.session_id
 
     def _find(self, name: str) -> Registration | None:
-        """The agent of exactly this name, if its program exists."""
+        """The agent of this name, whatever its spelling, if its program exists."""
         found = self._access.state.registration_of(name)
-        if found is None or found.name != name:
+        if found is None:
             return None
         program = self._access.state.workers.get(found.session_id)
         return found if program is not None and not program.ended else None
-
-    def _other_spelling(self, name: str) -> str | None:
-        """The agent whose name differs from this one in case only: names in paths are matched exactly."""
-        found = self._access.state.registration_of(name)
-        return found.name if found is not None and found.name != name else None
 
     async def _ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
         try:

@@ -285,15 +285,6 @@ def test_a_lost_host_settles_what_was_in_the_terminal_by_policy(world):
     assert any(item["kind"] == "agent_exited" and item["reason"] == "worker_lost" for item in world.notified)
 
 
-def test_a_frame_for_a_stranger_is_neither_typed_nor_acknowledged(world):
-    """F011, F025: the engine keeps it, and is told that the agent is not here."""
-    world.agent_ids["ghost"] = "4711"
-    world.deliver("ghost", 7)
-    assert world.acks("ghost") == []
-    assert world.frames[-1]["type"] == "agent.deregister"
-    assert world.events("mailbox.frame_ignored.v1")[-1].event.reason == "unknown"
-
-
 def test_spawn_answers_when_the_program_has_survived_its_start(world):
     world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat -u")))
     world.accept("w1")

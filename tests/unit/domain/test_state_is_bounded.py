@@ -13,6 +13,7 @@ import pytest
 
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.action_invocation import LEDGER_LIMIT
+from relaybroker.domain.agent_registration import MAX_EARLY
 from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
 from relaybroker.domain.dead_letter import LIMIT
 from relaybroker.domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAITING
@@ -20,7 +21,15 @@ from relaybroker.domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
 from relaybroker.domain.node_connection import MAX_REMINTS_PER_HOUR
 from relaybroker.domain.outbound_message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
-from relaybroker.domain.state import ANNOUNCED_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, NOTIFICATIONS_KEPT, State
+from relaybroker.domain.state import (
+    ANNOUNCED_KEPT,
+    GENERATIONS_KEPT,
+    MAILBOXES_KEPT,
+    NOTIFICATIONS_KEPT,
+    STRANGER_FRAMES_KEPT,
+    STRANGERS_KEPT,
+    State,
+)
 from tests.world import World
 
 pytestmark = pytest.mark.slow
@@ -74,6 +83,9 @@ BOUNDS = {
     "sends": KEYS_KEPT,
     "announced": ANNOUNCED_KEPT,
     "sent": ANNOUNCED_KEPT,
+    "strangers": STRANGERS_KEPT,
+    "strangers.*.frames": STRANGER_FRAMES_KEPT,
+    "registrations.*.early": MAX_EARLY,
     # the rest
     "actions": LEDGER_LIMIT,
     "actions.*.input": 16,  # as the engine gave it
