@@ -28,6 +28,7 @@ from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.manifest import Manifest, of_operator, with_sidecar
 from relaybroker.domain.reasons import Reason
+from relaybroker.domain.replies import SendAnswer
 
 STRANGERS_KEPT = 64
 """Agents that are not here and of which it is remembered what came for them."""
@@ -451,9 +452,8 @@ class Send(msgspec.Struct):
     fingerprint: str
     stream: str
     at: float
-    status: int = 0
-    """0 = nobody was answered yet."""
-    body: dict[str, Any] = msgspec.field(default_factory=dict)
+    answer: SendAnswer | None = None
+    """None = nobody was answered yet."""
 
 
 class Sidecar(msgspec.Struct):

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from relaybroker.domain import events
+from relaybroker.domain import engine_status, events, replies
 from relaybroker.domain.effects import EngineCall, Reply, path_segment
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.rules import agents
 from relaybroker.domain.state import Act
@@ -84,17 +84,17 @@ def requested(turn: Turn, request: ActRequested) -> None:
 
 def _checked(turn: Turn, request: ActRequested) -> _Call:
     if turn.state.stopping_until:
-        raise InvalidRequest(503, "shutting_down", "the broker is stopping")
+        raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if turn.state.acting(request.agent_id) is None:
         raise agents.over(request.agent_id)
     call = ACTS.get(request.act)
     if call is None:
-        raise InvalidRequest(400, "invalid_field", f"there is no act '{request.act[:140]}'", field="act")
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", f"there is no act '{request.act[:140]}'", field="act")
     for name in _named(call):
         if not request.arguments.get(name, ""):
-            raise InvalidRequest(400, "missing_field", f"Missing required field: {name}", field=name)
+            raise InvalidRequest(Refusal.INVALID, "missing_field", f"Missing required field: {name}", field=name)
     if len(turn.state.acts) >= MAX_OPEN:
-        raise InvalidRequest(429, "queue_full", "too many requests wait for the engine; try again")
+        raise InvalidRequest(Refusal.FULL, "queue_full", "too many requests wait for the engine; try again")
     return call
 
 
@@ -121,21 +121,12 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
         case EngineAnswered(status=status, code=code, message=message):
             detail = message
         case EngineUnanswered(detail=detail):
-            status, code = 0, "engine_unavailable"
+            status, code = engine_status.UNANSWERED, "engine_unavailable"
     turn.record(events.ActAnswered(call_id=answer.call_id, status=status, code=code, detail=detail[:500]), act.stream)
-    if isinstance(answer, EngineAnswered) and 200 <= status < 300:
-        turn.effect(Reply(request_id=act.request_id, status=200, body={"success": True, "data": answer.data}))
+    if isinstance(answer, EngineAnswered) and engine_status.is_done(status):
+        turn.effect(Reply(request_id=act.request_id, answer=replies.Done(data=answer.data)))
         return
-    turn.effect(agents.refusal(act.request_id, refusal_of(status, code, detail)))
-
-
-def refusal_of(status: int, code: str, detail: str) -> InvalidRequest:
-    """The local refusal for what the engine said: its own code where the caller can do something about it."""
-    if status == 0:
-        return InvalidRequest(503, "engine_unavailable", f"the engine does not answer: {detail}; try again")
-    if 400 <= status < 500 and status != 401:
-        return InvalidRequest(status, code or "engine_error", detail or f"the engine refused it with {status}")
-    return InvalidRequest(502, "engine_error", f"the engine refused it: {status} {code} {detail}".strip())
+    turn.effect(agents.refusal(act.request_id, engine_status.refusal_of(status, code, detail)))
 
 
 def broker_started(turn: Turn) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from relaybroker.domain import events, outbound_message
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.effects import EngineCall, path_segment
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import State
@@ -123,25 +123,27 @@ def _as_agent(turn: Turn, request: SendRequested) -> SendRequested:
         raise agents.over(request.agent_id)
     if len(request.text.encode()) > MAX_BODY_BYTES:
         text = f"a message has at most {MAX_BODY_BYTES // 1024} KiB; nothing was sent"
-        raise InvalidRequest(413, "body_too_large", text, field="text")
+        raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="text")
     key = f"agent:{request.agent_id}:{request.key}" if request.key else ""
     return msgspec.structs.replace(request, sender=found.name, key=key)
 
 
 def _check(turn: Turn, request: SendRequested) -> None:
     if turn.state.stopping_until:
-        raise InvalidRequest(503, "shutting_down", "the broker is stopping")
+        raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if not request.to.strip() or not request.text.strip():
-        raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
+        raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required fields: to, message")
     threaded = outbound_message.is_engine_id(request.thread_id)
     if request.attachments and threaded:
         raise InvalidRequest(
-            501, "not_implemented", "the engine takes no attachments with replies", field="attachments"
+            Refusal.NOT_BUILT, "not_implemented", "the engine takes no attachments with replies", field="attachments"
         )
     if request.data and target_type(request.to.removeprefix("@")) != "channel" and not threaded:
-        raise InvalidRequest(501, "not_implemented", "the engine takes no data with direct messages", field="data")
+        raise InvalidRequest(
+            Refusal.NOT_BUILT, "not_implemented", "the engine takes no data with direct messages", field="data"
+        )
     if len(turn.state.messages) >= outbound_message.MAX_OPEN:
-        raise InvalidRequest(429, "queue_full", "too many messages wait to be published; send again later")
+        raise InvalidRequest(Refusal.FULL, "queue_full", "too many messages wait to be published; send again later")
     send_answers.check_room(turn, request.key)
 
 

@@ -20,11 +20,12 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.domain import views
-from relaybroker.domain.effects import Reply, path_segment
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.rendering import rendered
+from relaybroker.domain.effects import path_segment
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, Input, SendRequested
 from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import THREAD
@@ -34,7 +35,6 @@ from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments
 ANSWER_S = 24.0
 """From a call of a tool that changes something to its answer; the local API answers within 25 s."""
 _NEAREST = 3
-_ENVELOPE = frozenset({"success", "code", "message", "error", "retryable", "statusCode"})
 
 Result = dict[str, Any]
 
@@ -58,7 +58,7 @@ class Conversation:
             key: the caller's idempotency key, "" = none: a message with the same one again is not sent again.
 
         Raises:
-            InvalidRequest: it was not done, with a stable code; 504 `request_timeout`: it may still happen.
+            InvalidRequest: it was not done, with a stable code; `request_timeout`: it may still happen.
         """
         match wanted:
             case arguments.SendDm():
@@ -111,7 +111,7 @@ class Conversation:
         kind = target_type(to)
         if kind in ("channel", "thread") or not to:
             text = f"'{wanted.to}' is no agent; post_message is for channels, reply_to_thread for threads"
-            raise InvalidRequest(400, "invalid_field", text, field="to")
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field="to")
         send = self._send(caller, key, to=to, text=wanted.text, mode=wanted.mode, attachments=wanted.attachments)
         try:
             return await send
@@ -142,7 +142,7 @@ class Conversation:
         attachments: tuple[str, ...] = (),
     ) -> Result:
         if not text.strip():
-            raise InvalidRequest(400, "missing_field", "a message needs a text", field="text")
+            raise InvalidRequest(Refusal.INVALID, "missing_field", "a message needs a text", field="text")
         reply = await self._ask(
             lambda request_id: SendRequested(
                 request_id=request_id,
@@ -155,14 +155,14 @@ class Conversation:
                 agent_id=caller.agent_id,
             )
         )
-        published = bool(reply.body["relaycast_published"])
+        published = bool(reply["relaycast_published"])
         return {
             "status": "published" if published else "pending",
-            "message_id": reply.body["message_id"],
-            "event_id": reply.body["event_id"],
+            "message_id": reply["message_id"],
+            "event_id": reply["event_id"],
             "to": to,
-            "from": reply.body["sent_as"],
-        } | ({"replayed": True} if reply.body.get("replayed") else {})
+            "from": reply["sent_as"],
+        } | ({"replayed": True} if reply.get("replayed") else {})
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -186,19 +186,17 @@ class Conversation:
                 arguments={k: v for k, v in given.items() if v},
             )
         )
-        data = reply.body["data"]
+        data = reply["data"]
         return {"done": True} | (data if isinstance(data, dict) else {})
 
-    async def _ask(self, build: Callable[[str], Input]) -> Reply:
+    async def _ask(self, build: Callable[[str], Input]) -> Result:
         try:
             reply = await self._access.ask(build, ANSWER_S)
         except TimeoutError as error:
             text = "The broker did not answer in time; what was asked may still happen"
-            raise InvalidRequest(504, "request_timeout", text) from error
-        if reply.status >= 400:
-            extra = {name: value for name, value in reply.body.items() if name not in _ENVELOPE}
-            raise InvalidRequest(reply.status, str(reply.body["code"]), str(reply.body["message"]), **extra)
-        return reply
+            raise InvalidRequest(Refusal.NO_ANSWER, "request_timeout", text) from error
+        result: Result = msgspec.to_builtins(rendered(reply))
+        return result
 
     # --- looks --------------------------------------------------------------------------------------------------------
 
@@ -232,7 +230,7 @@ class Conversation:
         ]
 
     async def _inbox(self, caller: AgentCaller, limit: int) -> Result:
-        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        own = self._own(caller)
         waiting = {"waiting": own["waiting"][:limit], "waiting_count": own["waiting_count"]} if own else {}
         found = await self._access.look(caller, "/v1/inbox")
         return waiting | {
@@ -262,17 +260,22 @@ class Conversation:
     def _status(self, caller: AgentCaller) -> Result:
         state = self._access.state
         unpublished = [one.event_id for one in state.messages.values() if one.author_id == caller.agent_id]
-        return views.own(state, caller.agent_id, self._access.now()) | {
+        return self._own(caller) | {
             "unpublished_count": len(unpublished),
             "unpublished": unpublished[: views.WAITING_SHOWN],
         }
 
+    def _own(self, caller: AgentCaller) -> Result:
+        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        return {} if own is None else msgspec.to_builtins(own)
+
     async def _why(self, caller: AgentCaller, message_id: str) -> list[Result]:
-        unknown = InvalidRequest(404, "unknown_id", f"you neither sent nor received a message {message_id}")
+        unknown = InvalidRequest(Refusal.ABSENT, "unknown_id", f"you neither sent nor received a message {message_id}")
         try:
-            stories = await self._access.gateway.audit.why(message_id)
+            found = await self._access.gateway.audit.why(message_id)
         except InvalidRequest as error:
             raise unknown from error
+        stories: list[Result] = msgspec.to_builtins(found)
         sent = any(_says(story, "author_id", caller) for story in stories)
         theirs = [story for story in stories if sent or _says(story, "agent_id", caller)]
         told = [_told(story) for story in theirs if story["subject"].startswith(("delivery:", "message:"))]
@@ -304,7 +307,7 @@ def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], 
     found = [spelled[one] for one in get_close_matches(name.lower(), spelled, n=_NEAREST, cutoff=0.5)]
     more = f"; nearest: {', '.join(found)}" if found else f"; see {tool}"
     return InvalidRequest(
-        error.status, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
+        error.kind, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
     )
 
 

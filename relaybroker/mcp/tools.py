@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import AnyArguments
 
@@ -85,12 +85,12 @@ class Tool(msgspec.Struct, frozen=True):
         """The arguments.
 
         Raises:
-            InvalidRequest: 400 `invalid_field`; the text says what is wrong with which argument.
+            InvalidRequest: `invalid_field`; the text says what is wrong with which argument.
         """
         try:
             return msgspec.convert(given, self.arguments)
         except (msgspec.ValidationError, RecursionError) as error:
-            raise InvalidRequest(400, "invalid_field", f"{self.name}: {error}"[:500]) from error
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", f"{self.name}: {error}"[:500]) from error
 
 
 def _name(kind: type[AnyArguments]) -> str:
@@ -114,11 +114,11 @@ def tool_of(name: str) -> Tool:
     """The tool of this name.
 
     Raises:
-        InvalidRequest: 404 `unknown_tool`, with the names that are nearest.
+        InvalidRequest: `unknown_tool`, with the names that are nearest.
     """
     found = TOOLS.get(name)
     if found is not None:
         return found
     nearest = get_close_matches(name[:128].lower(), TOOLS, n=3, cutoff=0.5)
     text = f"there is no tool '{name[:128]}'" + (f"; nearest: {', '.join(nearest)}" if nearest else "")
-    raise InvalidRequest(404, "unknown_tool", text)
+    raise InvalidRequest(Refusal.ABSENT, "unknown_tool", text)

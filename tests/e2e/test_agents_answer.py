@@ -94,7 +94,7 @@ def test_the_command_in_an_agents_terminal_acts_as_that_agent(live_broker):
     """Whatever the agent's PATH is, and whatever directory it is in."""
     live_broker.spawn("w1", cli="bash")
     live_broker.spawn("w2")
-    asked = live_broker.deliver("w2", "who answers?")
+    asked = live_broker.deliver("w1", "who answers?")
     home = live_broker.folder / "elsewhere"
     home.mkdir()
     run(live_broker, f"cd {home}; export PATH=/usr/bin:/bin:${{PATH##*:}}")
@@ -113,7 +113,7 @@ def test_the_command_in_an_agents_terminal_acts_as_that_agent(live_broker):
     assert "sends as itself only [agent_scope]" in said["from"]
     assert said["thread"].splitlines()[-1].endswith("w1: the shell does")
     assert "unread_dms" in json.loads(said["inbox"])
-    live_broker.expect_typed("w2", "the shell does", "and writes")
+    live_broker.expect_typed("w2", "and writes")
 
 
 def run(live_broker, line):
@@ -122,9 +122,11 @@ def run(live_broker, line):
 
 def test_the_operator_replies_to_a_message_by_its_id_alone(live_broker):
     live_broker.spawn("w1")
-    asked = live_broker.deliver("w1", "first")
+    asked = live_broker.command("message", "send", "w1", "first").stdout.split()[-1]
     assert live_broker.command("message", "reply", asked, "second").stdout.startswith("published as ")
     live_broker.expect_typed("w1", "second")
-    lost = live_broker.command("message", "reply", "999", "nowhere")
-    assert lost.returncode == 3
-    assert "message_not_found" in lost.stderr
+    of_others = live_broker.deliver("w1", "between tester and w1")
+    for message in ("999", of_others):
+        lost = live_broker.command("message", "reply", message, "nowhere")
+        assert lost.returncode == 3
+        assert "message_not_found" in lost.stderr

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from aiohttp import web
 
+from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller, caller_of
-from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, read_json
+from relaybroker.adapters.http.api.answers import Answer, JsonObject, Own
+from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, Body
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import Handler, about, answer
+from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
-from relaybroker.domain import views
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 
 class Answered(NamedTuple):
@@ -42,6 +43,12 @@ class AgentTools(Protocol):
         """The answer to one MCP message; `headers` by lower-case name. Whatever the message is, this raises nothing for it."""
 
 
+class Tools(Answer, frozen=True, kw_only=True):
+    """Every tool that the agent may use: name, description, schema of the arguments, what it changes."""
+
+    tools: list[JsonObject]
+
+
 class AgentToolRoutes:
     """Handlers of the routes for agents."""
 
@@ -49,37 +56,50 @@ class AgentToolRoutes:
         self._access = access
         self._tools = tools
 
-    @property
-    def table(self) -> dict[str, Handler]:
-        """Route -> handler."""
-        return {
-            "GET /api/agent": self._who,
-            "GET /api/agent/tools": self._listing,
-            "POST /api/agent/tools/{tool}": self._call,
-            "POST /mcp": self._mcp,
-        }
-
-    async def _who(self, request: web.Request) -> web.Response:
+    @route(
+        "GET /api/agent",
+        "Who the agent is whose token asks, and what waits for it and why.",
+        agents="who it is, and what waits for it",
+    )
+    async def who(self, request: web.Request) -> Own:
+        """GET /api/agent."""
         caller = caller_of(request)
-        return answer(views.own(self._access.state, caller.agent_id, self._access.now()))
+        found = views.own(self._access.state, caller.agent_id, self._access.now())
+        if found is None:
+            raise InvalidRequest(Refusal.UNKNOWN_CALLER, "unauthorized", "the agent is no longer registered here")
+        return found
 
-    async def _listing(self, request: web.Request) -> web.Response:
-        return answer({"tools": self._tools.listing(caller_of(request))})
+    @route("GET /api/agent/tools", "What that agent can do, as tools.", agents="what it can do, as tools")
+    async def listing(self, request: web.Request) -> Tools:
+        """GET /api/agent/tools."""
+        return Tools(tools=self._tools.listing(caller_of(request)))
 
-    async def _call(self, request: web.Request) -> web.Response:
-        caller, tool = caller_of(request), request.match_info["tool"]
-        with about("tool", tool):
-            arguments = await read_json(request)
-            return answer(await self._tools.call(caller, tool, arguments, _key_of(request)))
+    @route(
+        "POST /api/agent/tools/{tool}",
+        "Use a tool: its arguments as the body, its result as the answer.",
+        errors=(404, 409, 413, 429, 502, 504),
+        about="tool",
+        agents="use a tool: the same as over MCP",
+    )
+    async def call(self, request: web.Request, body: Annotated[JsonObject, Body]) -> JsonObject:
+        """POST /api/agent/tools/{tool}."""
+        return await self._tools.call(caller_of(request), request.match_info["tool"], body, _key_of(request))
 
-    async def _mcp(self, request: web.Request) -> web.Response:
+    @route(
+        "POST /mcp",
+        "One message of the Model Context Protocol (Streamable HTTP with JSON answers), with an agent's own token.",
+        errors=(400, 404, 408),
+        agents="use the tools over the Model Context Protocol",
+    )
+    async def mcp(self, request: web.Request) -> web.Response:
+        """POST /mcp."""
         caller = caller_of(request)
         try:
             async with asyncio.timeout(BODY_WAIT_S):
                 message = await request.read()
         except TimeoutError as error:
             text = f"The body did not arrive within {BODY_WAIT_S:.0f} s"
-            raise InvalidRequest(408, "request_timeout", text) from error
+            raise InvalidRequest(Refusal.SLOW, "request_timeout", text) from error
         headers = {name.lower(): value for name, value in request.headers.items()}
         status, body = await self._tools.answered(caller, message, headers, _key_of(request))
         return web.Response(status=status, body=body, content_type="application/json" if body is not None else None)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from relaybroker.domain import inputs, views
+from relaybroker.adapters.http.api import views
+from relaybroker.domain import inputs
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 
 ENDS = {"delivery_ack", "delivery_failed", "delivery_dropped"}
@@ -76,9 +77,9 @@ def test_a_message_that_is_held_is_listed_under_its_id_and_its_senders_name(worl
     publish(world, call)
     copy(world, "w1")
     (row,) = views.held_messages(world.broker.state, "w1")
-    assert (row["event_id"], row["message_id"], row["from"]) == (event_id, "77", "human:ann")
-    (open_one,) = views.status(world.broker.state, world.now)["pending_deliveries"]
-    assert (open_one["event_id"], open_one["from"]) == (event_id, "human:ann")
+    assert (row.event_id, row.message_id, row.sender) == (event_id, "77", "human:ann")
+    (open_one,) = views.status(world.broker.state, world.now).pending_deliveries
+    assert (open_one.event_id, open_one.sender) == (event_id, "human:ann")
     assert [body["reason"] for body in told(world, "delivery_queued")] == ["inbound_delivery_manual_flush"]
 
 
@@ -99,10 +100,10 @@ def test_a_dead_letter_and_its_new_attempt_keep_the_id(world):
     publish(world, call)
     copy(world, "w1", text="x" * (MAX_BODY_BYTES + 1))
     (letter,) = views.dead_letters(world.broker.state, world.now)
-    assert (letter["event_id"], letter["from"]) == (event_id, "human:ann")
+    assert (letter.event_id, letter.sender) == (event_id, "human:ann")
     (added,) = told(world, "dead_letter_added")
-    assert (added["id"], added["event_id"]) == (letter["id"], event_id)
-    world.tell(inputs.RedeliverRequested(request_id="d1", letter_ids=(letter["id"],)))
+    assert (added["id"], added["event_id"]) == (letter.id, event_id)
+    world.tell(inputs.RedeliverRequested(request_id="d1", letter_ids=(letter.id,)))
     assert {body["event_id"] for body in told(world)} == {event_id}
 
 
@@ -122,7 +123,7 @@ def test_what_is_never_typed_is_never_announced_as_queued(world, payload):
     assert world.spawn("w1") == "100"
     world.deliver("w1", 1, msg_id="M9", payload=payload)
     assert told(world, "delivery_queued") == []
-    assert views.status(world.broker.state, world.now)["pending_deliveries"] == []
+    assert views.status(world.broker.state, world.now).pending_deliveries == []
 
 
 @pytest.mark.parametrize("verification", ["echo", "timeout_fallback"])

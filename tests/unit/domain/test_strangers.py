@@ -2,7 +2,8 @@
 
 import pytest
 
-from relaybroker.domain import inputs, views
+from relaybroker.adapters.http.api import views
+from relaybroker.domain import inputs
 from relaybroker.domain.agent_registration import MAX_EARLY
 from relaybroker.domain.state import STRANGERS_KEPT
 
@@ -162,13 +163,13 @@ def test_on_a_new_connection_the_engine_is_told_again(world):
 def test_the_status_says_for_whom_messages_come(ghost):
     ghost.deliver("ghost", 7)
     ghost.deliver("ghost", 8)
-    (row,) = views.status(ghost.broker.state, ghost.now)["strangers"]
-    assert (row["name"], row["agent_id"], row["reason"]) == ("ghost", "4711", "unknown")
-    assert (row["messages"], row["kept_as_dead_letters"]) == (2, True)
+    (row,) = views.status(ghost.broker.state, ghost.now).strangers
+    assert (row.name, row.agent_id, row.reason) == ("ghost", "4711", "unknown")
+    assert (row.messages, row.kept_as_dead_letters) == (2, True)
     ghost.agent_ids.pop("ghost")
     ghost.agent_ids["ghost"] = "4711"
     ghost.spawn("ghost")
-    assert views.status(ghost.broker.state, ghost.now)["strangers"] == []
+    assert views.status(ghost.broker.state, ghost.now).strangers == []
 
 
 def test_thousands_of_strangers_are_remembered_within_a_bound(world):
