@@ -23,6 +23,7 @@ from relaybroker.domain.rules import (
     custody,
     dead_letters,
     deliveries,
+    enrolling,
     expiry,
     fallback,
     holds,
@@ -137,6 +138,8 @@ class Broker:
                 dead_letters.redeliver_requested(turn, item)
             case inputs.PurgeRequested():
                 dead_letters.purge_requested(turn, item)
+            case inputs.EnrolRequested():
+                enrolling.requested(turn, item)
             case inputs.SpawnRequested():
                 agents.spawn_requested(turn, item, self._harness_of)
             case inputs.ReleaseRequested():

@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_agents: int = 0
     """How many agents this node takes; 0 = as many as come."""
     persist: bool = True
+    reenrols: bool = False
+    """A refused link asks for a new token once a probe; false in older logs."""
     ready_after_s: float = 0.0
     """Pause between the answer to a spawn and the word that its program is ready; 0 = that word comes with the report (older logs)."""
 
@@ -335,6 +337,12 @@ class FlushRequested(_Input, frozen=True, kw_only=True):
     name: str
 
 
+class EnrolRequested(_Input, frozen=True, kw_only=True):
+    """A person wants the node enrolled and connected now, whatever was tried before."""
+
+    request_id: str
+
+
 class RedeliverRequested(_Input, frozen=True, kw_only=True):
     """A person wants dead letters typed after all: those named, or with `every` all (of one agent)."""
 
@@ -465,6 +473,7 @@ Input = (
     | FlushRequested
     | RedeliverRequested
     | PurgeRequested
+    | EnrolRequested
     | SidecarConnected
     | SidecarClosed
     | ManifestOffered

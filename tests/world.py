@@ -21,6 +21,7 @@ SETTINGS = Settings(
     version="relaybroker/test",
     broker_name="desk",
     capabilities=("spawn:cat",),
+    reenrols=True,
     ready_after_s=READY_AFTER_S,
 )
 

@@ -19,6 +19,11 @@ ABANDONED_KEPT = 1024
 """Requests that nobody waits for any more, remembered for late replies."""
 
 
+def _enrol_asked(state: State, event: events.EnrolAsked, _at: Recorded, _: Any) -> None:
+    if event.begins:
+        state.link.remints, state.link.remint_times = 0, []
+
+
 def _link_begun(state: State, event: events.LinkBegun, at: Recorded, _: Any) -> None:
     old = state.link
     wanted = state.settings.node_name if state.settings is not None else ""
@@ -31,6 +36,7 @@ def _link_begun(state: State, event: events.LinkBegun, at: Recorded, _: Any) -> 
         node_name=renamed,
         has_token=old.has_token,
         since=at.at,
+        since_begun=at.at,
         inventory_changed_at=at.at,
         abandoned=old.abandoned,
         remint_times=old.remint_times,
@@ -188,6 +194,7 @@ def rejected_kind(event: events.FrameRejected) -> str:
 
 
 CHANGES: Changes = {
+    events.EnrolAsked: _enrol_asked,
     events.LinkBegun: _link_begun,
     events.TokenAsked: _token_asked,
     events.TokenGranted: _token_granted,

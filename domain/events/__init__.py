@@ -111,6 +111,7 @@ from relaybroker.domain.events.host import (
 from relaybroker.domain.events.link import (
     DeliveryFailureHeard,
     EngineErrorReceived,
+    EnrolAsked,
     FrameNoted,
     FrameRejected,
     HeartbeatDue,
@@ -211,6 +212,7 @@ __all__ = [
     "Earlier",
     "EarlyFrameKept",
     "EngineErrorReceived",
+    "EnrolAsked",
     "Event",
     "FlushAsked",
     "FrameBuffered",

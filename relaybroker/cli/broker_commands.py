@@ -15,6 +15,7 @@ import click
 from relaybroker.adapters.own_programs import own_program
 from relaybroker.cli.client import BrokerClient, state_directory
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.node_commands import refusal
 from relaybroker.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -102,10 +103,21 @@ def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path 
             fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}See: relaybroker status")
         found = _connection(connection)
         if found is not None and found["pid"] == process.pid:
+            _check_accepted(found)
             say(json.dumps(found) if as_json else f"broker is ready at {found['url']} (pid {found['pid']})")
             return
         time.sleep(0.05)
     fail(Exit.FAILED, f"the broker was not ready within {READY_S:g} s; its output is in {log}")
+
+
+def _check_accepted(found: dict[str, Any]) -> None:
+    """End the command if the engine refused the node: the broker runs, and can do nothing."""
+    link = BrokerClient(found["url"], found["api_key"]).demand("GET", "/api/session")["link"]
+    if link["state"] == "refused":
+        fail(
+            Exit.REFUSED,
+            f"{refusal(link)}\nThe broker runs (pid {found['pid']}) and is not ready; end it: relaybroker down",
+        )
 
 
 def _connection(path: Path) -> dict[str, Any] | None:

@@ -56,6 +56,8 @@ class Health(Answer, frozen=True, kw_only=True):
     """Liveness and basic numbers. Workspaces are shown to callers with the key."""
 
     status: str
+    ready: bool = False
+    """Messages come and go: the engine took the node, and the PTY host is attached."""
     service: str = "agent-relay-listen"
     version: str = ""
     code: str | UnsetType = UNSET

@@ -20,11 +20,14 @@ from relaybroker.adapters.http.api.bodies import Query
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import Guard, answer
 from relaybroker.adapters.http.api.event_stream import EventStream
+from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.routing import route
+from relaybroker.domain import inputs
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
 
 LEASE_S = 120
+ENROL_WAIT_S = 20.0
 PROTOCOL_VERSION = 2
 
 
@@ -73,6 +76,13 @@ class Config(Answer, frozen=True, kw_only=True):
     workspace_key: str | None = msgspec.field(name="workspaceKey")
     default_workspace_id: str | None = msgspec.field(name="defaultWorkspaceId")
     memberships: list[Membership]
+
+
+class Enrolling(Answer, frozen=True, kw_only=True):
+    """Whether the link begins anew, and how it stands now."""
+
+    begun: bool
+    link: Link
 
 
 class AgentMetrics(Answer, frozen=True, kw_only=True):
@@ -193,6 +203,12 @@ class BrokerRoutes:
         """GET /api/status."""
         found = views.status(self._access.state, time.time())
         return msgspec.structs.replace(found, log_locked_secs=log_locked_s(self._access))
+
+    @route("POST /api/node/enrol", "Enrol and connect the node now, whatever was tried before.", errors=(503, 504))
+    async def enrol(self, _request: web.Request) -> Enrolling:
+        """POST /api/node/enrol."""
+        reply = await self._access.ask(lambda request_id: inputs.EnrolRequested(request_id=request_id), ENROL_WAIT_S)
+        return Enrolling(begun=answered(reply, dict)["begun"], link=views.link(self._access.state, time.time()))
 
     @route("GET /api/metrics", "Resources of agents.", errors=(404,))
     async def metrics(self, _request: web.Request, query: MetricsQuery) -> Metrics:

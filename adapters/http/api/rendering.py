@@ -91,6 +91,8 @@ def rendered(reply: Reply) -> Rendered:
             return _sent(sent)
         case replies.Done(data=data):
             return {"success": True, "data": data}
+        case replies.Enrolling(begun=begun):
+            return {"success": True, "begun": begun}
         case replies.ManifestTaken():
             return {"registered": True}
         case replies.HandlersTaken(live=live):

@@ -121,6 +121,7 @@ def health(state: State, now: float, *, known: bool) -> answers.Health:
     workspace = state.settings.workspace_id if state.settings is not None and known else None
     return answers.Health(
         status="ok" if is_proven(state) and state.host.attached else "degraded",
+        ready=state.link.state == "online" and state.host.attached,
         uptime_ms=_ms(max(0.0, now - state.started_at)) if state.started_at else 0,
         workspace_id=workspace or "ws_unknown",
         default_workspace_id=workspace,

@@ -177,6 +177,7 @@ class World:
                 broker_name="desk",
                 in_doubt=plan.policy,
                 capabilities=("spawn:cat",),
+                reenrols=True,
                 ready_after_s=READY_AFTER_S,
             ),
             make=make,
