@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.domain import events, frames, inputs, told
+from relaybroker.domain import engine_status, events, frames, inputs, told
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.inputs import Input
 from relaybroker.domain.reasons import Reason
@@ -19,7 +19,6 @@ from relaybroker.domain.rules import (
     actions,
     acts,
     agents,
-    announcing,
     custody,
     dead_letters,
     deliveries,
@@ -32,6 +31,7 @@ from relaybroker.domain.rules import (
     mailboxes,
     messages,
     process,
+    readiness,
     settling,
     sidecars,
 )
@@ -43,7 +43,7 @@ _RULES = (
     link,
     hosts,
     agents,
-    announcing,
+    readiness,
     expiry,
     custody,
     deliveries,
@@ -87,7 +87,7 @@ class Broker:
         _follow_link(turn)
         hosts.due(turn)
         agents.due(turn)
-        announcing.due(turn)
+        readiness.due(turn)
         expiry.due(turn)
         custody.due(turn)
         deliveries.due(turn)
@@ -253,7 +253,9 @@ def _registration_answered(turn: Turn, item: inputs.EngineAnswered | inputs.Engi
 
 
 def _unmatched(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered) -> None:
-    status, detail = (item.status, item.code) if isinstance(item, inputs.EngineAnswered) else (0, item.detail)
+    status, detail = (
+        (item.status, item.code) if isinstance(item, inputs.EngineAnswered) else (engine_status.UNANSWERED, item.detail)
+    )
     turn.record(events.CallUnmatched(call_id=item.call_id, status=status, detail=detail), turn.broker)
 
 

@@ -48,7 +48,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.HOLD_EXPIRED: "An agent that takes input earlier; when it does: relaybroker dead-letters redeliver.",
         Reason.TOO_LARGE: "A message below 16 KiB; put the rest into a file and send its path.",
         Reason.AMBIGUOUS: "Look at the agent's screen whether it was typed; choose the policy with RELAYBROKER_IN_DOUBT.",
-        Reason.ARCHIVED: "Redeliver or purge dead letters before there are 500: relaybroker dead-letters list.",
+        Reason.ARCHIVED: "Redeliver or purge dead letters before there are 500: relaybroker dead-letters ls.",
         Reason.PURGED: "Its words are in the log; send it again if it is wanted after all.",
         Reason.BAD_JSON: "Report the engine.",
         Reason.BAD_VERSION: "An engine that speaks version 1 of the node protocol.",

@@ -10,7 +10,7 @@ Source: spec/local-api.md section 6.
 from __future__ import annotations
 
 from relaybroker.domain import events, outbound_message
-from relaybroker.domain.notifications import target_type
+from relaybroker.domain.outbound_message import target_type
 from relaybroker.domain.state import Message, Sent, State
 
 

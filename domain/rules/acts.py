@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
-from relaybroker.domain import engine_status, events, replies
-from relaybroker.domain.effects import EngineCall, Reply, path_segment
+import msgspec
+
+from relaybroker.domain import engine_requests, engine_status, events, replies
+from relaybroker.domain.effects import EngineCall, Reply
+from relaybroker.domain.engine_requests import EngineRequest
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.rules import agents
@@ -30,32 +32,33 @@ MAX_OPEN = 256
 """Acts that wait for the engine at once; the next one is refused with `queue_full`."""
 
 
-class _Call(NamedTuple):
-    """The engine's route: the arguments named in the path are put into it, `body` are those that are sent (those given)."""
-
-    method: str
-    path: str
-    body: tuple[str, ...] = ()
-
-
-ACTS: Mapping[str, _Call] = MappingProxyType(
+_Act = (
+    type[engine_requests.CreateChannel]
+    | type[engine_requests.JoinChannel]
+    | type[engine_requests.LeaveChannel]
+    | type[engine_requests.InviteToChannel]
+    | type[engine_requests.AddReaction]
+    | type[engine_requests.RemoveReaction]
+    | type[engine_requests.MarkRead]
+)
+ACTS: Mapping[str, _Act] = MappingProxyType(
     {
-        "create_channel": _Call("POST", "/v1/channels", ("name", "topic")),
-        "join_channel": _Call("POST", "/v1/channels/{channel}/join"),
-        "leave_channel": _Call("POST", "/v1/channels/{channel}/leave"),
-        "invite_to_channel": _Call("POST", "/v1/channels/{channel}/invite", ("agent_name",)),
-        "add_reaction": _Call("POST", "/v1/messages/{message_id}/reactions", ("emoji",)),
-        "remove_reaction": _Call("DELETE", "/v1/messages/{message_id}/reactions/{emoji}"),
-        "mark_message_read": _Call("POST", "/v1/messages/{message_id}/read"),
+        "create_channel": engine_requests.CreateChannel,
+        "join_channel": engine_requests.JoinChannel,
+        "leave_channel": engine_requests.LeaveChannel,
+        "invite_to_channel": engine_requests.InviteToChannel,
+        "add_reaction": engine_requests.AddReaction,
+        "remove_reaction": engine_requests.RemoveReaction,
+        "mark_message_read": engine_requests.MarkRead,
     }
 )
-"""Every act, by name."""
+"""Every act, by name; its arguments are the fields of the request."""
 
 
 def requested(turn: Turn, request: ActRequested) -> None:
     """An agent wants something done. Its answer is the engine's."""
     try:
-        call = _checked(turn, request)
+        wanted = _checked(turn, request)
     except InvalidRequest as error:
         agents.refuse(turn, request.request_id, "act", error)
         return
@@ -69,50 +72,29 @@ def requested(turn: Turn, request: ActRequested) -> None:
         found.stream,
         found.name,
     )
-    path, body = _rendered(call, request.arguments)
-    turn.effect(
-        EngineCall(
-            call_id=call_id,
-            method=call.method,
-            path=path,
-            auth=f"agent:{found.agent_id}",
-            body=body,
-            timeout_s=CALL_S,
-        )
-    )
+    turn.effect(EngineCall(call_id=call_id, request=wanted, auth=f"agent:{found.agent_id}", timeout_s=CALL_S))
 
 
-def _checked(turn: Turn, request: ActRequested) -> _Call:
+def _checked(turn: Turn, request: ActRequested) -> EngineRequest:
     if turn.state.stopping_until:
         raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if turn.state.acting(request.agent_id) is None:
         raise agents.over(request.agent_id)
-    call = ACTS.get(request.act)
-    if call is None:
+    act = ACTS.get(request.act)
+    if act is None:
         raise InvalidRequest(Refusal.INVALID, "invalid_field", f"there is no act '{request.act[:140]}'", field="act")
-    for name in _named(call):
-        if not request.arguments.get(name, ""):
-            raise InvalidRequest(Refusal.INVALID, "missing_field", f"Missing required field: {name}", field=name)
+    given: dict[str, str] = {}
+    for field in msgspec.structs.fields(act):
+        given[field.name] = request.arguments.get(field.name, "")
+        if field.required and not given[field.name]:
+            raise InvalidRequest(
+                Refusal.INVALID, "missing_field", f"Missing required field: {field.name}", field=field.name
+            )
+    if "channel" in given:
+        given["channel"] = given["channel"].removeprefix("#")
     if len(turn.state.acts) >= MAX_OPEN:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many requests wait for the engine; try again")
-    return call
-
-
-def _named(call: _Call) -> list[str]:
-    """The arguments without which there is no call: those in the path, and the first of the body."""
-    in_path = [part[1:-1] for part in call.path.split("/") if part.startswith("{")]
-    return [*in_path, *call.body[:1]]
-
-
-def _rendered(call: _Call, arguments: Mapping[str, str]) -> tuple[str, dict[str, Any] | None]:
-    parts = [
-        path_segment(arguments[part[1:-1]].removeprefix("#") if part == "{channel}" else arguments[part[1:-1]])
-        if part.startswith("{")
-        else part
-        for part in call.path.split("/")
-    ]
-    body = {name: arguments[name] for name in call.body if arguments.get(name)}
-    return "/".join(parts), body if call.method == "POST" else None
+    return act(**given)
 
 
 def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) -> None:
@@ -133,6 +115,11 @@ def broker_started(turn: Turn) -> None:
     """Whoever asked the broker that died has no answer and will get none."""
     for call_id, act in list(turn.state.acts.items()):
         turn.record(
-            events.ActAnswered(call_id=call_id, status=0, code="broker_restarted", detail="the broker was restarted"),
+            events.ActAnswered(
+                call_id=call_id,
+                status=engine_status.UNANSWERED,
+                code="broker_restarted",
+                detail="the broker was restarted",
+            ),
             act.stream,
         )

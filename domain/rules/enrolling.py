@@ -20,8 +20,11 @@ def requested(turn: Turn, request: EnrolRequested) -> None:
         error = InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
         agents.refuse(turn, request.request_id, "enrol", error)
         return
-    waits = turn.state.link.state in (State.REFUSED, State.BACKING_OFF)
+    found = turn.state.link.state
+    waits = found in (State.REFUSED, State.BACKING_OFF)
     turn.record(events.EnrolAsked(request_id=request.request_id, begins=waits), turn.node)
-    if waits:
+    if found == State.REFUSED:
         link.begin(turn)
+    elif waits:
+        link.advance(turn)
     turn.effect(Reply(request_id=request.request_id, answer=replies.Enrolling(begun=waits)))

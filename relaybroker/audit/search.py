@@ -15,6 +15,7 @@ import msgspec
 from relaybroker.adapters.eventstore.fields import attribute, field, listed
 from relaybroker.adapters.eventstore.lookup import IS_OFFER, LOG, OFFERED_TO, REASON
 from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.domain import events
 from relaybroker.domain.events import REGISTRY, Recorded
 from relaybroker.domain.events.registry import topics_of
 from relaybroker.domain.machines import MACHINE_OF, MACHINES
@@ -22,6 +23,9 @@ from relaybroker.domain.reasons import SENTENCES
 
 MAX_FOUND = 10_000
 """Events that one search gives; the next one goes on `after` the last position."""
+
+UPKEEP = tuple(event.topic for event in (events.HeartbeatDue, events.InventoryPublished, events.FrameNoted))
+"""Topics of what only keeps the link alive: nine of ten events of an idle node, of interest to nobody but its link."""
 
 TURN_PAGE = 50
 """Rows per read of a turn: most have fewer."""
@@ -35,7 +39,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
     `machine` is a machine's name or an event's (`delivery`, `node`, `node_connection`); `stream` the beginning of a stream's name; `topic`
     a topic (also one that the event once had) or a pattern with `*`; `agent` everything of an agent of this name; `text` a piece of the
-    event's body; `since` and `until` are seconds since 1970; `after` is a position. `newest`: of more than `limit`, the last ones.
+    event's body; `hidden` topics are left out; `since` and `until` are seconds since 1970; `after` is a position. `newest`: of more than
+    `limit`, the last ones.
     """
 
     machine: str = ""
@@ -44,6 +49,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     agent: str = ""
     text: str = ""
+    hidden: tuple[str, ...] = ()
     since: float | None = None
     until: float | None = None
     after: int = 0
@@ -119,7 +125,7 @@ _NONE: _Condition = ("", {})
 
 def _topics(wanted: Search) -> _Condition:
     if not (wanted.machine or wanted.topic):
-        return _NONE
+        return (f"topic NOT IN ({listed(sorted(wanted.hidden))})", {}) if wanted.hidden else _NONE
     fits = {
         topic
         for topic, event in REGISTRY.items()
@@ -129,7 +135,7 @@ def _topics(wanted: Search) -> _Condition:
     if not fits:
         names = ", ".join(sorted({event.machine for event in REGISTRY.values()} | set(MACHINES)))
         raise BadSearchError(f"no event has machine {wanted.machine!r} and topic {wanted.topic!r}; machines: {names}")
-    return f"topic IN ({listed(sorted(fits))})", {}
+    return f"topic IN ({listed(sorted(fits - set(wanted.hidden)))})", {}
 
 
 def _machine_names(machine: str) -> tuple[str, ...]:

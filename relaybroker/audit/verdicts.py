@@ -74,7 +74,7 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             sentence = f"{who} is a dead letter: {SENTENCES[reason]}{_doubt(own)}"
             if removed := _last(own, events.DeadLetterRemoved):
                 sentence = f"{who} was a dead letter ({reason}) and left the list: {SENTENCES[removed.reason]}"
-            return Verdict(NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker dead-letters list")
+            return Verdict(NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker dead-letters ls")
         case events.DeliveryHeld(reason=reason):
             return Verdict(PENDING, "held", reason, f"{who} waits: {SENTENCES[reason]}{kept}", show)
         case events.DeliveryHandedBack(reason=reason):

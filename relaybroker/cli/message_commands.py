@@ -8,14 +8,17 @@ import click
 
 from relaybroker.cli.client import AgentClient, BrokerClient
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.groups import Group
+from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
 
 
-@click.group()
+@click.group(cls=Group)
 def message() -> None:
     """Send, answer and read messages: in an agent's terminal as that agent, elsewhere as the operator."""
 
 
+@examples("relaybroker message send w1 'hello'", "relaybroker message send '#general' 'hello all'")
 @message.command("send")
 @click.argument("to")
 @click.argument("text")
@@ -27,8 +30,8 @@ def message() -> None:
     type=click.IntRange(0, 4),
     help="0 is the most urgent: its place among those that wait for the engine.  [default: 3 for channels, else 2]",
 )
-@click.option("--state-dir", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True)
+@state_option
+@json_option
 def send(
     to: str,
     text: str,
@@ -61,11 +64,12 @@ def _sent_as(agent: AgentClient, to: str, text: str, thread: str, mode: str) -> 
     return agent.use("send_dm", to=to, text=text, mode=mode)
 
 
+@examples("relaybroker message reply 252234275435319297 done")
 @message.command("reply")
 @click.argument("message_id")
 @click.argument("text")
-@click.option("--state-dir", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True)
+@state_option
+@json_option
 def reply(message_id: str, text: str, state_dir: str | None, as_json: bool) -> None:
     """Answer the message MESSAGE_ID in its thread. The id stands in the brackets of what was typed to an agent."""
     wanted = message_id.strip("[]")
@@ -77,9 +81,10 @@ def reply(message_id: str, text: str, state_dir: str | None, as_json: bool) -> N
     _say(_receipt(BrokerClient.find(state_dir).demand("POST", "/api/send", body)), operator=True, as_json=as_json)
 
 
+@examples("relaybroker message inbox")
 @message.command("inbox")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def inbox(limit: int, as_json: bool) -> None:
     """What the agent of this terminal has not read, and what waits to be typed to it and why."""
     found = _agent("inbox").use("check_inbox", limit=limit)
@@ -99,9 +104,10 @@ def inbox(limit: int, as_json: bool) -> None:
         say("nothing waits, everything is read")
 
 
+@examples("relaybroker message thread 252234275435319297")
 @message.command("thread")
 @click.argument("message_id")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def thread(message_id: str, as_json: bool) -> None:
     """The message MESSAGE_ID and its answers, oldest first, as the agent of this terminal sees them."""
     found = _agent("thread").use("get_message_thread", message_id=message_id.strip("[]"))

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from relaybroker.cli import completion
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.options import examples, json_option
 from relaybroker.cli.output import say, say_json
+from relaybroker.cli.progress import progress
 
 if TYPE_CHECKING:
     from relaybroker.replay.playing import Outcome
     from relaybroker.replay.session import SessionError
 
 
+@examples(
+    "relaybroker replay incident.jsonl",
+    "relaybroker replay incident.jsonl --until 4711",
+    "relaybroker replay incident.jsonl --what-if in_doubt=at_least_once",
+)
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=completion.files)
 @click.option(
     "--until", type=click.IntRange(min=1), help="Stop behind this position of the log and show the state there."
 )
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Show at most N differences."
 )
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def replay(
     file: Path, until: int | None, policies: tuple[str, ...], redacted_to: Path | None, count: int, as_json: bool
 ) -> None:
@@ -47,10 +55,10 @@ def replay(
             _redact(file, redacted_to)
             return
         change = changed(policies) if policies else None
-        with open_session(file) as session:
-            outcome = Player(session, settings=change).play(until)
+        with open_session(file) as session, progress("replaying") as watch:
+            outcome = Player(session, settings=change).play(until, watch)
     except SessionError as error:
-        _refuse(file, error, as_json=as_json)
+        _refuse(file, error)
     except BadPolicyError as error:
         fail(Exit.USAGE, str(error))
     if as_json:
@@ -61,10 +69,8 @@ def replay(
         raise SystemExit(int(Exit.FAILED))
 
 
-def _refuse(file: Path, error: SessionError, *, as_json: bool) -> NoReturn:
-    if as_json:
-        say_json({"error": {"code": error.code, "line": error.line, "message": str(error)}}, indent=None)
-    fail(Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE, f"{file}: {error}")
+def _refuse(file: Path, error: SessionError) -> NoReturn:
+    fail(Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE, f"{file}: {error}", error.code, line=error.line)
 
 
 def _redact(file: Path, target: Path) -> None:
@@ -117,6 +123,6 @@ def _as_data(outcome: Outcome, count: int, *, with_state: bool) -> dict[str, Any
     }
     if with_state:
         state = msgspec.json.decode(msgspec.json.encode(outcome.state))
-        state.pop("notifications")
+        state.pop("announcements")
         found["state"] = state
     return found

@@ -24,11 +24,10 @@ from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import rendered
-from relaybroker.domain.effects import path_segment
+from relaybroker.adapters.http.engine_calls import path_segment
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, Input, SendRequested
-from relaybroker.domain.notifications import target_type
-from relaybroker.domain.outbound_message import THREAD
+from relaybroker.domain.outbound_message import THREAD, target_type
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments
 

@@ -228,6 +228,12 @@ class BrokerRoutes:
         ]
         return Metrics(agents=agents, broker=views.broker_metrics(state, now))
 
+    @route("GET /metrics", "Numbers for Prometheus, as text.", settled=False, media="text/plain")
+    async def exposition(self, request: web.Request) -> Annotated[web.Response, str]:
+        """GET /metrics."""
+        body, content_type = self._access.gateway.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
     @route("GET /api/openapi.json", "This document.", agents="how to ask", settled=False)
     async def openapi(self, _request: web.Request) -> JsonObject:
         """GET /api/openapi.json."""

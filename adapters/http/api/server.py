@@ -29,9 +29,9 @@ from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty.protocol import Output
-from relaybroker.domain.effects import InvokeHandler, Notify, Reply
+from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.state import Notification, State
+from relaybroker.domain.state import State
 
 BODY_LIMIT = 2 * 1024 * 1024
 _STARTING = "Broker is starting, please retry"
@@ -140,9 +140,9 @@ class LocalApi:
         if self._access is not None:
             self._access.reply(reply)
 
-    def notify(self, notification: Notify) -> None:
+    def announce(self, wanted: Announce) -> None:
         """Tell every `/ws` client. Before the router opens there is none, but the numbers count."""
-        self._events.notify(Notification(notification.seq, notification.body))
+        self._events.announce(wanted.announced)
 
     def invoke_handler(self, wanted: InvokeHandler) -> None:
         """Give an invocation to a sidecar."""

@@ -54,7 +54,6 @@ NOT_BUILT = (
     ("POST", "/api/agent-result"),
     ("POST", "/api/agents/by-name/{name}/interrupt"),
     ("GET", "/api/history/stats"),
-    ("GET", "/metrics"),
 )
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 

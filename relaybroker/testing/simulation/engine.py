@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from relaybroker.domain.effects import EngineCall
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.testing.simulation.timeline import Pipe, Timeline
 
 ROW_LIFE_S = 3600.0
@@ -362,7 +362,7 @@ class Engine:
 
     # --- REST ---------------------------------------------------------------------------------------------------------------
 
-    def call(self, call: EngineCall) -> tuple[int, Any, str] | None:
+    def call(self, call: HttpCall) -> tuple[int, Any, str] | None:
         """(status, data, error code) of a REST call; None = no answer."""
         if not self.is_up:
             return None
@@ -372,7 +372,7 @@ class Engine:
         answer = self._answer(call)
         return (503, None, "unavailable") if fate < self.traits.call_failed else answer
 
-    def _answer(self, call: EngineCall) -> tuple[int, Any, str]:
+    def _answer(self, call: HttpCall) -> tuple[int, Any, str]:
         parts = [unquote(part) for part in call.path.split("/")[2:]]
         body = call.body or {}
         match call.method, parts:
@@ -420,7 +420,7 @@ class Engine:
             case _:
                 raise AssertionError(f"the simulated engine has no {call.method} {call.path}")
 
-    def _publish(self, call: EngineCall) -> tuple[int, Any, str]:
+    def _publish(self, call: HttpCall) -> tuple[int, Any, str]:
         """A message to an agent, once for each idempotency key."""
         if call.idempotency_key not in self._keys:
             body = call.body or {}

@@ -47,13 +47,13 @@ plain = schema.exclude(path=[*SOCKETS, ENDS])
 def test_every_route_is_there_once_and_says_what_it_answers():
     keys = [route.key for route in ROUTES]
     assert len(keys) == len({*keys, *(f"{method} {path}" for method, path in NOT_BUILT)}) - len(NOT_BUILT)
-    shapeless = {route.key for route in ROUTES if route.answer is not None and not described(route)}
+    shapeless = {route.key for route in ROUTES if route.answer not in (None, str) and not described(route)}
     assert shapeless == {"POST /api/agent/tools/{tool}", "POST /mcp", "GET /api/openapi.json"}, "others decide theirs"
 
 
 def described(route: Route) -> bool:
     """Whether the document says which members its answer has."""
-    found = document()["paths"][route.path][route.method.lower()]["responses"]["200"]["content"]["application/json"]
+    found = document()["paths"][route.path][route.method.lower()]["responses"]["200"]["content"][route.media]
     name = found["schema"].get("$ref", "").rpartition("/")[2]
     return bool(document()["components"]["schemas"].get(name, {}).get("required"))
 

@@ -91,7 +91,8 @@ def test_a_person_has_the_node_enrolled_at_once(make_world, spent):
         reject(world)
     world.tell(inputs.EnrolRequested(request_id="e1"))
     assert world.replies["e1"].body == {"success": True, "begun": True}
-    assert (world.broker.state.link.state, world.broker.state.link.remint_times) == ("connecting", [])
+    assert world.broker.state.link.state in ("connecting", "minting")
+    assert world.broker.state.link.remint_times == []
     if spent == "refused":
         assert until_refused(world) == 5
     world.assert_fold_is_live()
