@@ -328,6 +328,8 @@ class DeliveryModeRequested(_Input, frozen=True, kw_only=True):
     reason: str = ""
     revision: int | None = None
     """Only if the mode still has this revision."""
+    expected: str = ""
+    """Only if this is the mode now; "" = whatever it is."""
 
 
 class FlushRequested(_Input, frozen=True, kw_only=True):

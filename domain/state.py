@@ -35,6 +35,8 @@ STRANGERS_KEPT = 64
 """Agents that are not here and of which it is remembered what came for them."""
 STRANGER_FRAMES_KEPT = 512
 """Frames of such an agent that are known again when they are repeated."""
+MODE_CHANGES_KEPT = 1024
+"""Agent names of which it is remembered when their delivery mode changed."""
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
 GENERATIONS_KEPT = 4096
@@ -555,6 +557,10 @@ class State(msgspec.Struct):
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
     flush_holds: dict[str, FlushHold] = msgspec.field(default_factory=dict)
     """Lower-case agent name -> its hold, where its delivery mode is `manual_flush`."""
+    mode_changes: dict[str, int] = msgspec.field(default_factory=dict)
+    """Lower-case agent name -> log position of the last change of its delivery mode, oldest first."""
+    mode_changes_floor: int = 0
+    """The newest of those that were forgotten."""
     dead_letters: dict[str, DeadLetter] = msgspec.field(default_factory=dict)
     """By letter id, oldest first."""
     custody_letters: int = 0

@@ -8,11 +8,15 @@ from relaybroker.domain import events
 from relaybroker.domain.changes.kinds import Changes
 from relaybroker.domain.delivery import MANUAL_FLUSH
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import FlushHold, State
+from relaybroker.domain.state import MODE_CHANGES_KEPT, FlushHold, State
 
 
 def _mode_changed(state: State, event: events.DeliveryModeChanged, at: Recorded, _: Any) -> None:
     key = event.name.lower()
+    state.mode_changes.pop(key, None)
+    state.mode_changes[key] = at.version
+    if len(state.mode_changes) > MODE_CHANGES_KEPT:
+        state.mode_changes_floor = state.mode_changes.pop(next(iter(state.mode_changes)))
     if event.mode != MANUAL_FLUSH:
         del state.flush_holds[key]
         return

@@ -11,12 +11,14 @@ from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.answers import AgentView, Answer, JsonObject, Released, Spawned
 from relaybroker.adapters.http.api.bodies import InputBody, Query, ReleaseBody, ResizeBody, SpawnBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import answered
+from relaybroker.adapters.http.api.resizers import Resizers
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
 from relaybroker.adapters.http.api.viewers import Viewers
@@ -66,13 +68,19 @@ class SnapshotQuery(Query):
 
 
 class Screen(Answer, frozen=True, kw_only=True):
-    """The screen; the cursor is row and column from 1."""
+    """The screen; the cursor is row and column from 1.
+
+    `offset`: bytes of output that it shows; what `worker_stream` has up to there is in it. `modes`: private modes of the terminal that
+    are on.
+    """
 
     format: str
     rows: int
     cols: int
     cursor: tuple[int, int]
     screen: str
+    offset: int | UnsetType = UNSET
+    modes: list[int] | UnsetType = UNSET
 
 
 class Written(Answer, frozen=True, kw_only=True):
@@ -83,11 +91,13 @@ class Written(Answer, frozen=True, kw_only=True):
 
 
 class Resized(Answer, frozen=True, kw_only=True):
-    """The size that the terminal has now."""
+    """The size that the terminal has now; not applied, where another one's size counts (`owner`)."""
 
     name: str
     rows: int
     cols: int
+    applied: bool | UnsetType = UNSET
+    owner: str | UnsetType = UNSET
 
 
 class AgentRoutes:
@@ -96,6 +106,7 @@ class AgentRoutes:
     def __init__(self, access: BrokerAccess, viewers: Viewers) -> None:
         self._access = access
         self._viewers = viewers
+        self._resizers = Resizers()
         self._spawning = 0
 
     @route("POST /api/spawn", "Start an agent.", errors=(404, 409, 429, 501, 502, 504), about="name")
@@ -188,8 +199,12 @@ class AgentRoutes:
             raise InvalidRequest(
                 Refusal.TOO_LARGE, "body_too_large", "data is larger than 1 MiB", field="data", name=name
             )
-        found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=self.session_of(name), data=data))
-        return msgspec.convert({"name": name} | found.data, Written)
+        return Written(name=name, bytes_written=await self.write(self.session_of(name), data))
+
+    async def write(self, session_id: str, data: bytes) -> int:
+        """Write bytes to the terminal of a session; how many."""
+        found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=session_id, data=data))
+        return msgspec.convert(found.data["bytes_written"], int)
 
     @route("POST /api/resize/{name}", "Resize the agent's terminal.", errors=_OF_AGENT)
     async def resize(self, request: web.Request, body: ResizeBody) -> Resized:
@@ -198,7 +213,12 @@ class AgentRoutes:
         if not body.rows or not body.cols:
             raise InvalidRequest(Refusal.INVALID, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
         session_id = self.session_of(name)
+        if (owner := self._resizers.other_than(body.owner, session_id)) is not None:
+            found = await self._ask_host(Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
+            size = msgspec.convert(found.data, Screen)
+            return Resized(name=name, rows=size.rows, cols=size.cols, applied=False, owner=owner)
         await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
+        self._resizers.resized(body.owner, session_id)
         self._viewers.resized(session_id, body.rows, body.cols)
         return Resized(name=name, rows=body.rows, cols=body.cols)
 

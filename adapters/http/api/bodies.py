@@ -117,10 +117,11 @@ class InputBody(Body):
 
 
 class ResizeBody(Body):
-    """POST /api/resize/{name}."""
+    """POST /api/resize/{name}. `session_id`: whoever attached; of several the first one decides until it is silent for 300 s."""
 
     rows: int = Field(ge=0, le=65535)
     cols: int = Field(ge=0, le=65535)
+    owner: str = Field(default="", max_length=128, validation_alias=AliasChoices("session_id", "sessionId"))
 
 
 class ReleaseBody(Body):
@@ -134,7 +135,10 @@ class ModeBody(Body):
 
     mode: str
     reason: str = Field(default="", max_length=500)
-    revision: int | None = Field(default=None, ge=0, lt=2**63)
+    revision: int | None = Field(
+        default=None, ge=0, lt=2**63, validation_alias=AliasChoices("expected_revision", "expectedRevision", "revision")
+    )
+    expected_mode: str = _alias("expected_mode", "expectedMode", default="")
 
 
 class LettersBody(Body):

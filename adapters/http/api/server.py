@@ -24,11 +24,13 @@ from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
 from relaybroker.adapters.http.api.gateway import Gateway
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.input_stream import InputStreams
 from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty.protocol import Output
+from relaybroker.domain.announcements import AgentExited, AgentReleased
 from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
@@ -84,6 +86,7 @@ class LocalApi:
         }
         self._event_routes: EventRoutes | None = None
         self._fleet: FleetSockets | None = None
+        self._keyboards: InputStreams | None = None
         self._runner: web.AppRunner | None = None
 
     # --- life cycle -----------------------------------------------------------------------------------------------------
@@ -109,9 +112,11 @@ class LocalApi:
         self._fleet = FleetSockets(
             access, agents, send, version=self._about.version, shutdown=self._about.request_shutdown
         )
+        self._keyboards = InputStreams(agents.session_of, agents.write)
         opened = (
             BrokerRoutes(self._about, self._events, access),
             agents,
+            self._keyboards,
             HoldRoutes(access),
             DeadLetterRoutes(access),
             send,
@@ -128,6 +133,8 @@ class LocalApi:
         if self._access is not None:
             self._access.close()
         await self._events.close()
+        if self._keyboards is not None:
+            await self._keyboards.close_all()
         if self._fleet is not None:
             await self._fleet.close_all()
         if self._runner is not None:
@@ -143,6 +150,8 @@ class LocalApi:
     def announce(self, wanted: Announce) -> None:
         """Tell every `/ws` client. Before the router opens there is none, but the numbers count."""
         self._events.announce(wanted.announced)
+        if self._keyboards is not None and isinstance(wanted.announced.what, AgentExited | AgentReleased):
+            self._keyboards.ended(wanted.announced.what.name)
 
     def invoke_handler(self, wanted: InvokeHandler) -> None:
         """Give an invocation to a sidecar."""

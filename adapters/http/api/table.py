@@ -18,6 +18,7 @@ from relaybroker.adapters.http.api.dead_letter_routes import DeadLetterRoutes
 from relaybroker.adapters.http.api.event_routes import EventRoutes
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.input_stream import InputStreams
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
 
@@ -25,6 +26,7 @@ GROUPS: tuple[type, ...] = (
     HealthRoute,
     BrokerRoutes,
     AgentRoutes,
+    InputStreams,
     HoldRoutes,
     DeadLetterRoutes,
     SendRoute,
@@ -47,7 +49,6 @@ NOT_BUILT = (
     ("POST", "/api/spawned/{name}/model"),
     ("POST", "/api/spawned/{name}/subscribe"),
     ("POST", "/api/spawned/{name}/unsubscribe"),
-    ("GET", "/api/input/{name}/stream"),
     ("GET", "/api/threads"),
     ("GET", "/api/crash-insights"),
     ("POST", "/api/preflight"),

@@ -308,6 +308,10 @@ class Client:
         """An open `/ws`, as an async context manager."""
         return self.http.ws_connect(f"{self.url}/ws{query}", headers=self.headers, **options)
 
+    def connect(self, path: str, key: str = KEY) -> Any:
+        """An open WebSocket of another route, as an async context manager."""
+        return self.http.ws_connect(self.url + path, headers={"X-API-Key": key})
+
     async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
         """Wait until something holds, at most 10 s."""
         limit = time.monotonic() + WAIT_S
