@@ -388,7 +388,7 @@ class Released(Answer, frozen=True, kw_only=True):
 
 
 class Mode(Answer, frozen=True, kw_only=True):
-    """`auto_inject` or `manual_flush`; how many messages are held; log position of the hold's beginning, 0 = there is none."""
+    """`auto_inject` or `manual_flush`; how many messages are held; log position of the last change, 0 = none."""
 
     mode: str
     held: int

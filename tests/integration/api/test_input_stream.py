@@ -1,4 +1,4 @@
-"""A person's keyboard over a WebSocket, and who gives a terminal its size (local-api.md sections 1.3 and 1.5; checklist 15, 16)."""
+"""A person's keyboard over a WebSocket, and who gives a terminal its size (local-api.md sections 1.3 and 1.5; checklist 15)."""
 
 from __future__ import annotations
 
