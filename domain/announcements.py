@@ -91,6 +91,13 @@ class ChannelJoined(_Announcement, frozen=True, kw_only=True):
     channel: str
 
 
+class ChannelLeft(_Announcement, frozen=True, kw_only=True):
+    """It is no member of a channel any more."""
+
+    name: str
+    channel: str
+
+
 class ModeChanged(_Announcement, frozen=True, kw_only=True):
     """Its messages are held for a person, or typed again. `revision`: log position of the change."""
 
@@ -335,6 +342,7 @@ Announcement = (
     | AgentEnded
     | AgentTokenRotated
     | ChannelJoined
+    | ChannelLeft
     | ModeChanged
     | HoldDrained
     | MessageSeen

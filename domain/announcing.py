@@ -142,6 +142,14 @@ def _channel(state: State, event: events.ChannelAnswered, at: Recorded) -> _Told
         yield told.ChannelJoined(name=state.registrations[at.stream].name, channel=event.channel)
 
 
+def _acted(state: State, event: events.ActAnswered, at: Recorded) -> _Told:
+    found = state.registrations.get(at.stream)
+    if found is not None and event.joined:
+        yield told.ChannelJoined(name=found.name, channel=event.joined)
+    if found is not None and event.left:
+        yield told.ChannelLeft(name=found.name, channel=event.left)
+
+
 def _mode_changed(_state: State, event: events.DeliveryModeChanged, at: Recorded) -> _Told:
     yield told.ModeChanged(
         name=event.name, previous=event.previous, mode=event.mode, revision=at.version, reason=event.reason
@@ -422,6 +430,7 @@ ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Told]] = Mappi
         events.ActionDone: _action("done"),
         events.ActionReported: _action("reported"),
         events.ChannelAnswered: _channel,
+        events.ActAnswered: _acted,
     }
 )
 """Event -> what local clients are told of it."""
@@ -432,7 +441,6 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.ActionReceived,
         events.ActionRepeated,
         events.ActionResent,
-        events.ActAnswered,
         events.ActAsked,
         events.AgentBinding,
         events.ChannelAsked,

@@ -16,7 +16,7 @@ from relaybroker.domain import (
     outbound_message,
     worker,
 )
-from relaybroker.domain.announcements import Announced
+from relaybroker.domain.announcements import Announced, MessageSeen
 from relaybroker.domain.announcing import announcements
 from relaybroker.domain.changes import (
     actions,
@@ -31,6 +31,7 @@ from relaybroker.domain.changes import (
     messages,
     sidecars,
 )
+from relaybroker.domain.changes.conversations import saw
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.machines import MACHINE_OF
@@ -111,6 +112,8 @@ def apply(state: State, recorded: Recorded) -> None:
     for what in announcements(state, recorded):
         state.notified += 1
         state.announcements.append(Announced(state.notified, state.epoch, recorded.at, what))
+        if isinstance(what, MessageSeen):
+            saw(state, what, recorded.at)
     if len(state.announcements) > 2 * ANNOUNCEMENTS_KEPT:
         del state.announcements[:-ANNOUNCEMENTS_KEPT]
     _forget(state, event, stream)

@@ -35,6 +35,15 @@ STRANGERS_KEPT = 64
 """Agents that are not here and of which it is remembered what came for them."""
 STRANGER_FRAMES_KEPT = 512
 """Frames of such an agent that are known again when they are repeated."""
+MEMBERSHIP_ACTS = ("join_channel", "create_channel", "leave_channel")
+"""What changes in which channels an agent is."""
+MEMBERSHIPS_KEPT = 256
+"""Channels of which it is remembered that an agent joined or left them."""
+CRASHES_KEPT = 500
+SEEN_KEPT = 1000
+"""Messages of which it is remembered to which thread they belong."""
+SEEN_TEXT = 256
+"""Characters that are kept of each."""
 MODE_CHANGES_KEPT = 1024
 """Agent names of which it is remembered when their delivery mode changed."""
 ANNOUNCED_KEPT = 4096
@@ -129,6 +138,8 @@ class Membership(msgspec.Struct):
 
     channel: str
     joined: bool = False
+    left: bool = False
+    """It left, or had itself taken out."""
     call_id: str = ""
     """The call that is under way; "" = none."""
     tries: int = 0
@@ -449,6 +460,9 @@ class Act(msgspec.Struct, frozen=True):
     stream: str
     """Of its registration."""
     request_id: str
+    act: str = ""
+    channel: str = ""
+    """That it joins or leaves; "" = none."""
 
 
 class Send(msgspec.Struct):
@@ -510,10 +524,33 @@ class OwnIdentity(msgspec.Struct):
     refused: str = ""
 
 
+class Crash(msgspec.Struct, frozen=True):
+    """A program that ended although nobody wanted it to. Neither code nor signal: nobody saw how."""
+
+    name: str
+    at: float
+    code: int | None
+    signal: int | None
+    uptime_s: float
+
+
+class SeenMessage(msgspec.Struct, frozen=True):
+    """A message that local clients were told of; the beginning of what it says."""
+
+    thread: str
+    name: str
+    text: str
+    at: float
+
+
 class Counters(msgspec.Struct):
     """Totals over the life of the log."""
 
     spawned: int = 0
+    names: int = 0
+    """Agent names that were new, as far as is remembered."""
+    messages: int = 0
+    """That local clients were told of."""
     crashed: int = 0
     released: int = 0
     offered: int = 0
@@ -579,6 +616,11 @@ class State(msgspec.Struct):
     """What was sent through this broker, by the id that the engine gave it, oldest first."""
     strangers: dict[str, Stranger] = msgspec.field(default_factory=dict)
     """By agent id, least recently met first."""
+    crashes: list[Crash] = msgspec.field(default_factory=list)
+    """The newest of them, oldest first."""
+    seen_messages: list[SeenMessage] = msgspec.field(default_factory=list)
+    """The newest messages, oldest first."""
+    first_message_at: float = 0.0
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
     acts: dict[str, Act] = msgspec.field(default_factory=dict)
@@ -644,6 +686,12 @@ class State(msgspec.Struct):
         self.announced.setdefault(message_id, stream)
         while len(self.announced) > ANNOUNCED_KEPT:
             del self.announced[next(iter(self.announced))]
+
+    def crashed(self, crash: Crash) -> None:
+        """A program ended although nobody wanted it to."""
+        self.counters.crashed += 1
+        self.crashes.append(crash)
+        del self.crashes[:-CRASHES_KEPT]
 
     def remember_sent(self, message_id: str, sent: Sent) -> None:
         """Note how a message of the engine was sent from here."""

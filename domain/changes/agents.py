@@ -15,6 +15,8 @@ from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (
     GENERATIONS_KEPT,
+    MEMBERSHIP_ACTS,
+    MEMBERSHIPS_KEPT,
     Act,
     Membership,
     Pending,
@@ -40,6 +42,7 @@ def _name_reserved(state: State, event: events.NameReserved, at: Recorded, _: An
         request_id=event.request_id,
     )
     name = event.name.lower()
+    state.counters.names += name not in state.generations
     state.names[name] = at.stream
     state.generations.pop(name, None)
     state.generations[name] = event.generation
@@ -192,11 +195,21 @@ def _spawn_answered(state: State, _event: Any, at: Recorded, _: Any) -> None:
 
 
 def _act_asked(state: State, event: events.ActAsked, at: Recorded, _: Any) -> None:
-    state.acts[event.call_id] = Act(at.stream, event.request_id)
+    channel = event.arguments.get("name" if event.act == "create_channel" else "channel", "")
+    state.acts[event.call_id] = Act(at.stream, event.request_id, event.act, channel.removeprefix("#"))
 
 
-def _act_answered(state: State, event: events.ActAnswered, _at: Recorded, _: Any) -> None:
-    del state.acts[event.call_id]
+def _act_answered(state: State, event: events.ActAnswered, at: Recorded, _: Any) -> None:
+    act = state.acts.pop(event.call_id)
+    found = state.registrations.get(at.stream)
+    if found is None or not act.channel or act.act not in MEMBERSHIP_ACTS or not engine_status.is_done(event.status):
+        return
+    key = act.channel.lower()
+    if key not in found.channels and len(found.channels) >= MEMBERSHIPS_KEPT:
+        return
+    membership = found.channels.setdefault(key, Membership(act.channel))
+    membership.joined, membership.left = act.act != "leave_channel", act.act == "leave_channel"
+    membership.retry_at, membership.refused, membership.call_id = 0.0, "", ""
 
 
 CHANGES: Changes = {

@@ -12,6 +12,7 @@ from relaybroker.domain import (
 from relaybroker.domain.changes.kinds import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (
+    Crash,
     State,
     Worker,
 )
@@ -107,19 +108,19 @@ def _worker_end_asked(state: State, _event: Any, at: Recorded, _: Any) -> None:
     state.workers[at.stream.partition(":")[2]].ends_at = 0.0
 
 
-def _worker_exited(state: State, event: events.WorkerExited, _at: Recorded, found: Worker) -> None:
+def _worker_exited(state: State, event: events.WorkerExited, at: Recorded, found: Worker) -> None:
     reported(state, event.report)
     found.exit_reason, found.code, found.signal = event.reason, event.code, event.signal
     found.last_output, found.uptime_s, found.until, found.ends_at = event.last_output, event.uptime_s, 0.0, 0.0
     if found.stop_reason is None and (event.code or event.signal):
-        state.counters.crashed += 1
+        state.crashed(Crash(found.name, at.at, event.code, event.signal, event.uptime_s))
     _stop_verifying(state, found)
 
 
 def _worker_lost(state: State, event: events.WorkerLost, at: Recorded, found: Worker) -> None:
     found.exit_reason, found.until, found.ends_at = event.reason, 0.0, 0.0
     found.uptime_s = at.at - found.launched_at
-    state.counters.crashed += 1
+    state.crashed(Crash(found.name, at.at, None, None, found.uptime_s))
     _stop_verifying(state, found)
 
 

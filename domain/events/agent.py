@@ -253,6 +253,10 @@ class ActAnswered(_Agent, frozen=True, kw_only=True):
     status: int
     code: str
     detail: str
+    joined: str = ""
+    """Channel of which the agent is a member by this; "" = none."""
+    left: str = ""
+    """Channel of which it is none any more."""
 
 
 class SpawnAnswered(_Agent, frozen=True, kw_only=True):

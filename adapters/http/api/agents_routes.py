@@ -22,6 +22,7 @@ from relaybroker.adapters.http.api.resizers import Resizers
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
 from relaybroker.adapters.http.api.viewers import Viewers
+from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
 from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Resize, Snapshot
 from relaybroker.adapters.pty.protocol import Answer as HostAnswer
@@ -33,6 +34,7 @@ from relaybroker.domain.state import Registration
 
 SPAWN_WAIT_S = 24.0
 RELEASE_WAIT_S = 20.0
+_KEYS = {"escape": b"\x1b", "ctrl_c": b"\x03"}
 MAX_SPAWNS = 16
 """Spawns that may be open at once."""
 MAX_INPUT_BYTES = 1024 * 1024
@@ -98,6 +100,14 @@ class Resized(Answer, frozen=True, kw_only=True):
     cols: int
     applied: bool | UnsetType = UNSET
     owner: str | UnsetType = UNSET
+
+
+class Interrupted(Answer, frozen=True, kw_only=True):
+    """The key that was pressed: `escape` or `ctrl_c`."""
+
+    success: bool
+    name: str
+    sent: str
 
 
 class AgentRoutes:
@@ -205,6 +215,19 @@ class AgentRoutes:
         """Write bytes to the terminal of a session; how many."""
         found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=session_id, data=data))
         return msgspec.convert(found.data["bytes_written"], int)
+
+    @route(
+        "POST /api/agents/by-name/{name}/interrupt", "Press the key that stops what the agent does.", errors=_OF_AGENT
+    )
+    async def interrupt(self, request: web.Request) -> Interrupted:
+        """POST /api/agents/by-name/{name}/interrupt: Escape for programs with a composer, Ctrl-C for all others."""
+        name = request.match_info["name"]
+        session_id = self.session_of(name)
+        found = self._find(name)
+        assert found is not None, "its session was found"
+        key = "escape" if harnesses.profile(found.harness.profile).composer else "ctrl_c"
+        await self.write(session_id, _KEYS[key])
+        return Interrupted(success=True, name=found.name, sent=key)
 
     @route("POST /api/resize/{name}", "Resize the agent's terminal.", errors=_OF_AGENT)
     async def resize(self, request: web.Request, body: ResizeBody) -> Resized:

@@ -141,6 +141,25 @@ class ModeBody(Body):
     expected_mode: str = _alias("expected_mode", "expectedMode", default="")
 
 
+class ChannelsBody(Body):
+    """POST /api/spawned/{name}/subscribe and /unsubscribe."""
+
+    channels: list[Annotated[str, Field(max_length=128)]] = Field(max_length=64)
+
+
+class PreflightAgent(Body):
+    """An agent that may be asked for."""
+
+    name: str
+    cli: Text = "claude"
+
+
+class PreflightBody(Body):
+    """POST /api/preflight."""
+
+    agents: list[PreflightAgent] = Field(max_length=256)
+
+
 class LettersBody(Body):
     """POST /api/dead-letters/redeliver and /purge: one letter, some, or all (of one agent)."""
 

@@ -61,6 +61,8 @@ def _body(what: Announcement) -> Body:
             return {"kind": "agent_token_rotated", "name": name, "cause": cause}
         case announced.ChannelJoined(name=name, channel=channel):
             return {"kind": "channel_subscribed", "name": name, "channels": [channel]}
+        case announced.ChannelLeft(name=name, channel=channel):
+            return {"kind": "channel_unsubscribed", "name": name, "channels": [channel]}
         case announced.ModeChanged():
             return {
                 "kind": "agent_inbound_delivery_mode_changed",

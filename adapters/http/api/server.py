@@ -23,8 +23,10 @@ from relaybroker.adapters.http.api.event_routes import EventRoutes
 from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
 from relaybroker.adapters.http.api.gateway import Gateway
+from relaybroker.adapters.http.api.history_routes import HistoryRoutes
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
 from relaybroker.adapters.http.api.input_stream import InputStreams
+from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
 from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
@@ -112,11 +114,14 @@ class LocalApi:
         self._fleet = FleetSockets(
             access, agents, send, version=self._about.version, shutdown=self._about.request_shutdown
         )
+        memberships = MembershipRoutes(access)
         self._keyboards = InputStreams(agents.session_of, agents.write)
         opened = (
             BrokerRoutes(self._about, self._events, access),
             agents,
             self._keyboards,
+            memberships,
+            HistoryRoutes(access),
             HoldRoutes(access),
             DeadLetterRoutes(access),
             send,

@@ -171,14 +171,18 @@ def _check_harness_config(body: SpawnBody) -> None:
 def _check_program(cli: str, args: list[str], cwd: str, search: str) -> None:
     """Refuse a command that this machine does not have."""
     word = command_line(cli, args)[0]
+    if not find_program(word, cwd, search):
+        raise InvalidRequest(Refusal.INVALID, "cli_not_found", f"command '{word}' not found", field="cli")
+
+
+def find_program(word: str, cwd: str = "", search: str | None = None) -> bool:
+    """Whether this machine has a program: a path from `cwd`, or a name in `search` (None = PATH) or where programs are besides."""
     if "/" in word:
         path = Path(cwd or Path.cwd()) / word
-        found = path.is_file() and os.access(path, os.X_OK)
-    else:
-        extra = (os.path.expanduser(item) for item in _EXTRA_PATH)  # noqa: PTH111  # a user without home keeps the "~"
-        found = shutil.which(word, path=os.pathsep.join((search, *extra))) is not None
-    if not found:
-        raise InvalidRequest(Refusal.INVALID, "cli_not_found", f"command '{word}' not found", field="cli")
+        return path.is_file() and os.access(path, os.X_OK)
+    extra = (os.path.expanduser(item) for item in _EXTRA_PATH)  # noqa: PTH111  # a user without home keeps the "~"
+    searched = os.environ.get("PATH", os.defpath) if search is None else search
+    return shutil.which(word, path=os.pathsep.join((searched, *extra))) is not None
 
 
 def _channels(names: list[str]) -> tuple[str, ...]:

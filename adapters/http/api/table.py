@@ -17,8 +17,10 @@ from relaybroker.adapters.http.api.broker_routes import BrokerRoutes, HealthRout
 from relaybroker.adapters.http.api.dead_letter_routes import DeadLetterRoutes
 from relaybroker.adapters.http.api.event_routes import EventRoutes
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
+from relaybroker.adapters.http.api.history_routes import HistoryRoutes
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
 from relaybroker.adapters.http.api.input_stream import InputStreams
+from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
 
@@ -27,6 +29,8 @@ GROUPS: tuple[type, ...] = (
     BrokerRoutes,
     AgentRoutes,
     InputStreams,
+    MembershipRoutes,
+    HistoryRoutes,
     HoldRoutes,
     DeadLetterRoutes,
     SendRoute,
@@ -47,14 +51,7 @@ AGENT_ROUTES: Mapping[str, str] = MappingProxyType({route.key: route.agents for 
 
 NOT_BUILT = (
     ("POST", "/api/spawned/{name}/model"),
-    ("POST", "/api/spawned/{name}/subscribe"),
-    ("POST", "/api/spawned/{name}/unsubscribe"),
-    ("GET", "/api/threads"),
-    ("GET", "/api/crash-insights"),
-    ("POST", "/api/preflight"),
     ("POST", "/api/agent-result"),
-    ("POST", "/api/agents/by-name/{name}/interrupt"),
-    ("GET", "/api/history/stats"),
 )
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 
