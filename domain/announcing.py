@@ -481,6 +481,7 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.HostLost,
         events.HostReportIgnored,
         events.EarlyFrameKept,
+        events.ModelSwitched,
         events.StrangerMet,
         events.EnrolAsked,
         events.LinkBegun,

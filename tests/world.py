@@ -23,6 +23,7 @@ SETTINGS = Settings(
     version="relaybroker/test",
     broker_name="desk",
     capabilities=("spawn:cat",),
+    checks_places=True,
     reenrols=True,
     ready_after_s=READY_AFTER_S,
 )

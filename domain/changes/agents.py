@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
+
 from relaybroker.domain import (
     agent_registration,
     engine_status,
@@ -90,6 +92,11 @@ def _proven(state: State, event: events.RegistrationProven, at: Recorded, _: Any
 
 def _paused(state: State, event: events.RegistrationPaused, _at: Recorded, _: Any) -> None:
     state.link.register_pause_until = event.until
+
+
+def _model_switched(state: State, event: events.ModelSwitched, at: Recorded, _: Any) -> None:
+    found = state.registrations[at.stream]
+    found.spec = msgspec.structs.replace(found.spec, model=event.model)
 
 
 def _early_frame(state: State, event: events.EarlyFrameKept, at: Recorded, _: Any) -> None:
@@ -223,6 +230,7 @@ CHANGES: Changes = {
     events.AgentBinding: _binding,
     events.AgentTokenRotated: _token_rotated,
     events.EarlyFrameKept: _early_frame,
+    events.ModelSwitched: _model_switched,
     events.RegistrationAccepted: _registration_accepted,
     events.RegistrationFailed: _registration_failed,
     events.AgentLive: _agent_live,

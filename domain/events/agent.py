@@ -62,6 +62,15 @@ class RegistrationAsked(_Agent, frozen=True, kw_only=True):
     """The engine answers by then, or the registration goes on over HTTP."""
 
 
+class ModelSwitched(_Agent, frozen=True, kw_only=True):
+    """The agent's program was told to use another model."""
+
+    topic: ClassVar[str] = "agent.model_switched.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    model: str
+
+
 class EarlyFrameKept(_Agent, frozen=True, kw_only=True):
     """A message came for an agent whose registration the engine has not answered yet: it waits for that answer."""
 

@@ -301,6 +301,7 @@ class Bootstrap:
                 remote_args=settings.remote_args,
                 max_agents=settings.max_agents,
                 persist=settings.persist,
+                checks_places=True,
                 reenrols=True,
                 ready_after_s=READY_AFTER_S,
             ),

@@ -180,6 +180,8 @@ class AgentView(Answer, frozen=True, kw_only=True):
     cli: str
     model: str | None
     session_id: str = msgspec.field(name="sessionId")
+    shadow_of: str | UnsetType = UNSET
+    shadow_mode: str | UnsetType = UNSET
     team: str | None
     channels: list[str]
     channels_pending: list[str]

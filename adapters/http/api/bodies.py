@@ -77,6 +77,8 @@ class SpawnBody(Body):
     channels: list[Text] = []
     cwd: Text = ""
     team: str = ""
+    shadow_of: str = _alias("shadow_of", "shadowOf", default="")
+    shadow_mode: str = _alias("shadow_mode", "shadowMode", default="")
     idle_threshold_secs: int = Field(
         default=30,
         ge=0,
@@ -139,6 +141,13 @@ class ModeBody(Body):
         default=None, ge=0, lt=2**63, validation_alias=AliasChoices("expected_revision", "expectedRevision", "revision")
     )
     expected_mode: str = _alias("expected_mode", "expectedMode", default="")
+
+
+class ModelBody(Body):
+    """POST /api/spawned/{name}/model."""
+
+    model: str = ""
+    timeout_ms: int = Field(default=5000, ge=0, le=20_000, validation_alias=AliasChoices("timeout_ms", "timeoutMs"))
 
 
 class ChannelsBody(Body):

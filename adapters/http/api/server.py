@@ -27,6 +27,7 @@ from relaybroker.adapters.http.api.history_routes import HistoryRoutes
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
 from relaybroker.adapters.http.api.input_stream import InputStreams
 from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
+from relaybroker.adapters.http.api.model_route import ModelRoute
 from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
@@ -121,6 +122,7 @@ class LocalApi:
             agents,
             self._keyboards,
             memberships,
+            ModelRoute(access, agents.write),
             HistoryRoutes(access),
             HoldRoutes(access),
             DeadLetterRoutes(access),

@@ -21,6 +21,7 @@ from relaybroker.adapters.http.api.history_routes import HistoryRoutes
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
 from relaybroker.adapters.http.api.input_stream import InputStreams
 from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
+from relaybroker.adapters.http.api.model_route import ModelRoute
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
 
@@ -30,6 +31,7 @@ GROUPS: tuple[type, ...] = (
     AgentRoutes,
     InputStreams,
     MembershipRoutes,
+    ModelRoute,
     HistoryRoutes,
     HoldRoutes,
     DeadLetterRoutes,
@@ -49,10 +51,7 @@ ROUTES: tuple[Route, ...] = tuple(route for routes in TABLE.values() for route i
 AGENT_ROUTES: Mapping[str, str] = MappingProxyType({route.key: route.agents for route in ROUTES if route.agents})
 """Route -> what an agent does with it. Nothing else answers an agent."""
 
-NOT_BUILT = (
-    ("POST", "/api/spawned/{name}/model"),
-    ("POST", "/api/agent-result"),
-)
+NOT_BUILT = (("POST", "/api/agent-result"),)
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 
 OPEN_PATHS = frozenset({"/api/agent-result", *(route.path for route in ROUTES if route.is_open)})

@@ -158,6 +158,8 @@ def agent(state: State, found: Registration, now: float) -> answers.AgentView:
         model=found.spec.model or None,
         session_id=found.spec.session_ref or found.session_id,
         team=found.spec.team or None,
+        shadow_of=found.spec.shadow_of or UNSET,
+        shadow_mode=found.spec.shadow_mode or UNSET,
         channels=channels.joined(found, state.settings) if state.settings else [],
         channels_pending=channels.pending(found, state.settings) if state.settings else [],
         parent=parent_label(found.source),

@@ -177,6 +177,7 @@ class World:
                 broker_name="desk",
                 in_doubt=plan.policy,
                 capabilities=("spawn:cat",),
+                checks_places=True,
                 reenrols=True,
                 ready_after_s=READY_AFTER_S,
             ),

@@ -37,6 +37,7 @@ SETTINGS = inputs.Settings(
     base_url="http://127.0.0.1:1",
     version="relaybroker/test",
     broker_name="desk",
+    checks_places=True,
 )
 
 

@@ -10,18 +10,7 @@ import pytest
 
 from tests.waiting import WAIT_S
 
-NOT_BUILT = (
-    ("POST", "/api/spawned/w1/model"),
-    ("POST", "/api/spawned/w1/subscribe"),
-    ("POST", "/api/spawned/w1/unsubscribe"),
-    ("GET", "/api/input/w1/stream"),
-    ("GET", "/api/threads"),
-    ("GET", "/api/crash-insights"),
-    ("POST", "/api/preflight"),
-    ("POST", "/api/agent-result"),
-    ("POST", "/api/agents/by-name/w1/interrupt"),
-    ("GET", "/api/history/stats"),
-)
+NOT_BUILT = (("POST", "/api/agent-result"),)
 
 
 async def status_of(client, headers, path="/api/session"):
