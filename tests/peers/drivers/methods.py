@@ -1,6 +1,6 @@
 """What each public method of the published driver and SDK classes comes to with this broker, and the page that says so.
 
-`python -m tests.peers.drivers.methods` writes docs/clients.md from `methods.toml`; `test_drivers.py` runs the unmodified packages against it.
+`python -m tests.peers.drivers.methods` writes docs/clients.md from `methods.toml`; the tests beside it run the unmodified packages.
 """
 
 from __future__ import annotations
