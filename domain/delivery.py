@@ -25,9 +25,11 @@ Source: spec/node-protocol.md section 4.3; design/architecture.md section 3.2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 INJECT_WINDOW = 8
 """Deliveries of one agent that may be with the PTY host at once."""
@@ -61,7 +63,7 @@ HOST_SILENT_AGAIN_S = 600.0
 MAX_BODY_BYTES = 16 * 1024
 
 
-class State(StrEnum):
+class DeliveryState(StrEnum):
     """States; the first one is initial."""
 
     OFFERED = "offered"
@@ -87,22 +89,48 @@ class Trigger(StrEnum):
     DEAD_LETTER = "dead_letter"
 
 
-_WAITING = (State.OFFERED, State.HELD, State.QUEUED)
+class Place(StrEnum):
+    """Where a delivery is in a state. What the end of its program means for it follows from that."""
+
+    UNDECIDED = "undecided"
+    WAITING = "waiting"
+    """In the lane of those that wait for the program."""
+    TYPING = "typing"
+    """In the lane of those that the PTY host has."""
+    TYPED = "typed"
+    ENDED = "ended"
+
+
+PLACES: Mapping[DeliveryState, Place] = MappingProxyType(
+    {
+        DeliveryState.OFFERED: Place.UNDECIDED,
+        DeliveryState.HELD: Place.WAITING,
+        DeliveryState.QUEUED: Place.WAITING,
+        DeliveryState.INJECTING: Place.TYPING,
+        DeliveryState.INJECTED: Place.TYPED,
+        DeliveryState.ACKED: Place.ENDED,
+        DeliveryState.DROPPED: Place.ENDED,
+        DeliveryState.DEAD_LETTERED: Place.ENDED,
+    }
+)
+"""Every state has one."""
+
+_WAITING = (DeliveryState.OFFERED, DeliveryState.HELD, DeliveryState.QUEUED)
 
 TABLE = Table(
     "delivery",
-    states=State,
-    terminal=(State.ACKED, State.DROPPED, State.DEAD_LETTERED),
+    states=DeliveryState,
+    terminal=(DeliveryState.ACKED, DeliveryState.DROPPED, DeliveryState.DEAD_LETTERED),
     triggers=Trigger,
     edges=(
-        (Trigger.HOLD, (State.OFFERED, State.QUEUED), State.HELD),
-        (Trigger.QUEUE, (State.OFFERED, State.HELD), State.QUEUED),
-        (Trigger.INJECT, (State.QUEUED,), State.INJECTING),
-        (Trigger.HAND_BACK, (State.INJECTING,), State.QUEUED),
-        (Trigger.CONFIRM, (State.INJECTING,), State.INJECTED),
-        (Trigger.ACK, (State.INJECTED,), State.ACKED),
-        (Trigger.DROP, (*_WAITING, State.INJECTING), State.DROPPED),
-        (Trigger.DEAD_LETTER, (*_WAITING, State.INJECTING), State.DEAD_LETTERED),
+        (Trigger.HOLD, (DeliveryState.OFFERED, DeliveryState.QUEUED), DeliveryState.HELD),
+        (Trigger.QUEUE, (DeliveryState.OFFERED, DeliveryState.HELD), DeliveryState.QUEUED),
+        (Trigger.INJECT, (DeliveryState.QUEUED,), DeliveryState.INJECTING),
+        (Trigger.HAND_BACK, (DeliveryState.INJECTING,), DeliveryState.QUEUED),
+        (Trigger.CONFIRM, (DeliveryState.INJECTING,), DeliveryState.INJECTED),
+        (Trigger.ACK, (DeliveryState.INJECTED,), DeliveryState.ACKED),
+        (Trigger.DROP, (*_WAITING, DeliveryState.INJECTING), DeliveryState.DROPPED),
+        (Trigger.DEAD_LETTER, (*_WAITING, DeliveryState.INJECTING), DeliveryState.DEAD_LETTERED),
     ),
     rules=__doc__,
 )

@@ -11,10 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 from relaybroker.domain import (
-    agent_registration,
+    agent as agent_machine,
+)
+from relaybroker.domain import (
     delivery,
-    outbound_message,
     worker,
+)
+from relaybroker.domain import (
+    message as message_machine,
 )
 from relaybroker.domain.announcements import Announced, MessageSeen
 from relaybroker.domain.announcing import announcements
@@ -124,16 +128,16 @@ def _forget(state: State, event: Event, stream: str) -> None:
     match event.machine:
         case "delivery":
             found = state.deliveries[stream]
-            if found.ended and (found.verified or found.state != delivery.State.ACKED):
+            if found.ended and (found.verified or found.state != delivery.DeliveryState.ACKED):
                 del state.deliveries[stream]
         case "message":
-            if state.messages[stream].state in outbound_message.TABLE.terminal:
+            if state.messages[stream].state in message_machine.TABLE.terminal:
                 del state.messages[stream]
         case "worker" if event.trigger in (worker.Trigger.EXIT, worker.Trigger.LOSE):
             _forget_typed(state, state.workers[stream.partition(":")[2]])
         case "agent":
             registration = state.registrations.get(stream)
-            if registration is not None and registration.state in agent_registration.TABLE.terminal:
+            if registration is not None and registration.state in agent_machine.TABLE.terminal:
                 _forget_registration(state, registration)
         case _:
             pass
@@ -147,13 +151,13 @@ def _forget_typed(state: State, gone: Worker) -> None:
     gone.unseen.clear()
 
 
-def _forget_registration(state: State, found: Registration) -> None:
-    del state.registrations[found.stream]
-    if state.names.get(found.name.lower()) == found.stream:
-        _pass_on_name(state, found.name.lower())
-    if state.agents.get(found.agent_id) == found.stream:
-        del state.agents[found.agent_id]
-    _drop_worker(state, found.session_id)
+def _forget_registration(state: State, registration: Registration) -> None:
+    del state.registrations[registration.stream]
+    if state.names.get(registration.name.lower()) == registration.stream:
+        _pass_on_name(state, registration.name.lower())
+    if state.agents.get(registration.agent_id) == registration.stream:
+        del state.agents[registration.agent_id]
+    _drop_worker(state, registration.session_id)
 
 
 def _pass_on_name(state: State, name: str) -> None:

@@ -201,8 +201,8 @@ def inventory_sync(request_id: str, agents: Iterable[Registration]) -> Frame:
     return {"v": 1, "id": request_id, "type": "inventory.sync", "agents": [_row(found) for found in agents]}
 
 
-def _row(found: Registration) -> Frame:
-    row = {"agent_id": found.agent_id, "name": found.name}
-    if found.spec.session_ref:
-        row["session_ref"] = found.spec.session_ref
+def _row(registration: Registration) -> Frame:
+    row = {"agent_id": registration.agent_id, "name": registration.name}
+    if registration.spec.session_ref:
+        row["session_ref"] = registration.spec.session_ref
     return row

@@ -6,7 +6,7 @@ Source: spec/local-api.md section 1.3, route 18.
 from __future__ import annotations
 
 from relaybroker.domain.announcements import MessageSeen
-from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain.message import target_type
 from relaybroker.domain.state import SEEN_KEPT, SEEN_TEXT, SeenMessage, State
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from relaybroker.domain import (
     events,
 )
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
@@ -21,18 +21,18 @@ from relaybroker.domain.state import (
 )
 
 
-def _box(state: State, at: Recorded) -> Mailbox:
-    return state.mailboxes[at.stream.partition(":")[2]]
+def _box(state: State, recorded: Recorded) -> Mailbox:
+    return state.mailboxes[recorded.stream.partition(":")[2]]
 
 
-def _mailbox_opened(state: State, event: events.MailboxOpened, at: Recorded, _: Any) -> None:
-    agent_id = at.stream.partition(":")[2]
+def _mailbox_opened(state: State, event: events.MailboxOpened, recorded: Recorded, _: Any) -> None:
+    agent_id = recorded.stream.partition(":")[2]
     box = state.mailboxes.pop(agent_id, Mailbox(agent_id))
     state.mailboxes[agent_id] = box
     box.name, box.generation, box.sent_ack, box.left_by = event.name, event.generation, -1, ""
     if event.generation:
         state.strangers.pop(agent_id, None)
-    box.wait_anew(at.at)
+    box.wait_anew(recorded.at)
     _forget_former(state)
 
 
@@ -45,41 +45,41 @@ def _forget_former(state: State) -> None:
             del state.mailboxes[agent_id]
 
 
-def _mailbox_based(state: State, event: events.MailboxBased, at: Recorded, _: Any) -> None:
-    _box(state, at).start_at(event.base, adopted=event.source == "adopted")
+def _mailbox_based(state: State, event: events.MailboxBased, recorded: Recorded, _: Any) -> None:
+    _box(state, recorded).start_at(event.base, adopted=event.source == "adopted")
 
 
-def _frame_buffered(state: State, event: events.FrameBuffered, at: Recorded, _: Any) -> None:
-    state.link.heard_at = at.at
-    _box(state, at).hold_back(event.seq, event.frame, at.at)
-    _box(state, at).passed(event.seq, at.at)
+def _frame_buffered(state: State, event: events.FrameBuffered, recorded: Recorded, _: Any) -> None:
+    state.link.heard_at = recorded.at
+    _box(state, recorded).hold_back(event.seq, event.frame, recorded.at)
+    _box(state, recorded).passed(event.seq, recorded.at)
 
 
-def _frame_ignored(state: State, event: events.FrameIgnored, at: Recorded, _: Any) -> None:
-    state.link.heard_at = at.at
+def _frame_ignored(state: State, event: events.FrameIgnored, recorded: Recorded, _: Any) -> None:
+    state.link.heard_at = recorded.at
     if event.reason in (Reason.UNKNOWN, Reason.RETIRED):
         key = f"{event.seq} {event.msg_id} {event.delivery_id}"
-        note_stranger(state, at.stream.partition(":")[2], key)
+        note_stranger(state, recorded.stream.partition(":")[2], key)
     if event.advances:
-        _box(state, at).skip(event.seq, event.msg_id)
+        _box(state, recorded).skip(event.seq, event.msg_id)
     if event.reason is Reason.DELIVERY_ID_REUSED:
-        _box(state, at).refuse(event.seq)
-    box = state.mailboxes.get(at.stream.partition(":")[2])
+        _box(state, recorded).refuse(event.seq)
+    box = state.mailboxes.get(recorded.stream.partition(":")[2])
     if box is None:
         return
     if event.reason is Reason.HOLD_FULL:
         box.starved = True
     else:
-        box.passed(event.seq, at.at)
+        box.passed(event.seq, recorded.at)
 
 
-def _stranger_met(state: State, event: events.StrangerMet, at: Recorded, _: Any) -> None:
-    agent_id = at.stream.partition(":")[2]
+def _stranger_met(state: State, event: events.StrangerMet, recorded: Recorded, _: Any) -> None:
+    agent_id = recorded.stream.partition(":")[2]
     former = state.strangers.pop(agent_id, None)
     state.strangers[agent_id] = Stranger(
         event.name,
         event.reason,
-        former.since if former is not None else at.at,
+        former.since if former is not None else recorded.at,
         event.dial,
         event.keeps,
         former.messages if former is not None else 0,
@@ -98,19 +98,19 @@ def note_stranger(state: State, agent_id: str, frame_key: str) -> None:
             del found.frames[next(iter(found.frames))]
 
 
-def _resync_asked(state: State, event: events.ResyncAsked, at: Recorded, _: Any) -> None:
-    box = _box(state, at)
+def _resync_asked(state: State, event: events.ResyncAsked, recorded: Recorded, _: Any) -> None:
+    box = _box(state, recorded)
     box.resyncs, box.starved = event.tries, False
     state.link.next_resync = event.until
 
 
-def _ack_sent(state: State, event: events.AckSent, at: Recorded, _: Any) -> None:
-    box = _box(state, at)
+def _ack_sent(state: State, event: events.AckSent, recorded: Recorded, _: Any) -> None:
+    box = _box(state, recorded)
     box.sent_ack = max(box.sent_ack, event.up_to)
 
 
-def _range_lost(state: State, event: events.RangeLost, at: Recorded, _: Any) -> None:
-    _box(state, at).lose(event.first, event.last)
+def _range_lost(state: State, event: events.RangeLost, recorded: Recorded, _: Any) -> None:
+    _box(state, recorded).lose(event.first, event.last)
 
 
 CHANGES: Changes = {

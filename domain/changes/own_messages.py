@@ -9,8 +9,8 @@ Source: spec/local-api.md section 6.
 
 from __future__ import annotations
 
-from relaybroker.domain import events, outbound_message
-from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain import events
+from relaybroker.domain.message import is_engine_id, target_type
 from relaybroker.domain.state import Message, Sent, State
 
 
@@ -35,7 +35,7 @@ def _is_copy(state: State, message: Message, event: events.DeliveryOffered) -> b
     author = message.sender if message.author_id else state.own.name
     if message.text.strip() != event.body or author.lower() != event.sender.lower():
         return False
-    if outbound_message.is_engine_id(message.thread_id):
+    if is_engine_id(message.thread_id):
         return event.thread_id == message.thread_id
     match target_type(message.to):
         case "channel":

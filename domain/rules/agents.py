@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from relaybroker.domain import agent_registration, couplings, events, frames, replies, worker
-from relaybroker.domain.agent_registration import UNREGISTERED, State
+from relaybroker.domain import agent as agent_machine
+from relaybroker.domain import couplings, events, frames, replies, worker
+from relaybroker.domain.agent import UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -24,16 +25,16 @@ from relaybroker.domain.inputs import (
     SpawnRequested,
     SpawnSpec,
 )
-from relaybroker.domain.node_connection import State as LinkState
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import action_results, channels, fallback, link, outcome, settling
 from relaybroker.domain.rules.spawn_values import check_values
 from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import State as WorkerState
+from relaybroker.domain.worker import WorkerState
 
-NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
 SIDECAR = "sidecar"
 CHANNELS_S = 5.0
@@ -114,7 +115,7 @@ def reserve(
         argv = (*argv, *model) if spec.harness else (argv[0], *model, *argv[1:])
     generation = turn.state.next_generation(spec.name)
     stream = f"agent:{spec.name}:{generation}"
-    seconds = agent_registration.REGISTER_S if link.is_online(turn) else agent_registration.HOLD_REQUEST_S
+    seconds = agent_machine.REGISTER_S if link.is_online(turn) else agent_machine.HOLD_REQUEST_S
     turn.record(
         events.NameReserved(
             name=spec.name,
@@ -144,10 +145,10 @@ def check_name(turn: Turn, name: str) -> None:
     if not name:
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     own = {turn.settings.broker_name.lower(), turn.state.own.name.lower()}
-    if not NAME_PATTERN.match(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
+    if not NAME_PATTERN.fullmatch(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
         raise InvalidRequest(Refusal.INVALID, "invalid_name", f"'{name[:140]}' is not an allowed agent name")
     holder = turn.state.registration_of(name)
-    if holder is not None and holder.state != State.DEREGISTERING:
+    if holder is not None and holder.state != AgentState.DEREGISTERING:
         raise InvalidRequest(Refusal.CONFLICT, "agent_exists", f"agent '{name}' already exists")
     if turn.state.link.state == LinkState.REFUSED:
         refusal = turn.state.link
@@ -157,21 +158,21 @@ def check_name(turn: Turn, name: str) -> None:
         )
 
 
-def _register(turn: Turn, found: Registration) -> None:
+def _register(turn: Turn, registration: Registration) -> None:
     """Ask the engine: with a frame, or over HTTP if the caller brought a token, which a registration would rotate."""
-    if found.spec.supplied_token:
-        fallback.bind_supplied(turn, found, found.spec.supplied_token)
+    if registration.spec.supplied_token:
+        fallback.bind_supplied(turn, registration, registration.spec.supplied_token)
         return
     request_id = f"agent_register_{turn.fresh('agent')}"
-    until = min(found.reserved_at + agent_registration.REGISTER_S, turn.now + agent_registration.REPLY_S)
-    turn.record(events.RegistrationAsked(request_id=request_id, until=until), found.stream, found.name)
+    until = min(registration.reserved_at + agent_machine.REGISTER_S, turn.now + agent_machine.REPLY_S)
+    turn.record(events.RegistrationAsked(request_id=request_id, until=until), registration.stream, registration.name)
     link.send(
         turn,
         frames.agent_register(
             request_id,
-            name=found.name,
-            invocation_id=found.invocation_id,
-            session_ref=found.spec.session_ref,
+            name=registration.name,
+            invocation_id=registration.invocation_id,
+            session_ref=registration.spec.session_ref,
         ),
     )
 
@@ -179,7 +180,7 @@ def _register(turn: Turn, found: Registration) -> None:
 def link_online(turn: Turn) -> None:
     """The link takes frames again: what is owed for agents goes out, deregistrations before registrations."""
     for found in list(turn.state.registrations.values()):
-        if found.state == State.DEREGISTERING:
+        if found.state == AgentState.DEREGISTERING:
             outcome.deregister(turn, found)
     for found in list(turn.state.registrations.values()):
         if found.waits_for_link:
@@ -193,32 +194,32 @@ def link_lost(turn: Turn) -> None:
             _unanswered(turn, found, "node_control_disconnected", "the link to the engine was lost")
 
 
-def _unanswered(turn: Turn, found: Registration, code: str, detail: str) -> None:
-    if found.source == SIDECAR or turn.state.stopping_until:
+def _unanswered(turn: Turn, registration: Registration, code: str, detail: str) -> None:
+    if registration.source == SIDECAR or turn.state.stopping_until:
         reason = Reason.REGISTRATION_TIMEOUT if code == "agent_register_timeout" else Reason.ENGINE_UNAVAILABLE
-        outcome.fail(turn, found, reason, code, detail)
+        outcome.fail(turn, registration, reason, code, detail)
     else:
-        fallback.begin(turn, found, Reason.NO_ANSWER, f"{code}: {detail}")
+        fallback.begin(turn, registration, Reason.NO_ANSWER, f"{code}: {detail}")
 
 
-def accepted(turn: Turn, found: Registration, data: dict[str, object], request_id: str) -> None:
+def accepted(turn: Turn, registration: Registration, data: dict[str, object], request_id: str) -> None:
     """The engine registered the agent: start its program."""
     agent_id, token = data.get("agent_id"), data.get("token")
     if not isinstance(agent_id, str) or not agent_id or not isinstance(token, str) or not token:
         if isinstance(agent_id, str) and agent_id and agent_id not in turn.state.agents:
-            link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=found.name))
+            link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=registration.name))
         code = "invalid_agent_register_reply_data"
-        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, "no usable agent id or token")
+        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, "no usable agent id or token")
         return
-    outcome.registered(turn, found, agent_id=agent_id, fingerprint=token, data=data)
+    outcome.registered(turn, registration, agent_id=agent_id, fingerprint=token, data=data)
 
 
-def refused(turn: Turn, found: Registration, code: str, message: str) -> None:
+def refused(turn: Turn, registration: Registration, code: str, message: str) -> None:
     """The engine refused the registration: final, unless it only creates names and this one may be ours."""
     if code == "agent_already_exists":
-        fallback.begin(turn, found, Reason.REGISTRATION_REFUSED, f"{code}: {message}", exists=True)
+        fallback.begin(turn, registration, Reason.REGISTRATION_REFUSED, f"{code}: {message}", exists=True)
     else:
-        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, message)
+        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, message)
 
 
 def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]) -> None:
@@ -232,7 +233,7 @@ def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]
         _token_replaced(turn, turn.state.registrations[turn.state.agents[agent_id]], request_id, data)
     elif holder is not None and holder.state in UNREGISTERED:
         turn.record(events.LateRegistrationKept(agent_id=agent_id, request_id=request_id), holder.stream, name)
-        if holder.state == State.FALLING_BACK and not holder.agent_id:
+        if holder.state == AgentState.FALLING_BACK and not holder.agent_id:
             proof = events.RegistrationProven(agent_id=agent_id, evidence="late_register")
             turn.record(proof, holder.stream, name)
     else:
@@ -241,69 +242,71 @@ def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]
             link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=name))
 
 
-def _token_replaced(turn: Turn, found: Registration, request_id: str, data: dict[str, object]) -> None:
+def _token_replaced(turn: Turn, registration: Registration, request_id: str, data: dict[str, object]) -> None:
     fingerprint = str(data.get("token") or "")
-    if fingerprint and fingerprint != found.fingerprint:
+    if fingerprint and fingerprint != registration.fingerprint:
         event = events.AgentTokenRotated(cause="late_register", request_id=request_id, fingerprint=fingerprint)
-        turn.record(event, found.stream, found.name)
+        turn.record(event, registration.stream, registration.name)
     else:
-        turn.record(events.LateRegistrationKept(agent_id=found.agent_id, request_id=request_id), found.stream)
+        turn.record(
+            events.LateRegistrationKept(agent_id=registration.agent_id, request_id=request_id), registration.stream
+        )
 
 
 # --- the program ----------------------------------------------------------------------------------------------------------
 
 
-def survived(turn: Turn, found: Registration, program: Worker) -> None:
+def survived(turn: Turn, registration: Registration, program: Worker) -> None:
     """The program outlived its first moments: the spawn succeeded, and everybody who waits is told once its channels have answered."""
-    request_id, invocation_id = found.request_id, found.invocation_id
-    turn.record(events.AgentLive(pid=program.pid), found.stream, found.name)
-    if not found.is_joining:
-        _answer_spawn(turn, found, request_id, invocation_id)
+    request_id, invocation_id = registration.request_id, registration.invocation_id
+    turn.record(events.AgentLive(pid=program.pid), registration.stream, registration.name)
+    if not registration.is_joining:
+        _answer_spawn(turn, registration, request_id, invocation_id)
 
 
-def _answer_spawn(turn: Turn, found: Registration, request_id: str, invocation_id: str) -> None:
+def _answer_spawn(turn: Turn, registration: Registration, request_id: str, invocation_id: str) -> None:
     if request_id:
-        turn.effect(Reply(request_id=request_id, answer=_spawned(turn, found)))
+        turn.effect(Reply(request_id=request_id, answer=_spawned(turn, registration)))
     if invocation_id:
-        action_results.spawn_ended(turn, invocation_id, found.name, None, "")
+        action_results.spawn_ended(turn, invocation_id, registration.name, None, "")
 
 
-def _answer_late(turn: Turn, found: Registration) -> None:
+def _answer_late(turn: Turn, registration: Registration) -> None:
     """The agent is live: tell whoever still waits for it, now that its channels have answered or took too long."""
-    request_id, invocation_id = found.request_id, found.invocation_id
-    turn.record(events.SpawnAnswered(), found.stream, found.name)
-    _answer_spawn(turn, found, request_id, invocation_id)
+    request_id, invocation_id = registration.request_id, registration.invocation_id
+    turn.record(events.SpawnAnswered(), registration.stream, registration.name)
+    _answer_spawn(turn, registration, request_id, invocation_id)
 
 
-def _waits_for_channels(found: Registration) -> bool:
-    return found.state == State.LIVE and bool(found.request_id or found.invocation_id)
+def _waits_for_channels(registration: Registration) -> bool:
+    return registration.state == AgentState.LIVE and bool(registration.request_id or registration.invocation_id)
 
 
-def _answer_by(found: Registration) -> float:
+def _answer_by(registration: Registration) -> float:
     """When whoever waits for a live agent is answered, whatever its channels have answered by then."""
-    return max(found.live_at, min(found.live_at + CHANNELS_S, found.reserved_at + SPAWN_ANSWER_S))
+    return max(registration.live_at, min(registration.live_at + CHANNELS_S, registration.reserved_at + SPAWN_ANSWER_S))
 
 
-def _spawned(turn: Turn, found: Registration) -> replies.Spawned:
-    pending = channels.pending(found, turn.settings)
+def _spawned(turn: Turn, registration: Registration) -> replies.Spawned:
+    pending = channels.pending(registration, turn.settings)
     return replies.Spawned(
-        name=found.name,
-        model=found.spec.model,
-        session=found.spec.session_ref or found.session_id,
-        pid=turn.state.workers[found.session_id].pid,
-        agent_id=found.agent_id,
-        channels=tuple(channels.joined(found, turn.settings)),
+        name=registration.name,
+        model=registration.spec.model,
+        session=registration.spec.session_ref or registration.session_id,
+        pid=turn.state.workers[registration.session_id].pid,
+        agent_id=registration.agent_id,
+        channels=tuple(channels.joined(registration, turn.settings)),
         channels_pending=tuple(pending),
-        warning=_spawn_warning(turn, found, pending),
+        warning=_spawn_warning(turn, registration, pending),
     )
 
 
-def _spawn_warning(turn: Turn, found: Registration, pending: list[str]) -> str:
+def _spawn_warning(turn: Turn, registration: Registration, pending: list[str]) -> str:
     """What of the spawn is otherwise than the caller may think."""
     said = []
-    if turn.state.is_flushed_by_hand(found.name):
-        said.append(f"messages for '{found.name}' are held until they are flushed (manual_flush)")
-    said += [f"not in #{channel}: {why}" for channel, why in channels.refused(found, turn.settings).items()]
+    if turn.state.is_flushed_by_hand(registration.name):
+        said.append(f"messages for '{registration.name}' are held until they are flushed (manual_flush)")
+    said += [f"not in #{channel}: {why}" for channel, why in channels.refused(registration, turn.settings).items()]
     said += [f"not in #{channel} yet: the engine has not answered; it is asked again" for channel in pending]
     return "; ".join(said)
 
@@ -312,7 +315,7 @@ def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUn
     """The engine answered for a channel. The last answer for an agent that is live is also that of its spawn."""
     stream, _, channel = subject.partition(" ")
     found = turn.state.registrations.get(stream)
-    if found is None or found.state not in (State.REGISTERED, State.LIVE):
+    if found is None or found.state not in (AgentState.REGISTERED, AgentState.LIVE):
         channels.answered(turn, stream, None, channel, answer)
         return
     channels.answered(turn, stream, found, channel, answer)
@@ -397,7 +400,7 @@ def release_requested(turn: Turn, request: ReleaseRequested) -> None:
 def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str = "", reason: str = "") -> bool:
     """End the agent of this name; False if there is none."""
     found = turn.state.registration_of(name)
-    if found is None or found.state == State.DEREGISTERING:
+    if found is None or found.state == AgentState.DEREGISTERING:
         return False
     turn.record(
         events.ReleaseAsked(request_id=request_id, invocation_id=invocation_id, reason=reason[:500]),
@@ -466,7 +469,7 @@ def due(turn: Turn) -> None:
     for found in list(turn.state.registrations.values()):
         if found.state in UNREGISTERED:
             _registration_due(turn, found)
-        elif found.state in (State.REGISTERED, State.LIVE):
+        elif found.state in (AgentState.REGISTERED, AgentState.LIVE):
             channels.due(turn, found)
             if _waits_for_channels(found) and _answer_by(found) <= turn.now:
                 _answer_late(turn, found)
@@ -478,22 +481,25 @@ def due(turn: Turn) -> None:
             _worker_due(turn, program)
 
 
-def _registration_due(turn: Turn, found: Registration) -> None:
-    if found.until <= turn.now:
-        if found.state == State.RESERVED:
-            outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "node_control_disconnected", "the link is not online")
+def _registration_due(turn: Turn, registration: Registration) -> None:
+    if registration.until <= turn.now:
+        if registration.state == AgentState.RESERVED:
+            outcome.fail(
+                turn, registration, Reason.ENGINE_UNAVAILABLE, "node_control_disconnected", "the link is not online"
+            )
         else:
             detail = "the engine did not answer in time"
-            outcome.fail(turn, found, Reason.REGISTRATION_TIMEOUT, "agent_register_timeout", detail)
-    elif found.state == State.REGISTERING and _reply_due(turn.state, found) <= turn.now:
-        _unanswered(turn, found, "agent_register_timeout", "the frame was not answered")
-    elif fallback.is_open(found):
-        fallback.due(turn, found)
+            outcome.fail(turn, registration, Reason.REGISTRATION_TIMEOUT, "agent_register_timeout", detail)
+    elif registration.state == AgentState.REGISTERING and _reply_due(turn.state, registration) <= turn.now:
+        _unanswered(turn, registration, "agent_register_timeout", "the frame was not answered")
+    elif fallback.is_open(registration):
+        fallback.due(turn, registration)
 
 
-def _reply_due(state: BrokerState, found: Registration) -> float:
+def _reply_due(state: BrokerState, registration: Registration) -> float:
     return next(
-        (pending.until for pending in state.link.pending.values() if pending.subject == found.stream), found.until
+        (pending.until for pending in state.link.pending.values() if pending.subject == registration.stream),
+        registration.until,
     )
 
 
@@ -505,7 +511,7 @@ def _worker_due(turn: Turn, program: Worker) -> None:
     elif program.state == WorkerState.STOPPING:
         turn.effect(StopProgram(session_id=program.session_id, grace_s=0.0, reason="stop_timeout"))
         lost(turn, program, "the PTY host did not report the end of the program in time", may_live=True)
-    elif found.state == State.REGISTERED:
+    elif found.state == AgentState.REGISTERED:
         survived(turn, found, program)
 
 
@@ -515,7 +521,7 @@ def deadline(state: BrokerState) -> float | None:
     for found in state.registrations.values():
         if found.state in UNREGISTERED:
             times += [found.until, _reply_due(state, found)] + ([found.retry_at] if found.retry_at else [])
-        elif found.channels and found.state in (State.REGISTERED, State.LIVE):
+        elif found.channels and found.state in (AgentState.REGISTERED, AgentState.LIVE):
             times += [membership.retry_at for membership in found.channels.values() if membership.retry_at]
             times += [_answer_by(found)] if _waits_for_channels(found) else []
     for program in state.workers.values():

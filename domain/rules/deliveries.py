@@ -18,7 +18,7 @@ from relaybroker.domain.delivery import (
     MAX_WAITING,
     MAX_WRITES,
     WRITE_RETRY_S,
-    State,
+    DeliveryState,
 )
 from relaybroker.domain.effects import TypeText
 from relaybroker.domain.inputs import TextNotTyped, TextTyped, TextVerified
@@ -27,8 +27,7 @@ from relaybroker.domain.rules import link, settling
 from relaybroker.domain.state import Delivery, Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import DRAFT
-from relaybroker.domain.worker import State as WorkerState
+from relaybroker.domain.worker import DRAFT, WorkerState
 
 # --- waiting ------------------------------------------------------------------------------------------------------------
 
@@ -86,7 +85,7 @@ def _why_held(turn: Turn, target: Worker, delivery: Delivery, *, steered: bool) 
         case WorkerState.BOOTING:
             return Reason.NOT_READY
         case WorkerState.BLOCKED if target.blocked_by == DRAFT:
-            return None if delivery.stands else Reason.COMPOSER_UNCLEAR
+            return None if delivery.in_composer else Reason.COMPOSER_UNCLEAR
         case WorkerState.BLOCKED:
             return Reason.BLOCKED_BY_DIALOG
         case WorkerState.BUSY if not (
@@ -124,9 +123,9 @@ def reconsider(turn: Turn, target: Worker) -> None:
     for at, stream in enumerate(list(target.waiting)):
         delivery = turn.state.deliveries[stream]
         reason = _why_held(turn, target, delivery, steered=at < steered)
-        if delivery.state == State.HELD and delivery.reason is not reason:
+        if delivery.state == DeliveryState.HELD and delivery.reason is not reason:
             turn.record(events.DeliveryQueued(), stream, delivery.msg_id)
-        if delivery.state == State.QUEUED and reason:
+        if delivery.state == DeliveryState.QUEUED and reason:
             hold(turn, delivery, reason)
     pump(turn, target)
 
@@ -158,7 +157,7 @@ def pump(turn: Turn, target: Worker) -> None:
         delivery = _next_to_type(turn, target)
         if delivery is None:
             break
-        if 0 < delivery.expires_at <= turn.now and not delivery.stands:
+        if 0 < delivery.expires_at <= turn.now and not delivery.in_composer:
             settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
         else:
             _inject(turn, target, delivery)
@@ -171,7 +170,7 @@ def _next_to_type(turn: Turn, target: Worker) -> Delivery | None:
         delivery = turn.state.deliveries[stream]
         if delivery.reason is Reason.MANUAL_FLUSH:
             continue
-        is_due = delivery.state == State.QUEUED and delivery.until <= turn.now
+        is_due = delivery.state == DeliveryState.QUEUED and delivery.until <= turn.now
         return delivery if is_due else None
     return None
 
@@ -250,7 +249,7 @@ def typing_of(turn: Turn, typing_id: str) -> Delivery | None:
 def typed(turn: Turn, report: TextTyped) -> bool:
     """The host wrote body and Enter. False if nothing here waits for that."""
     delivery = typing_of(turn, report.delivery_id)
-    if delivery is None or delivery.state != State.INJECTING:
+    if delivery is None or delivery.state != DeliveryState.INJECTING:
         return False
     turn.record(
         events.DeliveryInjected(
@@ -275,7 +274,7 @@ def typed(turn: Turn, report: TextTyped) -> bool:
 def not_typed(turn: Turn, report: TextNotTyped) -> bool:
     """The host did not complete it. False if nothing here waits for that."""
     delivery = typing_of(turn, report.delivery_id)
-    if delivery is None or delivery.state != State.INJECTING or report.attempt < delivery.tries:
+    if delivery is None or delivery.state != DeliveryState.INJECTING or report.attempt < delivery.tries:
         return False  # also the failure of an earlier try: the newer one is under way
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
@@ -324,7 +323,7 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: i
             reason=reason,
             until=turn.now + seconds,
             failures=failures,
-            stands=delivery.stands
+            stands=delivery.in_composer
             or report.typed != "no",  # what stands in the terminal is not unsaid by a later refusal
         ),
         delivery.stream,
@@ -341,7 +340,7 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: i
 def verified(turn: Turn, report: TextVerified) -> bool:
     """The verification window ended. False if nothing here waits for that."""
     delivery = typing_of(turn, report.delivery_id)
-    if delivery is None or delivery.verified or delivery.state not in (State.INJECTED, State.ACKED):
+    if delivery is None or delivery.verified or delivery.state not in (DeliveryState.INJECTED, DeliveryState.ACKED):
         return False
     turn.record(
         events.DeliveryVerified(report=report.report, verification=report.verification),
@@ -372,7 +371,7 @@ def _overdue(turn: Turn, target: Worker) -> list[str]:
             break
         found.append(stream)
     for stream in target.waiting:
-        if deliveries[stream].state == State.HELD and deliveries[stream].until <= turn.now:
+        if deliveries[stream].state == DeliveryState.HELD and deliveries[stream].until <= turn.now:
             found.append(stream)
         elif not turn.state.is_flushed_by_hand(target.name):
             break
@@ -380,16 +379,16 @@ def _overdue(turn: Turn, target: Worker) -> list[str]:
 
 
 def _expire(turn: Turn, delivery: Delivery) -> None:
-    if delivery.state == State.INJECTING and not delivery.asked_again:
+    if delivery.state == DeliveryState.INJECTING and not delivery.asked_again:
         until = turn.now + HOST_SILENT_AGAIN_S
         turn.record(events.DeliveryAskedAgain(until=until), delivery.stream, delivery.msg_id)
         type_text(turn, delivery)
-    elif delivery.state == State.INJECTING:
+    elif delivery.state == DeliveryState.INJECTING:
         detail = "the PTY host has not said what came of it"
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
     elif turn.now < delivery.offered_at + HOLD_S:
         _hold_anew(turn, delivery)
-    elif delivery.stands:
+    elif delivery.in_composer:
         settling.settle_doubt(turn, delivery, Reason.HOLD_EXPIRED)
     else:
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED)
@@ -420,6 +419,6 @@ def _ends_of_waits(state: BrokerState, target: Worker) -> list[float]:
     found = [state.deliveries[stream].until for stream in target.typing[:1]]
     for stream in target.waiting if state.is_flushed_by_hand(target.name) else target.waiting[:1]:
         delivery = state.deliveries[stream]
-        if delivery.state == State.HELD or can_go:
+        if delivery.state == DeliveryState.HELD or can_go:
             found.append(delivery.until)
     return [until for until in found if until]

@@ -1,6 +1,6 @@
 """Decisions about a person's wish that the node enrols, or connects, now: what was spent on former attempts no longer counts.
 
-Source: spec/node-protocol.md section 1.8; ADR-0061.
+Source: spec/node-protocol.md section 1.8; ADR-0065.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from relaybroker.domain import events, replies
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EnrolRequested
-from relaybroker.domain.node_connection import State
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.rules import agents, link
 from relaybroker.domain.turn import Turn
 
@@ -21,9 +21,9 @@ def requested(turn: Turn, request: EnrolRequested) -> None:
         agents.refuse(turn, request.request_id, "enrol", error)
         return
     found = turn.state.link.state
-    waits = found in (State.REFUSED, State.BACKING_OFF)
+    waits = found in (LinkState.REFUSED, LinkState.BACKING_OFF)
     turn.record(events.EnrolAsked(request_id=request.request_id, begins=waits), turn.node)
-    if found == State.REFUSED:
+    if found == LinkState.REFUSED:
         link.begin(turn)
     elif waits:
         link.advance(turn)

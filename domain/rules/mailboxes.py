@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relaybroker.domain import events, extraction, frames
-from relaybroker.domain.agent_registration import MAX_EARLY, UNREGISTERED
-from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.agent import MAX_EARLY, UNREGISTERED, AgentState
 from relaybroker.domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.extraction import Class
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict
-from relaybroker.domain.node_connection import State as LinkState
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import deliveries, link, settling, strangers
 from relaybroker.domain.state import Delivery, Registration, State

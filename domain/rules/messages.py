@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.domain import couplings, engine_status, events, outbound_message
+from relaybroker.domain import couplings, engine_status, events
+from relaybroker.domain import message as message_machine
 from relaybroker.domain.delivery import MAX_BODY_BYTES, MAX_FLUSHABLE, MAX_WAITING
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import (
@@ -22,7 +23,7 @@ from relaybroker.domain.engine_requests import (
 )
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
-from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, holds, message_order, send_answers
 from relaybroker.domain.state import Message
@@ -101,7 +102,7 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             text=request.text,
             sender=request.sender,
             author_id=author.agent_id if author is not None else "",
-            answer_by=turn.now + outbound_message.ANSWER_S,
+            answer_by=turn.now + message_machine.ANSWER_S,
             thread_id=request.thread_id,
             mode=request.mode,
             data=request.data,
@@ -135,7 +136,7 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if not request.to.strip() or not request.text.strip():
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required fields: to, message")
-    threaded = outbound_message.is_engine_id(request.thread_id)
+    threaded = message_machine.is_engine_id(request.thread_id)
     if request.attachments and threaded:
         raise InvalidRequest(
             Refusal.NOT_BUILT, "not_implemented", "the engine takes no attachments with replies", field="attachments"
@@ -144,7 +145,7 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(
             Refusal.NOT_BUILT, "not_implemented", "the engine takes no data with direct messages", field="data"
         )
-    if len(turn.state.messages) >= outbound_message.MAX_OPEN:
+    if len(turn.state.messages) >= message_machine.MAX_OPEN:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many messages wait to be published; send again later")
     _check_place(turn, request.to.removeprefix("@"))
     send_answers.check_room(turn, request.key)
@@ -186,7 +187,7 @@ def _request(message: Message) -> PostToChannel | PostToConversation | ReplyInTh
         data.setdefault("from", message.sender)
     text, mode, attachments = message.text, message.mode, message.attachments
     key = f"{message.event_id}_plain" if message.unthreaded else message.event_id
-    if outbound_message.is_engine_id(message.thread_id):
+    if message_machine.is_engine_id(message.thread_id):
         return ReplyInThread(message_id=message.thread_id, text=text, data=data, key=key)
     match target_type(message.to):
         case "channel":
@@ -217,7 +218,7 @@ def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
         _wait(turn, message, answer.status, f"{answer.code} {answer.message}".strip())
     elif (
         engine_status.is_absent(answer.status)
-        and outbound_message.is_engine_id(message.thread_id)
+        and message_machine.is_engine_id(message.thread_id)
         and target_type(message.to) != "thread"
     ):
         turn.record(
@@ -232,11 +233,11 @@ def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
 
 
 def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
-    if turn.now - message.accepted_at >= outbound_message.KEEP_S:
+    if turn.now - message.accepted_at >= message_machine.KEEP_S:
         _refuse(turn, message, status, "expired", detail)
         return
     doublings = min(message.tries - 1, 16)
-    delay = min(outbound_message.RETRY_MAX_S, outbound_message.RETRY_FIRST_S * 2**doublings)
+    delay = min(message_machine.RETRY_MAX_S, message_machine.RETRY_FIRST_S * 2**doublings)
     turn.record(
         events.MessageWaiting(status=status, detail=detail[:500], until=turn.now + delay),
         message.stream,

@@ -13,8 +13,7 @@ from __future__ import annotations
 from relaybroker.domain import events
 from relaybroker.domain.state import State, Worker
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import STARTUP_S
-from relaybroker.domain.worker import State as WorkerState
+from relaybroker.domain.worker import STARTUP_S, WorkerState
 
 
 def reconsider(turn: Turn, program: Worker) -> None:

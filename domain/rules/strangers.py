@@ -9,7 +9,7 @@
 On each connection the engine is told once, behind the acknowledgement, that the agent is not here. A frame that comes again on the same
 connection after that changes nothing and leaves nothing: an engine that repeats one for ever fills no log.
 
-Source: spec/node-protocol.md section 4.7; scenario S8; failure-scenarios.md F011, F025; ADR-0060.
+Source: spec/node-protocol.md section 4.7; scenario S8; failure-scenarios.md F011, F025; ADR-0064.
 """
 
 from __future__ import annotations

@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from relaybroker.audit.deliveries import newest
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.search import BadSearchError, Search, exported, search
 from relaybroker.audit.story import tell
@@ -50,6 +53,13 @@ class Questions:
             except AmbiguousError as error:
                 text = f"{identifier!r} may be any of several"
                 raise InvalidRequest(Refusal.CONFLICT, "ambiguous_id", text, choices=error.choices) from error
+
+    async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest deliveries that fit, newest first, as `relaybroker delivery ls` has them."""
+        count = wanted.pop("limit")
+        async with self._turn:
+            found = await asyncio.to_thread(newest, self._log, count, **wanted)
+        return [msgspec.to_builtins(row) for row in reversed(found)]
 
     async def search(self, **filters: Any) -> list[dict[str, Any]]:
         """Events that fit the filters of `Search`, in log order, as `relaybroker log grep --json` gives them.

@@ -33,7 +33,7 @@ def chain(story: Story) -> Iterator[str]:
         place = "-" if waiting.seq is None else str(waiting.seq)
         yield f"  waits: {waiting.msg_id} (seq {place}) {waiting.state} since {moment(waiting.since)} {waiting.reason}"
     if story.otherwise:
-        yield f"  otherwise: {story.otherwise}"
+        yield f"  to do: {story.otherwise}"
     yield f"  next: {story.next}"
 
 

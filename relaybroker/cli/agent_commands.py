@@ -35,16 +35,16 @@ def _common(command: Any) -> Any:
 @agent.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--task", default="", help="Typed once the program is ready.")
-@click.option("--cwd", default="", help="Working directory, absolute.", shell_complete=completion.directories)
+@click.option("--task", default="", help="What to type once the program is ready.")
+@click.option("--cwd", default="", help="Working directory (absolute).", shell_complete=completion.directories)
 @click.option("--channel", "channels", multiple=True, help="Channel to join; may be repeated.")
-@click.option("--harness", default="", metavar="NAME", help="What the program is, where its command does not say it.")
+@click.option("--harness", default="", metavar="NAME", help="Which program it is, if the command does not tell.")
 @click.option(
     "--env",
     "variables",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="For the environment of the agent; without VALUE the one of this shell. May be repeated.",
+    help="Set a variable for the agent; without VALUE, pass the one of this shell. May be repeated.",
 )
 @_common
 def spawn(
@@ -66,7 +66,7 @@ def spawn(
     if as_json:
         say_json(answer)
         return
-    say(f"{name} runs, pid {answer['pid']}")
+    say(f"{name} is running (pid {answer['pid']}).")
     if answer["warning"]:
         say(f"warning: {answer['warning']}", err=True)
 
@@ -86,7 +86,7 @@ def _environment(variables: tuple[str, ...]) -> dict[str, str]:
 @agent.command("ls")
 @_common
 def listing(state_dir: str | None, as_json: bool) -> None:
-    """Every agent of this broker."""
+    """List the agents of this broker."""
     rows = BrokerClient.find(state_dir).demand("GET", "/api/spawned")["agents"]
     if as_json:
         say_json({"agents": rows})
@@ -114,14 +114,14 @@ def waits(row: dict[str, Any]) -> str:
 @click.argument("name", shell_complete=completion.agents)
 @_common
 def show(name: str, state_dir: str | None, as_json: bool) -> None:
-    """One agent, and where its messages stand. NAME may be a unique prefix."""
+    """Show one agent and its messages. NAME may be a unique prefix."""
     rows = BrokerClient.find(state_dir).demand("GET", "/api/spawned")["agents"]
     fits = [row for row in rows if row["name"] == name] or [row for row in rows if row["name"].startswith(name)]
     if len(fits) != 1:
         near = did_you_mean(name, [row["name"] for row in rows])
         fail(
             Exit.NOT_FOUND,
-            f"no single agent is called {name!r}.{near} See: relaybroker agent ls; its past: relaybroker why {name}",
+            f"No agent named {name!r}.{near} See: relaybroker agent ls. For its history: relaybroker why {name}",
         )
     if as_json:
         say_json(fits[0])
@@ -132,7 +132,7 @@ def show(name: str, state_dir: str | None, as_json: bool) -> None:
 @examples("relaybroker agent release w1")
 @agent.command()
 @click.argument("name", shell_complete=completion.agents)
-@click.option("--reason", default="", help="Why; it stands in the log.")
+@click.option("--reason", default="", help="Why; recorded in the log.")
 @_common
 def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> None:
     """End an agent and everything that it started."""
@@ -160,10 +160,10 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
 @agent.command()
 @click.argument("name", shell_complete=completion.agents)
 @click.argument("mode", required=False, type=click.Choice(["auto_inject", "manual_flush"]))
-@click.option("--reason", default="", help="Why; it stands in the log.")
+@click.option("--reason", default="", help="Why; recorded in the log.")
 @_common
 def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_json: bool) -> None:
-    """Show or set what happens to messages for NAME: typed as they come, or held until they are flushed."""
+    """Show or set whether messages for NAME are typed as they come or held until they are flushed."""
     client, path = BrokerClient.find(state_dir), f"/api/spawned/{segment(name)}/delivery-mode"
     if mode is None:
         answer = client.demand("GET", path)
@@ -172,8 +172,8 @@ def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_jso
     if as_json:
         say_json(answer)
         return
-    flushed = f", {answer['flushed']} let through" if answer.get("flushed") else ""
-    say(f"{name} is in {answer['mode']}, {answer['held']} held{flushed}")
+    flushed = f" Released {answer['flushed']}." if answer.get("flushed") else ""
+    say(f"{name}: {answer['mode']}; {answer['held']} held.{flushed}")
 
 
 @examples("relaybroker agent pending w1")
@@ -181,7 +181,7 @@ def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_jso
 @click.argument("name", shell_complete=completion.agents)
 @_common
 def pending(name: str, state_dir: str | None, as_json: bool) -> None:
-    """Messages for NAME that are held until they are flushed, in order."""
+    """The messages held for NAME, in order."""
     rows = BrokerClient.find(state_dir).demand("GET", f"/api/spawned/{segment(name)}/pending")["pending"]
     if as_json:
         say_json({"pending": rows})
@@ -195,12 +195,12 @@ def pending(name: str, state_dir: str | None, as_json: bool) -> None:
 @click.argument("name", shell_complete=completion.agents)
 @_common
 def flush(name: str, state_dir: str | None, as_json: bool) -> None:
-    """Let through what is held for NAME; what comes later is held again."""
+    """Release the messages held for NAME; later ones are held again."""
     answer = BrokerClient.find(state_dir).demand("POST", f"/api/spawned/{segment(name)}/flush", {})
     if as_json:
         say_json(answer)
         return
-    say(f"{answer['flushed']} let through, {answer['remaining']} held")
+    say(f"Released {answer['flushed']}; {answer['remaining']} still held.")
 
 
 @examples("relaybroker agent attach w1")

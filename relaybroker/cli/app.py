@@ -32,6 +32,8 @@ _COMMANDS = {
     ),
     "why": ("relaybroker.cli.audit_commands", "why", "Say what became of a message and why."),
     "log": ("relaybroker.cli.audit_commands", "log", "Follow, search, count, export, verify and archive the log."),
+    "open": ("relaybroker.cli.open_commands", "open_page", "Open the web page of the broker."),
+    "top": ("relaybroker.cli.top_commands", "top", "Watch the agents as a live table, and do what they need."),
     "service": ("relaybroker.cli.service_commands", "service", "Run the broker of a project as a service."),
     "doctor": ("relaybroker.cli.doctor_commands", "doctor", "Check everything that can be checked here."),
     "metrics": (

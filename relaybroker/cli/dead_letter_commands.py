@@ -92,7 +92,7 @@ def redeliver(
         for row in answer["redelivered"]:
             say(f"{row['id']} goes to {row['name']} as attempt {row['attempt']}; relaybroker why {row['event_id']}")
         for row in answer["skipped"]:
-            say(f"{row['id']} stays: {row['message']} [{row['code']}]")
+            say(f"{row['id']} stays a dead letter: {row['message']} [{row['code']}]")
     if answer["skipped"]:
         raise SystemExit(int(Exit.REFUSED))
 
@@ -108,7 +108,7 @@ def purge(identifiers: tuple[str, ...], every: bool, agent: str, state_dir: str 
     if as_json:
         say_json(answer)
     else:
-        say(f"{len(answer['purged'])} purged")
+        say(f"Purged {len(answer['purged'])}.")
 
 
 def _rows(client: BrokerClient, agent: str = "") -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ def _resolve(client: BrokerClient, identifiers: tuple[str, ...]) -> list[str]:
             several = f" It may be any of {', '.join(fits[:8])}." if fits else ""
             fail(
                 Exit.USAGE if fits else Exit.NOT_FOUND,
-                f"no single dead letter is called {wanted!r}.{several} See: relaybroker dead-letters ls",
+                f"No dead letter {wanted!r}.{several} See: relaybroker dead-letters ls",
             )
         found += fits
     return found

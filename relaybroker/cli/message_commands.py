@@ -101,7 +101,7 @@ def inbox(limit: int, as_json: bool) -> None:
     for one in found["unread_channels"]:
         say(f"unread  #{one['channel_name']}  ({one['unread_count']} unread)")
     if not (found["waiting"] or found["unread_dms"] or found["unread_channels"]):
-        say("nothing waits, everything is read")
+        say("No messages waiting, none unread.")
 
 
 @examples("relaybroker message thread 252234275435319297")

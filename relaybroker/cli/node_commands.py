@@ -9,6 +9,8 @@ import click
 
 from relaybroker.cli.client import BrokerClient
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.groups import Group
+from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
 
 SETTLES_S = 30.0
@@ -17,14 +19,15 @@ _STEP_S = 0.1
 _UNDER_WAY = ("offline", "minting", "connecting", "registering")
 
 
-@click.group()
+@click.group(cls=Group)
 def node() -> None:
     """Enrol this node at its engine."""
 
 
+@examples("relaybroker node enrol")
 @node.command()
-@click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")
-@click.option("--json", "as_json", is_flag=True)
+@state_option
+@json_option
 def enrol(state_dir: str | None, as_json: bool) -> None:
     """Enrol and connect now, whatever was tried before; wait for what comes of it."""
     client = BrokerClient.find(state_dir)

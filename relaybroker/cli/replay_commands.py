@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from relaybroker.cli import completion
-from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.exits import LAST, Exit, fail
 from relaybroker.cli.options import examples, json_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.progress import progress
@@ -25,26 +25,27 @@ if TYPE_CHECKING:
 )
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), shell_complete=completion.files)
+@click.option("--until", type=click.IntRange(1, LAST), help="Stop after this log position and show the state there.")
 @click.option(
-    "--until", type=click.IntRange(min=1), help="Stop behind this position of the log and show the state there."
+    "--what-if", "policies", multiple=True, metavar="KEY=VALUE", help="Replay under another policy; may be repeated."
 )
 @click.option(
-    "--what-if", "policies", multiple=True, metavar="KEY=VALUE", help="Play under another policy; may be repeated."
+    "--redacted-to",
+    type=click.Path(path_type=Path),
+    help="Write the session, without message bodies, to this new file.",
 )
 @click.option(
-    "--redacted-to", type=click.Path(path_type=Path), help="Write the session without bodies into this new file."
-)
-@click.option(
-    "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Show at most N differences."
+    "-n", "count", type=click.IntRange(1, LAST), default=20, show_default=True, help="Show at most N differences."
 )
 @json_option
 def replay(
     file: Path, until: int | None, policies: tuple[str, ...], redacted_to: Path | None, count: int, as_json: bool
 ) -> None:
-    """Decide a recorded session again and compare.
+    """Replay a recorded session and compare the decisions.
 
-    A session is written by `up --record FILE` or `log export --session`. Exit status 1 when this version decides anything otherwise, with
-    a diff of each place (- recorded, + decided now). With --what-if the differences are the answer, and the status is 0.
+    A session is written by `up --record FILE` or `log export --session`. Where this version
+    decides anything differently, it prints a diff (- recorded, + decided now); the exit status is then 1, or 0 with --what-if, where
+    differences are what you asked for.
     """
     from relaybroker.replay.playing import Player
     from relaybroker.replay.policies import BadPolicyError, changed
@@ -64,7 +65,7 @@ def replay(
     if as_json:
         say_json(_as_data(outcome, count, with_state=until is not None))
     else:
-        _print(outcome, count, until, asked=bool(policies))
+        _print(outcome, count, until)
     if outcome.differences and not policies:
         raise SystemExit(int(Exit.FAILED))
 
@@ -89,10 +90,10 @@ def _redact(file: Path, target: Path) -> None:
         except BaseException:
             target.unlink()
             raise
-    say(f"{turns} turns without bodies are in {target}")
+    say(f"Wrote {turns} turns without message bodies to {target}.")
 
 
-def _print(outcome: Outcome, count: int, until: int | None, *, asked: bool) -> None:
+def _print(outcome: Outcome, count: int, until: int | None) -> None:
     from relaybroker.replay import telling
 
     for found in outcome.differences[:count]:
@@ -104,10 +105,9 @@ def _print(outcome: Outcome, count: int, until: int | None, *, asked: bool) -> N
         for line in telling.state(outcome.state):
             say(line)
     elif not outcome.complete:
-        say("the recording has no last line: it was cut off; what is whole was played", err=True)
+        say("The recording was cut off (it has no last line); the complete part was replayed.", err=True)
     differ = len(outcome.differences)
-    what = "would be decided" if asked else "are decided"
-    verdict = f"{differ} {what} otherwise" if differ else f"all {what} the same"
+    verdict = f"{differ} difference{'' if differ == 1 else 's'}." if differ else "No differences."
     say(f"{outcome.turns} turns, {outcome.events} events: {verdict}")
 
 

@@ -27,7 +27,7 @@ from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.adapters.http.engine_calls import path_segment
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, Input, SendRequested
-from relaybroker.domain.outbound_message import THREAD, target_type
+from relaybroker.domain.message import THREAD, target_type
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments
 

@@ -47,10 +47,12 @@ from relaybroker.enrolment.node_identity import Node, NodeError, check_destinati
 from relaybroker.enrolment.workspace import WorkspaceError, resolve
 from relaybroker.node import logs
 from relaybroker.node.assembly import Assembly, open_environments, open_vault
+from relaybroker.node.disk import Disk
 from relaybroker.node.lifetime import Lifetime
 from relaybroker.node.listening import listen
 from relaybroker.node.own_files import OwnFiles
 from relaybroker.node.recovery import recover
+from relaybroker.node.retention import Archivist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -173,6 +175,13 @@ class Bootstrap:
         stack.callback(watch.cancel)
         self._phase(f"state recovered to position {state.position}")
 
+        disk = Disk(paths.state)
+        looking = asyncio.create_task(disk.watch(), name="disk")
+        stack.callback(looking.cancel)
+        archivist = Archivist(journal.reader, paths.journal, settings.retention, time.time)
+        archiving = asyncio.create_task(archivist.watch(), name="archivist")
+        stack.callback(archiving.cancel)
+
         api_key = settings.api_key.get_secret_value() or f"br_{uuid.uuid4().hex}"
         surface = self._make_surface(api_key=api_key, settings=settings, request_shutdown=lifetime.ask_to_stop)
         stack.push_async_callback(surface.close)
@@ -204,6 +213,7 @@ class Bootstrap:
             environ=self._environ,
             surface=surface,
             api_url=connection.url,
+            disk=disk,
         )
         self._link = parts.link
         stack.push_async_callback(self._shut, parts, lifetime)

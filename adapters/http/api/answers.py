@@ -74,6 +74,8 @@ class Health(Answer, frozen=True, kw_only=True):
     socket_count: int = msgspec.field(name="wsConnections", default=0)
     memory_mb: int = msgspec.field(name="memoryMb", default=0)
     log_locked_s: float = msgspec.field(name="logLockedSecs", default=0.0)
+    proof: str | UnsetType = UNSET
+    """That this is the broker of the key, for whoever sent a challenge."""
 
 
 class SidecarView(Answer, frozen=True, kw_only=True):
@@ -280,6 +282,13 @@ class StrangerView(Answer, frozen=True, kw_only=True):
     kept_as_dead_letters: bool
 
 
+class DiskView(Answer, frozen=True, kw_only=True):
+    """The disk of the log: `ok`, `nearly_full`, `full` or `unwritable`; with the last two nothing new is accepted."""
+
+    state: str = "ok"
+    free_bytes: int = 0
+
+
 class Status(Answer, frozen=True, kw_only=True):
     """Agents, open deliveries, identity, link."""
 
@@ -298,6 +307,7 @@ class Status(Answer, frozen=True, kw_only=True):
     outbound: Outbound
     log_position: int
     log_locked_secs: float = 0.0
+    disk: DiskView = msgspec.field(default_factory=DiskView)
     totals: Totals
 
 

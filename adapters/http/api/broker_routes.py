@@ -15,13 +15,23 @@ import psutil
 from aiohttp import web
 
 from relaybroker.adapters.http.api import views
-from relaybroker.adapters.http.api.answers import Answer, BrokerMetrics, Health, JsonObject, Link, Membership, Status
+from relaybroker.adapters.http.api.answers import (
+    Answer,
+    BrokerMetrics,
+    DiskView,
+    Health,
+    JsonObject,
+    Link,
+    Membership,
+    Status,
+)
 from relaybroker.adapters.http.api.bodies import Query
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import Guard, answer
 from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.routing import route
+from relaybroker.adapters.http.proof import HEADER, is_challenge
 from relaybroker.domain import inputs
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
@@ -71,7 +81,7 @@ class Renewed(Answer, frozen=True, kw_only=True):
 
 
 class Config(Answer, frozen=True, kw_only=True):
-    """Workspace key and memberships."""
+    """Get the workspace key and memberships."""
 
     workspace_key: str | None = msgspec.field(name="workspaceKey")
     default_workspace_id: str | None = msgspec.field(name="defaultWorkspaceId")
@@ -128,9 +138,7 @@ class HealthRoute:
     ) -> None:
         self._about, self._guard, self._events, self._access = about, guard, events, access
 
-    @route(
-        "GET /health", "Whether the broker lives; needs no key.", agents="everybody may", settled=False, is_open=True
-    )
+    @route("GET /health", "Check liveness; needs no key.", agents="everybody may", settled=False, is_open=True)
     async def health(self, request: web.Request) -> Health:
         """GET /health."""
         access = self._access()
@@ -144,8 +152,14 @@ class HealthRoute:
             memory_mb=psutil.Process().memory_info().rss // (1024 * 1024),
             log_locked_s=locked_s,
         )
+        challenged = request.headers.get(HEADER, "")
+        if is_challenge(challenged) and request.transport is not None:
+            port = request.transport.get_extra_info("sockname")[1]
+            body = msgspec.structs.replace(body, proof=self._guard.proof(challenged, port))
         if locked_s:
             body = msgspec.structs.replace(body, status="degraded", code="log_locked")
+        if access is not None and not access.gateway.disk_room().takes_more:
+            body = msgspec.structs.replace(body, status="degraded", code="disk_full")
         if error := os.environ.get("AGENT_RELAY_STARTUP_ERROR_CODE", "").strip().lower():
             status = "degraded" if error == "rate_limit_exceeded" else body.status
             body = msgspec.structs.replace(body, status=status, engine_connected=False)
@@ -164,7 +178,7 @@ class BrokerRoutes:
     def __init__(self, about: About, events: EventStream, access: BrokerAccess) -> None:
         self._about, self._events, self._access = about, events, access
 
-    @route("GET /api/session", "Which broker this is.", settled=False)
+    @route("GET /api/session", "Identify the broker.", settled=False)
     async def session(self, _request: web.Request) -> Session:
         """GET /api/session."""
         state = self._access.state
@@ -188,7 +202,7 @@ class BrokerRoutes:
         persist = self._about.persist
         return Renewed(renewed=True, expires_in_secs=0 if persist else LEASE_S, persist=persist)
 
-    @route("GET /api/config", "Workspace key and memberships.", settled=False)
+    @route("GET /api/config", "Get the workspace key and memberships.", settled=False)
     async def config(self, _request: web.Request) -> Config:
         """GET /api/config."""
         state = self._access.state
@@ -198,11 +212,16 @@ class BrokerRoutes:
             memberships=views.memberships(state),
         )
 
-    @route("GET /api/status", "How the broker, its link and its agents are.")
+    @route("GET /api/status", "Get the state of the broker, its link and its agents.")
     async def status(self, _request: web.Request) -> Status:
         """GET /api/status."""
         found = views.status(self._access.state, time.time())
-        return msgspec.structs.replace(found, log_locked_secs=log_locked_s(self._access))
+        room = self._access.gateway.disk_room()
+        return msgspec.structs.replace(
+            found,
+            log_locked_secs=log_locked_s(self._access),
+            disk=DiskView(state=room.grade, free_bytes=room.free),
+        )
 
     @route("POST /api/node/enrol", "Enrol and connect the node now, whatever was tried before.", errors=(503, 504))
     async def enrol(self, _request: web.Request) -> Enrolling:
@@ -210,7 +229,7 @@ class BrokerRoutes:
         reply = await self._access.ask(lambda request_id: inputs.EnrolRequested(request_id=request_id), ENROL_WAIT_S)
         return Enrolling(begun=answered(reply, dict)["begun"], link=views.link(self._access.state, time.time()))
 
-    @route("GET /api/metrics", "Resources of agents.", errors=(404,))
+    @route("GET /api/metrics", "Get the resource usage of agents.", errors=(404,))
     async def metrics(self, _request: web.Request, query: MetricsQuery) -> Metrics:
         """GET /api/metrics."""
         state, wanted, now = self._access.state, query.agent, time.time()
@@ -239,7 +258,7 @@ class BrokerRoutes:
         """GET /api/openapi.json."""
         return self._about.document()
 
-    @route("POST /api/shutdown", "End the broker and its agents.")
+    @route("POST /api/shutdown", "Shut down the broker and its agents.")
     async def shutdown(self, request: web.Request) -> Annotated[web.Response, ShuttingDown]:
         """POST /api/shutdown."""
         response = answer(ShuttingDown(status="shutting_down"))

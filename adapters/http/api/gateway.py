@@ -13,11 +13,30 @@ from relaybroker.domain.state import State
 from relaybroker.domain.story import Story
 
 
+class DiskRoom(Protocol):
+    """How the disk of the log is."""
+
+    @property
+    def grade(self) -> str:
+        """`ok`, `nearly_full`, `full` or `unwritable`."""
+
+    @property
+    def free(self) -> int:
+        """Bytes."""
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether anything new may be accepted."""
+
+
 class AuditLog(Protocol):
     """The broker's log, as far as it answers questions."""
 
     async def why(self, identifier: str) -> list[Story]:
         """What became of what this id means; InvalidRequest when the log does not know it, or it means several things."""
+
+    async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest deliveries that fit the fields of `DeliveriesQuery`, newest first."""
 
     async def search(self, **filters: Any) -> list[dict[str, Any]]:
         """Events that fit the fields of `LogQuery`; InvalidRequest when one of them names nothing that there is."""
@@ -40,6 +59,9 @@ class Gateway(Protocol):
 
     async def settled(self) -> None:
         """Returns when everything that the state shows now is durable, or soon in any case."""
+
+    def disk_room(self) -> DiskRoom:
+        """How the disk of the log is."""
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """What Prometheus is told, in a format that the asker takes, and which that is."""

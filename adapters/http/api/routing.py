@@ -1,7 +1,7 @@
 """What a route is: a handler that says beside itself what it does, and by its annotations what it takes and answers.
 
     class HoldRoutes:
-        @route("PUT /api/spawned/{name}/delivery-mode", "Hold messages, or let them through.", errors=(404, 409), about="name")
+        @route("PUT /api/spawned/{name}/delivery-mode", "Set an agent's delivery mode.", errors=(404, 409), about="name")
         async def set_mode(self, request: web.Request, body: ModeBody) -> ModeChanged: ...
 
 The server and the OpenAPI document read the same mark: nothing is said of a route anywhere else.

@@ -6,7 +6,7 @@ Source: spec/local-api.md sections 0.3, 1, 7.4, 11.4.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -28,6 +28,8 @@ from relaybroker.adapters.http.api.hold_routes import HoldRoutes
 from relaybroker.adapters.http.api.input_stream import InputStreams
 from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
 from relaybroker.adapters.http.api.model_route import ModelRoute
+from relaybroker.adapters.http.api.page_routes import Asset, PageRoutes
+from relaybroker.adapters.http.api.page_sessions import PageSessions
 from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
@@ -37,6 +39,7 @@ from relaybroker.domain.announcements import AgentExited, AgentReleased
 from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
+from relaybroker.serving.connections import Connections
 
 BODY_LIMIT = 2 * 1024 * 1024
 _STARTING = "Broker is starting, please retry"
@@ -52,6 +55,7 @@ class LocalApi:
         base_url: of the engine, if the operator chose one.
         document: makes what `/api/openapi.json` answers.
         make_tools: makes what agents can do with their own tokens, over the broker.
+        page: the files of the web page, by name.
         allowed_hosts: further Host names.
         allowed_origins: further browser origins.
         request_shutdown: asks the broker to stop, with a reason.
@@ -66,10 +70,13 @@ class LocalApi:
         base_url: str | None,
         document: Callable[[], dict[str, Any]],
         make_tools: Callable[[BrokerAccess], AgentTools],
+        page: Mapping[str, Asset],
         allowed_hosts: Sequence[str] = (),
         allowed_origins: Sequence[str] = (),
         request_shutdown: Callable[[str], None],
     ) -> None:
+        sessions = PageSessions()
+        self._connections = Connections()
         self._guard = Guard(
             api_key,
             tuple(allowed_hosts),
@@ -78,6 +85,8 @@ class LocalApi:
             agent_routes=frozenset(AGENT_ROUTES),
             open_paths=OPEN_PATHS,
             on_use=self._used,
+            page=sessions,
+            vouch=self._connections.vouch,
         )
         self._make_tools = make_tools
         self._about = About(version, persist, base_url, time.monotonic(), document, request_shutdown)
@@ -85,7 +94,8 @@ class LocalApi:
         self._access: BrokerAccess | None = None
         self._events = EventStream(lambda: self._state)
         self._groups: dict[type, object] = {
-            HealthRoute: HealthRoute(self._about, self._guard, self._events, lambda: self._access)
+            HealthRoute: HealthRoute(self._about, self._guard, self._events, lambda: self._access),
+            PageRoutes: PageRoutes(sessions, page),
         }
         self._event_routes: EventRoutes | None = None
         self._fleet: FleetSockets | None = None
@@ -99,9 +109,7 @@ class LocalApi:
         if self._runner is None:
             self._runner = web.AppRunner(self._front(), access_log=None, shutdown_timeout=0.5)
             await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        return int(self._runner.addresses[-1][1])
+        return await self._connections.listen(self._runner, host, port)
 
     def open(self, core: Gateway) -> None:
         """Answer everything from now on."""
@@ -145,6 +153,7 @@ class LocalApi:
         if self._fleet is not None:
             await self._fleet.close_all()
         if self._runner is not None:
+            await self._connections.close()
             await self._runner.cleanup()
 
     # --- what the broker says ---------------------------------------------------------------------------------------------
@@ -193,7 +202,7 @@ class LocalApi:
 
     def _front(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._starting, self._guard.middleware],
+            middlewares=[self._connections.middleware, self._starting, self._guard.middleware],
             client_max_size=BODY_LIMIT,
             handler_args={"max_field_size": 32 * 1024, "max_line_size": 32 * 1024},
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relaybroker.adapters.http.api.bodies import HarnessConfig, SpawnBody
+from relaybroker.adapters.user_paths import is_directory, is_file
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -173,8 +174,10 @@ def _directory(cwd: str) -> str:
     if not cwd:
         return ""
     path = Path.cwd() / cwd
-    if not path.is_dir():
-        raise InvalidRequest(Refusal.INVALID, "invalid_cwd", f"cwd '{cwd}' is not an existing directory", field="cwd")
+    if not is_directory(path):
+        raise InvalidRequest(
+            Refusal.INVALID, "invalid_cwd", f"cwd '{cwd[:500]}' is not an existing directory", field="cwd"
+        )
     return str(path)
 
 
@@ -202,7 +205,7 @@ def find_program(word: str, cwd: str = "", search: str | None = None) -> bool:
     """Whether this machine has a program: a path from `cwd`, or a name in `search` (None = PATH) or where programs are besides."""
     if "/" in word:
         path = Path(cwd or Path.cwd()) / word
-        return path.is_file() and os.access(path, os.X_OK)
+        return is_file(path) and os.access(path, os.X_OK)
     extra = (os.path.expanduser(item) for item in _EXTRA_PATH)  # noqa: PTH111  # a user without home keeps the "~"
     searched = os.environ.get("PATH", os.defpath) if search is None else search
     return shutil.which(word, path=os.pathsep.join((searched, *extra))) is not None

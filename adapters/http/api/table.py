@@ -22,6 +22,7 @@ from relaybroker.adapters.http.api.hold_routes import HoldRoutes
 from relaybroker.adapters.http.api.input_stream import InputStreams
 from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
 from relaybroker.adapters.http.api.model_route import ModelRoute
+from relaybroker.adapters.http.api.page_routes import PageRoutes
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
 
@@ -40,6 +41,7 @@ GROUPS: tuple[type, ...] = (
     AuditRoutes,
     AgentToolRoutes,
     FleetSockets,
+    PageRoutes,
 )
 
 TABLE: Mapping[type, tuple[Route, ...]] = MappingProxyType({group: routes_of(group) for group in GROUPS})

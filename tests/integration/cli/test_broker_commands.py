@@ -36,7 +36,7 @@ def test_a_detached_broker_is_ready_when_the_command_returns_and_gone_after_down
 
 
 def test_a_node_that_the_engine_refuses_is_an_error_with_its_reason_and_is_enrolled_when_asked(desk):
-    """ADR-0061: nothing says "ready"; the broker stays, for the operator to mend the cause."""
+    """ADR-0065: nothing says "ready"; the broker stays, for the operator to mend the cause."""
     engine = desk.start("engine", "--db", str(desk.folder / "engine.db"), "--port", "0")
     assert engine.stdout is not None
     base_url = engine.stdout.readline().split()[-1]

@@ -76,7 +76,7 @@ def test_the_page_says_what_the_table_says():
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", ["8.9.2", "9.1.6"])
 async def test_the_npm_driver(npm_package, plain_environment, tmp_path, version):
-    """Local API checklist 1 to 16."""
+    """Local API checklist 1 to 15."""
     project = await asyncio.to_thread(npm_package, "@agent-relay/harness-driver", version)
     program = project / "driver.mjs"
     shutil.copy(PROGRAMS / "driver.mjs", program)

@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 )
 
 from relaybroker.domain import effects, inputs
-from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.agent import AgentState
+from relaybroker.domain.link import MAX_REMINTS, MAX_REMINTS_PER_HOUR
 from relaybroker.domain.manifest import Capability, Manifest
-from relaybroker.domain.node_connection import MAX_REMINTS, MAX_REMINTS_PER_HOUR
 from tests.world import World
 
 EXAMPLES = {"dev": 100, "ci": 400, "nightly": 20_000}
@@ -365,7 +365,7 @@ class LinkMachine(RuleBasedStateMachine):
                     self.grants += not self.probing
                     self.probe_grants += self.probing
                     assert self.grants <= MAX_REMINTS + 1, "I6: mints between two proven sessions"
-                    assert self.probe_grants <= 1, "ADR-0061: a probe mints once"
+                    assert self.probe_grants <= 1, "ADR-0065: a probe mints once"
                     assert sum(at > recorded.at - 3600.0 for at in self.replaced) <= MAX_REMINTS_PER_HOUR, "I6"
                 case "link.online.v1":
                     self.proven, self.grants, self.probing = True, 0, False

@@ -60,7 +60,7 @@ def test_a_refused_link_probes_every_five_minutes_with_the_token_it_has(make_wor
 
 
 def test_a_probe_that_is_rejected_asks_for_one_new_token_within_the_hours_budget(make_world):
-    """ADR-0061: once a mint would work, the link comes up by itself."""
+    """ADR-0065: once a mint would work, the link comes up by itself."""
     world = make_world()
     world.start()
     assert until_refused(world) == 5
@@ -82,7 +82,7 @@ def test_a_probe_that_is_rejected_asks_for_one_new_token_within_the_hours_budget
 
 @pytest.mark.parametrize("spent", ["refused", "waiting"])
 def test_a_person_has_the_node_enrolled_at_once(make_world, spent):
-    """ADR-0061: what was spent before does not count."""
+    """ADR-0065: what was spent before does not count."""
     world = make_world()
     world.start()
     if spent == "refused":

@@ -11,11 +11,12 @@ import pytest
 from relaybroker.domain import couplings, events, rules
 from relaybroker.domain.announcing import ANNOUNCED, SILENT
 from relaybroker.domain.couplings import COUPLINGS, WORKER_ENDED, Coupling
+from relaybroker.domain.delivery import PLACES, DeliveryState, Place
 from relaybroker.domain.delivery import TABLE as DELIVERY
 from relaybroker.domain.errors import IllegalTransition
-from relaybroker.domain.kernel import Table
-from relaybroker.domain.machines import MACHINES
+from relaybroker.domain.machines import MACHINE_OF, MACHINES
 from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.state_machine import Table
 
 RULES = Path(rules.__file__).parent
 ALL = [(table, state, trigger) for table in MACHINES.values() for state in table.states for trigger in table.triggers]
@@ -62,19 +63,9 @@ def test_no_machine_holds_a_model(table):
     assert table._machine.models == []
 
 
-def test_every_transition_event_uses_a_trigger_of_its_machine():
-    machines = {
-        "node": "node_connection",
-        "agent": "agent_registration",
-        "worker": "worker",
-        "delivery": "delivery",
-        "action": "action_invocation",
-        "message": "outbound_message",
-        "sidecar": "sidecar_handlers",
-    }
-    for event in events.REGISTRY.values():
-        if event.trigger:
-            assert event.trigger in MACHINES[machines[event.machine]].triggers, event.topic
+def test_every_event_uses_a_trigger_of_its_machine_and_every_trigger_is_used():
+    used = {(event.machine, event.trigger) for event in events.REGISTRY.values() if event.trigger}
+    assert used == {(machine, trigger) for machine, table in MACHINE_OF.items() for trigger in table.triggers}
 
 
 def test_topics_are_versioned_and_never_import_paths():
@@ -136,6 +127,11 @@ class Turn(StrEnum):
 def test_a_table_that_is_not_total_cannot_be_built(terminal, edges, message):
     with pytest.raises(ValueError, match=message):
         Table("light", states=Light, terminal=terminal, triggers=Turn, edges=edges, rules="")
+
+
+def test_every_state_of_a_delivery_has_its_place():
+    assert PLACES.keys() == set(DeliveryState)
+    assert {state for state, place in PLACES.items() if place is Place.ENDED} == DELIVERY.terminal
 
 
 def test_every_event_is_announced_to_local_clients_or_said_to_be_silent():

@@ -4,7 +4,7 @@ import pytest
 
 from relaybroker.adapters.http.api import views
 from relaybroker.domain import inputs
-from relaybroker.domain.agent_registration import MAX_EARLY
+from relaybroker.domain.agent import MAX_EARLY
 from relaybroker.domain.state import STRANGERS_KEPT
 
 

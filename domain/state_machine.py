@@ -18,7 +18,6 @@ from enum import StrEnum
 from types import MappingProxyType
 
 import transitions
-from transitions.extensions import GraphMachine
 
 from relaybroker.domain.errors import IllegalTransition
 
@@ -134,6 +133,11 @@ class Table:
         except KeyError as error:
             raise IllegalTransition(self.name, state, trigger) from error
 
+    def target_of(self, trigger: str) -> str:
+        """The one state that a trigger leads to, wherever it is fired."""
+        (target,) = {target for (_, fired), target in self.edges.items() if fired == trigger}
+        return target
+
     def leaving(self, state: str) -> list[tuple[str, str]]:
         """What can happen in a state, by the library's own query: (trigger, state after it), in reading order."""
         found = ((trigger, self._machine.get_transitions(trigger, state)) for trigger in self.triggers)
@@ -141,6 +145,8 @@ class Table:
 
     def mermaid(self) -> str:
         """The table as a Mermaid state diagram, by the library's own export."""
+        from transitions.extensions import GraphMachine
+
         drawn = GraphMachine(
             model=None,
             states=list(self.states),
