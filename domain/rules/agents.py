@@ -13,11 +13,13 @@ from relaybroker.domain import couplings, events, frames, replies, worker
 from relaybroker.domain.agent import UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import (
     EngineAnswered,
     EngineUnanswered,
+    ModelSwitched,
     ProgramExited,
     ProgramNotStarted,
     ReleaseRequested,
@@ -28,7 +30,6 @@ from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import action_results, channels, fallback, link, outcome, settling
 from relaybroker.domain.rules.spawn_values import check_values
-from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState
@@ -447,6 +448,17 @@ def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
 def broker_started(turn: Turn) -> None:
     """Callers of the former process are gone; registrations that were under way in it fail."""
     fail_unregistered(turn, Reason.ENGINE_UNAVAILABLE, "the broker was restarted during the registration")
+
+
+def model_switched(turn: Turn, request: ModelSwitched) -> None:
+    """Keep which model an agent uses."""
+    found = turn.state.registration_of(request.name)
+    if found is None:
+        error = InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{request.name}'", name=request.name)
+        refuse(turn, request.request_id, "model", error)
+        return
+    turn.record(events.ModelSwitched(request_id=request.request_id, model=request.model), found.stream, found.name)
+    turn.effect(Reply(request_id=request.request_id, answer=replies.Done(data={"model": request.model})))
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
 from relaybroker.adapters.service_notices import ServiceNotices
+from relaybroker.adapters.unix_address import address_of
 from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.config import last_words
 from relaybroker.config.paths import Paths, paths_of
@@ -40,7 +41,9 @@ from relaybroker.config.settings import Flags, Settings, SettingsError, take_set
 from relaybroker.domain import inputs
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import REGISTRY
+from relaybroker.domain.reasons import SENTENCES
 from relaybroker.domain.state import SNAPSHOT_FORMAT
+from relaybroker.domain.worker import READY_AFTER_S
 from relaybroker.enrolment import engine_process
 from relaybroker.enrolment.node_identity import Node, NodeError, check_destination, hold_node, node_of
 from relaybroker.enrolment.workspace import WorkspaceError, resolve
@@ -139,6 +142,7 @@ class Bootstrap:
         self._make_surface = make_surface
         self._began = time.monotonic()
         self._link: NodeLink | None = None
+        self._engine_socket = ""
 
     async def serve(self) -> int:
         """Start, run, end; the exit status."""
@@ -213,6 +217,7 @@ class Bootstrap:
             environ=self._environ,
             surface=surface,
             api_url=connection.url,
+            engine_socket=self._engine_socket,
             disk=disk,
         )
         self._link = parts.link
@@ -227,6 +232,8 @@ class Bootstrap:
             files.publish(connection, (paths.connection, paths.own_connection))
             surface.open(parts)
             self._phase("ready")
+            if why := refusal_of(state):
+                _say(f"relaybroker: {why}")
             settling = asyncio.create_task(self._settled(paths, connection), name="fleet")
             stack.callback(settling.cancel)
 
@@ -272,6 +279,8 @@ class Bootstrap:
         stack.push_async_callback(end)
         keeper = asyncio.create_task(engine_process.keep_alive(paths.engine, self._cut_link), name="engine keeper")
         stack.callback(keeper.cancel)
+        if engine_process.has_socket(paths.engine):  # one of an earlier version has none
+            self._engine_socket = address_of(paths.engine / engine_process.SOCKET)
         self._phase(f"embedded engine at {engine.url}")
         return engine.url
 
@@ -310,6 +319,9 @@ class Bootstrap:
                 remote_args=settings.remote_args,
                 max_agents=settings.max_agents,
                 persist=settings.persist,
+                checks_places=True,
+                reenrols=True,
+                ready_after_s=READY_AFTER_S,
             ),
             has_node_token=vault.has(NODE),
             has_own_token=bool(vault.own_agent_id),
@@ -321,6 +333,15 @@ class Bootstrap:
         self._notices.progress(what)
         if self._settings.startup_debug:
             _say(f"[agent-relay] +{1000 * (time.monotonic() - self._began):.0f} ms {what}")
+
+
+def refusal_of(state: State) -> str:
+    """Why the engine refused this node, for a person; "" = it did not."""
+    link = state.link
+    if link.state != "refused" or link.reason is None:
+        return ""
+    again = "It asks again by itself every 5 minutes; now: relaybroker node enrol"
+    return f"the engine refused this node, {link.reason}: {SENTENCES[link.reason]} {link.detail}\n{again}"
 
 
 def _note_failure(_kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
