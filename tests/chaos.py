@@ -39,6 +39,8 @@ CALM_S = 3.0
 """Between two deeds of the nemesis."""
 REST_S = 240.0
 """How long everything may take to come to rest afterwards."""
+PATIENCE_S = 10.0
+"""How long a sender waits for an engine that may have been killed; what it then does not know is not counted."""
 UNANSWERED = (aiohttp.ClientError, OSError, TimeoutError, AssertionError, KeyError, TypeError, ValueError)
 Deed = Callable[[], Awaitable[None]]
 
@@ -60,7 +62,7 @@ class Night:
             name = self._chance.choice(AGENTS)
             self._number += 1
             with contextlib.suppress(*UNANSWERED):
-                await asyncio.wait_for(self._made.post(name, f"message {self._number}"), 10)
+                await asyncio.wait_for(self._made.post(name, f"message {self._number}"), PATIENCE_S)
             await asyncio.sleep(self._chance.uniform(0.01, 0.2))
 
     async def nemesis(self) -> None:
@@ -186,7 +188,7 @@ async def run(folder: Path) -> list[str]:
     """What is wrong after a night."""
     chance = random.Random(SEED)
     made = Deployment(folder)
-    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3 * PATIENCE_S))
     problems: list[str] = []
     try:
         await made.start()

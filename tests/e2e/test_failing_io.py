@@ -25,6 +25,8 @@ SOURCE = Path(__file__).parent / "failing_io" / "failing_io.c"
 KINDS = {"open": errno.EMFILE, "read": errno.EIO, "write": errno.ENOSPC, "fsync": errno.EIO, "rename": errno.EACCES}
 MOST = {"open": 150, "read": 400, "write": 60, "fsync": 30, "rename": 12}
 """About as many calls as a start and three messages make."""
+PATIENCE_S = 20.0
+"""How long a client waits for a broker that may have ended."""
 COUNT = int(os.environ.get("IO_FAULTS", "2"))
 SEED = int(os.environ.get("IO_SEED", "1"))
 
@@ -60,7 +62,7 @@ async def _ready_or_ended(made):
 async def _try(what):
     """What a client may get from a broker whose disk fails: an answer, or none."""
     try:
-        return await asyncio.wait_for(what, 20)
+        return await asyncio.wait_for(what, PATIENCE_S)
     except (aiohttp.ClientError, OSError, TimeoutError, AssertionError, TypeError, KeyError):
         return None
 
@@ -73,7 +75,7 @@ async def _start(made):
 @pytest.mark.parametrize(("kind", "at", "ever"), list(_cases()))
 async def test_a_call_that_fails_costs_nothing_and_is_said(kind, at, ever, failing, tmp_path, make_deployment):
     made = make_deployment(tmp_path)
-    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
+    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S))
     failed = tmp_path / "failed"
     try:
         made.extra = {
