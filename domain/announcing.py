@@ -484,6 +484,8 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.HostAttached,
         events.HostLost,
         events.HostReportIgnored,
+        events.TerminalSized,
+        events.TerminalTyped,
         events.EarlyFrameKept,
         events.ModelSwitched,
         events.StrangerMet,
