@@ -17,10 +17,11 @@ from relaybroker.domain import engine_status, events
 from relaybroker.domain.announcements import Announcement
 from relaybroker.domain.changes.link import rejected_kind
 from relaybroker.domain.delivery import DeliveryState
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Delivery, State, Worker
+from relaybroker.domain.state import State
 from relaybroker.domain.worker import WorkerState
 
 _Told = Iterable[Announcement]

@@ -36,15 +36,11 @@ from relaybroker.domain.changes import (
     sidecars,
 )
 from relaybroker.domain.changes.conversations import saw
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.machines import MACHINE_OF
-from relaybroker.domain.state import (
-    ANNOUNCEMENTS_KEPT,
-    Registration,
-    State,
-    Worker,
-)
+from relaybroker.domain.state import ANNOUNCEMENTS_KEPT, State
 
 _CHANGES = MappingProxyType(
     {

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.extraction import payload_type
 from relaybroker.domain.mailbox import fan_key
 from relaybroker.domain.manifest import DELIVERY_CURSOR, Capability, Manifest, load_of
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Registration
 
 Frame = dict[str, Any]
 

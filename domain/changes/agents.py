@@ -16,17 +16,9 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Act, Membership, Pending, Registration
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    GENERATIONS_KEPT,
-    MEMBERSHIP_ACTS,
-    MEMBERSHIPS_KEPT,
-    Act,
-    Membership,
-    Pending,
-    Registration,
-    State,
-)
+from relaybroker.domain.state import GENERATIONS_KEPT, MEMBERSHIP_ACTS, MEMBERSHIPS_KEPT, State
 
 
 def _name_reserved(state: State, event: events.NameReserved, recorded: Recorded, _: Any) -> None:

@@ -6,8 +6,9 @@ Source: spec/local-api.md section 1.3, route 18.
 from __future__ import annotations
 
 from relaybroker.domain.announcements import MessageSeen
+from relaybroker.domain.entities import SeenMessage
 from relaybroker.domain.message import target_type
-from relaybroker.domain.state import SEEN_KEPT, SEEN_TEXT, SeenMessage, State
+from relaybroker.domain.state import SEEN_KEPT, SEEN_TEXT, State
 
 
 def saw(state: State, message: MessageSeen, at: float) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from relaybroker.domain import events
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.dead_letter import DeadLetter, shortened
+from relaybroker.domain.entities import Delivery
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import Delivery, State
+from relaybroker.domain.state import State
 
 
 def bury(state: State, delivery: Delivery, event: events.DeliveryDeadLettered, recorded: Recorded) -> None:

@@ -12,16 +12,12 @@ from relaybroker.domain.changes.dead_letters import bury, take_off
 from relaybroker.domain.changes.hosts import reported
 from relaybroker.domain.changes.own_messages import recognised
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Delivery, Sent, Worker
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.extraction import Class, classify
 from relaybroker.domain.mailbox import fan_key
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import (
-    Delivery,
-    Sent,
-    State,
-    Worker,
-)
+from relaybroker.domain.state import State
 
 
 def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Recorded, _: Any) -> None:

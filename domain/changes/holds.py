@@ -7,8 +7,9 @@ from typing import Any
 from relaybroker.domain import events
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.delivery import MANUAL_FLUSH
+from relaybroker.domain.entities import FlushHold
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import MODE_CHANGES_KEPT, FlushHold, State
+from relaybroker.domain.state import MODE_CHANGES_KEPT, State
 
 
 def _mode_changed(state: State, event: events.DeliveryModeChanged, recorded: Recorded, _: Any) -> None:

@@ -10,12 +10,9 @@ from relaybroker.domain import (
     worker,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Crash, Worker
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    Crash,
-    State,
-    Worker,
-)
+from relaybroker.domain.state import State
 
 
 def _host_attached(state: State, event: events.HostAttached, _recorded: Recorded, _: Any) -> None:

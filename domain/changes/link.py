@@ -11,9 +11,10 @@ from relaybroker.domain import (
     link as link_machine,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import EngineError, Link, Pending
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import EngineError, Link, Pending, State
+from relaybroker.domain.state import State
 
 REJECTED_KINDS = 256
 """Unknown kinds of frames that are counted one by one; more are counted together, and not announced."""

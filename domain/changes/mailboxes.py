@@ -9,16 +9,11 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Stranger
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import (
-    MAILBOXES_KEPT,
-    STRANGER_FRAMES_KEPT,
-    STRANGERS_KEPT,
-    State,
-    Stranger,
-)
+from relaybroker.domain.state import MAILBOXES_KEPT, STRANGER_FRAMES_KEPT, STRANGERS_KEPT, State
 
 
 def _box(state: State, recorded: Recorded) -> Mailbox:

@@ -13,12 +13,9 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.changes.own_messages import remember
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Message, Send
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    Message,
-    Send,
-    State,
-)
+from relaybroker.domain.state import State
 
 
 def _message_accepted(state: State, event: events.MessageAccepted, recorded: Recorded, _: Any) -> None:

@@ -10,8 +10,9 @@ Source: spec/local-api.md section 6.
 from __future__ import annotations
 
 from relaybroker.domain import events
+from relaybroker.domain.entities import Message, Sent
 from relaybroker.domain.message import is_engine_id, target_type
-from relaybroker.domain.state import Message, Sent, State
+from relaybroker.domain.state import State
 
 
 def recognised(state: State, event: events.DeliveryOffered) -> Sent | None:

@@ -20,10 +20,11 @@ import msgspec
 from relaybroker.domain import engine_requests, engine_status, events, replies
 from relaybroker.domain.effects import EngineCall, Reply
 from relaybroker.domain.engine_requests import EngineRequest
+from relaybroker.domain.entities import Act
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.rules import agents, channels
-from relaybroker.domain.state import MEMBERSHIP_ACTS, Act
+from relaybroker.domain.state import MEMBERSHIP_ACTS
 from relaybroker.domain.turn import Turn
 
 CALL_S = 15.0

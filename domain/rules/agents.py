@@ -13,6 +13,7 @@ from relaybroker.domain import couplings, events, frames, replies, worker
 from relaybroker.domain.agent import UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import (
@@ -29,7 +30,6 @@ from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import action_results, channels, fallback, link, outcome, settling
 from relaybroker.domain.rules.spawn_values import check_values
-from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState

@@ -18,10 +18,10 @@ from relaybroker.domain import engine_requests, engine_status, events
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import EngineRequest
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import outcome
-from relaybroker.domain.state import Registration
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 

@@ -11,10 +11,10 @@ from relaybroker.domain import events, frames, replies, worker
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.composition import compose_task
 from relaybroker.domain.effects import Reply, StartProgram
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import Refusal
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import action_results, channels, deliveries, link, mailboxes, settling
-from relaybroker.domain.state import Registration
 from relaybroker.domain.turn import Turn
 
 _FAILURES = {

@@ -11,7 +11,8 @@ Source: spec/local-api.md section 3.1.
 from __future__ import annotations
 
 from relaybroker.domain import events
-from relaybroker.domain.state import State, Worker
+from relaybroker.domain.entities import Worker
+from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import STARTUP_S, WorkerState
 

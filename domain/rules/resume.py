@@ -11,9 +11,9 @@ from __future__ import annotations
 from relaybroker.domain import events, worker
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.delivery import DeliveryState
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, channels, deliveries, mailboxes, outcome, settling
-from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState
 

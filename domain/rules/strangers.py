@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relaybroker.domain import events, frames
+from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox, Verdict
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import link, settling
-from relaybroker.domain.state import Delivery
 from relaybroker.domain.turn import Turn
 
 Open = Callable[[Turn, Mailbox, frames.Deliver, Callable[[Turn, Delivery], None]], None]

@@ -112,6 +112,7 @@ class Assembly:
         surface: the local API.
         api_url: where agents reach it.
         disk: of the log.
+        engine_socket: of the embedded engine; "" = the engine is reached by its URL.
 
     Raises:
         OSError: the session file that is to be written exists already or cannot be made.
@@ -132,6 +133,7 @@ class Assembly:
         surface: Surface,
         api_url: str,
         disk: Disk,
+        engine_socket: str = "",
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
@@ -146,8 +148,10 @@ class Assembly:
         )
         deliver = self.runtime.inbox.put
         self.disk = disk
-        self.link = NodeLink(node.base_url, vault=vault, deliver=self._deliver_frame)
-        self.engine = EngineClient(node.base_url, vault=vault, deliver=deliver, version=__version__)
+        self.link = NodeLink(node.base_url, vault=vault, deliver=self._deliver_frame, socket=engine_socket)
+        self.engine = EngineClient(
+            node.base_url, vault=vault, deliver=deliver, version=__version__, socket=engine_socket
+        )
         self.host = HostLink(
             paths.host_socket,
             paths.host_log,

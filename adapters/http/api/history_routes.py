@@ -19,10 +19,10 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import find_program
 from relaybroker.domain.command_line import command_line
+from relaybroker.domain.entities import Crash, SeenMessage
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.instants import rfc3339
 from relaybroker.domain.rules.agents import NAME_PATTERN
-from relaybroker.domain.state import Crash, SeenMessage
 
 PREVIEW_BYTES = 200
 CRASHES_SHOWN = 20

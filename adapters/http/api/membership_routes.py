@@ -13,9 +13,9 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.domain import inputs
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.rules import channels
-from relaybroker.domain.state import Registration
 
 ACT_WAIT_S = 16.0
 _ERRORS = (401, 404, 409, 429, 502, 503, 504)

@@ -20,8 +20,8 @@ from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain import inputs
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.state import Registration
 
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]{0,127}")
 LOOK_S = 0.05

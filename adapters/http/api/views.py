@@ -12,10 +12,11 @@ from relaybroker.adapters.http.api import answers
 from relaybroker.adapters.http.api.event_frames import parent_label
 from relaybroker.domain import agent as agent_machine
 from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.instants import rfc3339
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import channels, holds
-from relaybroker.domain.state import Delivery, Registration, State, Worker
+from relaybroker.domain.state import State
 
 WAITING_SHOWN = 50
 """Messages that wait for an agent of which it is told at once; the count is of all."""
