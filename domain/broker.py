@@ -138,6 +138,8 @@ class Broker:
                 dead_letters.redeliver_requested(turn, item)
             case inputs.PurgeRequested():
                 dead_letters.purge_requested(turn, item)
+            case inputs.TerminalTyped() | inputs.TerminalSized():
+                hosts.touched(turn, item)
             case inputs.ModelSwitched():
                 agents.model_switched(turn, item)
             case inputs.EnrolRequested():

@@ -94,6 +94,28 @@ class WorkerAnnounced(_Worker, frozen=True, kw_only=True):
     kind: ClassVar[Kind] = "decision"
 
 
+class TerminalTyped(Event, frozen=True, kw_only=True):
+    """People wrote to the terminal: so many pieces, so many bytes, and their digest. The keys are not kept."""
+
+    topic: ClassVar[str] = "worker.terminal_typed.v1"
+    machine: ClassVar[str] = "worker"
+    kind: ClassVar[Kind] = "fact"
+    frames: int
+    size: int
+    digest: str
+
+
+class TerminalSized(Event, frozen=True, kw_only=True):
+    """A person gave the terminal a size; `owner` "" = at a command."""
+
+    topic: ClassVar[str] = "worker.terminal_sized.v1"
+    machine: ClassVar[str] = "worker"
+    kind: ClassVar[Kind] = "fact"
+    rows: int
+    cols: int
+    owner: str = ""
+
+
 class WorkerBlocked(_Worker, frozen=True, kw_only=True):
     """A dialog or login is on the screen."""
 

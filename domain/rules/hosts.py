@@ -194,6 +194,17 @@ def _freed(turn: Turn, program: Worker, report: inputs.ProgramFreed) -> bool:
     return True
 
 
+def touched(turn: Turn, touch: inputs.TerminalTyped | inputs.TerminalSized) -> None:
+    """Keep that people did something to a terminal, also to one that is gone by now."""
+    program = turn.state.workers.get(touch.session_id)
+    event: events.Event = (
+        events.TerminalTyped(frames=touch.frames, size=touch.size, digest=touch.digest)
+        if isinstance(touch, inputs.TerminalTyped)
+        else events.TerminalSized(rows=touch.rows, cols=touch.cols, owner=touch.owner)
+    )
+    turn.record(event, f"worker:{touch.session_id}", program.name if program is not None else "")
+
+
 def due(turn: Turn) -> None:
     """Attach again when it is time."""
     host = turn.state.host
