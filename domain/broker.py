@@ -32,6 +32,7 @@ from relaybroker.domain.rules import (
     process,
     settling,
     sidecars,
+    workers,
 )
 from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
@@ -109,7 +110,7 @@ class Broker:
                 | inputs.ProgramIdle()
                 | inputs.ProgramExited()
             ):
-                hosts.reported(turn, item)
+                workers.reported(turn, item)
             case inputs.SendRequested():
                 messages.send_requested(turn, item)
             case inputs.ActRequested():

@@ -33,6 +33,7 @@ from relaybroker.domain.changes import (
     mailboxes,
     messages,
     sidecars,
+    workers,
 )
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import CorruptLog
@@ -48,6 +49,7 @@ _CHANGES = MappingProxyType(
             link,
             agents,
             hosts,
+            workers,
             deliveries,
             dead_letters,
             holds,

@@ -134,7 +134,7 @@ def test_a_story_says_what_why_says_and_is_saved_without_what_people_wrote(page,
 def test_what_needs_a_person_is_listed_with_its_remedy_as_a_button(page, desk):
     page.get_by_role("link", name=re.compile("Needs you")).click()
     page.get_by_role("button", name="flush").wait_for()
-    assert "longer than a terminal message may be" in page.locator("table", has_text="Dead letters").inner_text()
+    assert "longer than the 16 KiB" in page.locator("table", has_text="Dead letters").inner_text()
     _picture(page, "needs")
     page.get_by_role("button", name="redeliver").click()
     page.locator("#said", has_text="too_large").wait_for()
