@@ -34,6 +34,7 @@ from relaybroker.adapters.pty.occupation import DRIVING
 from relaybroker.adapters.pty.process_table import Wait
 from relaybroker.adapters.pty.proof import Proof, Standing
 from relaybroker.adapters.pty.protocol import Inject, Injected, InjectFailed, Verified
+from relaybroker.adapters.pty.sequences import plain_text
 from relaybroker.adapters.pty.typed_text import ENTER
 from relaybroker.adapters.pty.view import solid
 from relaybroker.adapters.pty.writer import WriteError
@@ -398,6 +399,8 @@ class Injector:
                 return
             if watch.wants_enter(loop.time()) and watch.enters < MAX_ENTERS:
                 await self._enter_again(watch, draft)
+            elif watch.has_vanished(loop.time()):
+                self._give_back_vanished(draft)
             elif watch.is_late(loop.time()) and not self._draft_stands:
                 self._draft_stands = True
                 self._line.draft_changed(stands=True)
@@ -415,6 +418,21 @@ class Injector:
             return
         finally:
             line.writer.release()
+
+    def _give_back_vanished(self, draft: Draft) -> None:
+        """The text stands nowhere, and nothing proves that it went in (a program that reads and ignores what comes at a bad moment).
+
+        If the program never showed any of it, it is to be typed again; else nobody knows.
+        """
+        ring = self._line.ring
+        shown = solid(plain_text(ring.since(draft.start)))
+        needles = (draft.needle, *(solid(inject.marker) for inject in draft.injects))
+        was_shown = ring.start > draft.start or any(needle and needle in shown for needle in needles)
+        reason, typed = ("composer_unclear", "partly") if was_shown else ("pty_write_failed", "no")
+        self._end_draft()
+        for inject in draft.injects:
+            self._fail(inject, reason, typed=typed)
+        self._return_queue(OUT_OF_TURN)
 
     def _tell(self, draft: Draft, evidence: str) -> None:
         """A report for each that was typed, also for one that was not asked for again: it is never typed twice."""
