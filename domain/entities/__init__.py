@@ -3,17 +3,19 @@
 from relaybroker.domain.entities.action import Action
 from relaybroker.domain.entities.agent import Act, Membership, Registration
 from relaybroker.domain.entities.broker import Counters, OwnIdentity
-from relaybroker.domain.entities.delivery import Delivery, FlushHold
+from relaybroker.domain.entities.delivery import Delivery, FlushHold, Sent
 from relaybroker.domain.entities.host import Host
 from relaybroker.domain.entities.link import EngineError, Link, Pending
-from relaybroker.domain.entities.message import Message, Send
+from relaybroker.domain.entities.message import Message, SeenMessage, Send
 from relaybroker.domain.entities.sidecar import Sidecar, Supervised
-from relaybroker.domain.entities.worker import Worker
+from relaybroker.domain.entities.stranger import Stranger
+from relaybroker.domain.entities.worker import Crash, Worker
 
 __all__ = [
     "Act",
     "Action",
     "Counters",
+    "Crash",
     "Delivery",
     "EngineError",
     "FlushHold",
@@ -24,8 +26,11 @@ __all__ = [
     "OwnIdentity",
     "Pending",
     "Registration",
+    "SeenMessage",
     "Send",
+    "Sent",
     "Sidecar",
+    "Stranger",
     "Supervised",
     "Worker",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from relaybroker.domain import (
@@ -16,6 +18,8 @@ class Membership(msgspec.Struct):
 
     channel: str
     joined: bool = False
+    left: bool = False
+    """It left, or had itself taken out."""
     call_id: str = ""
     """The call that is under way; "" = none."""
     tries: int = 0
@@ -46,6 +50,8 @@ class Registration(msgspec.Struct):
     release_requests: list[str] = msgspec.field(default_factory=list)
     release_invocations: list[str] = msgspec.field(default_factory=list)
     live_at: float = 0.0
+    answered_at: float = 0.0
+    """When everybody who asked for it had the answer; 0 = not yet."""
     hinted: bool = False
     fingerprint: str = ""
     """Of the agent's newest token."""
@@ -57,6 +63,8 @@ class Registration(msgspec.Struct):
     tries: int = 0
     retry_at: float = 0.0
     """When that call is made again; 0 = it is under way."""
+    early: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    """Frames that came for it before the engine's answer, in order."""
     channels: dict[str, Membership] = msgspec.field(default_factory=dict)
     """Lower-cased channel -> membership, of those that were asked for."""
 
@@ -77,3 +85,6 @@ class Act(msgspec.Struct, frozen=True):
     stream: str
     """Of its registration."""
     request_id: str
+    act: str = ""
+    channel: str = ""
+    """That it joins or leaves; "" = none."""
