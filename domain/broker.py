@@ -29,9 +29,11 @@ from relaybroker.domain.rules import (
     link,
     mailboxes,
     messages,
+    notices,
     process,
     settling,
     sidecars,
+    undelivered,
 )
 from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
@@ -60,6 +62,7 @@ class Broker:
         turn = Turn(self.state, now, told.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
+        notices.proceed(turn)
         process.proceed(turn)
         assert turn.events, f"{type(item).__name__} left no event"
         return turn.decision()
@@ -79,6 +82,7 @@ class Broker:
         actions.due(turn, self._harness_of)
         sidecars.due(turn)
         messages.due(turn)
+        notices.proceed(turn)
         process.proceed(turn)
         return turn.decision()
 
@@ -175,9 +179,9 @@ class Broker:
                 case "error":
                     _error(turn, item.frame)
                 case "context.update" if (failure := frames.read_delivery_failure(item.frame)) is not None:
-                    turn.record(
-                        events.DeliveryFailureHeard(**msgspec.structs.asdict(failure)), turn.node, failure.message_id
-                    )
+                    heard = events.DeliveryFailureHeard(**msgspec.structs.asdict(failure))
+                    turn.record(heard, turn.node, failure.message_id)
+                    undelivered.engine_failed(turn, heard)
                 case "ping" | "context.update":
                     detail = frames.text_of(item.frame, "event")
                     turn.record(events.FrameNoted(frame_type=kind, detail=detail), turn.node)

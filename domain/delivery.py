@@ -59,6 +59,8 @@ HOST_SILENT_S = 3000.0
 HOST_SILENT_AGAIN_S = 600.0
 """How long it may be silent after that."""
 MAX_BODY_BYTES = 16 * 1024
+NOTICE = "notice"
+"""Source of a delivery that tells an agent of a message of its own that was not delivered."""
 
 
 class State(StrEnum):

@@ -304,6 +304,8 @@ class SendRequested(_Input, frozen=True, kw_only=True):
     """0 (most urgent) to 4; unset = the default of the target. Unset it leaves no trace, so that keys from before priorities stay valid."""
     agent_id: str | msgspec.UnsetType = msgspec.UNSET
     """The agent that asks with its own token: it sends as itself, whatever `sender` says. Unset = the operator asks."""
+    strict: bool | msgspec.UnsetType = msgspec.UNSET
+    """True: a sender or a thread that does not exist is refused; else the broker sends, or the message goes without its thread."""
 
 
 class ActRequested(_Input, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     RECEIPT_ONLY = "receipt_only"
     SELF_ECHO = "self_echo"
     POISON = "poison"
+    READ_ELSEWHERE = "read_elsewhere"
     LOST = "lost"
     RETIRED = "retired"
     UNKNOWN = "unknown"
@@ -110,6 +111,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.RECEIPT_ONLY: "A receipt (reaction or read mark), recorded and not typed.",
     Reason.SELF_ECHO: "The agent's own message came back to it; it is not typed into its own terminal.",
     Reason.POISON: "Recipient and sequence number could be read, the message itself could not.",
+    Reason.READ_ELSEWHERE: "The agent marked it as read while it waited; it is not typed any more.",
     Reason.LOST: "This sequence number never came, also not after asking for it again; the agent went on without it.",
     Reason.RETIRED: "The agent id belongs to an agent that is gone or replaced. Register the agent again to receive messages.",
     Reason.UNKNOWN: "No agent with this id was ever registered by this broker.",

@@ -18,6 +18,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.RECEIPT_ONLY: "Nothing: receipts are not typed.",
         Reason.SELF_ECHO: "Nothing: the agent wrote it itself.",
         Reason.POISON: "Send it again in a form that the spec knows; report the sender's software.",
+        Reason.READ_ELSEWHERE: "Nothing: the agent has read it.",
         Reason.LOST: "An engine that still had the frame when it was asked again; ask the sender to repeat it.",
         Reason.RETIRED: "Start the agent again, then send again.",
         Reason.UNKNOWN: "Start the agent with this broker, then send again.",

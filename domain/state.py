@@ -37,7 +37,11 @@ MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
 NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 3
+POSTED_KEPT = 4096
+"""Direct messages of agents that are remembered, to tell their senders if they come to nothing."""
+NOTICED_KEPT = 4096
+"""Notices that are remembered, so that none is made twice."""
+SNAPSHOT_FORMAT = 4
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -364,6 +368,8 @@ class Message(msgspec.Struct):
     """When the engine was last asked to publish it."""
     unthreaded: bool = False
     """The engine did not know its thread."""
+    strict: bool = False
+    """It goes to its thread or nowhere."""
     turned_away: bool = False
     """The engine itself answered the last try, with an error that may pass."""
     unanswered: bool = False
@@ -389,12 +395,19 @@ class Message(msgspec.Struct):
         return not (self.turned_away and failed >= outbound_message.HOLDS_LINE_TRIES)
 
 
+MARK_READ = "mark_message_read"
+"""The act by which an agent says that it has read a message."""
+
+
 class Act(msgspec.Struct, frozen=True):
     """Something that an agent asks the engine for in its own name."""
 
     stream: str
     """Of its registration."""
     request_id: str
+    agent_id: str = ""
+    reads: str = ""
+    """The message that it marks as read."""
 
 
 class Send(msgspec.Struct):
@@ -525,6 +538,10 @@ class State(msgspec.Struct):
     """By the callers' keys, oldest first."""
     announced: dict[str, str] = msgspec.field(default_factory=dict)
     """Message ids that local clients were told of, oldest first -> the stream with which they were."""
+    posted: dict[str, str] = msgspec.field(default_factory=dict)
+    """Direct messages that agents sent from here, oldest first: message id -> agent id."""
+    noticed: dict[str, None] = msgspec.field(default_factory=dict)
+    """What notices were about, oldest first."""
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
     acts: dict[str, Act] = msgspec.field(default_factory=dict)
@@ -587,9 +604,16 @@ class State(msgspec.Struct):
 
     def announce(self, message_id: str, stream: str) -> None:
         """Note with which event local clients are told of a message: the first that there is."""
-        self.announced.setdefault(message_id, stream)
-        while len(self.announced) > ANNOUNCED_KEPT:
-            del self.announced[next(iter(self.announced))]
+        if message_id not in self.announced:
+            _remember(self.announced, message_id, stream, ANNOUNCED_KEPT)
+
+    def remember_posted(self, message_id: str, agent_id: str) -> None:
+        """Note who sent a direct message."""
+        _remember(self.posted, message_id, agent_id, POSTED_KEPT)
+
+    def remember_noticed(self, about: str) -> None:
+        """Note that somebody was told."""
+        _remember(self.noticed, about, None, NOTICED_KEPT)
 
     def next_generation(self, name: str) -> int:
         """The generation of this name's next registration: one that no registration of it ever had."""
@@ -620,6 +644,13 @@ class State(msgspec.Struct):
         """Every registration that belongs into the inventory: registered here and not leaving, oldest first."""
         states = (agent_registration.State.REGISTERED, agent_registration.State.LIVE)
         return [found for found in self.registrations.values() if found.state in states]
+
+
+def _remember(known: dict[str, Any], key: str, value: Any, limit: int) -> None:
+    """Keep the newest ones."""
+    known[key] = value
+    while len(known) > limit:
+        del known[next(iter(known))]
 
 
 def encode(state: State) -> bytes:

@@ -14,6 +14,7 @@ from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (
     GENERATIONS_KEPT,
+    MARK_READ,
     Act,
     Membership,
     Pending,
@@ -183,7 +184,9 @@ def _spawn_answered(state: State, _event: Any, at: Recorded, _: Any) -> None:
 
 
 def _act_asked(state: State, event: events.ActAsked, at: Recorded, _: Any) -> None:
-    state.acts[event.call_id] = Act(at.stream, event.request_id)
+    reads = event.arguments.get("message_id", "") if event.act == MARK_READ else ""
+    agent_id = state.registrations[at.stream].agent_id
+    state.acts[event.call_id] = Act(at.stream, event.request_id, agent_id=agent_id, reads=reads)
 
 
 def _act_answered(state: State, event: events.ActAnswered, _at: Recorded, _: Any) -> None:

@@ -54,6 +54,8 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
     )
     if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
         state.announce(event.msg_id, at.stream)
+    if event.about:
+        state.remember_noticed(event.about)
     if event.seq is not None:
         key = fan_key(event.delivery_id, event.msg_id, event.payload_type)
         box = state.mailboxes[event.agent_id]

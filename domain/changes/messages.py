@@ -10,6 +10,7 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.changes.kinds import Changes
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.notifications import target_type
 from relaybroker.domain.state import (
     Message,
     Send,
@@ -28,6 +29,7 @@ def _message_accepted(state: State, event: events.MessageAccepted, at: Recorded,
         author_id=event.author_id,
         thread_id=event.thread_id,
         mode=event.mode,
+        strict=event.strict,
         data=event.data,
         attachments=event.attachments,
         priority=outbound_message.priority_of(event.to, event.priority),
@@ -80,6 +82,8 @@ def _message_unthreaded(_state: State, _event: Any, at: Recorded, found: Message
 
 def _message_published(state: State, event: events.MessagePublished, at: Recorded, found: Message) -> None:
     _message_ended(state, event, at, found)
+    if found.author_id and event.message_id and target_type(found.to) in ("agent", "conversation"):
+        state.remember_posted(event.message_id, found.author_id)
     for other in state.firsts():  # the engine is there
         if other.waits and other.unanswered:
             other.until = min(other.until, at.at)

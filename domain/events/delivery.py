@@ -30,7 +30,7 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     """None: a local message; 0: fan-out; else the place in the agent's sequence."""
     msg_id: str
     source: str
-    """`engine` or `task`."""
+    """`engine`, `task` or `notice`."""
     sender: str
     target: str
     body: str
@@ -49,6 +49,8 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     """How long the engine had kept it by then, as far as the message says (`created_at`); 0 = less than a minute, or it does not say."""
     late: bool = False
     """Its number is below where the sequence was taken to begin: it is typed out of order (ADR-0028)."""
+    about: str = ""
+    """Of a notice: the message and the recipient of which it tells."""
 
 
 class DeliveryHeld(_Delivery, frozen=True, kw_only=True):

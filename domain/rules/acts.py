@@ -20,8 +20,8 @@ from relaybroker.domain import events
 from relaybroker.domain.effects import EngineCall, Reply, path_segment
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
-from relaybroker.domain.rules import agents
-from relaybroker.domain.state import Act
+from relaybroker.domain.rules import agents, reads
+from relaybroker.domain.state import MARK_READ, Act
 from relaybroker.domain.turn import Turn
 
 CALL_S = 15.0
@@ -46,7 +46,7 @@ ACTS: Mapping[str, _Call] = MappingProxyType(
         "invite_to_channel": _Call("POST", "/v1/channels/{channel}/invite", ("agent_name",)),
         "add_reaction": _Call("POST", "/v1/messages/{message_id}/reactions", ("emoji",)),
         "remove_reaction": _Call("DELETE", "/v1/messages/{message_id}/reactions/{emoji}"),
-        "mark_message_read": _Call("POST", "/v1/messages/{message_id}/read"),
+        MARK_READ: _Call("POST", "/v1/messages/{message_id}/read"),
     }
 )
 """Every act, by name."""
@@ -124,6 +124,8 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
             status, code = 0, "engine_unavailable"
     turn.record(events.ActAnswered(call_id=answer.call_id, status=status, code=code, detail=detail[:500]), act.stream)
     if isinstance(answer, EngineAnswered) and 200 <= status < 300:
+        if act.reads:
+            reads.marked_here(turn, act.agent_id, act.reads)
         turn.effect(Reply(request_id=act.request_id, status=200, body={"success": True, "data": answer.data}))
         return
     turn.effect(agents.refusal(act.request_id, refusal_of(status, code, detail)))

@@ -13,7 +13,7 @@ from relaybroker.domain.extraction import Class
 from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
 from relaybroker.domain.node_connection import State as LinkState
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import deliveries, link, settling
+from relaybroker.domain.rules import deliveries, link, reads, settling
 from relaybroker.domain.state import Registration, State
 from relaybroker.domain.turn import Turn
 
@@ -141,6 +141,9 @@ def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
     delivery = turn.state.deliveries[stream]
     if reason := _why_not_typed(box, extract, poison=poison):
         settling.drop(turn, delivery, reason, settled=True)
+        reader, read = extraction.read_mark(found.payload)
+        if reader == box.agent_id and read:
+            reads.marked_by_engine(turn, reader, read)
     elif 0 < delivery.expires_at <= turn.now:
         settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
     elif len(extract.body.encode()) > MAX_BODY_BYTES:

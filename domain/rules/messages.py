@@ -17,10 +17,11 @@ from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.effects import EngineCall, path_segment
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
+from relaybroker.domain.names import nearest_names
 from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import State
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, message_order, send_answers
+from relaybroker.domain.rules import agents, message_order, send_answers, undelivered
 from relaybroker.domain.state import Message
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
@@ -107,6 +108,7 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             key=request.key,
             fingerprint=send_answers.fingerprint(request) if request.key else "",
             priority=request.priority if isinstance(request.priority, int) else None,
+            strict=request.strict is True,
         ),
         stream,
         event_id,
@@ -121,9 +123,6 @@ def _as_agent(turn: Turn, request: SendRequested) -> SendRequested:
     found = turn.state.acting(request.agent_id)
     if found is None:
         raise agents.over(request.agent_id)
-    if len(request.text.encode()) > MAX_BODY_BYTES:
-        text = f"a message has at most {MAX_BODY_BYTES // 1024} KiB; nothing was sent"
-        raise InvalidRequest(413, "body_too_large", text, field="text")
     key = f"agent:{request.agent_id}:{request.key}" if request.key else ""
     return msgspec.structs.replace(request, sender=found.name, key=key)
 
@@ -133,6 +132,11 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(503, "shutting_down", "the broker is stopping")
     if not request.to.strip() or not request.text.strip():
         raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
+    if len(request.text.encode()) > MAX_BODY_BYTES:
+        text = f"a message has at most {MAX_BODY_BYTES // 1024} KiB; nothing was sent"
+        raise InvalidRequest(413, "body_too_large", text, field="text")
+    if request.strict is True:
+        _check_names(turn, request)
     threaded = outbound_message.is_engine_id(request.thread_id)
     if request.attachments and threaded:
         raise InvalidRequest(
@@ -143,6 +147,21 @@ def _check(turn: Turn, request: SendRequested) -> None:
     if len(turn.state.messages) >= outbound_message.MAX_OPEN:
         raise InvalidRequest(429, "queue_full", "too many messages wait to be published; send again later")
     send_answers.check_room(turn, request.key)
+
+
+def _check_names(turn: Turn, request: SendRequested) -> None:
+    """A sender that does not live here, and a thread that is none, are refused: nothing goes out as somebody else's or elsewhere."""
+    sender = request.sender
+    is_own = sender.lower() in (*_OWN_SENDERS, turn.state.own.name.lower())
+    if not is_own and turn.state.registration_of(sender) is None:
+        here = [found.name for found in turn.state.live_registrations()]
+        nearest = nearest_names(sender, here)
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        text = f"no agent '{sender[:140]}' lives here{hint}. Nothing was sent."
+        raise InvalidRequest(404, "sender_not_found", text, field="from", nearest=nearest)
+    if request.thread_id and not outbound_message.is_engine_id(request.thread_id):
+        text = f"'{request.thread_id[:140]}' is no id of a message. Nothing was sent."
+        raise InvalidRequest(404, "message_not_found", text, field="thread")
 
 
 def _go_on(turn: Turn) -> None:
@@ -210,6 +229,7 @@ def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
         answer.status == 404
         and outbound_message.is_engine_id(message.thread_id)
         and target_type(message.to) != "thread"
+        and not message.strict
     ):
         turn.record(
             events.MessageUnthreaded(
@@ -239,6 +259,7 @@ def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -
     reason = Reason.RECIPIENT_NOT_FOUND if status == 404 else Reason.ENGINE_ERROR
     if code == "expired":
         reason = Reason.EXPIRED
+    undelivered.refused_late(turn, message, reason)
     send_answers.refused(turn, message, reason, code, detail)
     turn.record(
         events.MessageRefused(reason=reason, status=status, code=code, detail=detail[:500]),

@@ -5,6 +5,7 @@ Source: spec/architecture.md section 8; user requirements U01, U02, U03.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from relaybroker.audit.waiting import Waiting
@@ -26,15 +27,31 @@ class Verdict(NamedTuple):
     next: str
 
 
-def of(kind: str, own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) -> Verdict:
-    """The verdict on a subject: `kind` is the first part of its stream's name, `own` its events, `around` those of others."""
+class Receipt(NamedTuple):
+    """What became of a message for one agent here."""
+
+    agent: str
+    verdict: Verdict
+
+
+def of(
+    kind: str,
+    own: list[Recorded],
+    around: list[Recorded],
+    waiting: list[Waiting],
+    receipts: Sequence[Receipt] = (),
+) -> Verdict:
+    """The verdict on a subject: `kind` is the first part of its stream's name, `own` its events, `around` those of others.
+
+    `receipts`: of a message that was published from here, what became of it for each agent here.
+    """
     match kind:
         case "delivery":
             return _delivery(own, around)
         case "action":
             return _action(own)
         case "message":
-            return _message(own)
+            return _message(own, around, receipts)
         case "agent":
             return _agent(own, around, waiting)
         case "worker":
@@ -69,6 +86,8 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
         case events.DeliveryDropped(reason=reason, settled=settled):
             returned = _returned(around) if offered.seq and not settled else ""
             sentence = f"{who} was not typed: {SENTENCES[reason]}{_doubt(own)}{returned}"
+            if reason is Reason.READ_ELSEWHERE:
+                return Verdict(DELIVERED, "dropped", reason, sentence, show)
             return Verdict(NOT_DELIVERED, "dropped", reason, sentence, f"relaybroker why {offered.name}")
         case events.DeliveryDeadLettered(reason=reason):
             sentence = f"{who} is a dead letter: {SENTENCES[reason]}{_doubt(own)}"
@@ -153,19 +172,36 @@ def _action(own: list[Recorded]) -> Verdict:
     return Verdict(DELIVERED, state, "", sentence, "relaybroker agent ls")
 
 
-def _message(own: list[Recorded]) -> Verdict:
+def _message(own: list[Recorded], around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
     accepted = own[0].event
     assert isinstance(accepted, events.MessageAccepted)
     who = f"message {accepted.event_id} to {accepted.to}"
     if published := _last(own, events.MessagePublished):
-        sentence = f"{who} was published as {published.message_id}."
-        return Verdict(DELIVERED, "published", "", sentence, f"relaybroker why {published.message_id}")
+        return _published(f"{who} was published as {published.message_id}.", published.message_id, around, receipts)
     if refused := _last(own, events.MessageRefused):
         sentence = f"{who} was refused: {SENTENCES[refused.reason]} {refused.code} {refused.detail}".strip()
         return Verdict(NOT_DELIVERED, "refused", refused.reason, sentence, "relaybroker message send")
     waiting = _last(own, events.MessageWaiting)
     cause = f" Last try: {waiting.detail}" if waiting else ""
     return Verdict(PENDING, "accepted", "", f"{who} waits to be published.{cause}", "relaybroker status")
+
+
+def _published(said: str, message_id: str, around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
+    """The engine has it: what became of it then. Of agents elsewhere nothing is known here but what the engine could not deliver."""
+    show = f"relaybroker message thread {message_id}"
+    failures = [item.event for item in around if isinstance(item.event, events.DeliveryFailureHeard)]
+    if failures:
+        failed = ", ".join(dict.fromkeys(f"{event.target} ({event.failure})" for event in failures))
+        return Verdict(NOT_DELIVERED, "published", "", f"{said} The engine could not deliver it to {failed}.", show)
+    if not receipts:
+        held = (
+            "The engine holds it: no agent here was to get it, and whether anybody has read it only the engine knows."
+        )
+        return Verdict(PENDING, "published", "", f"{said} {held}", show)
+    outcomes = {receipt.verdict.outcome for receipt in receipts}
+    outcome = next(found for found in (PENDING, NOT_DELIVERED, DELIVERED) if found in outcomes)
+    told = ", ".join(f"{receipt.agent}: {receipt.verdict.state}" for receipt in receipts)
+    return Verdict(outcome, "published", "", f"{said} Here: {told}.", f"relaybroker why {message_id}")
 
 
 def _agent(own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) -> Verdict:

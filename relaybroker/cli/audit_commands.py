@@ -16,6 +16,7 @@ from relaybroker.audit import telling
 from relaybroker.audit.telling import clock, detail
 from relaybroker.cli.client import state_directory
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.names import must_be
 from relaybroker.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -98,8 +99,18 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
     import msgspec
 
     from relaybroker.audit.deliveries import newest
+    from relaybroker.audit.search import BadSearchError, check_agent
+    from relaybroker.domain.delivery import State
 
+    if wanted:
+        must_be("state of a delivery", wanted, State, otherwise=Exit.USAGE)
+        wanted = wanted.lower()
     with _log(state_dir, name) as reader:
+        if agent:
+            try:
+                check_agent(reader, agent)
+            except BadSearchError as error:
+                fail(Exit.NOT_FOUND, str(error))
         rows = newest(reader, count, state=wanted, agent=agent)
     if as_json:
         say_json([msgspec.to_builtins(row) for row in rows])

@@ -45,7 +45,7 @@ def send(
         _say(_sent_as(agent, to, text, thread, mode), operator=False, as_json=as_json)
         return
     optional = {"from": sender or None, "thread": thread or None, "priority": priority}
-    body = {"to": to, "message": text, "mode": mode} | {
+    body = {"to": to, "message": text, "mode": mode, "strict": True} | {
         key: value for key, value in optional.items() if value is not None
     }
     answer = (agent or BrokerClient.find(state_dir)).demand("POST", "/api/send", body)

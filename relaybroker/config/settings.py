@@ -15,6 +15,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from relaybroker.domain.command_line import SECRET_VARIABLES
+from relaybroker.domain.names import nearest_names
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -28,7 +29,13 @@ AUTO_ANSWERS = ("mcp-approval",)
 """Questions that the operator may answer in advance: whether an agent's model may use the agent's own tools (`mcp-approval`)."""
 
 _VARIABLES = re.compile(r"[A-Za-z_*?][A-Za-z0-9_*?]*")
-_TRUE = frozenset(("1", "true", "yes", "on"))
+_TRUE, _FALSE = frozenset(("1", "true", "yes", "on")), frozenset(("", "0", "false", "no", "off"))
+_PREFIX = "RELAYBROKER_"
+_KNOWN = (
+    *("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "CAPABILITIES", "IN_DOUBT", "REMOTE_ARGS", "AUTO_ANSWER", "AGENT_ENV"),
+    *("MAX_AGENTS", "LOG", "URL", "SESSION", "AGENTS"),
+)
+"""Variables of ours that may be set when a broker starts: its settings, and what an agent's terminal or this project's tests have."""
 _NO_SECRET = SecretStr("")
 
 
@@ -145,6 +152,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
     given = {name: value.strip() for name, value in environ.items()}
     if "AGENT_RELAY_DISABLE_RELAYCAST" in environ:
         raise SettingsError("AGENT_RELAY_DISABLE_RELAYCAST is no longer supported; broker requires Relaycast")
+    _check_spelling(given)
     memberships = _memberships(secrets["RELAY_WORKSPACES_JSON"].strip())
     key, explicit = _workspace_key(flags, secrets, memberships, given.get("RELAY_DEFAULT_WORKSPACE", ""))
     node_token = secrets["RELAY_NODE_TOKEN"].strip()
@@ -176,7 +184,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
             for name in _csv(given.get("RELAYBROKER_CAPABILITIES", ""))
         ),
         "in_doubt": given.get("RELAYBROKER_IN_DOUBT", "") or "ask",
-        "remote_args": given.get("RELAYBROKER_REMOTE_ARGS", "").lower() in _TRUE,
+        "remote_args": _switch(given, "RELAYBROKER_REMOTE_ARGS"),
         "auto_answer": _csv(given.get("RELAYBROKER_AUTO_ANSWER", "")),
         "agent_environment": _csv(given.get("RELAYBROKER_AGENT_ENV", "")),
         "max_agents": given.get("RELAYBROKER_MAX_AGENTS", "") or 0,
@@ -187,6 +195,29 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         return Settings(**chosen)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def _check_spelling(given: dict[str, str]) -> None:
+    """Raise SettingsError for a variable that looks like a misspelt one of ours: it would change nothing, silently."""
+    for name in given:
+        short = name.removeprefix(_PREFIX)
+        if short == name or short in _KNOWN:
+            continue
+        if nearest := nearest_names(short, _KNOWN, cutoff=0.7):
+            shown = ", ".join(f"{_PREFIX}{one}" for one in nearest)
+            raise SettingsError(f"there is no setting {name}; nearest: {shown}")
+
+
+def _switch(given: dict[str, str], name: str) -> bool:
+    """Whether something is switched on.
+
+    Raises:
+        SettingsError: it is neither on nor off.
+    """
+    value = given.get(name, "").lower()
+    if value not in _TRUE | _FALSE:
+        raise SettingsError(f"{name} is 1 or 0, not {value!r}")
+    return value in _TRUE
 
 
 def _engine_url(given: dict[str, str], *, has_credential: bool) -> str | None:

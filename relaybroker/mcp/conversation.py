@@ -14,7 +14,6 @@ Source: spec/conversation.md sections 1, 2 and 5; spec/engine-contract.md sectio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,6 +25,7 @@ from relaybroker.domain import views
 from relaybroker.domain.effects import Reply, path_segment
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import ActRequested, Input, SendRequested
+from relaybroker.domain.names import nearest_names
 from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import THREAD
 from relaybroker.mcp import arguments
@@ -33,7 +33,6 @@ from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments
 
 ANSWER_S = 24.0
 """From a call of a tool that changes something to its answer; the local API answers within 25 s."""
-_NEAREST = 3
 _ENVELOPE = frozenset({"success", "code", "message", "error", "retryable", "statusCode"})
 
 Result = dict[str, Any]
@@ -300,8 +299,7 @@ class Conversation:
 
 
 def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], tool: str) -> InvalidRequest:
-    spelled = {one.lower(): one for one in known}
-    found = [spelled[one] for one in get_close_matches(name.lower(), spelled, n=_NEAREST, cutoff=0.5)]
+    found = nearest_names(name, known)
     more = f"; nearest: {', '.join(found)}" if found else f"; see {tool}"
     return InvalidRequest(
         error.status, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})

@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import msgspec
 
 from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.names import nearest_names
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import AnyArguments
 
@@ -119,6 +119,6 @@ def tool_of(name: str) -> Tool:
     found = TOOLS.get(name)
     if found is not None:
         return found
-    nearest = get_close_matches(name[:128].lower(), TOOLS, n=3, cutoff=0.5)
+    nearest = nearest_names(name, TOOLS)
     text = f"there is no tool '{name[:128]}'" + (f"; nearest: {', '.join(nearest)}" if nearest else "")
     raise InvalidRequest(404, "unknown_tool", text)

@@ -20,7 +20,15 @@ from relaybroker.domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
 from relaybroker.domain.node_connection import MAX_REMINTS_PER_HOUR
 from relaybroker.domain.outbound_message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
-from relaybroker.domain.state import ANNOUNCED_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, NOTIFICATIONS_KEPT, State
+from relaybroker.domain.state import (
+    ANNOUNCED_KEPT,
+    GENERATIONS_KEPT,
+    MAILBOXES_KEPT,
+    NOTICED_KEPT,
+    NOTIFICATIONS_KEPT,
+    POSTED_KEPT,
+    State,
+)
 from tests.world import World
 
 pytestmark = pytest.mark.slow
@@ -72,6 +80,8 @@ BOUNDS = {
     "lines": MAX_OPEN,
     "sends": KEYS_KEPT,
     "announced": ANNOUNCED_KEPT,
+    "posted": POSTED_KEPT,
+    "noticed": NOTICED_KEPT,
     # the rest
     "actions": LEDGER_LIMIT,
     "actions.*.input": 16,  # as the engine gave it
