@@ -313,6 +313,7 @@ class ActRequested(_Input, frozen=True, kw_only=True):
 
     request_id: str
     agent_id: str
+    """"" = the operator, as the broker's own identity."""
     act: str
     arguments: dict[str, str]
 

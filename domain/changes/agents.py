@@ -185,7 +185,8 @@ def _spawn_answered(state: State, _event: Any, at: Recorded, _: Any) -> None:
 
 def _act_asked(state: State, event: events.ActAsked, at: Recorded, _: Any) -> None:
     reads = event.arguments.get("message_id", "") if event.act == MARK_READ else ""
-    agent_id = state.registrations[at.stream].agent_id
+    found = state.registrations.get(at.stream)
+    agent_id = found.agent_id if found is not None else ""
     state.acts[event.call_id] = Act(at.stream, event.request_id, agent_id=agent_id, reads=reads)
 
 

@@ -2,6 +2,7 @@
 
 Rules:
 
+* The operator acts as the broker's own identity (no agent id), on the broker's stream.
 * An agent acts only while its registration lives, as itself: the call carries its token and nobody else's.
 * Every act is in the log before the engine is asked, and so is the engine's answer, before the caller has it.
 * Nothing is tried again here. Each act may be asked for again by whoever lost the answer: done twice it is the same as done once.
@@ -60,14 +61,18 @@ def requested(turn: Turn, request: ActRequested) -> None:
         agents.refuse(turn, request.request_id, "act", error)
         return
     found = turn.state.acting(request.agent_id)
-    assert found is not None, "checked above"
+    stream, name, auth = (
+        (turn.broker, turn.state.own.name, "own")
+        if found is None
+        else (found.stream, found.name, f"agent:{found.agent_id}")
+    )
     call_id = f"act_{turn.fresh('act')}"
     turn.record(
         events.ActAsked(
             call_id=call_id, act=request.act, arguments=dict(request.arguments), request_id=request.request_id
         ),
-        found.stream,
-        found.name,
+        stream,
+        name,
     )
     path, body = _rendered(call, request.arguments)
     turn.effect(
@@ -75,7 +80,7 @@ def requested(turn: Turn, request: ActRequested) -> None:
             call_id=call_id,
             method=call.method,
             path=path,
-            auth=f"agent:{found.agent_id}",
+            auth=auth,
             body=body,
             timeout_s=CALL_S,
         )
@@ -85,7 +90,9 @@ def requested(turn: Turn, request: ActRequested) -> None:
 def _checked(turn: Turn, request: ActRequested) -> _Call:
     if turn.state.stopping_until:
         raise InvalidRequest(503, "shutting_down", "the broker is stopping")
-    if turn.state.acting(request.agent_id) is None:
+    if not request.agent_id and not turn.state.own.agent_id:
+        raise InvalidRequest(503, "engine_unavailable", "the broker has no identity at the engine yet; try again")
+    if request.agent_id and turn.state.acting(request.agent_id) is None:
         raise agents.over(request.agent_id)
     call = ACTS.get(request.act)
     if call is None:
@@ -124,7 +131,7 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
             status, code = 0, "engine_unavailable"
     turn.record(events.ActAnswered(call_id=answer.call_id, status=status, code=code, detail=detail[:500]), act.stream)
     if isinstance(answer, EngineAnswered) and 200 <= status < 300:
-        if act.reads:
+        if act.reads and act.agent_id:
             reads.marked_here(turn, act.agent_id, act.reads)
         turn.effect(Reply(request_id=act.request_id, status=200, body={"success": True, "data": answer.data}))
         return

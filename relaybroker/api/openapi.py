@@ -167,6 +167,14 @@ OPERATIONS: dict[str, Operation] = {
         "Use a tool: its arguments as the body, its result as the answer.",
         errors=(400, 404, 408, 409, 413, 429, 502, 504),
     ),
+    "GET /api/operator/tools": Operation(
+        "What the operator can do as the broker's own identity, as tools.",
+        answer=_object(tools={"type": "array", "items": _OBJECT}),
+    ),
+    "POST /api/operator/tools/{tool}": Operation(
+        "Use a tool as the broker's own identity: its arguments as the body, its result as the answer.",
+        errors=(400, 404, 408, 409, 413, 429, 502, 504),
+    ),
     "POST /mcp": Operation(
         "One message of the Model Context Protocol (Streamable HTTP with JSON answers), with an agent's own token.",
         errors=(400, 404, 408),

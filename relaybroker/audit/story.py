@@ -79,6 +79,8 @@ class Story(msgspec.Struct, frozen=True):
     otherwise: str
     next: str
     waiting: list[Waiting] = msgspec.field(default_factory=list)
+    message_id: str = ""
+    """Of a message from here: under which id the engine has it."""
 
 
 def tell(log: LogReader, wanted: str) -> list[Story]:
@@ -109,6 +111,7 @@ def _story(log: LogReader, subject: Subject) -> Story:
         otherwise=REMEDIES[Reason(verdict.reason)] if verdict.reason else "",
         next=verdict.next,
         waiting=waiting,
+        message_id=next((item.event.message_id for item in own if isinstance(item.event, events.MessagePublished)), ""),
     )
 
 
@@ -117,10 +120,11 @@ def _receipts(log: LogReader, own: list[Recorded]) -> list[Receipt]:
     published = next((item.event for item in own if isinstance(item.event, events.MessagePublished)), None)
     if published is None or not published.message_id:
         return []
-    return [Receipt(*_reached(log, subject)) for subject in deliveries_of(log, published.message_id)]
+    return [Receipt(*reached(log, subject)) for subject in deliveries_of(log, published.message_id)]
 
 
-def _reached(log: LogReader, subject: Subject) -> tuple[str, verdicts.Verdict]:
+def reached(log: LogReader, subject: Subject) -> tuple[str, verdicts.Verdict]:
+    """The agent of a delivery, and the verdict on it."""
     steps = _own(log, subject)
     offered = next(item.event for item in steps if isinstance(item.event, events.DeliveryOffered))
     return offered.name, verdicts.of("delivery", steps, [], [])

@@ -188,7 +188,7 @@ def _message(own: list[Recorded], around: list[Recorded], receipts: Sequence[Rec
 
 def _published(said: str, message_id: str, around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
     """The engine has it: what became of it then. Of agents elsewhere nothing is known here but what the engine could not deliver."""
-    show = f"relaybroker message thread {message_id}"
+    show = f"relaybroker message show {message_id}"
     failures = [item.event for item in around if isinstance(item.event, events.DeliveryFailureHeard)]
     if failures:
         failed = ", ".join(dict.fromkeys(f"{event.target} ({event.failure})" for event in failures))

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from relaybroker.cli.client import BrokerClient, segment
+from relaybroker.cli.completion import AGENTS
 from relaybroker.cli.exits import Exit, fail
 from relaybroker.cli.output import say, say_json
 
@@ -92,7 +93,7 @@ def listing(state_dir: str | None, as_json: bool) -> None:
 
 
 @agent.command()
-@click.argument("name")
+@click.argument("name", shell_complete=AGENTS)
 @_common
 def show(name: str, state_dir: str | None, as_json: bool) -> None:
     """One agent, and where its messages stand. NAME may be a unique prefix."""
@@ -111,7 +112,7 @@ def show(name: str, state_dir: str | None, as_json: bool) -> None:
 
 
 @agent.command()
-@click.argument("name")
+@click.argument("name", shell_complete=AGENTS)
 @click.option("--reason", default="")
 @_common
 def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> None:
@@ -135,7 +136,7 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
 
 
 @agent.command()
-@click.argument("name")
+@click.argument("name", shell_complete=AGENTS)
 @click.argument("mode", required=False, type=click.Choice(["auto_inject", "manual_flush"]))
 @click.option("--reason", default="", help="Why; it stands in the log.")
 @_common
@@ -154,7 +155,7 @@ def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_jso
 
 
 @agent.command()
-@click.argument("name")
+@click.argument("name", shell_complete=AGENTS)
 @_common
 def pending(name: str, state_dir: str | None, as_json: bool) -> None:
     """Messages for NAME that are held until they are flushed, in order."""
@@ -167,7 +168,7 @@ def pending(name: str, state_dir: str | None, as_json: bool) -> None:
 
 
 @agent.command()
-@click.argument("name")
+@click.argument("name", shell_complete=AGENTS)
 @_common
 def flush(name: str, state_dir: str | None, as_json: bool) -> None:
     """Let through what is held for NAME; what comes later is held again."""
@@ -176,7 +177,7 @@ def flush(name: str, state_dir: str | None, as_json: bool) -> None:
 
 
 @agent.command()
-@click.argument("name")
+@click.argument("name", shell_complete=AGENTS)
 @click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")
 def attach(name: str, state_dir: str | None) -> None:
     """See an agent's terminal and type into it; Ctrl-] leaves."""

@@ -15,7 +15,9 @@ import click
 from relaybroker.audit import telling
 from relaybroker.audit.telling import clock, detail
 from relaybroker.cli.client import state_directory
+from relaybroker.cli.completion import MESSAGES
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.moments import moment
 from relaybroker.cli.names import must_be
 from relaybroker.cli.output import say, say_json
 
@@ -46,7 +48,7 @@ def _log(state_dir: str | None, name: str) -> Iterator[LogReader]:
 
 
 @click.command()
-@click.argument("identifier")
+@click.argument("identifier", shell_complete=MESSAGES)
 @_place
 @click.option("--json", "as_json", is_flag=True)
 def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> None:
@@ -154,20 +156,6 @@ _FILTERS = (
 )
 
 
-def _moment(text: str) -> float | None:
-    """A time from the command line: ISO 8601 (UTC where it names no zone), or how long ago (90s, 15m, 2h, 3d)."""
-    if not text:
-        return None
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if text[-1] in units and text[:-1].replace(".", "", 1).isdecimal():
-        return time.time() - float(text[:-1]) * units[text[-1]]
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        fail(Exit.USAGE, f"{text!r} is no time: write 2026-01-31T12:00:00, or 15m for a quarter of an hour ago")
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
 def _found(reader: LogReader, wanted: Search) -> list[Recorded]:
     from relaybroker.audit.search import BadSearchError, search
 
@@ -230,7 +218,8 @@ def log_grep(
     """Events that fit every filter, in order. Exit status 3 when there are none."""
     from relaybroker.audit.search import Search
 
-    wanted = Search(**filters, since=_moment(since), until=_moment(until), after=after, limit=count)  # type: ignore[arg-type] # all are text
+    now = time.time()
+    wanted = Search(**filters, since=moment(since, now), until=moment(until, now), after=after, limit=count)  # type: ignore[arg-type] # all are text
     with _log(state_dir, name) as reader:
         found = _found(reader, wanted)
     for recorded in found:

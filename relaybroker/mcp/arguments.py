@@ -184,6 +184,31 @@ class WhyMessage(Arguments, frozen=True, kw_only=True):
     ]
 
 
+class ShowMessage(Arguments, frozen=True, kw_only=True):
+    """One message, who has read it, and what became of it for each recipient here."""
+
+    message_id: _Message
+
+
+class ReadThread(Arguments, frozen=True, kw_only=True):
+    """A message and its answers, oldest first, each with what became of it for its recipients here."""
+
+    message_id: _Message
+
+
+class FindMessages(Arguments, frozen=True, kw_only=True):
+    """The newest messages that fit, oldest first. The operator's are all that went through this broker."""
+
+    agent: Annotated[str, Meta(max_length=128, description="Only from or to this agent.")] = ""
+    channel: _Place | None = None
+    thread: _Message | None = None
+    text: Annotated[str, Meta(max_length=256, description="Only what holds this text, in any case.")] = ""
+    state: Annotated[str, Meta(max_length=32, description="Only with a delivery in this state.")] = ""
+    since: Annotated[float, Meta(ge=0, description="Only from then on (seconds since 1970).")] | None = None
+    until: Annotated[float, Meta(ge=0, description="Only up to then (seconds since 1970).")] | None = None
+    limit: _Limit = 50
+
+
 AnyArguments = (
     SendDm
     | PostMessage
@@ -206,4 +231,7 @@ AnyArguments = (
     | ListActions
     | MyStatus
     | WhyMessage
+    | ShowMessage
+    | ReadThread
+    | FindMessages
 )

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.domain import views
-from relaybroker.domain.effects import Reply, path_segment
+from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import ActRequested, Input, SendRequested
 from relaybroker.domain.names import nearest_names
@@ -30,6 +29,7 @@ from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import THREAD
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments
+from relaybroker.mcp.reading import Reading
 
 ANSWER_S = 24.0
 """From a call of a tool that changes something to its answer; the local API answers within 25 s."""
@@ -47,6 +47,7 @@ class Conversation:
 
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
+        self._reading = Reading(access)
 
     async def do(self, caller: AgentCaller, wanted: AnyArguments, key: str) -> Result:
         """Do what is wanted, as this agent.
@@ -102,6 +103,12 @@ class Conversation:
                 return self._status(caller)
             case arguments.WhyMessage(message_id=message_id):
                 return {"stories": await self._why(caller, message_id)}
+            case arguments.ShowMessage(message_id=message_id):
+                return await self._reading.one(caller, message_id)
+            case arguments.ReadThread(message_id=message_id):
+                return await self._reading.thread(caller, message_id)
+            case arguments.FindMessages():
+                return {"messages": await self._reading.found(caller, wanted)}
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class Conversation:
                 mode=mode,
                 attachments=attachments,
                 key=key,
-                agent_id=caller.agent_id,
+                agent_id=msgspec.UNSET if caller.is_operator else caller.agent_id,
             )
         )
         published = bool(reply.body["relaycast_published"])
@@ -205,17 +212,11 @@ class Conversation:
         asked = {"limit": wanted.limit, "before": wanted.before, "after": wanted.after}
         query = {name: value for name, value in asked.items() if value is not None}
         try:
-            return {"messages": await self._page(caller, wanted.channel, query)}
+            return {"messages": await self._reading.page(caller, wanted.channel, query)}
         except InvalidRequest as error:
             if error.code == "channel_not_found":
                 raise await self._without_channel(caller, error, wanted.channel) from error
             raise
-
-    async def _page(self, caller: AgentCaller, place: str, query: dict[str, Any]) -> list[Any]:
-        name = place.removeprefix("#")
-        kind = "dm" if not place.startswith("#") and target_type(name) == "conversation" else "channels"
-        found = await self._access.look(caller, f"/v1/{kind}/{path_segment(name)}/messages?{urlencode(query)}")
-        return found if isinstance(found, list) else []
 
     async def _agents(self, caller: AgentCaller) -> list[Result]:
         rows = _objects(await self._access.look(caller, "/v1/agents/presence"))
@@ -231,7 +232,8 @@ class Conversation:
         ]
 
     async def _inbox(self, caller: AgentCaller, limit: int) -> Result:
-        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        state = self._access.state
+        own = None if caller.is_operator else views.own(state, caller.agent_id, self._access.now())
         waiting = {"waiting": own["waiting"][:limit], "waiting_count": own["waiting_count"]} if own else {}
         found = await self._access.look(caller, "/v1/inbox")
         return waiting | {
@@ -239,24 +241,17 @@ class Conversation:
         }
 
     async def _search(self, caller: AgentCaller, wanted: arguments.SearchMessages) -> Result:
-        places = [wanted.channel] if wanted.channel is not None else await self._places(caller)
+        places = [wanted.channel] if wanted.channel is not None else await self._reading.places(caller)
         needle, sender = wanted.query.casefold(), (wanted.sender or "").removeprefix("@").casefold()
         hits: list[Result] = []
         for place in places[:MAX_SEARCHED]:
-            for row in _objects(await self._page(caller, place, {"limit": PAGE})):
+            for row in _objects(await self._reading.page(caller, place, {"limit": PAGE})):
                 who = str(row.get("agent_name", ""))
                 if needle in str(row.get("text", "")).casefold() and sender in ("", who.casefold()):
                     hits.append(row | {"in": place})
         hits.sort(key=lambda row: _number(row.get("id")), reverse=True)
         looked = {"conversations": min(len(places), MAX_SEARCHED), "of": len(places), "newest_of_each": PAGE}
         return {"messages": hits[: wanted.limit], "found": len(hits), "looked_at": looked}
-
-    async def _places(self, caller: AgentCaller) -> list[str]:
-        """The agent's channels and conversations."""
-        me = _as_object(await self._access.look(caller, "/v1/agent"), "agent")
-        channels = [f"#{row['name']}" for row in _objects(me.get("channels")) if row.get("name")]
-        talks = _objects(await self._access.look(caller, "/v1/dm/conversations"))
-        return channels + [str(row["id"]) for row in talks if row.get("id")]
 
     def _status(self, caller: AgentCaller) -> Result:
         state = self._access.state
@@ -272,7 +267,7 @@ class Conversation:
             stories = await self._access.gateway.audit.why(message_id)
         except InvalidRequest as error:
             raise unknown from error
-        sent = any(_says(story, "author_id", caller) for story in stories)
+        sent = caller.is_operator or any(_says(story, "author_id", caller) for story in stories)
         theirs = [story for story in stories if sent or _says(story, "agent_id", caller)]
         told = [_told(story) for story in theirs if story["subject"].startswith(("delivery:", "message:"))]
         if not told:
@@ -315,7 +310,9 @@ def _says(story: Result, field: str, caller: AgentCaller) -> bool:
 
 def _told(story: Result) -> Result:
     """A story as an agent is told it: of its own events only, without what other programs and the operator had to do with it."""
-    kept = {name: story[name] for name in ("subject", "outcome", "state", "reason", "verdict", "otherwise")}
+    kept = {
+        name: story[name] for name in ("subject", "outcome", "state", "reason", "verdict", "otherwise", "message_id")
+    }
     steps = [
         {"at": step["at"], "event": step["event"]} for step in story["steps"] if step["stream"] == story["subject"]
     ]

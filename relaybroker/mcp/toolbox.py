@@ -18,7 +18,7 @@ from relaybroker.domain.errors import InvalidRequest
 from relaybroker.mcp import protocol
 from relaybroker.mcp.conversation import Conversation, encoded
 from relaybroker.mcp.protocol import ProtocolError, Request, Silent
-from relaybroker.mcp.tools import TOOLS, tool_of
+from relaybroker.mcp.tools import offered, tool_of
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +41,8 @@ class AgentToolbox:
         self._conversation = Conversation(access)
 
     def listing(self, caller: AgentCaller) -> list[dict[str, Any]]:
-        """Every tool that this agent may use."""
-        del caller  # all may use the same ones
-        return [tool.listed() for tool in TOOLS.values()]
+        """Every tool that this caller may use."""
+        return [tool.listed() for tool in offered(operator=caller.is_operator)]
 
     async def call(self, caller: AgentCaller, tool: str, arguments: dict[str, Any], key: str) -> dict[str, Any]:
         """Use a tool; its result.
@@ -51,7 +50,8 @@ class AgentToolbox:
         Raises:
             InvalidRequest: it was not used, or not done, with a stable code.
         """
-        return await self._conversation.do(caller, tool_of(tool).read(arguments), key)
+        wanted = tool_of(tool, operator=caller.is_operator).read(arguments)
+        return await self._conversation.do(caller, wanted, key)
 
     async def answered(self, caller: AgentCaller, message: bytes, headers: Mapping[str, str], key: str) -> Answered:
         """The answer to one MCP message."""
@@ -74,7 +74,9 @@ class AgentToolbox:
             case Request(method="tools/list"):
                 if request.params.get("cursor") is not None:
                     raise _invalid(request, "there is one page only")
-                return protocol.result(request, {"tools": self.listing(caller)}, SERVER, cached=True)
+                return protocol.result(
+                    request, {"tools": [tool.listed() for tool in offered(model=True)]}, SERVER, cached=True
+                )
             case Request(method="tools/call"):
                 return protocol.result(request, await self._called(caller, request, key), SERVER)
             case _:
@@ -86,7 +88,7 @@ class AgentToolbox:
         if not isinstance(name, str):
             raise _invalid(request, "name must be the name of a tool")
         try:
-            tool = tool_of(name)
+            tool = tool_of(name, model=True)
         except InvalidRequest as error:
             raise _invalid(request, error.message) from error
         try:

@@ -44,8 +44,17 @@ _CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
         arguments.ListActions: "nothing",
         arguments.MyStatus: "nothing",
         arguments.WhyMessage: "nothing",
+        arguments.ShowMessage: "nothing",
+        arguments.ReadThread: "nothing",
+        arguments.FindMessages: "nothing",
     }
 )
+
+
+FOR_AGENTS = frozenset({arguments.MyStatus})
+"""What only an agent can ask."""
+FOR_COMMANDS = frozenset({arguments.ShowMessage, arguments.ReadThread, arguments.FindMessages})
+"""What the command is made of, and models are not shown."""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -54,6 +63,10 @@ class Tool(msgspec.Struct, frozen=True):
     name: str
     arguments: type[AnyArguments]
     changes: _Changes
+
+    def is_for(self, *, operator: bool, model: bool) -> bool:
+        """Whether the operator, or else an agent, may use it; `model`: over MCP, where a model chooses among tools."""
+        return not (operator and self.arguments in FOR_AGENTS) and not (model and self.arguments in FOR_COMMANDS)
 
     @property
     def description(self) -> str:
@@ -108,17 +121,27 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
     {_name(kind): Tool(_name(kind), kind, _CHANGES[kind]) for kind in get_args(AnyArguments)}
 )
 """By name, in the order in which they are shown."""
+MODELS_TOOLS: Mapping[str, Tool] = MappingProxyType(
+    {name: tool for name, tool in TOOLS.items() if tool.arguments not in FOR_COMMANDS}
+)
+"""Those that are offered over MCP."""
 
 
-def tool_of(name: str) -> Tool:
-    """The tool of this name.
+def offered(*, operator: bool = False, model: bool = False) -> list[Tool]:
+    """The tools that the operator, or else an agent, may use."""
+    return [tool for tool in TOOLS.values() if tool.is_for(operator=operator, model=model)]
+
+
+def tool_of(name: str, *, operator: bool = False, model: bool = False) -> Tool:
+    """The tool of this name, of those that are offered.
 
     Raises:
         InvalidRequest: 404 `unknown_tool`, with the names that are nearest.
     """
-    found = TOOLS.get(name)
+    known = {tool.name: tool for tool in offered(operator=operator, model=model)}
+    found = known.get(name)
     if found is not None:
         return found
-    nearest = nearest_names(name, TOOLS)
+    nearest = nearest_names(name, known)
     text = f"there is no tool '{name[:128]}'" + (f"; nearest: {', '.join(nearest)}" if nearest else "")
     raise InvalidRequest(404, "unknown_tool", text)

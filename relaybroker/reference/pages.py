@@ -31,7 +31,7 @@ from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.machines import MACHINES
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.remedies import REMEDIES
-from relaybroker.mcp.tools import TOOLS
+from relaybroker.mcp.tools import MODELS_TOOLS
 from relaybroker.reference.guarantees import GUARANTEES, NOT_PROMISED
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -213,7 +213,7 @@ def agent_scope() -> str:
         _TOOLS,
         "| tool | arguments | changes | what it does |\n|---|---|---|---|",
     ]
-    for tool in TOOLS.values():
+    for tool in MODELS_TOOLS.values():
         schema = tool.listed()["inputSchema"]
         needed = schema.get("required", [])
         names = ", ".join(f"`{name}`{'' if name in needed else '?'}" for name in schema["properties"])

@@ -17,7 +17,7 @@ from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.domain import effects, inputs
 from relaybroker.mcp.toolbox import AgentToolbox
-from relaybroker.mcp.tools import TOOLS
+from relaybroker.mcp.tools import MODELS_TOOLS
 from tests.world import World
 
 JSON = st.recursive(
@@ -41,14 +41,14 @@ PLAUSIBLE = {
 
 def arguments_of(tool: str) -> st.SearchStrategy[Any]:
     """Arguments that are mostly right."""
-    schema = TOOLS[tool].listed()["inputSchema"]
+    schema = MODELS_TOOLS[tool].listed()["inputSchema"]
     values = {name: st.sampled_from(PLAUSIBLE.get(name, ["planner"])) | JSON | DEEP for name in schema["properties"]}
     required = {name: st.sampled_from(PLAUSIBLE.get(name, ["planner"])) for name in schema.get("required", ())}
     right = st.fixed_dictionaries(required)
     return right | right | st.fixed_dictionaries({}, optional=values) | JSON
 
 
-GOOD_CALLS = st.sampled_from(list(TOOLS)).flatmap(
+GOOD_CALLS = st.sampled_from(list(MODELS_TOOLS)).flatmap(
     lambda tool: st.fixed_dictionaries({"name": st.just(tool), "arguments": arguments_of(tool)})
 )
 META = st.sampled_from(
@@ -61,7 +61,7 @@ META = st.sampled_from(
     ]
 )
 CALLS = st.fixed_dictionaries(
-    {"name": st.sampled_from([*TOOLS, "fly", ""]) | JSON, "arguments": JSON}, optional={"_meta": META}
+    {"name": st.sampled_from([*MODELS_TOOLS, "fly", ""]) | JSON, "arguments": JSON}, optional={"_meta": META}
 )
 METHODS = st.sampled_from(["tools/call", "tools/list", "initialize", "ping", "server/discover", "x"])
 GOOD = st.fixed_dictionaries(
@@ -81,7 +81,7 @@ HEADERS = (
         optional={
             "mcp-protocol-version": st.sampled_from(["2025-06-18", "2026-07-28", "2099-01-01", ""]),
             "mcp-method": METHODS,
-            "mcp-name": st.sampled_from([*TOOLS, "=?base64?x?="]),
+            "mcp-name": st.sampled_from([*MODELS_TOOLS, "=?base64?x?="]),
         },
     )
 )

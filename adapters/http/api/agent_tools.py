@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from aiohttp import web
 
-from relaybroker.adapters.http.api.agent_scope import AgentCaller, caller_of
+from relaybroker.adapters.http.api.agent_scope import OPERATOR, AgentCaller, caller_of
 from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, read_json
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import Handler, about, answer
@@ -57,6 +57,8 @@ class AgentToolRoutes:
             "GET /api/agent/tools": self._listing,
             "POST /api/agent/tools/{tool}": self._call,
             "POST /mcp": self._mcp,
+            "GET /api/operator/tools": self._operators_listing,
+            "POST /api/operator/tools/{tool}": self._operators_call,
         }
 
     async def _who(self, request: web.Request) -> web.Response:
@@ -71,6 +73,15 @@ class AgentToolRoutes:
         with about("tool", tool):
             arguments = await read_json(request)
             return answer(await self._tools.call(caller, tool, arguments, _key_of(request)))
+
+    async def _operators_listing(self, _request: web.Request) -> web.Response:
+        return answer({"tools": self._tools.listing(OPERATOR)})
+
+    async def _operators_call(self, request: web.Request) -> web.Response:
+        tool = request.match_info["tool"]
+        with about("tool", tool):
+            arguments = await read_json(request)
+            return answer(await self._tools.call(self._access.operator(), tool, arguments, _key_of(request)))
 
     async def _mcp(self, request: web.Request) -> web.Response:
         caller = caller_of(request)

@@ -101,6 +101,17 @@ class BrokerAccess:
         found = self.state.acting(agent_id) if agent_id else None
         return None if found is None else AgentCaller(agent_id, found.name)
 
+    def operator(self) -> AgentCaller:
+        """The operator, as the broker's own identity.
+
+        Raises:
+            InvalidRequest: 503 `engine_unavailable`, the engine has not given the broker its identity yet.
+        """
+        own = self.state.own
+        if not own.agent_id:
+            raise InvalidRequest(503, "engine_unavailable", "the broker has no identity at the engine yet; try again")
+        return AgentCaller("", own.name)
+
     async def look(self, caller: AgentCaller, path: str) -> Any:
         """What the engine shows this agent there.
 
@@ -109,7 +120,7 @@ class BrokerAccess:
         """
         call_id = f"look_{uuid.uuid4().hex}"
         answer = await self.gateway.ask_engine(
-            EngineCall(call_id=call_id, method="GET", path=path, auth=f"agent:{caller.agent_id}", timeout_s=LOOK_S)
+            EngineCall(call_id=call_id, method="GET", path=path, auth=caller.credential, timeout_s=LOOK_S)
         )
         if isinstance(answer, EngineUnanswered):
             raise refusal_of(0, "", answer.detail)

@@ -18,6 +18,12 @@ class AuditLog(Protocol):
     async def why(self, identifier: str) -> list[dict[str, Any]]:
         """What became of what this id means; InvalidRequest when the log does not know it, or it means several things."""
 
+    async def messages(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest messages that fit; InvalidRequest when a filter names nothing that there is."""
+
+    async def marks(self, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+        """What became of these messages, for each agent here that was to get one."""
+
     async def search(self, **filters: Any) -> list[dict[str, Any]]:
         """Events that fit the fields of `LogQuery`; InvalidRequest when one of them names nothing that there is."""
 

@@ -430,6 +430,8 @@ ROUTES = (
     ("GET", "/api/agent/tools"),
     ("POST", "/api/agent/tools/{tool}"),
     ("POST", "/mcp"),
+    ("GET", "/api/operator/tools"),
+    ("POST", "/api/operator/tools/{tool}"),
 )
 
 

@@ -84,6 +84,7 @@ class SmallBroker:
             "/v1/dm/dm_1/messages": [{"id": "78", "agent_name": "w1", "text": "shipped"}],
             "/v1/messages/77/replies": {"parent": {"id": "77"}, "replies": []},
             "/v1/messages/77/readers": [],
+            "/v1/messages/77": {"id": "77", "agent_name": "planner", "text": "Ship it"},
             "/v1/actions": [],
         }
         self.variables: dict[str, dict[str, str]] = {}

@@ -174,6 +174,9 @@ GOOD = {
     "invite_to_channel": {"channel": "lab", "agent_name": "planner"},
     "list_actions": {},
     "my_status": {},
+    "show_message": {"message_id": "77"},
+    "read_thread": {"message_id": "77"},
+    "find_messages": {"text": "ship"},
 }
 
 

@@ -292,7 +292,7 @@ def test_a_message_that_the_engine_holds_for_an_agent_elsewhere_is_not_settled(w
     (story,) = tell(log(world), "77")
     assert (story.outcome, story.state) == (PENDING, "published")
     assert "The engine holds it" in story.verdict
-    assert story.next == "relaybroker message thread 77"
+    assert story.next == "relaybroker message show 77"
 
 
 def test_what_the_engine_could_not_deliver_is_not_delivered(world, log):

@@ -31,6 +31,7 @@ def pair(world):
 
 
 def test_a_sender_here_is_typed_one_notice_of_a_message_that_became_a_dead_letter(pair):
+    """TRUE-END."""
     direct(pair, "w2", "w1", 1, "x" * (MAX_BODY_BYTES + 1))
     (text,) = notices(pair, "w1")
     assert text.endswith(f"]: Your message M1 to w2 was not delivered: {SENTENCES[Reason.TOO_LARGE]}")
@@ -58,6 +59,7 @@ def test_nobody_is_told_of_what_was_not_an_agents_own_to_somebody(pair, sender, 
 
 
 def test_never_twice_for_one_message_and_never_for_a_notice(pair):
+    """TRUE-END."""
     direct(pair, "w2", "w1", 1, "x" * (MAX_BODY_BYTES + 1))
     pair.frame(
         type="context.update",

@@ -40,6 +40,7 @@ def reasons(world):
 
 
 def test_the_engines_read_mark_of_the_agent_itself_settles_what_waits(waiting):
+    """TRUE-END."""
     read_frame(waiting, "M1", waiting.agent_ids["w1"])
     assert reasons(waiting) == [("read_elsewhere", True)]
     ready(waiting)
