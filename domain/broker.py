@@ -24,6 +24,7 @@ from relaybroker.domain.rules import (
     deliveries,
     expiry,
     fallback,
+    fetches,
     holds,
     hosts,
     link,
@@ -118,6 +119,10 @@ class Broker:
                 messages.send_requested(turn, item)
             case inputs.ActRequested():
                 acts.requested(turn, item)
+            case inputs.FetchRequested():
+                fetches.requested(turn, item)
+            case inputs.FetchEnded():
+                fetches.ended(turn, item)
             case inputs.DeliveryModeRequested():
                 holds.mode_requested(turn, item)
             case inputs.FlushRequested():

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | a worker exits or is stopped | its deliveries that the engine keeps | offered, held, queued | returned: the engine offers them again |
 | | its other deliveries: local, in custody, without sequence number, too old | offered, held, queued | dead letter |
-| | its deliveries, if part of the text stands in the composer | held, queued | in doubt |
+| | its deliveries, if part of the text stands in the composer, or it was fetching them | held, queued | in doubt |
 | | its deliveries | injecting | the host handed them back before it reported the exit; any left is in doubt |
 | a PTY host dies | its workers | not ended | lost |
 | | their deliveries | injecting | in doubt: the configured policy settles them |

@@ -318,6 +318,22 @@ class ActRequested(_Input, frozen=True, kw_only=True):
     arguments: dict[str, str]
 
 
+class FetchRequested(_Input, frozen=True, kw_only=True):
+    """An agent, known by its own token, wants what waits for it, at most so many."""
+
+    request_id: str
+    agent_id: str
+    limit: int
+
+
+class FetchEnded(_Input, frozen=True, kw_only=True):
+    """The answer to a fetch has gone out whole (`answered`), or broke off."""
+
+    agent_id: str
+    fetch_id: str
+    answered: bool
+
+
 class DeliveryModeRequested(_Input, frozen=True, kw_only=True):
     """A person wants an agent's messages held (`manual_flush`) or typed as they come (`auto_inject`)."""
 
@@ -462,6 +478,8 @@ Input = (
     | ReleaseRequested
     | SendRequested
     | ActRequested
+    | FetchRequested
+    | FetchEnded
     | DeliveryModeRequested
     | FlushRequested
     | RedeliverRequested

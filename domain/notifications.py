@@ -186,6 +186,14 @@ def _injected(state: State, event: events.DeliveryInjected, at: Recorded) -> _Bo
     yield _about(_delivery(state, at)) | {"kind": "delivery_injected", "evidence": event.evidence}
 
 
+def _fetched(state: State, _event: events.DeliveryFetched, at: Recorded) -> _Bodies:
+    found = _delivery(state, at)
+    about = _about(found)
+    yield about | {"kind": "delivery_injected", "evidence": "fetched"}
+    yield about | {"kind": "delivery_ack"}
+    yield about | {"kind": "message_delivery_confirmed", "from": found.sender, "to": found.name}
+
+
 def _verified(state: State, event: events.DeliveryVerified, at: Recorded) -> _Bodies:
     found = _delivery(state, at)
     about = _about(found)
@@ -425,6 +433,7 @@ _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.DeliveryHeld: _held,
     events.DeliveryTakenOver: _taken_over,
     events.DeliveryInjected: _injected,
+    events.DeliveryFetched: _fetched,
     events.DeliveryVerified: _verified,
     events.DeliveryDropped: _dropped,
     events.DeliveryDeadLettered: _dead_lettered,

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     AGENT_SUSPENDED = "agent_suspended"
     HUMAN_DRIVING = "human_driving"
     MANUAL_FLUSH = "manual_flush"
+    BEING_FETCHED = "being_fetched"
     # ended undelivered
     WORKER_EXITED = "worker_exited"
     WORKER_LOST = "worker_lost"
@@ -133,6 +134,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.AGENT_SUSPENDED: "The agent's program is suspended (Ctrl-Z, SIGSTOP) and reads nothing; the message waits until it goes on.",
     Reason.HUMAN_DRIVING: "A person is typing in the agent's terminal; nothing is typed until the line is submitted or cleared.",
     Reason.MANUAL_FLUSH: "A person holds the agent's messages; they are typed when they are flushed (relaybroker agent flush NAME).",
+    Reason.BEING_FETCHED: "The agent is fetching the message itself; it is typed only if the answer does not reach it.",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host that ran the program died, or does not know it any more.",
     Reason.AGENT_RELEASED: "The agent was released.",

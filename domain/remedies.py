@@ -38,6 +38,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.COMPOSER_UNCLEAR: "Submit or clear what stands there: relaybroker agent attach NAME.",
         Reason.AGENT_BUSY: "Nothing yet: it is typed when the agent is free. A steer message does not wait for an agent that works.",
         Reason.AGENT_SUSPENDED: "Resume the program: kill -CONT PID (the pid is in relaybroker agent show NAME).",
+        Reason.BEING_FETCHED: "Nothing yet: it is the agent's in a moment, or waits as before.",
         Reason.HUMAN_DRIVING: "Press Enter, ^U or ^C in the agent's terminal: relaybroker agent attach NAME.",
         Reason.MANUAL_FLUSH: "Type what waits: relaybroker agent flush NAME; or let it come: relaybroker agent mode NAME auto_inject.",
         Reason.WORKER_EXITED: "A program that does not end; start it again: relaybroker agent spawn.",

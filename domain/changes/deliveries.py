@@ -65,11 +65,13 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, at: Recorded,
 
 def _delivery_held(state: State, event: events.DeliveryHeld, at: Recorded, found: Delivery) -> None:
     found.reason, found.until, found.changed_at = event.reason, event.until, at.at
+    found.fetch_id = event.fetch_id
     _wait(state, found)
 
 
 def _delivery_queued(state: State, event: events.DeliveryQueued, at: Recorded, found: Delivery) -> None:
-    found.flushed = found.flushed or event.flushed
+    found.flushed, found.doubtful = found.flushed or event.flushed, found.doubtful or event.doubtful
+    found.fetch_id = ""
     found.reason, found.until, found.changed_at = None, 0.0, at.at
     _wait(state, found)
 
@@ -112,6 +114,19 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, at: Recorde
     if target is not None:
         _leave_host(target, found.stream, drains=target.draining)
         target.typed, target.last_typed_at, target.active_at, target.idle = target.typed + 1, at.at, at.at, False
+    _settle(state, found)
+    if found.seq and found.is_owed:
+        state.mailboxes[found.agent_id].typed[found.seq] = found.stream
+
+
+def _delivery_fetched(state: State, _event: Any, at: Recorded, found: Delivery) -> None:
+    found.changed_at, found.body, found.until, found.reason = at.at, "", 0.0, None
+    found.verified = True  # there is no echo to wait for
+    state.expiries.pop(found.stream, None)
+    target = state.worker_of_agent(found.agent_id)
+    if target is not None:
+        target.waiting.remove(found.stream)
+        target.active_at, target.idle = at.at, False
     _settle(state, found)
     if found.seq and found.is_owed:
         state.mailboxes[found.agent_id].typed[found.seq] = found.stream
@@ -198,6 +213,7 @@ CHANGES: Changes = {
     events.DeliveryInjecting: _delivery_injecting,
     events.DeliveryAskedAgain: _delivery_asked_again,
     events.DeliveryInjected: _delivery_injected,
+    events.DeliveryFetched: _delivery_fetched,
     events.DeliveryHandedBack: _delivery_handed_back,
     events.DeliveryVerified: _delivery_verified,
     events.DeliveryAcked: _delivery_acked,

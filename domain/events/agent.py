@@ -223,6 +223,25 @@ class ChannelAnswered(_Agent, frozen=True, kw_only=True):
     """The engine is asked again then; 0 = the answer is final."""
 
 
+class FetchAsked(_Agent, frozen=True, kw_only=True):
+    """The agent, known by its own token, asks for what waits for it."""
+
+    topic: ClassVar[str] = "agent.fetch_asked.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    fetch_id: str
+    limit: int
+
+
+class FetchDone(_Agent, frozen=True, kw_only=True):
+    """The answer to a fetch went out whole, or broke off."""
+
+    topic: ClassVar[str] = "agent.fetch_done.v1"
+    kind: ClassVar[Kind] = "fact"
+    fetch_id: str
+    answered: bool
+
+
 class ActAsked(_Agent, frozen=True, kw_only=True):
     """The agent, known by its own token, asks the engine for something in its own name."""
 

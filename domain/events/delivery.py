@@ -60,6 +60,8 @@ class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
     trigger: ClassVar[str] = delivery.Trigger.HOLD
     reason: Reason
     until: float
+    fetch_id: str = ""
+    """The fetch that takes it."""
 
 
 class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
@@ -68,6 +70,17 @@ class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
     topic: ClassVar[str] = "delivery.queued.v1"
     trigger: ClassVar[str] = delivery.Trigger.QUEUE
     flushed: bool = False
+    doubtful: bool = False
+    """Its agent may have fetched it: it is marked."""
+
+
+class DeliveryFetched(_Delivery, frozen=True, kw_only=True):
+    """Its agent took it itself; the answer went out whole."""
+
+    topic: ClassVar[str] = "delivery.fetched.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = delivery.Trigger.FETCH
+    fetch_id: str
 
 
 class DeliveryTakenOver(_Delivery, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ _WHO_BY_MACHINE = {"node": "engine", "mailbox": "engine", "action": "engine", "h
 _WHO: dict[type[events.Event], str] = {
     events.DeliveryOffered: "engine",
     events.DeadLettersAsked: "caller",
+    events.DeliveryFetched: "caller",
     events.MessageAccepted: "caller",
     events.MessagePublished: "engine",
     events.MessageRefused: "engine",

@@ -74,12 +74,14 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
     kept = " It is in this broker's custody: the engine was told that it is settled." if _in_custody(own) else ""
     match _moved(own):
         case events.DeliveryAcked(up_to=up_to):
-            typed = _last(own, events.DeliveryInjected)
-            how = _how_typed(typed)
+            how = _how_typed(_last(own, events.DeliveryInjected), fetched=_last(own, events.DeliveryFetched))
             told = f"acknowledged to the engine (up to {up_to})" if up_to else "nothing is owed to the engine"
             if kept:
                 told = "the engine was told when it was taken into custody"
             return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.{_alterations(own)}", show)
+        case events.DeliveryFetched():
+            sentence = f"{who} was fetched by its agent; the acknowledgement waits for earlier ones or the link."
+            return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case events.DeliveryInjected():
             sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link.{_alterations(own)}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
@@ -264,7 +266,9 @@ def _obstacle(around: list[Recorded]) -> str:
             return ""
 
 
-def _how_typed(typed: events.DeliveryInjected | None) -> str:
+def _how_typed(typed: events.DeliveryInjected | None, *, fetched: events.DeliveryFetched | None) -> str:
+    if fetched is not None:
+        return "fetched by its agent"
     if typed is None:
         return "typed"
     if typed.evidence == "shown":

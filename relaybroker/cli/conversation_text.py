@@ -24,6 +24,13 @@ def one_line(text: str) -> str:
 def inbox_lines(found: Row) -> Iterator[str]:
     """What waits and what is not read."""
     told = False
+    for one in found.get("messages", ()):
+        told = True
+        place = f" in {one['target']}" if str(one["target"]).startswith("#") else ""
+        again = " possible-duplicate" if one["possible_duplicate"] else ""
+        first, *more = one["text"].splitlines() or [""]
+        yield f"message {one['message_id']}{again}  from {one['from']}{place}: {first}"
+        yield from (f"        {line}" for line in more)
     for one in found.get("waiting", ()):
         told = True
         place = f" in {one['target']}" if str(one["target"]).startswith("#") else ""
@@ -39,7 +46,9 @@ def inbox_lines(found: Row) -> Iterator[str]:
     for one in found["mentions"]:
         told = True
         yield f"mention {one['id']}  from {one['agent_name']} in #{one['channel_name']}: {one_line(one['text'])}"
-    if not told:
+    if found.get("unread_unknown"):
+        yield f"what is unread is not known: {found['unread_unknown']}"
+    elif not told:
         yield "nothing waits, everything is read"
 
 

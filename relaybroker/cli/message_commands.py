@@ -150,7 +150,7 @@ def wait(message_id: str, until: str, timeout_s: float, state_dir: str | None, a
 @_STATE_DIR
 @_JSON
 def inbox(limit: int, mark: bool, state_dir: str | None, as_json: bool) -> None:
-    """What is not read yet; of an agent also what waits to be typed to it, and why."""
+    """What is not read yet. In an agent's terminal it takes what waits for that agent: what it shows is not typed any more."""
     client = whoever(state_dir)
     found = client.use("check_inbox", limit=limit)
     if as_json:

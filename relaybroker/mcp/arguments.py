@@ -77,7 +77,7 @@ class GetMessageThread(Arguments, frozen=True, kw_only=True):
 
 
 class CheckInbox(Arguments, frozen=True, kw_only=True):
-    """What you have not read, and which messages wait to be typed to you and why. Changes nothing: they are typed all the same."""
+    """Take the messages that wait to be typed to you: you get them here, and they are not typed any more. And what you have not read."""
 
     limit: _Limit = 20
 

@@ -19,14 +19,16 @@ from typing import Any
 import msgspec
 
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
+from relaybroker.adapters.http.api.agent_tools import Used
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.domain import views
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
-from relaybroker.domain.inputs import ActRequested, Input, SendRequested
+from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, SendRequested
 from relaybroker.domain.names import nearest_names
 from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import THREAD
+from relaybroker.domain.reasons import Reason
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments
 from relaybroker.mcp.reading import Reading
@@ -96,7 +98,7 @@ class Conversation:
             case arguments.ListAgents(status=status):
                 return {"agents": [one for one in await self._agents(caller) if status in ("all", one["status"])]}
             case arguments.CheckInbox(limit=limit):
-                return await self._inbox(caller, limit)
+                return await self._unread(caller, limit)
             case arguments.SearchMessages():
                 return await self._search(caller, wanted)
             case arguments.MyStatus():
@@ -231,14 +233,30 @@ class Conversation:
             for row in rows
         ]
 
-    async def _inbox(self, caller: AgentCaller, limit: int) -> Result:
-        state = self._access.state
-        own = None if caller.is_operator else views.own(state, caller.agent_id, self._access.now())
-        waiting = {"waiting": own["waiting"][:limit], "waiting_count": own["waiting_count"]} if own else {}
-        found = await self._access.look(caller, "/v1/inbox")
-        return waiting | {
-            name: rows[:limit] if isinstance(rows, list) else rows for name, rows in _as_object(found, "inbox").items()
+    async def fetch(self, caller: AgentCaller, limit: int) -> Used:
+        """What waits for an agent: given to it, and not typed once the answer has gone out; and what it has not read."""
+        unread = await self._unread(caller, limit)
+        reply = await self._ask(
+            lambda request_id: FetchRequested(request_id=request_id, agent_id=caller.agent_id, limit=limit)
+        )
+        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        waiting = [row for row in own["waiting"] if row["reason"] != Reason.BEING_FETCHED]
+        result = {
+            "messages": reply.body["messages"],
+            "waiting": waiting[:limit],
+            "waiting_count": own["waiting_count"] - len(reply.body["messages"]),
         }
+        return Used(result | unread, str(reply.body["fetch_id"]))
+
+    async def _unread(self, caller: AgentCaller, limit: int) -> Result:
+        """What the engine says is not read; an engine that does not answer keeps nobody from what waits here."""
+        try:
+            found = _as_object(await self._access.look(caller, "/v1/inbox"), "inbox")
+        except InvalidRequest as error:
+            if error.status < 500:
+                raise
+            return {"unread_channels": [], "mentions": [], "unread_dms": [], "unread_unknown": error.message}
+        return {name: rows[:limit] if isinstance(rows, list) else rows for name, rows in found.items()}
 
     async def _search(self, caller: AgentCaller, wanted: arguments.SearchMessages) -> Result:
         places = [wanted.channel] if wanted.channel is not None else await self._reading.places(caller)

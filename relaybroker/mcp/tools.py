@@ -18,8 +18,8 @@ from relaybroker.domain.names import nearest_names
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import AnyArguments
 
-_Changes = Literal["nothing", "adds", "adds once", "takes away"]
-"""`adds`: each call adds one more; `adds once`: again is the same as once; `takes away`: something is gone afterwards, once."""
+_Changes = Literal["nothing", "adds", "adds once", "takes", "takes away"]
+"""`takes`: what is given is not given again. `adds`: each call adds one more. `adds once`: again is the same as once; `takes away`: something is gone afterwards, once."""
 
 _CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
     {
@@ -27,7 +27,7 @@ _CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
         arguments.PostMessage: "adds",
         arguments.ReplyToThread: "adds",
         arguments.GetMessageThread: "nothing",
-        arguments.CheckInbox: "nothing",
+        arguments.CheckInbox: "takes",
         arguments.ListMessages: "nothing",
         arguments.ListDms: "nothing",
         arguments.MarkMessageRead: "adds once",
@@ -81,7 +81,7 @@ class Tool(msgspec.Struct, frozen=True):
         return {
             "readOnlyHint": False,
             "destructiveHint": self.changes == "takes away",
-            "idempotentHint": self.changes != "adds",
+            "idempotentHint": self.changes not in ("adds", "takes"),
             "openWorldHint": False,
         }
 

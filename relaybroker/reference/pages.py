@@ -227,7 +227,7 @@ former or foreign token is 401; a route of the second list 403 `agent_scope`. A 
 """
 _TOOLS = """\
 The same over MCP (`POST /mcp`) and over HTTP (`POST /api/agent/tools/{tool}`, arguments as the body).
-`adds once`: twice is the same as once.
+`adds once`: twice is the same as once. `takes`: what is given is not given again.
 """
 
 

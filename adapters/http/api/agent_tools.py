@@ -8,6 +8,7 @@ Source: spec/conversation.md sections 1 and 2.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,9 @@ from relaybroker.adapters.http.api.envelope import Handler, about, answer
 from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
 from relaybroker.domain import views
 from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.inputs import FetchEnded
+
+_log = logging.getLogger(__name__)
 
 
 class Answered(NamedTuple):
@@ -27,6 +31,16 @@ class Answered(NamedTuple):
 
     status: int
     body: bytes | None
+    fetch_id: str = ""
+    """The fetch that this answers; the core must hear whether the answer went out whole."""
+
+
+class Used(NamedTuple):
+    """The result of a tool."""
+
+    result: dict[str, Any]
+    fetch_id: str = ""
+    """As in `Answered`."""
 
 
 class AgentTools(Protocol):
@@ -35,7 +49,7 @@ class AgentTools(Protocol):
     def listing(self, caller: AgentCaller) -> list[dict[str, Any]]:
         """Every tool that this agent may use: name, description, schema of the arguments, what it changes."""
 
-    async def call(self, caller: AgentCaller, tool: str, arguments: dict[str, Any], key: str) -> dict[str, Any]:
+    async def call(self, caller: AgentCaller, tool: str, arguments: dict[str, Any], key: str) -> Used:
         """Use a tool; its result. The same `key` again does nothing more. Raises InvalidRequest."""
 
     async def answered(self, caller: AgentCaller, message: bytes, headers: Mapping[str, str], key: str) -> Answered:
@@ -72,7 +86,28 @@ class AgentToolRoutes:
         caller, tool = caller_of(request), request.match_info["tool"]
         with about("tool", tool):
             arguments = await read_json(request)
-            return answer(await self._tools.call(caller, tool, arguments, _key_of(request)))
+            used = await self._tools.call(caller, tool, arguments, _key_of(request))
+            return await self._sent(request, answer(used.result), caller, used.fetch_id)
+
+    async def _sent(
+        self, request: web.Request, response: web.Response, caller: AgentCaller, fetch_id: str
+    ) -> web.Response:
+        """The answer; where it answers a fetch it is sent here, and the core hears whether it went out whole."""
+        if not fetch_id:
+            return response
+        whole = False
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+            whole = request.transport is not None and not request.transport.is_closing()
+        except (ConnectionError, asyncio.CancelledError):
+            _log.info("the answer to a fetch of %s broke off", caller.name)
+            raise
+        finally:
+            ended = FetchEnded(agent_id=caller.agent_id, fetch_id=fetch_id, answered=whole)
+            if not self._access.gateway.offer(ended):
+                _log.warning("no room for the end of a fetch of %s: it counts as doubtful", caller.name)
+        return response
 
     async def _operators_listing(self, _request: web.Request) -> web.Response:
         return answer({"tools": self._tools.listing(OPERATOR)})
@@ -81,7 +116,7 @@ class AgentToolRoutes:
         tool = request.match_info["tool"]
         with about("tool", tool):
             arguments = await read_json(request)
-            return answer(await self._tools.call(self._access.operator(), tool, arguments, _key_of(request)))
+            return answer((await self._tools.call(self._access.operator(), tool, arguments, _key_of(request))).result)
 
     async def _mcp(self, request: web.Request) -> web.Response:
         caller = caller_of(request)
@@ -92,8 +127,9 @@ class AgentToolRoutes:
             text = f"The body did not arrive within {BODY_WAIT_S:.0f} s"
             raise InvalidRequest(408, "request_timeout", text) from error
         headers = {name.lower(): value for name, value in request.headers.items()}
-        status, body = await self._tools.answered(caller, message, headers, _key_of(request))
-        return web.Response(status=status, body=body, content_type="application/json" if body is not None else None)
+        status, body, fetch_id = await self._tools.answered(caller, message, headers, _key_of(request))
+        response = web.Response(status=status, body=body, content_type="application/json" if body is not None else None)
+        return await self._sent(request, response, caller, fetch_id)
 
 
 def _key_of(request: web.Request) -> str:

@@ -193,6 +193,9 @@ async def test_every_tool_works_and_changes_what_it_says_it_changes(client, tool
     asked = client.broker.offered[offered:]
     if TOOLS[tool].changes == "nothing":
         assert asked == []
+    elif tool == "check_inbox":
+        assert [type(item) for item in asked] == [inputs.FetchRequested]
+        assert asked[0].agent_id == agent.agent_id
     else:
         (one,) = asked
         assert isinstance(one, inputs.SendRequested | inputs.ActRequested)
