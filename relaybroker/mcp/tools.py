@@ -19,7 +19,8 @@ from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import AnyArguments
 
 _Changes = Literal["nothing", "adds", "adds once", "takes", "takes away"]
-"""`takes`: what is given is not given again. `adds`: each call adds one more. `adds once`: again is the same as once; `takes away`: something is gone afterwards, once."""
+"""`takes`: what is given is not given again. `adds`: each call adds one more. `adds once`: again is the same as once.
+`takes away`: something is gone afterwards, once."""
 
 _CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
     {
