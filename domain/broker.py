@@ -32,6 +32,7 @@ from relaybroker.domain.rules import (
     messages,
     notices,
     process,
+    results,
     settling,
     sidecars,
     undelivered,
@@ -119,6 +120,8 @@ class Broker:
                 messages.send_requested(turn, item)
             case inputs.ActRequested():
                 acts.requested(turn, item)
+            case inputs.ResultRequested():
+                results.requested(turn, item)
             case inputs.FetchRequested():
                 fetches.requested(turn, item)
             case inputs.FetchEnded():

@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_agents: int = 0
     """How many agents this node takes; 0 = as many as come."""
     persist: bool = True
+    agent_may: tuple[str, ...] = ()
+    """What agents may besides talking: `spawn`, `release`."""
 
 
 class BrokerStarted(_Input, frozen=True, kw_only=True):
@@ -315,7 +317,19 @@ class ActRequested(_Input, frozen=True, kw_only=True):
     agent_id: str
     """"" = the operator, as the broker's own identity."""
     act: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
+    key: str = ""
+    """The caller's own key: the same one again does nothing more."""
+
+
+class ResultRequested(_Input, frozen=True, kw_only=True):
+    """An agent, known by its own token, hands in a result of its work."""
+
+    request_id: str
+    agent_id: str
+    data: Any
+    final: bool = True
+    metadata: Any = None
 
 
 class FetchRequested(_Input, frozen=True, kw_only=True):
@@ -478,6 +492,7 @@ Input = (
     | ReleaseRequested
     | SendRequested
     | ActRequested
+    | ResultRequested
     | FetchRequested
     | FetchEnded
     | DeliveryModeRequested

@@ -56,6 +56,8 @@ def _spawned(state: State, event: events.AgentLive, at: Recorded) -> _Bodies:
 
 def parent_label(source: str) -> str:
     """Who spawned it, in the words that clients know."""
+    if source.startswith("agent:"):
+        return source.removeprefix("agent:")
     return "Relaycast" if source == "relaycast_ws" else "Dashboard"
 
 
@@ -421,6 +423,17 @@ def _channel(state: State, event: events.ChannelAnswered, at: Recorded) -> _Bodi
         yield {"kind": "channel_subscribed", "name": state.registrations[at.stream].name, "channels": [event.channel]}
 
 
+def _result(state: State, event: events.ResultSubmitted, at: Recorded) -> _Bodies:
+    yield {
+        "kind": "agent_result",
+        "name": state.registrations[at.stream].name,
+        "result_id": event.result_id,
+        "data": event.data,
+        "final": event.final,
+        "metadata": event.metadata,
+    }
+
+
 _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.AgentLive: _spawned,
     events.WorkerReady: _ready,
@@ -458,4 +471,5 @@ _PROJECTIONS: dict[type, Callable[[State, Any, Recorded], _Bodies]] = {
     events.ActionDone: _action("done"),
     events.ActionReported: _action("reported"),
     events.ChannelAnswered: _channel,
+    events.ResultSubmitted: _result,
 }

@@ -39,6 +39,8 @@ NOTIFICATIONS_KEPT = 2048
 """Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
 POSTED_KEPT = 4096
 """Direct messages of agents that are remembered, to tell their senders if they come to nothing."""
+ACTED_KEPT = 2048
+"""Acts with a key that are remembered, each with its answer."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
 SNAPSHOT_FORMAT = 4
@@ -153,6 +155,8 @@ class Registration(msgspec.Struct):
     release_requests: list[str] = msgspec.field(default_factory=list)
     release_invocations: list[str] = msgspec.field(default_factory=list)
     live_at: float = 0.0
+    final_result: str = ""
+    """Of its last result: the id, and behind a blank what it was made of."""
     hinted: bool = False
     fingerprint: str = ""
     """Of the agent's newest token."""
@@ -410,6 +414,17 @@ class Act(msgspec.Struct, frozen=True):
     agent_id: str = ""
     reads: str = ""
     """The message that it marks as read."""
+    key: str = ""
+
+
+class Acted(msgspec.Struct):
+    """What is remembered of an act with a key."""
+
+    act: str
+    arguments: dict[str, Any]
+    status: int = 0
+    """0 = the engine has not answered yet."""
+    body: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Send(msgspec.Struct):
@@ -546,6 +561,8 @@ class State(msgspec.Struct):
     """What notices were about, oldest first."""
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
+    acted: dict[str, Acted] = msgspec.field(default_factory=dict)
+    """Acts with a key, by it, oldest first."""
     acts: dict[str, Act] = msgspec.field(default_factory=dict)
     """What agents have asked the engine for, by call id; the engine has not answered."""
     unfinished: dict[str, None] = msgspec.field(default_factory=dict)
@@ -612,6 +629,10 @@ class State(msgspec.Struct):
     def remember_posted(self, message_id: str, agent_id: str) -> None:
         """Note who sent a direct message."""
         _remember(self.posted, message_id, agent_id, POSTED_KEPT)
+
+    def remember_acted(self, key: str, acted: Acted) -> None:
+        """Note what an agent asked for under a key."""
+        _remember(self.acted, key, acted, ACTED_KEPT)
 
     def remember_noticed(self, about: str) -> None:
         """Note that somebody was told."""

@@ -16,6 +16,7 @@ from relaybroker.domain.state import (
     GENERATIONS_KEPT,
     MARK_READ,
     Act,
+    Acted,
     Membership,
     Pending,
     Registration,
@@ -187,11 +188,20 @@ def _act_asked(state: State, event: events.ActAsked, at: Recorded, _: Any) -> No
     reads = event.arguments.get("message_id", "") if event.act == MARK_READ else ""
     found = state.registrations.get(at.stream)
     agent_id = found.agent_id if found is not None else ""
-    state.acts[event.call_id] = Act(at.stream, event.request_id, agent_id=agent_id, reads=reads)
+    state.acts[event.call_id] = Act(at.stream, event.request_id, agent_id=agent_id, reads=reads, key=event.key)
+    if event.key:
+        state.remember_acted(event.key, Acted(event.act, event.arguments))
 
 
 def _act_answered(state: State, event: events.ActAnswered, _at: Recorded, _: Any) -> None:
-    del state.acts[event.call_id]
+    act = state.acts.pop(event.call_id)
+    if act.key in state.acted:
+        state.acted[act.key].status, state.acted[act.key].body = event.told, event.body
+
+
+def _result_submitted(state: State, event: events.ResultSubmitted, at: Recorded, _: Any) -> None:
+    if event.final:
+        state.registrations[at.stream].final_result = f"{event.result_id} {event.fingerprint}"
 
 
 CHANGES: Changes = {
@@ -213,6 +223,7 @@ CHANGES: Changes = {
     events.LateRegistrationKept: _late_registration,
     events.ActAsked: _act_asked,
     events.ActAnswered: _act_answered,
+    events.ResultSubmitted: _result_submitted,
     events.ChannelAsked: _channel_asked,
     events.ChannelAnswered: _channel_answered,
     events.SpawnAnswered: _spawn_answered,

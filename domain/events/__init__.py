@@ -23,6 +23,7 @@ from relaybroker.domain.events.action import (
 from relaybroker.domain.events.agent import (
     ActAnswered,
     ActAsked,
+    ActRepeated,
     AgentBinding,
     AgentLeaving,
     AgentLive,
@@ -45,6 +46,7 @@ from relaybroker.domain.events.agent import (
     RegistrationPaused,
     RegistrationProven,
     ReleaseAsked,
+    ResultSubmitted,
     SpawnAnswered,
 )
 from relaybroker.domain.events.base import (
@@ -173,6 +175,7 @@ __all__ = [
     "AckSent",
     "ActAnswered",
     "ActAsked",
+    "ActRepeated",
     "ActionDone",
     "ActionHeld",
     "ActionReceived",
@@ -274,6 +277,7 @@ __all__ = [
     "ReleaseAsked",
     "ReleaseIgnored",
     "RequestRefused",
+    "ResultSubmitted",
     "ResyncAsked",
     "SendRepeated",
     "ShutdownRepeated",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -249,8 +249,10 @@ class ActAsked(_Agent, frozen=True, kw_only=True):
     kind: ClassVar[Kind] = "fact"
     call_id: str
     act: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
     request_id: str
+    key: str = ""
+    """The agent's own key; "" = none."""
 
 
 class ActAnswered(_Agent, frozen=True, kw_only=True):
@@ -262,9 +264,34 @@ class ActAnswered(_Agent, frozen=True, kw_only=True):
     status: int
     code: str
     detail: str
+    told: int = 0
+    """What whoever asks again with its key is answered; 0 = it has none."""
+    body: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class SpawnAnswered(_Agent, frozen=True, kw_only=True):
     """Whoever waited for the agent's channels, after it went live, is told how the spawn ended."""
 
     topic: ClassVar[str] = "agent.spawn_answered.v1"
+
+
+class ActRepeated(Event, frozen=True, kw_only=True):
+    """A key came again: its caller got the answer that is kept, and nothing was done."""
+
+    topic: ClassVar[str] = "broker.act_repeated.v1"
+    machine: ClassVar[str] = "broker"
+    key: str
+    request_id: str
+
+
+class ResultSubmitted(_Agent, frozen=True, kw_only=True):
+    """The agent handed in a result of its work; `final`: the last one."""
+
+    topic: ClassVar[str] = "agent.result_submitted.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    result_id: str
+    data: Any
+    final: bool
+    metadata: Any = None
+    fingerprint: str = ""

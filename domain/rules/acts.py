@@ -5,7 +5,8 @@ Rules:
 * The operator acts as the broker's own identity (no agent id), on the broker's stream.
 * An agent acts only while its registration lives, as itself: the call carries its token and nobody else's.
 * Every act is in the log before the engine is asked, and so is the engine's answer, before the caller has it.
-* Nothing is tried again here. Each act may be asked for again by whoever lost the answer: done twice it is the same as done once.
+* Nothing is tried again here. Whoever lost the answer asks again with the same key, and gets it; without a key an act is done again,
+  which is the same as done once for all but `invoke_action`.
 * A broker that dies while the engine is asked says so in the log when it is back; the caller had no answer.
 
 Source: spec/conversation.md section 1; spec/engine-contract.md section 2.4; ADR-0048.
@@ -19,10 +20,10 @@ from typing import Any, NamedTuple
 
 from relaybroker.domain import events
 from relaybroker.domain.effects import EngineCall, Reply, path_segment
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, error_body
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.rules import agents, reads
-from relaybroker.domain.state import MARK_READ, Act
+from relaybroker.domain.state import MARK_READ, Act, Acted
 from relaybroker.domain.turn import Turn
 
 CALL_S = 15.0
@@ -43,10 +44,13 @@ ACTS: Mapping[str, _Call] = MappingProxyType(
     {
         "create_channel": _Call("POST", "/v1/channels", ("name", "topic")),
         "join_channel": _Call("POST", "/v1/channels/{channel}/join"),
+        "set_channel_topic": _Call("PATCH", "/v1/channels/{channel}/topic", ("topic",)),
         "leave_channel": _Call("POST", "/v1/channels/{channel}/leave"),
         "invite_to_channel": _Call("POST", "/v1/channels/{channel}/invite", ("agent_name",)),
         "add_reaction": _Call("POST", "/v1/messages/{message_id}/reactions", ("emoji",)),
         "remove_reaction": _Call("DELETE", "/v1/messages/{message_id}/reactions/{emoji}"),
+        "open_group": _Call("POST", "/v1/dm/group", ("participants", "name")),
+        "invoke_action": _Call("POST", "/v1/actions/{action}/invoke", ("input",)),
         MARK_READ: _Call("POST", "/v1/messages/{message_id}/read"),
     }
 )
@@ -56,6 +60,9 @@ ACTS: Mapping[str, _Call] = MappingProxyType(
 def requested(turn: Turn, request: ActRequested) -> None:
     """An agent wants something done. Its answer is the engine's."""
     try:
+        if request.key and (known := turn.state.acted.get(_key_of(request))) is not None:
+            _again(turn, request, known)
+            return
         call = _checked(turn, request)
     except InvalidRequest as error:
         agents.refuse(turn, request.request_id, "act", error)
@@ -69,7 +76,11 @@ def requested(turn: Turn, request: ActRequested) -> None:
     call_id = f"act_{turn.fresh('act')}"
     turn.record(
         events.ActAsked(
-            call_id=call_id, act=request.act, arguments=dict(request.arguments), request_id=request.request_id
+            call_id=call_id,
+            act=request.act,
+            arguments=dict(request.arguments),
+            request_id=request.request_id,
+            key=_key_of(request) if request.key else "",
         ),
         stream,
         name,
@@ -87,6 +98,25 @@ def requested(turn: Turn, request: ActRequested) -> None:
     )
 
 
+def _key_of(request: ActRequested) -> str:
+    """A key is its agent's alone."""
+    return f"agent:{request.agent_id}:{request.key}"
+
+
+def _again(turn: Turn, request: ActRequested, known: Acted) -> None:
+    """A key came again: what was answered is answered, and nothing is done.
+
+    Raises:
+        InvalidRequest: 409; the key was used for something else, the engine has not answered yet, or nobody knows whether it did it.
+    """
+    if (known.act, known.arguments) != (request.act, dict(request.arguments)):
+        raise InvalidRequest(409, "idempotency_conflict", "this idempotency key was used for something else")
+    if not known.status:
+        raise InvalidRequest(409, "idempotency_in_progress", "the engine is being asked; ask again")
+    turn.record(events.ActRepeated(key=_key_of(request), request_id=request.request_id), turn.broker)
+    turn.effect(Reply(request_id=request.request_id, status=known.status, body=known.body | {"replayed": True}))
+
+
 def _checked(turn: Turn, request: ActRequested) -> _Call:
     if turn.state.stopping_until:
         raise InvalidRequest(503, "shutting_down", "the broker is stopping")
@@ -98,7 +128,7 @@ def _checked(turn: Turn, request: ActRequested) -> _Call:
     if call is None:
         raise InvalidRequest(400, "invalid_field", f"there is no act '{request.act[:140]}'", field="act")
     for name in _named(call):
-        if not request.arguments.get(name, ""):
+        if name not in request.arguments or request.arguments[name] == "":
             raise InvalidRequest(400, "missing_field", f"Missing required field: {name}", field=name)
     if len(turn.state.acts) >= MAX_OPEN:
         raise InvalidRequest(429, "queue_full", "too many requests wait for the engine; try again")
@@ -106,20 +136,20 @@ def _checked(turn: Turn, request: ActRequested) -> _Call:
 
 
 def _named(call: _Call) -> list[str]:
-    """The arguments without which there is no call: those in the path, and the first of the body."""
+    """The arguments without which there is no call: those in the path, and the first of what is posted."""
     in_path = [part[1:-1] for part in call.path.split("/") if part.startswith("{")]
-    return [*in_path, *call.body[:1]]
+    return [*in_path, *(call.body[:1] if call.method == "POST" else ())]
 
 
-def _rendered(call: _Call, arguments: Mapping[str, str]) -> tuple[str, dict[str, Any] | None]:
+def _rendered(call: _Call, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
     parts = [
         path_segment(arguments[part[1:-1]].removeprefix("#") if part == "{channel}" else arguments[part[1:-1]])
         if part.startswith("{")
         else part
         for part in call.path.split("/")
     ]
-    body = {name: arguments[name] for name in call.body if arguments.get(name)}
-    return "/".join(parts), body if call.method == "POST" else None
+    body = {name: arguments[name] for name in call.body if name in arguments}
+    return "/".join(parts), None if call.method == "DELETE" else body
 
 
 def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) -> None:
@@ -129,13 +159,29 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
             detail = message
         case EngineUnanswered(detail=detail):
             status, code = 0, "engine_unavailable"
-    turn.record(events.ActAnswered(call_id=answer.call_id, status=status, code=code, detail=detail[:500]), act.stream)
     if isinstance(answer, EngineAnswered) and 200 <= status < 300:
-        if act.reads and act.agent_id:
-            reads.marked_here(turn, act.agent_id, act.reads)
-        turn.effect(Reply(request_id=act.request_id, status=200, body={"success": True, "data": answer.data}))
-        return
-    turn.effect(agents.refusal(act.request_id, refusal_of(status, code, detail)))
+        told, body = 200, _done(answer.data)
+    else:
+        error = refusal_of(status, code, detail)
+        told, body = error.status, error_body(error)
+    turn.record(
+        events.ActAnswered(
+            call_id=answer.call_id,
+            status=status,
+            code=code,
+            detail=detail[:500],
+            told=told if act.key else 0,
+            body=body if act.key else {},
+        ),
+        act.stream,
+    )
+    if told == 200 and act.reads and act.agent_id:
+        reads.marked_here(turn, act.agent_id, act.reads)
+    turn.effect(Reply(request_id=act.request_id, status=told, body=body))
+
+
+def _done(data: Any) -> dict[str, Any]:
+    return {"success": True, "data": data}
 
 
 def refusal_of(status: int, code: str, detail: str) -> InvalidRequest:
@@ -148,9 +194,19 @@ def refusal_of(status: int, code: str, detail: str) -> InvalidRequest:
 
 
 def broker_started(turn: Turn) -> None:
-    """Whoever asked the broker that died has no answer and will get none."""
+    """Whoever asked the broker that died has no answer; whether the engine did it is not known, and said to who asks again."""
     for call_id, act in list(turn.state.acts.items()):
+        unknown = InvalidRequest(
+            409, "outcome_unknown", "the broker was restarted meanwhile; whether it was done is not known"
+        )
         turn.record(
-            events.ActAnswered(call_id=call_id, status=0, code="broker_restarted", detail="the broker was restarted"),
+            events.ActAnswered(
+                call_id=call_id,
+                status=0,
+                code="broker_restarted",
+                detail="the broker was restarted",
+                told=unknown.status if act.key else 0,
+                body=error_body(unknown) if act.key else {},
+            ),
             act.stream,
         )

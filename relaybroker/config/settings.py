@@ -28,12 +28,15 @@ LEASE_S = 120.0
 AUTO_ANSWERS = ("mcp-approval",)
 """Questions that the operator may answer in advance: whether an agent's model may use the agent's own tools (`mcp-approval`)."""
 
+AGENT_MAY = ("spawn", "release")
+"""What the operator may allow agents besides talking."""
+
 _VARIABLES = re.compile(r"[A-Za-z_*?][A-Za-z0-9_*?]*")
 _TRUE, _FALSE = frozenset(("1", "true", "yes", "on")), frozenset(("", "0", "false", "no", "off"))
 _PREFIX = "RELAYBROKER_"
 _KNOWN = (
     *("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "CAPABILITIES", "IN_DOUBT", "REMOTE_ARGS", "AUTO_ANSWER", "AGENT_ENV"),
-    *("MAX_AGENTS", "LOG", "URL", "SESSION", "AGENTS"),
+    *("AGENT_MAY", "MAX_AGENTS", "LOG", "URL", "SESSION", "AGENTS"),
 )
 """Variables of ours that may be set when a broker starts: its settings, and what an agent's terminal or this project's tests have."""
 _NO_SECRET = SecretStr("")
@@ -97,6 +100,8 @@ class Settings(BaseModel):
     remote_args: bool = False
     auto_answer: tuple[str, ...] = ()
     """Which questions of programs the operator has answered in advance; see `AUTO_ANSWERS`."""
+    agent_may: tuple[str, ...] = ()
+    """What agents may besides talking; see `AGENT_MAY`."""
     agent_environment: tuple[str, ...] = ()
     """Names and patterns of further variables that agents take over from the broker's environment."""
     max_agents: int = Field(default=0, ge=0, lt=2**32)
@@ -126,6 +131,14 @@ class Settings(BaseModel):
         for name in names:
             if name not in AUTO_ANSWERS:
                 raise ValueError(f"RELAYBROKER_AUTO_ANSWER takes {', '.join(AUTO_ANSWERS)}, not {name!r}")
+        return names
+
+    @field_validator("agent_may")
+    @classmethod
+    def _are_permissions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in AGENT_MAY:
+                raise ValueError(f"RELAYBROKER_AGENT_MAY takes {', '.join(AGENT_MAY)}, not {name!r}")
         return names
 
     @field_validator("agent_environment")
@@ -186,6 +199,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "in_doubt": given.get("RELAYBROKER_IN_DOUBT", "") or "ask",
         "remote_args": _switch(given, "RELAYBROKER_REMOTE_ARGS"),
         "auto_answer": _csv(given.get("RELAYBROKER_AUTO_ANSWER", "")),
+        "agent_may": _csv(given.get("RELAYBROKER_AGENT_MAY", "")),
         "agent_environment": _csv(given.get("RELAYBROKER_AGENT_ENV", "")),
         "max_agents": given.get("RELAYBROKER_MAX_AGENTS", "") or 0,
         "record": None if flags.record is None else cwd / flags.record,

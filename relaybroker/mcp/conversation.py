@@ -19,12 +19,12 @@ from typing import Any
 import msgspec
 
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
-from relaybroker.adapters.http.api.agent_tools import Used
+from relaybroker.adapters.http.api.agent_tools import Fleet, Used
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.domain import views
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
-from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, SendRequested
+from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, ResultRequested, SendRequested
 from relaybroker.domain.names import nearest_names
 from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import THREAD
@@ -45,10 +45,12 @@ class Conversation:
 
     Args:
         access: the broker.
+        fleet: starts and ends agents.
     """
 
-    def __init__(self, access: BrokerAccess) -> None:
+    def __init__(self, access: BrokerAccess, fleet: Fleet) -> None:
         self._access = access
+        self._fleet = fleet
         self._reading = Reading(access)
 
     async def do(self, caller: AgentCaller, wanted: AnyArguments, key: str) -> Result:
@@ -69,20 +71,37 @@ class Conversation:
                 return await self._post(caller, wanted, key)
             case arguments.ReplyToThread(message_id=message_id, text=text):
                 return await self._send(caller, key, to=f"{THREAD}{message_id}", text=text, thread_id=message_id)
+            case arguments.SendGroupDm():
+                return await self._send_group(caller, wanted, key)
+            case arguments.SubmitResult():
+                return await self._submit(caller, wanted)
+            case arguments.Spawn():
+                return await self._spawn(caller, wanted)
+            case arguments.RemoveAgent(name=name, reason=reason):
+                why = f"{caller.name} asked for it{f': {reason}' if reason else ''}"
+                return _answered(await self._fleet.release_as(name.removeprefix("@"), {"reason": why}))
+            case arguments.InvokeAction(name=name, input=given):
+                return await self._act(caller, key, "invoke_action", action=name, input=given)
+            case arguments.SetChannelTopic(channel=channel, topic=topic):
+                return await self._in_channel(caller, key, "set_channel_topic", channel, topic=topic)
             case arguments.MarkMessageRead(message_id=message_id):
-                return await self._act(caller, "mark_message_read", message_id=message_id)
+                return await self._act(caller, key, "mark_message_read", message_id=message_id)
             case arguments.AddReaction(message_id=message_id, emoji=emoji):
-                return await self._act(caller, "add_reaction", message_id=message_id, emoji=emoji)
+                return await self._act(caller, key, "add_reaction", message_id=message_id, emoji=emoji)
             case arguments.RemoveReaction(message_id=message_id, emoji=emoji):
-                return await self._act(caller, "remove_reaction", message_id=message_id, emoji=emoji)
+                return await self._act(caller, key, "remove_reaction", message_id=message_id, emoji=emoji)
             case arguments.CreateChannel(name=name, topic=topic):
-                return await self._act(caller, "create_channel", name=name.removeprefix("#"), topic=topic)
+                return await self._act(
+                    caller, key, "create_channel", name=name.removeprefix("#"), **({"topic": topic} if topic else {})
+                )
             case arguments.JoinChannel(channel=channel):
-                return await self._in_channel(caller, "join_channel", channel)
+                return await self._in_channel(caller, key, "join_channel", channel)
             case arguments.LeaveChannel(channel=channel):
-                return await self._in_channel(caller, "leave_channel", channel)
+                return await self._in_channel(caller, key, "leave_channel", channel)
             case arguments.InviteToChannel(channel=channel, agent_name=name):
-                return await self._in_channel(caller, "invite_to_channel", channel, agent_name=name.removeprefix("@"))
+                return await self._in_channel(
+                    caller, key, "invite_to_channel", channel, agent_name=name.removeprefix("@")
+                )
             case arguments.GetMessageThread(message_id=message_id):
                 return _as_object(await self._access.look(caller, f"/v1/messages/{message_id}/replies"), "thread")
             case arguments.GetMessageReaders(message_id=message_id):
@@ -174,10 +193,10 @@ class Conversation:
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
-    async def _in_channel(self, caller: AgentCaller, act: str, channel: str, **more: str) -> Result:
+    async def _in_channel(self, caller: AgentCaller, key: str, act: str, channel: str, **more: str) -> Result:
         name = channel.removeprefix("#")
         try:
-            return await self._act(caller, act, channel=name, **more)
+            return await self._act(caller, key, act, channel=name, **more)
         except InvalidRequest as error:
             if error.code == "channel_not_found":
                 raise await self._without_channel(caller, error, name) from error
@@ -185,17 +204,72 @@ class Conversation:
                 raise await self._with_nearest(caller, error, more.get("agent_name", "")) from error
             raise
 
-    async def _act(self, caller: AgentCaller, act: str, **given: str) -> Result:
+    async def _act(self, caller: AgentCaller, key: str, act: str, **given: Any) -> Result:
         reply = await self._ask(
             lambda request_id: ActRequested(
-                request_id=request_id,
-                agent_id=caller.agent_id,
-                act=act,
-                arguments={k: v for k, v in given.items() if v},
+                request_id=request_id, agent_id=caller.agent_id, act=act, arguments=given, key=key
             )
         )
         data = reply.body["data"]
         return {"done": True} | (data if isinstance(data, dict) else {})
+
+    async def _send_group(self, caller: AgentCaller, wanted: arguments.SendGroupDm, key: str) -> Result:
+        """To the conversation of exactly these agents and the caller, which is opened where there is none."""
+        names = sorted({name.strip().removeprefix("@") for name in wanted.participants} - {caller.name})
+        if not names:
+            raise InvalidRequest(400, "invalid_field", "a group has somebody else in it", field="participants")
+        known = await self._group_of(caller, names, wanted.name)
+        if not known:
+            try:
+                opened = await self._act(
+                    caller, f"{key} group" if key else "", "open_group", participants=names,
+                    **({"name": wanted.name} if wanted.name else {}),
+                )  # fmt: skip
+            except InvalidRequest as error:
+                if error.code == "agent_not_found":
+                    raise await self._with_nearest(caller, error, await self._missing(caller, names)) from error
+                raise
+            known = str(opened.get("id", ""))
+        return await self._send(caller, key, to=known, text=wanted.text) | {"participants": names}
+
+    async def _group_of(self, caller: AgentCaller, names: list[str], title: str) -> str:
+        for row in _objects(await self._access.look(caller, "/v1/dm/conversations")):
+            others = {str(one.get("agent_name", "")) for one in _objects(row.get("participants"))} - {caller.name}
+            if row.get("type") == "group" and others == set(names) and (row.get("name") or "") == title:
+                return str(row.get("id", ""))
+        return ""
+
+    async def _missing(self, caller: AgentCaller, names: list[str]) -> str:
+        known = {name.lower() for name in await self._known(caller, "/v1/agents/presence", "agent_name")}
+        return next((name for name in names if name.lower() not in known), names[0])
+
+    # --- work -----------------------------------------------------------------------------------------------------------
+
+    async def _submit(self, caller: AgentCaller, wanted: arguments.SubmitResult) -> Result:
+        reply = await self._ask(
+            lambda request_id: ResultRequested(
+                request_id=request_id,
+                agent_id=caller.agent_id,
+                data=wanted.data,
+                final=wanted.final,
+                metadata=wanted.metadata,
+            )
+        )
+        return _answered(reply)
+
+    async def _spawn(self, caller: AgentCaller, wanted: arguments.Spawn) -> Result:
+        """Only what the operator offers for placement, with nothing added to it, as for callers on other machines."""
+        settings = self._access.state.settings
+        offers = [name.removeprefix("spawn:") for name in (settings.capabilities if settings is not None else ())]
+        if wanted.cli not in offers:
+            text = f"this node offers {', '.join(offers) or 'nothing'} to agents, not '{wanted.cli}'"
+            raise InvalidRequest(403, "cli_not_allowed", text, field="cli")
+        value: Result = {"name": wanted.name, "cli": wanted.cli, "task": wanted.task}
+        if wanted.channel is not None:
+            value["channels"] = [wanted.channel.removeprefix("#")]
+        if wanted.model:
+            value["model"] = wanted.model
+        return _answered(await self._fleet.spawn_as(value, source=f"agent:{caller.name}"))
 
     async def _ask(self, build: Callable[[str], Input]) -> Reply:
         try:
@@ -203,9 +277,7 @@ class Conversation:
         except TimeoutError as error:
             text = "The broker did not answer in time; what was asked may still happen"
             raise InvalidRequest(504, "request_timeout", text) from error
-        if reply.status >= 400:
-            extra = {name: value for name, value in reply.body.items() if name not in _ENVELOPE}
-            raise InvalidRequest(reply.status, str(reply.body["code"]), str(reply.body["message"]), **extra)
+        _answered(reply)
         return reply
 
     # --- looks --------------------------------------------------------------------------------------------------------
@@ -317,6 +389,18 @@ def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], 
     return InvalidRequest(
         error.status, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
     )
+
+
+def _answered(reply: Reply) -> Result:
+    """What the core answered.
+
+    Raises:
+        InvalidRequest: it refused.
+    """
+    if reply.status >= 400:
+        extra = {name: value for name, value in reply.body.items() if name not in _ENVELOPE}
+        raise InvalidRequest(reply.status, str(reply.body["code"]), str(reply.body["message"]), **extra)
+    return {name: value for name, value in reply.body.items() if name != "success"}
 
 
 def _says(story: Result, field: str, caller: AgentCaller) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from relaybroker import __version__
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
-from relaybroker.adapters.http.api.agent_tools import Answered, Used
+from relaybroker.adapters.http.api.agent_tools import Answered, Fleet, Used
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.domain import views
 from relaybroker.domain.errors import InvalidRequest
@@ -36,15 +36,22 @@ class AgentToolbox:
 
     Args:
         access: the broker.
+        fleet: starts and ends agents.
     """
 
-    def __init__(self, access: BrokerAccess) -> None:
+    def __init__(self, access: BrokerAccess, fleet: Fleet) -> None:
         self._access = access
-        self._conversation = Conversation(access)
+        self._conversation = Conversation(access, fleet)
 
     def listing(self, caller: AgentCaller) -> list[dict[str, Any]]:
         """Every tool that this caller may use."""
-        return [tool.listed() for tool in offered(operator=caller.is_operator)]
+        return [tool.listed() for tool in offered(operator=caller.is_operator, may=self._may)]
+
+    @property
+    def _may(self) -> tuple[str, ...]:
+        """What the operator allows agents."""
+        settings = self._access.state.settings
+        return settings.agent_may if settings is not None else ()
 
     async def call(self, caller: AgentCaller, tool: str, arguments: dict[str, Any], key: str) -> Used:
         """Use a tool; its result.
@@ -52,7 +59,7 @@ class AgentToolbox:
         Raises:
             InvalidRequest: it was not used, or not done, with a stable code.
         """
-        wanted = tool_of(tool, operator=caller.is_operator).read(arguments)
+        wanted = tool_of(tool, operator=caller.is_operator, may=self._may).read(arguments)
         return await self._do(caller, wanted, key)
 
     async def _do(self, caller: AgentCaller, wanted: AnyArguments, key: str) -> Used:
@@ -89,7 +96,10 @@ class AgentToolbox:
                 if request.params.get("cursor") is not None:
                     raise _invalid(request, "there is one page only")
                 return protocol.result(
-                    request, {"tools": [tool.listed() for tool in offered(model=True)]}, SERVER, cached=True
+                    request,
+                    {"tools": [tool.listed() for tool in offered(model=True, may=self._may)]},
+                    SERVER,
+                    cached=True,
                 )
             case _:
                 text = f"there is no method {request.method[:100]!r} here"
@@ -100,7 +110,7 @@ class AgentToolbox:
         if not isinstance(name, str):
             raise _invalid(request, "name must be the name of a tool")
         try:
-            tool = tool_of(name, model=True)
+            tool = tool_of(name, model=True, may=self._may)
         except InvalidRequest as error:
             raise _invalid(request, error.message) from error
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -42,7 +42,13 @@ _CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
         arguments.JoinChannel: "adds once",
         arguments.LeaveChannel: "takes away",
         arguments.InviteToChannel: "adds once",
+        arguments.SendGroupDm: "adds",
+        arguments.SetChannelTopic: "adds once",
         arguments.ListActions: "nothing",
+        arguments.InvokeAction: "adds",
+        arguments.Spawn: "adds",
+        arguments.RemoveAgent: "takes away",
+        arguments.SubmitResult: "adds",
         arguments.MyStatus: "nothing",
         arguments.WhyMessage: "nothing",
         arguments.ShowMessage: "nothing",
@@ -52,8 +58,14 @@ _CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
 )
 
 
-FOR_AGENTS = frozenset({arguments.MyStatus})
-"""What only an agent can ask."""
+FOR_AGENTS = frozenset(
+    {arguments.MyStatus, arguments.Spawn, arguments.RemoveAgent, arguments.SubmitResult, arguments.InvokeAction}
+)
+"""What only an agent asks; the operator has other ways."""
+ALLOWED: Mapping[type[AnyArguments], str] = MappingProxyType(
+    {arguments.Spawn: "spawn", arguments.RemoveAgent: "release"}
+)
+"""What an agent may only where the operator allows it, by the word for it (`RELAYBROKER_AGENT_MAY`)."""
 FOR_COMMANDS = frozenset({arguments.ShowMessage, arguments.ReadThread, arguments.FindMessages})
 """What the command is made of, and models are not shown."""
 
@@ -65,9 +77,19 @@ class Tool(msgspec.Struct, frozen=True):
     arguments: type[AnyArguments]
     changes: _Changes
 
-    def is_for(self, *, operator: bool, model: bool) -> bool:
-        """Whether the operator, or else an agent, may use it; `model`: over MCP, where a model chooses among tools."""
-        return not (operator and self.arguments in FOR_AGENTS) and not (model and self.arguments in FOR_COMMANDS)
+    def is_for(self, *, operator: bool, model: bool, may: Container[str]) -> bool:
+        """Whether the operator, or else an agent, may use it.
+
+        Args:
+            operator: whether the operator asks.
+            model: over MCP, where a model chooses among tools.
+            may: what the operator allows agents.
+        """
+        if operator:
+            return self.arguments not in FOR_AGENTS
+        if model and self.arguments in FOR_COMMANDS:
+            return False
+        return self.arguments not in ALLOWED or ALLOWED[self.arguments] in may
 
     @property
     def description(self) -> str:
@@ -125,21 +147,25 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
 MODELS_TOOLS: Mapping[str, Tool] = MappingProxyType(
     {name: tool for name, tool in TOOLS.items() if tool.arguments not in FOR_COMMANDS}
 )
-"""Those that are offered over MCP."""
+"""Those that may be offered over MCP."""
 
 
-def offered(*, operator: bool = False, model: bool = False) -> list[Tool]:
+def offered(*, operator: bool = False, model: bool = False, may: Container[str] = ()) -> list[Tool]:
     """The tools that the operator, or else an agent, may use."""
-    return [tool for tool in TOOLS.values() if tool.is_for(operator=operator, model=model)]
+    return [tool for tool in TOOLS.values() if tool.is_for(operator=operator, model=model, may=may)]
 
 
-def tool_of(name: str, *, operator: bool = False, model: bool = False) -> Tool:
+EVERYBODYS: Mapping[str, Tool] = MappingProxyType({tool.name: tool for tool in offered(model=True)})
+"""Those that are offered over MCP where the operator allows nothing more."""
+
+
+def tool_of(name: str, *, operator: bool = False, model: bool = False, may: Container[str] = ()) -> Tool:
     """The tool of this name, of those that are offered.
 
     Raises:
         InvalidRequest: 404 `unknown_tool`, with the names that are nearest.
     """
-    known = {tool.name: tool for tool in offered(operator=operator, model=model)}
+    known = {tool.name: tool for tool in offered(operator=operator, model=model, may=may)}
     found = known.get(name)
     if found is not None:
         return found

@@ -20,6 +20,7 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import Handler, about, answer
 from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
 from relaybroker.domain import views
+from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.inputs import FetchEnded
 
@@ -41,6 +42,16 @@ class Used(NamedTuple):
     result: dict[str, Any]
     fetch_id: str = ""
     """As in `Answered`."""
+
+
+class Fleet(Protocol):
+    """Who starts and ends agents."""
+
+    async def spawn_as(self, value: dict[str, Any], *, source: str = ..., invocation_id: str = ...) -> Reply:
+        """Spawn an agent from a request's value; the core's answer. Raises InvalidRequest."""
+
+    async def release_as(self, name: str, value: dict[str, Any]) -> Reply:
+        """Release an agent; the core's answer. Raises InvalidRequest."""
 
 
 class AgentTools(Protocol):

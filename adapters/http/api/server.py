@@ -16,7 +16,7 @@ import psutil
 from aiohttp import web
 
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
-from relaybroker.adapters.http.api.agent_tools import AgentToolRoutes, AgentTools
+from relaybroker.adapters.http.api.agent_tools import AgentToolRoutes, AgentTools, Fleet
 from relaybroker.adapters.http.api.agents_routes import AgentRoutes
 from relaybroker.adapters.http.api.audit_routes import AuditRoutes
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
@@ -84,7 +84,7 @@ class LocalApi:
         persist: bool,
         base_url: str | None,
         document: Callable[[], dict[str, Any]],
-        make_tools: Callable[[BrokerAccess], AgentTools],
+        make_tools: Callable[[BrokerAccess, Fleet], AgentTools],
         allowed_hosts: Sequence[str] = (),
         allowed_origins: Sequence[str] = (),
         request_shutdown: Callable[[str], None],
@@ -128,7 +128,7 @@ class LocalApi:
         self._fleet = FleetSockets(self._access, agents, send, version=self._version, shutdown=self._request_shutdown)
         self._routes = self._table(agents, send, self._fleet, AuditRoutes(core.audit))
         self._routes |= DeadLetterRoutes(self._access).table | HoldRoutes(self._access).table
-        self._routes |= AgentToolRoutes(self._access, self._make_tools(self._access)).table
+        self._routes |= AgentToolRoutes(self._access, self._make_tools(self._access, agents)).table
 
     async def close(self) -> None:
         """End sockets with 1001, answer waiting requests with 503, stop listening."""

@@ -259,7 +259,8 @@ class SmallBroker:
             return inputs.EngineAnswered(
                 call_id=call_id, status=404, code="channel_not_found", message="no such channel"
             )
-        return inputs.EngineAnswered(call_id=call_id, status=201, data={"id": "msg_9"})
+        made = "dm_group_9" if call.path == "/v1/dm/group" else "msg_9"
+        return inputs.EngineAnswered(call_id=call_id, status=201, data={"id": made})
 
 
 class Client:

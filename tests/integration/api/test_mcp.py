@@ -10,7 +10,7 @@ import pytest
 
 from relaybroker.domain import inputs
 from relaybroker.mcp.protocol import MAX_MESSAGE_BYTES
-from relaybroker.mcp.tools import MODELS_TOOLS
+from relaybroker.mcp.tools import EVERYBODYS
 
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -48,7 +48,7 @@ async def test_a_client_shakes_hands_and_uses_a_tool(client, asked, spoken):
     assert answer["result"]["capabilities"] == {"tools": {}}
     assert await raw(agent, json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"})) == (202, None)
     status, answer = await agent.mcp("tools/list", MCP_Protocol_Version=spoken)
-    assert [tool["name"] for tool in answer["result"]["tools"]] == list(MODELS_TOOLS)
+    assert [tool["name"] for tool in answer["result"]["tools"]] == list(EVERYBODYS)
     assert "resultType" not in answer["result"]
     _, answer = await agent.mcp("tools/call", {"name": "send_dm", "arguments": {"to": "planner", "text": "hi"}}, "x")
     result = answer["result"]
@@ -83,7 +83,7 @@ async def test_a_client_without_a_handshake_discovers_and_uses_a_tool(client):
     assert "2026-07-28" in answer["result"]["supportedVersions"]
     assert {"ttlMs", "cacheScope"} <= answer["result"].keys()
     _, answer = await modern(agent, "tools/list")
-    assert (len(answer["result"]["tools"]), answer["result"]["cacheScope"]) == (len(MODELS_TOOLS), "private")
+    assert (len(answer["result"]["tools"]), answer["result"]["cacheScope"]) == (len(EVERYBODYS), "private")
     _, answer = await modern(agent, "tools/call", {"name": "list_channels"})
     assert answer["result"]["structuredContent"]["channels"][0]["name"] == "general"
     assert answer["result"]["resultType"] == "complete"
@@ -132,7 +132,7 @@ async def test_every_tool_says_truly_what_it_changes_and_takes_one_flat_object(c
         assert schema["type"] == "object"
         assert schema["additionalProperties"] is False
         assert "$ref" not in json.dumps(schema)
-        assert hints["readOnlyHint"] == (MODELS_TOOLS[tool["name"]].changes == "nothing")
+        assert hints["readOnlyHint"] == (EVERYBODYS[tool["name"]].changes == "nothing")
         assert not (hints["readOnlyHint"] and hints["destructiveHint"])
         assert tool["description"].endswith(".")
     hinted = {tool["name"]: tool["annotations"] for tool in answer["result"]["tools"]}

@@ -200,3 +200,10 @@ def test_a_switch_is_on_or_off_and_nothing_else() -> None:
     assert not take({"RELAYBROKER_REMOTE_ARGS": "0"}).remote_args
     with pytest.raises(SettingsError, match="RELAYBROKER_REMOTE_ARGS is 1 or 0, not 'yess'"):
         take({"RELAYBROKER_REMOTE_ARGS": "yess"})
+
+
+def test_what_agents_may_is_one_of_two_words() -> None:
+    assert take().agent_may == ()
+    assert take({"RELAYBROKER_AGENT_MAY": "spawn, release"}).agent_may == ("spawn", "release")
+    with pytest.raises(SettingsError, match="RELAYBROKER_AGENT_MAY takes spawn, release, not 'fly'"):
+        take({"RELAYBROKER_AGENT_MAY": "fly"})

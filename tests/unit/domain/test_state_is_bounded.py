@@ -21,6 +21,7 @@ from relaybroker.domain.node_connection import MAX_REMINTS_PER_HOUR
 from relaybroker.domain.outbound_message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
 from relaybroker.domain.state import (
+    ACTED_KEPT,
     ANNOUNCED_KEPT,
     GENERATIONS_KEPT,
     MAILBOXES_KEPT,
@@ -81,6 +82,7 @@ BOUNDS = {
     "sends": KEYS_KEPT,
     "announced": ANNOUNCED_KEPT,
     "posted": POSTED_KEPT,
+    "acted": ACTED_KEPT,
     "noticed": NOTICED_KEPT,
     # the rest
     "actions": LEDGER_LIMIT,
