@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 SECRET_VARIABLES = (
     "RELAY_BROKER_API_KEY",
@@ -36,17 +36,17 @@ def command_line(cli: str, args: Iterable[str]) -> tuple[str, ...]:
     """Program and arguments of `cli` (which may hold inline arguments) followed by `args`.
 
     Raises:
-        InvalidRequest: 400 `invalid_field`, if `cli` is blank, badly quoted, or holds a NUL.
+        InvalidRequest: `invalid_field`, if `cli` is blank, badly quoted, or holds a NUL.
     """
     try:
         words = shlex.split(cli)
     except ValueError as error:
-        raise InvalidRequest(400, "invalid_field", f"cli cannot be split: {error}", field="cli") from error
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", f"cli cannot be split: {error}", field="cli") from error
     if not words or not words[0]:
-        raise InvalidRequest(400, "invalid_field", "cli is blank", field="cli")
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", "cli is blank", field="cli")
     words += list(args)
     if any("\x00" in word for word in words):
-        raise InvalidRequest(400, "invalid_field", "cli and args must not hold NUL", field="cli")
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", "cli and args must not hold NUL", field="cli")
     if words[0] in _RENAMED:
         words[0] = _RENAMED[words[0]]
         if words[1:2] == ["agent"]:
@@ -63,10 +63,12 @@ def check_variables(names: Iterable[str]) -> None:
     """Check what a caller wants in the environment of its agent.
 
     Raises:
-        InvalidRequest: 400 `invalid_env`, for what is no name of a variable, or is the broker's to give.
+        InvalidRequest: `invalid_env`, for what is no name of a variable, or is the broker's to give.
     """
     for variable in names:
         if not _VARIABLE.fullmatch(variable):
-            raise InvalidRequest(400, "invalid_env", f"'{variable[:140]}' is no name of a variable", field="env")
+            raise InvalidRequest(
+                Refusal.INVALID, "invalid_env", f"'{variable[:140]}' is no name of a variable", field="env"
+            )
         if is_protected(variable) or variable in _IDENTITY:
-            raise InvalidRequest(400, "invalid_env", f"'{variable}' is not for callers to set", field="env")
+            raise InvalidRequest(Refusal.INVALID, "invalid_env", f"'{variable}' is not for callers to set", field="env")

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from relaybroker.domain.replies import Answer
+
 
 class _Effect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Common shape of effects."""
@@ -162,11 +164,10 @@ class StartSidecar(_Effect, frozen=True, kw_only=True):
 
 
 class Reply(_Effect, frozen=True, kw_only=True):
-    """Answer a local API request. `body` is complete; errors carry the envelope of local-api.md section 1.1."""
+    """Answer a local API request."""
 
     request_id: str
-    status: int
-    body: dict[str, Any]
+    answer: Answer
 
 
 class Notify(_Effect, frozen=True, kw_only=True):

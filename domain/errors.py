@@ -12,6 +12,8 @@ As in h11, local and remote errors are different types.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class RelayBrokerError(Exception):
     """Root of every error of this project's core."""
@@ -41,28 +43,49 @@ class FrameRejected(PeerViolation):
         self.frame_type = frame_type
 
 
-class InvalidRequest(RelayBrokerError):  # noqa: N818 - an HTTP term
-    """A request cannot be accepted; `status` and `code` are those of local-api.md section 1.1."""
+class Refusal(StrEnum):
+    """Whose fault a refusal is, and whether the same request may work later. Each has one HTTP status at the local API."""
 
-    def __init__(self, status: int, code: str, message: str, **extra: object) -> None:
+    INVALID = "invalid"
+    """The caller's error."""
+    UNKNOWN_CALLER = "unknown_caller"
+    FORBIDDEN = "forbidden"
+    ABSENT = "absent"
+    """What it is about does not exist."""
+    SLOW = "slow"
+    """The request did not arrive in time."""
+    CONFLICT = "conflict"
+    """The state of things forbids it."""
+    TOO_LARGE = "too_large"
+    FULL = "full"
+    FAILED = "failed"
+    """Ours."""
+    NOT_BUILT = "not_built"
+    ENGINE = "engine"
+    """The engine refused it."""
+    UNAVAILABLE = "unavailable"
+    """Somebody who is needed is not there now."""
+    NO_ANSWER = "no_answer"
+    """It was not done in time, and may still happen."""
+
+
+_PASSING = (Refusal.FULL, Refusal.FAILED, Refusal.ENGINE, Refusal.UNAVAILABLE, Refusal.NO_ANSWER)
+
+
+class InvalidRequest(RelayBrokerError):  # noqa: N818 - the clients' term
+    """A request cannot be accepted; `code` is stable (local-api.md section 1.1), `extra` says what it is about."""
+
+    def __init__(self, kind: Refusal, code: str, message: str, **extra: object) -> None:
         super().__init__(message)
-        self.status = status
+        self.kind = kind
         self.code = code
         self.message = message
         self.extra = extra
 
-
-def error_body(error: InvalidRequest) -> dict[str, object]:
-    """The one error envelope of the local API."""
-    return {
-        "success": False,
-        "code": error.code,
-        "message": error.message,
-        "error": error.message,
-        "retryable": error.status >= 500 or error.status == 429,
-        "statusCode": error.status,
-        **error.extra,
-    }
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same request may work later."""
+        return self.kind in _PASSING
 
 
 class CorruptLog(RelayBrokerError):  # noqa: N818 - says what was found

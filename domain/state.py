@@ -28,6 +28,7 @@ from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.manifest import Manifest, of_operator, with_sidecar
 from relaybroker.domain.reasons import Reason
+from relaybroker.domain.replies import ActAnswer, SendAnswer
 
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
@@ -43,7 +44,7 @@ ACTED_KEPT = 2048
 """Acts with a key that are remembered, each with its answer."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
-SNAPSHOT_FORMAT = 4
+SNAPSHOT_FORMAT = 5
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -422,9 +423,8 @@ class Acted(msgspec.Struct):
 
     act: str
     arguments: dict[str, Any]
-    status: int = 0
-    """0 = the engine has not answered yet."""
-    body: dict[str, Any] = msgspec.field(default_factory=dict)
+    answer: ActAnswer | None = None
+    """None = the engine has not answered yet."""
 
 
 class Send(msgspec.Struct):
@@ -433,9 +433,8 @@ class Send(msgspec.Struct):
     fingerprint: str
     stream: str
     at: float
-    status: int = 0
-    """0 = nobody was answered yet."""
-    body: dict[str, Any] = msgspec.field(default_factory=dict)
+    answer: SendAnswer | None = None
+    """None = nobody was answered yet."""
 
 
 class Sidecar(msgspec.Struct):

@@ -30,7 +30,8 @@ def kept() -> list[dict[str, Any]]:
 def current() -> Iterator[dict[str, Any]]:
     """Every form that this version writes."""
     for topic in sorted(REGISTRY):
-        yield {"topic": topic, "body": _body(REGISTRY[topic])}
+        for chosen in range(_shapes(REGISTRY[topic])):
+            yield {"topic": topic, "body": _body(REGISTRY[topic], chosen)}
     for kind in sorted(get_args(told.Told), key=lambda kind: kind.__name__):
         yield {"input": {"type": kind.__name__} | _body(kind)}
 
@@ -57,11 +58,27 @@ def _paths(prefix: str, value: Any) -> Iterator[str]:
             yield from _paths(prefix, inner)
 
 
-def _body(kind: Any) -> dict[str, Any]:
+def _shapes(kind: Any) -> int:
+    """How many shapes the members of an event have at most."""
+    return max([1, *(len(_alternatives(hint)) for hint in get_type_hints(kind).values())])
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The types that a value may have; of values that are no objects, the first one stands for all."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return [hint]
+    real = [one for one in get_args(hint) if one not in (type(None), msgspec.UnsetType)]
+    return real if all(isinstance(one, type) and issubclass(one, msgspec.Struct) for one in real) else real[:1]
+
+
+def _body(kind: Any, chosen: int = 0) -> dict[str, Any]:
     hints = get_type_hints(kind)
     found = {}
     for field in msgspec.structs.fields(kind):
-        value = _value(hints[field.name])
+        kinds = _alternatives(hints[field.name])
+        value = _value(kinds[min(chosen, len(kinds) - 1)])
+        if len(kinds) > 1:
+            value = {"type": kinds[min(chosen, len(kinds) - 1)].__name__} | value
         found[field.encode_name] = not value if value is field.default else value  # a default is not written
     return found
 
@@ -70,8 +87,7 @@ def _value(hint: Any) -> Any:
     if hint in SCALARS:
         return SCALARS[hint]
     if get_origin(hint) in (Union, types.UnionType):
-        real = [one for one in get_args(hint) if one not in (type(None), msgspec.UnsetType)]
-        return _value(real[0])
+        return _value(_alternatives(hint)[0])
     if get_origin(hint) is tuple:
         return [_value(get_args(hint)[0])]
     if get_origin(hint) is dict:

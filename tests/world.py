@@ -10,6 +10,7 @@ from relaybroker.domain.events import Harness, Recorded
 from relaybroker.domain.fold import apply
 from relaybroker.domain.inputs import Settings
 from relaybroker.domain.state import State
+from tests.rendered import Answer, answer_of
 
 SETTINGS = Settings(
     node_id="node_0123456789abcdef0123456789abcdef",
@@ -35,7 +36,7 @@ class World:
         self.boots = 0
         self.log: list[Recorded] = []
         self.frames: list[dict[str, Any]] = []
-        self.replies: dict[str, effects.Reply] = {}
+        self.replies: dict[str, Answer] = {}
         self.effects: list[effects.Effect] = []
         self.notified: list[dict[str, Any]] = []
         self.agent_ids: dict[str, str] = {}
@@ -160,7 +161,7 @@ class World:
                 if effect.frame["type"] == "inventory.sync" and self.answers_syncs:
                     self.frame(type="reply", id=effect.frame["id"], ok=True, data={})
             case effects.Reply():
-                self.replies[effect.request_id] = effect
+                self.replies[effect.request_id] = answer_of(effect)
             case effects.Notify():
                 self.notified.append(effect.body)
             case effects.ExitBroker():

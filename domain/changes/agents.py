@@ -196,7 +196,7 @@ def _act_asked(state: State, event: events.ActAsked, at: Recorded, _: Any) -> No
 def _act_answered(state: State, event: events.ActAnswered, _at: Recorded, _: Any) -> None:
     act = state.acts.pop(event.call_id)
     if act.key in state.acted:
-        state.acted[act.key].status, state.acted[act.key].body = event.told, event.body
+        state.acted[act.key].answer = event.answer
 
 
 def _result_submitted(state: State, event: events.ResultSubmitted, at: Recorded, _: Any) -> None:

@@ -110,7 +110,7 @@ def _message_joined(state: State, event: events.MessageJoined, at: Recorded, _: 
 
 def _reply_kept(state: State, event: events.MessageReplyKept, at: Recorded, _: Any) -> None:
     known = state.sends[state.messages[at.stream].key]
-    known.status, known.body = event.status, event.body
+    known.answer = event.answer
 
 
 CHANGES: Changes = {

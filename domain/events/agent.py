@@ -12,6 +12,7 @@ from relaybroker.domain import (
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.reasons import Reason
+from relaybroker.domain.replies import ActAnswer
 
 
 class Harness(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,9 +265,8 @@ class ActAnswered(_Agent, frozen=True, kw_only=True):
     status: int
     code: str
     detail: str
-    told: int = 0
-    """What whoever asks again with its key is answered; 0 = it has none."""
-    body: dict[str, Any] = msgspec.field(default_factory=dict)
+    answer: ActAnswer | None = None
+    """What whoever asks again with its key is answered; None = it has none."""
 
 
 class SpawnAnswered(_Agent, frozen=True, kw_only=True):

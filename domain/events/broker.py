@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.errors import Refusal
+from relaybroker.domain.events.base import Earlier, Event, Kind
 from relaybroker.domain.inputs import Settings
 
 
@@ -50,14 +51,36 @@ class BrokerLeft(Event, frozen=True, kw_only=True):
     reason: str
 
 
+_REFUSALS_V1 = {
+    400: "invalid",
+    401: "unknown_caller",
+    403: "forbidden",
+    404: "absent",
+    408: "slow",
+    409: "conflict",
+    413: "too_large",
+    429: "full",
+    501: "not_built",
+    502: "engine",
+    503: "unavailable",
+    504: "no_answer",
+}
+
+
+def _request_refused_v1(body: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in body.items() if name != "status"}
+    return kept | {"refusal": _REFUSALS_V1.get(body["status"], "failed")}
+
+
 class RequestRefused(Event, frozen=True, kw_only=True):
     """A local request was refused before anything happened."""
 
-    topic: ClassVar[str] = "broker.request_refused.v1"
+    topic: ClassVar[str] = "broker.request_refused.v2"
+    earlier: ClassVar[tuple[Earlier, ...]] = (Earlier("broker.request_refused.v1", _request_refused_v1),)
     machine: ClassVar[str] = "broker"
     request_id: str
     request: str
-    status: int
+    refusal: Refusal
     code: str
     detail: str
 

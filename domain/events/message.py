@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 from relaybroker.domain import (
     outbound_message,
 )
-from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.events.base import Earlier, Event, Kind
 from relaybroker.domain.reasons import Reason
+from relaybroker.domain.replies import SendAnswer
 
 
 class _Message(Event, frozen=True, kw_only=True):
@@ -109,12 +110,43 @@ class MessageJoined(_Message, frozen=True, kw_only=True):
     request_id: str
 
 
+_REFUSALS_V1 = {404: "absent", 502: "engine"}
+_ENVELOPE_V1 = frozenset({"success", "code", "message", "error", "retryable", "statusCode"})
+
+
+def _reply_kept_v1(body: dict[str, Any]) -> dict[str, Any]:
+    """It was kept as the JSON that the caller got."""
+    said = body["body"]
+    if body["status"] >= 300:
+        refused = {
+            "type": "Refused",
+            "kind": _REFUSALS_V1.get(body["status"], "failed"),
+            "code": said.get("code", ""),
+            "message": said.get("message", ""),
+            "about": {name: value for name, value in said.items() if name not in _ENVELOPE_V1},
+        }
+        return {"answer": refused}
+    sent = {
+        "type": "Sent",
+        "event_id": said.get("event_id", ""),
+        "published": said.get("relaycast_published", False),
+        "message_id": said.get("message_id") or "",
+        "target": (said.get("targets") or [""])[0],
+        "target_lives": bool(said.get("recipient_live")),
+        "workspace_id": said.get("workspace_id", ""),
+        "sent_as": said.get("sent_as", ""),
+        "threaded": said.get("thread_used", False),
+        "mode": said.get("mode_used", ""),
+    }
+    return {"answer": sent}
+
+
 class MessageReplyKept(_Message, frozen=True, kw_only=True):
     """What callers with this message's key are answered from now on."""
 
-    topic: ClassVar[str] = "message.reply_kept.v1"
-    status: int
-    body: dict[str, Any]
+    topic: ClassVar[str] = "message.reply_kept.v2"
+    earlier: ClassVar[tuple[Earlier, ...]] = (Earlier("message.reply_kept.v1", _reply_kept_v1),)
+    answer: SendAnswer
 
 
 class SendRepeated(Event, frozen=True, kw_only=True):

@@ -18,10 +18,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from relaybroker.domain import events
+import msgspec
+
+from relaybroker.domain import engine_status, events, replies
 from relaybroker.domain.effects import EngineCall, Reply, path_segment
-from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
+from relaybroker.domain.replies import ActAnswer
 from relaybroker.domain.rules import agents, reads
 from relaybroker.domain.state import MARK_READ, Act, Acted
 from relaybroker.domain.turn import Turn
@@ -107,31 +110,42 @@ def _again(turn: Turn, request: ActRequested, known: Acted) -> None:
     """A key came again: what was answered is answered, and nothing is done.
 
     Raises:
-        InvalidRequest: 409; the key was used for something else, the engine has not answered yet, or nobody knows whether it did it.
+        InvalidRequest: the key was used for something else, the engine has not answered yet, or nobody knows whether it did it.
     """
     if (known.act, known.arguments) != (request.act, dict(request.arguments)):
-        raise InvalidRequest(409, "idempotency_conflict", "this idempotency key was used for something else")
-    if not known.status:
-        raise InvalidRequest(409, "idempotency_in_progress", "the engine is being asked; ask again")
+        raise InvalidRequest(
+            Refusal.CONFLICT, "idempotency_conflict", "this idempotency key was used for something else"
+        )
+    if known.answer is None:
+        raise InvalidRequest(Refusal.CONFLICT, "idempotency_in_progress", "the engine is being asked; ask again")
     turn.record(events.ActRepeated(key=_key_of(request), request_id=request.request_id), turn.broker)
-    turn.effect(Reply(request_id=request.request_id, status=known.status, body=known.body | {"replayed": True}))
+    turn.effect(Reply(request_id=request.request_id, answer=_repeated(known.answer)))
+
+
+def _repeated(answer: ActAnswer) -> ActAnswer:
+    """The answer that was given before, said once more."""
+    if isinstance(answer, replies.Done):
+        return msgspec.structs.replace(answer, repeated=True)
+    return msgspec.structs.replace(answer, about=answer.about | {"replayed": True})
 
 
 def _checked(turn: Turn, request: ActRequested) -> _Call:
     if turn.state.stopping_until:
-        raise InvalidRequest(503, "shutting_down", "the broker is stopping")
+        raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if not request.agent_id and not turn.state.own.agent_id:
-        raise InvalidRequest(503, "engine_unavailable", "the broker has no identity at the engine yet; try again")
+        raise InvalidRequest(
+            Refusal.UNAVAILABLE, "engine_unavailable", "the broker has no identity at the engine yet; try again"
+        )
     if request.agent_id and turn.state.acting(request.agent_id) is None:
         raise agents.over(request.agent_id)
     call = ACTS.get(request.act)
     if call is None:
-        raise InvalidRequest(400, "invalid_field", f"there is no act '{request.act[:140]}'", field="act")
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", f"there is no act '{request.act[:140]}'", field="act")
     for name in _named(call):
         if name not in request.arguments or request.arguments[name] == "":
-            raise InvalidRequest(400, "missing_field", f"Missing required field: {name}", field=name)
+            raise InvalidRequest(Refusal.INVALID, "missing_field", f"Missing required field: {name}", field=name)
     if len(turn.state.acts) >= MAX_OPEN:
-        raise InvalidRequest(429, "queue_full", "too many requests wait for the engine; try again")
+        raise InvalidRequest(Refusal.FULL, "queue_full", "too many requests wait for the engine; try again")
     return call
 
 
@@ -158,55 +172,40 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
         case EngineAnswered(status=status, code=code, message=message):
             detail = message
         case EngineUnanswered(detail=detail):
-            status, code = 0, "engine_unavailable"
-    if isinstance(answer, EngineAnswered) and 200 <= status < 300:
-        told, body = 200, _done(answer.data)
+            status, code = engine_status.UNANSWERED, "engine_unavailable"
+    told: ActAnswer
+    if isinstance(answer, EngineAnswered) and engine_status.is_done(status):
+        told = replies.Done(data=answer.data)
     else:
-        error = refusal_of(status, code, detail)
-        told, body = error.status, error_body(error)
+        told = replies.refused(engine_status.refusal_of(status, code, detail))
     turn.record(
         events.ActAnswered(
             call_id=answer.call_id,
             status=status,
             code=code,
             detail=detail[:500],
-            told=told if act.key else 0,
-            body=body if act.key else {},
+            answer=told if act.key else None,
         ),
         act.stream,
     )
-    if told == 200 and act.reads and act.agent_id:
+    if isinstance(told, replies.Done) and act.reads and act.agent_id:
         reads.marked_here(turn, act.agent_id, act.reads)
-    turn.effect(Reply(request_id=act.request_id, status=told, body=body))
-
-
-def _done(data: Any) -> dict[str, Any]:
-    return {"success": True, "data": data}
-
-
-def refusal_of(status: int, code: str, detail: str) -> InvalidRequest:
-    """The local refusal for what the engine said: its own code where the caller can do something about it."""
-    if status == 0:
-        return InvalidRequest(503, "engine_unavailable", f"the engine does not answer: {detail}; try again")
-    if 400 <= status < 500 and status != 401:
-        return InvalidRequest(status, code or "engine_error", detail or f"the engine refused it with {status}")
-    return InvalidRequest(502, "engine_error", f"the engine refused it: {status} {code} {detail}".strip())
+    turn.effect(Reply(request_id=act.request_id, answer=told))
 
 
 def broker_started(turn: Turn) -> None:
     """Whoever asked the broker that died has no answer; whether the engine did it is not known, and said to who asks again."""
     for call_id, act in list(turn.state.acts.items()):
         unknown = InvalidRequest(
-            409, "outcome_unknown", "the broker was restarted meanwhile; whether it was done is not known"
+            Refusal.CONFLICT, "outcome_unknown", "the broker was restarted meanwhile; whether it was done is not known"
         )
         turn.record(
             events.ActAnswered(
                 call_id=call_id,
-                status=0,
+                status=engine_status.UNANSWERED,
                 code="broker_restarted",
                 detail="the broker was restarted",
-                told=unknown.status if act.key else 0,
-                body=error_body(unknown) if act.key else {},
+                answer=replies.refused(unknown) if act.key else None,
             ),
             act.stream,
         )

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from relaybroker.domain import agent_registration, events, frames, worker
+from relaybroker.domain import agent_registration, events, frames, replies, worker
 from relaybroker.domain.agent_registration import UNREGISTERED, State
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
-from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import (
     EngineAnswered,
@@ -48,7 +48,7 @@ def refuse(turn: Turn, request_id: str, request: str, error: InvalidRequest) -> 
     """Record that a local request was refused, and say so."""
     turn.record(
         events.RequestRefused(
-            request_id=request_id, request=request, status=error.status, code=error.code, detail=error.message
+            request_id=request_id, request=request, refusal=error.kind, code=error.code, detail=error.message
         ),
         turn.broker,
     )
@@ -57,12 +57,12 @@ def refuse(turn: Turn, request_id: str, request: str, error: InvalidRequest) -> 
 
 def refusal(request_id: str, error: InvalidRequest) -> Reply:
     """The answer to a local request that is refused."""
-    return Reply(request_id=request_id, status=error.status, body=error_body(error))
+    return Reply(request_id=request_id, answer=replies.refused(error))
 
 
 def over(agent_id: str) -> InvalidRequest:
     """The refusal of what an agent asks for that is no longer registered here."""
-    return InvalidRequest(401, "unauthorized", f"the agent {agent_id} is no longer registered here")
+    return InvalidRequest(Refusal.UNKNOWN_CALLER, "unauthorized", f"the agent {agent_id} is no longer registered here")
 
 
 # --- spawn --------------------------------------------------------------------------------------------------------------
@@ -106,7 +106,9 @@ def reserve(
     check_variables(spec.env_names)
     if spec.model:
         if not harness.model_flag:
-            raise InvalidRequest(400, "invalid_model", f"'{spec.cli}' has no model to select", field="model")
+            raise InvalidRequest(
+                Refusal.INVALID, "invalid_model", f"'{spec.cli}' has no model to select", field="model"
+            )
         model = (harness.model_flag, spec.model)
         argv = (*argv, *model) if spec.harness else (argv[0], *model, *argv[1:])
     generation = turn.state.next_generation(spec.name)
@@ -137,19 +139,21 @@ def reserve(
 def check_name(turn: Turn, name: str) -> None:
     """Raise InvalidRequest unless the name may be spawned now."""
     if turn.state.stopping_until:
-        raise InvalidRequest(503, "shutting_down", "the broker is stopping")
+        raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if not name:
-        raise InvalidRequest(400, "missing_field", "Missing required field: name", field="name")
+        raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     own = {turn.settings.broker_name.lower(), turn.state.own.name.lower()}
     if not NAME_PATTERN.match(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
-        raise InvalidRequest(400, "invalid_name", f"'{name[:140]}' is not an allowed agent name")
+        raise InvalidRequest(Refusal.INVALID, "invalid_name", f"'{name[:140]}' is not an allowed agent name")
     holder = turn.state.registration_of(name)
     if holder is not None and holder.state != State.DEREGISTERING:
-        raise InvalidRequest(409, "agent_exists", f"agent '{name}' already exists")
+        raise InvalidRequest(Refusal.CONFLICT, "agent_exists", f"agent '{name}' already exists")
     if turn.state.link.state == LinkState.REFUSED:
         refusal = turn.state.link
         why = SENTENCES[refusal.reason] if refusal.reason else ""
-        raise InvalidRequest(503, "engine_unavailable", f"the engine refused this node: {why} {refusal.detail}".strip())
+        raise InvalidRequest(
+            Refusal.UNAVAILABLE, "engine_unavailable", f"the engine refused this node: {why} {refusal.detail}".strip()
+        )
 
 
 def _register(turn: Turn, found: Registration) -> None:
@@ -258,7 +262,7 @@ def survived(turn: Turn, found: Registration, program: Worker) -> None:
 
 def _answer_spawn(turn: Turn, found: Registration, request_id: str, invocation_id: str) -> None:
     if request_id:
-        turn.effect(Reply(request_id=request_id, status=200, body=_spawn_body(turn, found)))
+        turn.effect(Reply(request_id=request_id, answer=_spawned(turn, found)))
     if invocation_id:
         action_results.spawn_ended(turn, invocation_id, found.name, None, "")
 
@@ -279,31 +283,28 @@ def _answer_by(found: Registration) -> float:
     return max(found.live_at, min(found.live_at + CHANNELS_S, found.reserved_at + SPAWN_ANSWER_S))
 
 
-def _spawn_body(turn: Turn, found: Registration) -> dict[str, object]:
+def _spawned(turn: Turn, found: Registration) -> replies.Spawned:
     pending = channels.pending(found, turn.settings)
-    body: dict[str, object] = {
-        "success": True,
-        "name": found.name,
-        "runtime": "pty",
-        "model": found.spec.model or None,
-        "sessionId": found.spec.session_ref or found.session_id,
-        "pid": turn.state.workers[found.session_id].pid,
-        "pre_registered": True,
-        "warning": _spawn_warning(turn, found, pending),
-        "agent_id": found.agent_id,
-        "channels": channels.joined(found, turn.settings),
-    }
-    return body | ({"channels_pending": pending} if pending else {})
+    return replies.Spawned(
+        name=found.name,
+        model=found.spec.model,
+        session=found.spec.session_ref or found.session_id,
+        pid=turn.state.workers[found.session_id].pid,
+        agent_id=found.agent_id,
+        channels=tuple(channels.joined(found, turn.settings)),
+        channels_pending=tuple(pending),
+        warning=_spawn_warning(turn, found, pending),
+    )
 
 
-def _spawn_warning(turn: Turn, found: Registration, pending: list[str]) -> str | None:
+def _spawn_warning(turn: Turn, found: Registration, pending: list[str]) -> str:
     """What of the spawn is otherwise than the caller may think."""
     said = []
     if turn.state.is_flushed_by_hand(found.name):
         said.append(f"messages for '{found.name}' are held until they are flushed (manual_flush)")
     said += [f"not in #{channel}: {why}" for channel, why in channels.refused(found, turn.settings).items()]
     said += [f"not in #{channel} yet: the engine has not answered; it is asked again" for channel in pending]
-    return "; ".join(said) or None
+    return "; ".join(said)
 
 
 def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUnanswered) -> None:
@@ -388,8 +389,8 @@ def release_requested(turn: Turn, request: ReleaseRequested) -> None:
             events.ReleaseIgnored(request_id=request.request_id, name=request.name, reason=request.reason), turn.broker
         )
         leaving = turn.state.registration_of(request.name)
-        body = outcome.release_body(request.name, existed=False, pending=leaving is not None)
-        turn.effect(Reply(request_id=request.request_id, status=200, body=body))
+        answer = replies.Released(name=request.name, existed=False, engine_unaware=leaving is not None)
+        turn.effect(Reply(request_id=request.request_id, answer=answer))
 
 
 def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str = "", reason: str = "") -> bool:

@@ -5,13 +5,11 @@ Source: domain/dead_letter.py; spec/failure-scenarios.md F012, F028 to F030; ADR
 
 from __future__ import annotations
 
-from typing import Any
-
-from relaybroker.domain import events
+from relaybroker.domain import events, replies
 from relaybroker.domain.agent_registration import State as AgentState
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import PurgeRequested, RedeliverRequested
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import dead_letter_removal, deliveries
@@ -25,22 +23,22 @@ def redeliver_requested(turn: Turn, request: RedeliverRequested) -> None:
     chosen = _chosen(turn, request)
     if chosen is None:
         return
-    redelivered: list[dict[str, Any]] = []
+    attempts: list[replies.NewAttempt] = []
     skipped: list[tuple[DeadLetter, Reason]] = []
     for letter in chosen:
         if reason := _why_not(turn, letter, force=request.force):
             turn.record(events.RedeliverySkipped(reason=reason), letter.stream, letter.msg_id)
             skipped.append((letter, reason))
         else:
-            redelivered.append(_open_attempt(turn, letter))
+            attempts.append(_open_attempt(turn, letter))
     if skipped and len(chosen) == 1 and not request.every:
         letter, reason = skipped[0]
-        status = 429 if reason is Reason.HOLD_FULL else 409
-        _refuse(turn, request, InvalidRequest(status, reason, SENTENCES[reason], id=letter.letter_id))
+        kind = Refusal.FULL if reason is Reason.HOLD_FULL else Refusal.CONFLICT
+        _refuse(turn, request, InvalidRequest(kind, reason, SENTENCES[reason], id=letter.letter_id))
         return
-    told = [{"id": letter.letter_id, "code": str(why), "message": SENTENCES[why]} for letter, why in skipped]
-    body = {"success": True, "redelivered": redelivered, "skipped": told}
-    turn.effect(Reply(request_id=request.request_id, status=200, body=body))
+    kept = tuple((letter.letter_id, why) for letter, why in skipped)
+    answer = replies.Redelivered(attempts=tuple(attempts), skipped=kept)
+    turn.effect(Reply(request_id=request.request_id, answer=answer))
 
 
 def purge_requested(turn: Turn, request: PurgeRequested) -> None:
@@ -51,8 +49,8 @@ def purge_requested(turn: Turn, request: PurgeRequested) -> None:
         return
     for letter in chosen:
         dead_letter_removal.remove(turn, letter, Reason.PURGED, request.request_id)
-    body = {"success": True, "purged": [letter.letter_id for letter in chosen]}
-    turn.effect(Reply(request_id=request.request_id, status=200, body=body))
+    answer = replies.Purged(letter_ids=tuple(letter.letter_id for letter in chosen))
+    turn.effect(Reply(request_id=request.request_id, answer=answer))
 
 
 def _asked(turn: Turn, wish: str, request: RedeliverRequested | PurgeRequested, *, force: bool = False) -> None:
@@ -76,14 +74,18 @@ def _chosen(turn: Turn, request: RedeliverRequested | PurgeRequested) -> list[De
         return [letter for letter in letters.values() if request.agent in ("", letter.name)]
     missing = next((name[:200] for name in request.letter_ids if name not in letters), None)
     if missing is not None:
-        _refuse(turn, request, InvalidRequest(404, "not_found", f"there is no dead letter '{missing}'", id=missing))
+        _refuse(
+            turn,
+            request,
+            InvalidRequest(Refusal.ABSENT, "not_found", f"there is no dead letter '{missing}'", id=missing),
+        )
         return None
     wanted = set(request.letter_ids)
     return [letter for letter_id, letter in letters.items() if letter_id in wanted]
 
 
 def _refuse(turn: Turn, request: RedeliverRequested | PurgeRequested, error: InvalidRequest) -> None:
-    turn.effect(Reply(request_id=request.request_id, status=error.status, body=error_body(error)))
+    turn.effect(Reply(request_id=request.request_id, answer=replies.refused(error)))
 
 
 def _why_not(turn: Turn, letter: DeadLetter, *, force: bool) -> Reason | None:
@@ -104,7 +106,7 @@ def _why_not(turn: Turn, letter: DeadLetter, *, force: bool) -> Reason | None:
     return Reason.HOLD_FULL if deliveries.is_full(turn, registration) else None
 
 
-def _open_attempt(turn: Turn, letter: DeadLetter) -> dict[str, Any]:
+def _open_attempt(turn: Turn, letter: DeadLetter) -> replies.NewAttempt:
     """The next attempt of the delivery: a message of this broker, with a stream and a typing id of its own."""
     attempt = letter.attempt + 1
     stream = f"delivery:{letter.letter_id}#{attempt}"
@@ -131,4 +133,4 @@ def _open_attempt(turn: Turn, letter: DeadLetter) -> dict[str, Any]:
         letter.msg_id,
     )
     deliveries.place(turn, turn.state.deliveries[stream])
-    return {"id": letter.letter_id, "attempt": attempt, "name": letter.name, "event_id": letter.msg_id}
+    return replies.NewAttempt(letter_id=letter.letter_id, attempt=attempt, name=letter.name, msg_id=letter.msg_id)

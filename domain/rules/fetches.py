@@ -15,12 +15,10 @@ Source: spec/conversation.md section 1; ADR-0062.
 
 from __future__ import annotations
 
-from typing import Any
-
-from relaybroker.domain import events
+from relaybroker.domain import events, replies
 from relaybroker.domain.delivery import FETCH_S, State
 from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import FetchEnded, FetchRequested
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, deliveries, settling
@@ -35,7 +33,7 @@ def requested(turn: Turn, request: FetchRequested) -> None:
         agents.refuse(turn, request.request_id, "fetch", agents.over(request.agent_id))
         return
     if turn.state.stopping_until:
-        error = InvalidRequest(503, "shutting_down", "the broker is stopping")
+        error = InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
         agents.refuse(turn, request.request_id, "fetch", error)
         return
     fetch_id = f"fetch_{turn.fresh('fetch')}"
@@ -53,12 +51,10 @@ def requested(turn: Turn, request: FetchRequested) -> None:
             turn.record(events.DeliveryQueued(), delivery.stream, delivery.msg_id)
         held = events.DeliveryHeld(reason=Reason.BEING_FETCHED, until=turn.now + FETCH_S, fetch_id=fetch_id)
         turn.record(held, delivery.stream, delivery.msg_id)
-    body = {
-        "success": True,
-        "fetch_id": fetch_id if taken else "",
-        "messages": [_shown(turn, delivery) for delivery in taken],
-    }
-    turn.effect(Reply(request_id=request.request_id, status=200, body=body))
+    answer = replies.Fetched(
+        fetch_id=fetch_id if taken else "", messages=tuple(_shown(turn, delivery) for delivery in taken)
+    )
+    turn.effect(Reply(request_id=request.request_id, answer=answer))
 
 
 def _taken(turn: Turn, target: Worker, limit: int) -> list[Delivery]:
@@ -76,16 +72,16 @@ def _taken(turn: Turn, target: Worker, limit: int) -> list[Delivery]:
     return taken
 
 
-def _shown(turn: Turn, delivery: Delivery) -> dict[str, Any]:
-    return {
-        "message_id": delivery.msg_id,
-        "from": delivery.sender,
-        "target": delivery.target,
-        "thread_id": delivery.thread_id or None,
-        "text": delivery.body,
-        "waited_secs": round(max(0.0, turn.now - delivery.offered_at), 3),
-        "possible_duplicate": deliveries.may_be_a_duplicate(turn, delivery),
-    }
+def _shown(turn: Turn, delivery: Delivery) -> replies.FetchedMessage:
+    return replies.FetchedMessage(
+        msg_id=delivery.msg_id,
+        sender=delivery.sender,
+        target=delivery.target,
+        thread_id=delivery.thread_id,
+        text=delivery.body,
+        waited_s=round(max(0.0, turn.now - delivery.offered_at), 3),
+        doubtful=deliveries.may_be_a_duplicate(turn, delivery),
+    )
 
 
 def ended(turn: Turn, report: FetchEnded) -> None:

@@ -15,10 +15,10 @@ Source: spec/local-api.md routes 10 to 12 and section 6.3; spec/failure-scenario
 
 from __future__ import annotations
 
-from relaybroker.domain import events
+from relaybroker.domain import events, replies
 from relaybroker.domain.delivery import AUTO_INJECT, MANUAL_FLUSH, MAX_FLUSH_HOLDS
 from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import DeliveryModeRequested, FlushRequested
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import deliveries
@@ -46,7 +46,7 @@ def mode_requested(turn: Turn, request: DeliveryModeRequested) -> None:
         name,
     )
     if error := _refusal(turn, request):
-        turn.effect(Reply(request_id=request.request_id, status=error.status, body=error_body(error)))
+        turn.effect(Reply(request_id=request.request_id, answer=replies.refused(error)))
         return
     target, former = program_of(turn.state, name), mode_of(turn.state, name)
     released = len(held(turn.state, target))
@@ -63,30 +63,33 @@ def mode_requested(turn: Turn, request: DeliveryModeRequested) -> None:
         if target is not None:
             deliveries.reconsider(turn, target)
     lifted = former == MANUAL_FLUSH and request.mode == AUTO_INJECT
-    body = mode_body(turn.state, name) | {"flushed": released if lifted else 0}
-    turn.effect(Reply(request_id=request.request_id, status=200, body=body))
+    answer = mode_set(turn.state, name, flushed=released if lifted else 0)
+    turn.effect(Reply(request_id=request.request_id, answer=answer))
 
 
-def mode_body(state: State, name: str) -> dict[str, object]:
+def mode_set(state: State, name: str, *, flushed: int = 0) -> replies.ModeSet:
     """What a caller is told of an agent's delivery mode."""
     found = state.flush_holds.get(name.lower())
-    return {
-        "mode": mode_of(state, name),
-        "held": len(held(state, program_of(state, name))),
-        "revision": found.revision if found else 0,
-    }
+    return replies.ModeSet(
+        mode=mode_of(state, name),
+        held=len(held(state, program_of(state, name))),
+        revision=found.revision if found else 0,
+        flushed=flushed,
+    )
 
 
 def _refusal(turn: Turn, request: DeliveryModeRequested) -> InvalidRequest | None:
     state, name = turn.state, request.name
     found = state.flush_holds.get(name.lower())
     if program_of(state, name) is None and (found is None or request.mode == MANUAL_FLUSH):
-        return InvalidRequest(404, "agent_not_found", f"unknown worker '{name}'", name=name)
+        return InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
     if request.revision is not None and request.revision != (found.revision if found else 0):
         text = f"the delivery mode of '{name}' was changed meanwhile"
-        return InvalidRequest(409, "revision_conflict", text, name=name, **mode_body(state, name))
+        now = mode_set(state, name)
+        present = {"mode": now.mode, "held": now.held, "revision": now.revision}
+        return InvalidRequest(Refusal.CONFLICT, "revision_conflict", text, name=name, **present)
     if request.mode == MANUAL_FLUSH and found is None and len(state.flush_holds) >= MAX_FLUSH_HOLDS:
-        return InvalidRequest(429, "queue_full", f"{MAX_FLUSH_HOLDS} agents are held already", name=name)
+        return InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_FLUSH_HOLDS} agents are held already", name=name)
     return None
 
 
@@ -96,8 +99,8 @@ def flush_requested(turn: Turn, request: FlushRequested) -> None:
     turn.record(events.FlushAsked(request_id=request.request_id, name=name), stream, name)
     target = program_of(turn.state, name)
     if target is None:
-        error = InvalidRequest(404, "agent_not_found", f"unknown worker '{name}'", name=name)
-        turn.effect(Reply(request_id=request.request_id, status=error.status, body=error_body(error)))
+        error = InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
+        turn.effect(Reply(request_id=request.request_id, answer=replies.refused(error)))
         return
     waiting = held(turn.state, target)
     if waiting:
@@ -105,8 +108,8 @@ def flush_requested(turn: Turn, request: FlushRequested) -> None:
         for delivery in waiting:
             turn.record(events.DeliveryQueued(flushed=True), delivery.stream, delivery.msg_id)
         deliveries.reconsider(turn, target)
-    body = {"flushed": len(waiting), "failed": 0, "remaining": len(held(turn.state, target))}
-    turn.effect(Reply(request_id=request.request_id, status=200, body=body))
+    answer = replies.Flushed(flushed=len(waiting), remaining=len(held(turn.state, target)))
+    turn.effect(Reply(request_id=request.request_id, answer=answer))
 
 
 def program_of(state: State, name: str) -> Worker | None:

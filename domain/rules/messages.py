@@ -15,7 +15,7 @@ import msgspec
 from relaybroker.domain import events, outbound_message
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.effects import EngineCall, path_segment
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from relaybroker.domain.names import nearest_names
 from relaybroker.domain.notifications import target_type
@@ -129,23 +129,25 @@ def _as_agent(turn: Turn, request: SendRequested) -> SendRequested:
 
 def _check(turn: Turn, request: SendRequested) -> None:
     if turn.state.stopping_until:
-        raise InvalidRequest(503, "shutting_down", "the broker is stopping")
+        raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if not request.to.strip() or not request.text.strip():
-        raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
+        raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required fields: to, message")
     if len(request.text.encode()) > MAX_BODY_BYTES:
         text = f"a message has at most {MAX_BODY_BYTES // 1024} KiB; nothing was sent"
-        raise InvalidRequest(413, "body_too_large", text, field="text")
+        raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="text")
     if request.strict is True:
         _check_names(turn, request)
     threaded = outbound_message.is_engine_id(request.thread_id)
     if request.attachments and threaded:
         raise InvalidRequest(
-            501, "not_implemented", "the engine takes no attachments with replies", field="attachments"
+            Refusal.NOT_BUILT, "not_implemented", "the engine takes no attachments with replies", field="attachments"
         )
     if request.data and target_type(request.to.removeprefix("@")) != "channel" and not threaded:
-        raise InvalidRequest(501, "not_implemented", "the engine takes no data with direct messages", field="data")
+        raise InvalidRequest(
+            Refusal.NOT_BUILT, "not_implemented", "the engine takes no data with direct messages", field="data"
+        )
     if len(turn.state.messages) >= outbound_message.MAX_OPEN:
-        raise InvalidRequest(429, "queue_full", "too many messages wait to be published; send again later")
+        raise InvalidRequest(Refusal.FULL, "queue_full", "too many messages wait to be published; send again later")
     send_answers.check_room(turn, request.key)
 
 
@@ -158,10 +160,10 @@ def _check_names(turn: Turn, request: SendRequested) -> None:
         nearest = nearest_names(sender, here)
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         text = f"no agent '{sender[:140]}' lives here{hint}. Nothing was sent."
-        raise InvalidRequest(404, "sender_not_found", text, field="from", nearest=nearest)
+        raise InvalidRequest(Refusal.ABSENT, "sender_not_found", text, field="from", nearest=nearest)
     if request.thread_id and not outbound_message.is_engine_id(request.thread_id):
         text = f"'{request.thread_id[:140]}' is no id of a message. Nothing was sent."
-        raise InvalidRequest(404, "message_not_found", text, field="thread")
+        raise InvalidRequest(Refusal.ABSENT, "message_not_found", text, field="thread")
 
 
 def _go_on(turn: Turn) -> None:

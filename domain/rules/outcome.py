@@ -7,24 +7,24 @@ Source: spec/node-protocol.md sections 3.3, 3.5 and 3.7; spec/local-api.md secti
 
 from __future__ import annotations
 
-from relaybroker.domain import events, frames, worker
+from relaybroker.domain import events, frames, replies, worker
 from relaybroker.domain.agent_registration import State
 from relaybroker.domain.composition import compose_task
 from relaybroker.domain.effects import Reply, StartProgram
-from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.errors import Refusal
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import action_results, channels, deliveries, link, settling
 from relaybroker.domain.state import Registration
 from relaybroker.domain.turn import Turn
 
 _FAILURES = {
-    Reason.ENGINE_UNAVAILABLE: (503, "engine_unavailable"),
-    Reason.REGISTRATION_TIMEOUT: (504, "registration_timeout"),
-    Reason.REGISTRATION_REFUSED: (409, "registration_refused"),
-    Reason.AGENT_RELEASED: (409, "agent_released"),
-    Reason.SHUTDOWN: (503, "shutting_down"),
-    Reason.CLI_NOT_FOUND: (400, "cli_not_found"),
-    Reason.INVALID_CWD: (400, "invalid_cwd"),
+    Reason.ENGINE_UNAVAILABLE: (Refusal.UNAVAILABLE, "engine_unavailable"),
+    Reason.REGISTRATION_TIMEOUT: (Refusal.NO_ANSWER, "registration_timeout"),
+    Reason.REGISTRATION_REFUSED: (Refusal.CONFLICT, "registration_refused"),
+    Reason.AGENT_RELEASED: (Refusal.CONFLICT, "agent_released"),
+    Reason.SHUTDOWN: (Refusal.UNAVAILABLE, "shutting_down"),
+    Reason.CLI_NOT_FOUND: (Refusal.INVALID, "cli_not_found"),
+    Reason.INVALID_CWD: (Refusal.INVALID, "invalid_cwd"),
 }
 
 
@@ -124,11 +124,11 @@ def fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str
 
 def answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, reason: Reason, detail: str) -> None:
     """Tell whoever waits for the spawn why it failed."""
-    status, code = _FAILURES.get(reason, (500, "spawn_failed"))
+    kind, code = _FAILURES.get(reason, (Refusal.FAILED, "spawn_failed"))
     if request_id:
         message = f"agent '{name}' was not started: {SENTENCES[reason]} {detail}".strip()
-        error = InvalidRequest(status, code, message, name=name)
-        turn.effect(Reply(request_id=request_id, status=status, body=error_body(error)))
+        refused = replies.Refused(kind=kind, code=code, message=message, about={"name": name})
+        turn.effect(Reply(request_id=request_id, answer=refused))
     if invocation_id:
         action_results.spawn_ended(turn, invocation_id, name, reason, detail)
 
@@ -142,19 +142,13 @@ def answer_releases(
     turn: Turn, name: str, request_ids: list[str], invocation_ids: list[str], *, may_live: bool = False
 ) -> None:
     """Tell whoever waits for the release. Whether the engine knows it yet is said too, and whether the program's end is known."""
-    body = release_body(name, existed=True, pending=not link.is_online(turn))
-    if may_live:
-        body["end_unconfirmed"] = True
+    answer = replies.Released(
+        name=name, existed=True, engine_unaware=not link.is_online(turn), end_unconfirmed=may_live
+    )
     for request_id in request_ids:
-        turn.effect(Reply(request_id=request_id, status=200, body=body))
+        turn.effect(Reply(request_id=request_id, answer=answer))
     for invocation_id in invocation_ids:
         action_results.release_ended(turn, invocation_id, name)
-
-
-def release_body(name: str, *, existed: bool, pending: bool) -> dict[str, object]:
-    """The answer to a release. `release_pending`: the engine is told as soon as the link is back."""
-    body: dict[str, object] = {"success": True, "name": name, "existed": existed}
-    return body | ({"release_pending": True} if pending else {})
 
 
 # --- the engine's side of an end ------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ import hashlib
 
 import msgspec
 
-from relaybroker.domain import events
+from relaybroker.domain import events, replies
 from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ResultRequested
 from relaybroker.domain.rules import agents
 from relaybroker.domain.state import Registration
@@ -56,19 +56,23 @@ def requested(turn: Turn, request: ResultRequested) -> None:
             found.stream,
             found.name,
         )
-    body = {"success": True, "name": found.name, "result_id": result_id, "final": request.final}
-    turn.effect(Reply(request_id=request.request_id, status=200, body=body | ({"replayed": True} if former else {})))
+    answer = replies.ResultKept(name=found.name, result_id=result_id, final=request.final, repeated=bool(former))
+    turn.effect(Reply(request_id=request.request_id, answer=answer))
 
 
 def _former(found: Registration, fingerprint: str, size: int, *, final: bool) -> str:
     """The id of the final result, if this is that one again; "" if there is none.
 
     Raises:
-        InvalidRequest: 409 `result_already_final`; 413 `body_too_large`.
+        InvalidRequest: `result_already_final`, `body_too_large`.
     """
     if size > MAX_BYTES:
-        raise InvalidRequest(413, "body_too_large", f"a result has at most {MAX_BYTES // 1024} KiB", field="data")
+        raise InvalidRequest(
+            Refusal.TOO_LARGE, "body_too_large", f"a result has at most {MAX_BYTES // 1024} KiB", field="data"
+        )
     result_id, _, known = found.final_result.partition(" ")
     if result_id and not (final and known == fingerprint):
-        raise InvalidRequest(409, "result_already_final", f"{found.name} has handed in its final result ({result_id})")
+        raise InvalidRequest(
+            Refusal.CONFLICT, "result_already_final", f"{found.name} has handed in its final result ({result_id})"
+        )
     return result_id

@@ -5,12 +5,10 @@ Source: spec/node-protocol.md sections 5.1, 5.4 and 7; invariants X5, X6.
 
 from __future__ import annotations
 
-from typing import Any
-
-from relaybroker.domain import events, inputs
+from relaybroker.domain import events, inputs, replies
 from relaybroker.domain.action_invocation import State as ActionState
 from relaybroker.domain.effects import CloseSidecar, InvokeHandler, Reply, StartSidecar
-from relaybroker.domain.errors import InvalidRequest, error_body
+from relaybroker.domain.errors import Refusal
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import action_results, link
 from relaybroker.domain.sidecar_handlers import GRACE_S, HANDLER_S, MAX_HANDLERS, RESTART_MAX_S
@@ -37,7 +35,7 @@ def said(turn: Turn, item: SidecarInput) -> None:
     if current is None or current.connection != item.connection:
         turn.record(events.SidecarReportIgnored(what=type(item).__name__), f"sidecar:{item.connection}")
         if not isinstance(item, inputs.SidecarClosed):
-            _answer_error(turn, item.request_id, 409, "connect_failed", "a newer sidecar has taken over")
+            _answer_error(turn, item.request_id, Refusal.CONFLICT, "connect_failed", "a newer sidecar has taken over")
         return
     match item:
         case inputs.SidecarClosed():
@@ -72,7 +70,7 @@ def _gone(turn: Turn, current: Sidecar, reason: Reason, detail: str, *, grace_s:
         events.SidecarGone(reason=reason, detail=detail[:500], grace_until=grace_until), current.stream, connection
     )
     if waiting:
-        _answer(turn, waiting, {"registered": True})
+        _answer(turn, waiting, replies.ManifestTaken())
     for known in turn.state.open_actions():
         if known.state == ActionState.RUNNING and known.handler == connection:
             action_results.finish(
@@ -88,7 +86,7 @@ def _left(turn: Turn, current: Sidecar, item: inputs.NodeLeft) -> None:
     turn.record(events.ManifestChanged(manifest=None), stream, connection)
     if link.is_online(turn):
         link.reregister(turn)
-    _answer(turn, item.request_id, {"deregistered": True})
+    _answer(turn, item.request_id, replies.OfferWithdrawn())
     turn.effect(CloseSidecar(connection=connection, detail="deregistered"))
 
 
@@ -111,7 +109,7 @@ def broker_started(turn: Turn) -> None:
 def _manifest_offered(turn: Turn, current: Sidecar, item: inputs.ManifestOffered) -> None:
     online = link.is_online(turn)
     if current.manifest_request:
-        _answer(turn, current.manifest_request, {"registered": True})
+        _answer(turn, current.manifest_request, replies.ManifestTaken())
     if item.supervision is not None:
         turn.record(events.SupervisionChanged(supervision=item.supervision), current.stream, current.connection)
     register_id = link.fresh_register_id(turn) if online else ""
@@ -125,7 +123,7 @@ def _manifest_offered(turn: Turn, current: Sidecar, item: inputs.ManifestOffered
     if online:
         link.reregister(turn, register_id)
     else:
-        _answer(turn, item.request_id, {"registered": True})
+        _answer(turn, item.request_id, replies.ManifestTaken())
 
 
 def manifest_accepted(turn: Turn, register_id: str) -> None:
@@ -134,7 +132,7 @@ def manifest_accepted(turn: Turn, register_id: str) -> None:
     if current is not None and current.register_id == register_id:
         waiting = current.manifest_request
         turn.record(events.ManifestSettled(), current.stream, current.connection)
-        _answer(turn, waiting, {"registered": True})
+        _answer(turn, waiting, replies.ManifestTaken())
 
 
 def manifest_refused(turn: Turn, register_id: str, code: str, message: str) -> bool:
@@ -147,7 +145,7 @@ def manifest_refused(turn: Turn, register_id: str, code: str, message: str) -> b
         return False
     waiting = current.manifest_request
     turn.record(events.ManifestSettled(code=code, detail=message[:500]), current.stream, current.connection)
-    _answer_error(turn, waiting, 409, "frame_failed", f"{code}: {message}")
+    _answer_error(turn, waiting, Refusal.CONFLICT, "frame_failed", f"{code}: {message}")
     link.reregister(turn)
     return True
 
@@ -158,17 +156,17 @@ def link_lost(turn: Turn) -> None:
     if current is not None and current.manifest_request:
         waiting = current.manifest_request
         turn.record(events.ManifestSettled(), current.stream, current.connection)
-        _answer(turn, waiting, {"registered": True})
+        _answer(turn, waiting, replies.ManifestTaken())
 
 
 def _handlers_offered(turn: Turn, current: Sidecar, item: inputs.HandlersOffered) -> None:
     if len(item.names) > MAX_HANDLERS:
         turn.record(events.SidecarReportIgnored(what=f"{len(item.names)} handlers"), current.stream)
-        _answer_error(turn, item.request_id, 400, "frame_failed", f"at most {MAX_HANDLERS} handlers")
+        _answer_error(turn, item.request_id, Refusal.INVALID, "frame_failed", f"at most {MAX_HANDLERS} handlers")
         return
     event = events.SidecarServing(names=item.names) if item.names else events.SidecarPaused()
     turn.record(event, current.stream, current.connection)
-    _answer(turn, item.request_id, {"handlers_live": bool(item.names)})
+    _answer(turn, item.request_id, replies.HandlersTaken(live=bool(item.names)))
     for known in turn.state.open_actions():
         if known.state == ActionState.RECEIVED and known.action in item.names:
             invoke(turn, known, current)
@@ -201,11 +199,11 @@ def _finished(turn: Turn, current: Sidecar, item: inputs.HandlerFinished) -> Non
     if known is None or known.state != ActionState.RUNNING or known.handler != current.connection:
         turn.record(events.SidecarReportIgnored(what=f"result of {item.invocation_id}"[:200]), current.stream)
         message = f"invocation {item.invocation_id} is not open on this connection"
-        _answer_error(turn, item.request_id, 404, "unknown_invocation", message)
+        _answer_error(turn, item.request_id, Refusal.ABSENT, "unknown_invocation", message)
         return
     reason = Reason.HANDLER_FAILED if item.error else None
     action_results.finish(turn, known, output=item.output, error=item.error, reason=reason)
-    _answer(turn, item.request_id, {"completed": True})
+    _answer(turn, item.request_id, replies.ResultTaken())
 
 
 # --- its program --------------------------------------------------------------------------------------------------------
@@ -250,9 +248,9 @@ def deadline(state: BrokerState) -> float | None:
 # --- answers ------------------------------------------------------------------------------------------------------------
 
 
-def _answer(turn: Turn, request_id: str, body: dict[str, Any]) -> None:
-    turn.effect(Reply(request_id=request_id, status=200, body=body))
+def _answer(turn: Turn, request_id: str, answer: replies.Answer) -> None:
+    turn.effect(Reply(request_id=request_id, answer=answer))
 
 
-def _answer_error(turn: Turn, request_id: str, status: int, code: str, message: str) -> None:
-    turn.effect(Reply(request_id=request_id, status=status, body=error_body(InvalidRequest(status, code, message))))
+def _answer_error(turn: Turn, request_id: str, kind: Refusal, code: str, message: str) -> None:
+    _answer(turn, request_id, replies.Refused(kind=kind, code=code, message=message))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SpawnSpec
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]{0,127}")
@@ -20,7 +20,7 @@ def check_values(spec: SpawnSpec) -> None:
     """Check what is neither name nor command.
 
     Raises:
-        InvalidRequest: 400 `invalid_model`, or `invalid_field` with the field.
+        InvalidRequest: `invalid_model`, or `invalid_field` with the field.
     """
     _check(_MODEL, spec.model, "model", "invalid_model")
     _check(_SESSION, spec.session_ref, "session_id", "invalid_field")
@@ -30,4 +30,6 @@ def check_values(spec: SpawnSpec) -> None:
 
 def _check(pattern: re.Pattern[str], value: str, field: str, code: str) -> None:
     if value and not pattern.fullmatch(value):
-        raise InvalidRequest(400, code, f"{field} holds characters that are not allowed, or is too long", field=field)
+        raise InvalidRequest(
+            Refusal.INVALID, code, f"{field} holds characters that are not allowed, or is too long", field=field
+        )

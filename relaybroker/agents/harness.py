@@ -6,7 +6,7 @@ Source: spec/local-api.md section 5.3; ADR-0005.
 from __future__ import annotations
 
 from relaybroker.adapters.pty import harnesses
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.names import nearest_names
 from relaybroker.mcp.injection import tools_of
@@ -18,7 +18,7 @@ def harness_of(argv: tuple[str, ...], name: str = "") -> Harness:
     """The harness called `name`, else that of a command line. Programs with a language model take `--model`.
 
     Raises:
-        InvalidRequest: 400 `unknown_harness`, with the names that are nearest.
+        InvalidRequest: `unknown_harness`, with the names that are nearest.
     """
     profile = _named(name) if name else harnesses.profile_for(argv)
     return Harness(
@@ -34,5 +34,5 @@ def _named(name: str) -> harnesses.Profile:
     if name not in known:
         nearest = nearest_names(name, known) or known
         text = f"there is no harness '{name[:140]}'; {'nearest' if nearest is not known else 'known'}: {', '.join(nearest)}"
-        raise InvalidRequest(400, "unknown_harness", text, field="harness")
+        raise InvalidRequest(Refusal.INVALID, "unknown_harness", text, field="harness")
     return harnesses.profile(name)

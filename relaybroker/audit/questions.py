@@ -16,10 +16,11 @@ from relaybroker.audit import messages as conversations
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.search import BadSearchError, Search, check_agent, exported, search
 from relaybroker.audit.story import tell
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.reader import LogReader
+    from relaybroker.domain.story import Story
 
 AT_ONCE = 2
 """Questions that are looked up at once; the others wait."""
@@ -36,34 +37,35 @@ class Questions:
         self._log = log
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def why(self, identifier: str) -> list[dict[str, Any]]:
-        """The stories of what this id means, as `relaybroker why --json` gives them.
+    async def why(self, identifier: str) -> list[Story]:
+        """The stories of what this id means.
 
         Raises:
-            InvalidRequest: 404 `unknown_id`; 409 `ambiguous_id` with some `choices`.
+            InvalidRequest: `unknown_id`; `ambiguous_id` with some `choices`.
         """
         async with self._turn:
             try:
-                stories = await asyncio.to_thread(tell, self._log, identifier)
+                return await asyncio.to_thread(tell, self._log, identifier)
             except NotFoundError as error:
-                raise InvalidRequest(404, "unknown_id", f"the log knows nothing of {identifier!r}") from error
+                raise InvalidRequest(
+                    Refusal.ABSENT, "unknown_id", f"the log knows nothing of {identifier!r}"
+                ) from error
             except AmbiguousError as error:
                 text = f"{identifier!r} may be any of several"
-                raise InvalidRequest(409, "ambiguous_id", text, choices=error.choices) from error
-        return [msgspec.to_builtins(story) for story in stories]
+                raise InvalidRequest(Refusal.CONFLICT, "ambiguous_id", text, choices=error.choices) from error
 
     async def messages(self, **wanted: Any) -> list[dict[str, Any]]:
         """The newest messages that fit the fields of `relaybroker.audit.messages.Wanted`, oldest first.
 
         Raises:
-            InvalidRequest: 400 `invalid_field`: the agent is nobody whom the log knows.
+            InvalidRequest: `invalid_field`: the agent is nobody whom the log knows.
         """
         question = conversations.Wanted(**wanted)
         async with self._turn:
             try:
                 found = await asyncio.to_thread(self._messages, question)
             except BadSearchError as error:
-                raise InvalidRequest(400, "invalid_field", str(error), field="agent") from error
+                raise InvalidRequest(Refusal.INVALID, "invalid_field", str(error), field="agent") from error
         return [msgspec.to_builtins(one) for one in found]
 
     def _messages(self, wanted: conversations.Wanted) -> list[conversations.Said]:
@@ -82,11 +84,11 @@ class Questions:
         """Events that fit the filters of `Search`, in log order, as `relaybroker log grep --json` gives them.
 
         Raises:
-            InvalidRequest: 400 `invalid_field`: the machine, topic or reason does not exist.
+            InvalidRequest: `invalid_field`: the machine, topic or reason does not exist.
         """
         async with self._turn:
             try:
                 found = await asyncio.to_thread(search, self._log, Search(**filters))
             except BadSearchError as error:
-                raise InvalidRequest(400, "invalid_field", str(error)) from error
+                raise InvalidRequest(Refusal.INVALID, "invalid_field", str(error)) from error
         return [exported(recorded) for recorded in found]

@@ -16,12 +16,13 @@ from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.audit import verdicts
 from relaybroker.audit.finding import Subject, deliveries_of, failures_of, find, newest_registration, streams
 from relaybroker.audit.verdicts import Receipt
-from relaybroker.audit.waiting import Waiting, waiting_for
+from relaybroker.audit.waiting import waiting_for
 from relaybroker.domain import events
 from relaybroker.domain.delivery import NOTICE
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.remedies import REMEDIES
+from relaybroker.domain.story import Step, Story
 
 OWN_STEPS = 200
 """Events of a story's own stream that are told: the newest (an agent or node may have any number)."""
@@ -49,39 +50,6 @@ _WHO: dict[type[events.Event], str] = {
     events.BrokerStarted: "operator",
     events.BrokerStopping: "operator",
 }
-
-
-class Step(msgspec.Struct, frozen=True):
-    """One event in a story. `at` is seconds since 1970; `who` is `engine`, `host`, `caller`, `operator`, `sidecar`, `clock` or `broker`."""
-
-    position: int
-    at: float
-    since_first_s: float
-    who: str
-    stream: str
-    event: str
-    detail: dict[str, Any]
-
-
-class Story(msgspec.Struct, frozen=True):
-    """What became of something, and why.
-
-    `outcome` is `delivered`, `not delivered` or `pending`; `verdict` one sentence; `state` the machine's state; `reason` a member of the
-    closed list, or ""; `otherwise` what would have changed the outcome, or ""; `next` the command that goes on from here; `waiting` the
-    messages that wait for an agent, oldest first.
-    """
-
-    subject: str
-    outcome: str
-    state: str
-    reason: str
-    verdict: str
-    steps: list[Step]
-    otherwise: str
-    next: str
-    waiting: list[Waiting] = msgspec.field(default_factory=list)
-    message_id: str = ""
-    """Of a message from here: under which id the engine has it."""
 
 
 def tell(log: LogReader, wanted: str) -> list[Story]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relaybroker.audit.story import Story
+    from relaybroker.domain.story import Story
 
 DETAIL_WIDTH = 220
 """Characters of a step's details that are shown."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from relaybroker.audit.waiting import Waiting
 from relaybroker.domain import events
 from relaybroker.domain.deception import ALTERATIONS
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.story import Waiting
 
 DELIVERED, NOT_DELIVERED, PENDING = "delivered", "not delivered", "pending"
 

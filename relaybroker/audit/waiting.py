@@ -5,25 +5,13 @@ Source: spec/architecture.md section 8; user requirement U03.
 
 from __future__ import annotations
 
-import msgspec
-
 from relaybroker.adapters.eventstore.lookup import IS_OFFER, LOG, OFFERED_SEQ, OFFERED_TO
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.domain.delivery import MAX_WAITING, TABLE
+from relaybroker.domain.story import Waiting
 
 LOOKED_AT = MAX_WAITING
 """So many of the newest messages for an agent are looked at, of those with and without sequence number each."""
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """A message that is not settled: why, since when (seconds since 1970) and until when at the latest (0: no limit)."""
-
-    msg_id: str
-    seq: int | None
-    state: str
-    reason: str
-    since: float
-    until: float
 
 
 def waiting_for(log: LogReader, name: str) -> list[Waiting]:

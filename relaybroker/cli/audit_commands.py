@@ -24,8 +24,8 @@ from relaybroker.cli.output import say, say_json
 if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.reader import LogReader
     from relaybroker.audit.search import Search
-    from relaybroker.audit.story import Story
     from relaybroker.domain.events import Recorded
+    from relaybroker.domain.story import Story
 
 
 def _place(command: Any) -> Any:

@@ -13,15 +13,16 @@ from typing import Any
 from relaybroker.engine import agents, deliveries, ids, invocations, nodes, placement
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
-from relaybroker.engine.errors import EngineError, not_found
+from relaybroker.engine.errors import EngineError, invalid, not_found
+from relaybroker.engine.names import is_agent_name
 from relaybroker.engine.store import Tx
 
 
 def materialise(tx: Tx, engine: Engine, workspace_id: str, node_id: str, names: Iterable[str]) -> None:
     """Capabilities other than spawns and releases become actions; the first owner keeps them."""
     for name in names:
-        if name in ("spawn", "release") or name.startswith(("spawn:", "relay:")):
-            continue  # `relay:` names are what newer peers can do, not what they offer
+        if _is_built_in(name):
+            continue
         tx.run(
             "INSERT INTO actions (id, workspace_id, name, description, handler_node_id, created_at) VALUES (?,?,?,?,?,?)"
             " ON CONFLICT (workspace_id, name) DO UPDATE SET handler_node_id = excluded.handler_node_id"
@@ -30,8 +31,19 @@ def materialise(tx: Tx, engine: Engine, workspace_id: str, node_id: str, names: 
         )  # fmt: skip
 
 
+def _is_built_in(name: str) -> bool:
+    """Spawns and releases are the engine's; `relay:` names are what newer peers can do, not what they offer."""
+    return name in ("spawn", "release") or name.startswith(("spawn:", "relay:"))
+
+
 def register(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """A workspace action with an agent or a node as its handler."""
+    """A workspace action with an agent or a node as its handler. An agent can only offer itself, and takes no name from another one.
+
+    Raises:
+        EngineError: 400 `invalid_action_handler`, 403 `forbidden`, 404 for a handler that is not there, 409 `capability_mismatch`.
+    """
+    if caller.kind == "agent":
+        _require_own_name(tx, caller, body["name"])
     agent_name, node_name = body.get("handler_agent"), body.get("handler_node")
     if bool(agent_name) == bool(node_name):
         raise EngineError(400, "invalid_action_handler", "Exactly one of handler_agent and handler_node is required")
@@ -41,6 +53,8 @@ def register(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> di
         if caller.kind == "agent" and agent_id != caller.id:
             raise EngineError(403, "forbidden", "An agent can only register itself as handler")
     else:
+        if caller.kind == "agent":
+            raise EngineError(403, "forbidden", "An agent can only register itself as handler")
         node = nodes.find(tx, caller.workspace_id, node_name or "")
         if body["name"] not in nodes.capability_names(node):
             raise EngineError(409, "capability_mismatch", "The node does not have this capability")
@@ -54,6 +68,14 @@ def register(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> di
         json.dumps(body.get("input_schema")), json.dumps(body.get("output_schema")), json.dumps(body.get("available_to") or []), tx.now,
     )  # fmt: skip
     return view(tx, find(tx, caller.workspace_id, body["name"]))
+
+
+def _require_own_name(tx: Tx, caller: Caller, name: str) -> None:
+    if _is_built_in(name):
+        raise EngineError(403, "forbidden", "This name is the engine's own")
+    known = tx.one("SELECT * FROM actions WHERE workspace_id = ? AND name = ?", caller.workspace_id, name)
+    if known is not None and known["handler_agent_id"] != caller.id:
+        raise EngineError(403, "forbidden", "Another one handles this action")
 
 
 def find(tx: Tx, workspace_id: str, name: str) -> sqlite3.Row:
@@ -128,7 +150,16 @@ def denied(tx: Tx, engine: Engine, caller: Caller, name: str, error: str) -> Non
 
 
 def spawn(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
-    """Start an agent on a node that offers the harness (`placement.choose`)."""
+    """Start an agent on a node that offers the harness (`placement.choose`).
+
+    Raises:
+        EngineError: 400 `invalid_request` for a name that is none, 403 `forbidden` when an agent asks for the name of one that it did
+            not start: whoever starts a name has its mailbox. Those of placement.
+    """
+    name = body.get("name")
+    if name is not None and not (isinstance(name, str) and is_agent_name(name)):
+        raise invalid("name is not the name of an agent")
+    _require_started_by(tx, caller, name or "")
     target = placement.choose(tx, engine, caller, body)
     capability = placement.capability_of(body)
     return invocations.create(
@@ -140,13 +171,15 @@ def release(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> dic
     """Ask the agent's node to release it. With `delete_agent` an agent on no live broker node is deleted at once (contract 12.4).
 
     Raises:
-        EngineError: 400 `invalid_release_request`, 404 `agent_not_found`, 409 `agent_not_node_bound`, 409
-            `agent_identity_mismatch` when `expected_token_hash` is of another token.
+        EngineError: 400 `invalid_release_request`, 403 `forbidden` when an agent asks for one that it did not start, 404
+            `agent_not_found`, 409 `agent_not_node_bound`, 409 `agent_identity_mismatch` when `expected_token_hash` is of another token.
     """
     name, expected = body.get("name"), body.get("expected_token_hash")
     if not isinstance(name, str) or not name:
         raise EngineError(400, "invalid_release_request", "name is required")
     agent = agents.find(tx, caller.workspace_id, name)
+    if agent["id"] != caller.id:
+        _require_started_by(tx, caller, name)
     if expected and expected != agent["token_hash"]:
         raise EngineError(409, "agent_identity_mismatch", "expected_token_hash does not match")
     forwarded = {"name": name, "reason": body.get("reason"), "delete_agent": bool(body.get("delete_agent"))}
@@ -161,3 +194,12 @@ def release(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> dic
     return invocations.create(
         tx, engine, caller, name="release", frame_action="release", kind="release", body=forwarded, target=location
     )
+
+
+def _require_started_by(tx: Tx, caller: Caller, name: str) -> None:
+    """An agent has power over a name that is free, or whose agent it started."""
+    if caller.kind != "agent":
+        return
+    known = tx.one("SELECT metadata FROM agents WHERE workspace_id = ? AND name = ?", caller.workspace_id, name)
+    if known is not None and invocations.starter_of(tx, known) != caller.id:
+        raise EngineError(403, "forbidden", f'Agent "{name}" was not started by {caller.name}')

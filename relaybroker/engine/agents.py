@@ -122,6 +122,12 @@ def count_agents(tx: Tx, node_id: str) -> None:
     )  # fmt: skip
 
 
+def require_own_agent(node: sqlite3.Row, agent_id: str) -> None:
+    """The implicit direct node of an agent serves that agent alone. Raises EngineError 403 `forbidden` for any other one."""
+    if node["id"].startswith(direct_node("")) and node["id"] != direct_node(agent_id):
+        raise EngineError(403, "forbidden", "The direct node of an agent serves no other agent")
+
+
 def used_slots(tx: Tx, node_id: str) -> int:
     """How many agents are actively bound to a node."""
     return tx.count("SELECT COUNT(*) FROM bindings WHERE node_id = ? AND status = 'active'", node_id)
@@ -142,11 +148,12 @@ def register_on_node(tx: Tx, engine: Engine, node: sqlite3.Row, frame: dict[str,
     """`agent.register`: create, or take over with a new token (contract 6.1); what is replied.
 
     Raises:
-        EngineError: `agent_location_conflict`, `node_capacity_exceeded`.
+        EngineError: `agent_location_conflict`, `node_capacity_exceeded`, `forbidden`.
     """
     workspace_id, name = node["workspace_id"], frame["name"]
     agent = tx.one("SELECT * FROM agents WHERE workspace_id = ? AND name = ?", workspace_id, name)
     join_general = frame.get("auto_join_general") is not False
+    require_own_agent(node, "" if agent is None else agent["id"])
     if agent is None:
         reserve_slot(tx, node, "")
         agent, token = create(tx, engine, workspace_id, name=name, join_general=join_general)

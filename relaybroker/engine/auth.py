@@ -38,7 +38,7 @@ def authenticate(tx: Tx, engine: Engine, token: str, allowed: str) -> Caller:
     Raises:
         EngineError: 401 with the contract's codes.
     """
-    if not token:
+    if not (token and token.isascii()):
         raise EngineError(401, "unauthorized", "Missing or invalid Authorization header")
     prefix = token[:8]
     if prefix == "nt_live_" and "N" not in allowed:
@@ -75,7 +75,8 @@ def _agent(tx: Tx, engine: Engine, token: str) -> Caller:
 
 def node_of(tx: Tx, token: str) -> Caller:
     """The node behind a node token. Raises EngineError 401 `node_token_invalid`."""
-    row = tx.one("SELECT id, workspace_id, name FROM nodes WHERE token_hash = ?", digest(token))
+    known = token.isascii()
+    row = tx.one("SELECT id, workspace_id, name FROM nodes WHERE token_hash = ?", digest(token)) if known else None
     if row is None:
         raise EngineError(401, "node_token_invalid", "Invalid node token")
     return Caller("node", row["workspace_id"], row["id"], row["name"])

@@ -85,6 +85,11 @@ def add_member(tx: Tx, channel_id: str, agent_id: str, role: str) -> bool:
     )  # fmt: skip
 
 
+def is_member(tx: Tx, channel_id: str, agent_id: str) -> bool:
+    """Whether an agent is in a channel or takes part in a conversation."""
+    return tx.one("SELECT 1 FROM members WHERE channel_id = ? AND agent_id = ?", channel_id, agent_id) is not None
+
+
 def join(tx: Tx, engine: Engine, channel: sqlite3.Row, agent_id: str, agent_name: str) -> bool:
     """An agent joins; False if it was a member already."""
     added = add_member(tx, channel["id"], agent_id, "member")

@@ -90,7 +90,7 @@ def conversation_of(tx: Tx, caller: Caller, conversation_id: str) -> sqlite3.Row
     row = tx.one("SELECT * FROM conversations WHERE id = ? AND workspace_id = ?", conversation_id, caller.workspace_id)
     if row is None:
         raise not_found("conversation_not_found", "Conversation not found")
-    if not tx.one("SELECT 1 FROM members WHERE channel_id = ? AND agent_id = ?", row["channel_id"], caller.id):
+    if not channels.is_member(tx, row["channel_id"], caller.id):
         raise EngineError(403, "forbidden", "Not a participant of this conversation")
     return row
 

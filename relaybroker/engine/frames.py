@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from relaybroker.engine.json_text import strict_json
+from relaybroker.engine.names import AgentName, Label
 
 
 class _Strict(BaseModel):
@@ -45,7 +46,7 @@ class _Provider(_Strict):
 
 
 class _Capability(_Strict):
-    name: str = Field(min_length=1)
+    name: Label
     kind: str | None = None
     metadata: dict[str, Any] | None = None
     global_: bool | None = Field(default=None, alias="global")
@@ -59,11 +60,11 @@ class NodeRegister(_Frame):
     """The manifest of a node."""
 
     type: Literal["node.register"]
-    name: str = Field(min_length=1)
+    name: Label
     node_id: str
     capabilities: list[_Capability]
     max_agents: Count
-    tags: list[str]
+    tags: list[Label]
     version: str
     resume_cursor: str | None = None
     provider: _Provider | None = None
@@ -107,7 +108,7 @@ class AgentRegister(_Frame):
     """An agent on this node."""
 
     type: Literal["agent.register"]
-    name: str = Field(min_length=1)
+    name: AgentName
     invocation_id: str | None = None
     session_ref: str | None = None
     resumable: bool | None = None

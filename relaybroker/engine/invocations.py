@@ -88,6 +88,16 @@ def find(tx: Tx, workspace_id: str, name: str, invocation_id: str) -> sqlite3.Ro
     return row
 
 
+def starter_of(tx: Tx, agent: sqlite3.Row) -> str | None:
+    """The id of the agent that asked for the spawn by which this agent is here; None if none did."""
+    fleet = json.loads(agent["metadata"]).get("fleet")
+    invocation_id = fleet.get("invocation_id") if isinstance(fleet, dict) else None
+    if not isinstance(invocation_id, str):
+        return None
+    row = tx.one("SELECT caller_id FROM invocations WHERE id = ? AND kind = 'spawn'", invocation_id)
+    return (row["caller_id"] or None) if row is not None else None
+
+
 def brief(row: sqlite3.Row) -> dict[str, Any]:
     """An invocation as it is answered to its caller."""
     return {

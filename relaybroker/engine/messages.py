@@ -14,6 +14,7 @@ from relaybroker.engine import channels, deliveries, ids
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
+from relaybroker.engine.json_text import whole
 from relaybroker.engine.store import Tx
 
 _MENTION = re.compile(r"@(\w+)")
@@ -82,14 +83,42 @@ def reply_view(tx: Tx, row: sqlite3.Row) -> dict[str, Any]:
 
 def find(tx: Tx, workspace_id: str, message_id: str) -> sqlite3.Row:
     """A message of this workspace. Raises EngineError 404 `message_not_found`."""
-    row = (
-        tx.one("SELECT * FROM messages WHERE id = ? AND workspace_id = ?", int(message_id), workspace_id)
-        if message_id.isdigit() and len(message_id) < 20
-        else None
-    )
+    try:
+        number = whole(message_id)
+    except ValueError:
+        number = -1
+    row = tx.one("SELECT * FROM messages WHERE id = ? AND workspace_id = ?", number, workspace_id)
     if row is None:
         raise not_found("message_not_found", "Message not found")
     return row
+
+
+def readable(tx: Tx, caller: Caller, message_id: str) -> sqlite3.Row:
+    """A message that the caller may read: the operator, who is a member where it was said, and who said it.
+
+    Raises:
+        EngineError: 404 `message_not_found`, also for a message that others say among themselves.
+    """
+    row = find(tx, caller.workspace_id, message_id)
+    if (
+        caller.kind == "agent"
+        and row["agent_id"] != caller.id
+        and not channels.is_member(tx, row["channel_id"], caller.id)
+    ):
+        raise not_found("message_not_found", "Message not found")
+    return row
+
+
+def answerable(tx: Tx, caller: Caller, message_id: str) -> sqlite3.Row:
+    """A message that the caller may answer: one that it may read, or one in a channel, where everybody may speak.
+
+    Raises:
+        EngineError: 404 `message_not_found`.
+    """
+    row = find(tx, caller.workspace_id, message_id)
+    if tx.the("SELECT kind FROM channels WHERE id = ?", row["channel_id"])["kind"] == "channel":
+        return row
+    return readable(tx, caller, message_id)
 
 
 def brief(row: sqlite3.Row) -> dict[str, Any]:
@@ -182,10 +211,8 @@ def observe(tx: Tx, engine: Engine, workspace_id: str, row: sqlite3.Row, event: 
     tx.after(lambda: engine.hub.publish(workspace_id, full))
 
 
-def page(tx: Tx, channel_id: str, limit: int, before: str | None, after: str | None) -> list[sqlite3.Row]:
+def page(tx: Tx, channel_id: str, limit: int, low: int, high: int) -> list[sqlite3.Row]:
     """Root messages of a channel, newest first, between two message ids."""
-    low = int(after) if after and after.isdigit() else 0
-    high = int(before) if before and before.isdigit() else 2**63 - 1
     return tx.all(
         "SELECT * FROM messages WHERE channel_id = ? AND thread_id IS NULL AND id > ? AND id < ? ORDER BY id DESC LIMIT ?",
         channel_id, low, high, limit,

@@ -12,6 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relaybroker.engine.errors import EngineError, invalid
 from relaybroker.engine.json_text import strict_json
+from relaybroker.engine.names import LABEL_MAX, AgentName, Label
+
+PARTICIPANTS_MAX = 256
+"""Agents in a new group conversation."""
+EMOJI_MAX = 64
+"""Characters of a reaction: an emoji with its modifiers, or its :name:."""
 
 
 class Body(BaseModel):
@@ -23,13 +29,13 @@ class Body(BaseModel):
 class WorkspaceBody(Body):
     """POST /v1/workspaces."""
 
-    name: str = Field(min_length=1)
+    name: Label
 
 
 class AgentBody(Body):
     """POST /v1/agents."""
 
-    name: str = Field(min_length=1)
+    name: AgentName
     type: Literal["agent", "human", "system"] = "agent"
     persona: str | None = None
     metadata: dict[str, Any] | None = None
@@ -51,7 +57,7 @@ class AgentPatch(Body):
 class SpawnBody(Body):
     """POST /v1/agents/spawn."""
 
-    name: str = Field(min_length=1)
+    name: AgentName
     cli: Literal["claude", "codex", "gemini", "aider", "goose", "opencode", "grok"]
     task: str = Field(min_length=1)
     channel: str | None = None
@@ -72,15 +78,15 @@ class ReleaseBody(Body):
 class NodeBody(Body):
     """POST /v1/nodes."""
 
-    node_id: str | None = Field(default=None, min_length=1)
-    name: str = Field(min_length=1)
+    node_id: Label | None = None
+    name: Label
     kind: Literal["ws", "http_push", "poll"] | None = None
     role: Literal["direct", "broker"] | None = None
     delivery_adapter: str | None = None
     delivery: dict[str, Any] | None = None
-    capabilities: list[str] | None = None
+    capabilities: list[Label] | None = None
     max_agents: int | None = Field(default=None, ge=0, le=2**53 - 1)
-    tags: list[str] | None = None
+    tags: list[Label] | None = None
     version: str | None = None
 
 
@@ -95,7 +101,7 @@ class BindingBody(Body):
 class ChannelBody(Body):
     """POST /v1/channels."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=LABEL_MAX)
     topic: str | None = None
     metadata: dict[str, Any] | None = None
 
@@ -135,20 +141,20 @@ class DmBody(Body):
 class GroupBody(Body):
     """POST /v1/dm/group."""
 
-    participants: list[str] = Field(min_length=1)
-    name: str | None = None
+    participants: list[str] = Field(min_length=1, max_length=PARTICIPANTS_MAX)
+    name: Label | None = None
 
 
 class ReactionBody(Body):
     """POST /v1/messages/:id/reactions."""
 
-    emoji: str = Field(min_length=1)
+    emoji: str = Field(min_length=1, max_length=EMOJI_MAX)
 
 
 class ActionBody(Body):
     """POST /v1/actions."""
 
-    name: str = Field(min_length=1)
+    name: Label
     description: str
     handler_agent: str | None = None
     handler_node: str | None = None

@@ -105,6 +105,7 @@ def sync_inventory(tx: Tx, engine: Engine, node_id: str, items: list[dict[str, A
     for item in items:
         agent = tx.one("SELECT * FROM agents WHERE workspace_id = ? AND name = ?", node["workspace_id"], item["name"])
         if agent is not None:
+            agents.require_own_agent(node, agent["id"])
             _check_location(tx, engine, node_id, agent)
             known.append((item, agent))
     for item, agent in known:

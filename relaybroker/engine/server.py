@@ -18,7 +18,8 @@ from relaybroker.engine import invocations, node_control
 from relaybroker.engine.context import Engine, Limits
 from relaybroker.engine.hub import Hub
 from relaybroker.engine.rest import routes
-from relaybroker.engine.rest.api import ENGINE, envelope
+from relaybroker.engine.rest.api import ENGINE, ORIGIN, envelope
+from relaybroker.engine.rest.origin import OriginCheck
 from relaybroker.engine.store import Store, Tx
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -67,6 +68,7 @@ class EmbeddedEngine:
     Attributes:
         base_url: where it listens, once it is entered.
         hub: its open sockets.
+        store: its database, once it is entered.
 
     Raises:
         sqlite3.Error: the file is no usable database, or another engine has it open.
@@ -89,16 +91,19 @@ class EmbeddedEngine:
         self._open = contextlib.AsyncExitStack()
         self.base_url = ""
         self.hub = Hub()
+        self.store: Store
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opening:
             store = await Store.open(self._db_path, time.time)
             opening.push_async_callback(store.close)
+            self.store = store
             engine = Engine(store, self._limits, hub=self.hub)
             engine.ids.start_after(await store.run(_newest_id))
             await store.run(_nobody_is_connected)
             app = web.Application(middlewares=[envelope], client_max_size=MAX_BODY_BYTES)
             app[ENGINE] = engine
+            app[ORIGIN] = OriginCheck.of_environment(self._host)
             routes.add_to(app)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=_END_S)
             await runner.setup()

@@ -18,12 +18,13 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.agent_tools import Fleet, Used
+from relaybroker.adapters.http.api.bodies import ReleaseBody
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.domain import views
-from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.rendering import rendered
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, ResultRequested, SendRequested
 from relaybroker.domain.names import nearest_names
 from relaybroker.domain.notifications import target_type
@@ -35,7 +36,6 @@ from relaybroker.mcp.reading import Reading
 
 ANSWER_S = 24.0
 """From a call of a tool that changes something to its answer; the local API answers within 25 s."""
-_ENVELOPE = frozenset({"success", "code", "message", "error", "retryable", "statusCode"})
 
 Result = dict[str, Any]
 
@@ -62,7 +62,7 @@ class Conversation:
             key: the caller's idempotency key, "" = none: a message with the same one again is not sent again.
 
         Raises:
-            InvalidRequest: it was not done, with a stable code; 504 `request_timeout`: it may still happen.
+            InvalidRequest: it was not done, with a stable code; `request_timeout`: it may still happen.
         """
         match wanted:
             case arguments.SendDm():
@@ -79,7 +79,7 @@ class Conversation:
                 return await self._spawn(caller, wanted)
             case arguments.RemoveAgent(name=name, reason=reason):
                 why = f"{caller.name} asked for it{f': {reason}' if reason else ''}"
-                return _answered(await self._fleet.release_as(name.removeprefix("@"), {"reason": why}))
+                return _plain(await self._fleet.release_as(name.removeprefix("@"), ReleaseBody(reason=why)))
             case arguments.InvokeAction(name=name, input=given):
                 return await self._act(caller, key, "invoke_action", action=name, input=given)
             case arguments.SetChannelTopic(channel=channel, topic=topic):
@@ -138,7 +138,7 @@ class Conversation:
         kind = target_type(to)
         if kind in ("channel", "thread") or not to:
             text = f"'{wanted.to}' is no agent; post_message is for channels, reply_to_thread for threads"
-            raise InvalidRequest(400, "invalid_field", text, field="to")
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field="to")
         send = self._send(caller, key, to=to, text=wanted.text, mode=wanted.mode, attachments=wanted.attachments)
         try:
             return await send
@@ -169,7 +169,7 @@ class Conversation:
         attachments: tuple[str, ...] = (),
     ) -> Result:
         if not text.strip():
-            raise InvalidRequest(400, "missing_field", "a message needs a text", field="text")
+            raise InvalidRequest(Refusal.INVALID, "missing_field", "a message needs a text", field="text")
         reply = await self._ask(
             lambda request_id: SendRequested(
                 request_id=request_id,
@@ -182,14 +182,14 @@ class Conversation:
                 agent_id=msgspec.UNSET if caller.is_operator else caller.agent_id,
             )
         )
-        published = bool(reply.body["relaycast_published"])
+        published = bool(reply["relaycast_published"])
         return {
             "status": "published" if published else "pending",
-            "message_id": reply.body["message_id"],
-            "event_id": reply.body["event_id"],
+            "message_id": reply["message_id"],
+            "event_id": reply["event_id"],
             "to": to,
-            "from": reply.body["sent_as"],
-        } | ({"replayed": True} if reply.body.get("replayed") else {})
+            "from": reply["sent_as"],
+        } | ({"replayed": True} if reply.get("replayed") else {})
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -210,14 +210,16 @@ class Conversation:
                 request_id=request_id, agent_id=caller.agent_id, act=act, arguments=given, key=key
             )
         )
-        data = reply.body["data"]
+        data = reply["data"]
         return {"done": True} | (data if isinstance(data, dict) else {})
 
     async def _send_group(self, caller: AgentCaller, wanted: arguments.SendGroupDm, key: str) -> Result:
         """To the conversation of exactly these agents and the caller, which is opened where there is none."""
         names = sorted({name.strip().removeprefix("@") for name in wanted.participants} - {caller.name})
         if not names:
-            raise InvalidRequest(400, "invalid_field", "a group has somebody else in it", field="participants")
+            raise InvalidRequest(
+                Refusal.INVALID, "invalid_field", "a group has somebody else in it", field="participants"
+            )
         known = await self._group_of(caller, names, wanted.name)
         if not known:
             try:
@@ -255,7 +257,7 @@ class Conversation:
                 metadata=wanted.metadata,
             )
         )
-        return _answered(reply)
+        return {name: value for name, value in reply.items() if name != "success"}
 
     async def _spawn(self, caller: AgentCaller, wanted: arguments.Spawn) -> Result:
         """Only what the operator offers for placement, with nothing added to it, as for callers on other machines."""
@@ -263,22 +265,22 @@ class Conversation:
         offers = [name.removeprefix("spawn:") for name in (settings.capabilities if settings is not None else ())]
         if wanted.cli not in offers:
             text = f"this node offers {', '.join(offers) or 'nothing'} to agents, not '{wanted.cli}'"
-            raise InvalidRequest(403, "cli_not_allowed", text, field="cli")
+            raise InvalidRequest(Refusal.FORBIDDEN, "cli_not_allowed", text, field="cli")
         value: Result = {"name": wanted.name, "cli": wanted.cli, "task": wanted.task}
         if wanted.channel is not None:
             value["channels"] = [wanted.channel.removeprefix("#")]
         if wanted.model:
             value["model"] = wanted.model
-        return _answered(await self._fleet.spawn_as(value, source=f"agent:{caller.name}"))
+        return _plain(await self._fleet.spawn_as(value, source=f"agent:{caller.name}"))
 
-    async def _ask(self, build: Callable[[str], Input]) -> Reply:
+    async def _ask(self, build: Callable[[str], Input]) -> Result:
         try:
             reply = await self._access.ask(build, ANSWER_S)
         except TimeoutError as error:
             text = "The broker did not answer in time; what was asked may still happen"
-            raise InvalidRequest(504, "request_timeout", text) from error
-        _answered(reply)
-        return reply
+            raise InvalidRequest(Refusal.NO_ANSWER, "request_timeout", text) from error
+        result: Result = msgspec.to_builtins(rendered(reply))
+        return result
 
     # --- looks --------------------------------------------------------------------------------------------------------
 
@@ -311,21 +313,21 @@ class Conversation:
         reply = await self._ask(
             lambda request_id: FetchRequested(request_id=request_id, agent_id=caller.agent_id, limit=limit)
         )
-        own = views.own(self._access.state, caller.agent_id, self._access.now())
-        waiting = [row for row in own["waiting"] if row["reason"] != Reason.BEING_FETCHED]
+        own = self._own(caller)
+        waiting = [row for row in own.get("waiting", ()) if row["reason"] != Reason.BEING_FETCHED]
         result = {
-            "messages": reply.body["messages"],
+            "messages": reply["messages"],
             "waiting": waiting[:limit],
-            "waiting_count": own["waiting_count"] - len(reply.body["messages"]),
+            "waiting_count": own.get("waiting_count", 0) - len(reply["messages"]),
         }
-        return Used(result | unread, str(reply.body["fetch_id"]))
+        return Used(result | unread, str(reply["fetch_id"]))
 
     async def _unread(self, caller: AgentCaller, limit: int) -> Result:
         """What the engine says is not read; an engine that does not answer keeps nobody from what waits here."""
         try:
             found = _as_object(await self._access.look(caller, "/v1/inbox"), "inbox")
         except InvalidRequest as error:
-            if error.status < 500:
+            if error.kind is not Refusal.UNAVAILABLE:
                 raise
             return {"unread_channels": [], "mentions": [], "unread_dms": [], "unread_unknown": error.message}
         return {name: rows[:limit] if isinstance(rows, list) else rows for name, rows in found.items()}
@@ -346,17 +348,22 @@ class Conversation:
     def _status(self, caller: AgentCaller) -> Result:
         state = self._access.state
         unpublished = [one.event_id for one in state.messages.values() if one.author_id == caller.agent_id]
-        return views.own(state, caller.agent_id, self._access.now()) | {
+        return self._own(caller) | {
             "unpublished_count": len(unpublished),
             "unpublished": unpublished[: views.WAITING_SHOWN],
         }
 
+    def _own(self, caller: AgentCaller) -> Result:
+        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        return {} if own is None else msgspec.to_builtins(own)
+
     async def _why(self, caller: AgentCaller, message_id: str) -> list[Result]:
-        unknown = InvalidRequest(404, "unknown_id", f"you neither sent nor received a message {message_id}")
+        unknown = InvalidRequest(Refusal.ABSENT, "unknown_id", f"you neither sent nor received a message {message_id}")
         try:
-            stories = await self._access.gateway.audit.why(message_id)
+            found = await self._access.gateway.audit.why(message_id)
         except InvalidRequest as error:
             raise unknown from error
+        stories: list[Result] = msgspec.to_builtins(found)
         sent = caller.is_operator or any(_says(story, "author_id", caller) for story in stories)
         theirs = [story for story in stories if sent or _says(story, "agent_id", caller)]
         told = [_told(story) for story in theirs if story["subject"].startswith(("delivery:", "message:"))]
@@ -387,20 +394,13 @@ def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], 
     found = nearest_names(name, known)
     more = f"; nearest: {', '.join(found)}" if found else f"; see {tool}"
     return InvalidRequest(
-        error.status, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
+        error.kind, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
     )
 
 
-def _answered(reply: Reply) -> Result:
-    """What the core answered.
-
-    Raises:
-        InvalidRequest: it refused.
-    """
-    if reply.status >= 400:
-        extra = {name: value for name, value in reply.body.items() if name not in _ENVELOPE}
-        raise InvalidRequest(reply.status, str(reply.body["code"]), str(reply.body["message"]), **extra)
-    return {name: value for name, value in reply.body.items() if name != "success"}
+def _plain(made: Any) -> Result:
+    """An answer without the envelope."""
+    return {name: value for name, value in msgspec.to_builtins(made).items() if name != "success"}
 
 
 def _says(story: Result, field: str, caller: AgentCaller) -> bool:

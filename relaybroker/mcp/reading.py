@@ -21,7 +21,7 @@ import msgspec
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.domain.effects import path_segment
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.notifications import target_type
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED
@@ -70,7 +70,7 @@ class Reading:
             return await self._access.gateway.audit.messages(**asked)
         if wanted.state or wanted.since is not None or wanted.until is not None:
             text = "state, since and until are asked of the log, which is the operator's"
-            raise InvalidRequest(403, "agent_scope", text)
+            raise InvalidRequest(Refusal.FORBIDDEN, "agent_scope", text)
         return await self._seen(caller, wanted)
 
     async def _seen(self, caller: AgentCaller, wanted: arguments.FindMessages) -> list[Row]:

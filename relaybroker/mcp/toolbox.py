@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from relaybroker import __version__
+from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.agent_tools import Answered, Fleet, Used
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.domain import views
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.reasons import Reason
 from relaybroker.mcp import protocol
@@ -147,7 +147,7 @@ def _refused(error: InvalidRequest) -> dict[str, Any]:
             "error": {
                 "code": error.code,
                 "message": error.message,
-                "retryable": error.status >= 500 or error.status == 429,
+                "retryable": error.is_retryable,
             }
             | error.extra
         },

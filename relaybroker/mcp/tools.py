@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.names import nearest_names
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import AnyArguments
@@ -121,12 +121,12 @@ class Tool(msgspec.Struct, frozen=True):
         """The arguments.
 
         Raises:
-            InvalidRequest: 400 `invalid_field`; the text says what is wrong with which argument.
+            InvalidRequest: `invalid_field`; the text says what is wrong with which argument.
         """
         try:
             return msgspec.convert(given, self.arguments)
         except (msgspec.ValidationError, RecursionError) as error:
-            raise InvalidRequest(400, "invalid_field", f"{self.name}: {error}"[:500]) from error
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", f"{self.name}: {error}"[:500]) from error
 
 
 def _name(kind: type[AnyArguments]) -> str:
@@ -163,7 +163,7 @@ def tool_of(name: str, *, operator: bool = False, model: bool = False, may: Cont
     """The tool of this name, of those that are offered.
 
     Raises:
-        InvalidRequest: 404 `unknown_tool`, with the names that are nearest.
+        InvalidRequest: `unknown_tool`, with the names that are nearest.
     """
     known = {tool.name: tool for tool in offered(operator=operator, model=model, may=may)}
     found = known.get(name)
@@ -171,4 +171,4 @@ def tool_of(name: str, *, operator: bool = False, model: bool = False, may: Cont
         return found
     nearest = nearest_names(name, known)
     text = f"there is no tool '{name[:128]}'" + (f"; nearest: {', '.join(nearest)}" if nearest else "")
-    raise InvalidRequest(404, "unknown_tool", text)
+    raise InvalidRequest(Refusal.ABSENT, "unknown_tool", text)

@@ -22,8 +22,7 @@ from typing import Any, get_type_hints
 import click
 
 from relaybroker.adapters.eventstore import earlier_events, lookup
-from relaybroker.adapters.http.api.agent_scope import AGENT_ROUTES
-from relaybroker.adapters.http.api.server import NOT_BUILT, ROUTES
+from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
 from relaybroker.domain.events import REGISTRY
@@ -31,6 +30,7 @@ from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.machines import MACHINES
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.remedies import REMEDIES
+from relaybroker.engine.authority import AUTHORITY, OPEN
 from relaybroker.mcp.tools import MODELS_TOOLS
 from relaybroker.reference.guarantees import GUARANTEES, NOT_PROMISED
 
@@ -231,8 +231,30 @@ The same over MCP (`POST /mcp`) and over HTTP (`POST /api/agent/tools/{tool}`, a
 """
 
 
+def engine_authority() -> str:
+    """Who may do what on the embedded engine."""
+    parts = [
+        "# Who may do what on the embedded engine\n",
+        _AUTHORITY,
+        "| route | workspace key | an agent's token reaches |\n|---|---|---|",
+    ]
+    for route, rule in AUTHORITY.items():
+        operator = "yes" if rule.workspace else "403 `agent_token_required`" if rule.workspace_is_told else "401"
+        parts.append(f"| `{route}` | {operator} | {rule.agent.says if rule.agent else '401'} |")
+    parts.append("\n| open to everybody on the machine | what for |\n|---|---|")
+    parts += [f"| `{route}` | {use} |" for route, use in OPEN.items()]
+    return "\n".join(parts) + "\n"
+
+
+_AUTHORITY = """\
+A node's token opens its socket, `/v1/node/ws`, and no route; the workspace key alone opens the observers', `/v1/ws`. What belongs to
+another workspace does not exist, nor does a message that the caller may not read: 404. What reaches too far otherwise is 403. A page of
+another origin is 403 on every route. A test asks every route with every kind of token.
+"""
+
+
 def _closed() -> set[str]:
-    return {f"{method} {path}" for method, path in (*ROUTES, *NOT_BUILT)} - set(AGENT_ROUTES)
+    return {*(route.key for route in ROUTES), *(f"{method} {path}" for method, path in NOT_BUILT)} - set(AGENT_ROUTES)
 
 
 def openapi() -> str:
@@ -249,6 +271,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "agent-environment.md": environment_of_agents,
     "guarantees.md": guarantees,
     "agent-scope.md": agent_scope,
+    "engine-authority.md": engine_authority,
     "openapi.json": openapi,
 }
 

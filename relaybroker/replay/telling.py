@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from relaybroker.domain import views
+from relaybroker.adapters.http.api import views
 from relaybroker.domain.state import State
 from relaybroker.replay.playing import Difference
 
@@ -50,8 +50,8 @@ def state(found: State) -> Iterator[str]:
     now = found.now
     yield f"#{found.position} {moment(now)}"
     link = views.link(found, now)
-    reason = f" ({link['reason']}: {link['detail']})" if link["reason"] else ""
-    yield f"link    {link['state']}{reason}, dial {link['dial']}"
+    reason = f" ({link.reason}: {link.detail})" if link.reason else ""
+    yield f"link    {link.state}{reason}, dial {link.dial}"
     yield f"host    {'attached' if found.host.attached else 'not attached'}"
     for registration in found.registrations.values():
         worker = found.workers.get(registration.session_id)

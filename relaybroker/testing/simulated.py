@@ -16,16 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from relaybroker.adapters.eventstore import recorders
 from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.adapters.http.api.rendering import STATUS, rendered
 from relaybroker.audit import telling
 from relaybroker.audit.finding import NotFoundError
-from relaybroker.audit.story import Story, tell
+from relaybroker.audit.story import tell
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.effects import Effect
+from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.events import REGISTRY, DeliveryOffered, Recorded
 from relaybroker.domain.state import State
+from relaybroker.domain.story import Story
 from relaybroker.testing.refusal import Refused
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
@@ -451,11 +456,11 @@ class SimulatedBroker:
         request_id, replies = self._world.request_id(), self._witness.replies
         self._world.node.put(request(request_id))
         self.wait(lambda: request_id in replies, within_s=within_s, what="the broker's answer")
-        reply = replies.pop(request_id)
-        body = dict(reply.body)
-        if reply.status >= 300:
-            raise Refused(reply.status, str(body.get("code", "")), str(body.get("message", "")))
-        return body
+        try:
+            answer: dict[str, Any] = msgspec.to_builtins(rendered(replies.pop(request_id)))
+        except InvalidRequest as error:
+            raise Refused(STATUS[error.kind], error.code, error.message) from error
+        return answer
 
     def _expect(self, holds: Callable[[], Any], within_s: float, what: str, about: Any) -> None:
         timeline = self._world.timeline

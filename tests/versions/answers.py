@@ -213,7 +213,7 @@ async def _http(path: Path, known: list[str]) -> list[Any]:
         questions = Questions(log)
         for one in known:
             try:
-                found.append(await questions.why(one))
+                found.append(msgspec.to_builtins(await questions.why(one)))
             except InvalidRequest as error:
                 found.append(str(error))
         wanted: tuple[dict[str, Any], ...] = (

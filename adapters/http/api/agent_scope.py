@@ -1,9 +1,9 @@
-"""What an agent may do with its own token on the local API: a table, and everything that is not in it is refused.
+"""What an agent may do with its own token on the local API: the routes that say so, and nothing else.
 
 Rules:
 
 * The credential is the agent's newest token (`RELAY_AGENT_TOKEN`). It acts as that agent, only while its registration here lives.
-* A wrong, former or foreign token is 401 `unauthorized`; a route that is not in the table is 403 `agent_scope`, whatever the route does.
+* A wrong, former or foreign token is 401 `unauthorized`; a route that is not marked for agents is 403 `agent_scope`, whatever it does.
 * A route of agents asked with the broker's key is 403 `agent_token_required`: the operator is no agent.
 * An agent's requests do not renew the owner's lease.
 
@@ -12,29 +12,11 @@ Source: spec/conversation.md section 1; ADR-0048.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 from aiohttp import web
 
-from relaybroker.domain.errors import InvalidRequest
-
-AGENT_ROUTES: Mapping[str, str] = MappingProxyType(
-    {
-        "GET /health": "everybody may",
-        "GET /api/agent": "who it is, and what waits for it",
-        "GET /api/agent/tools": "what it can do, as tools",
-        "POST /api/agent/tools/{tool}": "use a tool: the same as over MCP",
-        "POST /mcp": "use the tools over the Model Context Protocol",
-        "POST /api/send": "send, as itself",
-        "GET /api/openapi.json": "how to ask",
-    }
-)
-"""Route -> what an agent does with it. Nothing else answers an agent."""
-
-
-_PATHS = frozenset(route.partition(" ")[2] for route in AGENT_ROUTES)
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 
 class AgentCaller(NamedTuple):
@@ -65,18 +47,10 @@ def caller_of(request: web.Request) -> AgentCaller:
     """The agent that asks.
 
     Raises:
-        InvalidRequest: 403 `agent_token_required`, the broker's key was used.
+        InvalidRequest: `agent_token_required`, the broker's key was used.
     """
     caller: AgentCaller | None = request.get(CALLER)
     if caller is None:
         text = "this route is for agents: it takes an agent's own token (RELAY_AGENT_TOKEN), not the broker's key"
-        raise InvalidRequest(403, "agent_token_required", text)
+        raise InvalidRequest(Refusal.FORBIDDEN, "agent_token_required", text)
     return caller
-
-
-def is_outside(request: web.Request) -> bool:
-    """Whether a request asks for something that is not in the table. A known path with another method is 405 as for everybody."""
-    resource = request.match_info.route.resource
-    if resource is None:
-        return not (isinstance(request.match_info.http_exception, web.HTTPMethodNotAllowed) and request.path in _PATHS)
-    return f"{request.method} {resource.canonical}" not in AGENT_ROUTES

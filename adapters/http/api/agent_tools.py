@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 from aiohttp import web
 
+from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import OPERATOR, AgentCaller, caller_of
-from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, read_json
+from relaybroker.adapters.http.api.answers import Answer, JsonObject, Own, Released, Spawned
+from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, Body, ReleaseBody
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import Handler, about, answer
+from relaybroker.adapters.http.api.envelope import answer
+from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
-from relaybroker.domain import views
-from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import FetchEnded
 
 _log = logging.getLogger(__name__)
@@ -47,11 +48,11 @@ class Used(NamedTuple):
 class Fleet(Protocol):
     """Who starts and ends agents."""
 
-    async def spawn_as(self, value: dict[str, Any], *, source: str = ..., invocation_id: str = ...) -> Reply:
-        """Spawn an agent from a request's value; the core's answer. Raises InvalidRequest."""
+    async def spawn_as(self, value: dict[str, Any], *, source: str = ..., invocation_id: str = ...) -> Spawned:
+        """Spawn an agent from a request's value. Raises InvalidRequest."""
 
-    async def release_as(self, name: str, value: dict[str, Any]) -> Reply:
-        """Release an agent; the core's answer. Raises InvalidRequest."""
+    async def release_as(self, name: str, body: ReleaseBody) -> Released:
+        """Release an agent. Raises InvalidRequest."""
 
 
 class AgentTools(Protocol):
@@ -67,6 +68,12 @@ class AgentTools(Protocol):
         """The answer to one MCP message; `headers` by lower-case name. Whatever the message is, this raises nothing for it."""
 
 
+class Tools(Answer, frozen=True, kw_only=True):
+    """Every tool that the agent may use: name, description, schema of the arguments, what it changes."""
+
+    tools: list[JsonObject]
+
+
 class AgentToolRoutes:
     """Handlers of the routes for agents."""
 
@@ -74,31 +81,38 @@ class AgentToolRoutes:
         self._access = access
         self._tools = tools
 
-    @property
-    def table(self) -> dict[str, Handler]:
-        """Route -> handler."""
-        return {
-            "GET /api/agent": self._who,
-            "GET /api/agent/tools": self._listing,
-            "POST /api/agent/tools/{tool}": self._call,
-            "POST /mcp": self._mcp,
-            "GET /api/operator/tools": self._operators_listing,
-            "POST /api/operator/tools/{tool}": self._operators_call,
-        }
-
-    async def _who(self, request: web.Request) -> web.Response:
+    @route(
+        "GET /api/agent",
+        "Who the agent is whose token asks, and what waits for it and why.",
+        agents="who it is, and what waits for it",
+    )
+    async def who(self, request: web.Request) -> Own:
+        """GET /api/agent."""
         caller = caller_of(request)
-        return answer(views.own(self._access.state, caller.agent_id, self._access.now()))
+        found = views.own(self._access.state, caller.agent_id, self._access.now())
+        if found is None:
+            raise InvalidRequest(Refusal.UNKNOWN_CALLER, "unauthorized", "the agent is no longer registered here")
+        return found
 
-    async def _listing(self, request: web.Request) -> web.Response:
-        return answer({"tools": self._tools.listing(caller_of(request))})
+    @route("GET /api/agent/tools", "What that agent can do, as tools.", agents="what it can do, as tools")
+    async def listing(self, request: web.Request) -> Tools:
+        """GET /api/agent/tools."""
+        return Tools(tools=self._tools.listing(caller_of(request)))
 
-    async def _call(self, request: web.Request) -> web.Response:
-        caller, tool = caller_of(request), request.match_info["tool"]
-        with about("tool", tool):
-            arguments = await read_json(request)
-            used = await self._tools.call(caller, tool, arguments, _key_of(request))
-            return await self._sent(request, answer(used.result), caller, used.fetch_id)
+    @route(
+        "POST /api/agent/tools/{tool}",
+        "Use a tool: its arguments as the body, its result as the answer.",
+        errors=(404, 409, 413, 429, 502, 504),
+        about="tool",
+        agents="use a tool: the same as over MCP",
+    )
+    async def call(
+        self, request: web.Request, body: Annotated[JsonObject, Body]
+    ) -> Annotated[web.Response, JsonObject]:
+        """POST /api/agent/tools/{tool}."""
+        caller = caller_of(request)
+        used = await self._tools.call(caller, request.match_info["tool"], body, _key_of(request))
+        return await self._sent(request, answer(used.result), caller, used.fetch_id)
 
     async def _sent(
         self, request: web.Request, response: web.Response, caller: AgentCaller, fetch_id: str
@@ -120,23 +134,37 @@ class AgentToolRoutes:
                 _log.warning("no room for the end of a fetch of %s: it counts as doubtful", caller.name)
         return response
 
-    async def _operators_listing(self, _request: web.Request) -> web.Response:
-        return answer({"tools": self._tools.listing(OPERATOR)})
+    @route("GET /api/operator/tools", "What the operator can do as the broker's own identity, as tools.")
+    async def operators_listing(self, _request: web.Request) -> Tools:
+        """GET /api/operator/tools."""
+        return Tools(tools=self._tools.listing(OPERATOR))
 
-    async def _operators_call(self, request: web.Request) -> web.Response:
-        tool = request.match_info["tool"]
-        with about("tool", tool):
-            arguments = await read_json(request)
-            return answer((await self._tools.call(self._access.operator(), tool, arguments, _key_of(request))).result)
+    @route(
+        "POST /api/operator/tools/{tool}",
+        "Use a tool as the broker's own identity: its arguments as the body, its result as the answer.",
+        errors=(404, 409, 413, 429, 502, 504),
+        about="tool",
+    )
+    async def operators_call(self, request: web.Request, body: Annotated[JsonObject, Body]) -> JsonObject:
+        """POST /api/operator/tools/{tool}."""
+        used = await self._tools.call(self._access.operator(), request.match_info["tool"], body, _key_of(request))
+        return used.result
 
-    async def _mcp(self, request: web.Request) -> web.Response:
+    @route(
+        "POST /mcp",
+        "One message of the Model Context Protocol (Streamable HTTP with JSON answers), with an agent's own token.",
+        errors=(400, 404, 408),
+        agents="use the tools over the Model Context Protocol",
+    )
+    async def mcp(self, request: web.Request) -> web.Response:
+        """POST /mcp."""
         caller = caller_of(request)
         try:
             async with asyncio.timeout(BODY_WAIT_S):
                 message = await request.read()
         except TimeoutError as error:
             text = f"The body did not arrive within {BODY_WAIT_S:.0f} s"
-            raise InvalidRequest(408, "request_timeout", text) from error
+            raise InvalidRequest(Refusal.SLOW, "request_timeout", text) from error
         headers = {name.lower(): value for name, value in request.headers.items()}
         status, body, fetch_id = await self._tools.answered(caller, message, headers, _key_of(request))
         response = web.Response(status=status, body=body, content_type="application/json" if body is not None else None)

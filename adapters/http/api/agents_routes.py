@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
-from relaybroker.adapters.http.api.bodies import InputBody, ReleaseBody, ResizeBody, SpawnBody, parse, read_json
+from relaybroker.adapters.http.api import views
+from relaybroker.adapters.http.api.answers import AgentView, Answer, JsonObject, Released, Spawned
+from relaybroker.adapters.http.api.bodies import InputBody, Query, ReleaseBody, ResizeBody, SpawnBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import about, answer, relayed
+from relaybroker.adapters.http.api.rendering import answered
+from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
-from relaybroker.adapters.http.api.timestamps import dated
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
-from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
+from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Resize, Snapshot
+from relaybroker.adapters.pty.protocol import Answer as HostAnswer
 from relaybroker.adapters.pty.protocol import Input as RawInput
-from relaybroker.domain import inputs, views
-from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain import inputs
+from relaybroker.domain.errors import InvalidRequest, Refusal
+from relaybroker.domain.replies import Refused
 from relaybroker.domain.state import Registration
 
 SPAWN_WAIT_S = 24.0
@@ -33,18 +36,58 @@ MAX_SPAWNS = 16
 MAX_INPUT_BYTES = 1024 * 1024
 
 _HOST_ERRORS = {
-    "agent_not_found": (404, "agent_not_found"),
-    "worker_disappeared": (503, "worker_disappeared"),
-    "worker_timeout": (504, "worker_timeout"),
-    "queue_full": (429, "queue_full"),
-    "pty_write_failed": (503, "worker_disappeared"),
-    "invalid_dimensions": (400, "invalid_request"),
-    "invalid_format": (400, "invalid_format"),
+    "agent_not_found": (Refusal.ABSENT, "agent_not_found"),
+    "worker_disappeared": (Refusal.UNAVAILABLE, "worker_disappeared"),
+    "worker_timeout": (Refusal.NO_ANSWER, "worker_timeout"),
+    "queue_full": (Refusal.FULL, "queue_full"),
+    "pty_write_failed": (Refusal.UNAVAILABLE, "worker_disappeared"),
+    "invalid_dimensions": (Refusal.INVALID, "invalid_request"),
+    "invalid_format": (Refusal.INVALID, "invalid_format"),
 }
 _HOST_TEXTS = {
     "invalid_dimensions": f"invalid_dimensions: a terminal has {MIN_ROWS} to {MAX_DIMENSION} rows and {MIN_COLS} to {MAX_DIMENSION}"
     " columns; it keeps the size that it has"
 }
+_OF_AGENT = (404, 429, 503, 504)
+_SpawnValue = Annotated[JsonObject, SpawnBody]
+
+
+class Agents(Answer, frozen=True, kw_only=True):
+    """Every agent that lives here."""
+
+    success: bool = True
+    agents: list[AgentView]
+
+
+class SnapshotQuery(Query):
+    """`plain` (or `text`), or `ansi`."""
+
+    format: str = ""
+
+
+class Screen(Answer, frozen=True, kw_only=True):
+    """The screen; the cursor is row and column from 1."""
+
+    format: str
+    rows: int
+    cols: int
+    cursor: tuple[int, int]
+    screen: str
+
+
+class Written(Answer, frozen=True, kw_only=True):
+    """What was written to the terminal."""
+
+    name: str
+    bytes_written: int
+
+
+class Resized(Answer, frozen=True, kw_only=True):
+    """The size that the terminal has now."""
+
+    name: str
+    rows: int
+    cols: int
 
 
 class AgentRoutes:
@@ -55,18 +98,17 @@ class AgentRoutes:
         self._viewers = viewers
         self._spawning = 0
 
-    async def spawn(self, request: web.Request) -> web.Response:
+    @route("POST /api/spawn", "Start an agent.", errors=(404, 409, 429, 501, 502, 504), about="name")
+    async def spawn(self, request: web.Request, body: _SpawnValue) -> Spawned:
         """POST /api/spawn."""
-        value = await read_json(request)
-        with about("name", value.get("name")):
-            if "Idempotency-Key" in request.headers:
-                raise unbuilt("Idempotency-Key")
-            return relayed(await self.spawn_as(value))
+        if "Idempotency-Key" in request.headers:
+            raise unbuilt("Idempotency-Key")
+        return await self.spawn_as(body)
 
-    async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Reply:
-        """Spawn an agent from a request's value; the core's answer."""
+    async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Spawned:
+        """Spawn an agent from a request's value."""
         if self._spawning >= MAX_SPAWNS:
-            raise InvalidRequest(429, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
+            raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
         refuse_unbuilt(value)
         body = parse(SpawnBody, value)
         self._spawning += 1
@@ -85,84 +127,88 @@ class AgentRoutes:
             )
         finally:
             self._spawning -= 1
-        if spec.env_ref and reply.status >= 400:
+        if spec.env_ref and isinstance(reply.answer, Refused):
             await asyncio.to_thread(self._access.gateway.forget_variables, spec.env_ref)
-        return reply
+        return answered(reply, Spawned)
 
     async def _keep(self, values: dict[str, str]) -> str:
         try:
             return await asyncio.to_thread(self._access.gateway.keep_variables, values)
         except OSError as error:
-            raise InvalidRequest(500, "spawn_failed", f"env cannot be kept: {error}", field="env") from error
+            raise InvalidRequest(Refusal.FAILED, "spawn_failed", f"env cannot be kept: {error}", field="env") from error
 
-    async def listing(self, _request: web.Request) -> web.Response:
+    @route("GET /api/spawned", "Every agent that lives here.")
+    async def listing(self, _request: web.Request) -> Agents:
         """GET /api/spawned."""
-        return answer(self.listed())
+        return self.listed()
 
-    def listed(self) -> dict[str, Any]:
+    def listed(self) -> Agents:
         """The agents that live here."""
-        return {"success": True, "agents": dated(views.agents(self._access.state, self._access.now()))}
+        return Agents(agents=views.agents(self._access.state, self._access.now()))
 
-    async def release(self, request: web.Request) -> web.Response:
+    @route("DELETE /api/spawned/{name}", "Release an agent.", errors=_OF_AGENT, about="name")
+    async def release(self, request: web.Request, body: ReleaseBody) -> Released:
         """DELETE /api/spawned/{name}."""
-        name = request.match_info["name"]
-        with about("name", name):
-            return relayed(await self.release_as(name, await read_json(request)))
+        return await self.release_as(request.match_info["name"], body)
 
-    async def release_as(self, name: str, value: dict[str, Any]) -> Reply:
-        """Release an agent; the core's answer, or that it goes on without the caller."""
-        body = parse(ReleaseBody, value)
+    async def release_as(self, name: str, body: ReleaseBody) -> Released:
+        """Release an agent; if that takes long, it goes on without the caller."""
         if (other := self._other_spelling(name)) is not None:
-            return _done({"success": True, "name": name, "existed": False, "similar": other})
+            return Released(success=True, name=name, existed=False, similar=other)
         try:
-            return await self._access.ask(
+            reply = await self._access.ask(
                 lambda request_id: inputs.ReleaseRequested(request_id=request_id, name=name, reason=body.reason),
                 RELEASE_WAIT_S,
             )
         except TimeoutError:
-            return _done({"success": True, "name": name, "pending": True})
+            return Released(success=True, name=name, pending=True)
+        return answered(reply, Released)
 
     # --- the terminal -------------------------------------------------------------------------------------------------
 
-    async def snapshot(self, request: web.Request) -> web.Response:
+    @route("GET /api/spawned/{name}/snapshot", "The agent's screen.", errors=_OF_AGENT)
+    async def snapshot(self, request: web.Request, query: SnapshotQuery) -> Screen:
         """GET /api/spawned/{name}/snapshot."""
-        wanted = request.query.get("format", "").lower()
+        wanted = query.format.lower()
         if wanted not in ("", "plain", "text", "ansi"):
-            raise InvalidRequest(400, "invalid_format", f"unknown format '{wanted}'")
+            raise InvalidRequest(Refusal.INVALID, "invalid_format", f"unknown format '{wanted}'")
         session_id = self.session_of(request.match_info["name"])
         found = await self._ask_host(
             Snapshot(request_id=uuid.uuid4().hex, session_id=session_id, format="ansi" if wanted == "ansi" else "plain")
         )
-        return answer(found.data)
+        return msgspec.convert(found.data, Screen)
 
-    async def type_raw(self, request: web.Request) -> web.Response:
+    @route("POST /api/input/{name}", "Write to the agent's terminal.", errors=_OF_AGENT)
+    async def type_raw(self, request: web.Request, body: InputBody) -> Written:
         """POST /api/input/{name}."""
-        return answer(await self.type_as(request.match_info["name"], await read_json(request)))
+        return await self.type_as(request.match_info["name"], body)
 
-    async def type_as(self, name: str, value: dict[str, Any]) -> dict[str, Any]:
+    async def type_as(self, name: str, body: InputBody) -> Written:
         """Write bytes to an agent's terminal; how many."""
-        data = parse(InputBody, value).data.encode()
+        data = body.data.encode()
         if len(data) > MAX_INPUT_BYTES:
-            raise InvalidRequest(413, "body_too_large", "data is larger than 1 MiB", field="data", name=name)
+            raise InvalidRequest(
+                Refusal.TOO_LARGE, "body_too_large", "data is larger than 1 MiB", field="data", name=name
+            )
         found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=self.session_of(name), data=data))
-        return {"name": name, "bytes_written": found.data["bytes_written"]}
+        return msgspec.convert({"name": name} | found.data, Written)
 
-    async def resize(self, request: web.Request) -> web.Response:
+    @route("POST /api/resize/{name}", "Resize the agent's terminal.", errors=_OF_AGENT)
+    async def resize(self, request: web.Request, body: ResizeBody) -> Resized:
         """POST /api/resize/{name}."""
         name = request.match_info["name"]
-        body = parse(ResizeBody, await read_json(request))
         if not body.rows or not body.cols:
-            raise InvalidRequest(400, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
+            raise InvalidRequest(Refusal.INVALID, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
         session_id = self.session_of(name)
         await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
         self._viewers.resized(session_id, body.rows, body.cols)
-        return answer({"name": name, "rows": body.rows, "cols": body.cols})
+        return Resized(name=name, rows=body.rows, cols=body.cols)
 
     def session_of(self, name: str) -> str:
         """The session of the agent of exactly this name; 404 if its program does not exist."""
         found = self._find(name)
         if found is None:
-            raise InvalidRequest(404, "agent_not_found", f"unknown worker '{name}'", name=name)
+            raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
         return found.session_id
 
     def _find(self, name: str) -> Registration | None:
@@ -178,18 +224,16 @@ class AgentRoutes:
         found = self._access.state.registration_of(name)
         return found.name if found is not None and found.name != name else None
 
-    async def _ask_host(self, request: RawInput | Resize | Snapshot) -> Answer:
+    async def _ask_host(self, request: RawInput | Resize | Snapshot) -> HostAnswer:
         try:
             found = await self._access.ask_host(request)
         except HostUnavailable as error:
-            raise InvalidRequest(503, "worker_disappeared", f"the PTY host is not there: {error}") from error
+            raise InvalidRequest(
+                Refusal.UNAVAILABLE, "worker_disappeared", f"the PTY host is not there: {error}"
+            ) from error
         except HostBackpressure as error:
-            raise InvalidRequest(429, "queue_full", str(error)) from error
+            raise InvalidRequest(Refusal.FULL, "queue_full", str(error)) from error
         if found.error:
-            status, code = _HOST_ERRORS.get(found.error, (500, "internal_error"))
-            raise InvalidRequest(status, code, _HOST_TEXTS.get(found.error) or found.error.replace("_", " "))
+            kind, code = _HOST_ERRORS.get(found.error, (Refusal.FAILED, "internal_error"))
+            raise InvalidRequest(kind, code, _HOST_TEXTS.get(found.error) or found.error.replace("_", " "))
         return found
-
-
-def _done(body: dict[str, Any]) -> Reply:
-    return Reply(request_id="", status=200, body=body)

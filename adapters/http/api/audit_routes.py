@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from relaybroker.adapters.http.api.envelope import answer
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.answers import Answer, JsonObject
+from relaybroker.adapters.http.api.bodies import Query
+from relaybroker.adapters.http.api.routing import route
+from relaybroker.domain.story import Story
 
 if TYPE_CHECKING:
     from relaybroker.adapters.http.api.gateway import AuditLog
@@ -22,7 +25,7 @@ MAX_EVENTS = 1000
 _Word = Annotated[str, Field(max_length=1024)]
 
 
-class LogQuery(BaseModel):
+class LogQuery(Query):
     """The query of GET /api/log: every filter that is given must fit; times are seconds since 1970, `after` is a position."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,23 +43,50 @@ class LogQuery(BaseModel):
     newest: bool = False
 
 
+class Stories(Answer, frozen=True, kw_only=True):
+    """A story for each thing that the id means."""
+
+    stories: list[Story]
+
+
+class LogEvent(Answer, frozen=True, kw_only=True):
+    """One event of the log (docs/events.md). `kind` is `fact` or `decision`, `at` seconds since 1970."""
+
+    position: Annotated[int, msgspec.Meta(ge=1)]
+    stream: str
+    topic: str
+    kind: str
+    at: float
+    causation: str
+    correlation: str
+    body: JsonObject
+
+
+class LogEvents(Answer, frozen=True, kw_only=True):
+    """Events that fit; `last` is where the next question goes on (`after`)."""
+
+    events: list[LogEvent]
+    last: Annotated[int, msgspec.Meta(ge=0)]
+
+
 class AuditRoutes:
     """Handlers of the audit routes."""
 
     def __init__(self, log: AuditLog) -> None:
         self._log = log
 
-    async def why(self, request: web.Request) -> web.Response:
+    @route(
+        "GET /api/why/{id}",
+        "What became of a message, delivery, AGENT@SEQ, invocation, agent or node, and why.",
+        errors=(404, 409),
+    )
+    async def why(self, request: web.Request) -> Stories:
         """GET /api/why/{id}."""
-        return answer({"stories": await self._log.why(request.match_info["id"])})
+        return Stories(stories=await self._log.why(request.match_info["id"]))
 
-    async def search(self, request: web.Request) -> web.Response:
+    @route("GET /api/log", "Events of the log by what they are about.")
+    async def search(self, _request: web.Request, query: LogQuery) -> LogEvents:
         """GET /api/log."""
-        try:
-            query = LogQuery.model_validate(dict(request.query))
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            key = str(wrong["loc"][0]) if wrong["loc"] else ""
-            raise InvalidRequest(400, "invalid_field", f"{key}: {wrong['msg']}", field=key) from error
         found = await self._log.search(**query.model_dump())
-        return answer({"events": found, "last": found[-1]["position"] if found else query.after})
+        events = [msgspec.convert(row, LogEvent) for row in found]
+        return LogEvents(events=events, last=events[-1].position if events else query.after)

@@ -21,7 +21,7 @@ from pydantic import (
     field_validator,
 )
 
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy
 
 BODY_WAIT_S = 30.0
@@ -32,6 +32,12 @@ class Body(BaseModel):
     """Common shape: unknown fields are ignored, types are strict."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class Query(BaseModel):
+    """Common shape of queries: an unknown name is left alone, as in bodies."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 def _without_nul(value: str) -> str:
@@ -240,21 +246,23 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     """The request's JSON object, nulls removed; an empty body is `{}`.
 
     Raises:
-        InvalidRequest: 400 `invalid_json` or `invalid_request`, 408 `request_timeout` if it arrives too slowly.
+        InvalidRequest: `invalid_json` or `invalid_request`, `request_timeout` if it arrives too slowly.
     """
     try:
         async with asyncio.timeout(BODY_WAIT_S):
             raw = await request.read()
     except TimeoutError as error:
-        raise InvalidRequest(408, "request_timeout", f"The body did not arrive within {BODY_WAIT_S:.0f} s") from error
+        raise InvalidRequest(
+            Refusal.SLOW, "request_timeout", f"The body did not arrive within {BODY_WAIT_S:.0f} s"
+        ) from error
     if not raw.strip():
         return {}
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(400, "invalid_json", f"The body is not valid JSON: {error}") from error
+        raise InvalidRequest(Refusal.INVALID, "invalid_json", f"The body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise InvalidRequest(400, "invalid_request", "The body must be a JSON object")
+        raise InvalidRequest(Refusal.INVALID, "invalid_request", "The body must be a JSON object")
     return _present(value)
 
 
@@ -262,7 +270,7 @@ def parse(model: type[_B], value: dict[str, Any]) -> _B:
     """The value as this body.
 
     Raises:
-        InvalidRequest: 400 `missing_field` or `invalid_field`, with the key in `field`.
+        InvalidRequest: `missing_field` or `invalid_field`, with the key in `field`.
     """
     try:
         return model.model_validate(value)
@@ -270,5 +278,7 @@ def parse(model: type[_B], value: dict[str, Any]) -> _B:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "body"
         if first["type"] == "missing":
-            raise InvalidRequest(400, "missing_field", f"Missing required field: {field}", field=field) from error
-        raise InvalidRequest(400, "invalid_field", f"{field}: {first['msg']}", field=field) from error
+            raise InvalidRequest(
+                Refusal.INVALID, "missing_field", f"Missing required field: {field}", field=field
+            ) from error
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", f"{field}: {first['msg']}", field=field) from error

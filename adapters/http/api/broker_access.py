@@ -15,10 +15,10 @@ from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.gateway import Gateway
 from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
 from relaybroker.adapters.pty.protocol import Input as RawInput
+from relaybroker.domain import engine_status
 from relaybroker.domain.effects import EngineCall, Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineUnanswered, Input
-from relaybroker.domain.rules.acts import refusal_of
 from relaybroker.domain.state import State
 
 MAX_OPEN = 1024
@@ -53,17 +53,17 @@ class BrokerAccess:
         """Give the core an input with a fresh request id and wait for its answer.
 
         Raises:
-            InvalidRequest: 429 `queue_full` when the core has no room, 503 `shutting_down` when it answers no more, 503 `log_locked`
+            InvalidRequest: `queue_full` when the core has no room, `shutting_down` when it answers no more, `log_locked`
                 while another program holds the log's write lock: before anything was done, or with `pending` if it may still happen.
             TimeoutError: no answer within the time; what was asked may still happen.
         """
         if self._closed:
             raise _stopping()
         if self.gateway.log_locked_s():
-            raise InvalidRequest(503, "log_locked", f"{_LOCKED}; nothing was done, try again")
+            raise InvalidRequest(Refusal.UNAVAILABLE, "log_locked", f"{_LOCKED}; nothing was done, try again")
         request_id = f"api_{uuid.uuid4().hex}"
         if len(self._open) >= MAX_OPEN or not self.gateway.offer(build(request_id)):
-            raise InvalidRequest(429, "queue_full", "the broker has no room for more requests; try again")
+            raise InvalidRequest(Refusal.FULL, "queue_full", "the broker has no room for more requests; try again")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._open[request_id] = future
         try:
@@ -81,7 +81,10 @@ class BrokerAccess:
             await asyncio.wait((future,), timeout=min(left, LOCK_LOOK_S))
             if not future.done() and self.gateway.log_locked_s() >= LOCKED_ANSWER_S:
                 raise InvalidRequest(
-                    503, "log_locked", f"{_LOCKED}; what was asked happens when it lets go", pending=True
+                    Refusal.UNAVAILABLE,
+                    "log_locked",
+                    f"{_LOCKED}; what was asked happens when it lets go",
+                    pending=True,
                 )
         return future.result()
 
@@ -109,23 +112,32 @@ class BrokerAccess:
         """
         own = self.state.own
         if not own.agent_id:
-            raise InvalidRequest(503, "engine_unavailable", "the broker has no identity at the engine yet; try again")
+            raise InvalidRequest(
+                Refusal.UNAVAILABLE, "engine_unavailable", "the broker has no identity at the engine yet; try again"
+            )
         return AgentCaller("", own.name)
 
     async def look(self, caller: AgentCaller, path: str) -> Any:
-        """What the engine shows this agent there.
+        """What the engine shows this agent there. The operator has the workspace's key, and reads along whatever it is no member of.
 
         Raises:
-            InvalidRequest: what the engine refused, with its code; 503 `engine_unavailable` if it does not answer.
+            InvalidRequest: what the engine refused, with its code; `engine_unavailable` if it does not answer.
         """
         call_id = f"look_{uuid.uuid4().hex}"
+        is_everybodys = caller.is_operator and path.startswith(("/v1/messages/", "/v1/channels"))
         answer = await self.gateway.ask_engine(
-            EngineCall(call_id=call_id, method="GET", path=path, auth=caller.credential, timeout_s=LOOK_S)
+            EngineCall(
+                call_id=call_id,
+                method="GET",
+                path=path,
+                auth="workspace" if is_everybodys else caller.credential,
+                timeout_s=LOOK_S,
+            )
         )
         if isinstance(answer, EngineUnanswered):
-            raise refusal_of(0, "", answer.detail)
-        if answer.status >= 300:
-            raise refusal_of(answer.status, answer.code, answer.message)
+            raise engine_status.refusal_of(engine_status.UNANSWERED, "", answer.detail)
+        if not engine_status.is_done(answer.status):
+            raise engine_status.refusal_of(answer.status, answer.code, answer.message)
         return answer.data
 
     def close(self) -> None:
@@ -137,4 +149,4 @@ class BrokerAccess:
 
 
 def _stopping() -> InvalidRequest:
-    return InvalidRequest(503, "shutting_down", "the broker is stopping")
+    return InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")

@@ -7,14 +7,39 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from relaybroker.adapters.http.api.bodies import LettersBody, parse, read_json
+from relaybroker.adapters.http.api import views
+from relaybroker.adapters.http.api.answers import Answer, DeadLetterView, Purged, Redelivered
+from relaybroker.adapters.http.api.bodies import LettersBody, Query
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import Handler, about, answer, relayed
-from relaybroker.domain import inputs, views
+from relaybroker.adapters.http.api.rendering import answered
+from relaybroker.adapters.http.api.routing import route
+from relaybroker.domain import inputs
 from relaybroker.domain.dead_letter import LIMIT
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 WAIT_S = 20.0
+
+
+class LettersQuery(Query):
+    """Of one agent, or of all."""
+
+    agent: str = ""
+
+
+class DeadLetters(Answer, frozen=True, kw_only=True):
+    """Messages that could not be typed; `limit` is how many are kept at most."""
+
+    success: bool = True
+    dead_letters: list[DeadLetterView]
+    count: int
+    limit: int
+
+
+class OneDeadLetter(Answer, frozen=True, kw_only=True):
+    """A dead letter with what it says."""
+
+    success: bool = True
+    dead_letter: DeadLetterView
 
 
 class DeadLetterRoutes:
@@ -23,66 +48,66 @@ class DeadLetterRoutes:
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
 
-    @property
-    def table(self) -> dict[str, Handler]:
-        """Handlers by method and path."""
-        return {
-            "GET /api/dead-letters": self.listing,
-            "GET /api/dead-letters/{id}": self.show,
-            "POST /api/dead-letters/redeliver": self.redeliver,
-            "POST /api/dead-letters/purge": self.purge,
-        }
-
-    async def listing(self, request: web.Request) -> web.Response:
+    @route("GET /api/dead-letters", "Messages that could not be typed.")
+    async def listing(self, _request: web.Request, query: LettersQuery) -> DeadLetters:
         """GET /api/dead-letters."""
-        rows = views.dead_letters(self._access.state, self._access.now(), request.query.get("agent", ""))
-        return answer({"success": True, "dead_letters": rows, "count": len(rows), "limit": LIMIT})
+        rows = views.dead_letters(self._access.state, self._access.now(), query.agent)
+        return DeadLetters(dead_letters=rows, count=len(rows), limit=LIMIT)
 
-    async def show(self, request: web.Request) -> web.Response:
+    @route("GET /api/dead-letters/{id}", "One of them, with its words.", errors=(404,))
+    async def show(self, request: web.Request) -> OneDeadLetter:
         """GET /api/dead-letters/{id}."""
         letter_id = request.match_info["id"]
         found = self._access.state.dead_letters.get(letter_id)
         if found is None:
-            raise InvalidRequest(404, "not_found", f"there is no dead letter '{letter_id[:200]}'", id=letter_id[:200])
-        return answer({"success": True, "dead_letter": views.dead_letter(found, self._access.now())})
+            raise InvalidRequest(
+                Refusal.ABSENT, "not_found", f"there is no dead letter '{letter_id[:200]}'", id=letter_id[:200]
+            )
+        return OneDeadLetter(dead_letter=views.dead_letter(found, self._access.now()))
 
-    async def redeliver(self, request: web.Request) -> web.Response:
+    @route(
+        "POST /api/dead-letters/redeliver",
+        "Type them after all, each as a new attempt.",
+        errors=(404, 409, 429, 504),
+        about="id",
+    )
+    async def redeliver(self, _request: web.Request, body: LettersBody) -> Redelivered:
         """POST /api/dead-letters/redeliver."""
-        body = _named(parse(LettersBody, await read_json(request)))
-        with about("id", body.id):
-            return relayed(
-                await self._access.ask(
-                    lambda request_id: inputs.RedeliverRequested(
-                        request_id=request_id,
-                        letter_ids=body.letter_ids,
-                        every=body.all,
-                        agent=body.agent,
-                        force=body.force,
-                    ),
-                    WAIT_S,
-                )
-            )
+        _check(body)
+        reply = await self._access.ask(
+            lambda request_id: inputs.RedeliverRequested(
+                request_id=request_id,
+                letter_ids=body.letter_ids,
+                every=body.all,
+                agent=body.agent,
+                force=body.force,
+            ),
+            WAIT_S,
+        )
+        return answered(reply, Redelivered)
 
-    async def purge(self, request: web.Request) -> web.Response:
+    @route("POST /api/dead-letters/purge", "Take them off the list.", errors=(404, 429, 504), about="id")
+    async def purge(self, _request: web.Request, body: LettersBody) -> Purged:
         """POST /api/dead-letters/purge."""
-        body = _named(parse(LettersBody, await read_json(request)))
+        _check(body)
         if body.force:
-            raise InvalidRequest(400, "invalid_field", "force belongs to redeliver", field="force")
-        with about("id", body.id):
-            return relayed(
-                await self._access.ask(
-                    lambda request_id: inputs.PurgeRequested(
-                        request_id=request_id, letter_ids=body.letter_ids, every=body.all, agent=body.agent
-                    ),
-                    WAIT_S,
-                )
-            )
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", "force belongs to redeliver", field="force")
+        reply = await self._access.ask(
+            lambda request_id: inputs.PurgeRequested(
+                request_id=request_id, letter_ids=body.letter_ids, every=body.all, agent=body.agent
+            ),
+            WAIT_S,
+        )
+        return answered(reply, Purged)
 
 
-def _named(body: LettersBody) -> LettersBody:
-    """The body, if it says exactly which letters it means."""
+def _check(body: LettersBody) -> None:
+    """Refuse a body that does not say exactly which letters it means."""
     if bool(body.letter_ids) == body.all:
-        raise InvalidRequest(400, "missing_field", "name the letters with id or ids, or say all: true", field="id")
+        raise InvalidRequest(
+            Refusal.INVALID, "missing_field", "name the letters with id or ids, or say all: true", field="id"
+        )
     if body.agent and not body.all:
-        raise InvalidRequest(400, "invalid_field", "agent narrows all; it does not go with id", field="agent")
-    return body
+        raise InvalidRequest(
+            Refusal.INVALID, "invalid_field", "agent narrows all; it does not go with id", field="agent"
+        )

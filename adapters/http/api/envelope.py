@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller, is_outside
-from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
+from relaybroker.adapters.http.api.rendering import STATUS
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ _STATUS_CODES = {
     413: "body_too_large",
     415: "unsupported_media_type",
 }
-OPEN_PATHS = frozenset({"/health", "/api/agent-result"})
-"""`/api/agent-result` has a token of its own."""
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -41,19 +39,19 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     )
 
 
-def relayed(reply: Reply) -> web.Response:
-    """The core's answer."""
-    return answer(reply.body, reply.status, {"Retry-After": "1"} if reply.status == 429 else None)
+def refused(error: InvalidRequest) -> web.Response:
+    """A refusal in the envelope."""
+    return refusal(STATUS[error.kind], error.code, error.message, retryable=error.is_retryable, **error.extra)
 
 
-def refusal(status: int, code: str, message: str, **extra: object) -> web.Response:
+def refusal(status: int, code: str, message: str, *, retryable: bool = False, **extra: object) -> web.Response:
     """An error in the envelope."""
     body: dict[str, object] = {
         "success": False,
         "code": code,
         "message": message,
         "error": message,
-        "retryable": (status >= 500 and status != 501) or status == 429,
+        "retryable": retryable,
         "statusCode": status,
     } | extra
     return answer(body, status, {"Retry-After": "1"} if status == 429 else None)
@@ -72,14 +70,15 @@ def unauthorized() -> web.Response:
 
 @contextmanager
 def about(key: str, value: object) -> Iterator[None]:
-    """Errors inside carry the legacy key that says what they are about; waiting for too long is a 504."""
+    """Errors inside carry the legacy key ("" = none) that says what they are about; waiting for too long is a 504."""
+    named = {key: value if isinstance(value, str) else ""} if key else {}
     try:
         yield
     except TimeoutError as error:
         text = "The broker did not answer in time; what was asked may still happen"
-        raise InvalidRequest(504, "request_timeout", text, **{key: value}) from error
+        raise InvalidRequest(Refusal.NO_ANSWER, "request_timeout", text, **named) from error
     except InvalidRequest as error:
-        error.extra.setdefault(key, value if isinstance(value, str) else "")
+        error.extra = named | error.extra
         raise
 
 
@@ -91,6 +90,8 @@ class Guard:
         allowed_hosts: further names that a Host header may have.
         allowed_origins: further origins that a browser may have; `null` is never one.
         agent_of: the agent whose token this is, None if it is nobody's or its registration does not live.
+        agent_routes: those that agents may use (`METHOD /path`).
+        open_paths: those that need no key.
         on_use: called for every request that carries the key (it renews the owner's lease).
     """
 
@@ -101,12 +102,17 @@ class Guard:
         allowed_origins: tuple[str, ...],
         *,
         agent_of: Callable[[str], AgentCaller | None],
+        agent_routes: frozenset[str],
+        open_paths: frozenset[str],
         on_use: Callable[[], None],
     ) -> None:
         self._key = _digest(api_key)
         self._hosts = frozenset(name.lower() for name in allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in allowed_origins) - {"null"}
         self._agent_of = agent_of
+        self._agent_routes = agent_routes
+        self._agent_paths = frozenset(route.partition(" ")[2] for route in agent_routes)
+        self._open_paths = open_paths
         self._on_use = on_use
 
     def has_key(self, request: web.Request) -> bool:
@@ -135,21 +141,29 @@ class Guard:
             if self.has_key(request):
                 self._on_use()
             elif (caller := self._agent_of(_credential(request))) is not None:
-                if is_outside(request):
+                if self._is_outside(request):
                     return refusal(403, "agent_scope", f"{request.method} {request.path} is not for agents")
                 request[CALLER] = caller
-            elif request.path not in OPEN_PATHS:
+            elif request.path not in self._open_paths:
                 return unauthorized()
             return await _enveloped(request, handler)
 
         return check
+
+    def _is_outside(self, request: web.Request) -> bool:
+        """Whether an agent asks for something that is not for agents. A known path with another method is 405 as for everybody."""
+        info = request.match_info
+        if (resource := info.route.resource) is None:
+            is_known = isinstance(info.http_exception, web.HTTPMethodNotAllowed) and request.path in self._agent_paths
+            return not is_known
+        return f"{request.method} {resource.canonical}" not in self._agent_routes
 
 
 async def _enveloped(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except InvalidRequest as error:
-        return refusal(error.status, error.code, error.message, **error.extra)
+        return refused(error)
     except web.HTTPException as error:
         response = refusal(error.status, _STATUS_CODES.get(error.status, "invalid_request"), _explained(error))
         if "Allow" in error.headers:
@@ -159,7 +173,7 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
         return refusal(400, "invalid_request", f"The body cannot be read: {error}")
     except Exception:  # noqa: BLE001 - logged with its trace; the client gets an honest 500
         _log.exception("%s %s failed", request.method, request.path)
-        return refusal(500, "internal_error", "Internal error; see the broker's log")
+        return refusal(500, "internal_error", "Internal error; see the broker's log", retryable=True)
 
 
 def _explained(error: web.HTTPException) -> str:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import WSMsgType, web
 
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import Notification, State
 
 QUEUE_FRAMES = 1024
@@ -255,10 +255,10 @@ class EventStream:
         """Serve one client until it leaves; its own messages are given to `heard`.
 
         Raises:
-            InvalidRequest: 429 `queue_full`, if there are 256 already.
+            InvalidRequest: `queue_full`, if there are 256 already.
         """
         if self._places >= MAX_SOCKETS:
-            raise InvalidRequest(429, "queue_full", f"{MAX_SOCKETS} WebSockets are open already")
+            raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SOCKETS} WebSockets are open already")
         self._places += 1
         try:
             socket = web.WebSocketResponse(

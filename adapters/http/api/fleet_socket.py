@@ -21,12 +21,15 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from relaybroker.adapters.http.api.agents_routes import AgentRoutes
-from relaybroker.adapters.http.api.bodies import HandlersBody, NodeBody, ResultBody, parse
+from relaybroker.adapters.http.api.answers import Spawned
+from relaybroker.adapters.http.api.bodies import HandlersBody, InputBody, NodeBody, ReleaseBody, ResultBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.rendering import rendered
+from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.domain import inputs
-from relaybroker.domain.effects import InvokeHandler, Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.effects import InvokeHandler
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.manifest import MAX_CAPABILITIES, Capability, Manifest
 
 _log = logging.getLogger(__name__)
@@ -72,10 +75,11 @@ class FleetSockets:
         self._shutdown = shutdown
         self._open: dict[str, _Connection] = {}
 
+    @route("GET /api/fleet/ws", "WebSocket of a sidecar.", errors=(400,), settled=False)
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """GET /api/fleet/ws."""
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            raise InvalidRequest(400, "invalid_request", "/api/fleet/ws is a WebSocket endpoint")
+            raise InvalidRequest(Refusal.INVALID, "invalid_request", "/api/fleet/ws is a WebSocket endpoint")
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, heartbeat=30.0, timeout=FLUSH_S)
         await socket.prepare(request)
         connection = _Connection(uuid.uuid4().hex, socket, request.transport)
@@ -176,31 +180,31 @@ class FleetSockets:
                     lambda request_id: inputs.NodeLeft(connection=connection.name, request_id=request_id)
                 )
             case "spawn_agent":
-                return _body(await self._spawn(value))
+                return await self._spawn(value)
             case "send_message":
-                return _body(await self._send.send_as(_renamed(value, text="message")))
+                return await self._send.send_as(_renamed(value, text="message"))
             case "send_input":
-                return await self._agents.type_as(_name(value), value)
+                return await self._agents.type_as(_name(value), parse(InputBody, value))
             case "release_agent":
-                return _body(await self._agents.release_as(_name(value), value))
+                return await self._agents.release_as(_name(value), parse(ReleaseBody, value))
             case "list_agents":
                 return self._agents.listed()
             case "shutdown":
                 return {"status": "shutting_down"}
             case _:
-                raise InvalidRequest(400, "frame_failed", f"unknown type {kind[:100]!r}")
+                raise InvalidRequest(Refusal.INVALID, "frame_failed", f"unknown type {kind[:100]!r}")
 
     async def _ask(self, build: Callable[[str], inputs.Input]) -> Any:
-        return _body(await self._access.ask(build, ANSWER_S))
+        return rendered(await self._access.ask(build, ANSWER_S))
 
     async def _register(self, connection: _Connection, body: NodeBody) -> Any:
         offered = body.manifest
         if len(offered.capabilities) > MAX_CAPABILITIES:
-            raise InvalidRequest(400, "frame_failed", f"at most {MAX_CAPABILITIES} capabilities")
+            raise InvalidRequest(Refusal.INVALID, "frame_failed", f"at most {MAX_CAPABILITIES} capabilities")
         state = self._access.state
         own = state.settings.node_id if state.settings is not None else ""
         if offered.node_id not in ("", own):
-            raise InvalidRequest(409, "frame_failed", f"node_id_mismatch: this node is {own}")
+            raise InvalidRequest(Refusal.CONFLICT, "frame_failed", f"node_id_mismatch: this node is {own}")
         manifest = Manifest(
             name=offered.name.strip(),
             capabilities=tuple(Capability(found.name, found.kind, found.metadata) for found in offered.capabilities),
@@ -228,9 +232,9 @@ class FleetSockets:
     async def _finish(self, connection: _Connection, value: dict[str, Any]) -> Any:
         body = parse(ResultBody, value)
         if ("output" in value) == (body.error is not None):
-            raise InvalidRequest(400, "frame_failed", "a result has exactly one of output and error")
+            raise InvalidRequest(Refusal.INVALID, "frame_failed", "a result has exactly one of output and error")
         if body.error is not None and not body.error.strip():
-            raise InvalidRequest(400, "frame_failed", "an error has a text")
+            raise InvalidRequest(Refusal.INVALID, "frame_failed", "an error has a text")
         return await self._ask(
             lambda request_id: inputs.HandlerFinished(
                 connection=connection.name,
@@ -241,10 +245,10 @@ class FleetSockets:
             )
         )
 
-    async def _spawn(self, value: dict[str, Any]) -> Reply:
+    async def _spawn(self, value: dict[str, Any]) -> Spawned:
         agent = value.get("agent")
         if not isinstance(agent, dict):
-            raise InvalidRequest(400, "missing_field", "Missing required field: agent", field="agent")
+            raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: agent", field="agent")
         wanted = {key: item for key, item in agent.items() if item is not None}
         if "cli" not in wanted and "provider" in wanted:
             wanted["cli"] = wanted["provider"]
@@ -308,18 +312,10 @@ class _Connection:
         await self.socket.close()
 
 
-def _body(reply: Reply) -> Any:
-    """The body of a good answer; an InvalidRequest for another."""
-    if reply.status >= 400:
-        code, message = str(reply.body.get("code", "frame_failed")), str(reply.body.get("message", ""))
-        raise InvalidRequest(reply.status, code, message)
-    return reply.body
-
-
 def _name(value: dict[str, Any]) -> str:
     name = value.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise InvalidRequest(400, "missing_field", "Missing required field: name", field="name")
+        raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     return name.strip()
 
 

@@ -10,12 +10,13 @@ from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
 from relaybroker.domain.state import State
+from relaybroker.domain.story import Story
 
 
 class AuditLog(Protocol):
     """The broker's log, as far as it answers questions."""
 
-    async def why(self, identifier: str) -> list[dict[str, Any]]:
+    async def why(self, identifier: str) -> list[Story]:
         """What became of what this id means; InvalidRequest when the log does not know it, or it means several things."""
 
     async def messages(self, **wanted: Any) -> list[dict[str, Any]]:

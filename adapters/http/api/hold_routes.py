@@ -7,15 +7,24 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from relaybroker.adapters.http.api.bodies import ModeBody, parse, read_json
+from relaybroker.adapters.http.api import views
+from relaybroker.adapters.http.api.answers import Answer, Flushed, HeldMessage, Mode
+from relaybroker.adapters.http.api.bodies import Body, ModeBody
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import Handler, about, answer, relayed
-from relaybroker.domain import inputs, views
+from relaybroker.adapters.http.api.rendering import answered
+from relaybroker.adapters.http.api.routing import route
+from relaybroker.domain import inputs
 from relaybroker.domain.delivery import AUTO_INJECT, MANUAL_FLUSH
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.rules import holds
 
 WAIT_S = 20.0
+
+
+class Held(Answer, frozen=True, kw_only=True):
+    """What is held, in order."""
+
+    pending: list[HeldMessage]
 
 
 class HoldRoutes:
@@ -24,58 +33,51 @@ class HoldRoutes:
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
 
-    @property
-    def table(self) -> dict[str, Handler]:
-        """Handlers by method and path."""
-        return {
-            "GET /api/spawned/{name}/delivery-mode": self.mode,
-            "PUT /api/spawned/{name}/delivery-mode": self.set_mode,
-            "GET /api/spawned/{name}/pending": self.pending,
-            "POST /api/spawned/{name}/flush": self.flush,
-        }
-
-    async def mode(self, request: web.Request) -> web.Response:
+    @route("GET /api/spawned/{name}/delivery-mode", "Whether messages are typed as they come or held.", errors=(404,))
+    async def mode(self, request: web.Request) -> Mode:
         """GET /api/spawned/{name}/delivery-mode."""
         name = request.match_info["name"]
         if name.lower() not in self._access.state.flush_holds:
             self._check_there(name)
-        return answer(holds.mode_body(self._access.state, name))
+        return views.mode(self._access.state, name)
 
-    async def set_mode(self, request: web.Request) -> web.Response:
+    @route(
+        "PUT /api/spawned/{name}/delivery-mode",
+        "Hold messages, or let them through.",
+        errors=(404, 409, 429, 504),
+        about="name",
+    )
+    async def set_mode(self, request: web.Request, body: ModeBody) -> Mode:
         """PUT /api/spawned/{name}/delivery-mode."""
-        name = request.match_info["name"]
-        with about("name", name):
-            body = parse(ModeBody, await read_json(request))
-            mode = body.mode.strip().lower()
-            if mode not in (AUTO_INJECT, MANUAL_FLUSH):
-                text = f"invalid mode '{body.mode[:100]}'. expected '{AUTO_INJECT}' or '{MANUAL_FLUSH}'"
-                raise InvalidRequest(400, "invalid_mode", text, field="mode")
-            return relayed(
-                await self._access.ask(
-                    lambda request_id: inputs.DeliveryModeRequested(
-                        request_id=request_id, name=name, mode=mode, reason=body.reason, revision=body.revision
-                    ),
-                    WAIT_S,
-                )
-            )
+        name, mode = request.match_info["name"], body.mode.strip().lower()
+        if mode not in (AUTO_INJECT, MANUAL_FLUSH):
+            text = f"invalid mode '{body.mode[:100]}'. expected '{AUTO_INJECT}' or '{MANUAL_FLUSH}'"
+            raise InvalidRequest(Refusal.INVALID, "invalid_mode", text, field="mode")
+        reply = await self._access.ask(
+            lambda request_id: inputs.DeliveryModeRequested(
+                request_id=request_id, name=name, mode=mode, reason=body.reason, revision=body.revision
+            ),
+            WAIT_S,
+        )
+        return answered(reply, Mode)
 
-    async def pending(self, request: web.Request) -> web.Response:
+    @route("GET /api/spawned/{name}/pending", "What is held until it is flushed.", errors=(404,))
+    async def pending(self, request: web.Request) -> Held:
         """GET /api/spawned/{name}/pending."""
         name = request.match_info["name"]
         self._check_there(name)
-        return answer({"pending": views.held_messages(self._access.state, name)})
+        return Held(pending=views.held_messages(self._access.state, name))
 
-    async def flush(self, request: web.Request) -> web.Response:
+    @route("POST /api/spawned/{name}/flush", "Let through what is held.", errors=(404, 429, 504), about="name")
+    async def flush(self, request: web.Request, body: Body) -> Flushed:
         """POST /api/spawned/{name}/flush."""
+        del body  # nothing is asked for in it
         name = request.match_info["name"]
-        await read_json(request)
-        with about("name", name):
-            return relayed(
-                await self._access.ask(
-                    lambda request_id: inputs.FlushRequested(request_id=request_id, name=name), WAIT_S
-                )
-            )
+        reply = await self._access.ask(
+            lambda request_id: inputs.FlushRequested(request_id=request_id, name=name), WAIT_S
+        )
+        return answered(reply, Flushed)
 
     def _check_there(self, name: str) -> None:
         if holds.program_of(self._access.state, name) is None:
-            raise InvalidRequest(404, "agent_not_found", f"unknown worker '{name}'", name=name)
+            raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
-from relaybroker.adapters.http.api.bodies import SendBody, parse, read_json
+from relaybroker.adapters.http.api.answers import JsonObject, Sent
+from relaybroker.adapters.http.api.bodies import SendBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.adapters.http.api.envelope import about, relayed
-from relaybroker.domain.effects import Reply
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.adapters.http.api.rendering import answered
+from relaybroker.adapters.http.api.routing import route
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SendRequested
 from relaybroker.domain.notifications import target_type
 from relaybroker.domain.outbound_message import THREAD, is_engine_id
@@ -35,17 +36,16 @@ class SendRoute:
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
 
-    async def send(self, request: web.Request) -> web.Response:
+    @route(
+        "POST /api/send", "Send a message.", errors=(404, 409, 429, 501, 502, 504), about="to", agents="send, as itself"
+    )
+    async def send(self, request: web.Request, body: Annotated[JsonObject, SendBody]) -> Sent:
         """POST /api/send."""
-        value = await read_json(request)
-        with about("to", value.get("to")):
-            keys = request.headers.getall(KEY_HEADER, [])
-            return relayed(await self.send_as(value, keys, request.get(CALLER)))
+        keys = request.headers.getall(KEY_HEADER, [])
+        return await self.send_as(body, keys, request.get(CALLER))
 
-    async def send_as(
-        self, value: dict[str, Any], keys: Sequence[str] = (), caller: AgentCaller | None = None
-    ) -> Reply:
-        """Send a message from a request's value; the core's answer.
+    async def send_as(self, value: dict[str, Any], keys: Sequence[str] = (), caller: AgentCaller | None = None) -> Sent:
+        """Send a message from a request's value.
 
         Args:
             value: the body.
@@ -54,23 +54,28 @@ class SendRoute:
         """
         body = parse(SendBody, value)
         if caller is not None and body.sender.strip() not in ("", caller.name):
-            raise InvalidRequest(403, "agent_scope", f"{caller.name} sends as itself only", field="from")
+            raise InvalidRequest(Refusal.FORBIDDEN, "agent_scope", f"{caller.name} sends as itself only", field="from")
         in_body = [] if body.idempotency_key is None else [body.idempotency_key]
-        return await self._access.ask(self._request(body, one_key([*keys, *in_body]), caller), SEND_WAIT_S)
+        reply = await self._access.ask(self._request(body, one_key([*keys, *in_body]), caller), SEND_WAIT_S)
+        return answered(reply, Sent)
 
     def _request(self, body: SendBody, key: str, caller: AgentCaller | None) -> Callable[[str], SendRequested]:
         to, text, mode = body.to.strip(), body.message.strip(), body.mode.strip().lower() or "wait"
         if not to or not text:
-            raise InvalidRequest(400, "missing_field", "Missing required fields: to, message")
+            raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required fields: to, message")
         if mode not in ("wait", "steer"):
-            raise InvalidRequest(400, "invalid_mode", f"invalid mode '{body.mode}'. expected 'wait' or 'steer'")
+            raise InvalidRequest(
+                Refusal.INVALID, "invalid_mode", f"invalid mode '{body.mode}'. expected 'wait' or 'steer'"
+            )
         thread = body.thread.strip()
         if target_type(to) == "thread":
             thread = to.removeprefix(THREAD)
             if not is_engine_id(thread):
-                raise InvalidRequest(400, "invalid_field", f"'{thread[:140]}' is no id of a message", field="to")
+                raise InvalidRequest(
+                    Refusal.INVALID, "invalid_field", f"'{thread[:140]}' is no id of a message", field="to"
+                )
         elif target_type(to) != "agent" and not _PLACE.fullmatch(to):
-            raise InvalidRequest(400, "invalid_field", "to is no channel or conversation", field="to")
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", "to is no channel or conversation", field="to")
         self._check_workspace(body)
         return lambda request_id: SendRequested(
             request_id=request_id,
@@ -93,14 +98,14 @@ class SendRoute:
         known = settings.workspace_id if settings is not None else ""
         wanted = body.workspace_id or body.workspace_alias
         if wanted and wanted != known:
-            raise InvalidRequest(400, "workspace_not_found", f"workspace '{wanted}' not found")
+            raise InvalidRequest(Refusal.INVALID, "workspace_not_found", f"workspace '{wanted}' not found")
 
 
 def one_key(given: Sequence[str]) -> str:
     """The one idempotency key that was given; "" if there is none.
 
     Raises:
-        InvalidRequest: 400 `invalid_field`, several, or none of 1 to 128 characters.
+        InvalidRequest: `invalid_field`, several, or none of 1 to 128 characters.
     """
     keys = {key.strip() for key in given}
     if not keys:
@@ -108,7 +113,7 @@ def one_key(given: Sequence[str]) -> str:
     key = keys.pop()
     if keys or not 0 < len(key) <= MAX_KEY:
         text = f"idempotency_key: one key of 1 to {MAX_KEY} characters, the same wherever it is given"
-        raise InvalidRequest(400, "invalid_field", text, field="idempotency_key")
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field="idempotency_key")
     return key
 
 

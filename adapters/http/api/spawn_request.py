@@ -12,7 +12,7 @@ from pathlib import Path
 
 from relaybroker.adapters.http.api.bodies import HarnessConfig, SpawnBody
 from relaybroker.domain.command_line import check_variables, command_line
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SpawnSpec
 
 NOT_BUILT = (
@@ -50,10 +50,12 @@ MAX_VARIABLES_BYTES = 64 * 1024
 
 
 def refuse_unbuilt(value: Mapping[str, object]) -> None:
-    """Raise InvalidRequest for a field that is documented and not built yet: 501 `not_implemented`, the key in `field`."""
+    """Raise InvalidRequest for a field that is documented and not built yet: `not_implemented`, the key in `field`."""
     if "harness_id" in value or "harnessId" in value:
         raise InvalidRequest(
-            400, "harness_id_unsupported", "harnessId is not supported by the broker API; send harnessConfig"
+            Refusal.INVALID,
+            "harness_id_unsupported",
+            "harnessId is not supported by the broker API; send harnessConfig",
         )
     for names in NOT_BUILT:
         for name in names:
@@ -63,7 +65,7 @@ def refuse_unbuilt(value: Mapping[str, object]) -> None:
 
 def unbuilt(field: str) -> InvalidRequest:
     """The refusal of a field that is documented and not built yet."""
-    return InvalidRequest(501, "not_implemented", f"'{field}' is not built yet", field=field)
+    return InvalidRequest(Refusal.NOT_BUILT, "not_implemented", f"'{field}' is not built yet", field=field)
 
 
 def spawn_spec(body: SpawnBody) -> SpawnSpec:
@@ -73,7 +75,7 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         InvalidRequest: with the codes of local-api.md section 1.1; nothing has happened.
     """
     if not body.name:
-        raise InvalidRequest(400, "missing_field", "Missing required field: name", field="name")
+        raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     _check_transport(body)
     _check_modes(body)
     config = body.harness_config or HarnessConfig()
@@ -103,7 +105,7 @@ def variables(body: SpawnBody) -> dict[str, str]:
     """What the caller wants in the environment of the agent; `env` of the request wins over that of its harness configuration.
 
     Raises:
-        InvalidRequest: 400 `invalid_env`, for a name that is none or not the caller's to set, and for too much.
+        InvalidRequest: `invalid_env`, for a name that is none or not the caller's to set, and for too much.
     """
     config = body.harness_config or HarnessConfig()
     wanted = {**config.env, **body.env}
@@ -111,24 +113,26 @@ def variables(body: SpawnBody) -> dict[str, str]:
     size = sum(len(name.encode()) + len(value.encode()) for name, value in wanted.items())
     if len(wanted) > MAX_VARIABLES or size > MAX_VARIABLES_BYTES:
         text = f"at most {MAX_VARIABLES} variables with {MAX_VARIABLES_BYTES // 1024} KiB"
-        raise InvalidRequest(400, "invalid_env", text, field="env")
+        raise InvalidRequest(Refusal.INVALID, "invalid_env", text, field="env")
     return wanted
 
 
 def _check_transport(body: SpawnBody) -> None:
     transport = body.transport.strip().lower()
     if transport == "headless":
-        raise InvalidRequest(501, "not_implemented", "headless agents are not built yet", field="transport")
+        raise InvalidRequest(
+            Refusal.NOT_BUILT, "not_implemented", "headless agents are not built yet", field="transport"
+        )
     if transport != "pty":
         text = f"unsupported transport '{body.transport}' (expected 'pty' or 'headless')"
-        raise InvalidRequest(400, "invalid_transport", text)
+        raise InvalidRequest(Refusal.INVALID, "invalid_transport", text)
 
 
 def _check_modes(body: SpawnBody) -> None:
     mode = body.spawn_mode.strip().lower()
     if mode not in _SPAWN_MODES:
         text = f"unsupported spawnMode '{body.spawn_mode}' (expected 'interactive' or 'task_exit')"
-        raise InvalidRequest(400, "invalid_spawn_mode", text)
+        raise InvalidRequest(Refusal.INVALID, "invalid_spawn_mode", text)
     if _SPAWN_MODES[mode]:
         raise unbuilt("spawn_mode")
     if body.exit_after_task:
@@ -138,7 +142,7 @@ def _check_modes(body: SpawnBody) -> None:
         raise unbuilt("permission_mode")
     if permission not in ("", "ask"):
         text = f"unsupported permission_mode '{body.permission_mode}' (expected 'ask' or 'bypass')"
-        raise InvalidRequest(400, "invalid_field", text, field="permission_mode")
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field="permission_mode")
 
 
 def _directory(cwd: str) -> str:
@@ -147,7 +151,7 @@ def _directory(cwd: str) -> str:
         return ""
     path = Path.cwd() / cwd
     if not path.is_dir():
-        raise InvalidRequest(400, "invalid_cwd", f"cwd '{cwd}' is not an existing directory", field="cwd")
+        raise InvalidRequest(Refusal.INVALID, "invalid_cwd", f"cwd '{cwd}' is not an existing directory", field="cwd")
     return str(path)
 
 
@@ -158,10 +162,10 @@ def _check_harness_config(body: SpawnBody) -> None:
         return
     if config.runtime != "pty":
         raise InvalidRequest(
-            501, "not_implemented", f"runtime '{config.runtime}' is not built yet", field="harnessConfig"
+            Refusal.NOT_BUILT, "not_implemented", f"runtime '{config.runtime}' is not built yet", field="harnessConfig"
         )
     if not config.command.strip():
-        raise InvalidRequest(400, "missing_field", "harnessConfig needs a command", field="harnessConfig")
+        raise InvalidRequest(Refusal.INVALID, "missing_field", "harnessConfig needs a command", field="harnessConfig")
 
 
 def _check_program(cli: str, args: list[str], cwd: str, search: str) -> None:
@@ -174,7 +178,7 @@ def _check_program(cli: str, args: list[str], cwd: str, search: str) -> None:
         extra = (os.path.expanduser(item) for item in _EXTRA_PATH)  # noqa: PTH111  # a user without home keeps the "~"
         found = shutil.which(word, path=os.pathsep.join((search, *extra))) is not None
     if not found:
-        raise InvalidRequest(400, "cli_not_found", f"command '{word}' not found", field="cli")
+        raise InvalidRequest(Refusal.INVALID, "cli_not_found", f"command '{word}' not found", field="cli")
 
 
 def _channels(names: list[str]) -> tuple[str, ...]:

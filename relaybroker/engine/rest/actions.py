@@ -13,7 +13,7 @@ from relaybroker.engine import actions, invocations
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.errors import EngineError
 from relaybroker.engine.models import ActionBody, CompleteBody, InvokeBody, read_body
-from relaybroker.engine.rest.api import agent_only, as_caller, engine_of, ok
+from relaybroker.engine.rest.api import as_caller, engine_of, ok
 from relaybroker.engine.store import Tx
 
 routes = web.RouteTableDef()
@@ -23,7 +23,7 @@ routes = web.RouteTableDef()
 async def _register_action(request: web.Request) -> web.Response:
     engine = engine_of(request)
     given = (await read_body(request, ActionBody)).model_dump(exclude_none=True)
-    return ok(await as_caller(request, "WA", lambda tx, caller: actions.register(tx, engine, caller, given)), 201)
+    return ok(await as_caller(request, lambda tx, caller: actions.register(tx, engine, caller, given)), 201)
 
 
 @routes.get("/v1/actions")
@@ -32,14 +32,14 @@ async def _list_actions(request: web.Request) -> web.Response:
         rows = tx.all("SELECT * FROM actions WHERE workspace_id = ? ORDER BY name", caller.workspace_id)
         return [actions.view(tx, row) for row in rows]
 
-    return ok(await as_caller(request, "WA", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.get("/v1/actions/{name}")
 async def _get_action(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     return ok(
-        await as_caller(request, "WA", lambda tx, caller: actions.view(tx, actions.find(tx, caller.workspace_id, name)))
+        await as_caller(request, lambda tx, caller: actions.view(tx, actions.find(tx, caller.workspace_id, name)))
     )
 
 
@@ -50,7 +50,7 @@ async def _delete_action(request: web.Request) -> web.Response:
     def work(tx: Tx, caller: Caller) -> None:
         tx.run("DELETE FROM actions WHERE id = ?", actions.find(tx, caller.workspace_id, name)["id"])
 
-    await as_caller(request, "WA", work)
+    await as_caller(request, work)
     return web.Response(status=204)
 
 
@@ -62,15 +62,14 @@ async def _invoke(request: web.Request) -> web.Response:
         return ok(
             await as_caller(
                 request,
-                "WA",
-                lambda tx, caller: actions.invoke(tx, engine, agent_only(caller), name, body.input),
+                lambda tx, caller: actions.invoke(tx, engine, caller, name, body.input),
             ),
             201,
         )
     except EngineError as error:
         if error.code == "action_denied":
             message = error.message
-            await as_caller(request, "A", lambda tx, caller: actions.denied(tx, engine, caller, name, message))
+            await as_caller(request, lambda tx, caller: actions.denied(tx, engine, caller, name, message))
         raise
 
 
@@ -81,7 +80,6 @@ async def _complete(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: invocations.complete_by_agent(tx, engine, caller, name, invocation_id, given),
         )
     )
@@ -93,7 +91,6 @@ async def _invocation(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: invocations.view(invocations.find(tx, caller.workspace_id, name, invocation_id)),
         )
     )

@@ -45,7 +45,7 @@ async def _create_agent(request: web.Request) -> web.Response:
         picked = {key: shown[key] for key in ("id", "workspace_id", "name", "handle", "capabilities", "created_at")}
         return picked | {"token": token, "status": "online"}
 
-    return ok(await as_caller(request, "W", work), 201)
+    return ok(await as_caller(request, work), 201)
 
 
 @routes.get("/v1/agents")
@@ -56,7 +56,7 @@ async def _list_agents(request: web.Request) -> web.Response:
         rows = tx.all("SELECT * FROM agents WHERE workspace_id = ? ORDER BY created_at, id", caller.workspace_id)
         return [agents.view(row) for row in rows if wanted in ("all", row["status"])]
 
-    return ok(await as_caller(request, "W", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.get("/v1/agents/presence")
@@ -72,7 +72,7 @@ async def _presence(request: web.Request) -> web.Response:
             for row in rows
         ]
 
-    return ok(await as_caller(request, "WA", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.post("/v1/agents/heartbeat")
@@ -82,7 +82,7 @@ async def _agent_heartbeat(request: web.Request) -> web.Response:
     def work(tx: Tx, caller: Caller) -> None:
         agents.set_status(tx, engine, agents.find(tx, caller.workspace_id, caller.name), "active")
 
-    await as_caller(request, "A", work)
+    await as_caller(request, work)
     return json_answer({"ok": True})
 
 
@@ -93,7 +93,7 @@ async def _agent_disconnect(request: web.Request) -> web.Response:
     def work(tx: Tx, caller: Caller) -> None:
         agents.set_status(tx, engine, agents.find(tx, caller.workspace_id, caller.name), "offline")
 
-    await as_caller(request, "A", work)
+    await as_caller(request, work)
     return json_answer({"ok": True})
 
 
@@ -110,7 +110,7 @@ async def _spawn(request: web.Request) -> web.Response:
         "model": body.model,
         "metadata": (body.metadata or {}) | ({"model": body.model} if body.model else {}),
     }
-    return ok(await as_caller(request, "WA", lambda tx, caller: actions.spawn(tx, engine, caller, given)), 201)
+    return ok(await as_caller(request, lambda tx, caller: actions.spawn(tx, engine, caller, given)), 201)
 
 
 @routes.post("/v1/agents/release")
@@ -118,14 +118,14 @@ async def _release(request: web.Request) -> web.Response:
     engine = engine_of(request)
     body = await read_body(request, ReleaseBody)
     given = body.model_dump(exclude_none=True)
-    return ok(await as_caller(request, "WA", lambda tx, caller: actions.release(tx, engine, caller, given)), 201)
+    return ok(await as_caller(request, lambda tx, caller: actions.release(tx, engine, caller, given)), 201)
 
 
 @routes.get("/v1/agents/{name}")
 async def _get_agent(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     return ok(
-        await as_caller(request, "W", lambda tx, caller: agents.details(tx, agents.find(tx, caller.workspace_id, name)))
+        await as_caller(request, lambda tx, caller: agents.details(tx, agents.find(tx, caller.workspace_id, name)))
     )
 
 
@@ -133,7 +133,7 @@ async def _get_agent(request: web.Request) -> web.Response:
 async def _me(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
-            request, "A", lambda tx, caller: agents.details(tx, agents.find(tx, caller.workspace_id, caller.name))
+            request, lambda tx, caller: agents.details(tx, agents.find(tx, caller.workspace_id, caller.name))
         )
     )
 
@@ -160,7 +160,7 @@ async def _patch_agent(request: web.Request) -> web.Response:
             agents.set_status(tx, engine, row, sent["status"])
         return agents.view(agents.find(tx, caller.workspace_id, row["name"]))
 
-    return ok(await as_caller(request, "W", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.delete("/v1/agents/{name}")
@@ -168,7 +168,6 @@ async def _delete_agent(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     await as_caller(
         request,
-        "W",
         lambda tx, caller: agents.delete(tx, engine_of(request), agents.find(tx, caller.workspace_id, name)),
     )
     return web.Response(status=204)
@@ -178,7 +177,7 @@ async def _delete_agent(request: web.Request) -> web.Response:
 async def _node_token(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
-            request, "A", lambda tx, caller: nodes.direct_token(tx, engine_of(request), caller.workspace_id, caller.id)
+            request, lambda tx, caller: nodes.direct_token(tx, engine_of(request), caller.workspace_id, caller.id)
         )
     )
 
@@ -190,4 +189,4 @@ async def _rotate(request: web.Request) -> web.Response:
     def work(tx: Tx, caller: Caller) -> dict[str, Any]:
         return {"name": name, "token": agents.rotate(tx, agents.find(tx, caller.workspace_id, name)["id"])}
 
-    return ok(await as_caller(request, "W", work))
+    return ok(await as_caller(request, work))

@@ -12,14 +12,18 @@ from typing import Any
 from aiohttp import web
 
 from relaybroker.engine.auth import Caller, authenticate, bearer
+from relaybroker.engine.authority import AUTHORITY
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, invalid, not_found
 from relaybroker.engine.hub import encode
 from relaybroker.engine.idempotency import checked, once
+from relaybroker.engine.json_text import MAX_WHOLE, whole
+from relaybroker.engine.rest.origin import OriginCheck
 from relaybroker.engine.store import Tx
 
 log = logging.getLogger(__name__)
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
+ORIGIN: web.AppKey[OriginCheck] = web.AppKey("origin", OriginCheck)
 SOCKET_PATHS = ("/v1/node/ws", "/v1/ws")
 
 Work = Callable[[Tx, Caller], Any]
@@ -49,9 +53,10 @@ async def envelope(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Every refusal in the contract's envelope; an upgrade on any path but the two sockets is 426."""
-    if (request.headers.get("Upgrade", "").lower() == "websocket") != (request.path in SOCKET_PATHS):
-        return _refusal(426, "upgrade_required", f"WebSockets are at {' and '.join(SOCKET_PATHS)}")
     try:
+        request.app[ORIGIN].require(request)
+        if (request.headers.get("Upgrade", "").lower() == "websocket") != (request.path in SOCKET_PATHS):
+            return _refusal(426, "upgrade_required", f"WebSockets are at {' and '.join(SOCKET_PATHS)}")
         return await handler(request)
     except EngineError as error:
         return _refusal(error.status, error.code, error.message)
@@ -69,37 +74,62 @@ async def unknown(_request: web.Request) -> web.Response:
     raise not_found("not_found", "Not found")
 
 
-async def as_caller(request: web.Request, allowed: str, work: Work) -> Any:
-    """Run work in one transaction as the authenticated caller; `allowed` as in `auth.authenticate`."""
-    engine = engine_of(request)
+def route_of(request: web.Request) -> str:
+    """Method and path of the route that a request has reached, as the table of authority names them."""
+    resource = request.match_info.route.resource
+    assert resource is not None, "only routes have handlers"
+    return f"{'GET' if request.method == 'HEAD' else request.method} {resource.canonical}"
+
+
+async def as_caller(request: web.Request, work: Work) -> Any:
+    """Run work in one transaction as the authenticated caller, if the table of authority lets it."""
+    engine, rule, path = engine_of(request), AUTHORITY[route_of(request)], request.match_info
     token = bearer(request.headers.get("Authorization"))
-    return await engine.store.run(lambda tx: work(tx, authenticate(tx, engine, token, allowed)))
 
+    def carry_out(tx: Tx) -> Any:
+        caller = authenticate(tx, engine, token, rule.letters)
+        if caller.kind == "agent":
+            assert rule.agent is not None, "authentication lets no agent through here"
+            if rule.agent.check is not None:
+                rule.agent.check(tx, caller, path)
+        elif not rule.workspace:
+            raise EngineError(403, "agent_token_required", "Agent token required")
+        return work(tx, caller)
 
-def agent_only(caller: Caller) -> Caller:
-    """The caller, if it is an agent. Raises EngineError 403 `agent_token_required`."""
-    if caller.kind != "agent":
-        raise EngineError(403, "agent_token_required", "Agent token required")
-    return caller
+    return await engine.store.run(carry_out)
 
 
 def limit_of(request: web.Request, default: int, most: int) -> int:
     """The page size that was asked for, at most `most`. Raises EngineError 400."""
-    text = request.query.get("limit", str(default))
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+    wanted = number_of(request, "limit", default)
+    if wanted < 1:
         raise invalid("limit must be a positive number")
-    return min(int(text), most)
+    return min(wanted, most)
+
+
+def number_of(request: web.Request, name: str, default: int) -> int:
+    """A whole number of the query. Raises EngineError 400."""
+    text = request.query.get(name, "")
+    try:
+        return whole(text) if text else default
+    except ValueError as error:
+        raise invalid(f"{name}: {error}") from error
+
+
+def between(request: web.Request) -> tuple[int, int]:
+    """The message ids between which messages are asked for. Raises EngineError 400."""
+    return number_of(request, "after", 0), number_of(request, "before", MAX_WHOLE)
 
 
 async def post_once(
-    request: web.Request, allowed: str, scope: str, given: dict[str, Any], work: Callable[[Tx, Caller], Any]
+    request: web.Request, scope: str, given: dict[str, Any], work: Callable[[Tx, Caller], Any]
 ) -> web.Response:
     """Do something as an agent, once for each idempotency key, and answer 201."""
     headers = request.headers
     key = checked(headers.get("Idempotency-Key", headers.get("X-Idempotency-Key")))
 
     def run(tx: Tx, caller: Caller) -> tuple[int, Any, bool]:
-        return once(tx, agent_only(caller), scope, key, given, lambda: (201, work(tx, caller)))
+        return once(tx, caller, scope, key, given, lambda: (201, work(tx, caller)))
 
-    status, data, replayed = await as_caller(request, allowed, run)
+    status, data, replayed = await as_caller(request, run)
     return json_answer({"ok": True, "data": data}, status, {"Idempotency-Replayed": "true"} if replayed else None)

@@ -11,9 +11,8 @@ from aiohttp import web
 
 from relaybroker.engine import agents, channels, reactions
 from relaybroker.engine.auth import Caller
-from relaybroker.engine.errors import EngineError
 from relaybroker.engine.models import ChannelBody, InviteBody, TopicBody, read_body
-from relaybroker.engine.rest.api import agent_only, as_caller, engine_of, ok
+from relaybroker.engine.rest.api import as_caller, engine_of, ok
 from relaybroker.engine.store import Tx
 
 routes = web.RouteTableDef()
@@ -37,7 +36,7 @@ async def _create_channel(request: web.Request) -> web.Response:
         )
         return channels.view(tx, row)
 
-    return ok(await as_caller(request, "WA", work), 201)
+    return ok(await as_caller(request, work), 201)
 
 
 @routes.get("/v1/channels")
@@ -51,7 +50,7 @@ async def _list_channels(request: web.Request) -> web.Response:
         )  # fmt: skip
         return [channels.view(tx, row) for row in rows]
 
-    return ok(await as_caller(request, "WA", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.get("/v1/channels/{name}")
@@ -60,7 +59,7 @@ async def _get_channel(request: web.Request) -> web.Response:
         row = channels.find(tx, caller.workspace_id, request.match_info["name"])
         return channels.view(tx, row) | {"members": channels.members(tx, row["id"])}
 
-    return ok(await as_caller(request, "WA", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.patch("/v1/channels/{name}/topic")
@@ -72,7 +71,7 @@ async def _set_topic(request: web.Request) -> web.Response:
         row = channels.find(tx, caller.workspace_id, request.match_info["name"])
         return channels.view(tx, channels.set_topic(tx, engine, row, body.topic))
 
-    return ok(await as_caller(request, "WA", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.post("/v1/channels/{name}/join")
@@ -84,7 +83,7 @@ async def _join(request: web.Request) -> web.Response:
         added = channels.join(tx, engine, row, caller.id, caller.name)
         return {"channel": row["name"], "agent_id": caller.id, "already_member": not added}
 
-    return ok(await as_caller(request, "A", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.post("/v1/channels/{name}/leave")
@@ -95,7 +94,7 @@ async def _leave(request: web.Request) -> web.Response:
         row = channels.find(tx, caller.workspace_id, request.match_info["name"])
         channels.leave(tx, engine, row, caller.id, caller.name)
 
-    await as_caller(request, "A", work)
+    await as_caller(request, work)
     return web.Response(status=204)
 
 
@@ -109,7 +108,7 @@ async def _mute(request: web.Request) -> web.Response:
         channels.mute(tx, engine, row, caller.id, caller.name, muted=muted)
         return {"channel": row["name"], "agent_id": caller.id, "muted": muted}
 
-    return ok(await as_caller(request, "A", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.post("/v1/channels/{name}/invite")
@@ -118,15 +117,12 @@ async def _invite(request: web.Request) -> web.Response:
     body = await read_body(request, InviteBody)
 
     def work(tx: Tx, caller: Caller) -> dict[str, Any]:
-        agent_only(caller)
         row = channels.find(tx, caller.workspace_id, request.match_info["name"])
-        if not tx.one("SELECT 1 FROM members WHERE channel_id = ? AND agent_id = ?", row["id"], caller.id):
-            raise EngineError(403, "not_a_member", "Not a member of this channel")
         guest = agents.find(tx, caller.workspace_id, body.agent_name)
         channels.join(tx, engine, row, guest["id"], guest["name"])
         return {"channel": row["name"], "agent": guest["name"]}
 
-    return ok(await as_caller(request, "WA", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.get("/v1/channels/{name}/members")
@@ -135,7 +131,6 @@ async def _members(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: channels.members(tx, channels.find(tx, caller.workspace_id, name)["id"]),
         )
     )
@@ -147,7 +142,6 @@ async def _read_status(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: reactions.read_status(tx, channels.find(tx, caller.workspace_id, name)["id"]),
         )
     )

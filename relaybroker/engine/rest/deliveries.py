@@ -23,17 +23,15 @@ async def _deliveries(request: web.Request) -> web.Response:
     status, limit = request.query.get("status"), limit_of(request, 100, 200)
     if status is not None and status not in _STATUSES:
         raise invalid("unknown status")
-    return ok(
-        await as_caller(request, "A", lambda tx, caller: deliveries.listing(tx, engine, caller.id, status, limit))
-    )
+    return ok(await as_caller(request, lambda tx, caller: deliveries.listing(tx, engine, caller.id, status, limit)))
 
 
 @routes.post("/v1/deliveries/{id}/ack")
 async def _ack(request: web.Request) -> web.Response:
     delivery_id = request.match_info["id"]
-    return ok(await as_caller(request, "A", lambda tx, caller: deliveries.rest_ack(tx, caller.id, delivery_id)))
+    return ok(await as_caller(request, lambda tx, caller: deliveries.rest_ack(tx, caller.id, delivery_id)))
 
 
 @routes.get("/v1/inbox")
 async def _inbox(request: web.Request) -> web.Response:
-    return ok(await as_caller(request, "A", unread.of))
+    return ok(await as_caller(request, unread.of))

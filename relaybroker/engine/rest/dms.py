@@ -12,7 +12,7 @@ from aiohttp import web
 from relaybroker.engine import conversations, messages
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.models import DmBody, GroupBody, MessageBody, read_body
-from relaybroker.engine.rest.api import as_caller, engine_of, limit_of, ok, post_once
+from relaybroker.engine.rest.api import as_caller, between, engine_of, limit_of, ok, post_once
 from relaybroker.engine.store import Tx
 
 routes = web.RouteTableDef()
@@ -22,14 +22,12 @@ routes = web.RouteTableDef()
 async def _dm(request: web.Request) -> web.Response:
     engine = engine_of(request)
     given = (await read_body(request, DmBody)).model_dump(exclude_none=True)
-    return await post_once(
-        request, "A", "dm", given, lambda tx, caller: conversations.direct(tx, engine, caller, given)
-    )
+    return await post_once(request, "dm", given, lambda tx, caller: conversations.direct(tx, engine, caller, given))
 
 
 @routes.get("/v1/dm/conversations")
 async def _conversations(request: web.Request) -> web.Response:
-    return ok(await as_caller(request, "A", conversations.listing))
+    return ok(await as_caller(request, conversations.listing))
 
 
 @routes.post("/v1/dm/group")
@@ -39,7 +37,6 @@ async def _group(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "A",
             lambda tx, caller: conversations.open_group(tx, engine, caller, body.participants, body.name),
         ),
         201,
@@ -48,15 +45,15 @@ async def _group(request: web.Request) -> web.Response:
 
 @routes.get("/v1/dm/{conversation}/messages")
 async def _dm_messages(request: web.Request) -> web.Response:
-    limit = limit_of(request, 50, 100)
+    limit, (low, high) = limit_of(request, 50, 100), between(request)
 
     def work(tx: Tx, caller: Caller) -> list[dict[str, Any]]:
         row = conversations.conversation_of(tx, caller, request.match_info["conversation"])
         picked = ("id", "agent_id", "agent_name", "text", "injection_mode", "attachments", "created_at")
-        found = messages.page(tx, row["channel_id"], limit, request.query.get("before"), request.query.get("after"))
+        found = messages.page(tx, row["channel_id"], limit, low, high)
         return [{key: messages.view(item)[key] for key in picked} for item in found]
 
-    return ok(await as_caller(request, "A", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.post("/v1/dm/{conversation}/messages")
@@ -65,7 +62,6 @@ async def _dm_post(request: web.Request) -> web.Response:
     given = (await read_body(request, MessageBody)).model_dump(exclude_none=True)
     return await post_once(
         request,
-        "A",
         f"dm:{conversation}",
         given,
         lambda tx, caller: conversations.post_to_conversation(tx, engine, caller, conversation, given),

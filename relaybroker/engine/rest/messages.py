@@ -12,7 +12,7 @@ from aiohttp import web
 from relaybroker.engine import channels, messages, reactions
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.models import MessageBody, ReactionBody, read_body
-from relaybroker.engine.rest.api import as_caller, engine_of, limit_of, ok, post_once
+from relaybroker.engine.rest.api import as_caller, between, engine_of, limit_of, ok, post_once
 from relaybroker.engine.store import Tx
 
 routes = web.RouteTableDef()
@@ -23,20 +23,20 @@ async def _post_message(request: web.Request) -> web.Response:
     engine, name = engine_of(request), request.match_info["name"]
     given = (await read_body(request, MessageBody)).model_dump(exclude_none=True)
     return await post_once(
-        request, "WA", f"channel:{name}", given, lambda tx, caller: messages.post(tx, engine, caller, name, given)
+        request, f"channel:{name}", given, lambda tx, caller: messages.post(tx, engine, caller, name, given)
     )
 
 
 @routes.get("/v1/channels/{name}/messages")
 async def _list_messages(request: web.Request) -> web.Response:
-    limit = limit_of(request, 50, 100)
+    limit, (low, high) = limit_of(request, 50, 100), between(request)
 
     def work(tx: Tx, caller: Caller) -> list[dict[str, Any]]:
         row = channels.find(tx, caller.workspace_id, request.match_info["name"])
-        found = messages.page(tx, row["id"], limit + 1, request.query.get("before"), request.query.get("after"))
+        found = messages.page(tx, row["id"], limit + 1, low, high)
         return [messages.view(item) for item in found]
 
-    found = await as_caller(request, "WA", work)
+    found = await as_caller(request, work)
     more = len(found) > limit
     found = found[:limit]
     return ok(found, cursor={"next": found[-1]["id"] if more else None, "has_more": more})
@@ -48,7 +48,6 @@ async def _get_message(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: reactions.details(tx, messages.find(tx, caller.workspace_id, message_id)),
         )
     )
@@ -60,7 +59,6 @@ async def _reply(request: web.Request) -> web.Response:
     given = (await read_body(request, MessageBody)).model_dump(exclude_none=True)
     return await post_once(
         request,
-        "A",
         f"reply:{message_id}",
         given,
         lambda tx, caller: messages.reply(tx, engine, caller, message_id, given),
@@ -73,7 +71,6 @@ async def _replies(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: messages.replies_of(tx, messages.find(tx, caller.workspace_id, message_id)),
         )
     )
@@ -84,7 +81,7 @@ async def _react(request: web.Request) -> web.Response:
     engine, message_id = engine_of(request), request.match_info["id"]
     body = await read_body(request, ReactionBody)
     return ok(
-        await as_caller(request, "A", lambda tx, caller: reactions.react(tx, engine, caller, message_id, body.emoji)),
+        await as_caller(request, lambda tx, caller: reactions.react(tx, engine, caller, message_id, body.emoji)),
         201,
     )
 
@@ -92,7 +89,7 @@ async def _react(request: web.Request) -> web.Response:
 @routes.delete("/v1/messages/{id}/reactions/{emoji}")
 async def _unreact(request: web.Request) -> web.Response:
     engine, message_id, emoji = engine_of(request), request.match_info["id"], request.match_info["emoji"]
-    await as_caller(request, "A", lambda tx, caller: reactions.unreact(tx, engine, caller, message_id, emoji))
+    await as_caller(request, lambda tx, caller: reactions.unreact(tx, engine, caller, message_id, emoji))
     return web.Response(status=204)
 
 
@@ -102,7 +99,6 @@ async def _reactions(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: reactions.grouped(tx, messages.find(tx, caller.workspace_id, message_id)["id"]),
         )
     )
@@ -111,7 +107,7 @@ async def _reactions(request: web.Request) -> web.Response:
 @routes.post("/v1/messages/{id}/read")
 async def _read(request: web.Request) -> web.Response:
     engine, message_id = engine_of(request), request.match_info["id"]
-    return ok(await as_caller(request, "A", lambda tx, caller: reactions.read(tx, engine, caller, message_id)))
+    return ok(await as_caller(request, lambda tx, caller: reactions.read(tx, engine, caller, message_id)))
 
 
 @routes.get("/v1/messages/{id}/readers")
@@ -120,7 +116,6 @@ async def _readers(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: reactions.readers(tx, messages.find(tx, caller.workspace_id, message_id)["id"]),
         )
     )

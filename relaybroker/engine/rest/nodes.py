@@ -24,9 +24,7 @@ async def _enrol(request: web.Request) -> web.Response:
     engine = engine_of(request)
     body = await read_body(request, NodeBody)
     given = body.model_dump(exclude_none=True)
-    return ok(
-        await as_caller(request, "W", lambda tx, caller: nodes.enrol(tx, engine, caller.workspace_id, given)), 201
-    )
+    return ok(await as_caller(request, lambda tx, caller: nodes.enrol(tx, engine, caller.workspace_id, given)), 201)
 
 
 @routes.get("/v1/nodes")
@@ -41,7 +39,7 @@ async def _list_nodes(request: web.Request) -> web.Response:
             return shown
         return [item for item in shown if any(found["name"] == capability for found in item["capabilities"])]
 
-    return ok(await as_caller(request, "WA", work))
+    return ok(await as_caller(request, work))
 
 
 @routes.get("/v1/nodes/{name}")
@@ -51,7 +49,6 @@ async def _get_node(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            "WA",
             lambda tx, caller: nodes.view(tx, engine, nodes.find(tx, caller.workspace_id, name)),
         )
     )
@@ -61,7 +58,7 @@ async def _get_node(request: web.Request) -> web.Response:
 async def _node_agents(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     return ok(
-        await as_caller(request, "WA", lambda tx, caller: nodes.bindings(tx, nodes.find(tx, caller.workspace_id, name)))
+        await as_caller(request, lambda tx, caller: nodes.bindings(tx, nodes.find(tx, caller.workspace_id, name)))
     )
 
 
@@ -86,7 +83,7 @@ async def _bind(request: web.Request) -> web.Response:
         agents.set_status(tx, engine, agent, "active")
         return nodes.binding_view(tx, row, node)
 
-    return ok(await as_caller(request, "W", work), 201)
+    return ok(await as_caller(request, work), 201)
 
 
 @routes.delete("/v1/nodes/{name}/agents/{agent}")
@@ -104,5 +101,5 @@ async def _unbind(request: web.Request) -> web.Response:
             raise not_found("node_agent_binding_not_found", "The agent is not bound to this node")
         agents.unbind(tx, engine, agent, node["id"])
 
-    await as_caller(request, "W", work)
+    await as_caller(request, work)
     return web.Response(status=204)

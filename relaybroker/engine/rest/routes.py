@@ -8,6 +8,8 @@ from relaybroker.engine import node_socket, observer
 from relaybroker.engine.rest import actions, agents, channels, deliveries, dms, messages, nodes, workspaces
 from relaybroker.engine.rest.api import engine_of, json_answer, unknown
 
+PARTS = (workspaces, agents, nodes, channels, messages, dms, deliveries, actions)
+
 
 async def _health(_request: web.Request) -> web.Response:
     return json_answer({"ok": True, "status": "ok", "service": "relaybroker-engine"})
@@ -24,7 +26,7 @@ async def _observer_ws(request: web.Request) -> web.StreamResponse:
 def add_to(app: web.Application) -> None:
     """Make the application answer every route of the contract."""
     app.router.add_get("/health", _health)
-    for part in (workspaces, agents, nodes, channels, messages, dms, deliveries, actions):
+    for part in PARTS:
         app.add_routes(part.routes)
     app.router.add_get("/v1/node/ws", _node_ws)
     app.router.add_get("/v1/ws", _observer_ws)

@@ -17,6 +17,9 @@ from relaybroker.engine.models import WorkspaceBody, read_body
 from relaybroker.engine.rest.api import as_caller, engine_of, ok
 from relaybroker.engine.store import Tx
 
+WORKSPACES_MAX = 256
+"""Workspaces of one engine: anybody on the machine can make one."""
+
 routes = web.RouteTableDef()
 
 
@@ -33,6 +36,10 @@ async def _create_workspace(request: web.Request) -> web.Response:
                 created = ids.iso(known["created_at"])
                 return 200, {"workspace_id": known["id"], "api_key": token, "created_at": created}
             raise EngineError(409, "workspace_already_exists", "A workspace with this name already exists")
+        if tx.count("SELECT COUNT(*) FROM workspaces") >= WORKSPACES_MAX:
+            raise EngineError(
+                403, "workspace_limit", f"This engine has {WORKSPACES_MAX} workspaces, which is its limit"
+            )
         workspace_id, key = engine.ids.next(), ids.workspace_key()
         tx.run(
             "INSERT INTO workspaces (id, name, key_hash, created_at) VALUES (?,?,?,?)",
@@ -70,4 +77,4 @@ async def _workspace(request: web.Request) -> web.Response:
             "metadata": json.loads(row["metadata"]),
         }
 
-    return ok(await as_caller(request, "W", work))
+    return ok(await as_caller(request, work))

@@ -7,12 +7,11 @@ import re
 import msgspec
 import pytest
 
-from relaybroker.adapters.http.api.agent_scope import AGENT_ROUTES
-from relaybroker.adapters.http.api.server import NOT_BUILT, ROUTES
+from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.domain import inputs
 from relaybroker.mcp.tools import TOOLS
 
-EVERY_ROUTE = sorted({f"{method} {path}" for method, path in (*ROUTES, *NOT_BUILT)} | {"GET /health"})
+EVERY_ROUTE = sorted([route.key for route in ROUTES] + [f"{method} {path}" for method, path in NOT_BUILT])
 
 
 def path_of(route):

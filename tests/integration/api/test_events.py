@@ -343,7 +343,8 @@ async def test_the_first_thing_on_a_socket_is_a_ping_and_a_ping_of_the_client_is
 
 
 async def test_a_silent_client_is_cut_off_and_one_that_answers_pings_is_not(client):
-    client.api._events = EventStream(lambda: client.broker.state, ping_s=0.05, silence_s=0.4)
+    events = EventStream(lambda: client.broker.state, ping_s=0.05, silence_s=0.4)
+    client.api._events = client.api._event_routes._events = events
     async with client.socket() as alive, client.socket(autoping=False) as silent:
         reading = asyncio.create_task(alive.receive())
         async with asyncio.timeout(WAIT_S):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -117,6 +118,25 @@ async def test_a_line_that_a_person_has_begun_stays_and_works_under_a_message(br
     assert ran(broker) == []
 
 
+def prompt_after_interrupt(broker):
+    """Whether the shell has shown `^C` and then its prompt: until then it may drop the keys that it reads."""
+    _, interrupted, after = plain_text(b"".join(one.data for one in broker.outputs)).partition("^C")
+    return bool(interrupted) and after.endswith("$ ")
+
+
+async def interrupt(broker):
+    """Press ^C until the shell answers with its prompt, as a person does.
+
+    readline looks for a caught signal and only then begins to wait for a key: a ^C in between stays unnoticed until
+    the next key. The message is shown just as readline gets there, so a busy machine hits that moment.
+    """
+    for _ in range(10):
+        await broker.keys(b"\x03")
+        with contextlib.suppress(AssertionError):
+            return await broker.until(lambda: prompt_after_interrupt(broker), "a prompt after ^C", 5)
+    return pytest.fail("ten ^C and no prompt")
+
+
 @pytest.mark.parametrize(
     "begun", ["echo 'open", 'echo "open', "cat <<END\r", "for x in 1 2; do\r", "echo a \\\r", "$(("]
 )
@@ -126,10 +146,7 @@ async def test_a_message_ends_no_open_quote_heredoc_or_continuation(broker, begu
     await broker.keys(begun.encode())
     await broker.type_text(f"' \" END\ntouch ran7; done )) \n{BODY}")
     await screen_with(broker, "touch ran7; done ))")
-    await broker.keys(b"\x03")
-    await broker.until(
-        lambda: plain_text(b"".join(one.data for one in broker.outputs)).endswith("$ "), "it is at its prompt"
-    )
+    await interrupt(broker)
     await broker.keys(b"echo ok > ok.txt\r")
     await broker.until((broker.directory / "ok.txt").exists, "the shell goes on")
     assert ran(broker) == []

@@ -26,7 +26,9 @@ from hypothesis.stateful import (
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.agent_registration import UNREGISTERED
 from relaybroker.domain.agent_registration import State as Stage
+from relaybroker.domain.errors import Refusal
 from relaybroker.domain.node_connection import INVENTORY_WAIT_S
+from relaybroker.domain.replies import Refused
 from tests.agents_engine import AgentsEngine
 from tests.world import World
 
@@ -168,7 +170,8 @@ class RegistrationMachine(RuleBasedStateMachine):
         if taken:
             (reply,) = self.world.effects[before:]
             assert isinstance(reply, effects.Reply), "R3"
-            assert reply.status == 409, "R3"
+            assert isinstance(reply.answer, Refused), "R3"
+            assert reply.answer.kind is Refusal.CONFLICT, "R3"
 
     @rule(name=st.sampled_from(NAMES))
     def release(self, name: str) -> None:

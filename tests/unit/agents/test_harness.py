@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relaybroker.agents.harness import harness_of
-from relaybroker.domain.errors import InvalidRequest
+from relaybroker.domain.errors import InvalidRequest, Refusal
 
 
 def test_the_name_that_a_caller_gives_decides_over_the_command():
@@ -19,7 +19,7 @@ def test_the_name_that_a_caller_gives_decides_over_the_command():
 def test_an_unknown_name_is_refused_with_the_nearest_ones(name, nearest):
     with pytest.raises(InvalidRequest) as caught:
         harness_of(("x",), name)
-    assert (caught.value.status, caught.value.code) == (400, "unknown_harness")
+    assert (caught.value.kind, caught.value.code) == (Refusal.INVALID, "unknown_harness")
     assert nearest in caught.value.message
 
 

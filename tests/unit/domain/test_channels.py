@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 
+from relaybroker.adapters.http.api.views import agents
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.rules.agents import CHANNELS_S, SPAWN_ANSWER_S
 from relaybroker.domain.rules.channels import RETRY_FIRST_S, RETRY_MAX_S
 from relaybroker.domain.state import decode, encode
-from relaybroker.domain.views import agents
 
 MISSING = {"code": "channel_not_found", "message": 'Channel "ops" not found'}
 TAKEN = {"code": "channel_already_exists", "message": 'Channel "ops" already exists'}
@@ -32,7 +32,7 @@ def spawn(world):
 
 def shown(world):
     row = agents(world.broker.state, world.now)[0]
-    return row["channels"], row["channels_pending"]
+    return row.channels, row.channels_pending
 
 
 def test_a_spawn_is_answered_when_the_agent_is_in_its_channels(spawn):

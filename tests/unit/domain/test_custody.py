@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.domain import effects, inputs, views
+from relaybroker.adapters.http.api import views
+from relaybroker.domain import effects, inputs
 from relaybroker.domain.dead_letter import LIMIT
 from relaybroker.domain.delivery import CUSTODY_S, CUSTODY_SOONEST_S, ENGINE_KEEPS_S, HOST_SILENT_S, MAX_FLUSHABLE
 from relaybroker.domain.reasons import Reason
@@ -112,7 +113,7 @@ def test_a_night_on_hold_costs_nothing(ready, hold):
     lift()
     assert words(ready) == ["one", "two", "three"]
     assert (ready.events("delivery.dropped.v1"), letters(ready)) == ([], [])
-    assert views.status(ready.broker.state, ready.now)["totals"]["dropped"] == 0
+    assert views.status(ready.broker.state, ready.now).totals.dropped == 0
     assert [found.event.up_to for found in ready.events("delivery.acked.v1")] == [0, 0, 0], "nothing is owed any more"
     assert troubles(ready.broker.state) == []
     ready.assert_fold_is_live()
@@ -377,13 +378,13 @@ def test_a_whole_queue_in_custody_pushes_no_dead_letter_out(ready):
 
 def test_custody_is_seen_in_every_view(kept):
     state = kept.broker.state
-    assert [row["in_custody"] for row in views.status(state, kept.now)["pending_deliveries"]] == [True, True, False]
+    assert [row.in_custody for row in views.status(state, kept.now).pending_deliveries] == [True, True, False]
     (row,) = views.agents(state, kept.now)
-    assert (row["in_custody"], row["waiting"], row["acked"]) == (2, 3, 2)
+    assert (row.in_custody, row.waiting, row.acked) == (2, 3, 2)
     told = [item for item in kept.notified if item["kind"] == "delivery_taken_over"]
     assert [(item["name"], item["event_id"], item["seq_no"]) for item in told] == [("w1", "M1", 1), ("w1", "M2", 2)]
     set_mode(kept, "manual_flush")
-    assert [row["in_custody"] for row in views.held_messages(state, "w1")] == [True, True, False]
+    assert [row.in_custody for row in views.held_messages(state, "w1")] == [True, True, False]
 
 
 def test_a_hold_of_an_earlier_version_goes_on(ready, monkeypatch):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from relaybroker.domain import inputs, views
+from relaybroker.adapters.http.api import views
+from relaybroker.domain import inputs
 from relaybroker.domain.delivery import HOST_SILENT_AGAIN_S, HOST_SILENT_S, MAX_HANDOVERS, MAX_WRITES
 from relaybroker.domain.worker import DRAFT
 from tests.world import SETTINGS, World
@@ -330,4 +331,4 @@ def test_a_text_whose_echo_is_never_seen_is_written_and_not_verified():
     told = [item["verification"] for item in world.notified if item["kind"] == "delivery_verified"]
     assert told == ["timeout_fallback"]
     assert "echo" not in str([item for item in world.notified if item["kind"].startswith("delivery_")])
-    assert views.status(world.broker.state, world.now)["pending_deliveries"] == []
+    assert views.status(world.broker.state, world.now).pending_deliveries == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.domain import effects, inputs, views
+from relaybroker.adapters.http.api import answers, views
+from relaybroker.domain import effects, inputs
 from relaybroker.domain.delivery import HOLD_S, MAX_FLUSH_HOLDS, MAX_FLUSHABLE
 from relaybroker.domain.state import decode, encode
 
@@ -33,7 +34,7 @@ def words(world, name="w1"):
 
 
 def agent(world, name="w1"):
-    return next(found for found in views.agents(world.broker.state, world.now) if found["name"] == name)
+    return next(found for found in views.agents(world.broker.state, world.now) if found.name == name)
 
 
 def kinds(world, *wanted):
@@ -64,7 +65,7 @@ def test_a_message_over_the_node_link_waits_for_a_person_and_is_announced_once(r
     ready.deliver("w1", 1, text="later")
     assert (words(ready), ready.acks("w1")) == ([], [])
     (row,) = views.held_messages(ready.broker.state, "w1")
-    assert (row["from"], row["body"], row["event_id"], row["delivery_id"]) == ("alice", "later", "M1", "del_M1_100")
+    assert (row.sender, row.body, row.event_id, row.delivery_id) == ("alice", "later", "M1", "del_M1_100")
     (queued,) = kinds(ready, "delivery_queued")
     assert queued["reason"] == "inbound_delivery_manual_flush"
     flush(ready)
@@ -82,8 +83,8 @@ def test_mode_and_held_messages_survive_a_kill_and_nothing_was_acknowledged(read
     ready.crash()
     ready.start()
     ready.online()
-    assert agent(ready)["delivery_mode"] == before["delivery_mode"] == "manual_flush"
-    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["kept"]
+    assert agent(ready).delivery_mode == before.delivery_mode == "manual_flush"
+    assert [row.body for row in views.held_messages(ready.broker.state, "w1")] == ["kept"]
     ready.deliver("w1", 1, text="kept")
     assert (words(ready), ready.acks("w1")) == ([], [])
     assert decode(encode(ready.broker.state)) == ready.broker.state
@@ -98,7 +99,7 @@ def test_the_257th_message_is_refused_and_fetched_again_when_there_is_room(ready
         ready.deliver("w1", seq, text=str(seq))
     assert [item.event.reason for item in ready.events("mailbox.frame_ignored.v1")] == ["hold_full"] * 2
     held = views.held_messages(ready.broker.state, "w1")
-    assert [row["body"] for row in held] == [str(seq) for seq in range(1, MAX_FLUSHABLE + 1)]
+    assert [row.body for row in held] == [str(seq) for seq in range(1, MAX_FLUSHABLE + 1)]
     ready.advance(60)
     assert ready.events("mailbox.range_lost.v1") == []
     assert ready.acks("w1") == []
@@ -120,7 +121,7 @@ def test_a_flush_types_what_waits_and_leaves_the_hold_as_it_was(ready):
     ready.auto_type = False
     assert flush(ready).body["flushed"] == 1
     ready.deliver("w1", 2, text="two")
-    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["two"]
+    assert [row.body for row in views.held_messages(ready.broker.state, "w1")] == ["two"]
     set_mode(ready, "auto_inject")
     set_mode(ready)
     ready.deliver("w1", 3, text="three")
@@ -138,7 +139,7 @@ def test_a_flush_types_what_waits_and_leaves_the_hold_as_it_was(ready):
         ready.type_next()
     ready.advance(60)
     assert words(ready) == ["two"], "it was with the host before the second hold"
-    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["one", "three"]
+    assert [row.body for row in views.held_messages(ready.broker.state, "w1")] == ["one", "three"]
     flush(ready)
     assert words(ready) == ["two", "one", "three"]
 
@@ -150,10 +151,10 @@ def test_a_flushed_message_that_a_dialog_stops_is_typed_when_the_dialog_is_gone(
     ready.report(inputs.ProgramBlocked, session_of(ready), pattern="trust")
     flush(ready)
     ready.deliver("w1", 2, text="two")
-    assert agent(ready)["waiting_reason"] == "blocked_by_dialog"
+    assert agent(ready).waiting_reason == "blocked_by_dialog"
     ready.report(inputs.ProgramUnblocked, session_of(ready))
     assert words(ready) == ["one"]
-    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["two"]
+    assert [row.body for row in views.held_messages(ready.broker.state, "w1")] == ["two"]
 
 
 def test_nothing_more_is_typed_once_a_person_is_in_control(ready):
@@ -181,7 +182,7 @@ def test_an_agent_respawned_on_hold_gets_its_task_and_nothing_else(ready):
     ready.deliver("w1", 1, text="retried")
     ready.report(inputs.ProgramReady, session_of(ready), evidence="prompt")
     assert ready.texts("w1") == ["the brief"]
-    assert [row["body"] for row in views.held_messages(ready.broker.state, "w1")] == ["retried"]
+    assert [row.body for row in views.held_messages(ready.broker.state, "w1")] == ["retried"]
     flush(ready)
     assert words(ready) == ["the brief", "retried"]
 
@@ -210,7 +211,7 @@ def test_the_mode_of_a_name_outlives_its_agent_id_and_old_messages_do_not_jam_it
     ends(ready)
     ready.agent_ids["w1"] = "777"
     ready.spawn("w1")
-    assert agent(ready)["delivery_mode"] == "manual_flush"
+    assert agent(ready).delivery_mode == "manual_flush"
     ready.deliver("w1", 1, text="for the old one", agent_id=old)
     ready.deliver("w1", 1, msg_id="N1", text="for the new one")
     flush(ready)
@@ -219,7 +220,7 @@ def test_the_mode_of_a_name_outlives_its_agent_id_and_old_messages_do_not_jam_it
     assert dropped == [("worker_exited", False)]
     assert ready.events("mailbox.frame_ignored.v1")[-1].event.reason == "retired"
     assert not [found for found in ready.broker.state.deliveries.values() if not found.ended], "no jam"
-    assert agent(ready)["delivery_mode"] == "manual_flush"
+    assert agent(ready).delivery_mode == "manual_flush"
 
 
 def test_what_is_held_is_typed_in_its_sequence_however_urgent_a_later_one_is(ready):
@@ -228,7 +229,7 @@ def test_what_is_held_is_typed_in_its_sequence_however_urgent_a_later_one_is(rea
     ready.deliver("w1", 1, text="normal")
     data = {"id": "M2", "agent_name": "alice", "text": "urgent", "metadata": {"priority": "urgent"}}
     ready.deliver("w1", 2, mode="steer", payload={"type": "message.created", "data": data})
-    assert [row.get("priority") for row in views.held_messages(ready.broker.state, "w1")] == [None, 4]
+    assert [row.priority or None for row in views.held_messages(ready.broker.state, "w1")] == [None, 4]
     ready.auto_type = False
     flush(ready)
     while ready.pending_text:
@@ -255,7 +256,7 @@ def test_messages_of_this_broker_for_the_old_id_become_dead_letters_and_no_flush
     ready.tell(inputs.RedeliverRequested(request_id="again", letter_ids=(letter.letter_id,)))
     assert (ready.replies["again"].status, ready.replies["again"].body["code"]) == (409, "retired")
     assert words(ready) == ["for the new one"]
-    assert agent(ready)["delivery_mode"] == "manual_flush"
+    assert agent(ready).delivery_mode == "manual_flush"
     ready.assert_fold_is_live()
 
 
@@ -267,7 +268,7 @@ def test_nothing_is_held_longer_than_thirty_days(ready):
     ready.spawn("w1", task="a task")
     set_mode(ready)
     ready.deliver("w1", 2, text="two")
-    assert {row["reason"] for row in agent(ready)["holds"]} == {"manual_flush", "not_ready"}
+    assert {row.reason for row in agent(ready).holds} == {"manual_flush", "not_ready"}
     ready.jump(HOLD_S - 5)
     assert [letter.reason for letter in ready.broker.state.dead_letters.values()] == ["too_large"]
     ready.jump(10)
@@ -295,18 +296,18 @@ def test_every_hold_says_since_when_why_and_until_when(ready):
     """U13; D13."""
     set_mode(ready, reason="debugging")
     ready.deliver("w1", 1)
-    (row,) = agent(ready)["holds"]
-    assert row == {
-        "reason": "manual_flush",
-        "count": 1,
-        "by_hand_since_secs": 0.0,
-        "since_ms": int(ready.now * 1000),
-        "until_ms": int((ready.now + HOLD_S) * 1000),
-    }
+    (row,) = agent(ready).holds
+    assert row == answers.Hold(
+        reason="manual_flush",
+        count=1,
+        by_hand_since_secs=0.0,
+        since_ms=int(ready.now * 1000),
+        until_ms=int((ready.now + HOLD_S) * 1000),
+    )
     (held,) = kinds(ready, "delivery_held")
     assert (held["reason"], held["deadline"]) == ("manual_flush", int((ready.now + HOLD_S) * 1000))
-    (open_one,) = views.status(ready.broker.state, ready.now)["pending_deliveries"]
-    assert (open_one["held"], open_one["last_error"], open_one["until_ms"]) == (True, "manual_flush", row["until_ms"])
+    (open_one,) = views.status(ready.broker.state, ready.now).pending_deliveries
+    assert (open_one.held, open_one.last_error, open_one.until_ms) == (True, "manual_flush", row.until_ms)
 
 
 def test_each_change_of_the_mode_is_an_event_with_reason_and_revision_and_nothing_else_changes_it(ready):
@@ -338,7 +339,7 @@ def test_who_restores_a_mode_does_not_undo_the_hold_of_another(ready):
     theirs = set_mode(ready, reason="somebody else").body["revision"]
     answer = set_mode(ready, "auto_inject", revision=mine)
     assert (answer.status, answer.body["code"], answer.body["revision"]) == (409, "revision_conflict", theirs)
-    assert agent(ready)["delivery_mode"] == "manual_flush"
+    assert agent(ready).delivery_mode == "manual_flush"
     assert set_mode(ready, "auto_inject", revision=theirs).status == 200
 
 

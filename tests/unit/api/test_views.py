@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from relaybroker.domain import views
+from relaybroker.adapters.http.api import views
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import Settings, SpawnSpec
 from relaybroker.domain.mailbox import Mailbox
@@ -109,7 +109,7 @@ def test_a_view_changes_nothing(state):
 
 
 def test_a_proven_link_and_an_attached_host_are_healthy(state):
-    assert views.health(state, NOW, known=True)["status"] == "ok"
+    assert views.health(state, NOW, known=True).status == "ok"
 
 
 @pytest.mark.parametrize("missing", ["state", "online_at", "synced_at", "heard_at", "host"])
@@ -119,40 +119,40 @@ def test_health_is_not_ok_until_registration_sync_and_frame_are_all_there(state,
         state.host.attached = False
     else:
         setattr(state.link, missing, "backing_off" if missing == "state" else 0.0)
-    assert views.health(state, NOW, known=True)["status"] == "degraded"
+    assert views.health(state, NOW, known=True).status == "degraded"
 
 
 def test_a_sync_of_a_former_socket_proves_nothing_about_this_one(state):
     """U04."""
     state.link.synced_at = state.link.online_at - 1
-    assert views.health(state, NOW, known=True)["status"] == "degraded"
+    assert views.health(state, NOW, known=True).status == "degraded"
 
 
 def test_the_link_gives_its_ages(state):
     """U04."""
     found = views.link(state, NOW)
-    assert (found["registered_secs_ago"], found["synced_secs_ago"], found["heard_secs_ago"]) == (50.0, 49.0, 2.0)
+    assert (found.registered_secs_ago, found.synced_secs_ago, found.heard_secs_ago) == (50.0, 49.0, 2.0)
 
 
 def test_a_link_that_waits_says_why_and_until_when(state):
     state.link.state, state.link.reason, state.link.until = "backing_off", Reason.DIAL_FAILED, NOW + 4
     found = views.link(state, NOW)
-    assert (found["reason"], found["next_step_in_secs"], found["registered_secs_ago"]) == ("dial_failed", 4.0, None)
+    assert (found.reason, found.next_step_in_secs, found.registered_secs_ago) == ("dial_failed", 4.0, None)
 
 
 def test_health_shows_a_stranger_no_workspace_and_no_detail(state):
     state.link.detail = "connection to ws_1 refused"
     assert "ws_1" not in str(views.health(state, NOW, known=False))
-    assert views.health(state, NOW, known=False)["workspaceId"] == "ws_unknown"
+    assert views.health(state, NOW, known=False).workspace_id == "ws_unknown"
 
 
 def test_an_agent_says_when_it_was_typed_to_last_and_where_its_cursor_stands(state):
     """U03."""
     state.mailboxes["id_w1"] = Mailbox(agent_id="id_w1", name="w1", generation=1)
     found = the_agent(state)
-    assert (found["typed"], found["last_typed_secs_ago"]) == (2, 30.0)
-    assert (found["cursor"], found["ack_floor"]) == (None, None)
-    assert {"acked", "gap_buffered", "waiting", "in_terminal", "held_count"} <= found.keys()
+    assert (found.typed, found.last_typed_secs_ago) == (2, 30.0)
+    assert (found.cursor, found.ack_floor) == (None, None)
+    assert (found.acked, found.gap_buffered, found.waiting, found.in_terminal, found.held_count) == (None, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -169,32 +169,32 @@ def test_messages_that_wait_say_why_and_for_how_long(state, delivery_state, reas
     add_delivery(state, "w1", 1, delivery_state, age=7, reason=reason)
     add_delivery(state, "w1", 2, delivery_state, age=3, reason=reason)
     found = the_agent(state)
-    assert (found["waiting"], found["waiting_since_secs"], found["waiting_reason"]) == (2, 7.0, shown)
-    assert found["held_count"] == (2 if delivery_state == "held" else 0)
+    assert (found.waiting, found.waiting_since_secs, found.waiting_reason) == (2, 7.0, shown)
+    assert found.held_count == (2 if delivery_state == "held" else 0)
 
 
 def test_messages_that_wait_for_a_lost_host_or_behind_others_say_so(state):
     add_delivery(state, "w1", 1, "queued", age=7)
     state.workers["ws_w1"].typing.append("delivery:0")
-    assert the_agent(state)["waiting_reason"] == "behind_earlier"
+    assert the_agent(state).waiting_reason == "behind_earlier"
     state.host.attached = False
-    assert the_agent(state)["waiting_reason"] == "pty_host_lost"
+    assert the_agent(state).waiting_reason == "pty_host_lost"
 
 
 def test_an_agent_to_which_nothing_is_typed_although_messages_wait_is_called_deaf(state):
     """U03."""
     add_delivery(state, "w1", 1, "queued", age=views.DEAF_S - 1)
-    assert the_agent(state)["deaf_since_secs"] is None
+    assert the_agent(state).deaf_since_secs is None
     state.deliveries["delivery:1"].offered_at = NOW - views.DEAF_S - 5
     state.workers["ws_w1"].last_typed_at = NOW - views.DEAF_S - 4
-    assert the_agent(state)["deaf_since_secs"] == views.DEAF_S + 4
+    assert the_agent(state).deaf_since_secs == views.DEAF_S + 4
     state.workers["ws_w1"].last_typed_at = NOW - 1
-    assert the_agent(state)["deaf_since_secs"] is None
+    assert the_agent(state).deaf_since_secs is None
 
 
 def test_nothing_that_waits_is_no_deafness(state):
     state.workers["ws_w1"].last_typed_at = 0.0
-    assert the_agent(state)["deaf_since_secs"] is None
+    assert the_agent(state).deaf_since_secs is None
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_nothing_that_waits_is_no_deafness(state):
 )
 def test_the_current_state_is_one_of_three_words(state, worker_state, idle, shown):
     state.workers["ws_w1"].state, state.workers["ws_w1"].idle = worker_state, idle
-    assert the_agent(state)["current_state"] == shown
+    assert the_agent(state).current_state == shown
 
 
 def test_open_deliveries_are_listed_oldest_first_with_their_stage_and_counted(state):
@@ -218,15 +218,15 @@ def test_open_deliveries_are_listed_oldest_first_with_their_stage_and_counted(st
     add_delivery(state, "w1", 3, "injected", age=2)
     add_delivery(state, "w1", 4, "acked", age=1)
     found = views.status(state, NOW)
-    assert [(item["delivery_id"], item["state"]) for item in found["pending_deliveries"]] == [
+    assert [(item.delivery_id, item.state) for item in found.pending_deliveries] == [
         ("del_1", "held"),
         ("del_2", "queued"),
         ("del_3", "injected"),
     ]
-    assert found["pending_delivery_count"] == views.health(state, NOW, known=True)["pendingDeliveryCount"] == 3
-    first = found["pending_deliveries"][0]
-    assert (first["held"], first["last_error"], first["age_ms"]) == (True, "not_ready", 7000)
-    assert (first["worker_name"], first["event_id"], first["from"], first["to"]) == ("w1", "M1", "alice", "w1")
+    assert found.pending_delivery_count == views.health(state, NOW, known=True).pending_delivery_count == 3
+    first = found.pending_deliveries[0]
+    assert (first.held, first.last_error, first.age_ms) == (True, "not_ready", 7000)
+    assert (first.worker_name, first.event_id, first.sender, first.to) == ("w1", "M1", "alice", "w1")
 
 
 def test_no_view_shows_what_a_message_says(state):
@@ -238,18 +238,18 @@ def test_agents_are_sorted_and_those_that_are_over_are_left_out(state):
     add_agent(state, "a1")
     add_agent(state, "zz")
     state.registrations["agent:zz:1"].state = "deregistering"
-    assert [found["name"] for found in views.agents(state, NOW)] == ["a1", "w1"]
-    assert views.health(state, NOW, known=True)["agentCount"] == 2
+    assert [found.name for found in views.agents(state, NOW)] == ["a1", "w1"]
+    assert views.health(state, NOW, known=True).agent_count == 2
 
 
 def test_an_agent_without_a_program_yet_is_listed_without_numbers_of_one(state):
     state.workers.clear()
     found = the_agent(state)
-    assert (found["pid"], found["worker"], found["ready"], found["last_activity_ms"]) == (None, None, False, None)
+    assert (found.pid, found.worker, found.ready, found.last_activity_ms) == (None, None, False, None)
 
 
 def test_a_state_before_the_first_input_has_every_view():
     empty = State()
-    assert views.health(empty, NOW, known=True)["status"] == "degraded"
-    assert views.status(empty, NOW)["agents"] == []
-    assert views.broker_metrics(empty, NOW)["active_agents"] == 0
+    assert views.health(empty, NOW, known=True).status == "degraded"
+    assert views.status(empty, NOW).agents == []
+    assert views.broker_metrics(empty, NOW).active_agents == 0

@@ -1,0 +1,400 @@
+"""What the state looks like to callers of the local API. Pure functions of the state and the moment.
+
+Source: spec/local-api.md section 1.3; user requirements U02, U03, U04 (failure-scenarios.md section 4).
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET
+
+from relaybroker.adapters.http.api import answers
+from relaybroker.adapters.http.api.timestamps import rfc3339
+from relaybroker.domain import agent_registration
+from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.notifications import parent_label
+from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.rules import channels, holds
+from relaybroker.domain.state import Delivery, Registration, State, Worker
+
+WAITING_SHOWN = 50
+"""Messages that wait for an agent of which it is told at once; the count is of all."""
+DEAF_S = 120.0
+"""An agent for which messages wait and to which nothing was typed for this long is called deaf."""
+
+
+def _age(now: float, at: float) -> float | None:
+    return None if not at else round(max(0.0, now - at), 3)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _text(reason: Reason | None) -> str | None:
+    return None if reason is None else str(reason)
+
+
+def link(state: State, now: float) -> answers.Link:
+    """How the node stands with its engine, with the ages that prove it."""
+    found = state.link
+    error = found.last_error
+    return answers.Link(
+        state=found.state,
+        reason=_text(found.reason),
+        detail=found.detail,
+        since_secs=_age(now, found.since),
+        next_step_in_secs=round(found.until - now, 3) if found.until else None,
+        dial=found.dial,
+        registered_secs_ago=_age(now, found.online_at) if found.state == "online" else None,
+        synced_secs_ago=_age(now, found.synced_at),
+        heard_secs_ago=_age(now, found.heard_at),
+        remints=found.remints,
+        capabilities_not_accepted=list(found.not_accepted),
+        last_error=None
+        if error is None
+        else answers.LastError(code=error.code, message=error.message, secs_ago=_age(now, error.at)),
+    )
+
+
+def sidecar(state: State, now: float) -> answers.SidecarView | None:
+    """The connected sidecar and what it serves; None when there is none."""
+    found = state.sidecar
+    if found is None:
+        return None
+    return answers.SidecarView(
+        handlers=list(found.handlers), serving=found.state == "serving", since_secs=_age(now, found.since)
+    )
+
+
+def invocations(state: State, now: float) -> list[answers.InvocationView]:
+    """Invocations that are not reported yet, oldest first."""
+    return [
+        answers.InvocationView(
+            invocation_id=known.invocation_id,
+            action=known.action,
+            state=known.state,
+            agent=known.name or known.agent_name or None,
+            by="sidecar" if known.handler else "broker",
+            age_secs=_age(now, known.received_at),
+        )
+        for known in state.open_actions()
+    ]
+
+
+def memberships(state: State) -> list[answers.Membership]:
+    """The workspaces of this broker."""
+    if state.settings is None:
+        return []
+    return [answers.Membership(workspace_id=state.settings.workspace_id, is_default=True)]
+
+
+def pending(state: State) -> list[Delivery]:
+    """Deliveries that are accepted and not in a terminal state, oldest first."""
+    return sorted((found for found in state.deliveries.values() if not found.ended), key=lambda found: found.offered_at)
+
+
+def is_proven(state: State) -> bool:
+    """Whether this socket was seen to work: registered, an inventory answered on it, a frame heard (U04)."""
+    found = state.link
+    return found.state == "online" and 0.0 < found.online_at <= found.synced_at and found.heard_at > 0.0
+
+
+def health(state: State, now: float, *, known: bool) -> answers.Health:
+    """Liveness and basic numbers; workspace ids only for callers with the key."""
+    workspace = state.settings.workspace_id if state.settings is not None and known else None
+    return answers.Health(
+        status="ok" if is_proven(state) and state.host.attached else "degraded",
+        uptime_ms=_ms(max(0.0, now - state.started_at)) if state.started_at else 0,
+        workspace_id=workspace or "ws_unknown",
+        default_workspace_id=workspace,
+        memberships=memberships(state) if known else [],
+        agent_count=len(_shown(state)),
+        pending_delivery_count=len(pending(state)),
+        dead_letter_count=len(state.dead_letters),
+        engine_connected=state.link.state == "online",
+        link=link(state, now) if known else answers.Link(state=state.link.state),
+        host_attached=state.host.attached,
+    )
+
+
+def agents(state: State, now: float) -> list[answers.AgentView]:
+    """Every agent that is live or on its way, by name."""
+    return [agent(state, found, now) for found in sorted(_shown(state), key=lambda found: found.name)]
+
+
+def _shown(state: State) -> list[Registration]:
+    over = (agent_registration.State.DEREGISTERING, *agent_registration.TABLE.terminal)
+    return [found for found in state.registrations.values() if found.state not in over]
+
+
+def agent(state: State, found: Registration, now: float) -> answers.AgentView:
+    """One agent, with where its messages stand."""
+    program = state.workers.get(found.session_id)
+    box = state.mailboxes.get(found.agent_id)
+    based = box if box is not None and box.base is not None else None
+    waiting = [state.deliveries[stream] for stream in program.waiting] if program else []
+    blocked = program is not None and program.state == "blocked"
+    return answers.AgentView(
+        name=found.name,
+        cli=found.spec.cli,
+        model=found.spec.model or None,
+        session_id=found.spec.session_ref or found.session_id,
+        team=found.spec.team or None,
+        channels=channels.joined(found, state.settings) if state.settings else [],
+        channels_pending=channels.pending(found, state.settings) if state.settings else [],
+        parent=parent_label(found.source),
+        pid=program.pid or None if program else None,
+        host_pid=state.host.pid or None,
+        last_activity_ms=_ms(max(0.0, now - program.active_at)) if program else None,
+        last_activity_at=rfc3339(program.active_at) if program else None,
+        spawned_at=rfc3339(found.live_at) if found.live_at else None,
+        current_state="blocked_on_send" if blocked else "idle" if program and program.idle else "working",
+        agent_id=found.agent_id or None,
+        registration=found.state,
+        worker=program.state if program else None,
+        ready=program is not None and program.takes_text,
+        readiness=program.evidence if program else "",
+        blocked_by=program.blocked_by if program else "",
+        typed=program.typed if program else 0,
+        last_typed_secs_ago=_age(now, program.last_typed_at) if program else None,
+        in_terminal=len(program.typing) if program else 0,
+        waiting=len(waiting),
+        waiting_since_secs=_age(now, waiting[0].offered_at) if waiting else None,
+        waiting_reason=_waiting_reason(state, program, waiting),
+        deaf_since_secs=_deaf_since(program, waiting, now),
+        delivery_mode=holds.mode_of(state, found.name),
+        held_count=sum(item.state == "held" for item in waiting),
+        in_custody=sum(item.in_custody for item in waiting),
+        holds=_holds(state, found.name, waiting, now),
+        cursor=based.recv if based is not None else None,
+        ack_floor=based.floor if based is not None else None,
+        acked=box.sent_ack if box is not None and box.sent_ack >= 0 else None,
+        gap_buffered=len(box.buffer) if box is not None else 0,
+    )
+
+
+def _holds(state: State, name: str, waiting: list[Delivery], now: float) -> list[answers.Hold]:
+    """What holds messages of an agent back, by reason; a person's hold also when it holds nothing."""
+    by_reason: dict[str, list[Delivery]] = {}
+    by_hand = state.flush_holds.get(name.lower())
+    if by_hand is not None:
+        by_reason[Reason.MANUAL_FLUSH] = []
+    for item in waiting:
+        if item.reason is not None and item.until:
+            by_reason.setdefault(item.reason, []).append(item)
+    return [
+        answers.Hold(
+            reason=str(reason),
+            count=len(held),
+            since_ms=_ms(min(item.changed_at for item in held)) if held else UNSET,
+            until_ms=_ms(min(item.until for item in held)) if held else None,
+            by_hand_since_secs=_age(now, by_hand.since)
+            if by_hand is not None and reason == Reason.MANUAL_FLUSH
+            else UNSET,
+        )
+        for reason, held in by_reason.items()
+    ]
+
+
+def mode(state: State, name: str) -> answers.Mode:
+    """The delivery mode of an agent's name."""
+    found = holds.mode_set(state, name)
+    return answers.Mode(mode=found.mode, held=found.held, revision=found.revision)
+
+
+def held_messages(state: State, name: str) -> list[answers.HeldMessage]:
+    """What waits for a person to flush it, in order (local-api.md route 11)."""
+    return [_held_message(item) for item in holds.held(state, holds.program_of(state, name))]
+
+
+def _held_message(found: Delivery) -> answers.HeldMessage:
+    return answers.HeldMessage(
+        sender=found.sender,
+        body=found.body,
+        target=found.target,
+        mode=found.mode,
+        queued_at_ms=_ms(found.offered_at),
+        event_id=found.msg_id,
+        delivery_id=found.delivery_id,
+        held_since_ms=_ms(found.changed_at),
+        until_ms=_ms(found.until),
+        in_custody=found.in_custody,
+        priority=UNSET if found.priority is None else found.priority,
+        thread_id=found.thread_id or UNSET,
+        workspace_id=found.workspace_id or UNSET,
+    )
+
+
+def _waiting_reason(state: State, program: Worker | None, waiting: list[Delivery]) -> str | None:
+    """Why the first message that waits is not typed."""
+    if not waiting:
+        return None
+    first = waiting[0]
+    if first.reason is not None:
+        return str(first.reason)
+    if not state.host.attached:
+        return "pty_host_lost"
+    if program is not None and program.typing:
+        return "behind_earlier"
+    return "queued"
+
+
+def _deaf_since(program: Worker | None, waiting: list[Delivery], now: float) -> float | None:
+    """Seconds since anything was typed although messages wait, once that is longer than `DEAF_S`; else None (U03)."""
+    if program is None or not waiting:
+        return None
+    still_s = now - max(program.last_typed_at, min(found.offered_at for found in waiting))
+    return round(still_s, 3) if still_s >= DEAF_S else None
+
+
+def own(state: State, agent_id: str, now: float) -> answers.Own | None:
+    """What an agent is told of itself, without what the messages say; None if it is no longer registered here."""
+    found = state.acting(agent_id)
+    if found is None or state.settings is None:
+        return None
+    waiting = waiting_for(state, agent_id)
+    return answers.Own(
+        name=found.name,
+        agent_id=agent_id,
+        node=answers.Node(id=state.settings.node_id, name=state.node_name),
+        workspace_id=state.settings.workspace_id,
+        channels=channels.joined(found, state.settings),
+        channels_pending=channels.pending(found, state.settings),
+        delivery_mode=holds.mode_of(state, found.name),
+        engine_connected=state.link.state == "online",
+        waiting_count=len(waiting),
+        waiting=[_waits(item, now) for item in waiting[:WAITING_SHOWN]],
+    )
+
+
+def waiting_for(state: State, agent_id: str) -> list[Delivery]:
+    """The messages that wait for an agent and are not with its terminal yet, in order."""
+    program = state.worker_of_agent(agent_id)
+    return [state.deliveries[stream] for stream in program.waiting] if program is not None else []
+
+
+def _waits(found: Delivery, now: float) -> answers.WaitingMessage:
+    return answers.WaitingMessage(
+        message_id=found.msg_id,
+        sender=found.sender,
+        target=found.target,
+        thread_id=found.thread_id or None,
+        state=found.state,
+        reason=_text(found.reason),
+        why=None if found.reason is None else SENTENCES[found.reason],
+        age_secs=_age(now, found.offered_at),
+    )
+
+
+def status(state: State, now: float) -> answers.Status:
+    """Agents, open deliveries, identity, link."""
+    listed, open_deliveries = agents(state, now), pending(state)
+    settings = state.settings
+    return answers.Status(
+        agent_count=len(listed),
+        agents=listed,
+        pending_delivery_count=len(open_deliveries),
+        pending_deliveries=[delivery(found, now) for found in open_deliveries],
+        dead_letter_count=len(state.dead_letters),
+        auth=_auth(state),
+        link=link(state, now),
+        node=answers.Node(id=settings.node_id, name=state.node_name) if settings else None,
+        sidecar=sidecar(state, now),
+        invocations=invocations(state, now),
+        host=answers.HostView(id=state.host.host_id, pid=state.host.pid, attached=state.host.attached),
+        outbound=answers.Outbound(waiting=len(state.messages)),
+        log_position=state.position,
+        totals=msgspec.convert(state.counters, answers.Totals, from_attributes=True),
+    )
+
+
+def _auth(state: State) -> answers.Auth:
+    is_known, workspaces = bool(state.own.agent_id), []
+    if state.settings is not None:
+        workspaces.append(
+            answers.WorkspaceView(
+                workspace_id=state.settings.workspace_id,
+                workspace_alias=None,
+                self_name=state.own.name,
+                self_agent_id=state.own.agent_id or None,
+                authenticated=is_known,
+                default=True,
+            )
+        )
+    return answers.Auth(
+        authenticated=is_known,
+        workspace_count=len(workspaces),
+        default_workspace_id=state.settings.workspace_id if state.settings else None,
+        workspaces=workspaces,
+    )
+
+
+def delivery(found: Delivery, now: float) -> answers.DeliveryView:
+    """One open delivery."""
+    return answers.DeliveryView(
+        delivery_id=found.delivery_id,
+        worker_name=found.name,
+        event_id=found.msg_id,
+        sender=found.sender,
+        to=found.name,
+        attempts=found.tries,
+        queued_at_ms=_ms(found.offered_at),
+        age_ms=_ms(max(0.0, now - found.offered_at)),
+        last_error=_text(found.reason),
+        state=found.state,
+        seq=found.seq,
+        held=found.state == "held",
+        since_ms=_ms(found.changed_at),
+        until_ms=_ms(found.until) if found.until else None,
+        in_custody=found.in_custody,
+    )
+
+
+def dead_letters(state: State, now: float, agent: str = "") -> list[answers.DeadLetterView]:
+    """The dead letters (of one agent), oldest first, without their words."""
+    return [_letter(found, now) for found in state.dead_letters.values() if agent in ("", found.name)]
+
+
+def dead_letter(found: DeadLetter, now: float) -> answers.DeadLetterView:
+    """One dead letter with what it says."""
+    return msgspec.structs.replace(
+        _letter(found, now), body=found.body, body_bytes=found.body_bytes, target=found.target
+    )
+
+
+def _letter(found: DeadLetter, now: float) -> answers.DeadLetterView:
+    return answers.DeadLetterView(
+        id=found.letter_id,
+        delivery_id=found.delivery_id,
+        event_id=found.msg_id,
+        name=found.name,
+        agent_id=found.agent_id,
+        seq=found.seq,
+        sender=found.sender,
+        reason=str(found.reason),
+        why=SENTENCES[found.reason],
+        detail=found.detail,
+        in_doubt=found.in_doubt,
+        attempt=found.attempt,
+        tries=found.tries,
+        queued_at_ms=_ms(found.offered_at),
+        dead_lettered_at_ms=_ms(found.buried_at),
+        age_ms=_ms(max(0.0, now - found.buried_at)),
+    )
+
+
+def broker_metrics(state: State, now: float) -> answers.BrokerMetrics:
+    """Totals over the life of the log."""
+    return answers.BrokerMetrics(
+        uptime_secs=int(max(0.0, now - state.started_at)),
+        total_agents_spawned=state.counters.spawned,
+        total_crashes=state.counters.crashed,
+        total_restarts=0,
+        active_agents=sum(1 for found in state.workers.values() if not found.ended),
+    )
+
+
+def live_workers(state: State) -> list[Worker]:
+    """The workers whose programs run."""
+    return [found for found in state.workers.values() if found.pid and not found.ended]

@@ -1,0 +1,165 @@
+"""Who may do what on the engine's REST API: one table, one row for each route, and no route without a row.
+
+Rules:
+
+* The workspace key is the operator's: it reaches everything of its workspace. What only makes sense for an agent, it is refused.
+* An agent's token reaches what is the agent's own, what is said where it is a member, and what a workspace shares: who is there, which
+  channels, nodes and actions exist. `Reach` names how far; its check runs before the route does anything.
+* A node's token opens the node's socket (`/v1/node/ws`) and no route of this table. The implicit direct node of an agent serves that
+  agent and no other one.
+* What belongs to another workspace does not exist.
+* A message that the caller may not read does not exist for it (404), whichever route asks.
+
+Source: spec/engine-contract.md section 2.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from relaybroker.engine import actions, channels, invocations, messages
+from relaybroker.engine.auth import Caller
+from relaybroker.engine.errors import EngineError, not_found
+from relaybroker.engine.store import Tx
+
+Check = Callable[[Tx, Caller, Mapping[str, str]], None]
+"""Refuses an agent (EngineError) what the names in the path lead to."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far an agent's token reaches by a route."""
+
+    says: str
+    check: Check | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who may use a route. `agent` None: no agent. `workspace` False: 401, or 403 `agent_token_required` where that is said."""
+
+    agent: Reach | None = None
+    workspace: bool = True
+    workspace_is_told: bool = False
+
+    @property
+    def letters(self) -> str:
+        """The kinds of tokens that authentication lets through."""
+        return ("W" if self.workspace or self.workspace_is_told else "") + ("A" if self.agent else "")
+
+
+def _reads_message(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    messages.readable(tx, caller, path["id"])
+
+
+def _speaks_about_message(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    messages.answerable(tx, caller, path["id"])
+
+
+def _in_channel(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    channel = channels.find(tx, caller.workspace_id, path["name"])
+    if not channels.is_member(tx, channel["id"], caller.id):
+        raise EngineError(403, "not_a_member", "Not a member of this channel")
+
+
+def _handles_action(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    if actions.find(tx, caller.workspace_id, path["name"])["handler_agent_id"] != caller.id:
+        raise EngineError(403, "forbidden", "Another one handles this action")
+
+
+def _takes_part_in_invocation(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    row = invocations.find(tx, caller.workspace_id, path["name"], path["id"])
+    if caller.id not in (row["caller_id"], row["handler_agent_id"]):
+        raise not_found("invocation_not_found", "Invocation not found")
+
+
+SHARED = Reach("everything: the workspace shares it")
+ITSELF = Reach("itself")
+MEMBER_READS = Reach("where it is a member, and what it said itself", _reads_message)
+MEMBER_ANSWERS = Reach("in conversations in which it takes part, and in every channel", _speaks_about_message)
+IN_CHANNEL = Reach("where it is a member", _in_channel)
+IN_CONVERSATION = Reach("conversations in which it takes part")
+ANY_CHANNEL = Reach("every channel; it stays no member")
+
+_OPERATOR = Rule()
+_SHARED = Rule(SHARED)
+_AGENT = Rule(ITSELF, workspace=False)
+
+
+def _agent(reach: Reach, *, told: bool = False) -> Rule:
+    return Rule(reach, workspace=False, workspace_is_told=told)
+
+
+AUTHORITY: Mapping[str, Rule] = MappingProxyType(
+    {
+        "GET /v1/workspace": _OPERATOR,
+        "POST /v1/agents": _OPERATOR,
+        "GET /v1/agents": _OPERATOR,
+        "GET /v1/agents/presence": _SHARED,
+        "POST /v1/agents/heartbeat": _AGENT,
+        "POST /v1/agents/disconnect": _AGENT,
+        "POST /v1/agents/spawn": Rule(Reach("new names, and agents that it started")),
+        "POST /v1/agents/release": Rule(Reach("itself, and agents that it started")),
+        "GET /v1/agents/{name}": _OPERATOR,
+        "PATCH /v1/agents/{name}": _OPERATOR,
+        "DELETE /v1/agents/{name}": _OPERATOR,
+        "POST /v1/agents/{name}/rotate-token": _OPERATOR,
+        "GET /v1/agent": _AGENT,
+        "POST /v1/agent/node-token": _AGENT,
+        "POST /v1/nodes": _OPERATOR,
+        "GET /v1/nodes": _SHARED,
+        "GET /v1/nodes/{name}": _SHARED,
+        "GET /v1/nodes/{name}/agents": _SHARED,
+        "POST /v1/nodes/{name}/agents": _OPERATOR,
+        "DELETE /v1/nodes/{name}/agents/{agent}": _OPERATOR,
+        "POST /v1/channels": Rule(Reach("new names")),
+        "GET /v1/channels": _SHARED,
+        "GET /v1/channels/{name}": _SHARED,
+        "GET /v1/channels/{name}/members": _SHARED,
+        "PATCH /v1/channels/{name}/topic": Rule(IN_CHANNEL),
+        "POST /v1/channels/{name}/join": _AGENT,
+        "POST /v1/channels/{name}/leave": _AGENT,
+        "POST /v1/channels/{name}/{verb}": _AGENT,
+        "POST /v1/channels/{name}/invite": _agent(IN_CHANNEL, told=True),
+        "GET /v1/channels/{name}/read-status": Rule(IN_CHANNEL),
+        "GET /v1/channels/{name}/messages": Rule(IN_CHANNEL),
+        "POST /v1/channels/{name}/messages": _agent(ANY_CHANNEL, told=True),
+        "GET /v1/messages/{id}": Rule(MEMBER_READS),
+        "GET /v1/messages/{id}/replies": Rule(MEMBER_READS),
+        "GET /v1/messages/{id}/reactions": Rule(MEMBER_READS),
+        "GET /v1/messages/{id}/readers": Rule(MEMBER_READS),
+        "POST /v1/messages/{id}/replies": _agent(MEMBER_ANSWERS),
+        "POST /v1/messages/{id}/reactions": _agent(MEMBER_READS),
+        "DELETE /v1/messages/{id}/reactions/{emoji}": _agent(MEMBER_READS),
+        "POST /v1/messages/{id}/read": _agent(MEMBER_READS),
+        "POST /v1/dm": _agent(Reach("every agent of the workspace")),
+        "GET /v1/dm/conversations": _agent(IN_CONVERSATION),
+        "POST /v1/dm/group": _agent(Reach("itself and every agent of the workspace")),
+        "GET /v1/dm/{conversation}/messages": _agent(IN_CONVERSATION),
+        "POST /v1/dm/{conversation}/messages": _agent(IN_CONVERSATION),
+        "GET /v1/deliveries": _AGENT,
+        "POST /v1/deliveries/{id}/ack": _AGENT,
+        "GET /v1/inbox": _AGENT,
+        "POST /v1/actions": Rule(Reach("itself as handler of new names, and of those that it has")),
+        "GET /v1/actions": _SHARED,
+        "GET /v1/actions/{name}": _SHARED,
+        "DELETE /v1/actions/{name}": Rule(Reach("actions that it handles", _handles_action)),
+        "POST /v1/actions/{name}/invoke": _agent(Reach("actions that are available to it"), told=True),
+        "GET /v1/actions/{name}/invocations/{id}": Rule(
+            Reach("what it invoked, and what it handles", _takes_part_in_invocation)
+        ),
+        "POST /v1/actions/{name}/invocations/{id}/complete": Rule(Reach("what it handles")),
+    }
+)
+"""Route -> who may use it."""
+
+OPEN: Mapping[str, str] = MappingProxyType(
+    {
+        "GET /health": "whether the engine answers",
+        "POST /v1/workspaces": "a new workspace, up to a bound; an existing one only with its own key",
+        "GET /v1/workspaces/by-name/{name}": "the id of a workspace of this name",
+    }
+)
+"""Route -> what anybody on this machine may do without a token. Web pages may not: their Origin is refused."""
