@@ -188,6 +188,8 @@ class World:
         self.node.replied = self._replied
         self._fetching: dict[str, str] = {}
         """Requests of agents that fetch -> agent id."""
+        self._heard: dict[str, str] = {}
+        """Requests of callers who hear every answer -> agent id."""
         self._agents_random = self._stream("agents")
         self.requests = 0
         self._disk_random = self._stream("disk")
@@ -208,7 +210,14 @@ class World:
         self._fetching[request_id] = agent_id
         self.node.put(inputs.FetchRequested(request_id=request_id, agent_id=agent_id, limit=limit))
 
+    def asked_to_fetch(self, request_id: str, agent_id: str, limit: int) -> inputs.FetchRequested:
+        """The same, for a caller who hears the answer, and says that it came."""
+        self._heard[request_id] = agent_id
+        return inputs.FetchRequested(request_id=request_id, agent_id=agent_id, limit=limit)
+
     def _replied(self, reply: effects.Reply) -> None:
+        if (listener := self._heard.pop(reply.request_id, "")) and isinstance(reply.answer, replies.Fetched):
+            self.promises.given(listener, reply.answer)
         agent_id, answer = self._fetching.pop(reply.request_id, ""), reply.answer
         if not agent_id or not isinstance(answer, replies.Fetched) or not answer.fetch_id:
             return
