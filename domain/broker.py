@@ -116,6 +116,8 @@ class Broker:
                 | inputs.ProgramExited()
             ):
                 hosts.reported(turn, item)
+            case inputs.ProgramWithheld():
+                hosts.withheld(turn, item)
             case inputs.SendRequested():
                 messages.send_requested(turn, item)
             case inputs.ActRequested():

@@ -163,6 +163,14 @@ class ProgramNotStarted(_HostReport, frozen=True, kw_only=True):
     detail: str
 
 
+class ProgramWithheld(_Input, frozen=True, kw_only=True):
+    """This broker did not ask the host to start a program: what the program needs is not there."""
+
+    session_id: str
+    reason: str
+    detail: str
+
+
 class ProgramReady(_HostReport, frozen=True, kw_only=True):
     """The readiness gate opened. `evidence`: `prompt`, `hook`, `output`, `reading` or `unverified`."""
 
@@ -478,6 +486,7 @@ Input = (
     | HostLost
     | ProgramStarted
     | ProgramNotStarted
+    | ProgramWithheld
     | ProgramReady
     | ProgramBlocked
     | ProgramUnblocked

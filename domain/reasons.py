@@ -86,6 +86,7 @@ class Reason(StrEnum):
     CLI_NOT_FOUND = "cli_not_found"
     CLI_NOT_ALLOWED = "cli_not_allowed"
     INVALID_CWD = "invalid_cwd"
+    MCP_INJECTION_FAILED = "mcp_injection_failed"
     INVALID_SPAWN_MODE = "invalid_spawn_mode"
     # actions
     HANDLER_UNAVAILABLE = "handler_unavailable"
@@ -170,6 +171,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.REGISTRATION_TIMEOUT: "The engine did not answer the registration in time.",
     Reason.CLI_NOT_FOUND: "The command does not exist on this machine.",
     Reason.CLI_NOT_ALLOWED: "Remote callers may start only what the node offers (RELAYBROKER_CAPABILITIES), and add nothing to it.",
+    Reason.MCP_INJECTION_FAILED: "The agent's tools did not answer with its token before its program was to start; it was not started.",
     Reason.INVALID_CWD: "The working directory does not exist.",
     Reason.INVALID_SPAWN_MODE: "The spawn mode is not known.",
     Reason.HANDLER_UNAVAILABLE: "No handler for this action is connected.",

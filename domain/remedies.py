@@ -75,6 +75,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.REGISTRATION_TIMEOUT: "An engine that answers: relaybroker why node.",
         Reason.CLI_NOT_FOUND: "Install the command, or name its full path.",
         Reason.CLI_NOT_ALLOWED: "A program that the node offers: RELAYBROKER_CAPABILITIES, and RELAYBROKER_REMOTE_ARGS for arguments.",
+        Reason.MCP_INJECTION_FAILED: "A local API that agents reach at RELAYBROKER_URL (--api-bind); then spawn again.",
         Reason.INVALID_CWD: "A directory that exists on this machine.",
         Reason.INVALID_SPAWN_MODE: "A spawn mode that the spec knows.",
         Reason.HANDLER_UNAVAILABLE: "A connected sidecar that serves the action.",

@@ -135,6 +135,16 @@ def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:
     return True
 
 
+def withheld(turn: Turn, report: inputs.ProgramWithheld) -> None:
+    """A program that this broker did not start has ended before it began."""
+    program = turn.state.workers.get(report.session_id)
+    if program is None or program.state != State.LAUNCHING:
+        ignored = events.HostReportIgnored(report=0, session_id=report.session_id, what=type(report).__name__)
+        turn.record(ignored, turn.broker)
+        return
+    agents.withheld(turn, program, Reason(report.reason), report.detail)
+
+
 def _started(turn: Turn, program: Worker, report: inputs.ProgramStarted) -> bool:
     if program.state != State.LAUNCHING:
         return False

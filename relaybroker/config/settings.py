@@ -100,6 +100,8 @@ class Settings(BaseModel):
     remote_args: bool = False
     auto_answer: tuple[str, ...] = ()
     """Which questions of programs the operator has answered in advance; see `AUTO_ANSWERS`."""
+    mcp_command: tuple[str, ...] = ()
+    """Another MCP server that agents are given in the place of ours; empty = ours."""
     agent_may: tuple[str, ...] = ()
     """What agents may besides talking; see `AGENT_MAY`."""
     agent_environment: tuple[str, ...] = ()
@@ -199,6 +201,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "in_doubt": given.get("RELAYBROKER_IN_DOUBT", "") or "ask",
         "remote_args": _switch(given, "RELAYBROKER_REMOTE_ARGS"),
         "auto_answer": _csv(given.get("RELAYBROKER_AUTO_ANSWER", "")),
+        "mcp_command": tuple(given.get("AGENT_RELAY_MCP_COMMAND", "").split()),
         "agent_may": _csv(given.get("RELAYBROKER_AGENT_MAY", "")),
         "agent_environment": _csv(given.get("RELAYBROKER_AGENT_ENV", "")),
         "max_agents": given.get("RELAYBROKER_MAX_AGENTS", "") or 0,
