@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.domain import events, frames, inputs, told
+from relaybroker.domain import engine_status, events, frames, inputs, told
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.inputs import Input
 from relaybroker.domain.reasons import Reason
@@ -249,7 +249,9 @@ def _registration_answered(turn: Turn, item: inputs.EngineAnswered | inputs.Engi
 
 
 def _unmatched(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered) -> None:
-    status, detail = (item.status, item.code) if isinstance(item, inputs.EngineAnswered) else (0, item.detail)
+    status, detail = (
+        (item.status, item.code) if isinstance(item, inputs.EngineAnswered) else (engine_status.UNANSWERED, item.detail)
+    )
     turn.record(events.CallUnmatched(call_id=item.call_id, status=status, detail=detail), turn.broker)
 
 

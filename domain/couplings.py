@@ -1,18 +1,9 @@
-"""What the end of one machine means for the others: one visible table, read by the rules and by the documentation.
+"""What happens to one machine because of another: one table, which the rules ask and the documentation prints.
 
-| when | what | while it is | then |
-|---|---|---|---|
-| a worker exits or is stopped | its deliveries that the engine keeps | offered, held, queued | returned: the engine offers them again |
-| | its other deliveries: local, in custody, without sequence number, too old | offered, held, queued | dead letter |
-| | its deliveries, if part of the text stands in the composer, or it was fetching them | held, queued | in doubt |
-| | its deliveries | injecting | the host handed them back before it reported the exit; any left is in doubt |
-| a PTY host dies | its workers | not ended | lost |
-| | their deliveries | injecting | in doubt: the configured policy settles them |
-| a worker ends | its registration | live, registered | deregistering |
-| the link goes down | registrations | registering | they go on over HTTP; those of a sidecar fail: `engine_unavailable` |
-| the broker comes back | invocations | running | done: at most one execution |
+A coupling says: when this happens, every one of that machine in one of these states is moved by this trigger, or kept for this reason.
+Who is in another state is left alone. What becomes of a delivery depends on more, and has a table of its own (`WORKER_ENDED`).
 
-Source: design/architecture.md section 3.1; spec/node-protocol.md sections 4.7, 4.12, 5.4.
+Source: spec/architecture.md section 3.1; spec/node-protocol.md sections 4.7, 4.12, 5.4.
 """
 
 from __future__ import annotations
@@ -20,8 +11,125 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
-from relaybroker.domain.delivery import State
+from relaybroker.domain import (
+    action_invocation,
+    agent_registration,
+    node_connection,
+    outbound_message,
+    sidecar_handlers,
+    worker,
+)
+from relaybroker.domain.delivery import PLACES, Place, Trigger
+from relaybroker.domain.kernel import Table
+
+
+class Coupling(NamedTuple):
+    """One row: `but` says when one of them is not moved after all; "" = always."""
+
+    when: str
+    table: Table
+    states: frozenset[str]
+    trigger: str
+    then: str
+    but: str = ""
+
+    def concerns(self, state: str) -> bool:
+        """Whether one in this state is moved."""
+        return state in self.states
+
+
+def _row(when: str, table: Table, states: tuple[StrEnum, ...], trigger: StrEnum, then: str, but: str = "") -> Coupling:
+    return Coupling(when, table, frozenset(map(str, states)), str(trigger), then, but)
+
+
+_Agent = agent_registration.State
+
+WORKER_ENDS_REGISTRATION = _row(
+    "its worker ends",
+    agent_registration.TABLE,
+    (_Agent.REGISTERED, _Agent.LIVE),
+    agent_registration.Trigger.DEREGISTER,
+    "the engine is told that the agent is gone",
+)
+HOST_LOSES_WORKER = _row(
+    "the PTY host comes back as another one, or without its session",
+    worker.TABLE,
+    tuple(state for state in worker.State if state not in worker.TABLE.terminal),
+    worker.Trigger.LOSE,
+    "nobody knows what became of the program",
+    "a program that had not been started is started",
+)
+LINK_DROPS_REGISTRATION = _row(
+    "the link goes down",
+    agent_registration.TABLE,
+    (_Agent.REGISTERING,),
+    agent_registration.Trigger.FALL_BACK,
+    "the registration goes on over HTTP",
+    "one that a sidecar asked for, or that the broker's stop overtakes, fails",
+)
+BROKER_DROPS_REGISTRATION = _row(
+    "the broker stops, or starts again",
+    agent_registration.TABLE,
+    (_Agent.RESERVED, _Agent.REGISTERING, _Agent.FALLING_BACK, _Agent.BINDING),
+    agent_registration.Trigger.FAIL,
+    "nobody waits for it any more",
+    "one that is bound already is deregistered",
+)
+BROKER_CLOSES_LINK = _row(
+    "the broker starts again",
+    node_connection.TABLE,
+    tuple(
+        state
+        for state in node_connection.State
+        if state not in (node_connection.State.OFFLINE, node_connection.State.CLOSED, node_connection.State.REFUSED)
+    ),
+    node_connection.Trigger.CLOSE,
+    "the socket ended with the former process",
+)
+BROKER_ENDS_INVOCATION = _row(
+    "the broker starts again",
+    action_invocation.TABLE,
+    (action_invocation.State.RUNNING,),
+    action_invocation.Trigger.FINISH,
+    "it fails: what ran is not run twice",
+    "a spawn or release that goes on by itself keeps its caller",
+)
+BROKER_REPEATS_MESSAGE = _row(
+    "the broker starts again",
+    outbound_message.TABLE,
+    (outbound_message.State.PUBLISHING,),
+    outbound_message.Trigger.WAIT,
+    "the engine is asked again, with the same key",
+)
+BROKER_ENDS_SIDECAR = _row(
+    "the broker starts again",
+    sidecar_handlers.TABLE,
+    (sidecar_handlers.State.CONNECTED, sidecar_handlers.State.SERVING),
+    sidecar_handlers.Trigger.LEAVE,
+    "its socket ended with the former process",
+)
+SIDECAR_ENDS_INVOCATION = _row(
+    "the sidecar that runs it is gone",
+    action_invocation.TABLE,
+    (action_invocation.State.RUNNING,),
+    action_invocation.Trigger.FINISH,
+    "it is given back to the engine: `handler_unavailable`",
+)
+
+COUPLINGS = (
+    WORKER_ENDS_REGISTRATION,
+    HOST_LOSES_WORKER,
+    LINK_DROPS_REGISTRATION,
+    SIDECAR_ENDS_INVOCATION,
+    BROKER_CLOSES_LINK,
+    BROKER_DROPS_REGISTRATION,
+    BROKER_ENDS_INVOCATION,
+    BROKER_REPEATS_MESSAGE,
+    BROKER_ENDS_SIDECAR,
+)
+"""Every coupling but those of deliveries."""
 
 
 class Fate(StrEnum):
@@ -33,15 +141,31 @@ class Fate(StrEnum):
     IN_DOUBT = "in_doubt"
     """The in-doubt policy decides."""
 
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """What may move the delivery then."""
+        match self:
+            case Fate.RETURN:
+                return (Trigger.DROP,)
+            case Fate.DEAD_LETTER:
+                return (Trigger.DEAD_LETTER,)
+            case Fate.IN_DOUBT:
+                return (Trigger.DROP, Trigger.DEAD_LETTER)
 
-_WAITING = (State.OFFERED, State.HELD, State.QUEUED)
+
+_FATES = {
+    Place.UNDECIDED: (Fate.RETURN, Fate.DEAD_LETTER),
+    Place.WAITING: (Fate.RETURN, Fate.DEAD_LETTER),
+    Place.TYPING: (Fate.IN_DOUBT, Fate.IN_DOUBT),
+}
+"""Where a delivery is -> its fate if the engine keeps it, and if not."""
 
 WORKER_ENDED: Mapping[tuple[str, bool], Fate] = MappingProxyType(
     {
-        **{(str(state), True): Fate.RETURN for state in _WAITING},
-        **{(str(state), False): Fate.DEAD_LETTER for state in _WAITING},
-        (str(State.INJECTING), True): Fate.IN_DOUBT,
-        (str(State.INJECTING), False): Fate.IN_DOUBT,
+        (str(state), is_kept): _FATES[place][0 if is_kept else 1]
+        for state, place in PLACES.items()
+        if place in _FATES
+        for is_kept in (True, False)
     }
 )
 """(delivery state, whether the engine certainly keeps it) -> fate. Other states need nothing: what is typed is typed."""

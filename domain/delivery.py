@@ -25,7 +25,9 @@ Source: spec/node-protocol.md section 4.3; design/architecture.md section 3.2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 from relaybroker.domain.kernel import Table
 
@@ -91,6 +93,32 @@ class Trigger(StrEnum):
     DROP = "drop"
     DEAD_LETTER = "dead_letter"
 
+
+class Place(StrEnum):
+    """Where a delivery is in a state. What the end of its program means for it follows from that."""
+
+    UNDECIDED = "undecided"
+    WAITING = "waiting"
+    """In the lane of those that wait for the program."""
+    TYPING = "typing"
+    """In the lane of those that the PTY host has."""
+    TYPED = "typed"
+    ENDED = "ended"
+
+
+PLACES: Mapping[State, Place] = MappingProxyType(
+    {
+        State.OFFERED: Place.UNDECIDED,
+        State.HELD: Place.WAITING,
+        State.QUEUED: Place.WAITING,
+        State.INJECTING: Place.TYPING,
+        State.INJECTED: Place.TYPED,
+        State.ACKED: Place.ENDED,
+        State.DROPPED: Place.ENDED,
+        State.DEAD_LETTERED: Place.ENDED,
+    }
+)
+"""Every state has one."""
 
 _WAITING = (State.OFFERED, State.HELD, State.QUEUED)
 

@@ -8,10 +8,11 @@ Source: design/architecture.md section 3; ADR-0004.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
+from relaybroker.domain.announcements import Announced
+from relaybroker.domain.engine_requests import EngineRequest
 from relaybroker.domain.replies import Answer
 
 
@@ -42,22 +43,13 @@ class CloseLink(_Effect, frozen=True, kw_only=True):
     detail: str
 
 
-def path_segment(name: str) -> str:
-    """A name as one segment of an engine path; nothing in it can leave its place."""
-    return quote(name, safe="") if name not in (".", "..") else quote(name).replace(".", "%2E")
-
-
 class EngineCall(_Effect, frozen=True, kw_only=True):
-    """One REST request. Answered by exactly one EngineAnswered or EngineUnanswered."""
+    """Ask the engine for something. Answered by exactly one EngineAnswered or EngineUnanswered."""
 
     call_id: str
-    method: str
-    path: str
-    """Begins with /v1, percent-encoded."""
+    request: EngineRequest
     auth: str
-    """Vault reference: `workspace` or `agent:<agent_id>`."""
-    body: dict[str, Any] | None = None
-    idempotency_key: str = ""
+    """Vault reference: `workspace`, `own` or `agent:<agent_id>`."""
     capture: str = ""
     """Where a `token` in the answer is kept: `node`, `own`, `agent:<agent_id>`, or "" for the agent that the answer names.
     `supplied:<fingerprint>` gives the token that a caller brought along to the agent that the answer names."""
@@ -170,11 +162,10 @@ class Reply(_Effect, frozen=True, kw_only=True):
     answer: Answer
 
 
-class Notify(_Effect, frozen=True, kw_only=True):
-    """One event for `/ws` clients, with its durable `seq`."""
+class Announce(_Effect, frozen=True, kw_only=True):
+    """Tell local clients."""
 
-    seq: int
-    body: dict[str, Any]
+    announced: Announced
 
 
 class ExitBroker(_Effect, frozen=True, kw_only=True):
@@ -200,6 +191,6 @@ Effect = (
     | CloseSidecar
     | StartSidecar
     | Reply
-    | Notify
+    | Announce
     | ExitBroker
 )

@@ -15,6 +15,8 @@ from relaybroker.domain import (
     delivery,
     outbound_message,
 )
+from relaybroker.domain.announcements import Announced
+from relaybroker.domain.announcing import announcements
 from relaybroker.domain.changes import (
     actions,
     agents,
@@ -31,10 +33,8 @@ from relaybroker.domain.changes import (
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.machines import MACHINE_OF
-from relaybroker.domain.notifications import project
 from relaybroker.domain.state import (
-    NOTIFICATIONS_KEPT,
-    Notification,
+    ANNOUNCEMENTS_KEPT,
     Registration,
     State,
 )
@@ -106,11 +106,11 @@ def apply(state: State, recorded: Recorded) -> None:
         change(state, event, recorded, entity)
     state.position = recorded.version
     state.now = recorded.at
-    for body in project(state, recorded):
+    for what in announcements(state, recorded):
         state.notified += 1
-        state.notifications.append(Notification(state.notified, body | {"seq": state.notified}))
-    if len(state.notifications) > 2 * NOTIFICATIONS_KEPT:
-        del state.notifications[:-NOTIFICATIONS_KEPT]
+        state.announcements.append(Announced(state.notified, state.epoch, recorded.at, what))
+    if len(state.announcements) > 2 * ANNOUNCEMENTS_KEPT:
+        del state.announcements[:-ANNOUNCEMENTS_KEPT]
     _forget(state, event, stream)
 
 

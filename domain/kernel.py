@@ -3,7 +3,7 @@
 Rules, for every machine of this project:
 
 * A table names its states, its terminal states, and one target for each legal (state, trigger). Terminal states have no exits.
-* `fire` is the command path: the table is run by a `transitions.Machine` that holds no model (ADR-0006). A trigger that the
+* `fire` is the command path: a `transitions.Machine` that holds no model runs the table, each time (ADR-0006). A trigger that the
   state does not have raises `IllegalTransition` and changes nothing.
 * `follow` is the replay path: the same table as a plain lookup.
 * Nothing hangs on a transition: no callbacks, no conditions. Guards live in the decisions, so that a refusal has a reason.
@@ -29,6 +29,25 @@ class _Cursor:
 
     def __init__(self, state: str) -> None:
         self.state = state
+
+
+class _Transition(transitions.Transition):
+    """A transition on which nothing hangs: the library looks up and moves, and need not look for callbacks and conditions on the way."""
+
+    def execute(self, event_data: transitions.EventData) -> bool:
+        """Move the cursor."""
+        assert self.dest is not None, "no transition of ours is internal"
+        event_data.machine.set_state(self.dest, event_data.model)
+        return True
+
+
+class _Machine(transitions.Machine):
+    """The library's machine, with these transitions and without any callbacks."""
+
+    transition_cls = _Transition
+
+    def callbacks(self, funcs: Iterable[object], event_data: transitions.EventData) -> None:
+        """There are none."""
 
 
 class Table:
@@ -70,16 +89,18 @@ class Table:
                 rows[str(source), str(trigger)] = str(target)
         self.edges: Mapping[tuple[str, str], str] = MappingProxyType(rows)
         self._check()
-        self._fired: dict[tuple[str, str], str] = {}
-        self._machine = transitions.Machine(
+        self._machine = _Machine(
             model=None,
             states=list(self.states),
             initial=None,
             auto_transitions=False,
-            transitions=[
-                {"trigger": trigger, "source": source, "dest": target} for (source, trigger), target in rows.items()
-            ],
+            transitions=self._rows(),
         )
+
+    def _rows(self) -> list[dict[str, str]]:
+        return [
+            {"trigger": trigger, "source": source, "dest": target} for (source, trigger), target in self.edges.items()
+        ]
 
     def _check(self) -> None:
         names = set(self.states)
@@ -97,16 +118,7 @@ class Table:
                 raise ValueError(f"{self.name}: state {state} has no exit and is not terminal")
 
     def fire(self, state: str, trigger: str) -> str:
-        """The state after `trigger`, decided by the state machine engine; `IllegalTransition` if there is no such exit.
-
-        What the engine answered is kept: with no conditions and no callbacks it can answer nothing else.
-        """
-        target = self._fired.get((state, trigger))
-        if target is None:
-            target = self._fired[state, trigger] = self._run(state, trigger)
-        return target
-
-    def _run(self, state: str, trigger: str) -> str:
+        """The state after `trigger`, fired by the library; `IllegalTransition` if there is no such exit."""
         cursor = _Cursor(state)
         try:
             self._machine.events[trigger].trigger(cursor)
@@ -121,12 +133,32 @@ class Table:
         except KeyError as error:
             raise IllegalTransition(self.name, state, trigger) from error
 
+    def target_of(self, trigger: str) -> str:
+        """The one state that a trigger leads to, wherever it is fired."""
+        (target,) = {target for (_, fired), target in self.edges.items() if fired == trigger}
+        return target
+
+    def leaving(self, state: str) -> list[tuple[str, str]]:
+        """What can happen in a state, by the library's own query: (trigger, state after it), in reading order."""
+        found = ((trigger, self._machine.get_transitions(trigger, state)) for trigger in self.triggers)
+        return [(trigger, str(rows[0].dest)) for trigger, rows in found if rows]
+
     def mermaid(self) -> str:
-        """The table as a Mermaid state diagram."""
-        lines = ["stateDiagram-v2", f"    [*] --> {self.initial}"]
-        merged: dict[tuple[str, str], list[str]] = {}
-        for (source, trigger), target in self.edges.items():
-            merged.setdefault((source, target), []).append(trigger)
-        lines += [f"    {source} --> {target}: {' / '.join(names)}" for (source, target), names in merged.items()]
-        lines += [f"    {state} --> [*]" for state in self.states if state in self.terminal]
-        return "\n".join(lines)
+        """The table as a Mermaid state diagram, by the library's own export."""
+        from transitions.extensions import GraphMachine
+
+        drawn = GraphMachine(
+            model=None,
+            states=list(self.states),
+            initial=self.initial,
+            auto_transitions=False,
+            graph_engine="mermaid",
+            transitions=self._rows(),
+        )
+        drawn.style_attributes = {"node": {"default": {}}}
+        drawn.machine_attributes = {"direction": "LR"}
+        diagram = drawn.graph_cls(drawn).get_graph().draw(None) or ""
+        lines = diagram[diagram.index("stateDiagram") :].splitlines()
+        lines = [line for line in lines if not line.lstrip().startswith(("classDef", "Class "))]  # colours
+        ends = [f"  {state} --> [*]" for state in self.states if state in self.terminal]
+        return "\n".join(line for line in [*lines, *ends] if line.strip())

@@ -8,8 +8,9 @@ Rules:
   with every sleep and restarts at 1 s after a proven session.
 * A rejected token is replaced at most 5 times between two proven sessions and 10 times an hour; one that the operator pinned, never.
 * `refused` ends this incarnation: the engine said no to the credential, and nothing the node may do by itself would change that. A
-  new incarnation starts with the broker, or 300 s later: that one dials with the same token and replaces none.
-* `draining` sends what is owed (agent.deregister, acks, results, node.deregister) within its limit; then `closed`.
+  new incarnation begins with the broker, or 300 s later: that one dials with the same token and replaces none.
+* `draining` sends what is owed (agent.deregister, acks, results, node.deregister) within its limit; then `closed`, until a broker
+  begins the next incarnation. The link itself never ends: no state is terminal.
 
 Source: spec/node-protocol.md sections 1.8, 2.8, 2.10, 2.12.
 """
@@ -59,6 +60,7 @@ class State(StrEnum):
 class Trigger(StrEnum):
     """What moves it."""
 
+    BEGIN = "begin"
     MINT = "mint"
     CONNECT = "connect"
     OPEN = "open"
@@ -74,9 +76,10 @@ _UNPROVEN = (State.MINTING, State.CONNECTING, State.REGISTERING)
 TABLE = Table(
     "node_connection",
     states=State,
-    terminal=(State.CLOSED, State.REFUSED),
+    terminal=(),
     triggers=Trigger,
     edges=(
+        (Trigger.BEGIN, (State.OFFLINE, State.CLOSED, State.REFUSED), State.OFFLINE),
         (Trigger.MINT, (State.OFFLINE, State.BACKING_OFF), State.MINTING),
         (Trigger.CONNECT, (State.OFFLINE, State.MINTING, State.BACKING_OFF), State.CONNECTING),
         (Trigger.OPEN, (State.CONNECTING,), State.REGISTERING),

@@ -61,6 +61,15 @@ def is_engine_id(text: str) -> bool:
     return _ENGINE_ID.fullmatch(text) is not None
 
 
+def target_type(to: str) -> str:
+    """`channel`, `conversation`, `thread` or `agent`."""
+    if to.startswith("#"):
+        return "channel"
+    if to.startswith(THREAD):
+        return "thread"
+    return "conversation" if to.startswith(("dm_", "conv_")) or to.isdigit() else "agent"
+
+
 class State(StrEnum):
     """States; the first one is initial."""
 

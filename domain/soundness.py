@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from relaybroker.domain.dead_letter import CUSTODY_LIMIT, LIMIT
+from relaybroker.domain.delivery import PLACES, Place
 from relaybroker.domain.delivery import State as Stage
 from relaybroker.domain.state import State
 
-_IN_LANE = {Stage.HELD: "waiting", Stage.QUEUED: "waiting", Stage.INJECTING: "typing"}
+_IN_LANE = {str(state): str(place) for state, place in PLACES.items() if place in (Place.WAITING, Place.TYPING)}
 
 
 def troubles(state: State) -> list[str]:
@@ -25,7 +26,7 @@ def troubles(state: State) -> list[str]:
 def _lanes(state: State) -> Iterator[str]:
     """An open delivery stands in the lane that its state says, of its agent's living worker, once; nothing else does."""
     expected = Counter(
-        (_IN_LANE[Stage(found.state)], stream) for stream, found in state.deliveries.items() if found.state in _IN_LANE
+        (_IN_LANE[found.state], stream) for stream, found in state.deliveries.items() if found.state in _IN_LANE
     )
     standing: Counter[tuple[str, str]] = Counter()
     for program in state.workers.values():

@@ -22,6 +22,7 @@ from relaybroker.domain import (
     sidecar_handlers,
     worker,
 )
+from relaybroker.domain.announcements import Announced
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
@@ -36,15 +37,15 @@ GENERATIONS_KEPT = 4096
 """Names of former agents whose generation is remembered one by one."""
 MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
-NOTIFICATIONS_KEPT = 2048
-"""Local API events kept for clients that come back (local-api.md asks for at least 1000)."""
+ANNOUNCEMENTS_KEPT = 2048
+"""Announcements kept for local clients that come back (local-api.md asks for at least 1000)."""
 POSTED_KEPT = 4096
 """Direct messages of agents that are remembered, to tell their senders if they come to nothing."""
 ACTED_KEPT = 2048
 """Acts with a key that are remembered, each with its answer."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
-SNAPSHOT_FORMAT = 5
+SNAPSHOT_FORMAT = 6
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -500,13 +501,6 @@ class Counters(msgspec.Struct):
     frames_rejected: int = 0
 
 
-class Notification(msgspec.Struct, frozen=True):
-    """A local API event with its place in the durable sequence."""
-
-    seq: int
-    body: dict[str, Any]
-
-
 class State(msgspec.Struct):
     """All of it."""
 
@@ -574,7 +568,7 @@ class State(msgspec.Struct):
     """What the sidecar registered; None = the operator's manifest alone."""
     counters: Counters = msgspec.field(default_factory=Counters)
     notified: int = 0
-    notifications: list[Notification] = msgspec.field(default_factory=list)
+    announcements: list[Announced] = msgspec.field(default_factory=list)
 
     @property
     def manifest(self) -> Manifest:

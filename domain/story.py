@@ -37,7 +37,7 @@ class Story(msgspec.Struct, frozen=True):
     """What became of something, and why.
 
     `outcome` is `delivered`, `not delivered` or `pending`; `verdict` one sentence; `state` the machine's state; `reason` a member of the
-    closed list, or ""; `otherwise` what would have changed the outcome, or ""; `next` the command that goes on from here; `waiting` the
+    closed list, or ""; `otherwise` what to do about it, or ""; `next` the command that goes on from here; `waiting` the
     messages that wait for an agent, oldest first.
     """
 

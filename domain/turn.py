@@ -94,8 +94,5 @@ class Turn:
         """Close the turn: what is to be recorded, what is to be done, and what local clients are told."""
         told = self.state.notified - self._notified
         if told:
-            self.effects.extend(
-                effects.Notify(seq=notification.seq, body=notification.body)
-                for notification in self.state.notifications[-told:]
-            )
+            self.effects.extend(effects.Announce(announced=one) for one in self.state.announcements[-told:])
         return Decision(self.events, self.effects)

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from relaybroker.domain import effects
+from relaybroker.adapters.http.engine_calls import HttpCall
 
 Frame = dict[str, Any]
 HERE, ELSEWHERE, DIRECT = "here", "elsewhere", "direct"
@@ -57,7 +57,7 @@ class AgentsEngine:
         """Code with which the next registrations are refused."""
         self.inbox: deque[Frame] = deque()
         self.outbox: deque[Frame] = deque()
-        self.calls: deque[effects.EngineCall] = deque()
+        self.calls: deque[HttpCall] = deque()
         self.answers: list[Answer] = []
         self._serial = 0
 
@@ -152,13 +152,13 @@ class AgentsEngine:
 
     # --- REST -------------------------------------------------------------------------------------------------------
 
-    def serve(self, call: effects.EngineCall) -> None:
+    def serve(self, call: HttpCall) -> None:
         """Decide about a call; its answer waits."""
         path = [urllib.parse.unquote(part) for part in call.path.strip("/").split("/")[1:]]
         status, data, code = self._served(call, path)
         self.answers.append(Answer(call.call_id, status, data, code))
 
-    def _served(self, call: effects.EngineCall, path: list[str]) -> tuple[int, Any, str]:
+    def _served(self, call: HttpCall, path: list[str]) -> tuple[int, Any, str]:
         match call.method, path:
             case "POST", ["agents"]:
                 return self._create(call.body["name"])

@@ -45,6 +45,7 @@ NOT_OURS = {
     "docs/real-agents.md": "written by make test-agents",
     "answerer.py": "a file that the reader of docs/answering.md makes",
     "click.py": "a file of somebody's project",
+    "relaybroker.toml": "a file of somebody's project",
     "test_0.py": "a file of somebody's project",
     "--disable": "codex",
     "--flag": "an example",
@@ -177,7 +178,7 @@ _PATH = re.compile(
 )
 _FILE = re.compile(r"(?<![\w./*<>-])([a-z_]\w*\.(?:py|toml))\b")
 _TEST = re.compile(r"(?<![\w./*-])(?<!def )(test_\w+)(?![\w*]|\.py|/)")
-_MODULE = re.compile(r"(?<![\w./-])(relaybroker(?:\.\w+)+)")
+_MODULE = re.compile(r"(?<![\w./-])(relaybroker(?:\.(?!toml\b)\w+)+)")
 _COMMAND = re.compile(r"(?<![\w./-])relaybroker ((?:[a-z][a-z-]*)(?: [^\s`;,.()]+)*)")
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][\w-]*)")
 _VARIABLE = re.compile(r"(?<![\w])((?:RELAYBROKER|RELAYCAST|RELAY|AGENT_RELAY)_[A-Z0-9_]+\*?)")

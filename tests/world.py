@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from relaybroker.adapters.http.api.event_frames import frame_of
+from relaybroker.adapters.http.engine_calls import HttpCall, http_call
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.events import Harness, Recorded
@@ -37,7 +39,7 @@ class World:
         self.log: list[Recorded] = []
         self.frames: list[dict[str, Any]] = []
         self.replies: dict[str, Answer] = {}
-        self.effects: list[effects.Effect] = []
+        self.effects: list[effects.Effect | HttpCall] = []
         self.notified: list[dict[str, Any]] = []
         self.agent_ids: dict[str, str] = {}
         self.inbox: list[inputs.Input] = []
@@ -123,7 +125,7 @@ class World:
         )
 
     def _carry_out(self, effect: effects.Effect) -> None:
-        self.effects.append(effect)
+        self.effects.append(http_call(effect) if isinstance(effect, effects.EngineCall) else effect)
         match effect:
             case effects.AttachHost():
                 listed = tuple(
@@ -162,8 +164,8 @@ class World:
                     self.frame(type="reply", id=effect.frame["id"], ok=True, data={})
             case effects.Reply():
                 self.replies[effect.request_id] = answer_of(effect)
-            case effects.Notify():
-                self.notified.append(effect.body)
+            case effects.Announce():
+                self.notified.append(frame_of(effect.announced))
             case effects.ExitBroker():
                 self.exit = effect
             case _:
@@ -276,16 +278,14 @@ class World:
             )
         )
 
-    def call(self, path: str) -> effects.EngineCall:
+    def call(self, path: str) -> HttpCall:
         """The newest engine call whose path ends like this."""
         return next(
-            found
-            for found in reversed(self.effects)
-            if isinstance(found, effects.EngineCall) and found.path.endswith(path)
+            found for found in reversed(self.effects) if isinstance(found, HttpCall) and found.path.endswith(path)
         )
 
-    def calls(self, path: str) -> list[effects.EngineCall]:
-        return [e for e in self.effects if isinstance(e, effects.EngineCall) and e.path.endswith(path)]
+    def calls(self, path: str) -> list[HttpCall]:
+        return [e for e in self.effects if isinstance(e, HttpCall) and e.path.endswith(path)]
 
     def answer(self, path: str, status: int, data: Any = None, *, code: str = "", message: str = "") -> None:
         """The engine answers the newest call of this path."""

@@ -21,6 +21,7 @@ from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.reader import LogReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from relaybroker.adapters.eventstore.mapper import Mapper
@@ -48,10 +49,10 @@ class Moved(NamedTuple):
     """Directory of the archive."""
 
 
-def move(journal: Path, mapper: Mapper, *, keep: int) -> Moved:
+def move(journal: Path, mapper: Mapper, *, keep: int, watch: Callable[[int], None] | None = None) -> Moved:
     """Archive everything but the last `keep` events (at least `KEEP_EVENTS`). Hold the broker's `StateLock`.
 
-    The whole log is verified on the way; nothing is archived of one that is damaged.
+    The whole log is verified on the way; nothing is archived of one that is damaged. `watch` is told how far it is.
 
     Raises:
         StateCorrupt, CorruptEvent: the log is damaged; nothing was deleted.
@@ -62,6 +63,7 @@ def move(journal: Path, mapper: Mapper, *, keep: int) -> Moved:
     recorder = recorders.open_sqlite(journal)
     try:
         log = LogReader(recorder, mapper, journal)
+        log.watch = watch
         until = log.position - max(keep, KEEP_EVENTS)
         before = archive.last
         directory = journal.with_suffix(".archive")

@@ -156,6 +156,11 @@ class Journal:
         """Position of the last durable record; 0 for an empty log."""
         return self._position
 
+    @property
+    def waiting(self) -> int:
+        """Batches that are not durable yet."""
+        return self._unsettled
+
     def locked_s(self) -> float:
         """For how many seconds the writer has waited for a lock that another program holds; 0 when it does not wait."""
         since = self._locked_since

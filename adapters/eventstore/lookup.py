@@ -93,7 +93,7 @@ def entered(machine: str) -> dict[str, str]:
     table, found = MACHINE_OF[machine], {}
     for topic, event in REGISTRY.items():
         if event.machine == machine and event.trigger:
-            (found[topic],) = {target for (_, trigger), target in table.edges.items() if trigger == event.trigger}
+            found[topic] = table.target_of(event.trigger)
     return found
 
 

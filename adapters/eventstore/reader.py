@@ -73,6 +73,8 @@ class LogReader:
         self._scope: Scope | None = None
         self._making_scope = Lock()
         self._own_index: TemporaryDirectory[str] | None = None
+        self.watch: Callable[[int], None] | None = None
+        """Told, while the log is read in order, up to which position; None = nobody asks."""
 
     @classmethod
     def open(
@@ -100,11 +102,16 @@ class LogReader:
             StateCorrupt: the database file is damaged there.
         """
         if after < self.archive.last:
-            yield from self.archive.rows(after, upto)
+            for row in self.archive.rows(after, upto):
+                yield row
+                if self.watch is not None and not row.id % PAGE:
+                    self.watch(row.id)
             after = self.archive.last
         while upto is None or after < upto:
             found = self._select(after, page, upto)
             yield from found
+            if self.watch is not None and found:
+                self.watch(found[-1].id)
             if len(found) < page:
                 return
             after = found[-1].id

@@ -1,4 +1,4 @@
-"""The engine's REST interface: runs `EngineCall`s and answers each one exactly once.
+"""The engine's REST interface: runs `HttpCall`s and answers each one exactly once.
 
 Rules:
 
@@ -29,8 +29,8 @@ from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from relaybroker.adapters.http.engine_calls import HttpCall
     from relaybroker.adapters.vault import Vault
-    from relaybroker.domain.effects import EngineCall
     from relaybroker.domain.inputs import Input
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ NOT_KEPT = "token_not_kept"
 
 
 class _Asked(NamedTuple):
-    call: EngineCall
+    call: HttpCall
     deadline: float
     """On the event loop's clock."""
 
@@ -80,7 +80,7 @@ class EngineClient:
         self._looking = 0
         self._session: aiohttp.ClientSession | None = None
 
-    def call(self, call: EngineCall) -> None:
+    def call(self, call: HttpCall) -> None:
         """Run one call; its answer is delivered as one input."""
         asked = _Asked(call, asyncio.get_running_loop().time() + call.timeout_s)
         if self._workers < IN_FLIGHT:
@@ -92,7 +92,7 @@ class EngineClient:
             # Bounded all the same: the core has at most as many open calls as messages and agents.
             self._spawn(self._deliver(EngineUnanswered(call_id=call.call_id, detail=QUEUE_FULL)))
 
-    async def ask(self, call: EngineCall) -> EngineAnswered | EngineUnanswered:
+    async def ask(self, call: HttpCall) -> EngineAnswered | EngineUnanswered:
         """The answer of a call that only looks. Nobody else hears of it, and it changes nothing."""
         assert call.method == "GET", "what changes something goes through the core"
         if self._looking >= LOOKS + LOOKS_WAITING:
@@ -158,7 +158,7 @@ class EngineClient:
             return EngineUnanswered(call_id=call.call_id, detail=str(error) or type(error).__name__)
         return _unwrap(call.call_id, status, content)
 
-    async def _request(self, call: EngineCall, credential: str) -> tuple[int, bytes]:
+    async def _request(self, call: HttpCall, credential: str) -> tuple[int, bytes]:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
@@ -176,7 +176,7 @@ class EngineClient:
         ) as response:
             return response.status, await _read_bounded(response)
 
-    def _move_token_into_vault(self, call: EngineCall, data: dict[str, Any]) -> dict[str, Any]:
+    def _move_token_into_vault(self, call: HttpCall, data: dict[str, Any]) -> dict[str, Any]:
         found = data.get("agent_id") if call.capture.startswith(SUPPLIED) else data.get("id") or data.get("agent_id")
         agent_id = found if isinstance(found, str) else ""
         if call.capture.startswith(SUPPLIED) and is_agent_id(agent_id):
@@ -198,7 +198,7 @@ class EngineClient:
         return {**data, "token": fingerprint(token)}
 
     @staticmethod
-    def _is_for_another_node(call: EngineCall, node_id: str) -> bool:
+    def _is_for_another_node(call: HttpCall, node_id: str) -> bool:
         """The name was another node's: its token is discarded unseen (node-protocol.md 1.5)."""
         asked = (call.body or {}).get("node_id")
         return asked is not None and asked != node_id

@@ -6,6 +6,7 @@ Nothing here waits for the host except `attach` and `ask`, which have deadlines.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from relaybroker.adapters.own_programs import own_program
 from relaybroker.adapters.pty.framing import FrameError, encode, response_decoder
 from relaybroker.adapters.pty.living_hosts import MODULE
 from relaybroker.adapters.pty.local_socket import SocketRefused, connect, prepare_directory
+from relaybroker.adapters.pty.own_scope import NEEDED, scope_command
 from relaybroker.adapters.pty.protocol import (
     PROTOCOL_VERSION,
     Answer,
@@ -32,6 +34,8 @@ from relaybroker.adapters.pty.protocol import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
 
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
 MAX_ASKS = 1024
@@ -157,11 +161,22 @@ class HostClient:
 
 
 def _start_detached(socket_path: str, log_path: str) -> str:
+    """Start a host, in a scope of its own where a service manager gives one. "" when one serves, else what it said."""
+    scope = scope_command(socket_path, os.environ)
+    said = _start(scope, socket_path, log_path)
+    if said and scope:
+        _log.warning("the PTY host stays in the service's control group, there is no scope for it: %s", said)
+        said = _start([], socket_path, log_path)
+    return said
+
+
+def _start(scope: list[str], socket_path: str, log_path: str) -> str:
     """Start a host and wait until it listens. "" when one listens or serves already, else what it said."""
     ready, told = os.pipe()
     try:
         started = subprocess.Popen(
-            own_program(
+            scope
+            + own_program(
                 MODULE,
                 "--socket",
                 socket_path,
@@ -180,7 +195,7 @@ def _start_detached(socket_path: str, log_path: str) -> str:
             pass_fds=(told,),
             start_new_session=True,
             cwd="/",
-            env=_host_environment(),
+            env=_host_environment(NEEDED if scope else ()),
         )
         os.close(told)
         told = -1
@@ -198,11 +213,11 @@ def _start_detached(socket_path: str, log_path: str) -> str:
     return said.decode("utf-8", "replace").strip() or "it ended without a word"
 
 
-def _host_environment() -> dict[str, str]:
+def _host_environment(more: tuple[str, ...] = ()) -> dict[str, str]:
     """What the host needs, and nothing of the broker's secrets: agents get their environment from Start alone."""
     kept = {
         key: os.environ[key]
-        for key in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV")
+        for key in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", *more)
         if key in os.environ
     }
     kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path and Path(path).is_dir())

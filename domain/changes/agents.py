@@ -7,6 +7,7 @@ from typing import Any
 
 from relaybroker.domain import (
     agent_registration,
+    engine_status,
     events,
 )
 from relaybroker.domain.changes.kinds import Changes
@@ -171,9 +172,9 @@ def _channel_answered(state: State, event: events.ChannelAnswered, at: Recorded,
     if membership is None:
         return
     membership.call_id = ""
-    if event.status < 300:
+    if engine_status.is_done(event.status):
         membership.joined = True
-    elif event.until or event.status >= 500:  # in older logs no answer has an `until`
+    elif event.until or engine_status.is_ill(event.status):  # in older logs no answer has an `until`
         membership.retry_at = event.until or at.at
     else:
         membership.refused = event.detail or str(event.status)

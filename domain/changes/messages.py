@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from relaybroker.domain import (
+    engine_status,
     events,
     outbound_message,
 )
 from relaybroker.domain.changes.kinds import Changes
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.notifications import target_type
+from relaybroker.domain.outbound_message import target_type
 from relaybroker.domain.state import (
     Message,
     Send,
@@ -72,7 +73,10 @@ def _message_publishing(_state: State, event: events.MessagePublishing, at: Reco
 
 def _message_waiting(_state: State, event: events.MessageWaiting, _at: Recorded, found: Message) -> None:
     found.call_id, found.until = "", event.until
-    found.turned_away, found.unanswered = event.status > 0, event.status == 0
+    found.turned_away, found.unanswered = (
+        event.status != engine_status.UNANSWERED,
+        event.status == engine_status.UNANSWERED,
+    )
 
 
 def _message_unthreaded(_state: State, _event: Any, at: Recorded, found: Message) -> None:

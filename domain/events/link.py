@@ -19,6 +19,7 @@ class LinkBegun(_Link, frozen=True, kw_only=True):
     """A new incarnation of the link starts `offline`."""
 
     topic: ClassVar[str] = "link.begun.v1"
+    trigger: ClassVar[str] = node_connection.Trigger.BEGIN
     incarnation: int
     probe: bool = False
     """It tries the token that was refused once more, and replaces none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from relaybroker.domain import action_invocation, events, frames
+from relaybroker.domain import action_invocation, couplings, events, frames
 from relaybroker.domain.action_invocation import State
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import link
@@ -99,7 +99,7 @@ def _reported_since(state: BrokerState, since: float) -> list[Action]:
 def broker_started(turn: Turn) -> None:
     """Work that ran when the broker died is not run twice; spawns and releases that go on by themselves keep their caller."""
     for known in turn.state.open_actions():
-        if known.state == State.RUNNING and not _goes_on(turn, known):
+        if couplings.BROKER_ENDS_INVOCATION.concerns(known.state) and not _goes_on(turn, known):
             fail(turn, known, Reason.BROKER_RESTARTED)
 
 

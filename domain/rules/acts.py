@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from relaybroker.domain import engine_status, events, replies
-from relaybroker.domain.effects import EngineCall, Reply, path_segment
+from relaybroker.domain import engine_requests, engine_status, events, replies
+from relaybroker.domain.effects import EngineCall, Reply
+from relaybroker.domain.engine_requests import EngineRequest
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.replies import ActAnswer
@@ -35,29 +36,33 @@ MAX_OPEN = 256
 """Acts that wait for the engine at once; the next one is refused with `queue_full`."""
 
 
-class _Call(NamedTuple):
-    """The engine's route: the arguments named in the path are put into it, `body` are those that are sent (those given)."""
-
-    method: str
-    path: str
-    body: tuple[str, ...] = ()
-
-
-ACTS: Mapping[str, _Call] = MappingProxyType(
+_Act = (
+    type[engine_requests.CreateChannel]
+    | type[engine_requests.JoinChannel]
+    | type[engine_requests.SetTopic]
+    | type[engine_requests.LeaveChannel]
+    | type[engine_requests.InviteToChannel]
+    | type[engine_requests.AddReaction]
+    | type[engine_requests.RemoveReaction]
+    | type[engine_requests.OpenGroup]
+    | type[engine_requests.InvokeAction]
+    | type[engine_requests.MarkRead]
+)
+ACTS: Mapping[str, _Act] = MappingProxyType(
     {
-        "create_channel": _Call("POST", "/v1/channels", ("name", "topic")),
-        "join_channel": _Call("POST", "/v1/channels/{channel}/join"),
-        "set_channel_topic": _Call("PATCH", "/v1/channels/{channel}/topic", ("topic",)),
-        "leave_channel": _Call("POST", "/v1/channels/{channel}/leave"),
-        "invite_to_channel": _Call("POST", "/v1/channels/{channel}/invite", ("agent_name",)),
-        "add_reaction": _Call("POST", "/v1/messages/{message_id}/reactions", ("emoji",)),
-        "remove_reaction": _Call("DELETE", "/v1/messages/{message_id}/reactions/{emoji}"),
-        "open_group": _Call("POST", "/v1/dm/group", ("participants", "name")),
-        "invoke_action": _Call("POST", "/v1/actions/{action}/invoke", ("input",)),
-        MARK_READ: _Call("POST", "/v1/messages/{message_id}/read"),
+        "create_channel": engine_requests.CreateChannel,
+        "join_channel": engine_requests.JoinChannel,
+        "set_channel_topic": engine_requests.SetTopic,
+        "leave_channel": engine_requests.LeaveChannel,
+        "invite_to_channel": engine_requests.InviteToChannel,
+        "add_reaction": engine_requests.AddReaction,
+        "remove_reaction": engine_requests.RemoveReaction,
+        "open_group": engine_requests.OpenGroup,
+        "invoke_action": engine_requests.InvokeAction,
+        MARK_READ: engine_requests.MarkRead,
     }
 )
-"""Every act, by name."""
+"""Every act, by name; its arguments are the fields of the request."""
 
 
 def requested(turn: Turn, request: ActRequested) -> None:
@@ -66,7 +71,7 @@ def requested(turn: Turn, request: ActRequested) -> None:
         if request.key and (known := turn.state.acted.get(_key_of(request))) is not None:
             _again(turn, request, known)
             return
-        call = _checked(turn, request)
+        wanted = _checked(turn, request)
     except InvalidRequest as error:
         agents.refuse(turn, request.request_id, "act", error)
         return
@@ -88,17 +93,7 @@ def requested(turn: Turn, request: ActRequested) -> None:
         stream,
         name,
     )
-    path, body = _rendered(call, request.arguments)
-    turn.effect(
-        EngineCall(
-            call_id=call_id,
-            method=call.method,
-            path=path,
-            auth=auth,
-            body=body,
-            timeout_s=CALL_S,
-        )
-    )
+    turn.effect(EngineCall(call_id=call_id, request=wanted, auth=auth, timeout_s=CALL_S))
 
 
 def _key_of(request: ActRequested) -> str:
@@ -129,7 +124,7 @@ def _repeated(answer: ActAnswer) -> ActAnswer:
     return msgspec.structs.replace(answer, about=answer.about | {"replayed": True})
 
 
-def _checked(turn: Turn, request: ActRequested) -> _Call:
+def _checked(turn: Turn, request: ActRequested) -> EngineRequest:
     if turn.state.stopping_until:
         raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if not request.agent_id and not turn.state.own.agent_id:
@@ -138,32 +133,27 @@ def _checked(turn: Turn, request: ActRequested) -> _Call:
         )
     if request.agent_id and turn.state.acting(request.agent_id) is None:
         raise agents.over(request.agent_id)
-    call = ACTS.get(request.act)
-    if call is None:
+    act = ACTS.get(request.act)
+    if act is None:
         raise InvalidRequest(Refusal.INVALID, "invalid_field", f"there is no act '{request.act[:140]}'", field="act")
-    for name in _named(call):
-        if name not in request.arguments or request.arguments[name] == "":
-            raise InvalidRequest(Refusal.INVALID, "missing_field", f"Missing required field: {name}", field=name)
+    given = _given(act, request.arguments)
     if len(turn.state.acts) >= MAX_OPEN:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many requests wait for the engine; try again")
-    return call
+    return act(**given)
 
 
-def _named(call: _Call) -> list[str]:
-    """The arguments without which there is no call: those in the path, and the first of what is posted."""
-    in_path = [part[1:-1] for part in call.path.split("/") if part.startswith("{")]
-    return [*in_path, *(call.body[:1] if call.method == "POST" else ())]
-
-
-def _rendered(call: _Call, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
-    parts = [
-        path_segment(arguments[part[1:-1]].removeprefix("#") if part == "{channel}" else arguments[part[1:-1]])
-        if part.startswith("{")
-        else part
-        for part in call.path.split("/")
-    ]
-    body = {name: arguments[name] for name in call.body if name in arguments}
-    return "/".join(parts), None if call.method == "DELETE" else body
+def _given(act: _Act, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request as they were given; only a field with a default may be left out, and only a topic may be empty."""
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(act):
+        value = arguments.get(field.name)
+        if field.required and (value is None or (value == "" and field.name != "topic")):
+            raise InvalidRequest(
+                Refusal.INVALID, "missing_field", f"Missing required field: {field.name}", field=field.name
+            )
+        if value is not None:
+            given[field.name] = value.removeprefix("#") if field.name == "channel" else value
+    return given
 
 
 def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from relaybroker.domain import agent_registration, events, frames, replies, worker
+from relaybroker.domain import agent_registration, couplings, events, frames, replies, worker
 from relaybroker.domain.agent_registration import UNREGISTERED, State
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
@@ -188,7 +188,7 @@ def link_online(turn: Turn) -> None:
 def link_lost(turn: Turn) -> None:
     """Registrations that waited for an answer on the lost socket go on over HTTP, unless nobody but a sidecar waits."""
     for found in list(turn.state.registrations.values()):
-        if found.state == State.REGISTERING:
+        if couplings.LINK_DROPS_REGISTRATION.concerns(found.state):
             _unanswered(turn, found, "node_control_disconnected", "the link to the engine was lost")
 
 
@@ -376,7 +376,7 @@ def ended(turn: Turn, program: Worker, reason: Reason, detail: str, *, may_live:
     settling.worker_ended(turn, program, reason)
     turn.effect(ForgetProgram(session_id=program.session_id))
     found = turn.state.registrations.get(program.registration)
-    if found is None or found.state not in (State.REGISTERED, State.LIVE):
+    if found is None or not couplings.WORKER_ENDS_REGISTRATION.concerns(found.state):
         return
     request_id, invocation_id = found.request_id, found.invocation_id
     releases = (list(found.release_requests), list(found.release_invocations))
@@ -447,7 +447,7 @@ def end_program(turn: Turn, program: Worker) -> None:
 def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
     """Spawns that are not registered yet end now."""
     for found in list(turn.state.registrations.values()):
-        if found.state in UNREGISTERED:
+        if couplings.BROKER_DROPS_REGISTRATION.concerns(found.state):
             outcome.fail(turn, found, reason, "", detail)
 
 

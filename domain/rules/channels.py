@@ -12,10 +12,9 @@ Source: spec/local-api.md section 5.1; F038; ADR-0035.
 
 from __future__ import annotations
 
-from typing import Any
-
-from relaybroker.domain import events
-from relaybroker.domain.effects import EngineCall, path_segment
+from relaybroker.domain import engine_status, events
+from relaybroker.domain.effects import EngineCall
+from relaybroker.domain.engine_requests import CreateChannel, JoinChannel
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Settings
 from relaybroker.domain.state import Membership, Registration
 from relaybroker.domain.turn import Turn
@@ -74,20 +73,16 @@ def join(turn: Turn, found: Registration) -> None:
 
 
 def _ask_to_join(turn: Turn, found: Registration, channel: str) -> None:
-    _ask(turn, found, channel, f"join_{turn.fresh(channel)}", f"/v1/channels/{path_segment(channel)}/join", {})
+    _ask(turn, found, channel, f"join_{turn.fresh(channel)}", JoinChannel(channel=channel))
 
 
 def _create(turn: Turn, found: Registration, channel: str) -> None:
-    _ask(turn, found, channel, f"create_{turn.fresh(channel)}", "/v1/channels", {"name": channel})
+    _ask(turn, found, channel, f"create_{turn.fresh(channel)}", CreateChannel(name=channel))
 
 
-def _ask(turn: Turn, found: Registration, channel: str, call_id: str, path: str, body: dict[str, Any]) -> None:
+def _ask(turn: Turn, found: Registration, channel: str, call_id: str, request: JoinChannel | CreateChannel) -> None:
     turn.record(events.ChannelAsked(channel=channel, call_id=call_id), found.stream, found.name)
-    turn.effect(
-        EngineCall(
-            call_id=call_id, method="POST", path=path, auth=f"agent:{found.agent_id}", body=body, timeout_s=CALL_S
-        )
-    )
+    turn.effect(EngineCall(call_id=call_id, request=request, auth=f"agent:{found.agent_id}", timeout_s=CALL_S))
 
 
 def answered(
@@ -102,17 +97,17 @@ def answered(
         detail = answer.detail
     tries = _membership(found, channel).tries if found is not None else 0
     again = 0.0
-    if found is None or status < 300:
+    if found is None or engine_status.is_done(status):
         pass
-    elif status == 404 and code == "channel_not_found":
+    elif engine_status.is_absent(status) and code == "channel_not_found":
         again = turn.now
-    elif status == 409 and code == "channel_already_exists":
+    elif engine_status.is_taken(status) and code == "channel_already_exists":
         again = turn.now if tries <= AT_ONCE else turn.now + _pause(tries)
-    elif status >= 500 or status in (408, 425, 429):
+    elif engine_status.may_pass(status):
         again = turn.now + _pause(tries)
     turn.record(events.ChannelAnswered(channel=channel, status=status, detail=detail[:500], until=again), stream)
     if found is not None and again and again <= turn.now:
-        (_create if status == 404 else _ask_to_join)(turn, found, channel)
+        (_create if engine_status.is_absent(status) else _ask_to_join)(turn, found, channel)
 
 
 def _pause(tries: int) -> float:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from relaybroker.domain import agent_registration, events
+from relaybroker.domain import agent_registration, engine_requests, engine_status, events
 from relaybroker.domain.agent_registration import State
-from relaybroker.domain.effects import EngineCall, path_segment
+from relaybroker.domain.effects import EngineCall
+from relaybroker.domain.engine_requests import EngineRequest
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import outcome
@@ -55,65 +56,66 @@ def _call(turn: Turn, found: Registration, step: str, *, agent_id: str = "") -> 
     call_id = f"register_{turn.fresh(step)}"
     tries = found.tries + 1 if found.step == step and found.tries else 1
     turn.record(events.RegistrationCalled(step=step, call_id=call_id, tries=tries), found.stream, found.name)
-    method, path, body = _request(turn, found, step, agent_id)
+    request = _request(turn, found, step, agent_id)
     supplied = found.spec.supplied_token if step == BIND else ""
     capture = f"agent:{agent_id}" if agent_id else f"supplied:{supplied}" if supplied else ""
     turn.effect(
         EngineCall(
             call_id=call_id,
-            method=method,
-            path=path,
+            request=request,
             auth="workspace",
-            body=body,
             capture=capture,
             timeout_s=agent_registration.HTTP_TRY_S,
         )
     )
 
 
-def _request(turn: Turn, found: Registration, step: str, agent_id: str) -> tuple[str, str, dict[str, Any] | None]:
-    agent = f"/v1/agents/{path_segment(found.name)}"
-    session = {"session_ref": found.spec.session_ref} if found.spec.session_ref else {}
+def _request(turn: Turn, found: Registration, step: str, agent_id: str) -> EngineRequest:
+    name, session_ref = found.name, found.spec.session_ref
     match step:
         case "create":
-            return "POST", "/v1/agents", {"name": found.name}
+            return engine_requests.CreateAgent(name=name)
         case "look":
-            return "GET", agent, None
+            return engine_requests.LookUpAgent(name=name)
         case "locate":
-            return "GET", f"/v1/nodes/{path_segment(turn.state.node_name)}/agents", None
+            return engine_requests.ListNodeAgents(node_name=turn.state.node_name)
         case "take_over":
-            proof = {"expected_agent_id": agent_id, "actor": turn.settings.broker_name, "reason": "respawn"}
-            return "POST", f"{agent}/takeover", proof | session | {"node_id": turn.settings.node_id}
+            return engine_requests.TakeOverAgent(
+                name=name,
+                agent_id=agent_id,
+                actor=turn.settings.broker_name,
+                node_id=turn.settings.node_id,
+                session_ref=session_ref,
+            )
         case "rotate":
-            return "POST", f"{agent}/rotate-token", {}
+            return engine_requests.RotateToken(name=name)
         case _:
-            node = f"/v1/nodes/{path_segment(turn.state.node_name)}"
-            return "POST", f"{node}/agents", {"agent_name": found.name} | session
+            return engine_requests.BindAgent(node_name=turn.state.node_name, name=name, session_ref=session_ref)
 
 
 def answered(turn: Turn, found: Registration, answer: EngineAnswered | EngineUnanswered) -> None:
     """The engine answered the call that is under way, or did not."""
     if isinstance(answer, EngineUnanswered):
-        _again(turn, found, 0, answer.detail)
+        _again(turn, found, engine_status.UNANSWERED, answer.detail)
         return
     data: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
     said = f"{answer.code} {answer.message}".strip()
-    if answer.status == 429:
+    if engine_status.asks_for_a_pause(answer.status):
         turn.record(
             events.RegistrationPaused(until=turn.now + agent_registration.RATE_PAUSE_S), found.stream, found.name
         )
         outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "rate_limited", said)
-    elif answer.status >= 500:
+    elif engine_status.is_ill(answer.status):
         _again(turn, found, answer.status, said)
     elif found.step == BIND:
         _bound(turn, found, answer, data)
     elif found.step == LOCATE:
         _located(turn, found, answer)
-    elif answer.status in (200, 201):
+    elif engine_status.is_done(answer.status):
         _advance(turn, found, data)
-    elif found.step == CREATE and answer.status == 409:
+    elif found.step == CREATE and engine_status.is_taken(answer.status):
         _exists(turn, found)
-    elif found.step == TAKE_OVER and answer.status == 404 and answer.code != "agent_not_found":
+    elif found.step == TAKE_OVER and engine_status.is_absent(answer.status) and answer.code != "agent_not_found":
         _call(
             turn, found, ROTATE if found.agent_id else LOCATE, agent_id=found.agent_id
         )  # an engine without such a route
@@ -168,7 +170,7 @@ def _bound(turn: Turn, found: Registration, answer: EngineAnswered, data: dict[s
     """Only a binding to this very node counts; another node of the same name gives it back."""
     agent_id = str(data.get("agent_id") or found.agent_id)
     node_id = data.get("node_id")
-    if answer.status not in (200, 201):
+    if not engine_status.is_done(answer.status):
         outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, answer.code or str(answer.status), answer.message)
     elif node_id != turn.settings.node_id or not agent_id or (found.agent_id and agent_id != found.agent_id):
         _unbind(turn, found)
@@ -178,12 +180,10 @@ def _bound(turn: Turn, found: Registration, answer: EngineAnswered, data: dict[s
 
 
 def _unbind(turn: Turn, found: Registration) -> None:
-    node = f"/v1/nodes/{path_segment(turn.state.node_name)}"
     turn.effect(
         EngineCall(
             call_id=f"unbind_{turn.fresh('unbind')}",
-            method="DELETE",
-            path=f"{node}/agents/{path_segment(found.name)}",
+            request=engine_requests.UnbindAgent(node_name=turn.state.node_name, name=found.name),
             auth="workspace",
             timeout_s=agent_registration.HTTP_TRY_S,
         )
@@ -192,7 +192,7 @@ def _unbind(turn: Turn, found: Registration) -> None:
 
 def has_registered(answer: EngineAnswered) -> bool:
     """Whether a call has done something for an agent at the engine: made it, renewed its token, or bound it. A look has not."""
-    done = answer.status in (200, 201) and isinstance(answer.data, dict)
+    done = engine_status.is_done(answer.status) and isinstance(answer.data, dict)
     return done and bool(answer.data.get("token") or answer.data.get("node_id"))
 
 

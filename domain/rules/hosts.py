@@ -5,7 +5,7 @@ Source: design/architecture.md section 5; spec/node-protocol.md section 0.5.
 
 from __future__ import annotations
 
-from relaybroker.domain import events, inputs
+from relaybroker.domain import couplings, events, inputs
 from relaybroker.domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, deliveries, outcome
@@ -39,7 +39,7 @@ def attached(turn: Turn, report: inputs.HostAttached) -> None:
     turn.record(events.HostAttached(host_id=report.host_id, host_pid=report.host_pid, sessions=report.sessions), stream)
     present = {session.session_id: session for session in report.sessions}
     for program in list(turn.state.workers.values()):
-        if program.ended:
+        if not couplings.HOST_LOSES_WORKER.concerns(program.state):
             continue
         if program.session_id in present and same_host:
             _resume(turn, program)

@@ -5,9 +5,10 @@ Source: spec/node-protocol.md sections 1.5, 1.8, 2.7 to 2.11.
 
 from __future__ import annotations
 
-from relaybroker.domain import events, frames, identity, node_connection
+from relaybroker.domain import engine_status, events, frames, identity, node_connection
 from relaybroker.domain.action_invocation import State as ActionState
-from relaybroker.domain.effects import CloseLink, DialEngine, EngineCall, SendFrame, path_segment
+from relaybroker.domain.effects import CloseLink, DialEngine, EngineCall, SendFrame
+from relaybroker.domain.engine_requests import EnrolNode, LookUpNode
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, LinkClosed, LinkDialFailed, LinkOpened
 from relaybroker.domain.node_connection import State
 from relaybroker.domain.reasons import Reason
@@ -16,7 +17,6 @@ from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 
 DEAD_TOKEN_CODES = ("node_id_mismatch", "node_not_found")
-RETRIED_STATUSES = (408, 425, 429)
 """Client errors that speak of the moment; any other one is final."""
 _PINNED_ADVICE = (
     "RELAY_NODE_TOKEN is the operator's and is never replaced: set a valid one (and its RELAY_NODE_ID) and restart"
@@ -51,24 +51,18 @@ def _mint(turn: Turn) -> None:
     if distinct:
         _enrol(turn, call_id)
     else:
-        turn.effect(EngineCall(call_id=call_id, method="GET", path=f"/v1/nodes/{path_segment(name)}", auth="workspace"))
+        turn.effect(EngineCall(call_id=call_id, request=LookUpNode(name=name), auth="workspace"))
 
 
 def _enrol(turn: Turn, call_id: str) -> None:
     turn.effect(
         EngineCall(
             call_id=call_id,
-            method="POST",
-            path="/v1/nodes",
+            request=EnrolNode(
+                node_id=turn.settings.node_id, name=turn.state.link.node_name, version=turn.settings.version
+            ),
             auth="workspace",
             capture="node",
-            body={
-                "node_id": turn.settings.node_id,
-                "name": turn.state.link.node_name,
-                "kind": "ws",
-                "role": "broker",
-                "version": turn.settings.version,
-            },
             timeout_s=node_connection.MINT_S,
         )
     )
@@ -86,8 +80,8 @@ def enrolment_answered(turn: Turn, answer: EngineAnswered | EngineUnanswered) ->
 
 def _name_probed(turn: Turn, answer: EngineAnswered) -> None:
     data = answer.data if isinstance(answer.data, dict) else {}
-    holder = str(data.get("id") or "") if answer.status == 200 else ""
-    if answer.status >= 500 or answer.status in RETRIED_STATUSES:
+    holder = str(data.get("id") or "") if engine_status.is_done(answer.status) else ""
+    if engine_status.may_pass(answer.status):
         back_off(turn, Reason.MINT_FAILED, _said(answer), token_dead=True)
     else:
         _settle_name(turn, "" if holder == turn.settings.node_id else holder)
@@ -114,7 +108,7 @@ def _is_distinct(turn: Turn) -> bool:
 
 def _minted(turn: Turn, answer: EngineAnswered) -> None:
     data = answer.data if isinstance(answer.data, dict) else {}
-    granted = answer.status in (200, 201)
+    granted = engine_status.is_done(answer.status)
     if granted and data.get("id") == turn.settings.node_id and data.get("token"):
         turn.record(events.TokenGranted(node_id=str(data["id"]), fingerprint=str(data["token"])), turn.node)
         _dial(turn)
@@ -122,7 +116,7 @@ def _minted(turn: Turn, answer: EngineAnswered) -> None:
         _settle_name(turn, str(data.get("id") or "another node"))
     elif granted:
         refuse(turn, Reason.MINT_FAILED, f"the node name belongs to node {data.get('id')}: choose another --name")
-    elif 400 <= answer.status < 500 and answer.status not in RETRIED_STATUSES:
+    elif engine_status.is_final(answer.status):
         refuse(turn, Reason.MINT_FAILED, _said(answer))
     else:
         back_off(turn, Reason.MINT_FAILED, _said(answer), token_dead=True)

@@ -8,18 +8,22 @@ Source: spec/local-api.md section 6.1; scenarios F034, F037, F039, F061; ADR-003
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from relaybroker.domain import events, outbound_message
+from relaybroker.domain import couplings, engine_status, events, outbound_message
 from relaybroker.domain.delivery import MAX_BODY_BYTES
-from relaybroker.domain.effects import EngineCall, path_segment
+from relaybroker.domain.effects import EngineCall
+from relaybroker.domain.engine_requests import (
+    PostToChannel,
+    PostToConversation,
+    RegisterSelf,
+    ReplyInThread,
+    SendDirect,
+)
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from relaybroker.domain.names import nearest_names
-from relaybroker.domain.notifications import target_type
-from relaybroker.domain.outbound_message import State
+from relaybroker.domain.outbound_message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, message_order, send_answers, undelivered
 from relaybroker.domain.state import Message
@@ -42,11 +46,9 @@ def ask_own_identity(turn: Turn, name: str) -> None:
     turn.effect(
         EngineCall(
             call_id=call_id,
-            method="POST",
-            path="/v1/agents",
+            request=RegisterSelf(name=name),
             auth="workspace",
             capture="own",
-            body={"name": name, "type": "human"},
         )
     )
 
@@ -55,18 +57,18 @@ def own_answered(turn: Turn, answer: EngineAnswered | EngineUnanswered) -> None:
     """The engine answered. A taken name belongs to somebody else: the broker takes another, it never takes over."""
     own = turn.state.own
     if isinstance(answer, EngineUnanswered):
-        _own_refused(turn, 0, "", answer.detail, turn.now + OWN_RETRY_S)
+        _own_refused(turn, engine_status.UNANSWERED, "", answer.detail, turn.now + OWN_RETRY_S)
         return
     data = answer.data if isinstance(answer.data, dict) else {}
-    if answer.status in (200, 201) and data.get("id"):
+    if engine_status.is_done(answer.status) and data.get("id"):
         turn.record(events.OwnIdentityGranted(agent_id=str(data["id"]), name=own.name), turn.broker)
         _go_on(turn)
-    elif answer.status == 409:
+    elif engine_status.is_taken(answer.status):
         name = f"{turn.settings.broker_name}-{turn.fresh('own-name')[:6]}"
         _own_refused(turn, answer.status, answer.code, f"the name {own.name} is taken", turn.now + OWN_RETRY_S)
         ask_own_identity(turn, name)
     else:
-        again = turn.now + OWN_RETRY_S if answer.status >= 500 or answer.status == 429 else 0.0
+        again = turn.now + OWN_RETRY_S if engine_status.may_pass(answer.status) else 0.0
         _own_refused(turn, answer.status, answer.code, answer.message, again)
 
 
@@ -175,45 +177,34 @@ def _go_on(turn: Turn) -> None:
 def _publish(turn: Turn, message: Message) -> None:
     call_id = f"publish_{message.event_id}_{message.tries + 1}"
     turn.record(events.MessagePublishing(call_id=call_id, tries=message.tries + 1), message.stream, message.event_id)
-    path, body = _request(message)
-    turn.effect(
-        EngineCall(
-            call_id=call_id,
-            method="POST",
-            path=path,
-            auth=f"agent:{message.author_id}" if message.author_id else "own",
-            body=body,
-            idempotency_key=f"{message.event_id}_plain" if message.unthreaded else message.event_id,
-        )
-    )
+    auth = f"agent:{message.author_id}" if message.author_id else "own"
+    turn.effect(EngineCall(call_id=call_id, request=_request(message), auth=auth))
 
 
-def _request(message: Message) -> tuple[str, dict[str, Any]]:
-    body: dict[str, Any] = {"text": message.text, "mode": message.mode}
+def _request(message: Message) -> PostToChannel | PostToConversation | ReplyInThread | SendDirect:
     data = dict(message.data or {})
     if message.priority in _LABELS:
         data.setdefault("priority", _LABELS[message.priority])
     if not message.author_id and message.sender.lower() not in _OWN_SENDERS:
         data.setdefault("from", message.sender)
+    text, mode, attachments = message.text, message.mode, message.attachments
+    key = f"{message.event_id}_plain" if message.unthreaded else message.event_id
     if outbound_message.is_engine_id(message.thread_id):
-        return f"/v1/messages/{message.thread_id}/replies", {"text": message.text} | ({"data": data} if data else {})
-    if message.attachments:
-        body["attachments"] = list(message.attachments)
+        return ReplyInThread(message_id=message.thread_id, text=text, data=data, key=key)
     match target_type(message.to):
         case "channel":
-            if data:
-                body["data"] = data
-            return f"/v1/channels/{path_segment(message.to.removeprefix('#'))}/messages", body
+            channel = message.to.removeprefix("#")
+            return PostToChannel(channel=channel, text=text, mode=mode, data=data, attachments=attachments, key=key)
         case "conversation":
-            return f"/v1/dm/{path_segment(message.to)}/messages", body
+            return PostToConversation(conversation=message.to, text=text, mode=mode, attachments=attachments, key=key)
         case _:
-            return "/v1/dm", body | {"to": message.to}
+            return SendDirect(to=message.to, text=text, mode=mode, attachments=attachments, key=key)
 
 
 def answered(turn: Turn, message: Message, answer: EngineAnswered | EngineUnanswered) -> None:
     """The engine answered, or did not: published, refused, or tried again. Then those behind it go on."""
     if isinstance(answer, EngineUnanswered):
-        _wait(turn, message, 0, answer.detail)
+        _wait(turn, message, engine_status.UNANSWERED, answer.detail)
     else:
         _settle(turn, message, answer)
     _go_on(turn)
@@ -221,14 +212,14 @@ def answered(turn: Turn, message: Message, answer: EngineAnswered | EngineUnansw
 
 def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
     data = answer.data if isinstance(answer.data, dict) else {}
-    if answer.status in (200, 201):
+    if engine_status.is_done(answer.status):
         message_id = str(data.get("id") or (data.get("message") or {}).get("id") or "")
         send_answers.published(turn, message, message_id)
         turn.record(events.MessagePublished(message_id=message_id), message.stream, message.event_id)
-    elif answer.status >= 500 or answer.status in (408, 425, 429) or answer.code == "idempotency_in_progress":
+    elif engine_status.may_pass(answer.status) or answer.code == "idempotency_in_progress":
         _wait(turn, message, answer.status, f"{answer.code} {answer.message}".strip())
     elif (
-        answer.status == 404
+        engine_status.is_absent(answer.status)
         and outbound_message.is_engine_id(message.thread_id)
         and target_type(message.to) != "thread"
         and not message.strict
@@ -258,7 +249,7 @@ def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
 
 
 def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -> None:
-    reason = Reason.RECIPIENT_NOT_FOUND if status == 404 else Reason.ENGINE_ERROR
+    reason = Reason.RECIPIENT_NOT_FOUND if engine_status.is_absent(status) else Reason.ENGINE_ERROR
     if code == "expired":
         reason = Reason.EXPIRED
     undelivered.refused_late(turn, message, reason)
@@ -273,9 +264,11 @@ def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -
 def broker_started(turn: Turn) -> None:
     """Calls that were under way when the broker died are made again, with the same key."""
     for message in list(turn.state.messages.values()):
-        if message.state == State.PUBLISHING:
+        if couplings.BROKER_REPEATS_MESSAGE.concerns(message.state):
             turn.record(
-                events.MessageWaiting(status=0, detail="the broker was restarted", until=turn.now),
+                events.MessageWaiting(
+                    status=engine_status.UNANSWERED, detail="the broker was restarted", until=turn.now
+                ),
                 message.stream,
                 message.event_id,
             )

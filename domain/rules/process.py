@@ -5,9 +5,8 @@ Source: design/architecture.md section 4 (recovery); spec/local-api.md section 7
 
 from __future__ import annotations
 
-from relaybroker.domain import events, frames, inputs
+from relaybroker.domain import couplings, events, frames, inputs
 from relaybroker.domain.effects import AttachHost, CloseLink, EndHost, ExitBroker
-from relaybroker.domain.node_connection import TABLE as LINK
 from relaybroker.domain.node_connection import State as LinkState
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import (
@@ -45,7 +44,7 @@ def started(turn: Turn, start: inputs.BrokerStarted) -> None:
         ),
         f"broker:{start.settings.node_id}",
     )
-    if not first and turn.state.link.state not in (*LINK.terminal, LinkState.OFFLINE):
+    if not first and couplings.BROKER_CLOSES_LINK.concerns(turn.state.link.state):
         turn.record(events.LinkShut(detail="the broker was restarted"), turn.node)
     agents.broker_started(turn)
     resume.unfinished_turns(turn)

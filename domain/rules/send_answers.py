@@ -13,7 +13,7 @@ from relaybroker.domain import events, outbound_message, replies
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SendRequested
-from relaybroker.domain.notifications import target_type
+from relaybroker.domain.outbound_message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.replies import SendAnswer
 from relaybroker.domain.state import Message, Send

@@ -5,7 +5,7 @@ Source: spec/node-protocol.md sections 5.1, 5.4 and 7; invariants X5, X6.
 
 from __future__ import annotations
 
-from relaybroker.domain import events, inputs, replies
+from relaybroker.domain import couplings, events, inputs, replies
 from relaybroker.domain.action_invocation import State as ActionState
 from relaybroker.domain.effects import CloseSidecar, InvokeHandler, Reply, StartSidecar
 from relaybroker.domain.errors import Refusal
@@ -72,7 +72,7 @@ def _gone(turn: Turn, current: Sidecar, reason: Reason, detail: str, *, grace_s:
     if waiting:
         _answer(turn, waiting, replies.ManifestTaken())
     for known in turn.state.open_actions():
-        if known.state == ActionState.RUNNING and known.handler == connection:
+        if couplings.SIDECAR_ENDS_INVOCATION.concerns(known.state) and known.handler == connection:
             action_results.finish(
                 turn, known, error="handler_unavailable", reason=Reason.HANDLER_UNAVAILABLE, detail=str(reason)
             )
@@ -92,7 +92,8 @@ def _left(turn: Turn, current: Sidecar, item: inputs.NodeLeft) -> None:
 
 def broker_started(turn: Turn) -> None:
     """The socket ended with the former process; its program comes back by itself and registers again."""
-    if (current := turn.state.sidecar) is not None:
+    current = turn.state.sidecar
+    if current is not None and couplings.BROKER_ENDS_SIDECAR.concerns(current.state):
         stream = current.stream
         _gone(turn, current, Reason.BROKER_RESTARTED, "", grace_s=GRACE_S)
     else:

@@ -8,6 +8,7 @@ from relaybroker import __version__
 from relaybroker.adapters.http.api.server import LocalApi
 from relaybroker.api.openapi import document
 from relaybroker.mcp.toolbox import AgentToolbox
+from relaybroker.web import assets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ def make_local_api(*, api_key: str, settings: Settings, request_shutdown: Callab
         base_url=settings.engine_url,
         document=document,
         make_tools=AgentToolbox,
+        page=assets(),
         allowed_hosts=settings.allowed_hosts,
         allowed_origins=settings.allowed_origins,
         request_shutdown=request_shutdown,

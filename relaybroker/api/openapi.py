@@ -66,7 +66,7 @@ def _operation(route: Route, answered: Schema | None, schemas: Schema) -> Schema
     responses["503"] = {"description": "Starting (text), or stopping.", "content": _json("Error") | {"text/plain": {}}}
     good: Schema = {"101": {"description": "A WebSocket."}}
     if answered is not None:
-        good = {"200": {"description": "Done.", "content": {"application/json": {"schema": answered}}}}
+        good = {"200": {"description": "Done.", "content": {route.media: {"schema": answered}}}}
     made: Schema = {
         "operationId": re.sub(r"[^a-z]+", "_", route.key.lower()).strip("_"),
         "summary": route.summary,

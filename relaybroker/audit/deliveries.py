@@ -22,6 +22,8 @@ STREAMS_AT_ONCE = 500
 class Row(msgspec.Struct):
     """One delivery attempt. Times are seconds since 1970."""
 
+    position: int
+    """Of its offer."""
     stream: str
     delivery_id: str
     msg_id: str
@@ -38,10 +40,10 @@ class Row(msgspec.Struct):
     changed_at: float
 
 
-def newest(log: LogReader, count: int, *, state: str = "", agent: str = "") -> list[Row]:
-    """The newest delivery attempts, oldest first: of all, or in this state, or for this agent."""
+def newest(log: LogReader, count: int, *, state: str = "", agent: str = "", before: int = 0) -> list[Row]:
+    """The newest delivery attempts, oldest first: of all, or in this state, or for this agent; `before` = those before a position."""
     rows: list[Row] = []
-    before, looked_at = log.position + 1, 2 * count
+    before, looked_at = before or log.position + 1, 2 * count
     while len(rows) < count and (offers := _offers(log, agent, before, looked_at)):
         rows += _states(log, offers, state)
         before, looked_at = offers[-1], min(2 * looked_at, LOOKED_AT)
@@ -63,7 +65,7 @@ def _offers(log: LogReader, agent: str, before: int, limit: int) -> list[int]:
 def _states(log: LogReader, offers: list[int], state: str) -> list[Row]:
     """The attempts that these offers began, newest first, of those in this state ("" = any)."""
     rows = log.query(
-        "SELECT stream, delivery_id, msg_id, name AS agent, seq, sender, state, coalesce(reason, '') AS reason,"
+        "SELECT position, stream, delivery_id, msg_id, name AS agent, seq, sender, state, coalesce(reason, '') AS reason,"
         " began_at AS offered_at, changed_at FROM v_deliveries"
         f" WHERE position IN ({', '.join(map(str, offers))}) AND (:state = '' OR state = :state) ORDER BY position DESC",
         {"state": state},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from relaybroker.audit import messages as conversations
+from relaybroker.audit.deliveries import newest
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.search import BadSearchError, Search, check_agent, exported, search
 from relaybroker.audit.story import tell
@@ -79,6 +80,13 @@ class Questions:
         async with self._turn:
             found = await asyncio.to_thread(conversations.marks, self._log, message_ids)
         return {message_id: [msgspec.to_builtins(mark) for mark in marks] for message_id, marks in found.items()}
+
+    async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest deliveries that fit, newest first, as `relaybroker delivery ls` has them."""
+        count = wanted.pop("limit")
+        async with self._turn:
+            found = await asyncio.to_thread(newest, self._log, count, **wanted)
+        return [msgspec.to_builtins(row) for row in reversed(found)]
 
     async def search(self, **filters: Any) -> list[dict[str, Any]]:
         """Events that fit the filters of `Search`, in log order, as `relaybroker log grep --json` gives them.

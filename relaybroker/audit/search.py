@@ -27,6 +27,9 @@ from relaybroker.domain.reasons import SENTENCES
 MAX_FOUND = 10_000
 """Events that one search gives; the next one goes on `after` the last position."""
 
+UPKEEP = tuple(event.topic for event in (events.HeartbeatDue, events.InventoryPublished, events.FrameNoted))
+"""Topics of what only keeps the link alive: nine of ten events of an idle node, of interest to nobody but its link."""
+
 TURN_PAGE = 50
 """Rows per read of a turn: most have fewer."""
 
@@ -39,7 +42,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
     `machine` is a machine's name or an event's (`delivery`, `node`, `node_connection`); `stream` the beginning of a stream's name; `topic`
     a topic (also one that the event once had) or a pattern with `*`; `agent` everything of an agent of this name; `text` a piece of the
-    event's body; `since` and `until` are seconds since 1970; `after` is a position. `newest`: of more than `limit`, the last ones.
+    event's body; `hidden` topics are left out; `since` and `until` are seconds since 1970; `after` is a position. `newest`: of more than
+    `limit`, the last ones.
     """
 
     machine: str = ""
@@ -48,6 +52,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     agent: str = ""
     text: str = ""
+    hidden: tuple[str, ...] = ()
     since: float | None = None
     until: float | None = None
     after: int = 0
@@ -125,7 +130,7 @@ _NONE: _Condition = ("", {})
 
 def _topics(wanted: Search) -> _Condition:
     if not (wanted.machine or wanted.topic):
-        return _NONE
+        return (f"topic NOT IN ({listed(sorted(wanted.hidden))})", {}) if wanted.hidden else _NONE
     fits = {
         topic
         for topic, event in REGISTRY.items()
@@ -138,7 +143,7 @@ def _topics(wanted: Search) -> _Condition:
             raise BadSearchError(f"there is no machine {wanted.machine!r}; {_offered(wanted.machine, machines)}")
         topics = [topic for topic in REGISTRY if wanted.machine in ("", *_machine_names(REGISTRY[topic].machine))]
         raise BadSearchError(f"no event has the topic {wanted.topic!r}; {_offered(wanted.topic, topics)}")
-    return f"topic IN ({listed(sorted(fits))})", {}
+    return f"topic IN ({listed(sorted(fits - set(wanted.hidden)))})", {}
 
 
 def _machine_names(machine: str) -> tuple[str, ...]:

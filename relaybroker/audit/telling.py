@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from relaybroker.audit.times import length, moment
 
 if TYPE_CHECKING:
     from relaybroker.domain.story import Story
@@ -24,20 +25,16 @@ def chain(story: Story) -> Iterator[str]:
     """The steps, what waits, what would have changed the outcome, and the next command, each a line."""
     for step in story.steps:
         place = "" if step.stream == story.subject else f" [{step.stream}]"
-        yield f"  #{step.position:<6} {clock(step.at)} {step.since_first_s * 1000:+11.1f} ms  {step.who:<7} {step.event}{place}"
+        later = f"+{length(step.since_first_s)}" if step.since_first_s >= 0 else f"-{length(-step.since_first_s)}"
+        yield f"  #{step.position:<6} {moment(step.at)} {later:>9}  {step.who:<8} {step.event}{place}"
         if step.detail:
-            yield f"  {'':<37}{detail(step.detail)[:DETAIL_WIDTH]}"
+            yield f"  {'':<43}{detail(step.detail)[:DETAIL_WIDTH]}"
     for waiting in story.waiting:
         place = "-" if waiting.seq is None else str(waiting.seq)
-        yield f"  waits: {waiting.msg_id} (seq {place}) {waiting.state} since {clock(waiting.since)} {waiting.reason}"
+        yield f"  waits: {waiting.msg_id} (seq {place}) {waiting.state} since {moment(waiting.since)} {waiting.reason}"
     if story.otherwise:
-        yield f"  otherwise: {story.otherwise}"
+        yield f"  to do: {story.otherwise}"
     yield f"  next: {story.next}"
-
-
-def clock(at: float) -> str:
-    """The time of day in UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
 def detail(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The verdict of a story: one sentence on what became of it, by the last thing that moved it.
+"""The verdict of a story: one sentence on what became of it, for every state of every machine.
 
 Source: spec/architecture.md section 8; user requirements U01, U02, U03.
 """
@@ -9,10 +9,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from relaybroker.domain import events
+from relaybroker.domain.action_invocation import State as ActionState
+from relaybroker.domain.agent_registration import State as AgentState
 from relaybroker.domain.deception import ALTERATIONS
+from relaybroker.domain.delivery import State as Stage
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.machines import MACHINE_OF
+from relaybroker.domain.node_connection import State as LinkState
+from relaybroker.domain.outbound_message import State as MessageState
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.story import Waiting
+from relaybroker.domain.worker import State as WorkerState
 
 DELIVERED, NOT_DELIVERED, PENDING = "delivered", "not delivered", "pending"
 
@@ -72,40 +79,44 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
         who = f"attempt {offered.attempt} of {who}{' (a person asked for it)' if offered.letter_id else ''}"
     show = f"relaybroker agent show {offered.name}"
     kept = " It is in this broker's custody: the engine was told that it is settled." if _in_custody(own) else ""
-    match _moved(own):
-        case events.DeliveryAcked(up_to=up_to):
+    event = _moved(own)
+    match Stage(_state("delivery", own)):
+        case Stage.OFFERED:
+            return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
+        case Stage.HELD:
+            return Verdict(PENDING, "held", event.reason, f"{who} waits: {SENTENCES[event.reason]}{kept}", show)
+        case Stage.QUEUED if isinstance(event, events.DeliveryHandedBack):
+            sentence = f"{who} will be tried again: {SENTENCES[event.reason]}{kept}"
+            return Verdict(PENDING, "queued", event.reason, sentence, show)
+        case Stage.QUEUED:
+            return Verdict(PENDING, "queued", "", f"{who} waits for its turn.{kept}", show)
+        case Stage.INJECTING:
+            return Verdict(PENDING, "injecting", "", f"{who} is with the terminal.{kept}", "relaybroker status")
+        case Stage.INJECTED if isinstance(event, events.DeliveryFetched):
+            sentence = f"{who} was fetched by its agent; the acknowledgement waits for earlier ones or the link."
+            return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
+        case Stage.INJECTED:
+            sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link.{_alterations(own)}"
+            return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
+        case Stage.ACKED:
             how = _how_typed(_last(own, events.DeliveryInjected), fetched=_last(own, events.DeliveryFetched))
-            told = f"acknowledged to the engine (up to {up_to})" if up_to else "nothing is owed to the engine"
+            told = (
+                f"acknowledged to the engine (up to {event.up_to})" if event.up_to else "nothing is owed to the engine"
+            )
             if kept:
                 told = "the engine was told when it was taken into custody"
             return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.{_alterations(own)}", show)
-        case events.DeliveryFetched():
-            sentence = f"{who} was fetched by its agent; the acknowledgement waits for earlier ones or the link."
-            return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
-        case events.DeliveryInjected():
-            sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link.{_alterations(own)}"
-            return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
-        case events.DeliveryDropped(reason=reason, settled=settled):
-            returned = _returned(around) if offered.seq and not settled else ""
-            sentence = f"{who} was not typed: {SENTENCES[reason]}{_doubt(own)}{returned}"
-            if reason is Reason.READ_ELSEWHERE:
-                return Verdict(DELIVERED, "dropped", reason, sentence, show)
-            return Verdict(NOT_DELIVERED, "dropped", reason, sentence, f"relaybroker why {offered.name}")
-        case events.DeliveryDeadLettered(reason=reason):
-            sentence = f"{who} is a dead letter: {SENTENCES[reason]}{_doubt(own)}"
+        case Stage.DROPPED:
+            returned = _returned(around) if offered.seq and not event.settled else ""
+            sentence = f"{who} was not typed: {SENTENCES[event.reason]}{_doubt(own)}{returned}"
+            if event.reason is Reason.READ_ELSEWHERE:
+                return Verdict(DELIVERED, "dropped", event.reason, sentence, show)
+            return Verdict(NOT_DELIVERED, "dropped", event.reason, sentence, f"relaybroker why {offered.name}")
+        case Stage.DEAD_LETTERED:
+            sentence = f"{who} is a dead letter: {SENTENCES[event.reason]}{_doubt(own)}"
             if removed := _last(own, events.DeadLetterRemoved):
-                sentence = f"{who} was a dead letter ({reason}) and left the list: {SENTENCES[removed.reason]}"
-            return Verdict(NOT_DELIVERED, "dead_lettered", reason, sentence, "relaybroker dead-letters list")
-        case events.DeliveryHeld(reason=reason):
-            return Verdict(PENDING, "held", reason, f"{who} waits: {SENTENCES[reason]}{kept}", show)
-        case events.DeliveryHandedBack(reason=reason):
-            return Verdict(PENDING, "queued", reason, f"{who} will be tried again: {SENTENCES[reason]}{kept}", show)
-        case events.DeliveryInjecting():
-            return Verdict(PENDING, "injecting", "", f"{who} is with the terminal.{kept}", "relaybroker status")
-        case events.DeliveryQueued():
-            return Verdict(PENDING, "queued", "", f"{who} waits for its turn.{kept}", show)
-        case _:
-            return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
+                sentence = f"{who} was a dead letter ({event.reason}) and left the list: {SENTENCES[removed.reason]}"
+            return Verdict(NOT_DELIVERED, "dead_lettered", event.reason, sentence, "relaybroker dead-letters ls")
 
 
 def _alterations(own: list[Recorded]) -> str:
@@ -159,33 +170,44 @@ def _frame(own: list[Recorded]) -> Verdict:
 
 
 def _action(own: list[Recorded]) -> Verdict:
-    done, reported = _last(own, events.ActionDone), _last(own, events.ActionReported)
     received = own[0].event
     assert isinstance(received, events.ActionReceived)
     who = f"action {received.action} ({received.invocation_id})"
-    if done is None:
-        return Verdict(PENDING, "running", "", f"{who} runs.", "relaybroker status")
-    state = "reported" if reported else "done"
-    if done.error:
-        cause = f" {SENTENCES[done.reason]}" if done.reason else ""
-        sentence = f"{who} failed with {done.error}.{cause} {done.detail}".strip()
-        return Verdict(NOT_DELIVERED, state, done.reason or "", sentence, "relaybroker log tail")
-    sentence = f"{who} was done{' and reported' if reported else ', the report waits for the link'}."
-    return Verdict(DELIVERED, state, "", sentence, "relaybroker agent ls")
+    state, done = ActionState(_state("action", own)), _last(own, events.ActionDone)
+    match state:
+        case ActionState.RECEIVED:
+            return Verdict(PENDING, "received", "", f"{who} waits to be run.", "relaybroker status")
+        case ActionState.RUNNING:
+            return Verdict(PENDING, "running", "", f"{who} runs.", "relaybroker status")
+        case ActionState.DONE | ActionState.REPORTED if done.error:
+            cause = f" {SENTENCES[done.reason]}" if done.reason else ""
+            sentence = f"{who} failed with {done.error}.{cause} {done.detail}".strip()
+            return Verdict(NOT_DELIVERED, state, done.reason or "", sentence, "relaybroker log tail")
+        case ActionState.DONE:
+            return Verdict(
+                DELIVERED, "done", "", f"{who} was done, the report waits for the link.", "relaybroker status"
+            )
+        case ActionState.REPORTED:
+            return Verdict(DELIVERED, "reported", "", f"{who} was done and reported.", "relaybroker agent ls")
 
 
 def _message(own: list[Recorded], around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
     accepted = own[0].event
     assert isinstance(accepted, events.MessageAccepted)
     who = f"message {accepted.event_id} to {accepted.to}"
-    if published := _last(own, events.MessagePublished):
-        return _published(f"{who} was published as {published.message_id}.", published.message_id, around, receipts)
-    if refused := _last(own, events.MessageRefused):
-        sentence = f"{who} was refused: {SENTENCES[refused.reason]} {refused.code} {refused.detail}".strip()
-        return Verdict(NOT_DELIVERED, "refused", refused.reason, sentence, "relaybroker message send")
-    waiting = _last(own, events.MessageWaiting)
-    cause = f" Last try: {waiting.detail}" if waiting else ""
-    return Verdict(PENDING, "accepted", "", f"{who} waits to be published.{cause}", "relaybroker status")
+    event = _moved(own)
+    match MessageState(_state("message", own)):
+        case MessageState.ACCEPTED:
+            waiting = _last(own, events.MessageWaiting)
+            cause = f" Last try: {waiting.detail}" if waiting else ""
+            return Verdict(PENDING, "accepted", "", f"{who} waits to be published.{cause}", "relaybroker status")
+        case MessageState.PUBLISHING:
+            return Verdict(PENDING, "publishing", "", f"{who} is being published.", "relaybroker status")
+        case MessageState.PUBLISHED:
+            return _published(f"{who} was published as {event.message_id}.", event.message_id, around, receipts)
+        case MessageState.REFUSED:
+            sentence = f"{who} was refused: {SENTENCES[event.reason]} {event.code} {event.detail}".strip()
+            return Verdict(NOT_DELIVERED, "refused", event.reason, sentence, "relaybroker message send")
 
 
 def _published(said: str, message_id: str, around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
@@ -210,21 +232,36 @@ def _agent(own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) 
     reserved = own[0].event
     assert isinstance(reserved, events.NameReserved)
     who = f"agent {reserved.name} (generation {reserved.generation})"
-    if failed := _last(own, events.RegistrationFailed):
-        sentence = f"{who} was not started: {SENTENCES[failed.reason]} {failed.detail}".strip()
-        return Verdict(NOT_DELIVERED, "failed", failed.reason, sentence, "relaybroker agent spawn")
-    if leaving := _last(own, events.AgentLeaving):
-        sentence = f"{who} is gone: {SENTENCES[leaving.reason]} {leaving.detail}".strip()
-        return Verdict(NOT_DELIVERED, "gone", leaving.reason, sentence, "relaybroker agent spawn")
-    if not _last(own, events.AgentLive):
-        return Verdict(PENDING, "starting", "", f"{who} is being started.", "relaybroker status")
+    state = AgentState(_state("agent", own))
+    match state:
+        case AgentState.FAILED:
+            failed = _moved(own)
+            sentence = f"{who} was not started: {SENTENCES[failed.reason]} {failed.detail}".strip()
+            return Verdict(NOT_DELIVERED, state, failed.reason, sentence, "relaybroker agent spawn")
+        case AgentState.DEREGISTERING | AgentState.GONE:
+            leaving = _last(own, events.AgentLeaving)
+            sentence = f"{who} is gone: {SENTENCES[leaving.reason]} {leaving.detail}".strip()
+            return Verdict(NOT_DELIVERED, "gone", leaving.reason, sentence, "relaybroker agent spawn")
+        case (
+            AgentState.RESERVED
+            | AgentState.REGISTERING
+            | AgentState.FALLING_BACK
+            | AgentState.BINDING
+            | AgentState.REGISTERED
+        ):
+            return Verdict(PENDING, "starting", "", f"{who} is being started.", "relaybroker status")
+        case AgentState.LIVE:
+            return _live(who, reserved.name, around, waiting)
+
+
+def _live(who: str, name: str, around: list[Recorded], waiting: list[Waiting]) -> Verdict:
     if not waiting:
         return Verdict(
             DELIVERED,
             "live",
             "",
             f"{who} is live, and nothing waits for it.",
-            f"relaybroker agent show {reserved.name}",
+            f"relaybroker agent show {name}",
         )
     oldest = waiting[0]
     cause = SENTENCES[Reason(oldest.reason)] if oldest.reason else f"It is {oldest.state}."
@@ -281,47 +318,56 @@ def _worker(own: list[Recorded]) -> Verdict:
     assert isinstance(launched, events.WorkerLaunched)
     who = f"the program of {launched.name}"
     following = f"relaybroker why {launched.name}"
-    match _moved(own):
-        case events.WorkerExited(reason=reason, code=code, signal=signal):
-            return Verdict(NOT_DELIVERED, "exited", reason, f"{who} ended (code {code}, signal {signal}).", following)
-        case events.WorkerLost(reason=reason, detail=detail):
-            return Verdict(
-                NOT_DELIVERED, "lost", reason, f"{who} is lost: {SENTENCES[reason]} {detail}".strip(), following
-            )
-        case events.WorkerBlocked(pattern=pattern):
-            sentence = f"{who} shows a dialog ({pattern})."
-            return Verdict(
-                PENDING, "blocked", Reason.BLOCKED_BY_DIALOG, sentence, f"relaybroker agent attach {launched.name}"
-            )
-        case events.WorkerOccupied(reason=reason, detail=detail):
-            sentence = f"{who} is busy ({detail}). {SENTENCES[reason]}"
-            return Verdict(PENDING, "busy", reason, sentence, following)
-        case events.WorkerReady() | events.WorkerFreed():
-            return Verdict(DELIVERED, "ready", "", f"{who} takes input.", following)
-        case _:
-            return Verdict(PENDING, "starting", "", f"{who} is not ready (any more).", following)
+    event, state = _moved(own), WorkerState(_state("worker", own))
+    match state:
+        case WorkerState.LAUNCHING | WorkerState.BOOTING:
+            return Verdict(PENDING, state, "", f"{who} has not shown that it takes input.", following)
+        case WorkerState.READY:
+            return Verdict(DELIVERED, state, "", f"{who} takes input.", following)
+        case WorkerState.BUSY:
+            sentence = f"{who} is busy ({event.detail}). {SENTENCES[event.reason]}"
+            return Verdict(PENDING, state, event.reason, sentence, following)
+        case WorkerState.BLOCKED:
+            sentence, attach = f"{who} shows a dialog ({event.pattern}).", f"relaybroker agent attach {launched.name}"
+            return Verdict(PENDING, state, Reason.BLOCKED_BY_DIALOG, sentence, attach)
+        case WorkerState.STOPPING:
+            return Verdict(PENDING, state, "", f"{who} is being stopped.", following)
+        case WorkerState.EXITED:
+            sentence = f"{who} ended (code {event.code}, signal {event.signal})."
+            return Verdict(NOT_DELIVERED, state, event.reason, sentence, following)
+        case WorkerState.LOST:
+            sentence = f"{who} is lost: {SENTENCES[event.reason]} {event.detail}".strip()
+            return Verdict(NOT_DELIVERED, state, event.reason, sentence, following)
 
 
 def _node(own: list[Recorded]) -> Verdict:
     stream = own[0].stream.partition(":")[2]
     who = f"node {stream}"
-    match _moved(own):
-        case events.LinkOnline():
-            return Verdict(DELIVERED, "online", "", f"{who} is online.", "relaybroker status")
-        case events.LinkBackedOff(reason=reason, detail=detail, delay_s=delay):
-            sentence = (
-                f"{who} is offline and tries again {delay:.1f} s after that: {SENTENCES[reason]} {detail}".strip()
-            )
-            return Verdict(PENDING, "backing_off", reason, sentence, "relaybroker log tail --stream node:")
-        case events.LinkRefused(reason=reason, detail=detail):
-            sentence = f"{who} is refused: {SENTENCES[reason]} {detail}".strip()
-            return Verdict(NOT_DELIVERED, "refused", reason, sentence, "relaybroker status")
-        case events.LinkShut(detail=detail):
-            return Verdict(NOT_DELIVERED, "closed", Reason.SHUTDOWN, f"{who} was shut: {detail}", "relaybroker up")
-        case events.TokenAsked():
-            return Verdict(PENDING, "minting", "", f"{who} waits for its token.", "relaybroker log tail --stream node:")
-        case _:
-            return Verdict(PENDING, "connecting", "", f"{who} is being connected.", "relaybroker status")
+    event, state, tail = _moved(own), LinkState(_state("node", own)), "relaybroker log tail --stream node:"
+    match state:
+        case LinkState.ONLINE:
+            return Verdict(DELIVERED, state, "", f"{who} is online.", "relaybroker status")
+        case LinkState.BACKING_OFF:
+            why = f"{SENTENCES[event.reason]} {event.detail}".strip()
+            sentence = f"{who} is offline and tries again {event.delay_s:.1f} s after that: {why}"
+            return Verdict(PENDING, state, event.reason, sentence, tail)
+        case LinkState.REFUSED:
+            sentence = f"{who} is refused: {SENTENCES[event.reason]} {event.detail}".strip()
+            return Verdict(NOT_DELIVERED, state, event.reason, sentence, "relaybroker status")
+        case LinkState.CLOSED:
+            return Verdict(NOT_DELIVERED, state, Reason.SHUTDOWN, f"{who} was shut: {event.detail}", "relaybroker up")
+        case LinkState.MINTING:
+            return Verdict(PENDING, state, "", f"{who} waits for its token.", tail)
+        case LinkState.OFFLINE | LinkState.CONNECTING | LinkState.REGISTERING:
+            return Verdict(PENDING, state, "", f"{who} is being connected.", "relaybroker status")
+        case LinkState.DRAINING:
+            return Verdict(PENDING, state, "", f"{who} sends what it still owes, and is shut then.", tail)
+
+
+def _state(machine: str, own: list[Recorded]) -> str:
+    """The state that the last event which moved this machine led to."""
+    table, event = MACHINE_OF[machine], _moved(own)
+    return table.initial if event is None else table.target_of(event.trigger)
 
 
 def _moved(own: list[Recorded]) -> Any:

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from typing import Any
 
 import click
 
+from relaybroker.audit.times import length
+from relaybroker.cli import completion
 from relaybroker.cli.client import BrokerClient, segment
-from relaybroker.cli.completion import AGENTS
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.groups import Group
+from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
+from relaybroker.cli.tables import facts, table
+from relaybroker.config.nearest import did_you_mean
 
 
-@click.group()
+@click.group(cls=Group)
 def agent() -> None:
     """Spawn, list, show, release and attach to agents."""
 
 
 def _common(command: Any) -> Any:
-    command = click.option("--json", "as_json", is_flag=True)(command)
-    return click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")(command)
+    return state_option(json_option(command))
 
 
+@examples(
+    "relaybroker agent spawn w1 -- bash",
+    "relaybroker agent spawn w2 --env ANTHROPIC_API_KEY --task 'Say hello in #general.' -- claude --model opus",
+)
 @agent.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--task", default="", help="Typed once the program is ready.")
-@click.option("--cwd", default="", help="Working directory, absolute.")
+@click.option("--task", default="", help="What to type once the program is ready.")
+@click.option("--cwd", default="", help="Working directory (absolute).", shell_complete=completion.directories)
 @click.option("--channel", "channels", multiple=True, help="Channel to join; may be repeated.")
-@click.option("--harness", default="", metavar="NAME", help="What the program is, where its command does not say it.")
+@click.option("--harness", default="", metavar="NAME", help="Which program it is, if the command does not tell.")
 @click.option(
     "--env",
     "variables",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="For the environment of the agent; without VALUE the one of this shell. May be repeated.",
+    help="Set a variable for the agent; without VALUE, pass the one of this shell. May be repeated.",
 )
 @_common
 def spawn(
@@ -59,7 +66,7 @@ def spawn(
     if as_json:
         say_json(answer)
         return
-    say(f"{name} runs, pid {answer['pid']}")
+    say(f"{name} is running (pid {answer['pid']}).")
     if answer["warning"]:
         say(f"warning: {answer['warning']}", err=True)
 
@@ -75,54 +82,68 @@ def _environment(variables: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+@examples("relaybroker agent ls", "relaybroker agent ls --json")
 @agent.command("ls")
 @_common
 def listing(state_dir: str | None, as_json: bool) -> None:
-    """Every agent of this broker."""
+    """List the agents of this broker."""
     rows = BrokerClient.find(state_dir).demand("GET", "/api/spawned")["agents"]
     if as_json:
-        say_json(rows)
+        say_json({"agents": rows})
         return
-    for row in rows:
-        waits = f"{row['waiting']} waiting ({row['waiting_reason']})" if row["waiting"] else ""
-        held = "manual_flush " if row["delivery_mode"] == "manual_flush" else ""
-        say(
-            f"{row['name']:<20} pid {row['pid'] or '-':<8} {row['worker'] or row['registration']:<10}"
-            f" typed {row['typed']:<6} {held}{waits}"
-        )
+    shown = [
+        (row["name"], row["pid"] or "-", row["worker"] or row["registration"], row["typed"], waits(row)) for row in rows
+    ]
+    empty = "no agents run here. Start one: relaybroker agent spawn NAME -- COMMAND"
+    table(("AGENT", "PID", "STATE", "TYPED", "WAITING"), shown, empty=empty)
 
 
+def waits(row: dict[str, Any]) -> str:
+    """What waits for an agent, since when and why; and whether a person holds it."""
+    said = []
+    if row["waiting"]:
+        since = f" since {length(row['waiting_since_secs'])}" if row["waiting_since_secs"] is not None else ""
+        said.append(f"{row['waiting']}{since} ({row['waiting_reason']})")
+    if row["delivery_mode"] == "manual_flush":
+        said.append(f"held by hand: relaybroker agent flush {row['name']}")
+    return ", ".join(said)
+
+
+@examples("relaybroker agent show w1")
 @agent.command()
-@click.argument("name", shell_complete=AGENTS)
+@click.argument("name", shell_complete=completion.agents)
 @_common
 def show(name: str, state_dir: str | None, as_json: bool) -> None:
-    """One agent, and where its messages stand. NAME may be a unique prefix."""
+    """Show one agent and its messages. NAME may be a unique prefix."""
     rows = BrokerClient.find(state_dir).demand("GET", "/api/spawned")["agents"]
     fits = [row for row in rows if row["name"] == name] or [row for row in rows if row["name"].startswith(name)]
     if len(fits) != 1:
+        near = did_you_mean(name, [row["name"] for row in rows])
         fail(
             Exit.NOT_FOUND,
-            f"no single agent is called {name!r}. See: relaybroker agent ls; its past: relaybroker why {name}",
+            f"No agent named {name!r}.{near} See: relaybroker agent ls. For its history: relaybroker why {name}",
         )
     if as_json:
         say_json(fits[0])
         return
-    for key, value in fits[0].items():
-        say(f"{key:<22} {value}")
+    facts(list(fits[0].items()))
 
 
+@examples("relaybroker agent release w1")
 @agent.command()
-@click.argument("name", shell_complete=AGENTS)
-@click.option("--reason", default="")
+@click.argument("name", shell_complete=completion.agents)
+@click.option("--reason", default="", help="Why; recorded in the log.")
 @_common
 def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> None:
     """End an agent and everything that it started."""
     body = {"reason": reason} if reason else {}
     answer = BrokerClient.find(state_dir).demand("DELETE", f"/api/spawned/{segment(name)}", body)
+    if not answer.get("existed", True):
+        fail(Exit.NOT_FOUND, f"there was no agent {name}. See: relaybroker agent ls; its past: relaybroker why {name}")
     if as_json:
         say_json(answer)
         return
-    said = f"{name} is released" if answer.get("existed", True) else f"there was no agent {name}"
+    said = f"{name} is released"
     later = "; the engine is told when the link is back" if answer.get("release_pending") else ""
     if answer.get("pending"):
         fail(Exit.PENDING, f"{name} is being released; see: relaybroker agent ls")
@@ -135,13 +156,14 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
     say(said + later)
 
 
+@examples("relaybroker agent mode w1 manual_flush --reason 'I drive'", "relaybroker agent mode w1 auto_inject")
 @agent.command()
-@click.argument("name", shell_complete=AGENTS)
+@click.argument("name", shell_complete=completion.agents)
 @click.argument("mode", required=False, type=click.Choice(["auto_inject", "manual_flush"]))
-@click.option("--reason", default="", help="Why; it stands in the log.")
+@click.option("--reason", default="", help="Why; recorded in the log.")
 @_common
 def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_json: bool) -> None:
-    """Show or set what happens to messages for NAME: typed as they come, or held until they are flushed."""
+    """Show or set whether messages for NAME are typed as they come or held until they are flushed."""
     client, path = BrokerClient.find(state_dir), f"/api/spawned/{segment(name)}/delivery-mode"
     if mode is None:
         answer = client.demand("GET", path)
@@ -150,35 +172,41 @@ def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_jso
     if as_json:
         say_json(answer)
         return
-    flushed = f", {answer['flushed']} let through" if answer.get("flushed") else ""
-    say(f"{name} is in {answer['mode']}, {answer['held']} held{flushed}")
+    flushed = f" Released {answer['flushed']}." if answer.get("flushed") else ""
+    say(f"{name}: {answer['mode']}; {answer['held']} held.{flushed}")
 
 
+@examples("relaybroker agent pending w1")
 @agent.command()
-@click.argument("name", shell_complete=AGENTS)
+@click.argument("name", shell_complete=completion.agents)
 @_common
 def pending(name: str, state_dir: str | None, as_json: bool) -> None:
-    """Messages for NAME that are held until they are flushed, in order."""
+    """The messages held for NAME, in order."""
     rows = BrokerClient.find(state_dir).demand("GET", f"/api/spawned/{segment(name)}/pending")["pending"]
     if as_json:
-        say_json(rows)
+        say_json({"pending": rows})
         return
-    for row in rows:
-        say(f"{row['event_id']:<24} from {row['from']:<20} {row['body'].splitlines()[0][:100] if row['body'] else ''}")
+    shown = [(row["event_id"], row["from"], row["body"].splitlines()[0][:200] if row["body"] else "") for row in rows]
+    table(("MESSAGE", "FROM", "TEXT"), shown, empty=f"nothing is held for {name}")
 
 
+@examples("relaybroker agent flush w1")
 @agent.command()
-@click.argument("name", shell_complete=AGENTS)
+@click.argument("name", shell_complete=completion.agents)
 @_common
 def flush(name: str, state_dir: str | None, as_json: bool) -> None:
-    """Let through what is held for NAME; what comes later is held again."""
+    """Release the messages held for NAME; later ones are held again."""
     answer = BrokerClient.find(state_dir).demand("POST", f"/api/spawned/{segment(name)}/flush", {})
-    say(json.dumps(answer, indent=2) if as_json else f"{answer['flushed']} let through, {answer['remaining']} held")
+    if as_json:
+        say_json(answer)
+        return
+    say(f"Released {answer['flushed']}; {answer['remaining']} still held.")
 
 
+@examples("relaybroker agent attach w1")
 @agent.command()
-@click.argument("name", shell_complete=AGENTS)
-@click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")
+@click.argument("name", shell_complete=completion.agents)
+@state_option
 def attach(name: str, state_dir: str | None) -> None:
     """See an agent's terminal and type into it; Ctrl-] leaves."""
     from relaybroker.cli.attach import run

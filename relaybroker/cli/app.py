@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,14 @@ import click
 
 from relaybroker import __version__
 from relaybroker.cli.exits import HELP
+from relaybroker.cli.groups import Tree
 
 _COMMANDS = {
     "demo": ("relaybroker.cli.broker_commands", "demo", "Show the main job: agents, messages, kill -9, nothing lost."),
     "up": ("relaybroker.cli.broker_commands", "up", "Run a broker (and, without a configured engine, an engine)."),
     "down": ("relaybroker.cli.broker_commands", "down", "End the broker, its agents, its PTY host and its engine."),
+    "apply": ("relaybroker.cli.config_commands", "apply", "Make the fleet of the configuration file so."),
+    "config": ("relaybroker.cli.config_commands", "config", "Show every setting, its value and where it is from."),
     "status": ("relaybroker.cli.broker_commands", "status", "Show how the broker, its link and its agents are."),
     "engine": ("relaybroker.cli.broker_commands", "engine", "Run the embedded engine alone."),
     "agent": ("relaybroker.cli.agent_commands", "agent", "Spawn, list, show, release and attach to agents."),
@@ -29,38 +31,30 @@ _COMMANDS = {
     ),
     "why": ("relaybroker.cli.audit_commands", "why", "Say what became of a message and why."),
     "log": ("relaybroker.cli.audit_commands", "log", "Follow, search, count, export, verify and archive the log."),
+    "open": ("relaybroker.cli.open_commands", "open_page", "Open the web page of the broker."),
+    "top": ("relaybroker.cli.top_commands", "top", "Watch the agents as a live table, and do what they need."),
+    "service": ("relaybroker.cli.service_commands", "service", "Run the broker of a project as a service."),
+    "doctor": ("relaybroker.cli.doctor_commands", "doctor", "Check everything that can be checked here."),
+    "metrics": (
+        "relaybroker.cli.metrics_commands",
+        "metrics",
+        "Show the numbers for Prometheus; alert rules, dashboard.",
+    ),
     "replay": ("relaybroker.cli.replay_commands", "replay", "Decide a recorded session again and compare."),
     "machine": ("relaybroker.cli.audit_commands", "machine", "Show the state machines."),
+    "completion": ("relaybroker.cli.completion_command", "completion", "Print what completes commands in a shell."),
     "init": ("relaybroker.cli.broker_commands", "init", ""),
 }
 _HIDDEN = frozenset({"init"})
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command that is shown."""
-        del ctx
-        return [name for name in _COMMANDS if name not in _HIDDEN]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name."""
-        del ctx
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute, _ = _COMMANDS[cmd_name]
-        found: click.Command = getattr(importlib.import_module(module), attribute)
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items() if name not in _HIDDEN])
-
-
-@click.command(cls=LazyGroup, epilog=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=Tree,
+    commands=_COMMANDS,
+    hidden=_HIDDEN,
+    epilog=HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="relaybroker")
 def cli() -> None:
     """Node broker for AI agents: durable delivery into terminals, explainable and crash-proof."""
@@ -68,4 +62,4 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command; never returns."""
-    sys.exit(cli.main(args=args, prog_name=Path(sys.argv[0]).name.replace("__main__.py", "relaybroker")))
+    cli.main(args=args, prog_name=Path(sys.argv[0]).name.replace("__main__.py", "relaybroker"))

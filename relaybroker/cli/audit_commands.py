@@ -7,19 +7,23 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from relaybroker.audit import telling
-from relaybroker.audit.telling import clock, detail
+from relaybroker.audit import telling, times
+from relaybroker.audit.telling import detail
+from relaybroker.cli import completion
 from relaybroker.cli.client import state_directory
-from relaybroker.cli.completion import MESSAGES
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.groups import Group
 from relaybroker.cli.moments import moment
-from relaybroker.cli.names import must_be
+from relaybroker.cli.options import examples, json_option, name_option, state_option
 from relaybroker.cli.output import say, say_json
+from relaybroker.cli.progress import progress
+from relaybroker.cli.tables import table
+from relaybroker.config.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.reader import LogReader
@@ -29,53 +33,88 @@ if TYPE_CHECKING:
 
 
 def _place(command: Any) -> Any:
-    command = click.option("--name", default="", help="Which broker, if the directory has several.")(command)
-    return click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")(command)
+    return state_option(name_option(command))
 
 
 @contextmanager
 def _log(state_dir: str | None, name: str) -> Iterator[LogReader]:
-    from relaybroker.adapters.eventstore.errors import StateCorrupt
-    from relaybroker.audit.log import NoLog, reading
+    """The log that is meant; of several the one that was written last, which is said."""
+    from relaybroker.audit.log import NoLog, journals_of
 
     try:
-        with reading(state_directory(state_dir), name) as reader:
-            yield reader
+        found = journals_of(state_directory(state_dir), name)
     except NoLog as error:
         fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
+    (chosen, path), *others = found.items()
+    if others:
+        names = ", ".join(other for other, _ in others)
+        say(f"relaybroker: this is the log of {chosen}; --name shows another: {names}", err=True)
+    with _opened(path) as reader:
+        yield reader
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[LogReader]:
+    from relaybroker.adapters.eventstore.errors import StateCorrupt
+    from relaybroker.adapters.eventstore.reader import LogReader
+    from relaybroker.domain.events import REGISTRY
+
+    try:
+        reader = LogReader.open(path, registry=REGISTRY)
+        try:
+            yield reader
+        finally:
+            reader.close()
     except StateCorrupt as error:
-        fail(Exit.FAILED, f"the log is damaged: {error}. Nothing was changed; see: relaybroker log verify")
+        fail(Exit.FAILED, f"the log is damaged: {error}. Nothing was changed; see: relaybroker log verify", error.code)
+    except PermissionError as error:
+        fail(Exit.REFUSED, f"the log cannot be read: {error}. It belongs to the user who runs the broker")
 
 
+@examples("relaybroker why 252234275435319297", "relaybroker why w1@17", "relaybroker why w1 --json")
 @click.command()
-@click.argument("identifier", shell_complete=MESSAGES)
+@click.argument("identifier", shell_complete=completion.subjects)
 @_place
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> None:
     """Say what became of a message, delivery, AGENT@SEQ, invocation or agent, and why."""
     import msgspec
 
-    from relaybroker.audit.finding import AmbiguousError, NotFoundError
-    from relaybroker.audit.story import tell
     from relaybroker.audit.verdicts import DELIVERED, PENDING
 
-    with _log(state_dir, name) as reader:
-        try:
-            stories = tell(reader, identifier)
-        except NotFoundError:
-            fail(
-                Exit.NOT_FOUND, f"the log knows nothing of {identifier!r}. List what it knows: relaybroker delivery ls"
-            )
-        except AmbiguousError as error:
-            fail(Exit.USAGE, f"{identifier!r} may be any of {error}")
+    stories = _stories(identifier, state_dir, name)
     if as_json:
-        say_json([msgspec.to_builtins(story) for story in stories])
+        say_json({"stories": [msgspec.to_builtins(story) for story in stories]})
     else:
         for story in stories:
             _print_story(story)
     outcomes = {story.outcome for story in stories}
     if outcomes != {DELIVERED}:
         raise SystemExit(int(Exit.PENDING if PENDING in outcomes else Exit.NOT_DELIVERED))
+
+
+def _stories(identifier: str, state_dir: str | None, name: str) -> list[Story]:
+    """What the logs of a directory tell of something. Ends the command if they know nothing of it, or it is not clear what is meant."""
+    from relaybroker.audit.finding import AmbiguousError, NotFoundError
+    from relaybroker.audit.log import NoLog, journals_of
+    from relaybroker.audit.story import tell
+
+    try:
+        journals = journals_of(state_directory(state_dir), name)
+    except NoLog as error:
+        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
+    stories: list[Story] = []
+    for path in journals.values():
+        with _opened(path) as reader:
+            try:
+                stories += tell(reader, identifier)
+            except NotFoundError:
+                continue
+            except AmbiguousError as error:
+                fail(Exit.USAGE, f"{identifier!r} may be any of {error}")
+    if not stories:
+        fail(Exit.NOT_FOUND, f"the log knows nothing of {identifier!r}. List what it knows: relaybroker delivery ls")
+    return stories
 
 
 def _print_story(story: Story) -> None:
@@ -85,74 +124,90 @@ def _print_story(story: Story) -> None:
     say()
 
 
-@click.group()
+@click.group(cls=Group)
 def delivery() -> None:
     """List and show deliveries, from the log."""
 
 
+@examples("relaybroker delivery ls --agent w1 -n 10", "relaybroker delivery ls --state dead_lettered --json")
 @delivery.command("ls")
 @_place
-@click.option("--state", "wanted", default="", help="Only deliveries in this state.")
-@click.option("--agent", default="", help="Only deliveries for this agent.")
+@click.option("--state", "wanted", default="", help="Only deliveries in this state.", shell_complete=completion.states)
+@click.option("--agent", default="", help="Only deliveries for this agent.", shell_complete=completion.agents)
 @click.option("-n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N.")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, count: int, as_json: bool) -> None:
-    """The newest deliveries."""
+    """List the newest deliveries."""
     import msgspec
 
     from relaybroker.audit.deliveries import newest
-    from relaybroker.audit.search import BadSearchError, check_agent
-    from relaybroker.domain.delivery import State
+    from relaybroker.domain.machines import MACHINES
 
-    if wanted:
-        must_be("state of a delivery", wanted, State, otherwise=Exit.USAGE)
-        wanted = wanted.lower()
-    with _log(state_dir, name) as reader:
-        if agent:
-            try:
-                check_agent(reader, agent)
-            except BadSearchError as error:
-                fail(Exit.NOT_FOUND, str(error))
-        rows = newest(reader, count, state=wanted, agent=agent)
-    if as_json:
-        say_json([msgspec.to_builtins(row) for row in rows])
-        return
-    for row in rows:
-        number = f"{row.agent}@{'-' if row.seq is None else row.seq}"
-        how = " ".join(
-            part for part in (row.reason or row.verification, "in custody" if row.in_custody else "") if part
+    if wanted and wanted not in (states := MACHINES["delivery"].states):
+        fail(
+            Exit.USAGE, f"no delivery is ever {wanted!r}.{did_you_mean(wanted, states)} There are: {', '.join(states)}"
         )
-        say(f"{clock(row.offered_at)}  {number:<24} {row.state:<14} {how:<18} {row.msg_id}  from {row.sender}")
+    with _log(state_dir, name) as reader:
+        rows = newest(reader, count, state=wanted, agent=agent)
+        if agent and not rows:
+            _check_agent(reader, agent)
+    if as_json:
+        say_json({"deliveries": [msgspec.to_builtins(row) for row in rows]})
+        return
+    shown = [
+        (
+            times.moment(row.offered_at),
+            f"{row.agent}@{'-' if row.seq is None else row.seq}",
+            row.state,
+            " ".join(part for part in (row.reason or row.verification, "in custody" if row.in_custody else "") if part),
+            row.msg_id,
+            row.sender,
+        )
+        for row in rows
+    ]
+    empty = "no deliveries. Send a message: relaybroker message send AGENT TEXT"
+    table(("OFFERED", "AGENT@SEQ", "STATE", "HOW", "MESSAGE", "FROM"), shown, empty=empty)
 
 
+def _check_agent(reader: LogReader, name: str) -> None:
+    """End the command if the log knows nobody of this name."""
+    from relaybroker.audit.search import BadSearchError, check_agent
+
+    try:
+        check_agent(reader, name)
+    except BadSearchError as error:
+        fail(Exit.NOT_FOUND, str(error))
+
+
+@examples("relaybroker delivery show w1@17")
 @delivery.command("show")
-@click.argument("identifier")
+@click.argument("identifier", shell_complete=completion.subjects)
 @_place
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 @click.pass_context
 def delivery_show(context: click.Context, identifier: str, state_dir: str | None, name: str, as_json: bool) -> None:
     """The whole story of a delivery (the same as `why`)."""
     context.invoke(why, identifier=identifier, state_dir=state_dir, name=name, as_json=as_json)
 
 
-@click.group()
+@click.group(cls=Group)
 def log() -> None:
     """Follow, search, count, export, verify and archive the log."""
 
 
 def _filters(command: Any) -> Any:
-    for option, text in reversed(_FILTERS):
-        command = click.option(option, default="", help=text)(command)
+    for option, text, complete in reversed(_FILTERS):
+        command = click.option(option, default="", help=text, shell_complete=complete)(command)
     return command
 
 
 _FILTERS = (
-    ("--machine", "Only events of this machine, e.g. delivery or node."),
-    ("--stream", "Only streams that begin so, e.g. delivery: or agent:w1."),
-    ("--topic", "Only this topic, * for any letters, e.g. 'delivery.*'."),
-    ("--reason", "Only events with this reason."),
-    ("--agent", "Only what concerns an agent of this name."),
-    ("--text", "Only events whose body has this text."),
+    ("--machine", "Only events of this machine, e.g. delivery or node.", completion.machines),
+    ("--stream", "Only streams that begin so, e.g. delivery: or agent:w1.", None),
+    ("--topic", "Only this topic, * for any letters, e.g. 'delivery.*'.", completion.topics),
+    ("--reason", "Only events with this reason.", completion.reasons),
+    ("--agent", "Only what concerns an agent of this name.", completion.agents),
+    ("--text", "Only events whose body has this text.", None),
 )
 
 
@@ -165,26 +220,33 @@ def _found(reader: LogReader, wanted: Search) -> list[Recorded]:
         fail(Exit.USAGE, str(error))
 
 
+@examples("relaybroker log tail -f", "relaybroker log tail -n 5 --topic 'delivery.*'", "relaybroker log tail --upkeep")
 @log.command("tail")
 @_place
 @click.option(
     "-n", "count", type=click.IntRange(min=0, max=10_000), default=20, show_default=True, help="The newest N."
 )
-@click.option("-f", "--follow", is_flag=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option(
+    "--upkeep", is_flag=True, help="With what keeps the link alive: heartbeats, inventories and their answers."
+)
 @_filters
-@click.option("--json", "as_json", is_flag=True)
-def log_tail(state_dir: str | None, name: str, count: int, follow: bool, as_json: bool, **filters: str) -> None:
-    """The newest events."""
-    from relaybroker.audit.search import Search
+@json_option
+def log_tail(
+    state_dir: str | None, name: str, count: int, follow: bool, upkeep: bool, as_json: bool, **filters: str
+) -> None:
+    """The newest events, without those that only keep the link alive."""
+    from relaybroker.audit.search import UPKEEP, Search
 
+    hidden = () if upkeep or filters["topic"] else UPKEEP
     with _log(state_dir, name) as reader:
         last = reader.position
-        for recorded in _found(reader, Search(**filters, limit=count, newest=True)):  # type: ignore[arg-type] # all are text
+        for recorded in _found(reader, Search(**filters, hidden=hidden, limit=count, newest=True)):  # type: ignore[arg-type] # all are text
             _print_event(recorded, as_json=as_json)
             last = max(last, recorded.version)
         while follow:
             time.sleep(_FOLLOW_S)
-            for recorded in _found(reader, Search(**filters, after=last, limit=1000)):  # type: ignore[arg-type] # all are text
+            for recorded in _found(reader, Search(**filters, hidden=hidden, after=last, limit=1000)):  # type: ignore[arg-type] # all are text
                 last = recorded.version
                 _print_event(recorded, as_json=as_json)
 
@@ -193,18 +255,19 @@ _FOLLOW_S = 0.2
 """How often a followed log is looked at."""
 
 
+@examples("relaybroker log grep --agent w1 --since 1h", "relaybroker log grep --reason expired --json")
 @log.command("grep")
 @_place
 @_filters
 @click.option(
     "--since",
     default="",
-    help="Only events from then on: 2026-01-31T12:00:00 (UTC), or 15m = a quarter of an hour ago.",
+    help="Only events from then on: 2026-01-31T12:00:00 (local), or 15m = a quarter of an hour ago.",
 )
 @click.option("--until", default="", help="Only events up to then.")
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Only events behind this position.")
 @click.option("-n", "count", type=click.IntRange(min=1, max=10_000), default=1000, show_default=True, help="At most N.")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def log_grep(
     state_dir: str | None,
     name: str,
@@ -218,8 +281,7 @@ def log_grep(
     """Events that fit every filter, in order. Exit status 3 when there are none."""
     from relaybroker.audit.search import Search
 
-    now = time.time()
-    wanted = Search(**filters, since=moment(since, now), until=moment(until, now), after=after, limit=count)  # type: ignore[arg-type] # all are text
+    wanted = Search(**filters, since=moment(since), until=moment(until), after=after, limit=count)  # type: ignore[arg-type] # all are text
     with _log(state_dir, name) as reader:
         found = _found(reader, wanted)
     for recorded in found:
@@ -227,13 +289,14 @@ def log_grep(
     if len(found) == count:
         say(f"{count} events; more may follow: --after {found[-1].version}", err=True)
     if not found:
-        raise SystemExit(int(Exit.NOT_FOUND))
+        fail(Exit.NOT_FOUND, "no event fits. What the log has: relaybroker log stats")
 
 
+@examples("relaybroker log show 1070")
 @log.command("show")
 @click.argument("position", type=click.IntRange(min=1))
 @_place
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> None:
     """The event at a position, whole, with the fact that caused it and what else followed from that."""
     from relaybroker.audit.search import exported, turn_of
@@ -244,7 +307,7 @@ def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> 
     if not together:
         fail(Exit.NOT_FOUND, f"the log has no position {position}; it ends at {last}")
     if as_json:
-        say_json([exported(recorded) for recorded in together])
+        say_json({"events": [exported(recorded) for recorded in together]})
         return
     for recorded in together:
         if recorded.version != position:
@@ -254,14 +317,15 @@ def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> 
         found = exported(recorded)
         for key in ("stream", "kind", "causation", "correlation"):
             say(f"  {key:<12} {found[key]}")
-        say(f"  {'at':<12} {datetime.fromtimestamp(recorded.at, UTC).isoformat()}")
+        say(f"  {'at':<12} {times.moment(recorded.at)} ({times.iso(recorded.at)})")
         for key, value in found["body"].items():
             say(f"  {key:<12} {json.dumps(value, ensure_ascii=False)}")
 
 
+@examples("relaybroker log stats")
 @log.command("stats")
 @_place
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def log_stats(state_dir: str | None, name: str, as_json: bool) -> None:
     """How many events, in which states what is, and how often each reason was given."""
     import msgspec
@@ -285,10 +349,14 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
         say_json(found, indent=None)
     else:
         say(
-            f"#{found['position']:<7} {clock(recorded.at)} {found['topic']:<32} {recorded.stream:<40} {detail(found['body'])[:160]}"
+            f"#{found['position']:<7} {times.moment(recorded.at)} {found['topic']:<32} {recorded.stream:<40} {detail(found['body'])[:160]}"
         )
 
 
+@examples(
+    "relaybroker log export -o log.jsonl",
+    "relaybroker log export --session --redact -o incident.jsonl",
+)
 @log.command("export")
 @_place
 @click.option("--output", "-o", type=click.File("wb"), default="-", help="File to write; - = standard output.")
@@ -320,8 +388,9 @@ def log_export(
         if as_session:
             _export_session(reader, output, first, last, redact=redact, title=title, says=says)
             return
-        for _, recorded in reader.read(after=first - 1, upto=last):
-            output.write(json.dumps(exported(recorded), ensure_ascii=False).encode() + b"\n")
+        with progress("exporting", last or reader.position) as reader.watch:
+            for _, recorded in reader.read(after=first - 1, upto=last):
+                output.write(json.dumps(exported(recorded), ensure_ascii=False).encode() + b"\n")
 
 
 def _export_session(
@@ -335,7 +404,8 @@ def _export_session(
 
     with tempfile.TemporaryFile() as made:
         try:
-            done = export(reader, made, first=first, last=last, name=title, says=says)
+            with progress("exporting", last or reader.position) as reader.watch:
+                done = export(reader, made, first=first, last=last, name=title, says=says)
             made.seek(0)
             if redact:
                 without_bodies(Session(made, "export"), output)
@@ -346,6 +416,7 @@ def _export_session(
     say(f"{done.turns} turns, positions {done.first} to {done.last}", err=True)
 
 
+@examples("relaybroker log archive --keep 50000")
 @log.command("archive")
 @_place
 @click.option(
@@ -355,7 +426,7 @@ def _export_session(
     show_default=True,
     help="Events that stay in the database.",
 )
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> None:
     """Move all but the newest events into compressed JSON lines beside the database.
 
@@ -377,7 +448,8 @@ def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> N
     except StateLocked:
         fail(Exit.REFUSED, "a broker works with this log. Stop it first: relaybroker down")
     try:
-        moved = move(journal, Mapper(REGISTRY), keep=keep)
+        with progress("archiving") as watch:
+            moved = move(journal, Mapper(REGISTRY), keep=keep, watch=watch)
     except (StateCorrupt, CorruptLog, OSError) as error:
         fail(Exit.FAILED, f"nothing was removed from the log: {error}")
     finally:
@@ -388,16 +460,18 @@ def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> N
         say(f"{moved.events} events archived; up to #{moved.last} the log is in {moved.path}")
 
 
+@examples("relaybroker log verify")
 @log.command("verify")
 @_place
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
     """Check that the log is whole: order, topics, hash chain, and that it folds by the tables."""
     from relaybroker.audit.verification import verify
 
     with _log(state_dir, name) as reader:
-        found = verify(reader)
         events = reader.position
+        with progress("verifying", events) as reader.watch:
+            found = verify(reader)
     if as_json:
         facts = {"events": events, "folded": found.state.position, "compared_at": found.compared_at}
         say_json(facts | {"problems": found.problems}, indent=None)
@@ -406,55 +480,65 @@ def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
             say(problem, err=True)
     else:
         live = f", and at {found.compared_at} to the state that the broker had" if found.compared_at else ""
-        say(f"{events} events: order, topics, hash chain and fold are as they must be{live}")
+        say(f"{events} events verified: order, topics, hash chain and fold are sound{live}")
     if found.problems:
         raise SystemExit(int(Exit.FAILED))
 
 
-@click.group()
+@click.group(cls=Group)
 def machine() -> None:
     """Show the state machines."""
 
 
+@examples("relaybroker machine ls")
 @machine.command("ls")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def machine_list(as_json: bool) -> None:
-    """Every machine with its states."""
+    """List the machines and their states."""
     from relaybroker.domain.machines import MACHINES
 
     if as_json:
-        shown = {
-            table.name: {"states": table.states, "terminal": sorted(table.terminal)} for table in MACHINES.values()
-        }
-        say_json(shown)
+        shown = {one.name: {"states": list(one.states), "terminal": sorted(one.terminal)} for one in MACHINES.values()}
+        say_json({"machines": shown})
         return
-    for table in MACHINES.values():
-        states = ", ".join(f"[{state}]" if state in table.terminal else state for state in table.states)
-        say(f"{table.name:<20} {states}")
+    rows = [
+        (one.name, ", ".join(f"[{state}]" if state in one.terminal else state for state in one.states))
+        for one in MACHINES.values()
+    ]
+    table(("MACHINE", "STATES"), rows)
 
 
+@examples("relaybroker machine show delivery", "relaybroker machine show node --mermaid")
 @machine.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.machines)
 @click.option("--mermaid", is_flag=True, help="Only the diagram.")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
-    """One machine: its rules, its table, its diagram."""
+    """Show one machine: its rules, what can happen in each state, and what other machines do to it."""
+    from relaybroker.domain.couplings import COUPLINGS
     from relaybroker.domain.machines import MACHINES
 
     fits = [known for known in MACHINES if known.startswith(name)]
     if len(fits) != 1:
-        fail(Exit.NOT_FOUND, f"no single machine begins with {name!r}; there are: {', '.join(MACHINES)}")
-    table = MACHINES[fits[0]]
+        near = did_you_mean(name, list(MACHINES))
+        fail(Exit.NOT_FOUND, f"No machine named {name!r}.{near} There are: {', '.join(MACHINES)}")
+    found = MACHINES[fits[0]]
     if as_json:
         edges = [
-            {"from": source, "trigger": trigger, "to": target} for (source, trigger), target in table.edges.items()
+            {"from": source, "trigger": trigger, "to": target} for (source, trigger), target in found.edges.items()
         ]
-        say_json({"name": table.name, "states": table.states, "edges": edges})
+        say_json({"name": found.name, "states": found.states, "edges": edges})
     elif mermaid:
-        for line in table.mermaid().splitlines():
+        for line in found.mermaid().splitlines():
             say(line)
     else:
-        for line in (*table.rules.splitlines(), ""):
+        for line in (*found.rules.splitlines(), ""):
             say(line)
-        for (source, trigger), target in table.edges.items():
-            say(f"  {source:<16} {trigger:<14} -> {target}")
+        for state in found.states:
+            exits = found.leaving(state)
+            say(state if exits else f"{state}  (final)")
+            for trigger, target in exits:
+                say(f"  {trigger:<14} -> {target}")
+        for row in (row for row in COUPLINGS if row.table is found):
+            states = ", ".join(state for state in found.states if state in row.states)
+            say(f"When {row.when}, in {states}: {row.trigger}, {row.then}{'; but ' + row.but if row.but else ''}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,30 +14,68 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relaybroker.adapters.own_programs import own_program
+from relaybroker.audit.times import ago, length
+from relaybroker.cli import completion
+from relaybroker.cli.agent_commands import waits
 from relaybroker.cli.client import BrokerClient, state_directory
+from relaybroker.cli.config_commands import config_option, found_config
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
+from relaybroker.cli.progress import watching
+from relaybroker.cli.tables import facts, table
 
 if TYPE_CHECKING:
-    from relaybroker.config.settings import Flags
+    from collections.abc import Callable
 
-READY_S = 30.0
+    from relaybroker.adapters.service_notices import NoticeListener
+    from relaybroker.cli.progress import Watch
+    from relaybroker.config.connection_file import Connection
+    from relaybroker.config.paths import Paths
+    from relaybroker.config.settings import Flags, Settings
+    from relaybroker.fleet.applying import Done
+
+SILENT_S = 120.0
+"""A start that has said nothing for so long is given up; one that goes on is waited for, however long its log is."""
+LOOK_S = 0.2
+FLEET = "fleet: "
+"""What a starting broker says about its agents begins so."""
 DOWN_S = 15.0
 ASK_S = 3.0
 """What a broker gets to answer that it will end; one that hangs is killed when `DOWN_S` is over."""
 
 
-def _state_option(command: Any) -> Any:
-    return click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")(command)
-
-
 def _run(flags: Flags) -> int:
+    from relaybroker.adapters import first_process
+
+    if first_process.is_first():
+        return first_process.serve(own_program("relaybroker", *sys.argv[1:]))
     from relaybroker.api.local_api import make_local_api
     from relaybroker.node.bootstrap import run
 
-    return run(flags, make_local_api)
+    return run(flags, make_local_api, _settle)
 
 
+def _settle(settings: Settings, paths: Paths, connection: Connection, told: Callable[[str], None]) -> None:
+    """Start the agents of the configuration file, and end those that it named before."""
+    from relaybroker.fleet.applying import apply, memory_of
+
+    if settings.agents is None:
+        return
+    client = BrokerClient(connection.url, connection.api_key)
+
+    def say_done(one: Done) -> None:
+        if one.problem:
+            said = f"{FLEET}{one.step.name} is not as the file wants it: {one.problem}"
+            say(f"relaybroker: {said}", err=True)
+            told(said)
+        elif one.step.kind not in ("keep", "leave"):
+            told(f"{FLEET}{one.step.name}: {one.step.kind}")
+
+    apply(settings.agents, settings.cwd, memory_of(paths.state, paths.name), client.answer, os.environ, say_done)
+
+
+@examples("relaybroker demo --keep")
 @click.command()
 @click.option("--keep", is_flag=True, help="Keep the state directory and print where it is.")
 @click.option("--while-down", default=60, show_default=True, help="Messages posted while the broker is dead.")
@@ -47,23 +86,45 @@ def demo(keep: bool, while_down: int) -> None:
     sys.exit(run(keep=keep, while_down=while_down))
 
 
+@examples(
+    "relaybroker up --detach",
+    "relaybroker up --name desk --api-port 7777",
+    "RELAY_WORKSPACE_KEY=rk_live_... relaybroker up --detach",
+)
 @click.command()
 @click.option("--name", default="", help="Name of the broker and of its node.")
-@click.option("--api-port", default=0, help="Port of the local API; 0 = chosen, the same again after a restart.")
-@click.option("--api-bind", default="127.0.0.1", show_default=True, help="Address of the local API.")
-@_state_option
+@click.option("--api-port", type=int, help="Port of the local API; 0 = chosen, the same again after a restart.")
+@click.option("--api-bind", default="", help="Address of the local API.  [default: 127.0.0.1]")
+@state_option
+@config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return when it is ready.")
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Write a session of this run into this new file, for `replay`."
 )
-@click.option("--json", "as_json", is_flag=True, help="With --detach: print the connection as JSON.")
+@json_option
 def up(
-    name: str, api_port: int, api_bind: str, state_dir: str | None, detach: bool, record: Path | None, as_json: bool
+    name: str,
+    api_port: int | None,
+    api_bind: str,
+    state_dir: str | None,
+    config_file: str | None,
+    detach: bool,
+    record: Path | None,
+    as_json: bool,
 ) -> None:
-    """Run a broker, with its own engine unless RELAY_BASE_URL names another."""
-    folder = state_directory(state_dir)
+    """Run a broker, with its own engine unless RELAY_BASE_URL names another, and the agents of the configuration file."""
+    from relaybroker.config.finding import state_directory as place_of
+
+    folder, project = place_of(state_dir, os.environ, Path.cwd())
+    folder = folder.absolute()
+    record = None if record is None else record.absolute()
+    config = found_config(config_file)
+    config = None if config is None else config.absolute()
+    os.chdir(project)  # one project is one node, from wherever in it the broker is started
     if detach:
-        _detach(folder, name, api_port, api_bind, record, as_json=as_json)
+        given = {"--name": name, "--api-bind": api_bind, "--api-port": api_port, "--config": config, "--record": record}
+        words = [str(word) for option, value in given.items() if value not in ("", None) for word in (option, value)]
+        _detach(folder, words, as_json=as_json)
         return
     from relaybroker.config.settings import Flags
 
@@ -77,35 +138,82 @@ def up(
                 api_bind=api_bind,
                 persist=True,
                 state_dir=folder,
+                config=config,
                 record=record,
             )
         )
     )
 
 
-def _detach(folder: Path, name: str, api_port: int, api_bind: str, record: Path | None, *, as_json: bool) -> None:
+def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
+    from relaybroker.adapters.service_notices import NoticeListener, environment_for
+
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = folder / "broker.out"
-    command = own_program("relaybroker", "up", "--state-dir", str(folder), "--api-bind", api_bind)
-    command += ["--api-port", str(api_port)] + (["--name", name] if name else [])
-    command += ["--record", str(record.absolute())] if record is not None else []
-    with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
-        before = output.tell()  # a broker that runs already writes into the same file
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    deadline = time.monotonic() + READY_S
-    connection = folder / "connection.json"
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            tail = log.read_bytes()[before:].decode("utf-8", "replace")[-2000:]
-            fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}See: relaybroker status")
-        found = _connection(connection)
-        if found is not None and found["pid"] == process.pid:
-            say(json.dumps(found) if as_json else f"broker is ready at {found['url']} (pid {found['pid']})")
-            return
-        time.sleep(0.05)
-    fail(Exit.FAILED, f"the broker was not ready within {READY_S:g} s; its output is in {log}")
+    command = own_program("relaybroker", "up", "--state-dir", str(folder), *words)
+    with NoticeListener() as listener:
+        with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
+            before = output.tell()  # a broker that runs already writes into the same file
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment_for(listener),
+            )
+        fleet = _wait_until_ready(process, listener, log, before)
+    found = _connection(folder / "connection.json")
+    if found is None:
+        fail(Exit.FAILED, f"the broker is ready, but {folder}/connection.json cannot be read; see: relaybroker status")
+    following = "relaybroker status" if fleet else "relaybroker agent spawn NAME -- COMMAND"
+    if as_json:
+        say_json(found | {"fleet": fleet})
+    else:
+        for line in fleet:
+            say(line)
+        say(f"broker is ready at {found['url']} (pid {found['pid']}). Next: {following}")
+    if any(" is not as the file wants it" in line for line in fleet):
+        raise SystemExit(int(Exit.REFUSED))
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], listener: NoticeListener, log: Path, before: int) -> list[str]:
+    """Wait for as long as the start goes on, showing how far it is; what it said of the fleet.
+
+    Ends the command if the start fails or says nothing any more.
+    """
+    heard = time.monotonic()
+    fleet: list[str] = []
+    with watching("starting") as watch:
+        while True:
+            notice = listener.next(LOOK_S)
+            if notice:
+                heard = time.monotonic()
+            if "READY" in notice:
+                return fleet
+            if notice.get("STATUS", "").startswith(FLEET):
+                fleet.append(notice["STATUS"])
+            if process.poll() is not None:
+                tail = log.read_bytes()[before:].decode("utf-8", "replace")[-2000:]
+                fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}")
+            if time.monotonic() - heard > SILENT_S:
+                fail(Exit.FAILED, f"the broker has said nothing for {SILENT_S:g} s; its output is in {log}")
+            if watch is not None:
+                _show_start(watch, notice.get("STATUS", ""))
+
+
+_OF = re.compile(r"^(?P<what>.*), (?P<done>\d+) of (?P<total>\d+)$")
+
+
+def _show_start(watch: Watch, status: str) -> None:
+    found = _OF.match(status)
+    if found:
+        watch.says(found["what"])
+        watch.total(int(found["total"]))
+        watch(int(found["done"]))
+    elif status:
+        watch.says(status)
+        watch(0)
 
 
 def _connection(path: Path) -> dict[str, Any] | None:
@@ -123,8 +231,8 @@ def _connection(path: Path) -> dict[str, Any] | None:
 @click.option("--name", "--broker-name", "name", default="")
 @click.option("--workspace-key", default="")
 @click.option("--channels", default="")
-@click.option("--api-port", default=0)
-@click.option("--api-bind", default="127.0.0.1")
+@click.option("--api-port", type=int)
+@click.option("--api-bind", default="")
 @click.option("--persist", is_flag=True)
 @click.option("--state-dir", default=None)
 def init(
@@ -132,7 +240,7 @@ def init(
     name: str,
     workspace_key: str,
     channels: str,
-    api_port: int,
+    api_port: int | None,
     api_bind: str,
     persist: bool,
     state_dir: str | None,
@@ -159,8 +267,9 @@ def init(
     )
 
 
+@examples("relaybroker down")
 @click.command()
-@_state_option
+@state_option
 def down(state_dir: str | None) -> None:
     """End the broker of a state directory, and everything that it started: agents, PTY host, engine."""
     from relaybroker.node.leftovers import end_leftovers, is_locked, kill_hung
@@ -188,46 +297,52 @@ def down(state_dir: str | None) -> None:
             deadline = time.monotonic() + DOWN_S  # a killed process holds its lock until the system has taken it down
         time.sleep(0.05)
     ended += end_leftovers(folder)
-    say("the broker is down" + (f"; ended what was left: {', '.join(ended)}" if ended else ""))
+    say("The broker is down." + (f" Ended what was left: {', '.join(ended)}" if ended else ""))
 
 
+@examples("relaybroker status", "relaybroker status --json | jq .link.state")
 @click.command()
-@_state_option
-@click.option("--json", "as_json", is_flag=True)
+@state_option
+@json_option
 def status(state_dir: str | None, as_json: bool) -> None:
-    """Show how the broker, its link and its agents are."""
-    found = BrokerClient.find(state_dir).demand("GET", "/api/status")
+    """Show the state of the broker, its link and its agents."""
+    client = BrokerClient.find(state_dir)
+    found = client.demand("GET", "/api/status")
+    session = client.demand("GET", "/api/session")
+    places = {"api": client.url, "engine": found["node"]["engine"], "state_dir": str(state_directory(state_dir))}
     if as_json:
-        say_json(found)
+        say_json(found | {"places": places})
         return
-    link, totals = found["link"], found["totals"]
+    link, totals, host = found["link"], found["totals"], found["host"]
     reason = f" ({link['reason']}: {link['detail']})" if link["reason"] else ""
-    say(f"node    {found['node']['name']}  {found['node']['id']}")
-    say(f"link    {link['state']}{reason}, last heard {_ago(link['heard_secs_ago'])}")
-    host = found["host"]
-    say(f"host    {'attached' if host['attached'] else 'not attached'}, pid {host['pid']}")
+    rows: list[tuple[str, object]] = [
+        ("node", f"{found['node']['name']}  {found['node']['id']}"),
+        ("up", f"{length(session['uptime_secs'])}, version {session['broker_version']}"),
+        ("link", f"{link['state']}{reason}, last heard {ago(link['heard_secs_ago'])}"),
+        ("engine", places["engine"]),
+        ("api", places["api"]),
+        ("state", places["state_dir"]),
+        ("host", f"{'attached' if host['attached'] else 'not attached'}, pid {host['pid']}"),
+    ]
     if locked_s := found.get("log_locked_secs"):
-        say(
-            f"log     another program has held its write lock for {locked_s:.0f} s; nothing is accepted until it lets go"
-        )
-    say(
-        f"totals  offered {totals['offered']}, typed {totals['typed']}, acked {totals['acked']}, dropped {totals['dropped']},"
-        f" dead letters {found['dead_letter_count']} now, {totals['dead_lettered']} in all"
+        held = f"another program has held its write lock for {length(locked_s)}; nothing is accepted until it lets go"
+        rows.append(("log", held))
+    counts = (
+        f"offered {totals['offered']}, typed {totals['typed']}, acked {totals['acked']}, dropped {totals['dropped']}"
     )
-    say(f"agents  {found['agent_count']}")
-    for agent in found["agents"]:
-        waits = f", {agent['waiting']} waiting ({agent['waiting_reason']})" if agent["waiting"] else ""
-        if agent["delivery_mode"] == "manual_flush":
-            waits += f", held by hand since {agent['holds'][0]['by_hand_since_secs']:.0f} s (relaybroker agent flush {agent['name']})"
-        say(f"  {agent['name']:<20} {agent['worker'] or agent['registration']:<10} typed {agent['typed']}{waits}")
+    letters = f"{found['dead_letter_count']} now, {totals['dead_lettered']} in all"
+    rows += [("totals", counts), ("dead letters", letters), ("agents", found["agent_count"])]
+    facts(rows)
+    say()
+    shown = [(row["name"], row["worker"] or row["registration"], row["typed"], waits(row)) for row in found["agents"]]
+    table(("AGENT", "STATE", "TYPED", "WAITING"), shown)
 
 
-def _ago(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{seconds:.1f} s ago"
-
-
+@examples("relaybroker engine --db engine.sqlite --port 8787")
 @click.command()
-@click.option("--db", "database", required=True, help="Database file; created when it is absent.")
+@click.option(
+    "--db", "database", required=True, help="Database file; created when it is absent.", shell_complete=completion.files
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8787, show_default=True, help="0 = chosen by the system.")
 def engine(database: str, host: str, port: int) -> None:

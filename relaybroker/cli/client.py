@@ -15,15 +15,16 @@ from urllib.parse import quote, urlsplit
 
 from relaybroker.cli.exits import Exit, fail
 
-DEFAULT_STATE = Path(".agentworkforce/relay")
 TIMEOUT_S = 30.0
 RETRY_S = 30.0
 """How long a broker may be away while an agent's command asks it."""
 
 
 def state_directory(option: str | None) -> Path:
-    """The state directory that a command is about."""
-    return Path(option or os.environ.get("AGENT_RELAY_STATE_DIR") or DEFAULT_STATE)
+    """The state directory that a command is about: the one that is named, else the nearest, from here upward."""
+    from relaybroker.config.finding import state_directory as found
+
+    return found(option, os.environ, Path.cwd()).state
 
 
 class BrokerClient:
@@ -55,7 +56,10 @@ class BrokerClient:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            fail(Exit.NO_BROKER, f"no broker runs here ({path} is not there). Start one: relaybroker up --detach")
+            hint = "Start one: relaybroker up --detach"
+            if path.parent.is_dir():
+                hint += "; what the log knows: relaybroker log tail"
+            fail(Exit.NO_BROKER, f"no broker runs here ({path} is not there). {hint}")
         except (OSError, ValueError) as error:
             fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
         if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in ("url", "api_key")):
@@ -69,8 +73,44 @@ class BrokerClient:
         except (OSError, http.client.HTTPException) as error:
             fail(
                 Exit.NO_BROKER,
-                f"the broker at {self.url} does not answer ({error}). See: relaybroker status; start one: relaybroker up",
+                f"the broker at {self.url} does not answer ({error}). It was killed, or is stuck: relaybroker up --detach"
+                " takes up what it left, relaybroker down ends it; relaybroker log tail shows what it did last",
             )
+
+    def answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and decoded answer, for callers that go on without a broker.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        try:
+            return self._ask(method, path, body, TIMEOUT_S)
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from error
+
+    def glance(self, path: str, *, timeout_s: float) -> dict[str, Any]:
+        """An answer that is welcome and not needed; nothing if there is none in time."""
+        try:
+            status, answer = self._ask("GET", path, None, timeout_s)
+        except (OSError, http.client.HTTPException):
+            return {}
+        return answer if status < 300 and isinstance(answer, dict) else {}
+
+    def text(self, path: str) -> str:
+        """An answer that is no JSON. Ends the command if it is refused."""
+        target = urlsplit(self.url)
+        connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", path, headers={"X-API-Key": self.key})
+            response = connection.getresponse()
+            found = response.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            fail(Exit.NO_BROKER, f"the broker at {self.url} does not answer ({error}). See: relaybroker doctor")
+        finally:
+            connection.close()
+        if response.status >= 300:
+            fail(Exit.REFUSED, f"{path} is refused with {response.status}: {found[:200]}")
+        return found
 
     def tell(self, method: str, path: str, body: dict[str, Any], *, timeout_s: float) -> bool:
         """Ask for something that is looked after by other means; whether it was granted."""
@@ -151,7 +191,7 @@ def granted(status: int, answer: Any) -> Any:
     if status >= 300:
         code, message = answer.get("code", "?"), answer.get("message", "?")
         kind = {404: Exit.NOT_FOUND, 503: Exit.NO_BROKER}.get(status, Exit.REFUSED if status < 500 else Exit.FAILED)
-        fail(kind, f"{message} [{code}]")
+        fail(kind, f"{message} [{code}]", str(code))
     return answer
 
 

@@ -1,43 +1,147 @@
-"""What a shell completes on the command line: names of agents, ids of messages. Quick, and silent where no broker answers.
-
-A shell is taught with `eval "$(_RELAYBROKER_COMPLETE=bash_source relaybroker)"` (zsh_source, fish_source).
-
-Source: spec/conversation.md section 4.
-"""
+"""Completion in the shell: names and ids that this directory's broker and log know. What cannot be asked completes nothing, quietly."""
 
 from __future__ import annotations
 
-import http.client
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from relaybroker.cli.client import BrokerClient, whoever
-from relaybroker.cli.exits import CommandError
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     import click
 
-ANSWER_S = 2.0
-"""A shell does not wait longer for its suggestions."""
+    from relaybroker.adapters.eventstore.reader import LogReader
+
+ASK_S = 1.0
+"""A shell that waits for names waits so long."""
+SHOWN = 50
 
 
-def _asked(context: click.Context, tool: str, **arguments: Any) -> Any:
-    state_dir = context.params.get("state_dir")
-    try:
-        client: BrokerClient = whoever(state_dir)
-        return client.use_soon(tool, ANSWER_S, **arguments)
-    except (CommandError, OSError, http.client.HTTPException):
-        return None
+def directories(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Directories, as the shell knows them."""
+    del context, parameter
+    return [CompletionItem(begun, type="dir")]
 
 
-def AGENTS(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: N802 - used as a constant
-    """Names of agents that begin so."""
-    found = _asked(context, "list_agents")
-    names = [str(row["name"]) for row in found["agents"]] if found else []
-    return sorted(name for name in names if name.lower().startswith(incomplete.lower()))
+def files(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Files, as the shell knows them."""
+    del context, parameter
+    return [CompletionItem(begun, type="file")]
 
 
-def MESSAGES(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: N802 - used as a constant
-    """Ids of the newest messages that begin so, the newest first."""
-    found = _asked(context, "find_messages", limit=100)
-    known = [str(row["message_id"]) for row in reversed(found["messages"])] if found else []
-    return [one for one in dict.fromkeys(known) if one and one.startswith(incomplete)]
+def brokers(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Names of the brokers that have a log in this directory."""
+    del parameter
+    from relaybroker.audit.log import journals_of
+    from relaybroker.cli.client import state_directory
+
+    return _fitting(journals_of(state_directory(context.params.get("state_dir"))), begun)
+
+
+def everybody(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Names of the agents of the workspace, to whom one may write."""
+    del parameter
+    return _fitting((row["name"] for row in _used(context, "list_agents").get("agents", ())), begun)
+
+
+def agents(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Names of the agents that run here."""
+    del parameter
+    return _fitting((row["name"] for row in _asked(context, "/api/spawned").get("agents", ())), begun)
+
+
+def letters(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Ids of dead letters."""
+    del parameter
+    return _fitting((row["id"] for row in _asked(context, "/api/dead-letters").get("dead_letters", ())), begun)
+
+
+def subjects(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """What `why` can tell of: agents, message ids and delivery ids, the newest first."""
+    from relaybroker.audit.deliveries import newest
+
+    found = agents(context, parameter, begun)
+    with _log(context) as reader:
+        rows = newest(reader, 500) if reader is not None else []
+    ids = (identifier for row in reversed(rows) for identifier in (row.msg_id, row.delivery_id))
+    return [*found, *_fitting(ids, begun)]
+
+
+def messages(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Ids of messages, the newest first: in an agent's terminal of those that it can see."""
+    del parameter
+    found = _used(context, "find_messages", limit=100).get("messages", ())
+    return _fitting((row["message_id"] for row in reversed(found) if row["message_id"]), begun)
+
+
+def machines(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Names of state machines."""
+    del context, parameter
+    from relaybroker.domain.machines import MACHINES
+
+    return _fitting(MACHINES, begun)
+
+
+def states(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """States of a delivery."""
+    del context, parameter
+    from relaybroker.domain.machines import MACHINES
+
+    return _fitting(MACHINES["delivery"].states, begun)
+
+
+def topics(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Topics of events."""
+    del context, parameter
+    from relaybroker.domain.events import REGISTRY
+
+    return _fitting(REGISTRY, begun)
+
+
+def reasons(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Reasons."""
+    del context, parameter
+    from relaybroker.domain.reasons import Reason
+
+    return _fitting(Reason, begun)
+
+
+def _fitting(names: Any, begun: str) -> list[str]:
+    return list(dict.fromkeys(str(name) for name in names if str(name).startswith(begun)))[:SHOWN]
+
+
+def _asked(context: click.Context, path: str) -> dict[str, Any]:
+    from relaybroker.cli.client import BrokerClient
+    from relaybroker.cli.exits import CommandError
+
+    with contextlib.suppress(CommandError):
+        return BrokerClient.find(context.params.get("state_dir")).glance(path, timeout_s=ASK_S)
+    return {}
+
+
+def _used(context: click.Context, tool: str, **arguments: Any) -> dict[str, Any]:
+    """What a tool that only looks says, as whoever is at this terminal."""
+    import http.client
+
+    from relaybroker.cli.client import whoever
+    from relaybroker.cli.exits import CommandError
+
+    with contextlib.suppress(CommandError, OSError, http.client.HTTPException):
+        return whoever(context.params.get("state_dir")).use_soon(tool, ASK_S, **arguments) or {}
+    return {}
+
+
+@contextlib.contextmanager
+def _log(context: click.Context) -> Iterator[LogReader | None]:
+    from relaybroker.adapters.eventstore.errors import StateCorrupt
+    from relaybroker.audit.log import NoLog, reading
+    from relaybroker.cli.client import state_directory
+
+    found = contextlib.ExitStack()
+    with found:
+        try:
+            reader = found.enter_context(reading(state_directory(context.params.get("state_dir")), ""))
+        except (NoLog, StateCorrupt, OSError):
+            reader = None
+        yield reader

@@ -6,8 +6,9 @@ Source: spec/conversation.md section 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
+
+from relaybroker.audit.times import moment
 
 WIDTH = 200
 """Characters of a text in a list."""
@@ -49,7 +50,7 @@ def inbox_lines(found: Row) -> Iterator[str]:
     if found.get("unread_unknown"):
         yield f"what is unread is not known: {found['unread_unknown']}"
     elif not told:
-        yield "nothing waits, everything is read"
+        yield "No messages waiting, none unread."
 
 
 def thread_lines(messages: list[Row]) -> Iterator[str]:
@@ -79,7 +80,7 @@ def message_lines(one: Row) -> Iterator[str]:
 def said_line(one: Row) -> str:
     """A message of a list."""
     at = one["at"]
-    when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") if isinstance(at, float | int) else str(at)
+    when = moment(at) if isinstance(at, float | int) else str(at)
     marks = _marks(one)
     thread = f" thread:{one['thread_id']}" if one["thread_id"] else ""
     known = one["message_id"] or one.get("event_id", "")

@@ -6,46 +6,60 @@ from typing import Any
 
 import click
 
+from relaybroker.audit.times import length
+from relaybroker.cli import completion
 from relaybroker.cli.client import BrokerClient, segment
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.groups import Group
 from relaybroker.cli.names import must_be
+from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
+from relaybroker.cli.tables import facts, table
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
     """List, show, redeliver and purge messages that could not be typed."""
 
 
 def _common(command: Any) -> Any:
-    command = click.option("--json", "as_json", is_flag=True)(command)
-    return click.option("--state-dir", metavar="DIR", help="Where the broker keeps its state.")(command)
+    return state_option(json_option(command))
 
 
 def _choice(command: Any) -> Any:
-    command = click.option("--agent", default="", help="With --all: only those for this agent.")(command)
+    command = click.option(
+        "--agent", default="", help="With --all: only those for this agent.", shell_complete=completion.agents
+    )(command)
     command = click.option("--all", "every", is_flag=True, help="Every dead letter.")(command)
-    return click.argument("identifiers", metavar="[ID]...", nargs=-1)(command)
+    return click.argument("identifiers", metavar="[ID]...", nargs=-1, shell_complete=completion.letters)(command)
 
 
-@dead_letters.command("list")
-@click.option("--agent", default="", help="Only those for this agent.")
+@examples("relaybroker dead-letters ls", "relaybroker dead-letters ls --agent w1 --json")
+@dead_letters.command("ls")
+@click.option("--agent", default="", help="Only those for this agent.", shell_complete=completion.agents)
 @_common
 def listing(agent: str, state_dir: str | None, as_json: bool) -> None:
     """Every dead letter, oldest first."""
     rows = _rows(BrokerClient.find(state_dir), agent)
     if as_json:
-        say_json(rows)
+        say_json({"dead_letters": rows})
         return
-    for row in rows:
-        doubt = " (may have been typed)" if row["in_doubt"] else ""
-        say(
-            f"{row['id']:<40} {row['name']:<20} {row['reason']}{doubt}  from {row['from']}, {row['age_ms'] // 1000} s ago"
+    shown = [
+        (
+            row["id"],
+            row["name"],
+            f"{row['reason']}{' (may have been typed)' if row['in_doubt'] else ''}",
+            row["from"],
+            length(row["age_ms"] / 1000),
         )
+        for row in rows
+    ]
+    table(("DEAD LETTER", "AGENT", "REASON", "FROM", "AGE"), shown, empty="no dead letters")
 
 
+@examples("relaybroker dead-letters show 252234275435319297")
 @dead_letters.command("show")
-@click.argument("identifier")
+@click.argument("identifier", shell_complete=completion.letters)
 @_common
 def show(identifier: str, state_dir: str | None, as_json: bool) -> None:
     """One dead letter with its words. IDENTIFIER is its id, its message id, or a unique prefix of one."""
@@ -55,10 +69,13 @@ def show(identifier: str, state_dir: str | None, as_json: bool) -> None:
     if as_json:
         say_json(found)
         return
-    for key, value in found.items():
-        say(f"{key:<22} {value}")
+    facts(list(found.items()))
 
 
+@examples(
+    "relaybroker dead-letters redeliver --all --agent w1",
+    "relaybroker dead-letters redeliver 252234275435319297 --force",
+)
 @dead_letters.command("redeliver")
 @_choice
 @click.option("--force", is_flag=True, help="Also what may have been typed; it is marked possible-duplicate.")
@@ -76,11 +93,12 @@ def redeliver(
         for row in answer["redelivered"]:
             say(f"{row['id']} goes to {row['name']} as attempt {row['attempt']}; relaybroker why {row['event_id']}")
         for row in answer["skipped"]:
-            say(f"{row['id']} stays: {row['message']} [{row['code']}]")
+            say(f"{row['id']} stays a dead letter: {row['message']} [{row['code']}]")
     if answer["skipped"]:
         raise SystemExit(int(Exit.REFUSED))
 
 
+@examples("relaybroker dead-letters purge --all --agent w1")
 @dead_letters.command("purge")
 @_choice
 @_common
@@ -91,7 +109,7 @@ def purge(identifiers: tuple[str, ...], every: bool, agent: str, state_dir: str 
     if as_json:
         say_json(answer)
     else:
-        say(f"{len(answer['purged'])} purged")
+        say(f"Purged {len(answer['purged'])}.")
 
 
 def _rows(client: BrokerClient, agent: str = "") -> list[dict[str, Any]]:
@@ -111,7 +129,7 @@ def _check_agent(client: BrokerClient, name: str) -> None:
 
 def _body(client: BrokerClient, identifiers: tuple[str, ...], *, every: bool, agent: str) -> dict[str, Any]:
     if bool(identifiers) == every:
-        fail(Exit.USAGE, "name dead letters, or say --all. See: relaybroker dead-letters list")
+        fail(Exit.USAGE, "name dead letters, or say --all. See: relaybroker dead-letters ls")
     if agent and not every:
         fail(Exit.USAGE, "--agent narrows --all; it does not go with ids")
     if every and agent:
@@ -134,7 +152,7 @@ def _resolve(client: BrokerClient, identifiers: tuple[str, ...]) -> list[str]:
             several = f" It may be any of {', '.join(fits[:8])}." if fits else ""
             fail(
                 Exit.USAGE if fits else Exit.NOT_FOUND,
-                f"no single dead letter is called {wanted!r}.{several} See: relaybroker dead-letters list",
+                f"No dead letter {wanted!r}.{several} See: relaybroker dead-letters ls",
             )
         found += fits
     return found

@@ -1,4 +1,4 @@
-"""Exit statuses of the command, and how a failure is said.
+"""Exit statuses of the command, and how a failure is said: in words, and with `--json` as an object.
 
 0 done · 1 failed · 2 usage · 3 not found · 4 no broker there · 5 refused · 10 not delivered · 11 not settled yet
 """
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from relaybroker.cli.output import say
+from relaybroker.cli.output import say, say_json
 
 
 class Exit(IntEnum):
@@ -33,11 +33,13 @@ HELP = (
 
 
 class CommandError(click.ClickException):
-    """A failure for a person: what happened, why, and the next command."""
+    """A failure for a person: what happened, why, and the next command. `code` is for programs; "" = the name of the status."""
 
-    def __init__(self, status: Exit, message: str) -> None:
+    def __init__(self, status: Exit, message: str, code: str = "", **more: Any) -> None:
         super().__init__(message)
         self.exit_code = int(status)  # type: ignore[misc] # click reads it from the instance as well
+        self.code = code or status.name.lower()
+        self.more = more
 
     def show(self, file: Any = None) -> None:
         """Print the message, without a trace."""
@@ -48,6 +50,17 @@ class CommandError(click.ClickException):
             say(f"  {line.strip()}", err=True)
 
 
-def fail(status: Exit, message: str) -> NoReturn:
+def fail(status: Exit, message: str, code: str = "", **more: Any) -> NoReturn:
     """End the command with this status and message."""
-    raise CommandError(status, message)
+    raise CommandError(status, message, code, **more)
+
+
+def show(error: click.ClickException, *, as_json: bool) -> int:
+    """Say why the command failed; its exit status."""
+    if not as_json:
+        error.show()
+        return error.exit_code
+    code, more = (error.code, error.more) if isinstance(error, CommandError) else ("usage", {})
+    said = {"code": code, "status": error.exit_code, "message": error.format_message()}
+    say_json({"error": said | more}, indent=None)
+    return error.exit_code

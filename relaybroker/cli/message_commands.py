@@ -5,22 +5,21 @@ Source: spec/conversation.md section 4.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
 
+from relaybroker.cli import completion
 from relaybroker.cli.client import AgentClient, BrokerClient, whoever
-from relaybroker.cli.completion import AGENTS, MESSAGES
 from relaybroker.cli.conversation_text import inbox_lines, message_lines, said_line, thread_lines
 from relaybroker.cli.exits import Exit
+from relaybroker.cli.groups import Group
 from relaybroker.cli.moments import moment
 from relaybroker.cli.names import must_be
+from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.stages import STAGES, TIMEOUT_S, Watch
 
-_STATE_DIR = click.option("--state-dir", metavar="DIR", help="Of which broker, as its operator.")
-_JSON = click.option("--json", "as_json", is_flag=True)
 _TIMEOUT = click.option(
     "--timeout",
     "timeout_s",
@@ -31,7 +30,7 @@ _TIMEOUT = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def message() -> None:
     """Send, answer and read messages: in an agent's terminal as that agent, elsewhere as the operator."""
 
@@ -39,13 +38,22 @@ def message() -> None:
 # --- writing --------------------------------------------------------------------------------------------------------------
 
 
+@examples(
+    "relaybroker message send w1 'hello'",
+    "relaybroker message send '#general' 'hello all'",
+    "relaybroker message send w1 'are you there?' --wait reply --timeout 60",
+)
 @message.command("send")
-@click.argument("to", shell_complete=AGENTS)
+@click.argument("to", shell_complete=completion.everybody)
 @click.argument("text")
 @click.option(
-    "--from", "sender", default="", shell_complete=AGENTS, help="An agent that lives here; else the operator."
+    "--from",
+    "sender",
+    default="",
+    shell_complete=completion.agents,
+    help="An agent that lives here; else the operator.",
 )
-@click.option("--thread", default="", shell_complete=MESSAGES, help="Message id to reply to.")
+@click.option("--thread", default="", shell_complete=completion.messages, help="Message id to reply to.")
 @click.option("--mode", type=click.Choice(["wait", "steer"]), default="wait", show_default=True)
 @click.option(
     "--priority",
@@ -54,8 +62,8 @@ def message() -> None:
 )
 @click.option("--wait", "until", type=click.Choice(STAGES), help="Wait until it has come so far.")
 @_TIMEOUT
-@_STATE_DIR
-@_JSON
+@state_option
+@json_option
 def send(
     to: str,
     text: str,
@@ -81,13 +89,14 @@ def send(
     _end(client, receipt, until, timeout_s, as_json=as_json)
 
 
+@examples("relaybroker message reply 252234275435319297 done")
 @message.command("reply")
-@click.argument("message_id", shell_complete=MESSAGES)
+@click.argument("message_id", shell_complete=completion.messages)
 @click.argument("text")
 @click.option("--wait", "until", type=click.Choice(STAGES), help="Wait until it has come so far.")
 @_TIMEOUT
-@_STATE_DIR
-@_JSON
+@state_option
+@json_option
 def reply(
     message_id: str, text: str, until: str | None, timeout_s: float, state_dir: str | None, as_json: bool
 ) -> None:
@@ -126,12 +135,13 @@ def _end(client: BrokerClient, receipt: dict[str, Any], until: str | None, timeo
         raise SystemExit(int(Exit.PENDING))
 
 
+@examples("relaybroker message wait 252234275435319297 --until read")
 @message.command("wait")
-@click.argument("message_id", shell_complete=MESSAGES)
+@click.argument("message_id", shell_complete=completion.messages)
 @click.option("--until", type=click.Choice(STAGES), default="acked", show_default=True)
 @_TIMEOUT
-@_STATE_DIR
-@_JSON
+@state_option
+@json_option
 def wait(message_id: str, until: str, timeout_s: float, state_dir: str | None, as_json: bool) -> None:
     """Wait until the message MESSAGE_ID, or the stored one that sending named, has come so far.
 
@@ -144,11 +154,12 @@ def wait(message_id: str, until: str, timeout_s: float, state_dir: str | None, a
 # --- reading --------------------------------------------------------------------------------------------------------------
 
 
+@examples("relaybroker message inbox", "relaybroker message inbox --read")
 @message.command("inbox")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
 @click.option("--read", "mark", is_flag=True, help="Mark what is shown as read.")
-@_STATE_DIR
-@_JSON
+@state_option
+@json_option
 def inbox(limit: int, mark: bool, state_dir: str | None, as_json: bool) -> None:
     """What is not read yet. In an agent's terminal it takes what waits for that agent: what it shows is not typed any more."""
     client = whoever(state_dir)
@@ -164,10 +175,11 @@ def inbox(limit: int, mark: bool, state_dir: str | None, as_json: bool) -> None:
             client.use("mark_message_read", message_id=message_id)
 
 
+@examples("relaybroker message thread 252234275435319297")
 @message.command("thread")
-@click.argument("message_id", shell_complete=MESSAGES)
-@_STATE_DIR
-@_JSON
+@click.argument("message_id", shell_complete=completion.messages)
+@state_option
+@json_option
 def thread(message_id: str, state_dir: str | None, as_json: bool) -> None:
     """The message MESSAGE_ID and its answers, oldest first, with what became of each for its recipients."""
     found = whoever(state_dir).use("read_thread", message_id=message_id.strip("[]"))
@@ -178,10 +190,11 @@ def thread(message_id: str, state_dir: str | None, as_json: bool) -> None:
         say(line)
 
 
+@examples("relaybroker message show 252234275435319297")
 @message.command("show")
-@click.argument("message_id", shell_complete=MESSAGES)
-@_STATE_DIR
-@_JSON
+@click.argument("message_id", shell_complete=completion.messages)
+@state_option
+@json_option
 def show(message_id: str, state_dir: str | None, as_json: bool) -> None:
     """The message MESSAGE_ID, who has read it, and what became of it for each recipient."""
     found = whoever(state_dir).use("show_message", message_id=message_id.strip("[]"))
@@ -195,11 +208,15 @@ def show(message_id: str, state_dir: str | None, as_json: bool) -> None:
 def _choice(command: Any) -> Any:
     for option in reversed(
         (
-            click.option("--agent", default="", shell_complete=AGENTS, help="Only from or to this agent."),
+            click.option(
+                "--agent", default="", shell_complete=completion.everybody, help="Only from or to this agent."
+            ),
             click.option("--channel", default=None, help="Only in this channel."),
-            click.option("--thread", default=None, shell_complete=MESSAGES, help="Only this message and its answers."),
+            click.option(
+                "--thread", default=None, shell_complete=completion.messages, help="Only this message and its answers."
+            ),
             click.option("--state", default="", help="Only with a delivery in this state (the operator's)."),
-            click.option("--since", default="", help="Only from then on: 2026-01-31T12:00:00 (UTC), or 15m."),
+            click.option("--since", default="", help="Only from then on: 2026-01-31T12:00:00 (local), or 15m."),
             click.option("--until", default="", help="Only up to then."),
             click.option(
                 "-n", "limit", type=click.IntRange(1, 100), default=50, show_default=True, help="The newest N."
@@ -207,9 +224,10 @@ def _choice(command: Any) -> Any:
         )
     ):
         command = option(command)
-    return _STATE_DIR(_JSON(command))
+    return state_option(json_option(command))
 
 
+@examples("relaybroker message ls --agent w1 -n 10", "relaybroker message ls --since 1h --state dead_lettered")
 @message.command("ls")
 @_choice
 def listing(state_dir: str | None, as_json: bool, **filters: Any) -> None:
@@ -217,6 +235,7 @@ def listing(state_dir: str | None, as_json: bool, **filters: Any) -> None:
     _list(state_dir, "", as_json=as_json, **filters)
 
 
+@examples("relaybroker message search deploy --channel general")
 @message.command("search")
 @click.argument("text")
 @_choice
@@ -234,11 +253,11 @@ def _list(state_dir: str | None, text: str, *, as_json: bool, **filters: Any) ->
         filters["state"] = filters["state"].lower()
     if filters["thread"]:
         filters["thread"] = filters["thread"].strip("[]")
-    since, until = (moment(filters.pop(name), time.time()) for name in ("since", "until"))
+    since, until = (moment(filters.pop(name)) for name in ("since", "until"))
     given = {name: value for name, value in filters.items() if value}
     found = whoever(state_dir).use("find_messages", text=text, since=since, until=until, **given)["messages"]
     if as_json:
-        say_json(found)
+        say_json({"messages": found})
     for one in () if as_json else found:
         say(said_line(one))
     return len(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.config.nearest import did_you_mean
 
 
 def must_be(kind: str, name: str, known: Iterable[str], *, otherwise: Exit = Exit.NOT_FOUND) -> None:
@@ -16,11 +17,8 @@ def must_be(kind: str, name: str, known: Iterable[str], *, otherwise: Exit = Exi
         known: all that there are.
         otherwise: the exit status.
     """
-    from relaybroker.domain.names import nearest_names
-
     names = list(known)
     if name.lower() in {one.lower() for one in names}:
         return
-    nearest = nearest_names(name, names) or names[:8]
-    hint = f"; {'nearest' if len(nearest) < len(names) else 'there are'}: {', '.join(nearest)}" if nearest else ""
-    fail(otherwise, f"there is no {kind} {name!r}{hint}")
+    hint = did_you_mean(name, names) or (f" There are: {', '.join(names[:8])}" if names else "")
+    fail(otherwise, f"there is no {kind} {name!r}.{hint}")

@@ -7,36 +7,45 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from relaybroker.cli import completion
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.options import examples, json_option
 from relaybroker.cli.output import say, say_json
+from relaybroker.cli.progress import progress
 
 if TYPE_CHECKING:
     from relaybroker.replay.playing import Outcome
     from relaybroker.replay.session import SessionError
 
 
+@examples(
+    "relaybroker replay incident.jsonl",
+    "relaybroker replay incident.jsonl --until 4711",
+    "relaybroker replay incident.jsonl --what-if in_doubt=at_least_once",
+)
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=completion.files)
+@click.option("--until", type=click.IntRange(min=1), help="Stop after this log position and show the state there.")
 @click.option(
-    "--until", type=click.IntRange(min=1), help="Stop behind this position of the log and show the state there."
+    "--what-if", "policies", multiple=True, metavar="KEY=VALUE", help="Replay under another policy; may be repeated."
 )
 @click.option(
-    "--what-if", "policies", multiple=True, metavar="KEY=VALUE", help="Play under another policy; may be repeated."
-)
-@click.option(
-    "--redacted-to", type=click.Path(path_type=Path), help="Write the session without bodies into this new file."
+    "--redacted-to",
+    type=click.Path(path_type=Path),
+    help="Write the session, without message bodies, to this new file.",
 )
 @click.option(
     "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Show at most N differences."
 )
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def replay(
     file: Path, until: int | None, policies: tuple[str, ...], redacted_to: Path | None, count: int, as_json: bool
 ) -> None:
-    """Decide a recorded session again and compare.
+    """Replay a recorded session and compare the decisions.
 
-    A session is written by `up --record FILE` or `log export --session`. Exit status 1 when this version decides anything otherwise, with
-    a diff of each place (- recorded, + decided now). With --what-if the differences are the answer, and the status is 0.
+    A session is written by `up --record FILE` or `log export --session`. Where this version
+    decides anything differently, it prints a diff (- recorded, + decided now); the exit status is then 1, or 0 with --what-if, where
+    differences are what you asked for.
     """
     from relaybroker.replay.playing import Player
     from relaybroker.replay.policies import BadPolicyError, changed
@@ -47,24 +56,22 @@ def replay(
             _redact(file, redacted_to)
             return
         change = changed(policies) if policies else None
-        with open_session(file) as session:
-            outcome = Player(session, settings=change).play(until)
+        with open_session(file) as session, progress("replaying") as watch:
+            outcome = Player(session, settings=change).play(until, watch)
     except SessionError as error:
-        _refuse(file, error, as_json=as_json)
+        _refuse(file, error)
     except BadPolicyError as error:
         fail(Exit.USAGE, str(error))
     if as_json:
         say_json(_as_data(outcome, count, with_state=until is not None))
     else:
-        _print(outcome, count, until, asked=bool(policies))
+        _print(outcome, count, until)
     if outcome.differences and not policies:
         raise SystemExit(int(Exit.FAILED))
 
 
-def _refuse(file: Path, error: SessionError, *, as_json: bool) -> NoReturn:
-    if as_json:
-        say_json({"error": {"code": error.code, "line": error.line, "message": str(error)}}, indent=None)
-    fail(Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE, f"{file}: {error}")
+def _refuse(file: Path, error: SessionError) -> NoReturn:
+    fail(Exit.NOT_FOUND if error.code == "not_found" else Exit.USAGE, f"{file}: {error}", error.code, line=error.line)
 
 
 def _redact(file: Path, target: Path) -> None:
@@ -83,10 +90,10 @@ def _redact(file: Path, target: Path) -> None:
         except BaseException:
             target.unlink()
             raise
-    say(f"{turns} turns without bodies are in {target}")
+    say(f"Wrote {turns} turns without message bodies to {target}.")
 
 
-def _print(outcome: Outcome, count: int, until: int | None, *, asked: bool) -> None:
+def _print(outcome: Outcome, count: int, until: int | None) -> None:
     from relaybroker.replay import telling
 
     for found in outcome.differences[:count]:
@@ -98,10 +105,9 @@ def _print(outcome: Outcome, count: int, until: int | None, *, asked: bool) -> N
         for line in telling.state(outcome.state):
             say(line)
     elif not outcome.complete:
-        say("the recording has no last line: it was cut off; what is whole was played", err=True)
+        say("The recording was cut off (it has no last line); the complete part was replayed.", err=True)
     differ = len(outcome.differences)
-    what = "would be decided" if asked else "are decided"
-    verdict = f"{differ} {what} otherwise" if differ else f"all {what} the same"
+    verdict = f"{differ} difference{'' if differ == 1 else 's'}." if differ else "No differences."
     say(f"{outcome.turns} turns, {outcome.events} events: {verdict}")
 
 
@@ -117,6 +123,6 @@ def _as_data(outcome: Outcome, count: int, *, with_state: bool) -> dict[str, Any
     }
     if with_state:
         state = msgspec.json.decode(msgspec.json.encode(outcome.state))
-        state.pop("notifications")
+        state.pop("announcements")
         found["state"] = state
     return found

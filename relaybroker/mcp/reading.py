@@ -20,9 +20,9 @@ import msgspec
 
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
-from relaybroker.domain.effects import path_segment
+from relaybroker.adapters.http.engine_calls import path_segment
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.notifications import target_type
+from relaybroker.domain.outbound_message import target_type
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED
 

@@ -6,10 +6,13 @@ Source: design/architecture.md sections 2 and 6.
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relaybroker import __version__
+from relaybroker.adapters.eventstore.journal import QUEUE_LIMIT
+from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.http.engine_client import EngineClient
 from relaybroker.adapters.private_files import remove_private
 from relaybroker.adapters.spawn_environments import SpawnEnvironments
@@ -25,6 +28,8 @@ from relaybroker.config.settings import LEASE_S
 from relaybroker.domain import inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.mcp.command import write_command
+from relaybroker.metrics.collected import Depths, Metrics
+from relaybroker.node import inbox
 from relaybroker.node.dispatch import Dispatcher
 from relaybroker.node.host_link import HostLink
 from relaybroker.node.runtime import Runtime
@@ -36,11 +41,11 @@ if TYPE_CHECKING:
 
     from relaybroker.adapters.eventstore.journal import Journal
     from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+    from relaybroker.adapters.http.engine_calls import HttpCall
     from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
     from relaybroker.adapters.pty.protocol import Input as RawInput
     from relaybroker.config.paths import Paths
     from relaybroker.config.settings import Settings
-    from relaybroker.domain.effects import EngineCall
     from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
     from relaybroker.domain.state import State
     from relaybroker.enrolment.node_identity import Node
@@ -131,7 +136,11 @@ class Assembly:
         self.vault = vault
         self._variables = environments
         self.recording = Recording(settings.record, state) if settings.record is not None else None
-        self.runtime = Runtime(core, journal, snapshots=snapshots, recorder=self.recording)
+        self.metrics = Metrics(lambda: core.state, self._depths, version=__version__, clock=time.time)
+        self._paths = paths
+        self.runtime = Runtime(
+            core, journal, snapshots=snapshots, recorder=self.recording, committed=self.metrics.committed
+        )
         deliver = self.runtime.inbox.put
         self.link = NodeLink(node.base_url, vault=vault, deliver=deliver)
         self.engine = EngineClient(node.base_url, vault=vault, deliver=deliver, version=__version__)
@@ -172,6 +181,27 @@ class Assembly:
             sidecar=self._sidecar,
             leave=self.runtime.end,
             deliver=deliver,
+            watchers=(self.metrics,),
+        )
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """What Prometheus is told, and in which format."""
+        return self.metrics.exposition(accept)
+
+    def _depths(self) -> Depths:
+        journal = self._paths.journal
+        return Depths(
+            queues={
+                "inbox": (len(self.runtime.inbox), inbox.LIMIT),
+                "journal": (self._journal.waiting, QUEUE_LIMIT),
+            },
+            log_locked_s=self._journal.locked_s(),
+            files={
+                "database": journal,
+                "wal": journal.with_name(f"{journal.name}-wal"),
+                "snapshot": side_file(journal, ".snapshot"),
+                "archive": journal.with_suffix(".archive"),
+            },
         )
 
     @property
@@ -204,7 +234,7 @@ class Assembly:
         """The agent id whose newest token this is, "" if it is nobody's."""
         return self.vault.agent_of(token)
 
-    async def ask_engine(self, call: EngineCall) -> EngineAnswered | EngineUnanswered:
+    async def ask_engine(self, call: HttpCall) -> EngineAnswered | EngineUnanswered:
         """Look at the engine; it leaves no trace."""
         return await self.engine.ask(call)
 

@@ -32,6 +32,7 @@ from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
+from relaybroker.adapters.service_notices import ServiceNotices
 from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.config.paths import Paths, paths_of
 from relaybroker.config.settings import Flags, Settings, SettingsError, take_settings
@@ -53,8 +54,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from relaybroker.adapters.websocket.link import NodeLink
+    from relaybroker.config.connection_file import Connection
     from relaybroker.domain.state import State
     from relaybroker.node.surface import SurfaceFactory
+
+    Settle = Callable[[Settings, Paths, Connection, Callable[[str], None]], None]
 
 _log = logging.getLogger(__name__)
 
@@ -77,15 +81,19 @@ START_FAILURES = (
 """Everything that ends a start with a message for a person and status 1."""
 
 
-def run(flags: Flags, make_surface: SurfaceFactory) -> int:
-    """Run a broker in this process until it ends; the exit status. Secrets are taken out of `os.environ`."""
+def run(flags: Flags, make_surface: SurfaceFactory, settle: Settle | None = None) -> int:
+    """Run a broker in this process until it ends; the exit status. Secrets are taken out of `os.environ`.
+
+    `settle` is called, in a thread, as soon as the broker answers: it starts what shall run here.
+    """
     descriptors.raise_limit()
+    notices = ServiceNotices.take(os.environ)
     try:
         settings = take_settings(flags, os.environ, Path.cwd())
     except (SettingsError, OSError) as error:
         _say(f"relaybroker: {error}")
         return 1
-    return _runner()(Bootstrap(settings, os.environ, make_surface).serve())
+    return _runner()(Bootstrap(settings, os.environ, make_surface, notices, settle).serve())
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
@@ -109,9 +117,20 @@ class Bootstrap:
         settings: what the operator chose.
         environ: the environment, without secrets.
         make_surface: makes the local API.
+        notices: who is told how far the start is.
+        settle: starts what shall run here, once the broker answers.
     """
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], make_surface: SurfaceFactory) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        make_surface: SurfaceFactory,
+        notices: ServiceNotices | None = None,
+        settle: Settle | None = None,
+    ) -> None:
+        self._settle = settle
+        self._notices = notices or ServiceNotices()
         self._settings = settings
         self._environ = environ
         self._make_surface = make_surface
@@ -137,12 +156,15 @@ class Bootstrap:
     async def _serve(self, stack: AsyncExitStack, lifetime: Lifetime) -> int:
         settings = self._settings
         paths = self._prepare_directories(stack)
-        handler = logs.configure(paths.run.name, self._environ)
+        handler = logs.configure(paths.run.name, self._environ, level=settings.log_level, to=settings.log_to)
         stack.callback(logging.getLogger().removeHandler, handler)
         stack.push(_note_failure)
         lock = StateLock(paths.lock)
         stack.callback(lock.release)
-        journal, snapshots, state = await asyncio.to_thread(_open_journal, paths, lifetime.fail)
+        is_new = not paths.journal.exists()
+        journal, snapshots, state = await asyncio.to_thread(_open_journal, paths, lifetime.fail, self._notices.progress)
+        if is_new:
+            stack.callback(_remove_unused, journal, paths)
         stack.push_async_callback(asyncio.to_thread, journal.close)
         files = OwnFiles(lock, journal, lifetime.fail)
         watch = asyncio.create_task(files.watch(), name="own files")
@@ -193,8 +215,11 @@ class Bootstrap:
             files.publish(connection, (paths.connection, paths.own_connection))
             surface.open(parts)
             self._phase("ready")
+            settling = asyncio.create_task(self._settled(paths, connection), name="fleet")
+            stack.callback(settling.cancel)
 
         ending = await ended
+        self._notices.stopping(ending.reason)
         _log.info("the broker ends with status %d: %s", ending.status, ending.reason)
         lifetime.ended(ending)
         if ending.status:
@@ -237,6 +262,14 @@ class Bootstrap:
         self._phase(f"embedded engine at {engine.url}")
         return engine.url
 
+    async def _settled(self, paths: Paths, connection: Connection) -> None:
+        if self._settle is not None:
+            try:
+                await asyncio.to_thread(self._settle, self._settings, paths, connection, self._notices.progress)
+            except OSError as error:
+                _log.warning("the fleet is not as the file wants it: %s", error)
+        self._notices.ready(f"ready at {connection.url}")
+
     def _cut_link(self) -> None:
         if self._link is not None:
             self._link.cut()
@@ -273,6 +306,7 @@ class Bootstrap:
 
     def _phase(self, what: str) -> None:
         _log.info("start-up: %s", what)
+        self._notices.progress(what)
         if self._settings.startup_debug:
             _say(f"[agent-relay] +{1000 * (time.monotonic() - self._began):.0f} ms {what}")
 
@@ -290,15 +324,28 @@ def _is_settled(state: State, boot_id: str) -> bool:
     return state.stopping_until > 0 or (state.host.attached and waits)
 
 
-def _open_journal(paths: Paths, on_failure: Callable[[BaseException], None]) -> tuple[Journal, SnapshotFile, State]:
+def _open_journal(
+    paths: Paths, on_failure: Callable[[BaseException], None], told: Callable[[str], None]
+) -> tuple[Journal, SnapshotFile, State]:
     """The journal, its snapshots, and the state at its end."""
+    told("checking the log")
     journal = Journal.open(str(paths.journal), registry=REGISTRY, on_failure=on_failure)
     snapshots = SnapshotFile(side_file(paths.journal, ".snapshot"), payload_version=SNAPSHOT_FORMAT)
     try:
-        return journal, snapshots, recover(journal, snapshots)
+        return journal, snapshots, recover(journal, snapshots, told)
     except BaseException:
         journal.close()
         raise
+
+
+def _remove_unused(journal: Journal, paths: Paths) -> None:
+    """A start that was refused before anything was recorded leaves no log, which others of the directory would have to tell apart."""
+    if not journal.position:
+        for path in paths.state.glob(f"{paths.journal.name}*"):
+            path.unlink(missing_ok=True)
+        for path in paths.state.glob(f"{paths.journal.stem}.*"):
+            path.unlink(missing_ok=True)
+        paths.memory.unlink(missing_ok=True)
 
 
 def _login_name() -> str:

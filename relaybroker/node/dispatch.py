@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol, assert_never
 
+from relaybroker.adapters.http.engine_calls import http_call
 from relaybroker.adapters.pty import protocol
 from relaybroker.agents.launch import VariablesLostError
 from relaybroker.domain import effects
@@ -15,7 +16,7 @@ from relaybroker.node.host_requests import HostRequests
 from relaybroker.node.link_log import LinkLog
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from relaybroker.adapters.http.engine_client import EngineClient
     from relaybroker.adapters.websocket.link import NodeLink
@@ -37,13 +38,20 @@ class SidecarProgram(Protocol):
         """Start it; one that still runs is ended first."""
 
 
+class Watcher(Protocol):
+    """Whoever takes note of what happened."""
+
+    def observe(self, recorded: Iterable[Recorded]) -> None:
+        """Take note of events that are durable."""
+
+
 class LocalClients(Protocol):
     """Whoever waits for answers and events at the local API."""
 
     def reply(self, reply: effects.Reply) -> None:
         """Answer one request."""
 
-    def notify(self, notification: effects.Notify) -> None:
+    def announce(self, wanted: effects.Announce) -> None:
         """Tell every `/ws` client."""
 
     def invoke_handler(self, wanted: effects.InvokeHandler) -> None:
@@ -67,6 +75,7 @@ class Dispatcher:
         sidecar: the program behind a sidecar.
         leave: ends the process with a status and a reason.
         deliver: tells the core what cannot be carried out.
+        watchers: see every durable event.
     """
 
     def __init__(
@@ -82,7 +91,9 @@ class Dispatcher:
         sidecar: SidecarProgram,
         leave: Callable[[int, str], None],
         deliver: Callable[[Input], Awaitable[None]],
+        watchers: Sequence[Watcher] = (),
     ) -> None:
+        self._watchers = (LinkLog(), *watchers)
         self._link = link
         self._engine = engine
         self._host = host
@@ -93,7 +104,6 @@ class Dispatcher:
         self._clients = clients
         self._sidecar = sidecar
         self._leave = leave
-        self._link_log = LinkLog()
 
     async def shut(self) -> None:
         """End what is still asked for; no effect is carried out afterwards."""
@@ -103,7 +113,8 @@ class Dispatcher:
         """Carry out effects in order. Their events are durable."""
         self._tokens.observe(events)
         self._spawns.observe(events)
-        self._link_log.observe(events)
+        for watcher in self._watchers:
+            watcher.observe(events)
         self._confirm(wanted)
         for effect in wanted:
             self._one(effect)
@@ -142,12 +153,12 @@ class Dispatcher:
                 )
             case effects.ConfirmReports():
                 pass  # see above
-            case effects.Notify():
-                self._clients.notify(effect)
+            case effects.Announce():
+                self._clients.announce(effect)
             case effects.Reply():
                 self._clients.reply(effect)
             case effects.EngineCall():
-                self._engine.call(effect)
+                self._engine.call(http_call(effect))
             case effects.DialEngine(dial=dial):
                 self._link.dial(dial)
             case effects.CloseLink(dial=dial, detail=detail):

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from relaybroker.adapters.log_lines import LogLines
 from relaybroker.adapters.private_files import make_private_directory
-from relaybroker.config.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,17 +46,19 @@ def directory(environ: Mapping[str, str]) -> Path:
     return (Path(base) if base else home / ".local" / "state") / "agentworkforce" / "relay" / "logs"
 
 
-def configure(log_id: str, environ: Mapping[str, str]) -> logging.Handler:
-    """Send everything that is logged to its place, at the level of RELAYBROKER_LOG (default `info`).
+def configure(log_id: str, environ: Mapping[str, str], *, level: str = "info", to: str = "") -> logging.Handler:
+    """Send everything that is logged to its place.
+
+    Args:
+        log_id: name of the file.
+        environ: says where files of this user are.
+        level: the least level that is kept.
+        to: `stderr`, `off`; else a daily file.
 
     Raises:
-        SettingsError: the level is unknown.
         OSError: the log file cannot be made.
     """
-    chosen = environ.get("AGENT_RELAY_BROKER_LOG", "").strip().lower()
-    level = environ.get("RELAYBROKER_LOG", "").strip().upper() or "INFO"
-    if level not in logging.getLevelNamesMapping():
-        raise SettingsError(f"RELAYBROKER_LOG={level.lower()} is no level; use debug, info, warning or error")
+    chosen = to.lower()
     handler: logging.Handler
     if chosen in _OFF:
         handler = logging.NullHandler()
@@ -68,7 +69,7 @@ def configure(log_id: str, environ: Mapping[str, str]) -> logging.Handler:
         make_private_directory(place)
         handler = _PrivateDailyFile(place / f"{log_id}.log", when="midnight", backupCount=DAYS_KEPT, encoding="utf-8")
     handler.setFormatter(LogLines())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     return handler

@@ -12,14 +12,22 @@ from relaybroker.domain import fold
 from relaybroker.domain.state import State, decode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from relaybroker.adapters.eventstore.journal import Journal
     from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 
 _log = logging.getLogger(__name__)
 
 
-def recover(journal: Journal, snapshots: SnapshotFile) -> State:
+TOLD_EVERY = 20_000
+"""Events between two words about how far it is."""
+
+
+def recover(journal: Journal, snapshots: SnapshotFile, told: Callable[[str], None] = lambda _: None) -> State:
     """The state at the end of the journal; its time depends on the tail after the snapshot, not on history.
+
+    `told` hears how far it is.
 
     Raises:
         CorruptLog: a record does not fit; every byte is kept.
@@ -27,7 +35,9 @@ def recover(journal: Journal, snapshots: SnapshotFile) -> State:
     snapshot = snapshots.load(journal)
     state = (decode(snapshot.payload) if snapshot is not None else None) or State()
     base = state.position
-    for _, recorded in journal.read(after=base):
+    for position, recorded in journal.read(after=base):
         fold.apply(state, recorded)
+        if not position % TOLD_EVERY:
+            told(f"reading the log, {position} of {journal.position}")
     _log.info("recovered to position %d from a snapshot at %d", state.position, base)
     return state

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -77,6 +78,7 @@ class Recorder(Protocol):
 
 class _Decided(NamedTuple):
     committed: asyncio.Future[int]
+    at: float
     turns: list[Decision]
     events: list[Recorded]
     effects: list[Effect]
@@ -98,6 +100,7 @@ class Runtime:
         journal: where events become durable.
         snapshots: where the state is kept now and then; None = nowhere.
         recorder: who records the turns; None = nobody.
+        committed: hears of each batch how long it took to become durable, in seconds.
         clock: epoch seconds; None = a `SteadyClock` that goes on from the newest record.
         snapshot_every: events between two snapshots.
     """
@@ -109,6 +112,7 @@ class Runtime:
         *,
         snapshots: SnapshotFile | None,
         recorder: Recorder | None = None,
+        committed: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] | None = None,
         snapshot_every: int = SNAPSHOT_EVERY,
     ) -> None:
@@ -117,6 +121,7 @@ class Runtime:
         self._journal = journal
         self._snapshots = snapshots
         self._recorder = recorder
+        self._committed = committed
         self._clock = clock or SteadyClock(core.state.now)
         self._snapshot_every = snapshot_every
         self._snapshot_at = core.state.position + snapshot_every
@@ -200,7 +205,9 @@ class Runtime:
             if events or effects:
                 await self._journal.room()
                 committed = self._journal.append(events)
-                await self._decided.put(_Decided(committed, turns, events, effects, self._due_snapshot()))
+                await self._decided.put(
+                    _Decided(committed, time.monotonic(), turns, events, effects, self._due_snapshot())
+                )
             await asyncio.sleep(0)  # readers and writers get their turn however full the inbox is
 
     def _wait_s(self, *, idle: bool) -> float | None:
@@ -222,6 +229,8 @@ class Runtime:
         while True:
             decided = await self._decided.get()
             await decided.committed
+            if decided.events:
+                self._committed(time.monotonic() - decided.at)
             if self._recorder is not None:
                 self._recorder.take(decided.turns)
             dispatch.carry_out(decided.events, decided.effects)

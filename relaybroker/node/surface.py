@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from relaybroker.adapters.http.api.gateway import Gateway
     from relaybroker.adapters.pty.protocol import Output
     from relaybroker.config.settings import Settings
-    from relaybroker.domain.effects import InvokeHandler, Notify, Reply
+    from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 
 
 class Surface(Protocol):
@@ -28,7 +28,7 @@ class Surface(Protocol):
     def reply(self, reply: Reply) -> None:
         """Answer one request."""
 
-    def notify(self, notification: Notify) -> None:
+    def announce(self, wanted: Announce) -> None:
         """Tell every `/ws` client."""
 
     def invoke_handler(self, wanted: InvokeHandler) -> None:

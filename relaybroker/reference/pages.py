@@ -26,6 +26,9 @@ from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.adapters.pty import harnesses
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
+from relaybroker.config.chosen import SECRETS, Chosen, flag_of, variables_of
+from relaybroker.config.fleet_file import Agent
+from relaybroker.domain import couplings
 from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.machines import MACHINES
@@ -45,12 +48,31 @@ def machines() -> str:
     parts = ["# State machines\n"]
     for table in MACHINES.values():
         parts.append(f"## {table.name}\n\n{table.rules}\n\n```mermaid\n{table.mermaid()}\n```\n")
-        parts.append("| from | trigger | to |\n|---|---|---|")
-        parts += [
-            f"| {source} | {trigger} | {_state(table, target)} |" for (source, trigger), target in table.edges.items()
-        ]
+        parts.append("| in | can happen | and then it is |\n|---|---|---|")
+        for state in table.states:
+            exits = table.leaving(state) or [("nothing: it has ended", "")]
+            parts += [f"| {_state(table, state)} | {trigger} | {_state(table, target)} |" for trigger, target in exits]
         parts.append("")
-    return "\n".join(parts)
+    return "\n".join([*parts, *_couplings()])
+
+
+def _couplings() -> list[str]:
+    """What happens to one machine because of another."""
+    parts = ["## Couplings\n", "| when | machine | in | trigger | what that means | but |\n|---|---|---|---|---|---|"]
+    for row in couplings.COUPLINGS:
+        states = ", ".join(state for state in row.table.states if state in row.states)
+        parts.append(f"| {row.when} | {row.table.name} | {states} | {row.trigger} | {row.then} | {row.but} |")
+    for (state, returnable), fate in couplings.WORKER_ENDED.items():
+        kept = "the engine keeps it" if returnable else "the engine does not keep it"
+        meaning = {
+            couplings.Fate.RETURN: "the engine offers it again",
+            couplings.Fate.DEAD_LETTER: "it is kept for a person",
+            couplings.Fate.IN_DOUBT: "the in-doubt policy settles it",
+        }[fate]
+        parts.append(
+            f"| its worker ends, and {kept} | delivery | {state} | {' or '.join(fate.triggers)} | {meaning} | |"
+        )
+    return [*parts, ""]
 
 
 def _state(table: Any, name: str) -> str:
@@ -83,6 +105,7 @@ def _type(hint: Any) -> str:
         "relaybroker.domain.reasons.",
         "relaybroker.domain.inputs.",
         "relaybroker.domain.events.",
+        "relaybroker.config.fleet_file.",
         "typing.",
     ):
         text = text.replace(prefix, "")
@@ -94,7 +117,7 @@ def reasons() -> str:
     parts = [
         "# Reasons\n",
         "Why a message was not typed, why something waits, was refused or failed: a closed list.\n",
-        "| reason | what it means | what to do, or what would have made it otherwise |\n|---|---|---|",
+        "| reason | what it means | what to do |\n|---|---|---|",
     ]
     parts += [f"| `{reason}` | {SENTENCES[reason]} | {REMEDIES[reason]} |" for reason in Reason]
     return "\n".join(parts) + "\n"
@@ -175,9 +198,13 @@ def _named(names: tuple[str, ...]) -> str:
 
 def commands() -> str:
     """Every command with its help."""
-    from relaybroker.cli.app import cli  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
+    from relaybroker.cli import output  # noqa: PLC0415 - the pages are made rarely, the command tree imports much
+    from relaybroker.cli.app import cli  # noqa: PLC0415 - as above
 
-    parts = ["# Commands\n"]
+    parts = ["# Commands\n", f"{(output.__doc__ or '').partition('.')[2].rpartition(chr(10) * 2)[2].strip()}\n"]
+    parts.append(
+        "`NO_COLOR` is heeded; `relaybroker completion SHELL` prints what completes commands, names and ids.\n"
+    )
 
     def add(command: click.Command, words: list[str], parent: click.Context | None) -> None:
         width = {"terminal_width": 100, "max_content_width": 100}
@@ -191,6 +218,58 @@ def commands() -> str:
 
     add(cli, ["relaybroker"], None)
     return "\n".join(parts)
+
+
+def settings() -> str:
+    """Every setting and where it is given, and the fleet."""
+    parts = [
+        "# Settings\n",
+        _SETTINGS,
+        "| setting | type | default | variable, flag | meaning |\n|---|---|---|---|---|",
+    ]
+    for name, field in Chosen.model_fields.items():
+        places = [*variables_of(name), *([flag_of(name)] if flag_of(name) else [])]
+        default = json.dumps(field.get_default())
+        shown = _type(field.annotation).replace("tuple[str, ...]", "list of texts")
+        parts.append(
+            f"| `{name}` | {shown} | `{default}` | {', '.join(f'`{place}`' for place in places)} | {field.description} |"
+        )
+    parts += ["\n## Secrets\n", "They stand in no file.\n", "| secret | variable |\n|---|---|"]
+    parts += [f"| {name} | `{variable}` |" for name, variable in SECRETS.items()]
+    parts += ["\n## Agents\n", _FLEET, "| field of `[agents.NAME]` | default | meaning |\n|---|---|---|"]
+    for name, field in Agent.model_fields.items():
+        default = "needed" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+        parts.append(f"| `{name}` | {default} | {field.description} |")
+    return "\n".join(parts) + "\n"
+
+
+_SETTINGS = """\
+A flag counts before a variable, a variable before `relaybroker.toml`, the file before the default. The file is the one that `--config` or
+`RELAYBROKER_CONFIG` names, else the nearest one from the current directory upward (not beyond the home directory), else
+`~/.config/relaybroker/relaybroker.toml`. `relaybroker config` shows every value and where it is from, and checks file and environment.
+Lists in variables are separated by commas. What is unknown is refused, with the nearest name.
+
+```toml
+# relaybroker.toml
+name = "desk"
+api_port = 7777
+default_channels = ["general", "build"]
+
+[agents.planner]
+cli = "claude --model opus"
+channels = ["general"]
+task = "Plan the next release, and ask writer for texts."
+env_from = ["ANTHROPIC_API_KEY"]
+
+[agents.writer]
+cli = "codex"
+cwd = "docs"
+```
+"""
+_FLEET = """\
+`relaybroker up` starts those that do not run; `relaybroker apply` does so on a running broker, starts anew those that the file has
+otherwise by now, and ends those that it does not name any more. One that was started by hand is left alone.
+"""
 
 
 def guarantees() -> str:
@@ -292,6 +371,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
     "reasons.md": reasons,
     "commands.md": commands,
+    "settings.md": settings,
     "views.md": views,
     "agent-environment.md": environment_of_agents,
     "guarantees.md": guarantees,

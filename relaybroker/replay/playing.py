@@ -5,7 +5,7 @@
 * Time is part of it. A turn that a deadline began is played by asking for what is due, and the deadline must be the recorded
   one. Where an input came after a deadline of this core of which the recording knows nothing, that is a difference too.
 * Harness profiles are a property of the machine, not of the core: those that were recorded with an agent are used for it again.
-* Effects are compared where the recording has them.
+* Effects are compared where the recording has them, in the form in which this version writes them.
 
 Source: ADR-0027; design/architecture.md section 3.
 """
@@ -28,7 +28,7 @@ from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
 from relaybroker.domain.told import TimePassed, Told
 from relaybroker.domain.turn import Decision
-from relaybroker.replay.session import Session, Turn, plain
+from relaybroker.replay.session import EFFECTS, Session, Turn, plain
 
 BUGS = (RelayBrokerError, AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 """What a core may raise on an input that it does not fit."""
@@ -108,8 +108,8 @@ class Player:
         self._at = self._recorded.now
         self._core = self._broker(session.state())
 
-    def play(self, until: int | None = None) -> Outcome:
-        """Play everything, or up to the event at a position.
+    def play(self, until: int | None = None, watch: Callable[[int], None] | None = None) -> Outcome:
+        """Play everything, or up to the event at a position. `watch` is told how many events are played.
 
         Raises:
             SessionError: the file cannot be read on.
@@ -122,6 +122,8 @@ class Player:
             self._harnesses.learn(turn.events)
             self._turn(turn)
             turns, played = turns + 1, played + len(turn.events)
+            if watch is not None:
+                watch(played)
         self._catch_up()
         return Outcome(
             turns=turns,
@@ -158,14 +160,16 @@ class Player:
 
     def _sides(self, turn: Turn, decision: Decision) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The two sides as plain data; both empty when they are the same."""
-        wanted = None if turn.effects is None else plain(decision.effects)
+        is_comparable = self._session.header.effects == EFFECTS
+        known = turn.effects if is_comparable else None
+        wanted = None if known is None else plain(decision.effects)
         expected = [self._expected(recorded) for recorded in turn.events]
         same_events = len(expected) == len(decision.events) and all(map(_same, expected, decision.events))
-        if same_events and turn.effects == wanted:
+        if same_events and known == wanted:
             return [], []
         recorded, decided = list(map(shown, expected)), list(map(shown, decision.events))
-        if wanted is not None and turn.effects is not None:
-            recorded += [_shown_effect(effect) for effect in turn.effects]
+        if wanted is not None and known is not None:
+            recorded += [_shown_effect(effect) for effect in known]
             decided += [_shown_effect(effect) for effect in wanted]
         return recorded, decided
 

@@ -22,7 +22,7 @@ from relaybroker import __version__
 from relaybroker.adapters import private_files
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Decision
-from relaybroker.replay.session import FORMAT, Header, Turn, Writer, plain, starting_state
+from relaybroker.replay.session import EFFECTS, FORMAT, Header, Turn, Writer, plain, starting_state
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Recording:
             session=FORMAT,
             broker=f"relaybroker/{__version__}",
             source="live",
+            effects=EFFECTS,
             after=state.position,
             state=starting_state(state),
         )

@@ -28,7 +28,7 @@ from relaybroker.domain.inputs import Input, SpawnSpec
 from relaybroker.domain.state import State
 from relaybroker.domain.told import TimePassed
 from relaybroker.replay.playing import Harnesses
-from relaybroker.replay.session import Session, SessionError, Turn, Writer, plain, starting_state
+from relaybroker.replay.session import EFFECTS, Session, SessionError, Turn, Writer, plain, starting_state
 
 NAMES = frozenset(
     {
@@ -166,7 +166,7 @@ def redact(session: Session, file: IO[bytes]) -> int:
     """
     redactor, harnesses = Redactor(), Harnesses()
     state = redactor.state(session.state())
-    header = msgspec.structs.replace(session.header, redacted=True, state=starting_state(state))
+    header = msgspec.structs.replace(session.header, redacted=True, effects=EFFECTS, state=starting_state(state))
     core, writer, turns = Broker(harnesses.of, state), Writer(file, header), 0
     for turn in session:
         harnesses.learn(turn.events)

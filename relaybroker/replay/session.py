@@ -34,6 +34,8 @@ from relaybroker.domain.state import State
 from relaybroker.domain.told import Told
 
 FORMAT = 1
+EFFECTS = 2
+"""How effects are written. Those of another form say nothing about what this version would do, and are not compared."""
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is refused: no turn is, and a state of a full broker is below it."""
 
@@ -92,6 +94,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     says: str = ""
     """One sentence: what this session shows."""
     redacted: bool = False
+    effects: int = 1
+    """The form of the effects, where they are known."""
     state: msgspec.Raw = _ABSENT
 
 
@@ -158,7 +162,7 @@ def starting_state(state: State) -> msgspec.Raw:
     """A state as a header holds it: without what local clients were told, which nothing is decided from. Absent for the beginning."""
     if not state.position:
         return _ABSENT
-    kept = msgspec.structs.replace(state, notifications=[])
+    kept = msgspec.structs.replace(state, announcements=[])
     return msgspec.Raw(domain_state.encode(kept))
 
 

@@ -12,7 +12,7 @@ from relaybroker.adapters.http.api import views
 from relaybroker.domain.state import State
 from relaybroker.replay.playing import Difference
 
-_KINDS = {"decided": "decided otherwise", "due": "due at another time", "raised": "the core failed"}
+_KINDS = {"decided": "decided differently", "due": "due at another time", "raised": "the core failed"}
 
 
 def difference(found: Difference) -> Iterator[str]:

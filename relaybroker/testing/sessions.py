@@ -40,5 +40,5 @@ def replay_session(path: Path | str, *, until: int | None = None, what_if: Seque
         count = len(outcome.differences)
         raise AssertionError(f"{path}: {count} of {outcome.turns} turns are decided otherwise\n{shown}")
     if until is None and not outcome.complete:
-        raise AssertionError(f"{path}: the recording was cut off; what is whole is decided the same")
+        raise AssertionError(f"{path}: the recording was cut off; the complete part replays without differences")
     return outcome

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.domain import effects, inputs
 from relaybroker.mcp.toolbox import AgentToolbox
 from relaybroker.mcp.tools import EVERYBODYS
@@ -115,7 +116,7 @@ class Gateway:
         before = len(self.world.effects)
         self.world.tell(item)
         for call in self.world.effects[before:]:
-            if isinstance(call, effects.EngineCall):
+            if isinstance(call, HttpCall):
                 status = next(self.statuses, 201)
                 self.world.tell(inputs.EngineAnswered(call_id=call.call_id, status=status, code="c", data={"id": "5"}))
         self.world.advance(10)
@@ -123,10 +124,11 @@ class Gateway:
         return True
 
     def answer(self) -> None:
-        for reply in self.world.replies.values():
-            self.access.reply(reply)
+        for effect in self.world.effects:
+            if isinstance(effect, effects.Reply):
+                self.access.reply(effect)
 
-    async def ask_engine(self, call: effects.EngineCall) -> inputs.EngineAnswered:
+    async def ask_engine(self, call: HttpCall) -> inputs.EngineAnswered:
         assert call.method == "GET"
         return inputs.EngineAnswered(
             call_id=call.call_id, status=next(self.statuses, 200), data=[{"id": 5, "name": None}, 7]

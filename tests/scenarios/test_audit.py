@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from relaybroker.cli import app
+from relaybroker.cli.output import _with_moments
 from tests.scenarios.conftest import Node
 from tests.scripted_engine import KEY, ScriptedEngine
 
@@ -36,7 +37,8 @@ def relaybroker(node, *words):
 def why(node, wanted):
     """Exit status and stories, by the command."""
     done = relaybroker(node, "why", wanted, "--json", "--state-dir", node.state)
-    return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+    said = json.loads(done.stdout)
+    return done.returncode, said["error"]["message"] if "error" in said else said["stories"]
 
 
 async def chaos(node, engine):
@@ -163,7 +165,7 @@ def test_every_fate_of_a_chaotic_run_is_explained_by_a_broker_that_runs(told):
     found = {wanted: (story["outcome"], story["state"], story["reason"]) for wanted, story in told.answers.items()}
     assert found == {wanted: fate[1:] for wanted, fate in FATES.items()}
     wanted, status, stories = told.by_command
-    assert (status, stories) == (FATES[wanted][0], [told.answers[wanted]]), (
+    assert (status, stories) == (FATES[wanted][0], [_with_moments(told.answers[wanted])]), (
         "the command says the same beside the broker"
     )
 
@@ -171,7 +173,7 @@ def test_every_fate_of_a_chaotic_run_is_explained_by_a_broker_that_runs(told):
 def stopped(told, wanted):
     """Exit status and the one story, by the command, in this process."""
     done = CliRunner().invoke(app.cli, ["why", wanted, "--json", "--state-dir", str(told.node.state)])
-    (story,) = json.loads(done.stdout)
+    (story,) = json.loads(done.stdout)["stories"]
     return done.exit_code, story
 
 

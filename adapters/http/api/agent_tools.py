@@ -83,7 +83,7 @@ class AgentToolRoutes:
 
     @route(
         "GET /api/agent",
-        "Who the agent is whose token asks, and what waits for it and why.",
+        "Identify the calling agent, and list what waits for it and why.",
         agents="who it is, and what waits for it",
     )
     async def who(self, request: web.Request) -> Own:
@@ -94,7 +94,7 @@ class AgentToolRoutes:
             raise InvalidRequest(Refusal.UNKNOWN_CALLER, "unauthorized", "the agent is no longer registered here")
         return found
 
-    @route("GET /api/agent/tools", "What that agent can do, as tools.", agents="what it can do, as tools")
+    @route("GET /api/agent/tools", "List the calling agent's tools.", agents="what it can do, as tools")
     async def listing(self, request: web.Request) -> Tools:
         """GET /api/agent/tools."""
         return Tools(tools=self._tools.listing(caller_of(request)))

@@ -53,7 +53,7 @@ _SpawnValue = Annotated[JsonObject, SpawnBody]
 
 
 class Agents(Answer, frozen=True, kw_only=True):
-    """Every agent that lives here."""
+    """List the agents of this broker."""
 
     success: bool = True
     agents: list[AgentView]
@@ -137,7 +137,7 @@ class AgentRoutes:
         except OSError as error:
             raise InvalidRequest(Refusal.FAILED, "spawn_failed", f"env cannot be kept: {error}", field="env") from error
 
-    @route("GET /api/spawned", "Every agent that lives here.")
+    @route("GET /api/spawned", "List the agents of this broker.")
     async def listing(self, _request: web.Request) -> Agents:
         """GET /api/spawned."""
         return self.listed()
@@ -166,7 +166,7 @@ class AgentRoutes:
 
     # --- the terminal -------------------------------------------------------------------------------------------------
 
-    @route("GET /api/spawned/{name}/snapshot", "The agent's screen.", errors=_OF_AGENT)
+    @route("GET /api/spawned/{name}/snapshot", "Get the agent's screen.", errors=_OF_AGENT)
     async def snapshot(self, request: web.Request, query: SnapshotQuery) -> Screen:
         """GET /api/spawned/{name}/snapshot."""
         wanted = query.format.lower()

@@ -120,6 +120,15 @@ class Node(Answer, frozen=True, kw_only=True):
     name: str
 
 
+class NodeView(Answer, frozen=True, kw_only=True):
+    """The node, with what its operator calls the broker and where the engine is."""
+
+    id: str
+    name: str
+    broker: str
+    engine: str
+
+
 class HostView(Answer, frozen=True, kw_only=True):
     """The PTY host."""
 
@@ -264,7 +273,7 @@ class Status(Answer, frozen=True, kw_only=True):
     dead_letter_count: int
     auth: Auth
     link: Link
-    node: Node | None
+    node: NodeView | None
     sidecar: SidecarView | None
     invocations: list[InvocationView]
     host: HostView

@@ -69,6 +69,42 @@ class LogEvents(Answer, frozen=True, kw_only=True):
     last: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class DeliveriesQuery(Query):
+    """The query of GET /api/deliveries: the newest first; `before` = those that were offered before this position."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent: _Word = ""
+    state: _Word = ""
+    before: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    limit: Annotated[int, Field(ge=1, le=MAX_EVENTS)] = 100
+
+
+class DeliveryRow(Answer, frozen=True, kw_only=True):
+    """One attempt of a delivery, as the log has it. Times are seconds since 1970; `position` is that of its offer."""
+
+    position: Annotated[int, msgspec.Meta(ge=1)]
+    stream: str
+    delivery_id: str
+    msg_id: str
+    agent: str
+    seq: int | None
+    sender: str
+    state: str
+    reason: str
+    verification: str
+    in_custody: bool
+    offered_at: float
+    changed_at: float
+
+
+class Deliveries(Answer, frozen=True, kw_only=True):
+    """Deliveries, the newest first; `before` asks for the next ones, 0 = there may be no more."""
+
+    deliveries: list[DeliveryRow]
+    before: Annotated[int, msgspec.Meta(ge=0)]
+
+
 class AuditRoutes:
     """Handlers of the audit routes."""
 
@@ -77,14 +113,21 @@ class AuditRoutes:
 
     @route(
         "GET /api/why/{id}",
-        "What became of a message, delivery, AGENT@SEQ, invocation, agent or node, and why.",
+        "Explain what became of a message, delivery, AGENT@SEQ, invocation, agent or node.",
         errors=(404, 409),
     )
     async def why(self, request: web.Request) -> Stories:
         """GET /api/why/{id}."""
         return Stories(stories=await self._log.why(request.match_info["id"]))
 
-    @route("GET /api/log", "Events of the log by what they are about.")
+    @route("GET /api/deliveries", "The newest deliveries, of all or of an agent or in a state.")
+    async def deliveries(self, _request: web.Request, query: DeliveriesQuery) -> Deliveries:
+        """GET /api/deliveries."""
+        found = await self._log.deliveries(**query.model_dump())
+        rows = [msgspec.convert(row, DeliveryRow) for row in found]
+        return Deliveries(deliveries=rows, before=rows[-1].position if len(rows) == query.limit else 0)
+
+    @route("GET /api/log", "Search the events of the log.")
     async def search(self, _request: web.Request, query: LogQuery) -> LogEvents:
         """GET /api/log."""
         found = await self._log.search(**query.model_dump())

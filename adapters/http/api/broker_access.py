@@ -13,10 +13,11 @@ from typing import Any
 
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.gateway import Gateway
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
 from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain import engine_status
-from relaybroker.domain.effects import EngineCall, Reply
+from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineUnanswered, Input
 from relaybroker.domain.state import State
@@ -126,7 +127,7 @@ class BrokerAccess:
         call_id = f"look_{uuid.uuid4().hex}"
         is_everybodys = caller.is_operator and path.startswith(("/v1/messages/", "/v1/channels"))
         answer = await self.gateway.ask_engine(
-            EngineCall(
+            HttpCall(
                 call_id=call_id,
                 method="GET",
                 path=path,

@@ -68,7 +68,7 @@ class Renewed(Answer, frozen=True, kw_only=True):
 
 
 class Config(Answer, frozen=True, kw_only=True):
-    """Workspace key and memberships."""
+    """Get the workspace key and memberships."""
 
     workspace_key: str | None = msgspec.field(name="workspaceKey")
     default_workspace_id: str | None = msgspec.field(name="defaultWorkspaceId")
@@ -118,9 +118,7 @@ class HealthRoute:
     ) -> None:
         self._about, self._guard, self._events, self._access = about, guard, events, access
 
-    @route(
-        "GET /health", "Whether the broker lives; needs no key.", agents="everybody may", settled=False, is_open=True
-    )
+    @route("GET /health", "Check liveness; needs no key.", agents="everybody may", settled=False, is_open=True)
     async def health(self, request: web.Request) -> Health:
         """GET /health."""
         access = self._access()
@@ -154,7 +152,7 @@ class BrokerRoutes:
     def __init__(self, about: About, events: EventStream, access: BrokerAccess) -> None:
         self._about, self._events, self._access = about, events, access
 
-    @route("GET /api/session", "Which broker this is.", settled=False)
+    @route("GET /api/session", "Identify the broker.", settled=False)
     async def session(self, _request: web.Request) -> Session:
         """GET /api/session."""
         state = self._access.state
@@ -178,7 +176,7 @@ class BrokerRoutes:
         persist = self._about.persist
         return Renewed(renewed=True, expires_in_secs=0 if persist else LEASE_S, persist=persist)
 
-    @route("GET /api/config", "Workspace key and memberships.", settled=False)
+    @route("GET /api/config", "Get the workspace key and memberships.", settled=False)
     async def config(self, _request: web.Request) -> Config:
         """GET /api/config."""
         state = self._access.state
@@ -188,13 +186,13 @@ class BrokerRoutes:
             memberships=views.memberships(state),
         )
 
-    @route("GET /api/status", "How the broker, its link and its agents are.")
+    @route("GET /api/status", "Get the state of the broker, its link and its agents.")
     async def status(self, _request: web.Request) -> Status:
         """GET /api/status."""
         found = views.status(self._access.state, time.time())
         return msgspec.structs.replace(found, log_locked_secs=log_locked_s(self._access))
 
-    @route("GET /api/metrics", "Resources of agents.", errors=(404,))
+    @route("GET /api/metrics", "Get the resource usage of agents.", errors=(404,))
     async def metrics(self, _request: web.Request, query: MetricsQuery) -> Metrics:
         """GET /api/metrics."""
         state, wanted, now = self._access.state, query.agent, time.time()
@@ -212,12 +210,18 @@ class BrokerRoutes:
         ]
         return Metrics(agents=agents, broker=views.broker_metrics(state, now))
 
+    @route("GET /metrics", "Numbers for Prometheus, as text.", settled=False, media="text/plain")
+    async def exposition(self, request: web.Request) -> Annotated[web.Response, str]:
+        """GET /metrics."""
+        body, content_type = self._access.gateway.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
     @route("GET /api/openapi.json", "This document.", agents="how to ask", settled=False)
     async def openapi(self, _request: web.Request) -> JsonObject:
         """GET /api/openapi.json."""
         return self._about.document()
 
-    @route("POST /api/shutdown", "End the broker and its agents.")
+    @route("POST /api/shutdown", "Shut down the broker and its agents.")
     async def shutdown(self, request: web.Request) -> Annotated[web.Response, ShuttingDown]:
         """POST /api/shutdown."""
         response = answer(ShuttingDown(status="shutting_down"))

@@ -48,13 +48,13 @@ class DeadLetterRoutes:
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
 
-    @route("GET /api/dead-letters", "Messages that could not be typed.")
+    @route("GET /api/dead-letters", "List the messages that could not be typed.")
     async def listing(self, _request: web.Request, query: LettersQuery) -> DeadLetters:
         """GET /api/dead-letters."""
         rows = views.dead_letters(self._access.state, self._access.now(), query.agent)
         return DeadLetters(dead_letters=rows, count=len(rows), limit=LIMIT)
 
-    @route("GET /api/dead-letters/{id}", "One of them, with its words.", errors=(404,))
+    @route("GET /api/dead-letters/{id}", "Get one dead letter, with its text.", errors=(404,))
     async def show(self, request: web.Request) -> OneDeadLetter:
         """GET /api/dead-letters/{id}."""
         letter_id = request.match_info["id"]
@@ -67,7 +67,7 @@ class DeadLetterRoutes:
 
     @route(
         "POST /api/dead-letters/redeliver",
-        "Type them after all, each as a new attempt.",
+        "Redeliver dead letters, each as a new attempt.",
         errors=(404, 409, 429, 504),
         about="id",
     )
@@ -86,7 +86,7 @@ class DeadLetterRoutes:
         )
         return answered(reply, Redelivered)
 
-    @route("POST /api/dead-letters/purge", "Take them off the list.", errors=(404, 429, 504), about="id")
+    @route("POST /api/dead-letters/purge", "Remove dead letters from the list.", errors=(404, 429, 504), about="id")
     async def purge(self, _request: web.Request, body: LettersBody) -> Purged:
         """POST /api/dead-letters/purge."""
         _check(body)

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
+from relaybroker.adapters.http.api.page_sessions import PageSessions
 from relaybroker.adapters.http.api.rendering import STATUS
 from relaybroker.domain.errors import InvalidRequest, Refusal
 
@@ -93,6 +94,7 @@ class Guard:
         agent_routes: those that agents may use (`METHOD /path`).
         open_paths: those that need no key.
         on_use: called for every request that carries the key (it renews the owner's lease).
+        page: browsers that are logged in.
     """
 
     def __init__(
@@ -105,7 +107,9 @@ class Guard:
         agent_routes: frozenset[str],
         open_paths: frozenset[str],
         on_use: Callable[[], None],
+        page: PageSessions,
     ) -> None:
+        self._page = page
         self._key = _digest(api_key)
         self._hosts = frozenset(name.lower() for name in allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in allowed_origins) - {"null"}
@@ -144,6 +148,10 @@ class Guard:
                 if self._is_outside(request):
                     return refusal(403, "agent_scope", f"{request.method} {request.path} is not for agents")
                 request[CALLER] = caller
+            elif (session := self._page.of(request)) is not None and request.path not in self._open_paths:
+                if (why := self._page.trouble(session, request)) is not None:
+                    return refusal(403, *why)
+                self._on_use()
             elif request.path not in self._open_paths:
                 return unauthorized()
             return await _enveloped(request, handler)

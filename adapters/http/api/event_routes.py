@@ -79,7 +79,7 @@ class EventRoutes:
         self._session_of, self._on_leave = session_of, on_leave
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
 
-    @route("GET /api/events/replay", "Stored events from a number on.", settled=False)
+    @route("GET /api/events/replay", "Get stored events after a sequence number.", settled=False)
     async def replay(self, _request: web.Request, query: ReplayQuery) -> Replayed:
         """GET /api/events/replay."""
         state, upto = self._access.state, self._events.published

@@ -24,8 +24,10 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import WSMsgType, web
 
+from relaybroker.adapters.http.api.event_frames import frame_of
+from relaybroker.domain.announcements import Announced
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.state import Notification, State
+from relaybroker.domain.state import State
 
 QUEUE_FRAMES = 1024
 QUEUE_BYTES = 4 * 1024 * 1024
@@ -43,23 +45,22 @@ _CLOSE_S = 1.0
 
 def stored(state: State, since: int, upto: int, limit: int) -> list[dict[str, Any]]:
     """At most `limit` stored events numbered above `since` and up to `upto` (the last durable one), oldest first."""
-    kept = state.notifications
+    kept = state.announcements
     if not kept or since >= upto:
         return []
     first = kept[0].seq
     start = max(0, since + 1 - first)
-    return [item.body for item in kept[start : min(start + limit, upto + 1 - first)]]
+    return [frame_of(item) for item in kept[start : min(start + limit, upto + 1 - first)]]
 
 
 def durable_so_far(state: State) -> int:
     """A number up to which events are surely durable: those of former runs. What was decided since may not be on disk yet."""
-    began = int(state.started_at * 1000)
-    return next((item.seq for item in reversed(state.notifications) if item.body["timestamp"] < began), 0)
+    return next((item.seq for item in reversed(state.announcements) if item.at < state.started_at), 0)
 
 
 def oldest(state: State) -> int:
     """Number of the oldest stored event; 0 = none."""
-    return state.notifications[0].seq if state.notifications else 0
+    return state.announcements[0].seq if state.announcements else 0
 
 
 def gap(state: State, since: int, upto: int, epoch: str | None) -> dict[str, Any] | None:
@@ -229,10 +230,11 @@ class EventStream:
         """The state is there: what former runs stored may be read."""
         self.published = max(self.published, durable_so_far(self.state()))
 
-    def notify(self, notification: Notification) -> None:
+    def announce(self, announced: Announced) -> None:
         """A durable event for everybody."""
-        self.published = notification.seq
-        self._offer(_Frame(notification.seq, _text(notification.body)))
+        self.published = announced.seq
+        if self._clients:
+            self._offer(_Frame(announced.seq, _text(frame_of(announced))))
 
     def output(self, name: str, chunk: str, now: float) -> None:
         """Terminal output for everybody who watches."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.adapters.pty.protocol import Answer, Resize, Snapshot
 from relaybroker.adapters.pty.protocol import Input as RawInput
-from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
 from relaybroker.domain.state import State
 from relaybroker.domain.story import Story
@@ -24,6 +24,9 @@ class AuditLog(Protocol):
 
     async def marks(self, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
         """What became of these messages, for each agent here that was to get one."""
+
+    async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest deliveries that fit the fields of `DeliveriesQuery`, newest first."""
 
     async def search(self, **filters: Any) -> list[dict[str, Any]]:
         """Events that fit the fields of `LogQuery`; InvalidRequest when one of them names nothing that there is."""
@@ -47,6 +50,9 @@ class Gateway(Protocol):
     async def settled(self) -> None:
         """Returns when everything that the state shows now is durable, or soon in any case."""
 
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """What Prometheus is told, in a format that the asker takes, and which that is."""
+
     def log_locked_s(self) -> float:
         """For how many seconds another program has kept the log from being written; 0 when none does."""
 
@@ -62,7 +68,7 @@ class Gateway(Protocol):
     def agent_of(self, token: str) -> str:
         """The agent id whose newest token this is, "" if it is nobody's; in the same time for every token."""
 
-    async def ask_engine(self, call: EngineCall) -> EngineAnswered | EngineUnanswered:
+    async def ask_engine(self, call: HttpCall) -> EngineAnswered | EngineUnanswered:
         """Look at the engine: a GET, with the credential that the call names. It leaves no trace."""
 
     def keep_supplied_token(self, token: str) -> str:

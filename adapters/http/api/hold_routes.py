@@ -33,7 +33,7 @@ class HoldRoutes:
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
 
-    @route("GET /api/spawned/{name}/delivery-mode", "Whether messages are typed as they come or held.", errors=(404,))
+    @route("GET /api/spawned/{name}/delivery-mode", "Get an agent's delivery mode.", errors=(404,))
     async def mode(self, request: web.Request) -> Mode:
         """GET /api/spawned/{name}/delivery-mode."""
         name = request.match_info["name"]
@@ -43,7 +43,7 @@ class HoldRoutes:
 
     @route(
         "PUT /api/spawned/{name}/delivery-mode",
-        "Hold messages, or let them through.",
+        "Set an agent's delivery mode.",
         errors=(404, 409, 429, 504),
         about="name",
     )
@@ -61,14 +61,14 @@ class HoldRoutes:
         )
         return answered(reply, Mode)
 
-    @route("GET /api/spawned/{name}/pending", "What is held until it is flushed.", errors=(404,))
+    @route("GET /api/spawned/{name}/pending", "List the messages held for an agent.", errors=(404,))
     async def pending(self, request: web.Request) -> Held:
         """GET /api/spawned/{name}/pending."""
         name = request.match_info["name"]
         self._check_there(name)
         return Held(pending=views.held_messages(self._access.state, name))
 
-    @route("POST /api/spawned/{name}/flush", "Let through what is held.", errors=(404, 429, 504), about="name")
+    @route("POST /api/spawned/{name}/flush", "Release held messages.", errors=(404, 429, 504), about="name")
     async def flush(self, request: web.Request, body: Body) -> Flushed:
         """POST /api/spawned/{name}/flush."""
         del body  # nothing is asked for in it

@@ -1,7 +1,7 @@
 """What a route is: a handler that says beside itself what it does, and by its annotations what it takes and answers.
 
     class HoldRoutes:
-        @route("PUT /api/spawned/{name}/delivery-mode", "Hold messages, or let them through.", errors=(404, 409), about="name")
+        @route("PUT /api/spawned/{name}/delivery-mode", "Set an agent's delivery mode.", errors=(404, 409), about="name")
         async def set_mode(self, request: web.Request, body: ModeBody) -> ModeChanged: ...
 
 The server and the OpenAPI document read the same mark: nothing is said of a route anywhere else.
@@ -56,6 +56,7 @@ class Route(NamedTuple):
     agents: str
     settled: bool
     is_open: bool
+    media: str
 
     @property
     def key(self) -> str:
@@ -71,6 +72,7 @@ class _Mark(NamedTuple):
     agents: str
     settled: bool | None
     is_open: bool
+    media: str
 
 
 def route(
@@ -82,6 +84,7 @@ def route(
     agents: str = "",
     settled: bool | None = None,
     is_open: bool = False,
+    media: str = "application/json",
 ) -> Callable[[_F], _F]:
     """Marks the handler of a route.
 
@@ -93,10 +96,11 @@ def route(
         agents: what an agent does here with its own token; "" = not for agents.
         settled: whether it waits until what it tells is durable; by default every GET does.
         is_open: it needs no key.
+        media: the type of its answer.
     """
 
     def mark(handler: _F) -> _F:
-        setattr(handler, _MARK, _Mark(route, summary, errors, about, agents, settled, is_open))
+        setattr(handler, _MARK, _Mark(route, summary, errors, about, agents, settled, is_open, media))
         return handler
 
     return mark
@@ -128,6 +132,7 @@ def _read(name: str, handler: Any) -> Route:
         agents=mark.agents,
         settled=method == "GET" if mark.settled is None else mark.settled,
         is_open=mark.is_open,
+        media=mark.media,
     )
 
 

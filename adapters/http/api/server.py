@@ -6,7 +6,7 @@ Source: spec/local-api.md sections 0.3, 1, 7.4, 11.4.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -24,14 +24,16 @@ from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
 from relaybroker.adapters.http.api.gateway import Gateway
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.page_routes import Asset, PageRoutes
+from relaybroker.adapters.http.api.page_sessions import PageSessions
 from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty.protocol import Output
-from relaybroker.domain.effects import InvokeHandler, Notify, Reply
+from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.state import Notification, State
+from relaybroker.domain.state import State
 
 BODY_LIMIT = 2 * 1024 * 1024
 _STARTING = "Broker is starting, please retry"
@@ -47,6 +49,7 @@ class LocalApi:
         base_url: of the engine, if the operator chose one.
         document: makes what `/api/openapi.json` answers.
         make_tools: makes what agents can do with their own tokens, over the broker.
+        page: the files of the web page, by name.
         allowed_hosts: further Host names.
         allowed_origins: further browser origins.
         request_shutdown: asks the broker to stop, with a reason.
@@ -61,10 +64,12 @@ class LocalApi:
         base_url: str | None,
         document: Callable[[], dict[str, Any]],
         make_tools: Callable[[BrokerAccess, Fleet], AgentTools],
+        page: Mapping[str, Asset],
         allowed_hosts: Sequence[str] = (),
         allowed_origins: Sequence[str] = (),
         request_shutdown: Callable[[str], None],
     ) -> None:
+        sessions = PageSessions()
         self._guard = Guard(
             api_key,
             tuple(allowed_hosts),
@@ -73,6 +78,7 @@ class LocalApi:
             agent_routes=frozenset(AGENT_ROUTES),
             open_paths=OPEN_PATHS,
             on_use=self._used,
+            page=sessions,
         )
         self._make_tools = make_tools
         self._about = About(version, persist, base_url, time.monotonic(), document, request_shutdown)
@@ -80,7 +86,8 @@ class LocalApi:
         self._access: BrokerAccess | None = None
         self._events = EventStream(lambda: self._state)
         self._groups: dict[type, object] = {
-            HealthRoute: HealthRoute(self._about, self._guard, self._events, lambda: self._access)
+            HealthRoute: HealthRoute(self._about, self._guard, self._events, lambda: self._access),
+            PageRoutes: PageRoutes(sessions, page),
         }
         self._event_routes: EventRoutes | None = None
         self._fleet: FleetSockets | None = None
@@ -140,9 +147,9 @@ class LocalApi:
         if self._access is not None:
             self._access.reply(reply)
 
-    def notify(self, notification: Notify) -> None:
+    def announce(self, wanted: Announce) -> None:
         """Tell every `/ws` client. Before the router opens there is none, but the numbers count."""
-        self._events.notify(Notification(notification.seq, notification.body))
+        self._events.announce(wanted.announced)
 
     def invoke_handler(self, wanted: InvokeHandler) -> None:
         """Give an invocation to a sidecar."""

@@ -18,6 +18,7 @@ from relaybroker.adapters.http.api.dead_letter_routes import DeadLetterRoutes
 from relaybroker.adapters.http.api.event_routes import EventRoutes
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.page_routes import PageRoutes
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
 
@@ -32,6 +33,7 @@ GROUPS: tuple[type, ...] = (
     AuditRoutes,
     AgentToolRoutes,
     FleetSockets,
+    PageRoutes,
 )
 
 TABLE: Mapping[type, tuple[Route, ...]] = MappingProxyType({group: routes_of(group) for group in GROUPS})
@@ -54,7 +56,6 @@ NOT_BUILT = (
     ("POST", "/api/agent-result"),
     ("POST", "/api/agents/by-name/{name}/interrupt"),
     ("GET", "/api/history/stats"),
-    ("GET", "/metrics"),
 )
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 

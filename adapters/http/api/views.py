@@ -9,10 +9,10 @@ import msgspec
 from msgspec import UNSET
 
 from relaybroker.adapters.http.api import answers
+from relaybroker.adapters.http.api.event_frames import parent_label
 from relaybroker.adapters.http.api.timestamps import rfc3339
 from relaybroker.domain import agent_registration
 from relaybroker.domain.dead_letter import DeadLetter
-from relaybroker.domain.notifications import parent_label
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import channels, holds
 from relaybroker.domain.state import Delivery, Registration, State, Worker
@@ -287,10 +287,16 @@ def _waits(found: Delivery, now: float) -> answers.WaitingMessage:
     )
 
 
+def _node(state: State) -> answers.NodeView | None:
+    found = state.settings
+    if found is None:
+        return None
+    return answers.NodeView(id=found.node_id, name=state.node_name, broker=found.broker_name, engine=found.base_url)
+
+
 def status(state: State, now: float) -> answers.Status:
     """Agents, open deliveries, identity, link."""
     listed, open_deliveries = agents(state, now), pending(state)
-    settings = state.settings
     return answers.Status(
         agent_count=len(listed),
         agents=listed,
@@ -299,7 +305,7 @@ def status(state: State, now: float) -> answers.Status:
         dead_letter_count=len(state.dead_letters),
         auth=_auth(state),
         link=link(state, now),
-        node=answers.Node(id=settings.node_id, name=state.node_name) if settings else None,
+        node=_node(state),
         sidecar=sidecar(state, now),
         invocations=invocations(state, now),
         host=answers.HostView(id=state.host.host_id, pid=state.host.pid, attached=state.host.attached),

@@ -36,7 +36,7 @@ from relaybroker.domain.effects import Effect
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.inputs import Input
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import NOTIFICATIONS_KEPT, State
+from relaybroker.domain.state import ANNOUNCEMENTS_KEPT, State
 from relaybroker.testing.simulation.engine import OF_AGENT
 from relaybroker.testing.simulation.host import Session, is_shown_beside_a_person
 from relaybroker.testing.simulation.marks import Marks
@@ -464,7 +464,7 @@ def check_bounds(state: State) -> None:
         ended = [stream for stream in (*program.waiting, *program.typing) if stream not in state.deliveries]
         _hold(not ended, f"ONE-END: {ended} ended and still wait")
     _hold(len(state.link.abandoned) <= ABANDONED_KEPT, "BOUNDED: abandoned requests")
-    _hold(len(state.notifications) <= 2 * NOTIFICATIONS_KEPT, "BOUNDED: notifications")
+    _hold(len(state.announcements) <= 2 * ANNOUNCEMENTS_KEPT, "BOUNDED: announcements")
 
 
 def _is_notice(event: events.Event) -> bool:

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from relaybroker.domain.effects import EngineCall
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.testing.simulation.conversations import (
     GENERAL,
     Conversations,
@@ -435,7 +435,7 @@ class Engine:
 
     # --- REST ---------------------------------------------------------------------------------------------------------------
 
-    def call(self, call: EngineCall) -> tuple[int, Any, str] | None:
+    def call(self, call: HttpCall) -> tuple[int, Any, str] | None:
         """(status, data, error code) of a REST call; None = no answer."""
         if not self.is_up:
             return None
@@ -445,7 +445,7 @@ class Engine:
         answer = self._answer(call)
         return (503, None, "unavailable") if fate < self.traits.call_failed else answer
 
-    def _answer(self, call: EngineCall) -> tuple[int, Any, str]:
+    def _answer(self, call: HttpCall) -> tuple[int, Any, str]:
         parts = [unquote(part) for part in call.path.split("/")[2:]]
         body = call.body or {}
         match call.method, parts:
@@ -499,17 +499,17 @@ class Engine:
             case _:
                 raise AssertionError(f"the simulated engine has no {call.method} {call.path}")
 
-    def _caller(self, call: EngineCall) -> str:
+    def _caller(self, call: HttpCall) -> str:
         """Whose token a call has."""
         return call.auth.removeprefix("agent:") if call.auth.startswith("agent:") else OWN
 
-    def _membership(self, call: EngineCall, channel: str, verb: str) -> tuple[int, Any, str]:
+    def _membership(self, call: HttpCall, channel: str, verb: str) -> tuple[int, Any, str]:
         if channel not in self.talk.members:
             return 404, None, "channel_not_found"
         (self.talk.join if verb == "join" else self.talk.leave)(channel, self._caller(call))
         return 200, {"channel": channel}, ""
 
-    def _publish(self, call: EngineCall, parts: list[str]) -> tuple[int, Any, str]:
+    def _publish(self, call: HttpCall, parts: list[str]) -> tuple[int, Any, str]:
         """A message, once for each idempotency key, as its true sender."""
         if call.idempotency_key not in self._keys:
             body, sender = call.body or {}, self._caller(call)

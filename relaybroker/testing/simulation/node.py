@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
+from relaybroker.adapters.http.engine_calls import HttpCall, http_call
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
@@ -285,7 +286,7 @@ class Node:
             case effects.CloseLink(dial=dial, detail=detail):
                 self._close_link(dial, detail)
             case effects.EngineCall():
-                self._call(effect)
+                self._call(http_call(effect))
             case effects.AttachHost():
                 self._attach()
             case effects.ExitBroker():
@@ -293,7 +294,7 @@ class Node:
                 self.crash(Crash(survive=1.0, stay_down_s=self._random.uniform(0.1, 3.0)))
             case effects.Reply():
                 self.replied(effect)
-            case effects.Notify():
+            case effects.Announce():
                 pass
             case _:
                 raise AssertionError(f"nothing in this simulation asks for {type(effect).__name__}")
@@ -372,11 +373,11 @@ class Node:
         if socket is self._socket:
             self._close_link(socket.dial, "idle")
 
-    def _call(self, call: effects.EngineCall) -> None:
+    def _call(self, call: HttpCall) -> None:
         latency = self._random.uniform(*self._engine.traits.latency_s)
         self._timeline.after(latency, self._called, call, self.boots)
 
-    def _called(self, call: effects.EngineCall, boot: int) -> None:
+    def _called(self, call: HttpCall, boot: int) -> None:
         answer = self._engine.call(call)
         if answer is None:
             item: Input = inputs.EngineUnanswered(call_id=call.call_id, detail="timeout")

@@ -16,6 +16,7 @@ from relaybroker.adapters.eventstore import recorders
 from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.adapters.http.api.server import LocalApi
+from relaybroker.adapters.http.engine_calls import HttpCall, http_call
 from relaybroker.adapters.pty import protocol
 from relaybroker.adapters.pty.client import HostUnavailable
 from relaybroker.api.openapi import document
@@ -24,6 +25,8 @@ from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.events import REGISTRY, Harness, Recorded
 from relaybroker.mcp.toolbox import AgentToolbox
+from relaybroker.metrics.collected import Depths, Metrics
+from relaybroker.web import assets
 from tests.waiting import WAIT_S
 
 KEY = "br_0123456789abcdef0123456789abcdef"
@@ -67,8 +70,8 @@ class SmallBroker:
         self.offered: list[inputs.Input] = []
         self.tokens: dict[str, str] = {}
         """Token -> agent id, as the vault has them."""
-        self.called: list[effects.EngineCall] = []
-        self.looked: list[effects.EngineCall] = []
+        self.called: list[HttpCall] = []
+        self.looked: list[HttpCall] = []
         self.engine_away = False
         self.engine_silent = False
         self.shows: dict[str, Any] = {
@@ -102,6 +105,10 @@ class SmallBroker:
     def log_locked_s(self) -> float:
         return self.locked_s
 
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        depths = Depths(queues={}, log_locked_s=self.locked_s, files={})
+        return Metrics(lambda: self.state, lambda: depths, version="test", clock=time.time).exposition(accept)
+
     def offer(self, item: inputs.Input) -> bool:
         if self.full:
             return False
@@ -113,7 +120,7 @@ class SmallBroker:
     def agent_of(self, token: str) -> str:
         return self.tokens.get(token, "")
 
-    async def ask_engine(self, call: effects.EngineCall) -> inputs.EngineAnswered | inputs.EngineUnanswered:
+    async def ask_engine(self, call: HttpCall) -> inputs.EngineAnswered | inputs.EngineUnanswered:
         self.looked.append(call)
         if self.engine_away:
             return inputs.EngineUnanswered(call_id=call.call_id, detail="connection refused")
@@ -237,18 +244,18 @@ class SmallBroker:
                     inputs.TextVerified, effect.session_id, delivery_id=effect.delivery_id, verification="echo"
                 )
             case effects.EngineCall() if self.engine_silent:
-                self.called.append(effect)
+                self.called.append(http_call(effect))
             case effects.EngineCall(call_id=call_id):
-                self.called.append(effect)
-                self.tell(self._engine(call_id, effect))
+                self.called.append(http_call(effect))
+                self.tell(self._engine(call_id, self.called[-1]))
             case effects.Reply():
                 self.api.reply(effect)
-            case effects.Notify():
-                self.api.notify(effect)
+            case effects.Announce():
+                self.api.announce(effect)
             case _:
                 pass
 
-    def _engine(self, call_id: str, call: effects.EngineCall) -> inputs.EngineAnswered:
+    def _engine(self, call_id: str, call: HttpCall) -> inputs.EngineAnswered:
         if (call.body or {}).get("to") in ("ghost", "plannr"):
             return inputs.EngineAnswered(call_id=call_id, status=404, code="agent_not_found", message="no such agent")
         if "/999/" in call.path:
@@ -275,6 +282,8 @@ class Client:
         """Status and JSON answer of a request with the key."""
         given = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.http.request(method, self.url + path, json=body, headers=given) as response:
+            if response.content_type == "text/plain" and response.status == 200:
+                return response.status, await response.text()
             return response.status, await response.json()
 
     async def refused(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
@@ -372,6 +381,7 @@ async def starting(tmp_path: Path) -> AsyncIterator[Client]:
         base_url=None,
         document=document,
         make_tools=AgentToolbox,
+        page=assets(),
         allowed_hosts=("broker.example",),
         allowed_origins=("https://desk.example",),
         request_shutdown=shutdowns.append,

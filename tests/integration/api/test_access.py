@@ -21,7 +21,6 @@ NOT_BUILT = (
     ("POST", "/api/agent-result"),
     ("POST", "/api/agents/by-name/w1/interrupt"),
     ("GET", "/api/history/stats"),
-    ("GET", "/metrics"),
 )
 
 

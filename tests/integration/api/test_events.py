@@ -12,8 +12,9 @@ import pytest
 
 from relaybroker.adapters.http.api.event_stream import QUEUE_BYTES, QUEUE_FRAMES, EventStream
 from relaybroker.adapters.pty.protocol import Output
-from relaybroker.domain.effects import Notify
-from relaybroker.domain.state import NOTIFICATIONS_KEPT, Notification
+from relaybroker.domain.announcements import AgentBlocked, Announced
+from relaybroker.domain.effects import Announce
+from relaybroker.domain.state import ANNOUNCEMENTS_KEPT
 from tests.waiting import WAIT_S
 
 
@@ -32,17 +33,12 @@ class Source:
         """Make this many events; `announce=False`: as if they were not given out yet."""
         for _ in range(count):
             self.state.notified += 1
-            body = {
-                "kind": "test_event",
-                "seq": self.state.notified,
-                "epoch": self.state.epoch,
-                "timestamp": int(time.time() * 1000),
-                "padding": padding,
-            }
-            self.state.notifications.append(Notification(self.state.notified, body))
-            del self.state.notifications[:-NOTIFICATIONS_KEPT]
+            what = AgentBlocked(name="w1", pattern=padding)
+            announced = Announced(self.state.notified, self.state.epoch, time.time(), what)
+            self.state.announcements.append(announced)
+            del self.state.announcements[:-ANNOUNCEMENTS_KEPT]
             if announce:
-                self.client.api.notify(Notify(seq=self.state.notified, body=body))
+                self.client.api.announce(Announce(announced=announced))
 
 
 @pytest.fixture
@@ -108,8 +104,8 @@ async def test_what_is_stored_but_not_yet_handed_out_is_not_sent(client, source)
         assert numbers(await take(socket, published))[-1] == published
         _, body = await client.ask("GET", "/api/events/replay")
         assert body["currentSeq"] == body["events"][-1]["seq"] == published
-        for item in source.state.notifications[-2:]:
-            client.api.notify(Notify(seq=item.seq, body=item.body))
+        for item in source.state.announcements[-2:]:
+            client.api.announce(Announce(announced=item))
         assert numbers(await take(socket, published + 2)) == [published + 1, published + 2]
 
 
@@ -136,8 +132,8 @@ async def test_a_cursor_that_is_no_number_is_a_400(client, since):
 
 
 async def test_events_that_are_not_kept_any_more_are_an_explicit_gap_with_their_count(client, source):
-    source.store(NOTIFICATIONS_KEPT + 500)
-    oldest = source.state.notifications[0].seq
+    source.store(ANNOUNCEMENTS_KEPT + 500)
+    oldest = source.state.announcements[0].seq
     async with client.socket("?sinceSeq=5") as socket:
         gap, *events = await take(socket, source.last)
     assert (gap["kind"], gap["reason"]) == ("replay_gap", "retention")
@@ -150,8 +146,8 @@ async def test_events_that_are_not_kept_any_more_are_an_explicit_gap_with_their_
 
 
 async def test_a_client_that_has_everything_up_to_the_oldest_misses_nothing(client, source):
-    source.store(NOTIFICATIONS_KEPT + 500)
-    oldest = source.state.notifications[0].seq
+    source.store(ANNOUNCEMENTS_KEPT + 500)
+    oldest = source.state.announcements[0].seq
     async with client.socket(f"?sinceSeq={oldest - 1}") as socket:
         assert (await take(socket, source.last))[0]["seq"] == oldest
     _, body = await client.ask("GET", f"/api/events/replay?sinceSeq={oldest - 1}")
@@ -263,7 +259,7 @@ async def test_a_slow_client_that_falls_behind_retention_is_told_how_many_events
     since = source.last
     reader, writer = await slow_socket(client, f"?sinceSeq={since}")
     await client.until(lambda: len(client.api._events) == 1)
-    for _ in range(3 * NOTIFICATIONS_KEPT // 64):
+    for _ in range(3 * ANNOUNCEMENTS_KEPT // 64):
         source.store(64, padding="x" * 2000)
         await asyncio.sleep(0)
     frames = await read_frames(reader, source.last)
@@ -352,7 +348,9 @@ async def test_a_silent_client_is_cut_off_and_one_that_answers_pings_is_not(clie
                 pass
             assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR, aiohttp.WSMsgType.CLOSE)
         await client.until(lambda: len(client.api._events) == 1)
-        client.api.notify(Notify(seq=client.broker.state.notified, body={"kind": "still_here"}))
+        state = client.broker.state
+        still_here = Announced(state.notified, state.epoch, time.time(), AgentBlocked(name="w1", pattern=""))
+        client.api.announce(Announce(announced=still_here))
         async with asyncio.timeout(WAIT_S):
             assert (await reading).type is aiohttp.WSMsgType.TEXT
 

@@ -101,7 +101,7 @@ def test_without_a_terminal_or_an_agent_it_says_so(shared):
 
 
 def test_the_log_can_be_followed_while_it_grows(shared):
-    follower = shared.start("log", "tail", "-n", "1", "--follow", "--json")
+    follower = shared.start("log", "tail", "-n", "1", "--follow", "--upkeep", "--json")
     first = json.loads(follower.stdout.readline())
     assert shared.run("message", "send", "w1", "hello").returncode == 0
     positions = [first["position"]]

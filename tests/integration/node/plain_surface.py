@@ -50,7 +50,7 @@ class PlainSurface:
         if waiting is not None:
             waiting.set_result(reply)
 
-    def notify(self, notification: Any) -> None:
+    def announce(self, wanted: Any) -> None:
         pass
 
     def output(self, output: Any) -> None:

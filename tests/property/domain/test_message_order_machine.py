@@ -5,8 +5,8 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.domain import inputs, outbound_message
-from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.outbound_message import HOLDS_LINE_TRIES, RETRY_MAX_S
 from tests.world import World
 
@@ -100,7 +100,7 @@ class Outbox(RuleBasedStateMachine):
         """Compare every new publish with the model."""
         new, self.looked_at = self.world.effects[self.looked_at :], len(self.world.effects)
         for effect in new:
-            if isinstance(effect, EngineCall) and effect.idempotency_key:
+            if isinstance(effect, HttpCall) and effect.idempotency_key:
                 self._is_in_order(int(effect.body["text"]))
 
     def _is_in_order(self, number: int) -> None:

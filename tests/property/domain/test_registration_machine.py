@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from relaybroker.adapters.http.engine_calls import http_call
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.agent_registration import UNREGISTERED
 from relaybroker.domain.agent_registration import State as Stage
@@ -98,7 +99,7 @@ class RegistrationWorld(World):
         if isinstance(effect, effects.SendFrame):
             self.engine.inbox.append(effect.frame)
         elif isinstance(effect, effects.EngineCall):
-            self.engine.calls.append(effect)
+            self.engine.calls.append(http_call(effect))
         elif isinstance(effect, effects.CloseLink):
             self.engine.hang_up()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from relaybroker.adapters.http.api.event_stream import durable_so_far, gap, stored
-from relaybroker.domain.state import Notification, State
+from relaybroker.domain.announcements import AgentBlocked, Announced
+from relaybroker.domain.state import State
 
 
 def log(first, last, *, at_ms=1000):
     state = State(epoch="ep_1", started_at=1.0)
-    state.notifications = [
-        Notification(seq, {"kind": "k", "seq": seq, "timestamp": at_ms}) for seq in range(first, last + 1)
-    ]
+    what = AgentBlocked(name="w1", pattern="")
+    state.announcements = [Announced(seq, "ep_1", at_ms / 1000, what) for seq in range(first, last + 1)]
     state.notified = last
     return state
 

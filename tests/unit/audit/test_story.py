@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.story import tell
 from relaybroker.audit.verdicts import DELIVERED, NOT_DELIVERED, PENDING
-from relaybroker.domain import effects, events, inputs
+from relaybroker.domain import events, inputs
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.remedies import REMEDIES
 
@@ -283,7 +284,7 @@ def test_a_stream_of_which_only_routine_is_known_has_a_story(world, log):
 
 def sent(world, to="w9", message_id="77"):
     world.tell(inputs.SendRequested(request_id="s", to=to, text="hello", sender=""))
-    call = next(one for one in reversed(world.effects) if isinstance(one, effects.EngineCall) and one.idempotency_key)
+    call = next(one for one in reversed(world.effects) if isinstance(one, HttpCall) and one.idempotency_key)
     world.tell(inputs.EngineAnswered(call_id=call.call_id, status=201, data={"id": message_id}))
 
 

@@ -81,10 +81,10 @@ def test_the_list_says_whether_a_written_text_was_verified(world, log, said):
 
 
 def test_which_log_is_meant_must_be_clear(tmp_path):
-    with pytest.raises(NoLog, match="no journal"):
+    with pytest.raises(NoLog, match="no log"):
         journal_of(tmp_path)
     for name in ("one", "two"):
         (tmp_path / f"journal-{name}.sqlite").touch()
-    with pytest.raises(NoLog, match="one, two"):
-        journal_of(tmp_path)
     assert journal_of(tmp_path, "two").name == "journal-two.sqlite"
+    with pytest.raises(NoLog, match="there are: one, two"):
+        journal_of(tmp_path, "three")

@@ -21,7 +21,7 @@ def test_a_log_is_exported_as_a_session_and_played(run, session):
     assert (header["session"], header["name"], header["says"], header["source"]) == (1, "two", "Two.", "log")
     found = run("replay", session)
     assert found.exit_code == 0, found.output
-    assert "all are decided the same" in found.output
+    assert "No differences." in found.output
 
 
 def test_a_difference_is_shown_with_its_place_and_ends_with_1(run, session, monkeypatch):
@@ -29,7 +29,7 @@ def test_a_difference_is_shown_with_its_place_and_ends_with_1(run, session, monk
     monkeypatch.setattr("relaybroker.domain.rules.deliveries.INJECT_WINDOW", 0)
     found = run("replay", session)
     assert found.exit_code == 1
-    assert "FrameArrived: decided otherwise" in found.output
+    assert "FrameArrived: decided differently" in found.output
     assert "  - #" in found.output
     as_data = json.loads(run("replay", session, "--json", "-n", "1").output)
     assert as_data["different"] >= 1
@@ -48,7 +48,7 @@ def test_a_state_is_shown_at_a_position(run, session):
 def test_what_if_is_a_question_and_no_failure(run, session):
     found = run("replay", session, "--what-if", "default_channels=a,b")
     assert found.exit_code == 0
-    assert "would be decided" in found.output
+    assert "difference" in found.output
     assert run("replay", session, "--what-if", "weather=fair").exit_code == 2
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.domain import effects, events, inputs
+from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.domain import events, inputs
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.rules import acts
 
@@ -22,7 +23,7 @@ def send(world, agent_id, request_id="s1", to="#general", text="hello", **fields
 
 
 def calls(world, prefix):
-    return [one for one in world.effects if isinstance(one, effects.EngineCall) and one.call_id.startswith(prefix)]
+    return [one for one in world.effects if isinstance(one, HttpCall) and one.call_id.startswith(prefix)]
 
 
 def answer(world, call, status=200, **fields):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.domain import effects, inputs, outbound_message
+from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.domain import inputs, outbound_message
 from relaybroker.domain.outbound_message import HOLDS_LINE_TRIES, RETRY_MAX_S
 from relaybroker.domain.rules import send_answers
 
@@ -14,7 +15,7 @@ def send(world, text, *, to="w9", **fields):
 
 
 def calls(world):
-    return [one for one in world.effects if isinstance(one, effects.EngineCall) and one.idempotency_key]
+    return [one for one in world.effects if isinstance(one, HttpCall) and one.idempotency_key]
 
 
 def published(world):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.domain import effects, inputs, outbound_message
+from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.domain import inputs, outbound_message
 
 
 def send(world, request_id="s1", to="#general", text="hello", **fields):
@@ -12,7 +13,7 @@ def send(world, request_id="s1", to="#general", text="hello", **fields):
 
 
 def publishes(world):
-    return [one for one in world.effects if isinstance(one, effects.EngineCall) and one.idempotency_key]
+    return [one for one in world.effects if isinstance(one, HttpCall) and one.idempotency_key]
 
 
 def answer(world, call, status=201, **fields):

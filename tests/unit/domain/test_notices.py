@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.domain import effects, inputs
+from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.domain import inputs
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.reasons import SENTENCES, Reason
 
@@ -92,7 +93,7 @@ def test_a_notice_that_waits_when_its_agent_ends_is_dropped_and_no_dead_letter(w
 def published(world, to, message_id="77"):
     agent_id = world.agent_ids["w1"]
     world.tell(inputs.SendRequested(request_id="s1", to=to, text="hello", agent_id=agent_id))
-    call = next(one for one in reversed(world.effects) if isinstance(one, effects.EngineCall) and one.idempotency_key)
+    call = next(one for one in reversed(world.effects) if isinstance(one, HttpCall) and one.idempotency_key)
     world.tell(inputs.EngineAnswered(call_id=call.call_id, status=201, data={"id": message_id}))
 
 
@@ -135,11 +136,11 @@ def test_members_of_a_channel_and_the_operators_inbox_are_not_told_of(pair):
 def test_a_message_that_was_pending_and_is_refused_later_is_told(pair):
     agent_id = pair.agent_ids["w1"]
     pair.tell(inputs.SendRequested(request_id="s1", to="ghost", text="hello", agent_id=agent_id))
-    call = next(one for one in reversed(pair.effects) if isinstance(one, effects.EngineCall) and one.idempotency_key)
+    call = next(one for one in reversed(pair.effects) if isinstance(one, HttpCall) and one.idempotency_key)
     pair.tell(inputs.EngineUnanswered(call_id=call.call_id, detail="refused"))
     pair.advance(6)
     assert pair.replies["s1"].body["publish_pending"] is True
-    call = [one for one in pair.effects if isinstance(one, effects.EngineCall) and one.idempotency_key][-1]
+    call = [one for one in pair.effects if isinstance(one, HttpCall) and one.idempotency_key][-1]
     pair.tell(inputs.EngineAnswered(call_id=call.call_id, status=404, code="agent_not_found"))
     (text,) = notices(pair, "w1")
     assert f"to ghost was not delivered: {SENTENCES[Reason.RECIPIENT_NOT_FOUND]}" in text
@@ -149,7 +150,7 @@ def test_a_message_that_was_pending_and_is_refused_later_is_told(pair):
 def test_an_answer_that_was_refused_at_once_needs_no_notice(pair):
     agent_id = pair.agent_ids["w1"]
     pair.tell(inputs.SendRequested(request_id="s1", to="ghost", text="hello", agent_id=agent_id))
-    call = next(one for one in reversed(pair.effects) if isinstance(one, effects.EngineCall) and one.idempotency_key)
+    call = next(one for one in reversed(pair.effects) if isinstance(one, HttpCall) and one.idempotency_key)
     pair.tell(inputs.EngineAnswered(call_id=call.call_id, status=404, code="agent_not_found"))
     assert pair.replies["s1"].status == 404
     assert offered(pair) == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.domain import effects, inputs
+from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.domain import inputs
 from relaybroker.domain.delivery import CUSTODY_S
 
 
@@ -72,7 +73,7 @@ def test_the_agents_own_word_settles_it_also_in_custody(waiting):
     waiting.tell(
         inputs.ActRequested(request_id="a1", agent_id=agent_id, act="mark_message_read", arguments={"message_id": "M1"})
     )
-    call = [one for one in waiting.effects if isinstance(one, effects.EngineCall)][-1]
+    call = [one for one in waiting.effects if isinstance(one, HttpCall)][-1]
     assert reasons(waiting) == []
     waiting.tell(inputs.EngineAnswered(call_id=call.call_id, status=200, data={}))
     assert reasons(waiting) == [("read_elsewhere", True)]

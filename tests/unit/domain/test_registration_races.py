@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relaybroker.adapters.http.api.event_frames import frame_of
 from relaybroker.domain import inputs
 from relaybroker.domain.agent_registration import REGISTER_S, State
 
@@ -350,7 +351,7 @@ def test_an_exit_is_told_once_wherever_the_broker_is_killed(world, killed):
 
 def _clients_log(world):
     """What `/ws` replays to a client that comes back: it is of the log, so no kill loses or doubles it."""
-    return [notification.body for notification in world.fold().notifications]
+    return [frame_of(announced) for announced in world.fold().announcements]
 
 
 def test_an_exit_that_nobody_reported_leaves_nothing_behind(world):

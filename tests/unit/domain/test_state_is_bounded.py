@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from relaybroker.domain import effects, inputs
+from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.domain import inputs
 from relaybroker.domain.action_invocation import LEDGER_LIMIT
 from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
 from relaybroker.domain.dead_letter import LIMIT
@@ -23,10 +24,10 @@ from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
 from relaybroker.domain.state import (
     ACTED_KEPT,
     ANNOUNCED_KEPT,
+    ANNOUNCEMENTS_KEPT,
     GENERATIONS_KEPT,
     MAILBOXES_KEPT,
     NOTICED_KEPT,
-    NOTIFICATIONS_KEPT,
     POSTED_KEPT,
     State,
 )
@@ -92,7 +93,7 @@ BOUNDS = {
     "messages": MAX_OPEN,
     "sidecar.handlers": 4,  # as it offered them
     "handler_grace": 4,  # those of the last sidecar
-    "notifications": 2 * NOTIFICATIONS_KEPT,
+    "announcements": 2 * ANNOUNCEMENTS_KEPT,
 }
 
 
@@ -139,9 +140,9 @@ class LongWorld(World):
 
     def answer_calls(self) -> None:
         """The engine does what it is asked for."""
-        for call in [found for found in self.effects if isinstance(found, effects.EngineCall)]:
+        for call in [found for found in self.effects if isinstance(found, HttpCall)]:
             self.tell(inputs.EngineAnswered(call_id=call.call_id, status=201, data={"id": "M", "message_id": "M"}))
-        self.effects = [found for found in self.effects if not isinstance(found, effects.EngineCall)]
+        self.effects = [found for found in self.effects if not isinstance(found, HttpCall)]
 
     def verify_all(self) -> None:
         """The PTY host ends the verification of everything it has typed."""

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.adapters.http.engine_client import IN_FLIGHT, LOOKS, LOOKS_WAITING, WAITING
 from relaybroker.adapters.vault import fingerprint
-from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 from tests.waiting import WAIT_S
 
 MakeBench = Callable[..., Any]
 
 
-def call(call_id: str = "c1", **fields: Any) -> EngineCall:
+def call(call_id: str = "c1", **fields: Any) -> HttpCall:
     defaults: dict[str, Any] = {"method": "GET", "path": "/v1/workspace", "auth": "workspace"}
-    return EngineCall(call_id=call_id, **(defaults | fields))
+    return HttpCall(call_id=call_id, **(defaults | fields))
 
 
 async def test_a_call_carries_credential_body_and_idempotency_key(engine: Any, make_bench: MakeBench) -> None:

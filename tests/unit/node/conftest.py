@@ -13,6 +13,7 @@ from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.domain import effects, events
+from relaybroker.domain.announcements import AgentBlocked, Announced
 from relaybroker.domain.events import REGISTRY, Recorded
 from relaybroker.domain.inputs import EngineUnanswered, Input
 from relaybroker.domain.state import State
@@ -37,7 +38,7 @@ class EchoCore:
             raise RuntimeError("a bug in the core")
         self.handled.append((item.call_id, now))
         event = self._record(events.CallUnmatched(call_id=item.call_id, status=0), now)
-        wanted: list[effects.Effect] = [effects.Notify(seq=self.state.position, body={"id": item.call_id})]
+        wanted: list[effects.Effect] = [self._announce(item.call_id, now)]
         if item.call_id == "exit":
             wanted.append(effects.ExitBroker(status=0, reason="asked"))
         return Decision([event], wanted)
@@ -46,10 +47,14 @@ class EchoCore:
         self.timed.append(now)
         self.deadline = None
         event = self._record(events.CallUnmatched(call_id="timer", status=0), now)
-        return Decision([event], [effects.Notify(seq=self.state.position, body={"id": "timer"})])
+        return Decision([event], [self._announce("timer", now)])
 
     def next_deadline(self) -> float | None:
         return self.deadline
+
+    def _announce(self, name: str, now: float) -> effects.Announce:
+        what = AgentBlocked(name=name, pattern="")
+        return effects.Announce(announced=Announced(self.state.position, "ep_1", now, what))
 
     def _record(self, event: events.Event, now: float) -> Recorded:
         self.state.position += 1
@@ -75,10 +80,12 @@ class Carrier:
 
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[effects.Effect]) -> None:
         for effect in wanted:
-            if isinstance(effect, effects.Notify):
-                if effect.body["id"] == self.fault_on:
+            if isinstance(effect, effects.Announce):
+                announced = effect.announced
+                name = announced.what.name
+                if name == self.fault_on:
                     raise RuntimeError("a bug in an adapter")
-                self.carried.append((effect.body["id"], effect.seq, self.bench.journal.position))
+                self.carried.append((name, announced.seq, self.bench.journal.position))
             elif isinstance(effect, effects.ExitBroker):
                 self.bench.runtime.end(effect.status, effect.reason)
         self.changed.set()

@@ -53,7 +53,7 @@ def test_every_turn_has_the_input_that_began_it_or_time(world):
 
 
 def bare(state):
-    return msgspec.structs.replace(state, notifications=[])
+    return msgspec.structs.replace(state, announcements=[])
 
 
 def exported(log, **options) -> bytes:

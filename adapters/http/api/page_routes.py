@@ -1,0 +1,144 @@
+"""Routes of the web page: its files, the link that logs a browser in, the session.
+
+Source: ADR-0060.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Protocol
+
+from aiohttp import web
+
+from relaybroker.adapters.http.api.answers import Answer
+from relaybroker.adapters.http.api.bodies import Body, Query
+from relaybroker.adapters.http.api.page_sessions import COOKIE, SESSION_S, TICKET_S, PageSessions
+from relaybroker.adapters.http.api.routing import route
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""Of every file of the page: nothing from elsewhere, no script in a text."""
+_ENTERED = (
+    '<!doctype html><meta charset="utf-8"><title>relaybroker</title><meta http-equiv="refresh" content="0;url=/ui">'
+    '<p><a href="/ui">To the page</a></p>'
+)
+
+
+class Asset(Protocol):
+    """A file of the page."""
+
+    @property
+    def body(self) -> bytes:
+        """What is in it."""
+
+    @property
+    def media(self) -> str:
+        """Its type."""
+
+
+class TicketBody(Body):
+    """POST /api/page/tickets."""
+
+    read_only: bool = False
+
+
+class Ticket(Answer, frozen=True, kw_only=True):
+    """A path that logs a browser in, once."""
+
+    path: str
+    expires_in_secs: int
+
+
+class EnterQuery(Query):
+    """The ticket."""
+
+    ticket: str = ""
+
+
+class SessionView(Answer, frozen=True, kw_only=True):
+    """What a page needs to change something; `csrf` is "" for the holder of the key, who needs none."""
+
+    csrf: str
+    read_only: bool
+
+
+class Left(Answer, frozen=True, kw_only=True):
+    """The session is over."""
+
+    left: bool
+
+
+class PageRoutes:
+    """Handlers of the page.
+
+    Args:
+        sessions: who is logged in.
+        assets: its files, by name.
+    """
+
+    def __init__(self, sessions: PageSessions, assets: Mapping[str, Asset]) -> None:
+        self._sessions, self._assets = sessions, assets
+
+    @route(
+        "GET /ui",
+        "The web page; it shows nothing to who is not logged in.",
+        settled=False,
+        is_open=True,
+        media="text/html",
+    )
+    async def page(self, _request: web.Request) -> Annotated[web.Response, str]:
+        """GET /ui."""
+        return self._file("index.html")
+
+    @route("GET /ui/app.js", "A file of the page.", settled=False, is_open=True, media="text/javascript")
+    async def script(self, _request: web.Request) -> Annotated[web.Response, str]:
+        """GET /ui/app.js."""
+        return self._file("app.js")
+
+    @route("GET /ui/app.css", "A file of the page.", settled=False, is_open=True, media="text/css")
+    async def style(self, _request: web.Request) -> Annotated[web.Response, str]:
+        """GET /ui/app.css."""
+        return self._file("app.css")
+
+    @route(
+        "GET /ui/enter",
+        "Log a browser in with a ticket, and go to the page.",
+        settled=False,
+        is_open=True,
+        media="text/html",
+    )
+    async def enter(self, request: web.Request, query: EnterQuery) -> Annotated[web.Response, str]:
+        """GET /ui/enter. A bad ticket leads to the page, too, which says how to get a good one."""
+        response = web.Response(text=_ENTERED, content_type="text/html", headers=HEADERS)
+        cookie = self._sessions.enter(query.ticket) if request.method == "GET" else ""
+        if cookie:
+            response.set_cookie(COOKIE, cookie, path="/", max_age=int(SESSION_S), httponly=True, samesite="Strict")
+        return response
+
+    @route("POST /api/page/tickets", "A link that logs one browser in, once.")
+    async def ticket(self, _request: web.Request, body: TicketBody) -> Ticket:
+        """POST /api/page/tickets."""
+        made = self._sessions.ticket(read_only=body.read_only)
+        return Ticket(path=f"/ui/enter?ticket={made}", expires_in_secs=int(TICKET_S))
+
+    @route("GET /api/page/session", "What the session of this browser may do.", settled=False)
+    async def session(self, request: web.Request) -> SessionView:
+        """GET /api/page/session."""
+        found = self._sessions.of(request)
+        return SessionView(csrf=found.csrf if found else "", read_only=found.read_only if found else False)
+
+    @route("POST /api/page/leave", "Log this browser out.")
+    async def leave(self, request: web.Request) -> Left:
+        """POST /api/page/leave."""
+        self._sessions.leave(request)
+        return Left(left=True)
+
+    def _file(self, name: str) -> web.Response:
+        found = self._assets[name]
+        return web.Response(body=found.body, content_type=found.media, charset="utf-8", headers=HEADERS)

@@ -1,0 +1,479 @@
+"""Which events are announced to local clients, and as what: a pure function of an event and the state after it.
+
+Every event has its place here: in `ANNOUNCED` with what is told of it, or in `SILENT`; a test walks them all. Numbers are given by the
+fold, so they go on over restarts.
+
+Source: spec/local-api.md section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from relaybroker.domain import announcements as told
+from relaybroker.domain import engine_status, events
+from relaybroker.domain.announcements import Announcement
+from relaybroker.domain.changes.link import rejected_kind
+from relaybroker.domain.events import Event, Recorded
+from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.state import Delivery, State, Worker
+
+_Told = Iterable[Announcement]
+
+
+def announcements(state: State, recorded: Recorded) -> _Told:
+    """What local clients are told of a recorded event, in order."""
+    tell = ANNOUNCED.get(type(recorded.event))
+    return () if tell is None else tell(state, recorded.event, recorded)
+
+
+def _subject(at: Recorded) -> str:
+    """What stands behind the machine's name in the name of a stream."""
+    return at.stream.partition(":")[2]
+
+
+# --- agents and their programs ------------------------------------------------------------------------------------------
+
+
+def _started(state: State, event: events.AgentLive, at: Recorded) -> _Told:
+    found = state.registrations[at.stream]
+    yield told.AgentStarted(
+        name=found.name,
+        cli=found.spec.cli,
+        model=found.spec.model,
+        session=found.spec.session_ref or found.session_id,
+        pid=event.pid,
+        source=found.source,
+    )
+
+
+def _ready(state: State, event: events.WorkerReady, at: Recorded) -> _Told:
+    program = state.workers[_subject(at)]
+    if event.report and program.ready_at == at.at:
+        found = state.registrations[program.registration]
+        yield told.AgentReady(
+            name=found.name,
+            cli=found.spec.cli,
+            model=found.spec.model,
+            session=found.spec.session_ref or found.session_id,
+            pid=program.pid,
+            evidence=event.evidence,
+        )
+
+
+def _blocked(state: State, event: events.WorkerBlocked, at: Recorded) -> _Told:
+    yield told.AgentBlocked(name=state.workers[_subject(at)].name, pattern=event.pattern)
+
+
+def _idle(state: State, event: events.WorkerIdle, at: Recorded) -> _Told:
+    yield told.AgentIdle(name=state.workers[_subject(at)].name, idle_s=event.idle_s)
+
+
+def _stopping(state: State, event: events.WorkerStopping, at: Recorded) -> _Told:
+    program = state.workers[_subject(at)]
+    return _cleared(state, program, program.waiting, event.reason)
+
+
+def _cleared(state: State, program: Worker, streams: list[str], reason: Reason) -> _Told:
+    """What was on its way to a program that ends; each message gets an end of its own besides."""
+    if streams:
+        ids = tuple(state.deliveries[stream].msg_id for stream in streams)
+        yield told.DeliveriesDropped(name=program.name, reason=reason, msg_ids=ids)
+
+
+def _exited(state: State, event: events.WorkerExited, at: Recorded) -> _Told:
+    program = state.workers[_subject(at)]
+    yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
+    yield from _ended(state, program, event.reason, event.last_output)
+
+
+def _lost(state: State, event: events.WorkerLost, at: Recorded) -> _Told:
+    program = state.workers[_subject(at)]
+    yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
+    yield from _ended(state, program, event.reason, "")
+
+
+def _ended(state: State, program: Worker, reason: Reason, last_output: str) -> _Told:
+    registration = state.registrations.get(program.registration)
+    if registration is None or not registration.live_at:
+        return
+    if program.stop_reason in (Reason.AGENT_RELEASED, Reason.SHUTDOWN):
+        yield told.AgentReleased(name=program.name)
+        return
+    yield told.AgentExited(
+        name=program.name,
+        code=program.code,
+        signal=program.signal,
+        reason=reason,
+        uptime_s=program.uptime_s,
+        last_output=last_output,
+    )
+    yield told.AgentEnded(name=program.name, reason=reason, last_output=last_output)
+
+
+def _token_rotated(state: State, event: events.AgentTokenRotated, at: Recorded) -> _Told:
+    yield told.AgentTokenRotated(name=state.registrations[at.stream].name, cause=event.cause)
+
+
+def _channel(state: State, event: events.ChannelAnswered, at: Recorded) -> _Told:
+    if engine_status.is_done(event.status) and at.stream in state.registrations:
+        yield told.ChannelJoined(name=state.registrations[at.stream].name, channel=event.channel)
+
+
+def _result(state: State, event: events.ResultSubmitted, at: Recorded) -> _Told:
+    yield told.AgentResult(
+        name=state.registrations[at.stream].name,
+        result_id=event.result_id,
+        data=event.data,
+        final=event.final,
+        metadata=event.metadata,
+    )
+
+
+def _mode_changed(_state: State, event: events.DeliveryModeChanged, at: Recorded) -> _Told:
+    yield told.ModeChanged(
+        name=event.name, previous=event.previous, mode=event.mode, revision=at.version, reason=event.reason
+    )
+
+
+def _drained(_state: State, event: events.PendingDrained, _at: Recorded) -> _Told:
+    yield told.HoldDrained(name=event.name, count=event.count, cause=event.cause)
+
+
+# --- messages to agents ---------------------------------------------------------------------------------------------------
+
+
+def _about(found: Delivery) -> dict[str, Any]:
+    return {"name": found.name, "delivery_id": found.delivery_id, "msg_id": found.msg_id}
+
+
+def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Told:
+    found = state.deliveries[at.stream]
+    if event.source == "engine" and state.announced.get(event.msg_id) == at.stream:
+        yield told.MessageSeen(
+            msg_id=event.msg_id,
+            sender=event.sender,
+            target=event.target,
+            body=event.body,
+            thread_id=event.thread_id,
+            workspace_id=event.workspace_id,
+            mode=event.mode,
+            names=(event.name,),
+        )
+    yield told.DeliveryQueued(
+        name=found.name,
+        delivery_id=found.delivery_id,
+        msg_id=found.msg_id,
+        sender=event.sender,
+        target=event.target,
+        attempt=found.attempt,
+        by_hand=state.is_flushed_by_hand(found.name) and (event.source != "task" or found.attempt > 1),
+    )
+
+
+def _held(state: State, event: events.DeliveryHeld, at: Recorded) -> _Told:
+    found = state.deliveries[at.stream]
+    yield told.DeliveryHeld(**_about(found), seq=found.seq, reason=event.reason, until=event.until)
+
+
+def _taken_over(state: State, _event: events.DeliveryTakenOver, at: Recorded) -> _Told:
+    found = state.deliveries[at.stream]
+    yield told.DeliveryTakenOver(**_about(found), seq=found.seq)
+
+
+def _injected(state: State, event: events.DeliveryInjected, at: Recorded) -> _Told:
+    yield told.DeliveryInjected(**_about(state.deliveries[at.stream]), evidence=event.evidence)
+
+
+def _fetched(state: State, _event: events.DeliveryFetched, at: Recorded) -> _Told:
+    found = state.deliveries[at.stream]
+    about = _about(found)
+    yield told.DeliveryInjected(**about, evidence="fetched")
+    yield told.DeliveryRead(**about)
+    yield told.DeliveryConfirmed(**about, sender=found.sender)
+
+
+def _verified(state: State, event: events.DeliveryVerified, at: Recorded) -> _Told:
+    found = state.deliveries[at.stream]
+    about = _about(found)
+    yield told.DeliveryRead(**about)
+    yield told.DeliveryConfirmed(**about, sender=found.sender)
+    yield told.DeliveryVerified(**about, verification=event.verification)
+
+
+def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Told:
+    found = state.deliveries[at.stream]
+    if event.reason is Reason.EXPIRED:
+        yield told.DeliveriesDropped(name=found.name, reason=event.reason, msg_ids=(found.msg_id,))
+    elif not event.settled and found.seq:
+        yield told.DeliveryReturned(**_about(found), reason=event.reason)
+    elif event.reason is Reason.AMBIGUOUS:
+        yield from _failed(found, event.reason)
+    elif event.reason is Reason.POISON:
+        yield told.Undeliverable(
+            name=found.name, agent_id=found.agent_id, seq=found.seq, msg_id=found.msg_id, reason=event.reason
+        )
+    if event.reason is Reason.AMBIGUOUS:
+        yield _ambiguous(state, found)
+
+
+def _failed(found: Delivery, reason: Reason) -> _Told:
+    """The end of a delivery that was not typed, as far as is known: its sender is told."""
+    yield told.DeliveryFailed(**_about(found), reason=reason)
+    yield told.SenderTold(**_about(found), sender=found.sender, attempts=found.tries, failure=str(reason))
+
+
+def _ambiguous(state: State, found: Delivery) -> Announcement:
+    assert state.settings is not None
+    return told.DeliveryAmbiguous(**_about(found), seq=found.seq, policy=state.settings.in_doubt)
+
+
+def _dead_lettered(state: State, event: events.DeliveryDeadLettered, at: Recorded) -> _Told:
+    found = state.deliveries[at.stream]
+    yield from _failed(found, event.reason)
+    if event.reason is Reason.AMBIGUOUS:
+        yield _ambiguous(state, found)
+
+
+def _letter_removed(_state: State, event: events.DeadLetterRemoved, at: Recorded) -> _Told:
+    yield told.DeadLetterRemoved(letter_id=event.letter_id, msg_id=at.correlation, reason=event.reason)
+
+
+def _range_lost(state: State, event: events.RangeLost, at: Recorded) -> _Told:
+    yield told.RangeLost(name=state.mailboxes[_subject(at)].name, first=event.first, last=event.last)
+
+
+def _resync(state: State, event: events.ResyncAsked, at: Recorded) -> _Told:
+    box = state.mailboxes[_subject(at)]
+    yield told.RangeMissing(name=box.name, first=event.first, last=min(box.buffer, default=event.first) - 1)
+
+
+_UNDELIVERABLE = (
+    Reason.SEQ_CONFLICT,
+    Reason.DELIVERY_ID_REUSED,
+    Reason.HOLD_FULL,
+    Reason.RETIRED,
+    Reason.UNKNOWN,
+)
+
+
+def _ignored(state: State, event: events.FrameIgnored, at: Recorded) -> _Told:
+    if event.reason in _UNDELIVERABLE:
+        agent_id = _subject(at)
+        box = state.mailboxes.get(agent_id)
+        yield told.Undeliverable(
+            name=box.name if box is not None else "",
+            agent_id=agent_id,
+            seq=event.seq,
+            msg_id=event.msg_id,
+            reason=event.reason,
+        )
+
+
+# --- the engine -----------------------------------------------------------------------------------------------------------
+
+
+def _link(label: str) -> Callable[[State, Any, Recorded], _Told]:
+    def tell(_state: State, event: Any, _at: Recorded) -> _Told:
+        yield told.LinkMoved(state=label, reason=str(getattr(event, "reason", "") or ""))
+
+    return tell
+
+
+def _rejected(state: State, event: events.FrameRejected, _at: Recorded) -> _Told:
+    kind = rejected_kind(event)
+    if kind and state.link.rejected.get(kind) != 1:
+        return  # one that a newer engine sends is announced once and counted every time
+    yield told.FrameRejected(frame_type=event.frame_type, reason=event.reason)
+
+
+def _engine_error(_state: State, event: events.EngineErrorReceived, _at: Recorded) -> _Told:
+    yield told.EngineErrorHeard(code=event.code, message=event.message, request_id=event.request_id)
+
+
+def _published(state: State, event: events.MessagePublished, at: Recorded) -> _Told:
+    found = state.messages[at.stream]
+    message_id = event.message_id or found.event_id
+    if state.announced.get(message_id) == at.stream:
+        local = state.registration_of(found.to) if target_type(found.to) == "agent" else None
+        yield told.MessageSeen(
+            msg_id=message_id,
+            sender=found.sender or "human:orchestrator",
+            target=found.to,
+            body=found.text,
+            thread_id=found.thread_id,
+            workspace_id=state.settings.workspace_id if state.settings is not None else "",
+            mode=found.mode,
+            names=(local.name,) if local is not None else (),
+        )
+    yield told.MessagePublished(event_id=found.event_id, message_id=event.message_id, to=found.to)
+
+
+def _publish_failed(state: State, event: events.MessageWaiting | events.MessageRefused, at: Recorded) -> _Told:
+    found = state.messages[at.stream]
+    yield told.PublishFailed(event_id=found.event_id, to=found.to, detail=event.detail)
+
+
+def _undelivered(state: State, event: events.DeliveryFailureHeard, _at: Recorded) -> _Told:
+    """The engine could not deliver what an agent of this node, or the broker, had sent."""
+    names = {state.own.agent_id: state.own.name}
+    names |= {agent_id: state.registrations[stream].name for agent_id, stream in state.agents.items()}
+    yield told.SenderTold(
+        name=event.target,
+        delivery_id=event.delivery_id,
+        msg_id=event.message_id,
+        sender=next((names[agent_id] for agent_id in event.sender_ids if agent_id in names), ""),
+        attempts=0,
+        failure=event.failure,
+    )
+
+
+def _action(label: str) -> Callable[[State, Any, Recorded], _Told]:
+    def tell(_state: State, event: Any, at: Recorded) -> _Told:
+        yield told.ActionMoved(invocation_id=_subject(at), state=label, reason=getattr(event, "reason", None) or None)
+
+    return tell
+
+
+ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Told]] = MappingProxyType(
+    {
+        events.AgentLive: _started,
+        events.WorkerReady: _ready,
+        events.WorkerBlocked: _blocked,
+        events.WorkerIdle: _idle,
+        events.WorkerStopping: _stopping,
+        events.WorkerExited: _exited,
+        events.WorkerLost: _lost,
+        events.DeliveryOffered: _offered,
+        events.DeliveryHeld: _held,
+        events.DeliveryTakenOver: _taken_over,
+        events.DeliveryInjected: _injected,
+        events.DeliveryFetched: _fetched,
+        events.DeliveryVerified: _verified,
+        events.DeliveryDropped: _dropped,
+        events.DeliveryDeadLettered: _dead_lettered,
+        events.DeadLetterRemoved: _letter_removed,
+        events.DeliveryModeChanged: _mode_changed,
+        events.PendingDrained: _drained,
+        events.RangeLost: _range_lost,
+        events.ResyncAsked: _resync,
+        events.FrameIgnored: _ignored,
+        events.LinkOnline: _link("online"),
+        events.LinkBackedOff: _link("backing_off"),
+        events.LinkRefused: _link("refused"),
+        events.LinkShut: _link("closed"),
+        events.FrameRejected: _rejected,
+        events.EngineErrorReceived: _engine_error,
+        events.AgentTokenRotated: _token_rotated,
+        events.DeliveryFailureHeard: _undelivered,
+        events.MessagePublished: _published,
+        events.MessageWaiting: _publish_failed,
+        events.MessageRefused: _publish_failed,
+        events.ActionRunning: _action("running"),
+        events.ActionDone: _action("done"),
+        events.ActionReported: _action("reported"),
+        events.ChannelAnswered: _channel,
+        events.ResultSubmitted: _result,
+    }
+)
+"""Event -> what local clients are told of it."""
+
+SILENT: frozenset[type[Event]] = frozenset(
+    {
+        events.ActionHeld,
+        events.ActionReceived,
+        events.ActionRepeated,
+        events.ActionResent,
+        events.ActAnswered,
+        events.ActAsked,
+        events.ActRepeated,
+        events.AgentBinding,
+        events.ChannelAsked,
+        events.LateRegistrationKept,
+        events.LateRegistrationRefused,
+        events.AgentLeaving,
+        events.NameReserved,
+        events.RegistrationAccepted,
+        events.RegistrationAsked,
+        events.RegistrationCalled,
+        events.RegistrationDelayed,
+        events.RegistrationFailed,
+        events.RegistrationFellBack,
+        events.RegistrationPaused,
+        events.RegistrationProven,
+        events.ReleaseAsked,
+        events.AgentRetired,
+        events.SpawnAnswered,
+        events.CallUnmatched,
+        events.DeadLettersAsked,
+        events.BrokerLeft,
+        events.OwnIdentityGranted,
+        events.OwnIdentityRefused,
+        events.OwnIdentityRequested,
+        events.ReleaseIgnored,
+        events.RequestRefused,
+        events.SendRepeated,
+        events.ShutdownRepeated,
+        events.BrokerStarted,
+        events.BrokerStopping,
+        events.RedeliverySkipped,
+        events.DeliveryAcked,
+        events.DeliveryAskedAgain,
+        events.DeliveryHandedBack,
+        events.DeliveryInjecting,
+        events.DeliveryQueued,
+        events.FetchAsked,
+        events.FetchDone,
+        events.FlushAsked,
+        events.DeliveryModeAsked,
+        events.HostAttachDue,
+        events.HostAttached,
+        events.HostLost,
+        events.HostReportIgnored,
+        events.LinkBegun,
+        events.LinkDialled,
+        events.LinkDraining,
+        events.FrameNoted,
+        events.HeartbeatDue,
+        events.InventoryPublished,
+        events.InventoryRejected,
+        events.NodeNameSettled,
+        events.LinkOpened,
+        events.LinkReportIgnored,
+        events.NodeReregistering,
+        events.TokenAsked,
+        events.TokenGranted,
+        events.AckSent,
+        events.MailboxBased,
+        events.FrameBuffered,
+        events.MailboxOpened,
+        events.MessageAccepted,
+        events.MessageAnswered,
+        events.MessageJoined,
+        events.MessagePublishing,
+        events.MessageReplyKept,
+        events.MessageUnthreaded,
+        events.SidecarConnected,
+        events.SidecarGone,
+        events.ManifestChanged,
+        events.ManifestSettled,
+        events.SidecarPaused,
+        events.SidecarProcessEnded,
+        events.SidecarReportIgnored,
+        events.SidecarRestartPlanned,
+        events.SidecarServing,
+        events.SidecarStarting,
+        events.SupervisionChanged,
+        events.SupervisionEnded,
+        events.WorkerEndAsked,
+        events.WorkerFreed,
+        events.WorkerLaunched,
+        events.WorkerOccupied,
+        events.WorkerStarted,
+        events.WorkerUnblocked,
+    }
+)
+"""Events of which local clients are told nothing."""

@@ -1,0 +1,54 @@
+"""`doctor`: everything that can be checked without changing anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from relaybroker.cli.client import state_directory
+from relaybroker.cli.config_commands import config_option, found_config
+from relaybroker.cli.exits import Exit
+from relaybroker.cli.options import examples, json_option, state_option
+from relaybroker.cli.output import say, say_json
+
+if TYPE_CHECKING:
+    from relaybroker.doctor.findings import Finding
+
+_SIGNS = {"ok": "ok   ", "doubtful": "look ", "broken": "BROKEN"}
+
+
+@examples("relaybroker doctor", "relaybroker doctor --json")
+@click.command("doctor")
+@config_option
+@state_option
+@json_option
+def doctor(config_file: str | None, state_dir: str | None, as_json: bool) -> None:
+    """Check machine, settings, places, log, processes, link and agents; each with what to do. Exit status 1 if something is broken."""
+    import msgspec
+
+    found = list(_findings(config_file, state_dir))
+    if as_json:
+        say_json({"checks": [msgspec.to_builtins(one) for one in found]})
+    else:
+        for one in found:
+            say(f"{_SIGNS[one.grade]:<7}{one.subject:<14} {one.says}", bold=one.grade == "broken")
+            if one.next:
+                say(f"{'':<22}-> {one.next}")
+    if any(one.grade == "broken" for one in found):
+        raise SystemExit(int(Exit.FAILED))
+
+
+def _findings(config_file: str | None, state_dir: str | None) -> Iterator[Finding]:
+    from relaybroker.doctor import broker, machine
+
+    state = state_directory(state_dir)
+    yield from machine.program()
+    yield from machine.settings(found_config(config_file), os.environ)
+    yield from machine.places(state, os.environ)
+    if state.is_dir():
+        yield from broker.log(state)
+        yield from broker.processes(state)
+        yield from broker.answers(state)

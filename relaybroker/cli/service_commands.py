@@ -1,0 +1,182 @@
+"""`service`: the broker of a project as a service of systemd (or launchd): install, status, restart, uninstall."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relaybroker.cli.config_commands import config_option, found_config
+from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.groups import Group
+from relaybroker.cli.options import examples, json_option
+from relaybroker.cli.output import say, say_json
+
+if TYPE_CHECKING:
+    from relaybroker.service.unit import Service
+
+
+@click.group(cls=Group)
+def service() -> None:
+    """Run the broker of a project as a service: install, status, restart, uninstall."""
+
+
+def _which(command: Any) -> Any:
+    for option in (
+        click.option("--name", default="", help="Name of the broker; else that of the project's directory."),
+        click.option("--system", is_flag=True, help="A service of the machine, not of this user's session manager."),
+        click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+        config_option,
+        json_option,
+    ):
+        command = option(command)
+    return command
+
+
+@examples(
+    "relaybroker service install --dry-run",
+    "relaybroker service install",
+    "relaybroker service install --system --account relay",
+)
+@service.command("install")
+@click.option("--account", default="", help="The account that a service of the machine runs as; else this one.")
+@_which
+def install(account: str, name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
+    """Write the service file of the project of this directory and start it; from then on it starts with the machine."""
+    found = _service(name, config_file, system=system, account=account)
+    if dry_run:
+        _show(found, found.install, as_json=as_json, file=True)
+        return
+    try:
+        found.path.parent.mkdir(parents=True, exist_ok=True)
+        found.path.write_text(found.text, encoding="utf-8")
+    except PermissionError as error:
+        fail(Exit.REFUSED, f"{found.path} cannot be written: {error.strerror}. Run it as root, or without --system")
+    except OSError as error:
+        fail(Exit.FAILED, f"{found.path} cannot be written: {error}")
+    _run(found.install)
+    if as_json:
+        say_json({"service": found.name, "file": str(found.path), "secrets": str(found.secrets)})
+    else:
+        say(f"{found.name} is installed ({found.path}) and started; variables for it: {found.secrets}")
+
+
+@examples("relaybroker service status")
+@service.command("status")
+@_which
+def status(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
+    """Whether the service is installed as this version would write it, and what the service manager says of it."""
+    found = _service(name, config_file, system=system)
+    there = found.path.is_file()
+    same = there and found.path.read_text(encoding="utf-8") == found.text
+    if dry_run:
+        _show(found, [found.status], as_json=as_json, file=False)
+        return
+    if not there:
+        fail(
+            Exit.NOT_FOUND,
+            f"{found.name} is not installed ({found.path} is not there). Install it: relaybroker service install",
+        )
+    done = _manager(found.status)
+    if as_json:
+        say_json({"service": found.name, "file": str(found.path), "current": same, "active": done.returncode == 0})
+    else:
+        differs = "" if same else "; this version would write it otherwise: relaybroker service install"
+        say(f"{found.name}: {found.path}{differs}")
+        for line in (done.stdout + done.stderr).splitlines():
+            say(line)
+    if done.returncode:
+        raise SystemExit(int(Exit.NO_BROKER))
+
+
+@examples("relaybroker service restart")
+@service.command("restart")
+@_which
+def restart(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
+    """End the broker and not its agents, and start it again; after an upgrade, or with other settings."""
+    found = _service(name, config_file, system=system)
+    if dry_run:
+        _show(found, found.restart, as_json=as_json, file=False)
+        return
+    _run(found.restart)
+    say_json({"service": found.name}) if as_json else say(f"{found.name} runs again; its agents were not touched")
+
+
+@examples("relaybroker service uninstall --dry-run")
+@service.command("uninstall")
+@_which
+def uninstall(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
+    """Stop the service, its agents too, and remove its file. Log and settings stay."""
+    found = _service(name, config_file, system=system)
+    if dry_run:
+        _show(found, [*found.uninstall[:1], ["rm", str(found.path)], *found.uninstall[1:]], as_json=as_json, file=False)
+        return
+    if not found.path.is_file():
+        fail(Exit.NOT_FOUND, f"{found.name} is not installed ({found.path} is not there)")
+    _run(found.uninstall[:1])
+    found.path.unlink()
+    _run(found.uninstall[1:])
+    say_json({"service": found.name}) if as_json else say(f"{found.name} is removed; the log stays where it is")
+
+
+def _service(name: str, config_file: str | None, *, system: bool, account: str = "") -> Service:
+    from relaybroker.cli.config_commands import chosen
+    from relaybroker.config.finding import state_directory
+    from relaybroker.service.unit import Wanted, launchd, systemd
+
+    config = found_config(config_file)
+    place = state_directory(None, os.environ, Path.cwd())
+    project = (config.parent if config is not None and config.name == "relaybroker.toml" else place.project).absolute()
+    named = name or chosen(config_file).chosen.name or project.name or "project"
+    state = os.environ.get("AGENT_RELAY_STATE_DIR", "").strip()
+    wanted = Wanted(
+        name=named,
+        project=project,
+        config=None if config is None else config.absolute(),
+        state_dir=Path(state).absolute() if state else None,
+    )
+    if sys.platform == "darwin":
+        return launchd(wanted, os.environ)
+    return systemd(wanted, os.environ, system=system, account=account or (getpass.getuser() if system else ""))
+
+
+def _show(found: Service, commands: list[list[str]], *, as_json: bool, file: bool) -> None:
+    if as_json:
+        text = {"text": found.text} if file else {}
+        say_json(
+            {"service": found.name, "file": str(found.path), "secrets": str(found.secrets), "commands": commands} | text
+        )
+        return
+    if file:
+        say(f"# {found.path}")
+        for line in found.text.splitlines():
+            say(line)
+        say("# then")
+    for command in commands:
+        say(shlex.join(command))
+
+
+def _run(commands: list[list[str]]) -> None:
+    for command in commands:
+        done = _manager(command)
+        if done.returncode:
+            fail(
+                Exit.FAILED,
+                f"{shlex.join(command)} ended with status {done.returncode}: {(done.stderr or done.stdout).strip()}",
+            )
+
+
+def _manager(command: list[str]) -> subprocess.CompletedProcess[str]:
+    if shutil.which(command[0]) is None:
+        fail(
+            Exit.FAILED,
+            f"there is no {command[0]} on this machine. See what would be done: relaybroker service install --dry-run",
+        )
+    return subprocess.run(command, capture_output=True, text=True, check=False)

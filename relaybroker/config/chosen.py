@@ -1,0 +1,302 @@
+"""Every setting: its type, its default, what it means, and where it is given: a flag, a variable, the configuration file.
+
+A flag counts before a variable, a variable before the file, the file before the default. Secrets are variables only.
+
+Source: spec/local-api.md section 4.5.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from relaybroker.config.fleet_file import Agent
+from relaybroker.config.nearest import did_you_mean
+from relaybroker.config.patterns import VARIABLES
+from relaybroker.domain.command_line import SECRET_VARIABLES
+
+DEFAULT_CHANNEL = "general"
+AUTO_ANSWERS = ("mcp-approval",)
+"""Questions that the operator may answer in advance: whether an agent's model may use the agent's own tools (`mcp-approval`)."""
+AGENT_MAY = ("spawn", "release")
+"""What the operator may allow agents besides talking."""
+SECRETS = {
+    "workspace_key": "RELAY_WORKSPACE_KEY",
+    "api_key": "RELAY_BROKER_API_KEY",
+    "node_token": "RELAY_NODE_TOKEN",
+}
+"""What stands in no file, and the variable that has it."""
+OTHER_VARIABLES = ("RELAYBROKER_CONFIG", "RELAYBROKER_URL")
+"""Variables of ours that are no settings of a broker."""
+_OFF = frozenset(("", "0", "false", "no", "off"))
+
+
+class SettingsError(Exception):
+    """Flags, environment or file cannot be used as they are; the text says what to change."""
+
+
+def _setting(default: Any, says: str, *variables: str, flag: str = "", **more: Any) -> Any:
+    return Field(default, description=says, json_schema_extra={"variables": list(variables), "flag": flag}, **more)
+
+
+class Chosen(BaseSettings):
+    """What the operator chose, before anything is made of it."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    name: str = _setting(
+        "", "Name of the broker and of its files; else that of the directory.", "AGENT_RELAY_BROKER_NAME", flag="--name"
+    )
+    state_dir: str = _setting(
+        "", "Where the broker keeps its state; relative to the file.", "AGENT_RELAY_STATE_DIR", flag="--state-dir"
+    )
+    engine_url: str | None = _setting(
+        None, "Base URL of the engine; none: the embedded one.", "RELAYCAST_BASE_URL", "RELAY_BASE_URL"
+    )
+    node_id: str = _setting("", "Pins the id of the node.", "RELAY_NODE_ID")
+    default_workspace: str = _setting(
+        "", "Which workspace of RELAY_WORKSPACES_JSON is joined.", "RELAY_DEFAULT_WORKSPACE"
+    )
+    default_channels: tuple[str, ...] = _setting(
+        (DEFAULT_CHANNEL,), "Channels of agents that name none.", "RELAY_DEFAULT_CHANNELS", flag="--channels"
+    )
+    api_port: int = _setting(
+        0, "Port of the local API; 0: chosen, the same again after a restart.", flag="--api-port", ge=0, le=65535
+    )
+    api_bind: str = _setting("127.0.0.1", "Address of the local API.", flag="--api-bind", min_length=1)
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "Further names for the local API's Host check.", "RELAYBROKER_ALLOWED_HOSTS"
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        (), "Further origins for the local API's Origin check.", "RELAYBROKER_ALLOWED_ORIGINS"
+    )
+    capabilities: tuple[str, ...] = _setting(
+        (),
+        "Harnesses offered for placement (claude, codex); spawn actions start nothing else.",
+        "RELAYBROKER_CAPABILITIES",
+    )
+    max_agents: int = _setting(
+        0, "How many agents the node takes; 0: as many as come.", "RELAYBROKER_MAX_AGENTS", ge=0, lt=2**32
+    )
+    remote_args: bool = _setting(
+        False, "Whether spawn actions may bring arguments and `cwd`.", "RELAYBROKER_REMOTE_ARGS"
+    )
+    in_doubt: Literal["ask", "at_least_once", "at_most_once"] = _setting(
+        "ask", "What becomes of a message of which nobody can know whether it was typed.", "RELAYBROKER_IN_DOUBT"
+    )
+    auto_answer: tuple[str, ...] = _setting(
+        (), "Questions of programs that are answered in advance: mcp-approval.", "RELAYBROKER_AUTO_ANSWER"
+    )
+    agent_may: tuple[str, ...] = _setting(
+        (),
+        "What agents may besides talking: spawn (what `capabilities` offers, nothing else), release.",
+        "RELAYBROKER_AGENT_MAY",
+    )
+    mcp_command: str = _setting(
+        "",
+        "Another MCP server that agents are given in the place of the broker's own; words separated by spaces.",
+        "AGENT_RELAY_MCP_COMMAND",
+    )
+    agent_env: tuple[str, ...] = _setting(
+        (), "Names and patterns (MY_*) of further variables that agents take over.", "RELAYBROKER_AGENT_ENV"
+    )
+    log_level: str = _setting("info", "debug, info, warning or error.", "RELAYBROKER_LOG")
+    log_to: str = _setting("", "Where diagnostics go: stderr, off; else a daily file.", "AGENT_RELAY_BROKER_LOG")
+    startup_debug: bool = _setting(False, "Says each step of the start on standard error.", "AGENT_RELAY_STARTUP_DEBUG")
+    agents: dict[str, Agent] = _setting({}, "The fleet: agents that shall run, each a table [agents.NAME].")
+
+    @field_validator("engine_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError(f"the engine's base URL must begin with http:// or https://, not {url!r}")
+        return url.rstrip("/") if url else url
+
+    @field_validator("capabilities")
+    @classmethod
+    def _are_placements(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(name if name.startswith("spawn:") else f"spawn:{name}" for name in names)
+        if "spawn:" in found:
+            raise ValueError("a capability needs the name of a program, as in spawn:claude")
+        return found
+
+    @field_validator("auto_answer")
+    @classmethod
+    def _are_answers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in AUTO_ANSWERS:
+                raise ValueError(f"takes {', '.join(AUTO_ANSWERS)}, not {name!r}")
+        return names
+
+    @field_validator("agent_may")
+    @classmethod
+    def _are_permissions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in AGENT_MAY:
+                raise ValueError(f"takes {', '.join(AGENT_MAY)}, not {name!r}")
+        return names
+
+    @field_validator("agent_env")
+    @classmethod
+    def _are_variables(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not VARIABLES.fullmatch(name):
+                raise ValueError(f"takes names and patterns such as MY_*, not {name!r}")
+        return names
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_a_level(cls, level: str) -> str:
+        if level.lower() not in ("debug", "info", "warning", "error", "critical"):
+            raise ValueError(f"{level} is no level; use debug, info, warning or error")
+        return level.lower()
+
+
+class Origin(NamedTuple):
+    """Where a setting's value is from."""
+
+    kind: Literal["flag", "variable", "file", "default"]
+    written: str
+    """As the person wrote it: `--api-port`, `RELAYBROKER_LOG`, `max_agents in FILE`; "" for a default."""
+
+
+class Choice(NamedTuple):
+    """The settings and where each is from."""
+
+    chosen: Chosen
+    origins: Mapping[str, Origin]
+    file: Path | None
+
+
+def choose(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None) -> Choice:
+    """The settings of flags (only those that were given), environment and file.
+
+    Raises:
+        SettingsError: something cannot be used; it is named as the person wrote it.
+    """
+    _refuse_unknown(environ)
+    from_file = _in_file(file)
+    from_environ = {name: found for name, found in _in_environ(environ).items() if name not in flags}
+    origins = {name: Origin("default", "") for name in Chosen.model_fields}
+    origins |= {name: Origin("file", f"{name} in {file}") for name in from_file}
+    origins |= {name: Origin("variable", variable) for name, (variable, _) in from_environ.items()}
+    origins |= {name: Origin("flag", _extra(name)["flag"]) for name in flags}
+
+    class Sourced(Chosen):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            values = {name: value for name, (_, value) in from_environ.items()}
+            return (init_settings, _Variables(settings_cls, values), TomlConfigSettingsSource(settings_cls, file))
+
+    try:
+        return Choice(Sourced(**flags), origins, file)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_said(one, origins, file) for one in error.errors())) from error
+
+
+class _Variables(PydanticBaseSettingsSource):
+    """What the environment says, read already: our variables have names of their own, and lists are separated by commas."""
+
+    def __init__(self, settings_cls: type[BaseSettings], values: dict[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._values = values
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._values
+
+
+def _extra(name: str) -> dict[str, Any]:
+    extra = Chosen.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return extra
+
+
+def variables_of(name: str) -> list[str]:
+    """The variables of a setting, the first that is set decides."""
+    return list(_extra(name)["variables"])
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting; "" = it has none."""
+    return str(_extra(name)["flag"])
+
+
+def _in_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
+    found: dict[str, tuple[str, Any]] = {}
+    for name, field in Chosen.model_fields.items():
+        variable = next((one for one in variables_of(name) if one in environ), None)
+        if variable is None:
+            continue
+        text = environ[variable] if name == "node_id" and environ[variable].strip() else environ[variable].strip()
+        value: Any = listed(text) if field.annotation == tuple[str, ...] else text
+        if name == "startup_debug":
+            value = text.lower() not in _OFF
+        if value or name == "engine_url":
+            found[name] = (variable, value)
+    return found
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a list that is separated by commas."""
+    return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
+
+
+def _in_file(file: Path | None) -> dict[str, Any]:
+    """What the file says.
+
+    Raises:
+        SettingsError: it cannot be read, is no TOML, names a secret or what is no setting.
+    """
+    if file is None:
+        return {}
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is no TOML: {error}") from error
+    for name in found:
+        if name in SECRETS:
+            raise SettingsError(f"{name} in {file}: a secret stands in no file; set the variable {SECRETS[name]}")
+    return found
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """Raise SettingsError for a variable that is nearly one of ours: a misspelt one would be ignored without a word."""
+    known = {variable for name in Chosen.model_fields for variable in variables_of(name)}
+    known |= {*OTHER_VARIABLES, *SECRET_VARIABLES}
+    for name in environ:
+        if name.startswith("RELAYBROKER_") and name not in known:
+            near = did_you_mean(name, known, cutoff=0.85)
+            if near:
+                raise SettingsError(f"{name} is no setting.{near}")
+
+
+def _said(error: Any, origins: Mapping[str, Origin], file: Path | None) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    top = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        inside, _, word = place.rpartition(".")
+        known = Agent.model_fields if inside.startswith("agents.") else Chosen.model_fields
+        return f"{place} in {file} is no setting.{did_you_mean(word, known)} See: relaybroker config"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    origin = origins.get(top, Origin("default", place))
+    written = f"{place} in {file}" if origin.kind == "file" else origin.written or place
+    given = (
+        ""
+        if error["type"] in ("missing", "value_error") or isinstance(error["input"], dict)
+        else f" (given: {error['input']!r})"
+    )
+    return f"{written}: {text[:1].lower()}{text[1:]}{given}"

@@ -1,0 +1,66 @@
+"""The agents of a project, as its configuration file has them: `[agents.NAME]`."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Agent(BaseModel):
+    """One agent that shall run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cli: str = Field(min_length=1, description="Its command line.")
+    cwd: str = Field(default="", description="Its working directory; relative to the file.")
+    task: str = Field(default="", description="Typed once the program is ready.")
+    channels: tuple[str, ...] = Field(default=(), description="Channels that it joins.")
+    harness: str = Field(default="", description="What the program is, where its command does not say it.")
+    model: str = Field(default="", description="The model that it shall use, where its harness has an option for it.")
+    team: str = Field(default="", description="The team that it belongs to.")
+    env: dict[str, str] = Field(default_factory=dict, description="For its environment.")
+    env_from: tuple[str, ...] = Field(
+        default=(),
+        description="Names of variables that it takes over from the shell in which `apply` or `up` runs; for secrets.",
+    )
+
+    @field_validator("cli")
+    @classmethod
+    def _is_a_command(cls, text: str) -> str:
+        if not shlex.split(text):
+            raise ValueError("names no program")
+        return text
+
+    def request(self, name: str, project: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+        """The body of `POST /api/spawn` that makes it so.
+
+        Raises:
+            LookupError: a variable of `env_from` is not set.
+        """
+        missing = [variable for variable in self.env_from if variable not in environ]
+        if missing:
+            raise LookupError(f"agents.{name}.env_from: {missing[0]} is not set in this environment")
+        taken = {variable: environ[variable] for variable in self.env_from}
+        given = {
+            "cwd": str(project / self.cwd) if self.cwd else str(project),
+            "task": self.task,
+            "channels": list(self.channels),
+            "harness": self.harness,
+            "model": self.model,
+            "team": self.team,
+            "env": self.env | taken,
+        }
+        return {"name": name, "cli": self.cli} | {key: value for key, value in given.items() if value}
+
+    def fingerprint(self, project: Path) -> str:
+        """The same as long as the agent is to be run the same way; values of `env_from` are secrets and do not count."""
+        said = [self.model_dump(mode="json"), str(project)]
+        return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]

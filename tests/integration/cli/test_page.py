@@ -1,0 +1,241 @@
+"""The web page in a real browser: what it shows is what the broker says, its buttons do what they say, and nothing of others runs in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from relaybroker.adapters.http.api.page_sessions import PAGE_ROUTES
+from relaybroker.adapters.http.api.table import ROUTES
+from tests.integration.cli.conftest import started
+from tests.waiting import WAIT_S
+
+CHROMIUM = shutil.which("chromium")
+PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
+"""Where the pictures of the documentation are; made anew with MAKE_PICTURES=1."""
+REFUSED = "Failed to load resource: the server responded with a status of 409 (Conflict)"
+"""What the browser says of an answer that the test provokes."""
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A broker with a message that was typed, one that nobody can type, one held, and one that would like to be a script."""
+    from tests.integration.cli.conftest import Desk
+
+    made = Desk(tmp_path_factory.mktemp("page"))
+    try:
+        started(made)
+        for name in ("ann", "bob"):
+            assert made.run("agent", "spawn", name, "--", "cat").returncode == 0
+        typed = made.run("message", "send", "ann", HOSTILE, "--json")
+        made.typed = json.loads(typed.stdout)["message_id"]
+        assert made.run("message", "send", "ann", "x" * 20_000).returncode == 0
+        assert made.run("agent", "mode", "bob", "manual_flush").returncode == 0
+        assert made.run("message", "send", "bob", "for later").returncode == 0
+        made.until(
+            lambda: (
+                (found := json.loads(made.run("status", "--json").stdout))["dead_letter_count"] == 1
+                and found["totals"]["acked"] >= 1
+                and any(row["held_count"] for row in found["agents"])
+            ),
+            "everything is as the page shall show it",
+        )
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, desk):
+    """The page, logged in; whatever the browser complains of fails the test."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 760}, locale="en-GB", accept_downloads=True)
+    context.set_default_timeout(WAIT_S * 1000)
+    opened = context.new_page()
+    complaints = []
+    opened.on(
+        "console",
+        lambda one: (
+            complaints.append(f"{one.text} {one.location.get('url')}") if one.type in ("error", "warning") else None
+        ),
+    )
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(json.loads(desk.run("open", "--json").stdout)["url"])
+    opened.wait_for_selector("table")
+    yield opened
+    context.close()
+    assert [one for one in complaints if REFUSED not in one] == []
+
+
+def _picture(page, name):
+    if os.environ.get("MAKE_PICTURES"):
+        PICTURES.mkdir(exist_ok=True)
+        page.screenshot(path=str(PICTURES / f"{name}.png"))
+
+
+@needs_browser
+def test_the_fleet_is_that_of_the_broker_and_follows_it(page, desk):
+    rows = page.locator("table").first.locator("tbody tr")
+    said = json.loads(desk.run("agent", "ls", "--json").stdout)["agents"]
+    assert {row.split()[0] for row in rows.all_inner_texts()} == {one["name"] for one in said}
+    assert page.locator("#link").inner_text() == "link online"
+    assert desk.run("agent", "spawn", "eve", "--", "cat").returncode == 0
+    page.get_by_role("link", name="eve").wait_for()
+    _picture(page, "fleet")
+    assert desk.run("agent", "release", "eve").returncode == 0
+    page.get_by_role("link", name="eve").wait_for(state="detached")
+
+
+@needs_browser
+def test_a_story_says_what_why_says_and_is_saved_without_what_people_wrote(page, desk, tmp_path):
+    page.get_by_role("link", name="Messages").click()
+    page.get_by_role("link", name=desk.typed).first.click()
+    verdict = page.locator(".verdict").inner_text()
+    told = json.loads(desk.run("why", desk.typed, "--json").stdout)["stories"][0]
+    assert told["verdict"] in verdict
+    page.locator("table", has_text="What happened").locator("details").first.click()
+    assert page.title() != "owned"
+    steps = page.locator("table", has_text="What happened").locator("tbody tr").count()
+    assert steps == len(told["steps"])
+    _picture(page, "story")
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.locator(".verdict").inner_text() == verdict, "the address is permanent"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as a file").click()
+    download.value.save_as(tmp_path / "why.html")
+    saved = (tmp_path / "why.html").read_text()
+    assert told["verdict"].split(" ", 3)[0] in saved
+    assert "onerror" not in saved
+    assert "<script" not in saved
+
+
+@needs_browser
+def test_what_needs_a_person_is_listed_with_its_remedy_as_a_button(page, desk):
+    page.get_by_role("link", name=re.compile("Needs you")).click()
+    page.get_by_role("button", name="flush").wait_for()
+    assert "longer than a terminal message may be" in page.locator("table", has_text="Dead letters").inner_text()
+    _picture(page, "needs")
+    page.get_by_role("button", name="redeliver").click()
+    page.locator("#said", has_text="too_large").wait_for()
+    page.get_by_role("button", name="flush").click()
+    page.locator("#said", has_text="let through").wait_for()
+    desk.until(lambda: not json.loads(desk.run("agent", "pending", "bob", "--json").stdout)["pending"], "flushed")
+
+
+@needs_browser
+def test_the_log_is_searched_by_address_and_by_keyboard(page, desk):
+    page.keyboard.press("l")
+    page.locator("caption", has_text="Events").wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type("ann")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"#/log\?agent=ann$"))
+    page.locator("td", has_text="delivery.offered.v1").first.wait_for()
+    assert page.locator("main").inner_text().count("<img src=x") >= 1, "shown as it was written"
+    assert page.title() != "owned"
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+
+@needs_browser
+def test_a_terminal_is_seen_and_typed_into(page, desk):
+    page.goto(page.url.partition("#")[0] + "#/terminal/bob")
+    page.get_by_label("Keys for bob").fill("typed from the page")
+    page.get_by_role("button", name="Type, with Enter").click()
+    page.locator("pre", has_text="typed from the page").wait_for()
+
+
+@needs_browser
+def test_who_only_looks_changes_nothing_and_a_link_is_good_once(chromium, desk):
+    url = json.loads(desk.run("open", "--json", "--read-only").stdout)["url"]
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("table")
+    assert page.get_by_role("button", name="hold").first.is_disabled()
+    csrf = page.evaluate("fetch('/api/page/session').then((found) => found.json())")["csrf"]
+    refused = page.evaluate(
+        "([csrf]) => fetch('/api/spawned/ann/flush', {method: 'POST', headers: {'X-CSRF-Token': csrf}}).then((a) => a.json())",
+        [csrf],
+    )
+    assert refused["code"] == "read_only"
+    second = chromium.new_context()
+    other = second.new_page()
+    other.goto(url)
+    other.locator("code", has_text="relaybroker open").wait_for()
+    context.close()
+    second.close()
+
+
+def _asked(desk, path, method="GET", **headers):
+    request = urllib.request.Request(desk.connection["url"] + path, method=method, headers=headers)
+    if method == "POST":
+        request.data = b"{}"
+    try:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+@pytest.fixture
+def cookie(desk):
+    url = json.loads(desk.run("open", "--json").stdout)["url"]
+    _, headers, _ = _asked(desk, url.removeprefix(desk.connection["url"]))
+    given = headers["Set-Cookie"]
+    assert "HttpOnly" in given
+    assert "SameSite=Strict" in given
+    return given.partition(";")[0]
+
+
+def test_a_session_opens_what_the_page_needs_and_nothing_else(desk, cookie):
+    """No key, no start, no end; and nothing is changed without the token of the session."""
+    keys = {route.key for route in ROUTES}
+    assert keys >= PAGE_ROUTES
+    for route in sorted(keys - PAGE_ROUTES):
+        method, path = route.split(" ")
+        if path.startswith(("/ui", "/health")) or path.endswith("ws"):
+            continue
+        status, _, body = _asked(desk, path.replace("{", "").replace("}", ""), method, Cookie=cookie)
+        assert (status, json.loads(body)["code"]) == (403, "page_scope"), route
+    status, _, body = _asked(desk, "/api/spawned/ann/flush", "POST", Cookie=cookie)
+    assert (status, json.loads(body)["code"]) == (403, "csrf")
+    token = json.loads(_asked(desk, "/api/page/session", Cookie=cookie)[2])["csrf"]
+    assert _asked(desk, "/api/spawned/ann/flush", "POST", **{"Cookie": cookie, "X-CSRF-Token": token})[0] == 200
+    from_elsewhere = {"Cookie": cookie, "X-CSRF-Token": token, "Origin": "http://evil.example"}
+    assert _asked(desk, "/api/spawned/ann/flush", "POST", **from_elsewhere)[0] == 403
+    assert _asked(desk, "/api/page/leave", "POST", **{"Cookie": cookie, "X-CSRF-Token": token})[0] == 200
+    assert _asked(desk, "/api/status", Cookie=cookie)[0] == 401
+
+
+def test_the_files_of_the_page_forbid_what_is_not_theirs(desk):
+    for path in ("/ui", "/ui/app.js", "/ui/app.css"):
+        status, headers, body = _asked(desk, path)
+        assert status == 200
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert b"http://" not in body, "nothing from elsewhere"
+        assert b"https://" not in body
+        assert b"innerHTML" not in body

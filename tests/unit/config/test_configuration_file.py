@@ -1,0 +1,84 @@
+"""relaybroker.toml: what counts before what, and that whatever is wrong is named as the person wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relaybroker.config.chosen import SettingsError, choose
+from relaybroker.config.finding import config_file, state_directory
+from relaybroker.config.settings import Flags, take_settings
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "relaybroker.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_flag_counts_before_a_variable_and_a_variable_before_the_file(file, tmp_path):
+    path = file('name = "filed"\nmax_agents = 3\napi_port = 7001\nin_doubt = "at_most_once"\nstate_dir = "kept"\n')
+    environ = {"RELAYBROKER_MAX_AGENTS": "4", "AGENT_RELAY_BROKER_NAME": "set"}
+    found = take_settings(Flags(config=path, api_port=0, name="given"), environ, tmp_path / "below")
+    assert (found.instance_name, found.max_agents, found.api_port, found.in_doubt) == ("given", 4, 0, "at_most_once")
+    assert found.state_dir == tmp_path / "kept", "relative to the file, not to where the command runs"
+    assert found.agents == {}
+    assert take_settings(Flags(), {}, tmp_path).agents is None
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "flags", "said"),
+    [
+        ("max_agnets = 3", {}, {}, "max_agnets in FILE is no setting. Did you mean max_agents"),
+        ("max_agents = -3", {}, {}, "max_agents in FILE: input should be greater than or equal to 0 (given: -3)"),
+        ('in_doubt = "perhaps"', {}, {}, "in_doubt in FILE: input should be 'ask'"),
+        ('engine_url = "cast"', {}, {}, "engine_url in FILE: the engine's base URL must begin with http://"),
+        ('workspace_key = "rk_x"', {}, {}, "workspace_key in FILE: a secret stands in no file; set the variable RELAY_WORKSPACE_KEY"),
+        ("name = [1", {}, {}, "FILE is no TOML"),
+        ('[agents.w1]\ncli = "cat"\nchanels = []', {}, {}, "agents.w1.chanels in FILE is no setting. Did you mean channels"),
+        ("[agents.w1]\ncwd = '/'", {}, {}, "agents.w1.cli in FILE: field required"),
+        ("", {"RELAYBROKER_MAX_AGENTS": "many"}, {}, "RELAYBROKER_MAX_AGENTS: input should be a valid integer"),
+        ("", {"RELAYBROKER_REMOTE_ARGS": "perhaps"}, {}, "RELAYBROKER_REMOTE_ARGS: input should be a valid boolean"),
+        ("", {"RELAYBROKER_LOG": "loud"}, {}, "RELAYBROKER_LOG: loud is no level"),
+        ("", {"RELAYBROKER_MAX_AGNETS": "4"}, {}, "RELAYBROKER_MAX_AGNETS is no setting. Did you mean RELAYBROKER_MAX_AGENTS"),
+        ("", {}, {"api_port": 70000}, "--api-port: input should be less than or equal to 65535"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_as_it_was_written(file, text, environ, flags, said):
+    path = file(text)
+    with pytest.raises(SettingsError) as refused:
+        choose(flags, environ, path)
+    assert said.replace("FILE", str(path)) in str(refused.value)
+    assert "rk_x" not in str(refused.value)
+
+
+def test_a_variable_of_somebody_else_is_nobodys_business():
+    choose({}, {"RELAYBROKER_TEST_SOMETHING_OF_MINE": "1", "RELAYBROKER_URL": "http://x"}, None)
+
+
+def test_file_and_state_are_found_upward_and_no_further_than_the_home_directory(tmp_path):
+    home, project = tmp_path / "home", tmp_path / "home" / "work" / "project"
+    deep = project / "a" / "b"
+    deep.mkdir(parents=True)
+    (tmp_path / "relaybroker.toml").write_text("")
+    environ = {"HOME": str(home)}
+    assert config_file(None, environ, deep) is None
+    assert state_directory(None, environ, deep) == (deep / ".agentworkforce/relay", deep)
+    (home / ".config" / "relaybroker").mkdir(parents=True)
+    own = home / ".config" / "relaybroker" / "relaybroker.toml"
+    own.write_text("")
+    assert config_file(None, environ, deep) == own
+    (project / "relaybroker.toml").write_text('state_dir = "var"')
+    assert config_file(None, environ, deep) == project / "relaybroker.toml"
+    assert state_directory(None, environ, deep) == (project / "var", project)
+    (project / "a" / ".agentworkforce" / "relay").mkdir(parents=True)
+    assert state_directory(None, environ, deep).project == project / "a", "the nearest"
+    named = {**environ, "RELAYBROKER_CONFIG": "other.toml", "AGENT_RELAY_STATE_DIR": "/there"}
+    assert config_file(None, named, deep) == deep / "other.toml"
+    assert config_file("mine.toml", named, deep) == deep / "mine.toml"
+    assert state_directory(None, named, deep).state == Path("/there")
