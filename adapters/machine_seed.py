@@ -9,7 +9,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from relaybroker.adapters.file_lock import exclusive_lock
-from relaybroker.adapters.private_files import make_private_directory, write_private
+from relaybroker.adapters.private_files import make_private_directory, read_plain, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ def load_or_create(directory: Path) -> str:
 def _read(path: Path) -> str:
     """The trimmed content; "" when there is no file or it is blank. Any other failure is an error."""
     try:
-        seed = path.read_text(encoding="utf-8").strip()
+        seed = read_plain(path).decode().strip()
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:

@@ -8,14 +8,16 @@ Source: spec/node-protocol.md section 1.7; spec/local-api.md section 11.7; invar
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
 import stat
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FILE_MODE = 0o600
@@ -101,6 +103,27 @@ def write_private(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new private file that takes the place of `path` when everything is written and durable; after an exception nothing has changed.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    create(temporary)
+    try:
+        with temporary.open("r+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
 def read_private(path: Path) -> bytes:
     """The content of a private file, narrowed to 0600 first if it was wider.
 
@@ -109,11 +132,71 @@ def read_private(path: Path) -> bytes:
         NotPrivateError: it is not ours, or cannot be narrowed, or is no plain file.
         OSError: it cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotPrivateError(f"{path} is not a plain file")
+    with open_plain(path) as file:
+        _narrow(path, file.fileno(), FILE_MODE)
+        return file.read()
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file of ours for reading: never a link on its last part, a pipe, a device or a directory, which would hang or mislead.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NotPrivateError: there is something else.
+        OSError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotPrivateError(f"{path} is a link, not a plain file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotPrivateError(f"{path} is not a plain file")
+    return os.fdopen(descriptor, "rb")
+
+
+def open_log(path: Path) -> BinaryIO:
+    """A file of ours to append to, made with 0600 if it is missing; never through a link, into a pipe, or into somebody else's file.
+
+    Raises:
+        NotPrivateError: there is something else.
+        OSError: it cannot be written.
+    """
+    try:
+        descriptor = os.open(
+            path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE
+        )
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise NotPrivateError(f"{path} is not a plain file") from error
+        raise
+    file = os.fdopen(descriptor, "ab")
+    try:
+        require_plain(path)
         _narrow(path, descriptor, FILE_MODE)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def require_plain(path: Path) -> None:
+    """Refuse what a library would open by its name and must not: a link, a pipe, a file of somebody else. A missing one is fine.
+
+    Raises:
+        NotPrivateError: there is such a thing.
+    """
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise NotPrivateError(f"{path} is not a plain file of ours")
+
+
+def read_plain(path: Path) -> bytes:
+    """The content of a file of ours; as `open_plain`."""
+    with open_plain(path) as file:
         return file.read()
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from relaybroker.adapters.private_files import make_private_directory, read_private, remove_private, write_private
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -78,7 +79,7 @@ class SpawnEnvironments:
             return
         try:
             self._kept[reference] = msgspec.json.decode(read_private(path), type=dict[str, str])
-        except msgspec.MsgspecError:
+        except NOT_READABLE:
             _log.warning("%s holds no variables; it is left as it is and not used", path)
 
     def _path(self, reference: str) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from relaybroker.adapters.private_files import make_private_directory, read_private, remove_private, write_private
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ class TokenCache:
             make_private_directory(self._directory)
         try:
             found = msgspec.json.decode(read_private(self._path), type=dict[str, str])
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NOT_READABLE as error:
             raise _NotAcceptedError("it is not a JSON object of texts") from error
         for key, value in self._expected.items():
             if found.get(key) != value:

@@ -17,7 +17,7 @@ from relaybroker.domain import engine_status, events
 from relaybroker.domain.announcements import Announcement
 from relaybroker.domain.changes.link import rejected_kind
 from relaybroker.domain.events import Event, Recorded
-from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import Delivery, State, Worker
 

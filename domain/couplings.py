@@ -14,15 +14,25 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from relaybroker.domain import (
-    action_invocation,
-    agent_registration,
-    node_connection,
-    outbound_message,
-    sidecar_handlers,
+    action as action_machine,
+)
+from relaybroker.domain import (
+    agent as agent_machine,
+)
+from relaybroker.domain import (
+    link as link_machine,
+)
+from relaybroker.domain import (
+    message as message_machine,
+)
+from relaybroker.domain import (
+    sidecar as sidecar_machine,
+)
+from relaybroker.domain import (
     worker,
 )
 from relaybroker.domain.delivery import PLACES, Place, Trigger
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 
 class Coupling(NamedTuple):
@@ -44,77 +54,77 @@ def _row(when: str, table: Table, states: tuple[StrEnum, ...], trigger: StrEnum,
     return Coupling(when, table, frozenset(map(str, states)), str(trigger), then, but)
 
 
-_Agent = agent_registration.State
+_Agent = agent_machine.AgentState
 
 WORKER_ENDS_REGISTRATION = _row(
     "its worker ends",
-    agent_registration.TABLE,
+    agent_machine.TABLE,
     (_Agent.REGISTERED, _Agent.LIVE),
-    agent_registration.Trigger.DEREGISTER,
+    agent_machine.Trigger.DEREGISTER,
     "the engine is told that the agent is gone",
 )
 HOST_LOSES_WORKER = _row(
     "the PTY host comes back as another one, or without its session",
     worker.TABLE,
-    tuple(state for state in worker.State if state not in worker.TABLE.terminal),
+    tuple(state for state in worker.WorkerState if state not in worker.TABLE.terminal),
     worker.Trigger.LOSE,
     "nobody knows what became of the program",
     "a program that had not been started is started",
 )
 LINK_DROPS_REGISTRATION = _row(
     "the link goes down",
-    agent_registration.TABLE,
+    agent_machine.TABLE,
     (_Agent.REGISTERING,),
-    agent_registration.Trigger.FALL_BACK,
+    agent_machine.Trigger.FALL_BACK,
     "the registration goes on over HTTP",
     "one that a sidecar asked for, or that the broker's stop overtakes, fails",
 )
 BROKER_DROPS_REGISTRATION = _row(
     "the broker stops, or starts again",
-    agent_registration.TABLE,
+    agent_machine.TABLE,
     (_Agent.RESERVED, _Agent.REGISTERING, _Agent.FALLING_BACK, _Agent.BINDING),
-    agent_registration.Trigger.FAIL,
+    agent_machine.Trigger.FAIL,
     "nobody waits for it any more",
     "one that is bound already is deregistered",
 )
 BROKER_CLOSES_LINK = _row(
     "the broker starts again",
-    node_connection.TABLE,
+    link_machine.TABLE,
     tuple(
         state
-        for state in node_connection.State
-        if state not in (node_connection.State.OFFLINE, node_connection.State.CLOSED, node_connection.State.REFUSED)
+        for state in link_machine.LinkState
+        if state not in (link_machine.LinkState.OFFLINE, link_machine.LinkState.CLOSED, link_machine.LinkState.REFUSED)
     ),
-    node_connection.Trigger.CLOSE,
+    link_machine.Trigger.CLOSE,
     "the socket ended with the former process",
 )
 BROKER_ENDS_INVOCATION = _row(
     "the broker starts again",
-    action_invocation.TABLE,
-    (action_invocation.State.RUNNING,),
-    action_invocation.Trigger.FINISH,
+    action_machine.TABLE,
+    (action_machine.ActionState.RUNNING,),
+    action_machine.Trigger.FINISH,
     "it fails: what ran is not run twice",
     "a spawn or release that goes on by itself keeps its caller",
 )
 BROKER_REPEATS_MESSAGE = _row(
     "the broker starts again",
-    outbound_message.TABLE,
-    (outbound_message.State.PUBLISHING,),
-    outbound_message.Trigger.WAIT,
+    message_machine.TABLE,
+    (message_machine.MessageState.PUBLISHING,),
+    message_machine.Trigger.WAIT,
     "the engine is asked again, with the same key",
 )
 BROKER_ENDS_SIDECAR = _row(
     "the broker starts again",
-    sidecar_handlers.TABLE,
-    (sidecar_handlers.State.CONNECTED, sidecar_handlers.State.SERVING),
-    sidecar_handlers.Trigger.LEAVE,
+    sidecar_machine.TABLE,
+    (sidecar_machine.SidecarState.CONNECTED, sidecar_machine.SidecarState.SERVING),
+    sidecar_machine.Trigger.LEAVE,
     "its socket ended with the former process",
 )
 SIDECAR_ENDS_INVOCATION = _row(
     "the sidecar that runs it is gone",
-    action_invocation.TABLE,
-    (action_invocation.State.RUNNING,),
-    action_invocation.Trigger.FINISH,
+    action_machine.TABLE,
+    (action_machine.ActionState.RUNNING,),
+    action_machine.Trigger.FINISH,
     "it is given back to the engine: `handler_unavailable`",
 )
 
@@ -132,7 +142,7 @@ COUPLINGS = (
 """Every coupling but those of deliveries."""
 
 
-class Fate(StrEnum):
+class Settlement(StrEnum):
     """What becomes of a delivery whose worker ended."""
 
     RETURN = "return"
@@ -145,40 +155,40 @@ class Fate(StrEnum):
     def triggers(self) -> tuple[str, ...]:
         """What may move the delivery then."""
         match self:
-            case Fate.RETURN:
+            case Settlement.RETURN:
                 return (Trigger.DROP,)
-            case Fate.DEAD_LETTER:
+            case Settlement.DEAD_LETTER:
                 return (Trigger.DEAD_LETTER,)
-            case Fate.IN_DOUBT:
+            case Settlement.IN_DOUBT:
                 return (Trigger.DROP, Trigger.DEAD_LETTER)
 
 
-_FATES = {
-    Place.UNDECIDED: (Fate.RETURN, Fate.DEAD_LETTER),
-    Place.WAITING: (Fate.RETURN, Fate.DEAD_LETTER),
-    Place.TYPING: (Fate.IN_DOUBT, Fate.IN_DOUBT),
+_SETTLEMENTS = {
+    Place.UNDECIDED: (Settlement.RETURN, Settlement.DEAD_LETTER),
+    Place.WAITING: (Settlement.RETURN, Settlement.DEAD_LETTER),
+    Place.TYPING: (Settlement.IN_DOUBT, Settlement.IN_DOUBT),
 }
 """Where a delivery is -> its fate if the engine keeps it, and if not."""
 
-WORKER_ENDED: Mapping[tuple[str, bool], Fate] = MappingProxyType(
+WORKER_ENDED: Mapping[tuple[str, bool], Settlement] = MappingProxyType(
     {
-        (str(state), is_kept): _FATES[place][0 if is_kept else 1]
+        (str(state), is_kept): _SETTLEMENTS[place][0 if is_kept else 1]
         for state, place in PLACES.items()
-        if place in _FATES
+        if place in _SETTLEMENTS
         for is_kept in (True, False)
     }
 )
 """(delivery state, whether the engine certainly keeps it) -> fate. Other states need nothing: what is typed is typed."""
 
 
-def policy_fate(policy: str, *, returnable: bool) -> tuple[Fate, bool]:
+def policy_settlement(policy: str, *, returnable: bool) -> tuple[Settlement, bool]:
     """How the in-doubt policy settles a delivery: its fate, and whether it counts for the cursor.
 
     `ask` keeps it for a person; `at_most_once` ends it; `at_least_once` returns it to the engine, to be typed again with a mark
     (what the engine does not keep any more, or never did, is kept for a person).
     """
     if policy == "at_least_once" and returnable:
-        return Fate.RETURN, False
+        return Settlement.RETURN, False
     if policy == "at_most_once":
-        return Fate.RETURN, True
-    return Fate.DEAD_LETTER, True
+        return Settlement.RETURN, True
+    return Settlement.DEAD_LETTER, True

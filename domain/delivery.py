@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 INJECT_WINDOW = 8
 """Deliveries of one agent that may be with the PTY host at once."""
@@ -67,7 +67,7 @@ NOTICE = "notice"
 """Source of a delivery that tells an agent of a message of its own that was not delivered."""
 
 
-class State(StrEnum):
+class DeliveryState(StrEnum):
     """States; the first one is initial."""
 
     OFFERED = "offered"
@@ -106,37 +106,37 @@ class Place(StrEnum):
     ENDED = "ended"
 
 
-PLACES: Mapping[State, Place] = MappingProxyType(
+PLACES: Mapping[DeliveryState, Place] = MappingProxyType(
     {
-        State.OFFERED: Place.UNDECIDED,
-        State.HELD: Place.WAITING,
-        State.QUEUED: Place.WAITING,
-        State.INJECTING: Place.TYPING,
-        State.INJECTED: Place.TYPED,
-        State.ACKED: Place.ENDED,
-        State.DROPPED: Place.ENDED,
-        State.DEAD_LETTERED: Place.ENDED,
+        DeliveryState.OFFERED: Place.UNDECIDED,
+        DeliveryState.HELD: Place.WAITING,
+        DeliveryState.QUEUED: Place.WAITING,
+        DeliveryState.INJECTING: Place.TYPING,
+        DeliveryState.INJECTED: Place.TYPED,
+        DeliveryState.ACKED: Place.ENDED,
+        DeliveryState.DROPPED: Place.ENDED,
+        DeliveryState.DEAD_LETTERED: Place.ENDED,
     }
 )
 """Every state has one."""
 
-_WAITING = (State.OFFERED, State.HELD, State.QUEUED)
+_WAITING = (DeliveryState.OFFERED, DeliveryState.HELD, DeliveryState.QUEUED)
 
 TABLE = Table(
     "delivery",
-    states=State,
-    terminal=(State.ACKED, State.DROPPED, State.DEAD_LETTERED),
+    states=DeliveryState,
+    terminal=(DeliveryState.ACKED, DeliveryState.DROPPED, DeliveryState.DEAD_LETTERED),
     triggers=Trigger,
     edges=(
-        (Trigger.HOLD, (State.OFFERED, State.QUEUED), State.HELD),
-        (Trigger.QUEUE, (State.OFFERED, State.HELD), State.QUEUED),
-        (Trigger.INJECT, (State.QUEUED,), State.INJECTING),
-        (Trigger.HAND_BACK, (State.INJECTING,), State.QUEUED),
-        (Trigger.CONFIRM, (State.INJECTING,), State.INJECTED),
-        (Trigger.FETCH, (State.HELD,), State.INJECTED),
-        (Trigger.ACK, (State.INJECTED,), State.ACKED),
-        (Trigger.DROP, (*_WAITING, State.INJECTING), State.DROPPED),
-        (Trigger.DEAD_LETTER, (*_WAITING, State.INJECTING), State.DEAD_LETTERED),
+        (Trigger.HOLD, (DeliveryState.OFFERED, DeliveryState.QUEUED), DeliveryState.HELD),
+        (Trigger.QUEUE, (DeliveryState.OFFERED, DeliveryState.HELD), DeliveryState.QUEUED),
+        (Trigger.INJECT, (DeliveryState.QUEUED,), DeliveryState.INJECTING),
+        (Trigger.HAND_BACK, (DeliveryState.INJECTING,), DeliveryState.QUEUED),
+        (Trigger.CONFIRM, (DeliveryState.INJECTING,), DeliveryState.INJECTED),
+        (Trigger.FETCH, (DeliveryState.HELD,), DeliveryState.INJECTED),
+        (Trigger.ACK, (DeliveryState.INJECTED,), DeliveryState.ACKED),
+        (Trigger.DROP, (*_WAITING, DeliveryState.INJECTING), DeliveryState.DROPPED),
+        (Trigger.DEAD_LETTER, (*_WAITING, DeliveryState.INJECTING), DeliveryState.DEAD_LETTERED),
     ),
     rules=__doc__,
 )

@@ -11,9 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 from relaybroker.domain import (
-    agent_registration,
+    agent as agent_machine,
+)
+from relaybroker.domain import (
     delivery,
-    outbound_message,
+)
+from relaybroker.domain import (
+    message as message_machine,
 )
 from relaybroker.domain.announcements import Announced
 from relaybroker.domain.announcing import announcements
@@ -119,14 +123,14 @@ def _forget(state: State, event: Event, stream: str) -> None:
     match event.machine:
         case "delivery":
             found = state.deliveries[stream]
-            if found.ended and (found.verified or found.state != delivery.State.ACKED):
+            if found.ended and (found.verified or found.state != delivery.DeliveryState.ACKED):
                 del state.deliveries[stream]
         case "message":
-            if state.messages[stream].state in outbound_message.TABLE.terminal:
+            if state.messages[stream].state in message_machine.TABLE.terminal:
                 del state.messages[stream]
         case "agent":
             registration = state.registrations.get(stream)
-            if registration is not None and registration.state in agent_registration.TABLE.terminal:
+            if registration is not None and registration.state in agent_machine.TABLE.terminal:
                 _forget_registration(state, registration)
         case _:
             pass

@@ -6,40 +6,50 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from relaybroker.domain import (
-    action_invocation,
-    agent_registration,
+    action as action_machine,
+)
+from relaybroker.domain import (
+    agent as agent_machine,
+)
+from relaybroker.domain import (
     delivery,
-    node_connection,
-    outbound_message,
-    sidecar_handlers,
     worker,
 )
-from relaybroker.domain.kernel import Table
+from relaybroker.domain import (
+    link as link_machine,
+)
+from relaybroker.domain import (
+    message as message_machine,
+)
+from relaybroker.domain import (
+    sidecar as sidecar_machine,
+)
+from relaybroker.domain.state_machine import Table
 
 MACHINES: Mapping[str, Table] = MappingProxyType(
     {
         table.name: table
         for table in (
-            node_connection.TABLE,
-            agent_registration.TABLE,
+            link_machine.TABLE,
+            agent_machine.TABLE,
             worker.TABLE,
             delivery.TABLE,
-            action_invocation.TABLE,
-            outbound_message.TABLE,
-            sidecar_handlers.TABLE,
+            action_machine.TABLE,
+            message_machine.TABLE,
+            sidecar_machine.TABLE,
         )
     }
 )
 
 MACHINE_OF: Mapping[str, Table] = MappingProxyType(
     {
-        "node": MACHINES["node_connection"],
-        "agent": MACHINES["agent_registration"],
+        "node": MACHINES["link"],
+        "agent": MACHINES["agent"],
         "worker": MACHINES["worker"],
         "delivery": MACHINES["delivery"],
-        "action": MACHINES["action_invocation"],
-        "message": MACHINES["outbound_message"],
-        "sidecar": MACHINES["sidecar_handlers"],
+        "action": MACHINES["action"],
+        "message": MACHINES["message"],
+        "sidecar": MACHINES["sidecar"],
     }
 )
 """The machine that an event moves, by `Event.machine`; events of `mailbox`, `host` and `broker` move none."""

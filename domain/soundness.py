@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from relaybroker.domain.dead_letter import CUSTODY_LIMIT, LIMIT
-from relaybroker.domain.delivery import PLACES, Place
-from relaybroker.domain.delivery import State as Stage
+from relaybroker.domain.delivery import PLACES, DeliveryState, Place
 from relaybroker.domain.state import State
 
 _IN_LANE = {str(state): str(place) for state, place in PLACES.items() if place in (Place.WAITING, Place.TYPING)}
 
 
-def troubles(state: State) -> list[str]:
+def contradictions(state: State) -> list[str]:
     """Every place where the state contradicts itself; nothing, if it is sound."""
     return [*_lanes(state), *_mailboxes(state), *_letters(state)]
 
@@ -37,7 +36,7 @@ def _lanes(state: State) -> Iterator[str]:
     for lane, stream in (expected - standing) + (standing - expected):
         yield f"{stream} is {lane} {standing[lane, stream]} times and should be {expected[lane, stream]} times"
     for stream, found in state.deliveries.items():
-        if found.state == Stage.OFFERED:
+        if found.state == DeliveryState.OFFERED:
             yield f"{stream} was taken on and nothing was decided"
 
 
@@ -46,11 +45,11 @@ def _mailboxes(state: State) -> Iterator[str]:
     for agent_id, box in state.mailboxes.items():
         for seq, stream in box.open.items():
             found = state.deliveries.get(stream)
-            if found is None or found.ended or found.state == Stage.INJECTED or found.in_custody:
+            if found is None or found.ended or found.state == DeliveryState.INJECTED or found.in_custody:
                 yield f"mailbox:{agent_id} waits for {seq} of {stream}, which is settled"
         for seq, stream in box.typed.items():
             found = state.deliveries.get(stream)
-            if found is None or found.state != Stage.INJECTED:
+            if found is None or found.state != DeliveryState.INJECTED:
                 yield f"mailbox:{agent_id} owes the acknowledgement of {seq} for {stream}, which is not typed"
 
 

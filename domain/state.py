@@ -14,16 +14,27 @@ from typing import Any
 import msgspec
 
 from relaybroker.domain import (
-    action_invocation,
-    agent_registration,
+    action as action_machine,
+)
+from relaybroker.domain import (
+    agent as agent_machine,
+)
+from relaybroker.domain import (
     delivery,
-    node_connection,
-    outbound_message,
-    sidecar_handlers,
     worker,
+)
+from relaybroker.domain import (
+    link as link_machine,
+)
+from relaybroker.domain import (
+    message as message_machine,
+)
+from relaybroker.domain import (
+    sidecar as sidecar_machine,
 )
 from relaybroker.domain.announcements import Announced
 from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
 from relaybroker.domain.mailbox import Mailbox
@@ -69,7 +80,7 @@ class Link(msgspec.Struct):
     """The node connection of this incarnation."""
 
     incarnation: int = 0
-    state: str = node_connection.TABLE.initial
+    state: str = link_machine.TABLE.initial
     probing: bool = False
     """Begun by the timer of `refused`: it dials with the token it has and mints none."""
     dial: int = 0
@@ -78,7 +89,7 @@ class Link(msgspec.Struct):
     since: float = 0.0
     until: float = 0.0
     """Next step of a state with a deadline (backing_off, registering, refused)."""
-    base_delay: float = node_connection.BACKOFF_FIRST_S
+    base_delay: float = link_machine.BACKOFF_FIRST_S
     remints: int = 0
     """Tokens replaced since the last proven session."""
     remint_times: list[float] = msgspec.field(default_factory=list)
@@ -181,7 +192,7 @@ class Registration(msgspec.Struct):
     @property
     def waits_for_link(self) -> bool:
         """Reserved, and `agent.register` has not been sent."""
-        return self.state == agent_registration.State.RESERVED
+        return self.state == agent_machine.AgentState.RESERVED
 
 
 class Worker(msgspec.Struct):
@@ -236,7 +247,7 @@ class Worker(msgspec.Struct):
     @property
     def takes_text(self) -> bool:
         """Ready and not blocked or stopping."""
-        return self.state in (worker.State.READY, worker.State.BUSY)
+        return self.state in (worker.WorkerState.READY, worker.WorkerState.BUSY)
 
 
 class Delivery(msgspec.Struct):
@@ -347,7 +358,7 @@ class Action(msgspec.Struct):
     @property
     def reported(self) -> bool:
         """The result was given to a live link."""
-        return self.state == action_invocation.State.REPORTED
+        return self.state == action_machine.ActionState.REPORTED
 
 
 class Message(msgspec.Struct):
@@ -371,7 +382,7 @@ class Message(msgspec.Struct):
     tries: int = 0
     call_id: str = ""
     attachments: tuple[str, ...] = ()
-    priority: int = outbound_message.PRIORITY
+    priority: int = message_machine.PRIORITY
     tried_at: float = 0.0
     """When the engine was last asked to publish it."""
     unthreaded: bool = False
@@ -389,7 +400,7 @@ class Message(msgspec.Struct):
     @property
     def waits(self) -> bool:
         """Accepted and due at `until`."""
-        return self.state == outbound_message.State.ACCEPTED
+        return self.state == message_machine.MessageState.ACCEPTED
 
     @property
     def line(self) -> str:
@@ -400,7 +411,7 @@ class Message(msgspec.Struct):
     def holds_line(self) -> bool:
         """Whether later messages of its line wait for it."""
         failed = self.tries if self.waits else self.tries - 1
-        return not (self.turned_away and failed >= outbound_message.HOLDS_LINE_TRIES)
+        return not (self.turned_away and failed >= message_machine.HOLDS_LINE_TRIES)
 
 
 MARK_READ = "mark_message_read"
@@ -444,7 +455,7 @@ class Sidecar(msgspec.Struct):
     stream: str
     connection: str
     since: float
-    state: str = sidecar_handlers.TABLE.initial
+    state: str = sidecar_machine.TABLE.initial
     handlers: tuple[str, ...] = ()
     manifest_request: str = ""
     """Local request that waits for the engine to take its manifest."""
@@ -453,7 +464,7 @@ class Sidecar(msgspec.Struct):
 
     def proven(self, now: float) -> bool:
         """Whether it has been connected long enough for its start to have succeeded."""
-        return now - self.since >= sidecar_handlers.STABLE_S
+        return now - self.since >= sidecar_machine.STABLE_S
 
 
 class Supervised(msgspec.Struct):
@@ -609,7 +620,7 @@ class State(msgspec.Struct):
     def spent_keys(self, now: float) -> Iterator[str]:
         """Keys that may be forgotten if there is need, oldest first."""
         for key, known in self.sends.items():
-            if known.at > now - outbound_message.KEY_S:
+            if known.at > now - message_machine.KEY_S:
                 return
             if known.stream not in self.messages:
                 yield key
@@ -638,7 +649,7 @@ class State(msgspec.Struct):
     @property
     def is_registering(self) -> bool:
         """Whether the engine may have an agent registered here of which this broker does not know yet."""
-        return any(found.state in agent_registration.ASKED for found in self.registrations.values())
+        return any(found.state in agent_machine.ASKED for found in self.registrations.values())
 
     def worker_of_agent(self, agent_id: str) -> Worker | None:
         """The worker of the registration that holds this agent id."""
@@ -649,7 +660,7 @@ class State(msgspec.Struct):
     def acting(self, agent_id: str) -> Registration | None:
         """The registration under which this agent may act; None unless it is registered here and not leaving."""
         found = self.registrations.get(self.agents.get(agent_id, ""))
-        may = found is not None and found.state in (agent_registration.State.REGISTERED, agent_registration.State.LIVE)
+        may = found is not None and found.state in (agent_machine.AgentState.REGISTERED, agent_machine.AgentState.LIVE)
         return found if may else None
 
     def is_flushed_by_hand(self, name: str) -> bool:
@@ -658,7 +669,7 @@ class State(msgspec.Struct):
 
     def live_registrations(self) -> list[Registration]:
         """Every registration that belongs into the inventory: registered here and not leaving, oldest first."""
-        states = (agent_registration.State.REGISTERED, agent_registration.State.LIVE)
+        states = (agent_machine.AgentState.REGISTERED, agent_machine.AgentState.LIVE)
         return [found for found in self.registrations.values() if found.state in states]
 
 
@@ -678,6 +689,6 @@ def decode(data: bytes) -> State | None:
     """The state from snapshot bytes; None if they are of another format (then the log is folded from its beginning)."""
     try:
         version, state = msgspec.json.decode(data, type=tuple[int, State])
-    except msgspec.MsgspecError:
+    except NOT_READABLE:
         return None
     return state if version == SNAPSHOT_FORMAT else None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 SURVIVAL_S = 0.25
 """A program that lives this long counts as started."""
@@ -35,7 +35,7 @@ DRAFT = "unsubmitted draft"
 """What the host says it is blocked by when a text of ours stands in the composer and Enter could not be written."""
 
 
-class State(StrEnum):
+class WorkerState(StrEnum):
     """States; the first one is initial."""
 
     LAUNCHING = "launching"
@@ -62,23 +62,23 @@ class Trigger(StrEnum):
     LOSE = "lose"
 
 
-_ALIVE = (State.LAUNCHING, State.BOOTING, State.READY, State.BUSY, State.BLOCKED)
+_ALIVE = (WorkerState.LAUNCHING, WorkerState.BOOTING, WorkerState.READY, WorkerState.BUSY, WorkerState.BLOCKED)
 
 TABLE = Table(
     "worker",
-    states=State,
-    terminal=(State.EXITED, State.LOST),
+    states=WorkerState,
+    terminal=(WorkerState.EXITED, WorkerState.LOST),
     triggers=Trigger,
     edges=(
-        (Trigger.START, (State.LAUNCHING,), State.BOOTING),
-        (Trigger.OPEN, (State.BOOTING,), State.READY),
-        (Trigger.OCCUPY, (State.READY,), State.BUSY),
-        (Trigger.FREE, (State.BUSY,), State.READY),
-        (Trigger.BLOCK, (State.BOOTING, State.READY, State.BUSY), State.BLOCKED),
-        (Trigger.UNBLOCK, (State.BLOCKED,), State.BOOTING),
-        (Trigger.STOP, _ALIVE, State.STOPPING),
-        (Trigger.EXIT, (*_ALIVE, State.STOPPING), State.EXITED),
-        (Trigger.LOSE, (*_ALIVE, State.STOPPING), State.LOST),
+        (Trigger.START, (WorkerState.LAUNCHING,), WorkerState.BOOTING),
+        (Trigger.OPEN, (WorkerState.BOOTING,), WorkerState.READY),
+        (Trigger.OCCUPY, (WorkerState.READY,), WorkerState.BUSY),
+        (Trigger.FREE, (WorkerState.BUSY,), WorkerState.READY),
+        (Trigger.BLOCK, (WorkerState.BOOTING, WorkerState.READY, WorkerState.BUSY), WorkerState.BLOCKED),
+        (Trigger.UNBLOCK, (WorkerState.BLOCKED,), WorkerState.BOOTING),
+        (Trigger.STOP, _ALIVE, WorkerState.STOPPING),
+        (Trigger.EXIT, (*_ALIVE, WorkerState.STOPPING), WorkerState.EXITED),
+        (Trigger.LOSE, (*_ALIVE, WorkerState.STOPPING), WorkerState.LOST),
     ),
     rules=__doc__,
 )

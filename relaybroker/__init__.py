@@ -10,6 +10,7 @@
 | `api` | the local API and its OpenAPI document |
 | `audit`, `replay` | questions to the log; recorded sessions |
 | `engine` | the embedded engine |
+| `serving` | bounds of an HTTP server, for the local API and the engine |
 | `testing`, `demo` | for users' tests and ours; the main job, shown |
 | `reference` | the pages in docs/ |
 | `adapters`, `domain` | links to the folders at the top of the repository: I/O, and the pure core |

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Self
@@ -29,6 +30,8 @@ from eventsourcing.persistence import Notification
 
 from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.mapper import GENESIS
+from relaybroker.adapters.private_files import open_plain, read_plain
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +44,13 @@ BLOCK_EVENTS = 200
 
 BLOCKS_KEPT = 16
 """Blocks that stay decompressed, for a story whose records are close together."""
+
+
+LINE_BYTES = 64 * 1024 * 1024
+"""The longest record that is read: a segment that is not ours may be anything."""
+
+_SEGMENT_FILE = re.compile(r"[0-9]{12}-[0-9]{12}\.jsonl\.gz")
+_CHAIN = re.compile(r"(?:[0-9a-f]{2})+")
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -73,6 +83,15 @@ class Line(msgspec.Struct, frozen=True):
     state: msgspec.Raw
 
 
+def listing_of(journal: Path) -> tuple[int, ...]:
+    """Which list of segments this is, without reading it; () = there is none. A new one is another file."""
+    try:
+        found = (journal.with_suffix(".archive") / "archive.json").stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 class Archive:
     """The archived part of one log, for reading.
 
@@ -95,15 +114,17 @@ class Archive:
         """
         directory = journal.with_suffix(".archive")
         try:
-            listing = msgspec.json.decode((directory / "archive.json").read_bytes(), type=Listing)
+            listing = msgspec.json.decode(read_plain(directory / "archive.json"), type=Listing)
         except FileNotFoundError:
             return cls(directory, ())
-        except msgspec.MsgspecError as error:
+        except (OSError, *NOT_READABLE) as error:
             raise StateCorrupt(directory / "archive.json", str(error)) from error
         ends = [0, *(segment.last for segment in listing.segments)]
         follows = all(segment.first == end + 1 for segment, end in zip(listing.segments, ends, strict=False))
         if listing.format != FORMAT or not follows:
             raise StateCorrupt(directory / "archive.json", "it is of another format, or has a gap")
+        if not all(_SEGMENT_FILE.fullmatch(found.file) and _CHAIN.fullmatch(found.chain) for found in listing.segments):
+            raise StateCorrupt(directory / "archive.json", "it names what is no segment")
         return cls(directory, listing.segments)
 
     @property
@@ -150,10 +171,10 @@ class Archive:
                 number, line = divmod(place, segment.block_events)
                 text = self._block(segment, number)[line]
             else:
-                with gzip.open(path, "rb") as file:
+                with open_plain(path) as packed, gzip.open(packed, "rb") as file:
                     text = next(itertools.islice(file, place, None))
             row = _row(text)
-        except (OSError, EOFError, IndexError, StopIteration, zlib.error, msgspec.MsgspecError) as error:
+        except (OSError, EOFError, IndexError, StopIteration, zlib.error, *NOT_READABLE) as error:
             raise StateCorrupt(path, f"the archived part of the log cannot be read: {error!r}") from error
         if row.id != position:
             raise StateCorrupt(path, f"position {row.id} is where {position} must be")
@@ -162,19 +183,26 @@ class Archive:
     def _read_block(self, segment: Segment, number: int) -> list[bytes]:
         """The lines of one block."""
         begin, *end = segment.blocks[number : number + 2]
-        with (self.directory / segment.file).open("rb") as file:
+        with open_plain(self.directory / segment.file) as file:
             file.seek(begin)
             packed = file.read(end[0] - begin if end else -1)
         return gzip.decompress(packed).splitlines(keepends=True)
 
     def _lines(self, segment: Segment) -> Iterator[Notification]:
         path = self.directory / segment.file
+        expected = segment.first
         try:
-            with gzip.open(path, "rb") as file:
-                for text in file:
-                    yield _row(text)
-        except (OSError, EOFError, zlib.error, msgspec.MsgspecError) as error:
+            with open_plain(path) as packed, gzip.open(packed, "rb") as file:
+                while text := file.readline(LINE_BYTES):
+                    row = _row(text)
+                    if row.id != expected:
+                        raise StateCorrupt(path, f"position {row.id} is where {expected} must be")
+                    yield row
+                    expected += 1
+        except (OSError, EOFError, zlib.error, *NOT_READABLE) as error:
             raise StateCorrupt(path, f"the archived part of the log cannot be read: {error}") from error
+        if expected != segment.last + 1:
+            raise StateCorrupt(path, f"it ends before position {expected}; its last must be {segment.last}")
 
 
 def _row(text: bytes) -> Notification:

@@ -22,6 +22,7 @@ from relaybroker.adapters import private_files
 from relaybroker.adapters.eventstore import lookup
 from relaybroker.adapters.eventstore.earlier_events import COLUMNS, fingerprint
 from relaybroker.adapters.eventstore.fields import LOOKED_UP, looked_up
+from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import REGISTRY
 
@@ -161,7 +162,7 @@ def entry(row: Notification, mapper: Mapper) -> tuple[Any, ...]:
     try:
         topic, body = mapper.current(row, position)
         state: dict[str, Any] = _STATE.decode(row.state)
-    except (CorruptLog, msgspec.DecodeError):
+    except (CorruptLog, *NOT_READABLE):
         return position, stream, version, row.topic, None, len(row.state)
     kept = looked_up(REGISTRY[topic], _BODY.decode(body)) if topic in REGISTRY else {}
     return position, stream, version, topic, _ENCODER.encode({"at": state["at"], "body": kept}), len(row.state)

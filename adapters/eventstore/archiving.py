@@ -19,6 +19,7 @@ from relaybroker.adapters.eventstore import archive_index, integrity, recorders
 from relaybroker.adapters.eventstore.archive import BLOCK_EVENTS, FORMAT, Archive, Line, Listing, Segment
 from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.adapters.file_lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ SEGMENT_EVENTS = 500_000
 KEEP_EVENTS = 1000
 """Events that stay in the database at least: what a start checks."""
 
-DELETE_EVENTS = 10_000
+DELETE_EVENTS = 1000
 """Rows deleted in one transaction."""
 
 
@@ -50,7 +51,9 @@ class Moved(NamedTuple):
 
 
 def move(journal: Path, mapper: Mapper, *, keep: int, watch: Callable[[int], None] | None = None) -> Moved:
-    """Archive everything but the last `keep` events (at least `KEEP_EVENTS`). Hold the broker's `StateLock`.
+    """Archive everything but the last `keep` events (at least `KEEP_EVENTS`). Safe beside the broker that writes the log.
+
+    What is moved is listed before it is deleted, so that every reader finds it in one of both; each deletion is one short transaction.
 
     The whole log is verified on the way; nothing is archived of one that is damaged. `watch` is told how far it is.
 
@@ -61,6 +64,7 @@ def move(journal: Path, mapper: Mapper, *, keep: int, watch: Callable[[int], Non
     integrity.check_before_open(journal, mapper)
     archive = Archive.of(journal)
     recorder = recorders.open_sqlite(journal)
+    lock = _only_one(journal)
     try:
         log = LogReader(recorder, mapper, journal)
         log.watch = watch
@@ -78,7 +82,15 @@ def move(journal: Path, mapper: Mapper, *, keep: int, watch: Callable[[int], Non
         recorder.checkpoint()
     finally:
         recorder.close()
+        lock.release()
     return Moved(archive.last - before, archive.last, directory)
+
+
+def _only_one(journal: Path) -> FileLock:
+    """The lock of who moves; a broker that was killed may have left one at work. Raises LockHeldError."""
+    directory = journal.with_suffix(".archive")
+    private_files.make_private_directory(directory)
+    return FileLock(directory / "moving.lock")
 
 
 def _index(archive: Archive, mapper: Mapper) -> None:

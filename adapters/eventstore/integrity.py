@@ -132,6 +132,7 @@ def check_before_open(path: Path, mapper: Mapper) -> None:
         if whole:
             for finding in _database_findings(reader):
                 raise StateCorrupt(path, finding.detail)
+        reader.require_beginning()
         last = reader.position
         _set_unreadable_mark_aside(path)
         for finding in _mark_findings(reader):
@@ -171,6 +172,9 @@ def _database_findings(reader: LogReader) -> list[Finding]:
             wanted = recorder.create_table_statements[0].replace("IF NOT EXISTS ", "")
             if row is None or row[0] != wanted:
                 return [Finding(0, "", "database", "the events table is missing or has other columns")]
+            cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+            if foreign := sorted(str(found[0]) for found in cursor.fetchall()):
+                return [Finding(0, "", "database", f"somebody else's triggers are in it: {', '.join(foreign)}")]
             cursor.execute(f"PRAGMA integrity_check({MAX_FINDINGS})")
             answers = [str(row[0]) for row in cursor.fetchall()]
     except DATABASE_ERRORS as error:

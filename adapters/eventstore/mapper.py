@@ -29,6 +29,7 @@ import msgspec
 from eventsourcing.persistence import StoredEvent
 
 from relaybroker.adapters.eventstore.errors import CorruptEvent, NotRecordable, UnknownTopic
+from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.events import Event, Recorded, Registry
 
 CHAIN_BYTES = 16
@@ -157,7 +158,7 @@ class Mapper:
                 event=self.to_event(topic, envelope.body, position, stream),
                 told=bytes(envelope.input),
             )
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_READABLE as error:
             raise CorruptEvent(position, stream, str(error)) from error
 
     def to_event(self, topic: str, body: bytes | msgspec.Raw, position: int, stream: str) -> Event:
@@ -195,7 +196,7 @@ class Mapper:
         if stored.topic in self._bodies:
             try:
                 return stored.topic, bytes(self._envelope.decode(stored.state).body)
-            except msgspec.DecodeError as error:
+            except NOT_READABLE as error:
                 raise CorruptEvent(position, str(stored.originator_id), str(error)) from error
         event = self.to_recorded(stored, position).event
         return event.topic, self._encoder.encode(event)

@@ -48,7 +48,7 @@ def read(path: Path) -> Mark | None:
         UnreadableMark: it is cut off or damaged.
     """
     try:
-        content = path.read_bytes()
+        content = private_files.read_plain(path)
     except FileNotFoundError:
         return None
     if not content:

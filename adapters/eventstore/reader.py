@@ -24,10 +24,10 @@ from eventsourcing.persistence import (
 )
 
 from relaybroker.adapters.eventstore import archive_index
-from relaybroker.adapters.eventstore.archive import Archive
+from relaybroker.adapters.eventstore.archive import Archive, listing_of
 from relaybroker.adapters.eventstore.errors import JournalClosed, StateCorrupt
 from relaybroker.adapters.eventstore.lookup import LOG
-from relaybroker.adapters.eventstore.mapper import Mapper, split_state
+from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper, split_state
 from relaybroker.adapters.eventstore.recorders import (
     DATABASE_ERRORS,
     JournalRecorder,
@@ -49,8 +49,8 @@ PAGE = 1000
 
 _Answer = TypeVar("_Answer")
 
-_ALL = 2**63 - 1
-"""No position is behind it."""
+LAST_POSITION = 2**63 - 1
+"""No position and no number of a message is behind it: the largest number that the database keeps."""
 
 _ATTEMPTS = 5
 """How often one page is asked for when a broker starts or stops meanwhile."""
@@ -69,6 +69,7 @@ class LogReader:
         self.recorder = recorder
         self.mapper = mapper
         self.path = path
+        self._listing = listing_of(path) if path is not None else ()
         self.archive = Archive.of(path) if path is not None else Archive(Path(), ())
         self._scope: Scope | None = None
         self._making_scope = Lock()
@@ -87,8 +88,25 @@ class LogReader:
 
         Raises:
             FileNotFoundError: there is no database.
+            StateCorrupt: its beginning is missing.
         """
-        return cls(open_reader(path), Mapper(registry), path)
+        reader = cls(open_reader(path), Mapper(registry), path)
+        reader.require_beginning()
+        return reader
+
+    def require_beginning(self) -> None:
+        """Refuse a database whose beginning was archived and whose archive is not there.
+
+        Raises:
+            StateCorrupt: there are records in front of the database's first one, and nobody has them.
+        """
+        if self.path is None or not (first := self._select(0, 1, None)) or first[0].id <= self.archive.last + 1:
+            return
+        self.archive = Archive.of(self.path)  # `log archive` may be at work
+        if first[0].id > self.archive.last + 1:
+            raise StateCorrupt(
+                self.path, f"it begins at position {first[0].id}, and the archive of what came before is missing"
+            )
 
     @property
     def position(self) -> int:
@@ -101,14 +119,17 @@ class LogReader:
         Raises:
             StateCorrupt: the database file is damaged there.
         """
-        if after < self.archive.last:
-            for row in self.archive.rows(after, upto):
-                yield row
-                if self.watch is not None and not row.id % PAGE:
-                    self.watch(row.id)
-            after = self.archive.last
         while upto is None or after < upto:
+            if after < self.archive.last:
+                for row in self.archive.rows(after, upto):
+                    yield row
+                    if self.watch is not None and not row.id % PAGE:
+                        self.watch(row.id)
+                after = self.archive.last
+                continue
             found = self._select(after, page, upto)
+            if after < self.archive.last:
+                continue  # they were moved into the archive meanwhile
             yield from found
             if self.watch is not None and found:
                 self.watch(found[-1].id)
@@ -161,7 +182,7 @@ class LogReader:
         rows = self.query(
             f"SELECT position FROM {LOG} WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? "  # noqa: S608
             f"ORDER BY originator_version {'ASC' if newest is None else 'DESC'} LIMIT ?",
-            (stream, after, _ALL if upto is None else upto, -1 if newest is None else newest),
+            (stream, after, LAST_POSITION if upto is None else upto, -1 if newest is None else newest),
         )
         return sorted(row["position"] for row in rows)
 
@@ -199,9 +220,11 @@ class LogReader:
 
     def chain_at(self, position: int) -> bytes | None:
         """Chain value of the record at `position` (`GENESIS` for 0); None when there is none."""
+        if position == 0:
+            return GENESIS
         if position == self.archive.last:
             return self.archive.chain
-        row = next(iter(self._row(position)), None) if position > 0 else None
+        row = next(iter(self._row(position)), None)
         if row is None:
             return None
         try:
@@ -224,6 +247,8 @@ class LogReader:
         for _ in range(_ATTEMPTS):
             if self._has_moved():
                 self._reopen()
+            elif self._is_archived_further():
+                self._read_archive()
             try:
                 answer = question(self.recorder)
             except ConnectionPoolClosedError as error:
@@ -234,9 +259,19 @@ class LogReader:
                 if is_damage(error) and self.path is not None:
                     raise StateCorrupt(self.path, str(error)) from error
                 raise
-            if not self._has_moved():
+            if not self._has_moved() and not self._is_archived_further():
                 return answer
         raise OperationalError(f"brokers started or stopped during {_ATTEMPTS} attempts to read {self.path}")
+
+    def _is_archived_further(self) -> bool:
+        """Whether events were moved into the archive since it was read; a broker does so beside its work."""
+        return self.path is not None and listing_of(self.path) != self._listing
+
+    def _read_archive(self) -> None:
+        assert self.path is not None
+        self._listing = listing_of(self.path)
+        self.archive = Archive.of(self.path)
+        self._scope = None
 
     def _has_moved(self) -> bool:
         return isinstance(self.recorder, ReadOnlyRecorder) and not self.recorder.is_current()
@@ -246,5 +281,4 @@ class LogReader:
         assert self.path is not None
         self.recorder.close()
         self.recorder = open_reader(self.path)
-        self.archive = Archive.of(self.path)
-        self._scope = None
+        self._read_archive()

@@ -95,6 +95,10 @@ Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 """Of a statement, by place (`?`) or by name (`:name`)."""
 
 
+VACUUM_PAGES = 2000
+"""Pages that are given back in one transaction: a writer beside waits for no longer."""
+
+
 def side_file(path: Path, suffix: str) -> Path:
     """The file that belongs to the database at `path`: `-wal`, `-shm`, `.snapshot`, `.mark`."""
     return path.with_name(path.name + suffix)
@@ -286,9 +290,16 @@ class JournalRecorder(SQLiteApplicationRecorder):
                     cursor.execute(statement, (end,))
                     if lookup.SUPERSEDED:
                         cursor.execute(copies)
-        with self.datastore.get_connection(commit=True) as connection:
-            # Each page is given back by a step that yields a row without columns; only a script is stepped to its end.
-            connection.cursor().sqlite_cursor.executescript("PRAGMA incremental_vacuum")
+        free = 0
+        while (left := self._free_pages()) and left != free:
+            free = left
+            with self.datastore.get_connection(commit=True) as connection:
+                # Each page is given back by a step that yields a row without columns; only a script is stepped to its end.
+                connection.cursor().sqlite_cursor.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+
+    def _free_pages(self) -> int:
+        (found,) = self.query("PRAGMA freelist_count")
+        return int(found[0])
 
     def checkpoint(self) -> None:
         """Move the WAL into the database file, as far as readers at work allow; waits for none of them."""
@@ -373,15 +384,21 @@ def create_sqlite(path: Path) -> None:
     private_files.sync_directory(path.parent)
 
 
+SQLITE_FILES = ("", "-wal", "-shm", "-journal")
+"""Endings of the files that SQLite opens of one database."""
+
+
 def open_sqlite(path: Path) -> JournalRecorder:
     """The recorder of the one writer of the database at `path`, which must exist.
 
     Raises:
         StateCorrupt: an index or view is damaged in a way that it cannot be made again; nothing was changed.
+        NotPrivateError: one of its files is a link, or somebody else's.
         LogLocked: an index or view is to be made anew, and another program holds the write lock.
         eventsourcing.persistence.PersistenceError: it cannot be opened, or would not commit durably.
     """
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in SQLITE_FILES:
+        private_files.require_plain(side_file(path, suffix))
         private_files.narrow(side_file(path, suffix))
     recorder = JournalFactory(path, "rw").journal_recorder()
     deadline = time.monotonic() + OPEN_PATIENCE_S

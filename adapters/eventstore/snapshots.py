@@ -77,7 +77,7 @@ class SnapshotFile:
     def load(self, log: Chained) -> Snapshot | None:
         """The snapshot, if it can be trusted for `log`; else None, and the reason is logged."""
         try:
-            content = self._path.read_bytes()
+            content = private_files.read_plain(self._path)
         except FileNotFoundError:
             _LOG.info("no snapshot: recovery folds the whole log")
             return None

@@ -24,6 +24,7 @@ import msgspec
 from yarl import URL
 
 from relaybroker.adapters.vault import NODE, OWN, agent_reference, fingerprint, is_agent_id
+from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def _unwrap(call_id: str, status: int, content: bytes) -> EngineAnswered:
     """The answer without its envelope. What is no envelope keeps its status and, if it is JSON, its data."""
     try:
         answer = msgspec.json.decode(content) if content.strip() else {}
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except NOT_READABLE:
         return EngineAnswered(call_id=call_id, status=status, code="invalid_answer", message="the answer is not JSON")
     if not isinstance(answer, dict):
         return EngineAnswered(call_id=call_id, status=status, data=answer)

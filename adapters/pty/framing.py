@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from relaybroker.adapters.pty.protocol import MAX_MESSAGE_BYTES, Request, Response
+from relaybroker.domain.decoding import NOT_READABLE
 
 HEADER_BYTES = 4
 
@@ -61,7 +62,7 @@ class FrameDecoder(Generic[_Message]):
     def _decode(self, body: bytes) -> _Message:
         try:
             return self._decoder.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except NOT_READABLE as error:
             raise FrameError(f"not a message of this protocol: {error}") from error
 
 

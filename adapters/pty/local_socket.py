@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relaybroker.adapters.file_lock import FileLock, LockHeldError
+from relaybroker.adapters.private_files import read_plain, write_private
 from relaybroker.adapters.pty.living_hosts import elder_of, nudge
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Place:
 
     def write_pid(self) -> None:
         """Say who serves."""
-        self._pid_file.write_text(f"{os.getpid()}\n", "ascii")
+        write_private(self._pid_file, f"{os.getpid()}\n".encode())
 
     def mend(self) -> bool:
         """Put back what is missing. True: `listener` is a new one, the former is to be closed by whoever served it.
@@ -105,8 +106,8 @@ class Place:
         """Remove socket and pid file, if they are ours, and let the next host in."""
         if _is_at(self._path, self._bound):
             Path(self._path).unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
-            if self._pid_file.read_text("ascii").strip() == str(os.getpid()):
+        with suppress(OSError):
+            if read_plain(self._pid_file).strip() == str(os.getpid()).encode():
                 self._pid_file.unlink(missing_ok=True)
         self._lock.release()
 

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from relaybroker.adapters.private_files import read_plain, write_private
 from relaybroker.adapters.pty import living_hosts
 from relaybroker.adapters.pty.kin import Helper, kill_all, mark_of, with_descendants
 from relaybroker.adapters.pty.process_table import Listed, processes
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -47,8 +49,8 @@ class SessionRecord:
     def end_orphans(self) -> list[int]:
         """SIGKILL whoever the former host left; returns their process ids. Empty without /proc."""
         try:
-            record = msgspec.json.decode(self._path.read_bytes(), type=_Record)
-        except (FileNotFoundError, msgspec.DecodeError):
+            record = msgspec.json.decode(read_plain(self._path), type=_Record)
+        except (FileNotFoundError, *NOT_READABLE):
             return []  # no former host, or one that was killed while it wrote: nothing can be known
         if record.boot != _boot_id():
             return []
@@ -80,9 +82,7 @@ class SessionRecord:
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        new = self._path.with_name(f"{self._path.name}.new")
-        new.write_bytes(self._content)
-        new.replace(self._path)
+        write_private(self._path, self._content)
 
 
 def _is_left(process: Listed, record: _Record, table: Mapping[int, Listed]) -> bool:

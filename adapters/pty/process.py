@@ -26,6 +26,7 @@ from ptyprocess.ptyprocess import PtyProcess
 
 from relaybroker.adapters import descriptors
 from relaybroker.adapters.pty.kin import MARK, Kin, kill_all
+from relaybroker.adapters.user_paths import is_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,11 +95,11 @@ def _check_encodable(argv: Sequence[str], env: Mapping[str, str]) -> None:
 
 
 def _is_executable(path: str) -> bool:
-    return os.access(path, os.X_OK) and not Path(path).is_dir()
+    return os.access(path, os.X_OK) and not is_directory(path)
 
 
 def _is_absolute_directory(path: str) -> bool:
-    return Path(path).is_absolute() and Path(path).is_dir()
+    return Path(path).is_absolute() and is_directory(path)
 
 
 async def spawn(

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from relaybroker.adapters.vault import agent_reference, fingerprint, is_agent_id
+from relaybroker.adapters.websocket.oversize import shortened
+from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
 from relaybroker.domain.inputs import FrameArrived, FrameUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from relaybroker.adapters.vault import Vault
 
 BAD_JSON = "bad_json"
 BINARY_FRAME = "binary_frame"
-
-MAX_DEPTH = 100
-"""Levels of one value of a frame. A deeper value counts as absent: nothing behind it could be written down again."""
 
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
@@ -30,27 +27,11 @@ def read_text_frame(dial: int, text: str) -> FrameArrived | FrameUnreadable:
     """The frame, or the fact that it is no JSON object. `size` of the fact is in UTF-8 bytes."""
     try:
         frame = _DECODER.decode(text)
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_READABLE:
         return FrameUnreadable(dial=dial, reason=BAD_JSON, size=len(text.encode("utf-8", "surrogatepass")))
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        frame = {key: None if _is_too_deep(value) else value for key, value in frame.items()}
-    return FrameArrived(dial=dial, frame=frame)
-
-
-def _is_too_deep(value: Any) -> bool:
-    """Whether a value has more than `MAX_DEPTH` levels; level by level, without recursion."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [item for found in level for item in _items(found)]
-        if not level:
-            return False
-    return True
-
-
-def _items(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+    if text.count("[") + text.count("{") > MAX_DEPTH:  # a deeper value counts as absent
+        frame = {key: None if is_too_deep(value) else value for key, value in frame.items()}
+    return FrameArrived(dial=dial, frame=shortened(frame, len(text)))
 
 
 def holds_token(arrived: FrameArrived) -> bool:

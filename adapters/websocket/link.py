@@ -44,12 +44,32 @@ DIAL_TIMEOUT = "dial_timeout"
 REPLACED = "replaced"
 IDLE = "idle"
 NO_ANSWER = "no_answer"
+REDIRECTED = "redirected"
 EOF = "eof"
 FRAME_TOO_BIG = "frame_too_big"
 OUTBOUND_OVERFLOW = "outbound_overflow"
 VAULT_FAILED = "vault_failed"
 
 _Socket = aiohttp.ClientWebSocketResponse
+
+
+class _RedirectedError(aiohttp.ClientError):
+    """The engine sent us elsewhere. The token is for this place and no other."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"redirected with {status}")
+        self.status = status
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    async def refuse(
+        _session: aiohttp.ClientSession, _context: object, asked: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        raise _RedirectedError(asked.response.status)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace
 
 
 class LinkTimes(NamedTuple):
@@ -189,7 +209,7 @@ class NodeLink:
         if token is None:
             return LinkDialFailed(dial=number, status=None, detail=NO_CREDENTIAL)
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            self._session = aiohttp.ClientSession(trace_configs=[_no_redirects()])
         try:
             async with asyncio.timeout(self._times.dial):
                 return await self._session.ws_connect(
@@ -200,6 +220,8 @@ class NodeLink:
                 )
         except TimeoutError:
             return LinkDialFailed(dial=number, status=None, detail=DIAL_TIMEOUT)
+        except _RedirectedError as error:
+            return LinkDialFailed(dial=number, status=error.status, detail=REDIRECTED)
         except aiohttp.WSServerHandshakeError as error:
             return LinkDialFailed(dial=number, status=error.status, detail=error.message)
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):

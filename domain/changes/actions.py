@@ -6,10 +6,12 @@ import itertools
 from typing import Any
 
 from relaybroker.domain import (
-    action_invocation,
+    action as action_machine,
+)
+from relaybroker.domain import (
     events,
 )
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (
     Action,
@@ -23,21 +25,21 @@ def _action_received(state: State, event: events.ActionReceived, at: Recorded, _
         stream=at.stream,
         invocation_id=event.invocation_id,
         action=event.action,
-        state=action_invocation.TABLE.initial,
+        state=action_machine.TABLE.initial,
         received_at=at.at,
         input=event.input,
         agent_name=event.agent_name,
         agent_id=event.agent_id,
     )
     state.unfinished[at.stream] = None
-    _prune(state, at.at - action_invocation.LEDGER_S)
+    _prune(state, at.at - action_machine.LEDGER_S)
 
 
 def _prune(state: State, oldest_kept: float) -> None:
     """Forget reported invocations, oldest first, that are too old or too many. Unfinished ones stay."""
     for stream in list(itertools.islice(state.actions, 64)):
         known = state.actions[stream]
-        if known.reported and (known.reported_at < oldest_kept or len(state.actions) > action_invocation.LEDGER_LIMIT):
+        if known.reported and (known.reported_at < oldest_kept or len(state.actions) > action_machine.LEDGER_LIMIT):
             del state.actions[stream]
 
 

@@ -6,12 +6,14 @@ import itertools
 from typing import Any
 
 from relaybroker.domain import (
-    agent_registration,
+    agent as agent_machine,
+)
+from relaybroker.domain import (
     engine_status,
     events,
 )
-from relaybroker.domain.changes.kinds import Changes
 from relaybroker.domain.changes.link import abandon, load_changed
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (
     GENERATIONS_KEPT,
@@ -30,7 +32,7 @@ def _name_reserved(state: State, event: events.NameReserved, at: Recorded, _: An
         stream=at.stream,
         name=event.name,
         generation=event.generation,
-        state=agent_registration.TABLE.initial,
+        state=agent_machine.TABLE.initial,
         session_id=event.session_id,
         source=event.source,
         spec=event.spec,
@@ -58,7 +60,7 @@ def _forget_generations(state: State) -> None:
 
 
 def _registration_asked(state: State, event: events.RegistrationAsked, _at: Recorded, found: Registration) -> None:
-    found.until = found.reserved_at + agent_registration.REGISTER_S
+    found.until = found.reserved_at + agent_machine.REGISTER_S
     state.link.pending[event.request_id] = Pending("agent.register", found.stream, event.until or found.until)
 
 
@@ -79,7 +81,7 @@ def _delayed(state: State, event: events.RegistrationDelayed, at: Recorded, _: A
 
 
 def _binding(_state: State, event: events.AgentBinding, _at: Recorded, found: Registration) -> None:
-    found.until = found.reserved_at + agent_registration.REGISTER_S
+    found.until = found.reserved_at + agent_machine.REGISTER_S
     found.agent_id, found.fingerprint = event.agent_id, event.fingerprint
 
 

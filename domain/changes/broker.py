@@ -7,7 +7,7 @@ from typing import Any
 from relaybroker.domain import (
     events,
 )
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.entropy import derive
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from relaybroker.domain import events
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.dead_letter import DeadLetter, shortened
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import Delivery, State

@@ -10,7 +10,7 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.changes.dead_letters import bury, take_off
 from relaybroker.domain.changes.hosts import reported
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.extraction import Class, classify
 from relaybroker.domain.mailbox import fan_key

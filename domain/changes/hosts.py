@@ -9,7 +9,7 @@ from relaybroker.domain import (
     events,
     worker,
 )
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import (
     State,
@@ -122,7 +122,8 @@ def _stop_verifying(state: State, gone: Worker) -> None:
     for stream in [
         found.stream
         for found in state.deliveries.values()
-        if found.session_id == gone.session_id and found.state in (delivery.State.INJECTED, delivery.State.ACKED)
+        if found.session_id == gone.session_id
+        and found.state in (delivery.DeliveryState.INJECTED, delivery.DeliveryState.ACKED)
     ]:
         state.deliveries[stream].verified = True
         if state.deliveries[stream].ended:

@@ -6,9 +6,11 @@ from typing import Any
 
 from relaybroker.domain import (
     events,
-    node_connection,
 )
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain import (
+    link as link_machine,
+)
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import EngineError, Link, Pending, State
@@ -59,7 +61,7 @@ def _name_settled(state: State, event: events.NodeNameSettled, at: Recorded, _: 
     link.node_name, link.name_probed = event.node_name, True
     link.mint_call = event.call_id
     if event.request_id:
-        link.until = at.at + node_connection.REGISTER_REPLY_S
+        link.until = at.at + link_machine.REGISTER_REPLY_S
         link.pending = {event.request_id: Pending("node.register", "", link.until)}
         link.manifest_stale = False
 
@@ -90,15 +92,15 @@ def _link_online(state: State, event: events.LinkOnline, at: Recorded, link: Lin
     _link_step(state, event, at, link)
     link.pending = {key: found for key, found in link.pending.items() if found.kind != "node.register"}
     link.online_at = link.heard_at = at.at
-    link.base_delay = node_connection.BACKOFF_FIRST_S
+    link.base_delay = link_machine.BACKOFF_FIRST_S
     link.remints, link.probing = 0, False
     link.knows_cursor = link.knows_cursor or event.knows_cursor
     link.not_accepted = event.not_accepted
     for agent_id in state.agents:
         if (box := state.mailboxes.get(agent_id)) is not None:
             box.wait_anew(at.at)
-    link.next_heartbeat = link.beaten_at + node_connection.HEARTBEAT_S
-    link.next_inventory = at.at + node_connection.INVENTORY_S
+    link.next_heartbeat = link.beaten_at + link_machine.HEARTBEAT_S
+    link.next_inventory = at.at + link_machine.INVENTORY_S
 
 
 def _link_down(state: State, event: Any, at: Recorded, link: Link) -> None:
@@ -128,29 +130,29 @@ def _link_backed_off(state: State, event: events.LinkBackedOff, at: Recorded, li
     if event.reason is Reason.MINT_FAILED:
         link.mint_failures += 1
         return
-    link.base_delay = min(node_connection.BACKOFF_MAX_S, link.base_delay * 2)
+    link.base_delay = min(link_machine.BACKOFF_MAX_S, link.base_delay * 2)
     if event.reason is Reason.TOKEN_REJECTED:
         link.remints += 1
-        link.remint_times = [*link.remint_times[1 - node_connection.MAX_REMINTS_PER_HOUR :], at.at]
+        link.remint_times = [*link.remint_times[1 - link_machine.MAX_REMINTS_PER_HOUR :], at.at]
 
 
 def _heartbeat(state: State, event: events.HeartbeatDue, at: Recorded, _: Any) -> None:
     link = state.link
     link.heartbeat_id, link.beaten_at = event.request_id, at.at
-    link.next_heartbeat = at.at + node_connection.HEARTBEAT_S
+    link.next_heartbeat = at.at + link_machine.HEARTBEAT_S
 
 
 def load_changed(state: State, at: float) -> None:
     """Agents came or went, or handlers: the engine is told with the next heartbeat, which comes at once, and the next sync."""
     link = state.link
-    link.next_heartbeat = min(link.next_heartbeat, max(at, link.beaten_at + node_connection.HEARTBEAT_GAP_S))
+    link.next_heartbeat = min(link.next_heartbeat, max(at, link.beaten_at + link_machine.HEARTBEAT_GAP_S))
     link.inventory_changed_at = link.inventory_changed_at or at
 
 
 def _inventory(state: State, event: events.InventoryPublished, at: Recorded, _: Any) -> None:
     state.link.inventory_changed_at = 0.0
-    state.link.next_inventory = at.at + node_connection.INVENTORY_S
-    state.link.pending[event.request_id] = Pending("inventory.sync", "", at.at + node_connection.REGISTER_REPLY_S)
+    state.link.next_inventory = at.at + link_machine.INVENTORY_S
+    state.link.pending[event.request_id] = Pending("inventory.sync", "", at.at + link_machine.REGISTER_REPLY_S)
 
 
 def _frame_noted(state: State, event: events.FrameNoted, at: Recorded, _: Any) -> None:
@@ -168,7 +170,7 @@ def _engine_error(state: State, event: events.EngineErrorReceived, at: Recorded,
     link.pending.pop(event.request_id, None)
     if event.request in ("inventory.sync", "agent.deregister"):
         link.sync_retry_s = min(
-            node_connection.SYNC_RETRY_MAX_S, max(node_connection.SYNC_RETRY_FIRST_S, 2 * link.sync_retry_s)
+            link_machine.SYNC_RETRY_MAX_S, max(link_machine.SYNC_RETRY_FIRST_S, 2 * link.sync_retry_s)
         )
         link.inventory_changed_at = 0.0
         link.next_inventory = at.at + link.sync_retry_s

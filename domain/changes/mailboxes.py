@@ -8,7 +8,7 @@ from typing import Any
 from relaybroker.domain import (
     events,
 )
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason

@@ -7,11 +7,13 @@ from typing import Any
 from relaybroker.domain import (
     engine_status,
     events,
-    outbound_message,
 )
-from relaybroker.domain.changes.kinds import Changes
+from relaybroker.domain import (
+    message as message_machine,
+)
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain.message import target_type
 from relaybroker.domain.state import (
     Message,
     Send,
@@ -33,8 +35,8 @@ def _message_accepted(state: State, event: events.MessageAccepted, at: Recorded,
         strict=event.strict,
         data=event.data,
         attachments=event.attachments,
-        priority=outbound_message.priority_of(event.to, event.priority),
-        state=outbound_message.TABLE.initial,
+        priority=message_machine.priority_of(event.to, event.priority),
+        state=message_machine.TABLE.initial,
         accepted_at=at.at,
         answer_by=event.answer_by,
         until=at.at,
@@ -62,7 +64,7 @@ def _may_be_overtaken(other: Message, new: Message) -> bool:
 def _forget_keys(state: State, now: float) -> None:
     """Make room for one more, and forget what is too old."""
     for key in list(state.spent_keys(now)):
-        if len(state.sends) < outbound_message.KEYS_KEPT and state.sends[key].at > now - outbound_message.KEY_MAX_S:
+        if len(state.sends) < message_machine.KEYS_KEPT and state.sends[key].at > now - message_machine.KEY_MAX_S:
             return
         del state.sends[key]
 

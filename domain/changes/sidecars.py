@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from relaybroker.domain import events
-from relaybroker.domain.changes.kinds import Changes
 from relaybroker.domain.changes.link import load_changed
+from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.manifest import PLACEMENT
-from relaybroker.domain.node_connection import State as LinkState
 from relaybroker.domain.state import Sidecar, State, Supervised
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from relaybroker.domain import (
-    action_invocation,
+    action as action_machine,
 )
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.reasons import Reason
@@ -38,7 +38,7 @@ class ActionRunning(_Action, frozen=True, kw_only=True):
     """The work begins, once."""
 
     topic: ClassVar[str] = "action.running.v1"
-    trigger: ClassVar[str] = action_invocation.Trigger.RUN
+    trigger: ClassVar[str] = action_machine.Trigger.RUN
     name: str
     until: float
     handler: str = ""
@@ -51,7 +51,7 @@ class ActionDone(_Action, frozen=True, kw_only=True):
     """The work has its result: `output` or, when `error` is not empty, that error. `reason` is the cause of an error."""
 
     topic: ClassVar[str] = "action.done.v1"
-    trigger: ClassVar[str] = action_invocation.Trigger.FINISH
+    trigger: ClassVar[str] = action_machine.Trigger.FINISH
     output: Any = None
     error: str = ""
     reason: Reason | None = None
@@ -62,7 +62,7 @@ class ActionReported(_Action, frozen=True, kw_only=True):
     """The result was given to a live link."""
 
     topic: ClassVar[str] = "action.reported.v1"
-    trigger: ClassVar[str] = action_invocation.Trigger.REPORT
+    trigger: ClassVar[str] = action_machine.Trigger.REPORT
     dial: int
 
 

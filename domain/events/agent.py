@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from relaybroker.domain import (
-    agent_registration,
+    agent as agent_machine,
 )
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.inputs import SpawnSpec
@@ -57,7 +57,7 @@ class RegistrationAsked(_Agent, frozen=True, kw_only=True):
     """`agent.register` goes to the engine."""
 
     topic: ClassVar[str] = "agent.registration_asked.v1"
-    trigger: ClassVar[str] = agent_registration.Trigger.REGISTER
+    trigger: ClassVar[str] = agent_machine.Trigger.REGISTER
     request_id: str
     until: float = 0.0
     """The engine answers by then, or the registration goes on over HTTP."""
@@ -68,7 +68,7 @@ class RegistrationAccepted(_Agent, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "agent.registration_accepted.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = agent_registration.Trigger.ACCEPT
+    trigger: ClassVar[str] = agent_machine.Trigger.ACCEPT
     agent_id: str
     fingerprint: str
     ack_seq: int | None = None
@@ -78,7 +78,7 @@ class RegistrationFellBack(_Agent, frozen=True, kw_only=True):
     """The registration goes on over HTTP: the frame got no answer, or the engine only creates names."""
 
     topic: ClassVar[str] = "agent.registration_fell_back.v1"
-    trigger: ClassVar[str] = agent_registration.Trigger.FALL_BACK
+    trigger: ClassVar[str] = agent_machine.Trigger.FALL_BACK
     reason: Reason
     detail: str
     step: str
@@ -107,7 +107,7 @@ class AgentBinding(_Agent, frozen=True, kw_only=True):
     """The agent has an id and a token; it is bound to this node over HTTP."""
 
     topic: ClassVar[str] = "agent.binding.v1"
-    trigger: ClassVar[str] = agent_registration.Trigger.BIND
+    trigger: ClassVar[str] = agent_machine.Trigger.BIND
     agent_id: str
     fingerprint: str
 
@@ -144,7 +144,7 @@ class RegistrationFailed(_Agent, frozen=True, kw_only=True):
     """The spawn ends before the engine said yes."""
 
     topic: ClassVar[str] = "agent.registration_failed.v1"
-    trigger: ClassVar[str] = agent_registration.Trigger.FAIL
+    trigger: ClassVar[str] = agent_machine.Trigger.FAIL
     reason: Reason
     code: str
     detail: str
@@ -154,7 +154,7 @@ class AgentLive(_Agent, frozen=True, kw_only=True):
     """The program runs and the engine knows it: the spawn succeeded."""
 
     topic: ClassVar[str] = "agent.live.v1"
-    trigger: ClassVar[str] = agent_registration.Trigger.GO_LIVE
+    trigger: ClassVar[str] = agent_machine.Trigger.GO_LIVE
     pid: int
 
 
@@ -162,7 +162,7 @@ class AgentLeaving(_Agent, frozen=True, kw_only=True):
     """The agent ends; the engine must be told."""
 
     topic: ClassVar[str] = "agent.leaving.v1"
-    trigger: ClassVar[str] = agent_registration.Trigger.DEREGISTER
+    trigger: ClassVar[str] = agent_machine.Trigger.DEREGISTER
     reason: Reason
     detail: str = ""
 
@@ -171,7 +171,7 @@ class AgentRetired(_Agent, frozen=True, kw_only=True):
     """`agent.deregister` was given to a live link: the registration is over."""
 
     topic: ClassVar[str] = "agent.retired.v1"
-    trigger: ClassVar[str] = agent_registration.Trigger.RETIRE
+    trigger: ClassVar[str] = agent_machine.Trigger.RETIRE
     superseded: bool = False
     """It was not sent: the same agent id has been registered again meanwhile."""
 

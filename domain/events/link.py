@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from relaybroker.domain import (
-    node_connection,
+    link as link_machine,
 )
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.reasons import Reason
@@ -19,7 +19,7 @@ class LinkBegun(_Link, frozen=True, kw_only=True):
     """A new incarnation of the link starts `offline`."""
 
     topic: ClassVar[str] = "link.begun.v1"
-    trigger: ClassVar[str] = node_connection.Trigger.BEGIN
+    trigger: ClassVar[str] = link_machine.Trigger.BEGIN
     incarnation: int
     probe: bool = False
     """It tries the token that was refused once more, and replaces none."""
@@ -29,7 +29,7 @@ class TokenAsked(_Link, frozen=True, kw_only=True):
     """A node token is being minted; with `probe`, the engine is first asked who has the name."""
 
     topic: ClassVar[str] = "link.token_asked.v1"
-    trigger: ClassVar[str] = node_connection.Trigger.MINT
+    trigger: ClassVar[str] = link_machine.Trigger.MINT
     call_id: str
     node_name: str
     probe: bool = False
@@ -69,7 +69,7 @@ class LinkDialled(_Link, frozen=True, kw_only=True):
     """A dial starts."""
 
     topic: ClassVar[str] = "link.dialled.v1"
-    trigger: ClassVar[str] = node_connection.Trigger.CONNECT
+    trigger: ClassVar[str] = link_machine.Trigger.CONNECT
     dial: int
 
 
@@ -78,7 +78,7 @@ class LinkOpened(_Link, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "link.opened.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = node_connection.Trigger.OPEN
+    trigger: ClassVar[str] = link_machine.Trigger.OPEN
     dial: int
     request_id: str
     until: float
@@ -89,7 +89,7 @@ class LinkOnline(_Link, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "link.online.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = node_connection.Trigger.ACCEPT
+    trigger: ClassVar[str] = link_machine.Trigger.ACCEPT
     dial: int
     knows_cursor: bool = False
     """The reply has keys of engines from 6.0 on, which answer registrations with their delivery cursor."""
@@ -101,7 +101,7 @@ class LinkBackedOff(_Link, frozen=True, kw_only=True):
     """The link is down and will be tried again at `until`."""
 
     topic: ClassVar[str] = "link.backed_off.v1"
-    trigger: ClassVar[str] = node_connection.Trigger.BACK_OFF
+    trigger: ClassVar[str] = link_machine.Trigger.BACK_OFF
     reason: Reason
     detail: str
     delay_s: float
@@ -114,7 +114,7 @@ class LinkRefused(_Link, frozen=True, kw_only=True):
     """The engine refused this node; probed again at `until` with the same credential."""
 
     topic: ClassVar[str] = "link.refused.v1"
-    trigger: ClassVar[str] = node_connection.Trigger.REFUSE
+    trigger: ClassVar[str] = link_machine.Trigger.REFUSE
     reason: Reason
     detail: str
     until: float
@@ -124,14 +124,14 @@ class LinkDraining(_Link, frozen=True, kw_only=True):
     """The last frames are on their way."""
 
     topic: ClassVar[str] = "link.draining.v1"
-    trigger: ClassVar[str] = node_connection.Trigger.DRAIN
+    trigger: ClassVar[str] = link_machine.Trigger.DRAIN
 
 
 class LinkShut(_Link, frozen=True, kw_only=True):
     """The link is closed for good in this run."""
 
     topic: ClassVar[str] = "link.shut.v1"
-    trigger: ClassVar[str] = node_connection.Trigger.CLOSE
+    trigger: ClassVar[str] = link_machine.Trigger.CLOSE
     detail: str
 
 

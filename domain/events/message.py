@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from relaybroker.domain import (
-    outbound_message,
+    message as message_machine,
 )
 from relaybroker.domain.events.base import Earlier, Event, Kind
 from relaybroker.domain.reasons import Reason
@@ -50,7 +50,7 @@ class MessagePublishing(_Message, frozen=True, kw_only=True):
     """The engine is asked to publish it."""
 
     topic: ClassVar[str] = "message.publishing.v1"
-    trigger: ClassVar[str] = outbound_message.Trigger.PUBLISH
+    trigger: ClassVar[str] = message_machine.Trigger.PUBLISH
     call_id: str
     tries: int
 
@@ -60,7 +60,7 @@ class MessageWaiting(_Message, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "message.waiting.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = outbound_message.Trigger.WAIT
+    trigger: ClassVar[str] = message_machine.Trigger.WAIT
     status: int
     detail: str
     until: float
@@ -71,7 +71,7 @@ class MessageUnthreaded(_Message, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "message.unthreaded.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = outbound_message.Trigger.WAIT
+    trigger: ClassVar[str] = message_machine.Trigger.WAIT
     thread_id: str
     detail: str
 
@@ -81,7 +81,7 @@ class MessagePublished(_Message, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "message.published.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = outbound_message.Trigger.CONFIRM
+    trigger: ClassVar[str] = message_machine.Trigger.CONFIRM
     message_id: str
 
 
@@ -90,7 +90,7 @@ class MessageRefused(_Message, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "message.refused.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = outbound_message.Trigger.REFUSE
+    trigger: ClassVar[str] = message_machine.Trigger.REFUSE
     reason: Reason
     status: int
     code: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from relaybroker.domain import sidecar_handlers
+from relaybroker.domain import sidecar as sidecar_machine
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.inputs import Supervision
 from relaybroker.domain.manifest import Manifest
@@ -28,7 +28,7 @@ class SidecarServing(_Sidecar, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "sidecar.serving.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = sidecar_handlers.Trigger.SERVE
+    trigger: ClassVar[str] = sidecar_machine.Trigger.SERVE
     names: tuple[str, ...]
 
 
@@ -37,7 +37,7 @@ class SidecarPaused(_Sidecar, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "sidecar.paused.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = sidecar_handlers.Trigger.PAUSE
+    trigger: ClassVar[str] = sidecar_machine.Trigger.PAUSE
 
 
 class SidecarGone(_Sidecar, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class SidecarGone(_Sidecar, frozen=True, kw_only=True):
 
     topic: ClassVar[str] = "sidecar.gone.v1"
     kind: ClassVar[Kind] = "fact"
-    trigger: ClassVar[str] = sidecar_handlers.Trigger.LEAVE
+    trigger: ClassVar[str] = sidecar_machine.Trigger.LEAVE
     reason: Reason
     detail: str
     grace_until: float = 0.0

@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from relaybroker.domain import action_invocation, couplings, events, frames
-from relaybroker.domain.action_invocation import State
+from relaybroker.domain import action as action_machine
+from relaybroker.domain import couplings, events, frames
+from relaybroker.domain.action import ActionState
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import link
 from relaybroker.domain.state import Action
@@ -20,7 +21,7 @@ from relaybroker.domain.turn import Turn
 def spawn_ended(turn: Turn, invocation_id: str, name: str, reason: Reason | None, detail: str) -> None:
     """The agent of a spawn invocation is live, or failed for this reason."""
     known = turn.state.actions.get(f"action:{invocation_id}")
-    if known is None or known.state != State.RUNNING or known.handler:
+    if known is None or known.state != ActionState.RUNNING or known.handler:
         return  # a sidecar that spawned for its invocation answers that itself
     if reason is None:
         finish(turn, known, output={"spawned": True, "name": name})
@@ -31,7 +32,7 @@ def spawn_ended(turn: Turn, invocation_id: str, name: str, reason: Reason | None
 def release_ended(turn: Turn, invocation_id: str, name: str) -> None:
     """The agent of a release invocation is gone."""
     known = turn.state.actions.get(f"action:{invocation_id}")
-    if known is not None and known.state == State.RUNNING:
+    if known is not None and known.state == ActionState.RUNNING:
         finish(turn, known, output={"released": True, "name": name})
 
 
@@ -77,9 +78,9 @@ def send_result(turn: Turn, known: Action) -> None:
 def link_online(turn: Turn) -> None:
     """Results that are owed go out, and those that the last session may have swallowed go out once more."""
     down_at = turn.state.link.down_at
-    doubtful = _reported_since(turn.state, down_at - action_invocation.RESEND_S) if down_at else []
+    doubtful = _reported_since(turn.state, down_at - action_machine.RESEND_S) if down_at else []
     for known in turn.state.open_actions():
-        if known.state == State.DONE:
+        if known.state == ActionState.DONE:
             report(turn, known)
     for known in doubtful:
         turn.record(events.ActionResent(dial=turn.state.link.dial), known.stream, known.invocation_id)
@@ -89,7 +90,7 @@ def link_online(turn: Turn) -> None:
 def _reported_since(state: BrokerState, since: float) -> list[Action]:
     """Newest first; results were reported about in the order in which their invocations came."""
     recent = itertools.takewhile(
-        lambda known: not known.reported or known.reported_at >= since - action_invocation.LONGEST_S,
+        lambda known: not known.reported or known.reported_at >= since - action_machine.LONGEST_S,
         reversed(state.actions.values()),
     )
     down_at = state.link.down_at
@@ -127,7 +128,7 @@ def is_spawn(action: str) -> bool:
 
 def limit_of(known: Action, other_s: float) -> float:
     """How long the action may run, in seconds."""
-    return action_invocation.SPAWN_S if is_spawn(known.action) else other_s
+    return action_machine.SPAWN_S if is_spawn(known.action) else other_s
 
 
 def deadline(state: BrokerState) -> float | None:

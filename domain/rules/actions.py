@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from relaybroker.domain import action_invocation, events, frames
-from relaybroker.domain.action_invocation import State
+from relaybroker.domain import action as action_machine
+from relaybroker.domain import events, frames
+from relaybroker.domain.action import ActionState
 from relaybroker.domain.errors import FrameRejected, InvalidRequest
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.manifest import PLACEMENT
@@ -41,7 +42,7 @@ def invoked(turn: Turn, frame: frames.Frame, harness_of: agents.HarnessOf) -> No
     known = turn.state.actions.get(stream)
     if known is not None:
         turn.record(events.ActionRepeated(state=known.state), stream, invocation_id)
-        if known.state in (State.DONE, State.REPORTED):
+        if known.state in (ActionState.DONE, ActionState.REPORTED):
             action_results.send_result(turn, known)
         return
     turn.record(
@@ -56,7 +57,7 @@ def invoked(turn: Turn, frame: frames.Frame, harness_of: agents.HarnessOf) -> No
         invocation_id,
     )
     received = turn.state.actions[stream]
-    if len(turn.state.unfinished) > action_invocation.MAX_OPEN:
+    if len(turn.state.unfinished) > action_machine.MAX_OPEN:
         action_results.finish(turn, received, error="handler_unavailable", reason=Reason.QUEUE_FULL)
     else:
         _route(turn, received, harness_of)
@@ -83,9 +84,9 @@ def due(turn: Turn, harness_of: agents.HarnessOf) -> None:
     for known in turn.state.open_actions():
         if known.until > turn.now:
             continue
-        if known.state == State.RECEIVED:
+        if known.state == ActionState.RECEIVED:
             _route(turn, known, harness_of)
-        elif known.state == State.RUNNING:
+        elif known.state == ActionState.RUNNING:
             _time_out(turn, known)
 
 
@@ -156,7 +157,7 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
         return
     spec = msgspec.structs.replace(spec, exit_after_task=_SPAWN_MODES[mode])
     turn.record(
-        events.ActionRunning(name=name, until=turn.now + action_invocation.SPAWN_S, unread=unread),
+        events.ActionRunning(name=name, until=turn.now + action_machine.SPAWN_S, unread=unread),
         received.stream,
         received.invocation_id,
     )
@@ -229,7 +230,7 @@ def _release(turn: Turn, received: Action) -> None:
         action_results.finish(turn, received, error="release_missing_agent_name", reason=Reason.MISSING_NAME)
         return
     turn.record(
-        events.ActionRunning(name=name, until=turn.now + action_invocation.RELEASE_S),
+        events.ActionRunning(name=name, until=turn.now + action_machine.RELEASE_S),
         received.stream,
         received.invocation_id,
     )

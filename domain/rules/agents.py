@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from relaybroker.domain import agent_registration, couplings, events, frames, replies, worker
-from relaybroker.domain.agent_registration import UNREGISTERED, State
+from relaybroker.domain import agent as agent_machine
+from relaybroker.domain import couplings, events, frames, replies, worker
+from relaybroker.domain.agent import UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -23,16 +24,16 @@ from relaybroker.domain.inputs import (
     SpawnRequested,
     SpawnSpec,
 )
-from relaybroker.domain.node_connection import State as LinkState
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import action_results, channels, fallback, link, outcome, settling
 from relaybroker.domain.rules.spawn_values import check_values
 from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import State as WorkerState
+from relaybroker.domain.worker import WorkerState
 
-NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
 SIDECAR = "sidecar"
 CHANNELS_S = 5.0
@@ -113,7 +114,7 @@ def reserve(
         argv = (*argv, *model) if spec.harness else (argv[0], *model, *argv[1:])
     generation = turn.state.next_generation(spec.name)
     stream = f"agent:{spec.name}:{generation}"
-    seconds = agent_registration.REGISTER_S if link.is_online(turn) else agent_registration.HOLD_REQUEST_S
+    seconds = agent_machine.REGISTER_S if link.is_online(turn) else agent_machine.HOLD_REQUEST_S
     turn.record(
         events.NameReserved(
             name=spec.name,
@@ -143,10 +144,10 @@ def check_name(turn: Turn, name: str) -> None:
     if not name:
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     own = {turn.settings.broker_name.lower(), turn.state.own.name.lower()}
-    if not NAME_PATTERN.match(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
+    if not NAME_PATTERN.fullmatch(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
         raise InvalidRequest(Refusal.INVALID, "invalid_name", f"'{name[:140]}' is not an allowed agent name")
     holder = turn.state.registration_of(name)
-    if holder is not None and holder.state != State.DEREGISTERING:
+    if holder is not None and holder.state != AgentState.DEREGISTERING:
         raise InvalidRequest(Refusal.CONFLICT, "agent_exists", f"agent '{name}' already exists")
     if turn.state.link.state == LinkState.REFUSED:
         refusal = turn.state.link
@@ -162,7 +163,7 @@ def _register(turn: Turn, found: Registration) -> None:
         fallback.bind_supplied(turn, found, found.spec.supplied_token)
         return
     request_id = f"agent_register_{turn.fresh('agent')}"
-    until = min(found.reserved_at + agent_registration.REGISTER_S, turn.now + agent_registration.REPLY_S)
+    until = min(found.reserved_at + agent_machine.REGISTER_S, turn.now + agent_machine.REPLY_S)
     turn.record(events.RegistrationAsked(request_id=request_id, until=until), found.stream, found.name)
     link.send(
         turn,
@@ -178,7 +179,7 @@ def _register(turn: Turn, found: Registration) -> None:
 def link_online(turn: Turn) -> None:
     """The link takes frames again: what is owed for agents goes out, deregistrations before registrations."""
     for found in list(turn.state.registrations.values()):
-        if found.state == State.DEREGISTERING:
+        if found.state == AgentState.DEREGISTERING:
             outcome.deregister(turn, found)
     for found in list(turn.state.registrations.values()):
         if found.waits_for_link:
@@ -231,7 +232,7 @@ def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]
         _token_replaced(turn, turn.state.registrations[turn.state.agents[agent_id]], request_id, data)
     elif holder is not None and holder.state in UNREGISTERED:
         turn.record(events.LateRegistrationKept(agent_id=agent_id, request_id=request_id), holder.stream, name)
-        if holder.state == State.FALLING_BACK and not holder.agent_id:
+        if holder.state == AgentState.FALLING_BACK and not holder.agent_id:
             proof = events.RegistrationProven(agent_id=agent_id, evidence="late_register")
             turn.record(proof, holder.stream, name)
     else:
@@ -275,7 +276,7 @@ def _answer_late(turn: Turn, found: Registration) -> None:
 
 
 def _waits_for_channels(found: Registration) -> bool:
-    return found.state == State.LIVE and bool(found.request_id or found.invocation_id)
+    return found.state == AgentState.LIVE and bool(found.request_id or found.invocation_id)
 
 
 def _answer_by(found: Registration) -> float:
@@ -311,7 +312,7 @@ def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUn
     """The engine answered for a channel. The last answer for an agent that is live is also that of its spawn."""
     stream, _, channel = subject.partition(" ")
     found = turn.state.registrations.get(stream)
-    if found is None or found.state not in (State.REGISTERED, State.LIVE):
+    if found is None or found.state not in (AgentState.REGISTERED, AgentState.LIVE):
         channels.answered(turn, stream, None, channel, answer)
         return
     channels.answered(turn, stream, found, channel, answer)
@@ -406,7 +407,7 @@ def release_requested(turn: Turn, request: ReleaseRequested) -> None:
 def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str = "", reason: str = "") -> bool:
     """End the agent of this name; False if there is none."""
     found = turn.state.registration_of(name)
-    if found is None or found.state == State.DEREGISTERING:
+    if found is None or found.state == AgentState.DEREGISTERING:
         return False
     turn.record(
         events.ReleaseAsked(request_id=request_id, invocation_id=invocation_id, reason=reason[:500]),
@@ -464,7 +465,7 @@ def due(turn: Turn) -> None:
     for found in list(turn.state.registrations.values()):
         if found.state in UNREGISTERED:
             _registration_due(turn, found)
-        elif found.state in (State.REGISTERED, State.LIVE):
+        elif found.state in (AgentState.REGISTERED, AgentState.LIVE):
             channels.due(turn, found)
             if _waits_for_channels(found) and _answer_by(found) <= turn.now:
                 _answer_late(turn, found)
@@ -478,12 +479,12 @@ def due(turn: Turn) -> None:
 
 def _registration_due(turn: Turn, found: Registration) -> None:
     if found.until <= turn.now:
-        if found.state == State.RESERVED:
+        if found.state == AgentState.RESERVED:
             outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "node_control_disconnected", "the link is not online")
         else:
             detail = "the engine did not answer in time"
             outcome.fail(turn, found, Reason.REGISTRATION_TIMEOUT, "agent_register_timeout", detail)
-    elif found.state == State.REGISTERING and _reply_due(turn.state, found) <= turn.now:
+    elif found.state == AgentState.REGISTERING and _reply_due(turn.state, found) <= turn.now:
         _unanswered(turn, found, "agent_register_timeout", "the frame was not answered")
     elif fallback.is_open(found):
         fallback.due(turn, found)
@@ -503,7 +504,7 @@ def _worker_due(turn: Turn, program: Worker) -> None:
     elif program.state == WorkerState.STOPPING:
         turn.effect(StopProgram(session_id=program.session_id, grace_s=0.0, reason="stop_timeout"))
         lost(turn, program, "the PTY host did not report the end of the program in time", may_live=True)
-    elif found.state == State.REGISTERED:
+    elif found.state == AgentState.REGISTERED:
         survived(turn, found, program)
 
 
@@ -513,7 +514,7 @@ def deadline(state: BrokerState) -> float | None:
     for found in state.registrations.values():
         if found.state in UNREGISTERED:
             times += [found.until, _reply_due(state, found)] + ([found.retry_at] if found.retry_at else [])
-        elif found.channels and found.state in (State.REGISTERED, State.LIVE):
+        elif found.channels and found.state in (AgentState.REGISTERED, AgentState.LIVE):
             times += [membership.retry_at for membership in found.channels.values() if membership.retry_at]
             times += [_answer_by(found)] if _waits_for_channels(found) else []
     for program in state.workers.values():

@@ -10,7 +10,7 @@ Source: ADR-0039; spec/node-protocol.md sections 4.3, 4.6 and appendix A (life o
 from __future__ import annotations
 
 from relaybroker.domain import events
-from relaybroker.domain.delivery import State as Stage
+from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.rules import settling
 from relaybroker.domain.state import Delivery, State
@@ -38,7 +38,7 @@ def _is_due(turn: Turn, box: Mailbox) -> bool:
 def _first(state: State, box: Mailbox) -> Delivery | None:
     """The oldest message of an agent that the engine keeps as well: they come in the order in which they were posted."""
     stream = next(iter(box.open.values()), None)
-    if stream is None or state.deliveries[stream].state == Stage.OFFERED:
+    if stream is None or state.deliveries[stream].state == DeliveryState.OFFERED:
         return None
     return state.deliveries[stream]
 

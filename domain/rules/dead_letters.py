@@ -6,7 +6,7 @@ Source: domain/dead_letter.py; spec/failure-scenarios.md F012, F028 to F030; ADR
 from __future__ import annotations
 
 from relaybroker.domain import events, replies
-from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.agent import AgentState
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -14,7 +14,7 @@ from relaybroker.domain.inputs import PurgeRequested, RedeliverRequested
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import dead_letter_removal, deliveries
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import State as WorkerState
+from relaybroker.domain.worker import WorkerState
 
 
 def redeliver_requested(turn: Turn, request: RedeliverRequested) -> None:

@@ -18,7 +18,7 @@ from relaybroker.domain.delivery import (
     MAX_WAITING,
     MAX_WRITES,
     WRITE_RETRY_S,
-    State,
+    DeliveryState,
 )
 from relaybroker.domain.effects import TypeText
 from relaybroker.domain.inputs import TextNotTyped, TextTyped, TextVerified
@@ -27,8 +27,7 @@ from relaybroker.domain.rules import link, settling
 from relaybroker.domain.state import Delivery, Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import DRAFT
-from relaybroker.domain.worker import State as WorkerState
+from relaybroker.domain.worker import DRAFT, WorkerState
 
 # --- waiting ------------------------------------------------------------------------------------------------------------
 
@@ -126,9 +125,9 @@ def reconsider(turn: Turn, target: Worker) -> None:
     for at, stream in enumerate(list(target.waiting)):
         delivery = turn.state.deliveries[stream]
         reason = _why_held(turn, target, delivery, steered=at < steered)
-        if delivery.state == State.HELD and delivery.reason is not reason:
+        if delivery.state == DeliveryState.HELD and delivery.reason is not reason:
             turn.record(events.DeliveryQueued(), stream, delivery.msg_id)
-        if delivery.state == State.QUEUED and reason:
+        if delivery.state == DeliveryState.QUEUED and reason:
             hold(turn, delivery, reason)
     pump(turn, target)
 
@@ -173,7 +172,7 @@ def _next_to_type(turn: Turn, target: Worker) -> Delivery | None:
         delivery = turn.state.deliveries[stream]
         if delivery.reason is Reason.MANUAL_FLUSH:
             continue
-        is_due = delivery.state == State.QUEUED and delivery.until <= turn.now
+        is_due = delivery.state == DeliveryState.QUEUED and delivery.until <= turn.now
         return delivery if is_due else None
     return None
 
@@ -256,7 +255,7 @@ def typing_of(turn: Turn, typing_id: str) -> Delivery | None:
 def typed(turn: Turn, report: TextTyped) -> bool:
     """The host wrote body and Enter. False if nothing here waits for that."""
     delivery = typing_of(turn, report.delivery_id)
-    if delivery is None or delivery.state != State.INJECTING:
+    if delivery is None or delivery.state != DeliveryState.INJECTING:
         return False
     turn.record(
         events.DeliveryInjected(
@@ -281,7 +280,7 @@ def typed(turn: Turn, report: TextTyped) -> bool:
 def not_typed(turn: Turn, report: TextNotTyped) -> bool:
     """The host did not complete it. False if nothing here waits for that."""
     delivery = typing_of(turn, report.delivery_id)
-    if delivery is None or delivery.state != State.INJECTING or report.attempt < delivery.tries:
+    if delivery is None or delivery.state != DeliveryState.INJECTING or report.attempt < delivery.tries:
         return False  # also the failure of an earlier try: the newer one is under way
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
@@ -347,7 +346,7 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: i
 def verified(turn: Turn, report: TextVerified) -> bool:
     """The verification window ended. False if nothing here waits for that."""
     delivery = typing_of(turn, report.delivery_id)
-    if delivery is None or delivery.verified or delivery.state not in (State.INJECTED, State.ACKED):
+    if delivery is None or delivery.verified or delivery.state not in (DeliveryState.INJECTED, DeliveryState.ACKED):
         return False
     turn.record(
         events.DeliveryVerified(report=report.report, verification=report.verification),
@@ -378,7 +377,7 @@ def _overdue(turn: Turn, target: Worker) -> list[str]:
             break
         found.append(stream)
     for stream in target.waiting:
-        if deliveries[stream].state == State.HELD and deliveries[stream].until <= turn.now:
+        if deliveries[stream].state == DeliveryState.HELD and deliveries[stream].until <= turn.now:
             found.append(stream)
         elif not turn.state.is_flushed_by_hand(target.name):
             break
@@ -386,11 +385,11 @@ def _overdue(turn: Turn, target: Worker) -> list[str]:
 
 
 def _expire(turn: Turn, delivery: Delivery) -> None:
-    if delivery.state == State.INJECTING and not delivery.asked_again:
+    if delivery.state == DeliveryState.INJECTING and not delivery.asked_again:
         until = turn.now + HOST_SILENT_AGAIN_S
         turn.record(events.DeliveryAskedAgain(until=until), delivery.stream, delivery.msg_id)
         type_text(turn, delivery)
-    elif delivery.state == State.INJECTING:
+    elif delivery.state == DeliveryState.INJECTING:
         detail = "the PTY host has not said what came of it"
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
     elif turn.now < delivery.offered_at + HOLD_S:
@@ -426,6 +425,6 @@ def _ends_of_waits(state: BrokerState, target: Worker) -> list[float]:
     found = [state.deliveries[stream].until for stream in target.typing[:1]]
     for stream in target.waiting if state.is_flushed_by_hand(target.name) else target.waiting[:1]:
         delivery = state.deliveries[stream]
-        if delivery.state == State.HELD or can_go:
+        if delivery.state == DeliveryState.HELD or can_go:
             found.append(delivery.until)
     return [until for until in found if until]

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from relaybroker.domain import agent_registration, engine_requests, engine_status, events
-from relaybroker.domain.agent_registration import State
+from relaybroker.domain import agent as agent_machine
+from relaybroker.domain import engine_requests, engine_status, events
+from relaybroker.domain.agent import AgentState
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import EngineRequest
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
@@ -65,7 +66,7 @@ def _call(turn: Turn, found: Registration, step: str, *, agent_id: str = "") -> 
             request=request,
             auth="workspace",
             capture=capture,
-            timeout_s=agent_registration.HTTP_TRY_S,
+            timeout_s=agent_machine.HTTP_TRY_S,
         )
     )
 
@@ -101,9 +102,7 @@ def answered(turn: Turn, found: Registration, answer: EngineAnswered | EngineUna
     data: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
     said = f"{answer.code} {answer.message}".strip()
     if engine_status.asks_for_a_pause(answer.status):
-        turn.record(
-            events.RegistrationPaused(until=turn.now + agent_registration.RATE_PAUSE_S), found.stream, found.name
-        )
+        turn.record(events.RegistrationPaused(until=turn.now + agent_machine.RATE_PAUSE_S), found.stream, found.name)
         outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "rate_limited", said)
     elif engine_status.is_ill(answer.status):
         _again(turn, found, answer.status, said)
@@ -185,7 +184,7 @@ def _unbind(turn: Turn, found: Registration) -> None:
             call_id=f"unbind_{turn.fresh('unbind')}",
             request=engine_requests.UnbindAgent(node_name=turn.state.node_name, name=found.name),
             auth="workspace",
-            timeout_s=agent_registration.HTTP_TRY_S,
+            timeout_s=agent_machine.HTTP_TRY_S,
         )
     )
 
@@ -197,10 +196,10 @@ def has_registered(answer: EngineAnswered) -> bool:
 
 
 def _again(turn: Turn, found: Registration, status: int, detail: str) -> None:
-    if found.tries >= agent_registration.HTTP_TRIES or found.step in (LOOK, LOCATE):
+    if found.tries >= agent_machine.HTTP_TRIES or found.step in (LOOK, LOCATE):
         outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, str(status or ""), detail)
         return
-    until = turn.now + agent_registration.HTTP_PAUSE_S
+    until = turn.now + agent_machine.HTTP_PAUSE_S
     turn.record(events.RegistrationDelayed(status=status, detail=detail[:500], until=until), found.stream, found.name)
 
 
@@ -213,4 +212,4 @@ def due(turn: Turn, found: Registration) -> None:
 
 def is_open(found: Registration) -> bool:
     """Whether this registration is on the HTTP route now."""
-    return found.state in (State.FALLING_BACK, State.BINDING)
+    return found.state in (AgentState.FALLING_BACK, AgentState.BINDING)

@@ -16,7 +16,7 @@ Source: spec/conversation.md section 1; ADR-0062.
 from __future__ import annotations
 
 from relaybroker.domain import events, replies
-from relaybroker.domain.delivery import FETCH_S, State
+from relaybroker.domain.delivery import FETCH_S, DeliveryState
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import FetchEnded, FetchRequested
@@ -47,7 +47,7 @@ def requested(turn: Turn, request: FetchRequested) -> None:
         _give_back(turn, target, "", doubtful=True)
     taken = _taken(turn, target, request.limit) if target is not None else []
     for delivery in taken:
-        if delivery.state == State.HELD:
+        if delivery.state == DeliveryState.HELD:
             turn.record(events.DeliveryQueued(), delivery.stream, delivery.msg_id)
         held = events.DeliveryHeld(reason=Reason.BEING_FETCHED, until=turn.now + FETCH_S, fetch_id=fetch_id)
         turn.record(held, delivery.stream, delivery.msg_id)

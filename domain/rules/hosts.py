@@ -12,7 +12,7 @@ from relaybroker.domain.rules import agents, deliveries, outcome
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.state import Worker
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import SURVIVAL_S, State
+from relaybroker.domain.worker import SURVIVAL_S, WorkerState
 
 REATTACH_S = 0.5
 
@@ -43,7 +43,7 @@ def attached(turn: Turn, report: inputs.HostAttached) -> None:
             continue
         if program.session_id in present and same_host:
             _resume(turn, program)
-        elif program.state == State.LAUNCHING and program.pid == 0:
+        elif program.state == WorkerState.LAUNCHING and program.pid == 0:
             outcome.start_program(turn, turn.state.registrations[program.registration])
         else:
             agents.lost(turn, program, _why_lost(program, same_host=same_host))
@@ -66,9 +66,9 @@ def _why_lost(program: Worker, *, same_host: bool) -> str:
 
 def _resume(turn: Turn, program: Worker) -> None:
     """Ask again for whatever is under way; the host does nothing twice."""
-    if program.state == State.LAUNCHING:
+    if program.state == WorkerState.LAUNCHING:
         outcome.start_program(turn, turn.state.registrations[program.registration])
-    if program.state == State.STOPPING and not program.ends_at:
+    if program.state == WorkerState.STOPPING and not program.ends_at:
         agents.end_program(turn, program)
     for stream in program.typing:
         deliveries.type_text(turn, turn.state.deliveries[stream])
@@ -138,7 +138,7 @@ def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:
 def withheld(turn: Turn, report: inputs.ProgramWithheld) -> None:
     """A program that this broker did not start has ended before it began."""
     program = turn.state.workers.get(report.session_id)
-    if program is None or program.state != State.LAUNCHING:
+    if program is None or program.state != WorkerState.LAUNCHING:
         ignored = events.HostReportIgnored(report=0, session_id=report.session_id, what=type(report).__name__)
         turn.record(ignored, turn.broker)
         return
@@ -146,7 +146,7 @@ def withheld(turn: Turn, report: inputs.ProgramWithheld) -> None:
 
 
 def _started(turn: Turn, program: Worker, report: inputs.ProgramStarted) -> bool:
-    if program.state != State.LAUNCHING:
+    if program.state != WorkerState.LAUNCHING:
         return False
     turn.record(
         events.WorkerStarted(report=report.report, pid=report.pid, until=turn.now + SURVIVAL_S),
@@ -158,7 +158,7 @@ def _started(turn: Turn, program: Worker, report: inputs.ProgramStarted) -> bool
 
 
 def _ready(turn: Turn, program: Worker, report: inputs.ProgramReady) -> bool:
-    if program.state != State.BOOTING:
+    if program.state != WorkerState.BOOTING:
         return False
     turn.record(events.WorkerReady(report=report.report, evidence=report.evidence), program.stream, program.name)
     deliveries.reconsider(turn, program)
@@ -166,7 +166,7 @@ def _ready(turn: Turn, program: Worker, report: inputs.ProgramReady) -> bool:
 
 
 def _blocked(turn: Turn, program: Worker, report: inputs.ProgramBlocked) -> bool:
-    if program.state not in (State.BOOTING, State.READY, State.BUSY):
+    if program.state not in (WorkerState.BOOTING, WorkerState.READY, WorkerState.BUSY):
         return False
     turn.record(events.WorkerBlocked(report=report.report, pattern=report.pattern), program.stream, program.name)
     deliveries.reconsider(turn, program)
@@ -174,7 +174,7 @@ def _blocked(turn: Turn, program: Worker, report: inputs.ProgramBlocked) -> bool
 
 
 def _unblocked(turn: Turn, program: Worker, report: inputs.ProgramUnblocked) -> bool:
-    if program.state != State.BLOCKED:
+    if program.state != WorkerState.BLOCKED:
         return False
     was_ready = program.ready_at > 0
     turn.record(events.WorkerUnblocked(report=report.report), program.stream, program.name)
@@ -185,7 +185,7 @@ def _unblocked(turn: Turn, program: Worker, report: inputs.ProgramUnblocked) -> 
 
 
 def _occupied(turn: Turn, program: Worker, report: inputs.ProgramOccupied) -> bool:
-    if program.state != State.READY:
+    if program.state != WorkerState.READY:
         return False
     occupied = events.WorkerOccupied(
         report=report.report, reason=Reason(report.reason), detail=report.detail, patience_s=report.patience_s
@@ -196,7 +196,7 @@ def _occupied(turn: Turn, program: Worker, report: inputs.ProgramOccupied) -> bo
 
 
 def _freed(turn: Turn, program: Worker, report: inputs.ProgramFreed) -> bool:
-    if program.state != State.BUSY:
+    if program.state != WorkerState.BUSY:
         return False
     turn.record(events.WorkerFreed(report=report.report), program.stream, program.name)
     deliveries.reconsider(turn, program)

@@ -5,12 +5,13 @@ Source: spec/node-protocol.md sections 1.5, 1.8, 2.7 to 2.11.
 
 from __future__ import annotations
 
-from relaybroker.domain import engine_status, events, frames, identity, node_connection
-from relaybroker.domain.action_invocation import State as ActionState
+from relaybroker.domain import engine_status, events, frames, identity
+from relaybroker.domain import link as link_machine
+from relaybroker.domain.action import ActionState
 from relaybroker.domain.effects import CloseLink, DialEngine, EngineCall, SendFrame
 from relaybroker.domain.engine_requests import EnrolNode, LookUpNode
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, LinkClosed, LinkDialFailed, LinkOpened
-from relaybroker.domain.node_connection import State
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import Pending
 from relaybroker.domain.state import State as BrokerState
@@ -63,7 +64,7 @@ def _enrol(turn: Turn, call_id: str) -> None:
             ),
             auth="workspace",
             capture="node",
-            timeout_s=node_connection.MINT_S,
+            timeout_s=link_machine.MINT_S,
         )
     )
 
@@ -135,7 +136,7 @@ def _dial(turn: Turn) -> None:
     turn.effect(DialEngine(dial=dial))
 
 
-def is_current(turn: Turn, dial: int, *states: State) -> bool:
+def is_current(turn: Turn, dial: int, *states: LinkState) -> bool:
     """Whether a report belongs to the current dial in one of these states; records that it does not."""
     link = turn.state.link
     if dial == link.dial and link.state in states:
@@ -146,11 +147,11 @@ def is_current(turn: Turn, dial: int, *states: State) -> bool:
 
 def opened(turn: Turn, report: LinkOpened) -> None:
     """The socket is open: register, inventory, heartbeat go out back to back."""
-    if not is_current(turn, report.dial, State.CONNECTING):
+    if not is_current(turn, report.dial, LinkState.CONNECTING):
         return
     request_id = f"node_register_{turn.fresh('register')}"
     turn.record(
-        events.LinkOpened(dial=report.dial, request_id=request_id, until=turn.now + node_connection.REGISTER_REPLY_S),
+        events.LinkOpened(dial=report.dial, request_id=request_id, until=turn.now + link_machine.REGISTER_REPLY_S),
         turn.node,
     )
     _bring_up(turn, request_id)
@@ -200,12 +201,12 @@ def send(turn: Turn, frame: frames.Frame) -> None:
 
 def is_online(turn: Turn) -> bool:
     """Whether frames other than the bring-up may go out."""
-    return turn.state.link.state == State.ONLINE
+    return turn.state.link.state == LinkState.ONLINE
 
 
 def dial_failed(turn: Turn, report: LinkDialFailed) -> None:
     """No socket: a dead token is replaced within its budget, an address that is none ends it, all else is tried again."""
-    if not is_current(turn, report.dial, State.CONNECTING):
+    if not is_current(turn, report.dial, LinkState.CONNECTING):
         return
     detail = f"{report.status or ''} {report.detail}".strip()
     if report.status == 401:
@@ -226,7 +227,7 @@ def token_rejected(turn: Turn, detail: str) -> None:
         refuse(turn, Reason.TOKEN_REJECTED, f"{detail}; {_PINNED_ADVICE}")
     elif link.probing:
         refuse(turn, Reason.TOKEN_REJECTED, detail)
-    elif link.remints >= node_connection.MAX_REMINTS or last_hour >= node_connection.MAX_REMINTS_PER_HOUR:
+    elif link.remints >= link_machine.MAX_REMINTS or last_hour >= link_machine.MAX_REMINTS_PER_HOUR:
         spent = f"replaced {link.remints} times since the last good session, {last_hour} times within the hour"
         refuse(turn, Reason.TOKEN_REJECTED, f"{detail}; {spent}: does another broker run as this node?")
     else:
@@ -236,7 +237,7 @@ def token_rejected(turn: Turn, detail: str) -> None:
 def registration_refused(turn: Turn, code: str, message: str) -> None:
     """The engine answered `node.register` or a heartbeat with an error."""
     detail = f"{code}: {message}"
-    if code == "node_name_conflict" and turn.state.link.state == State.REGISTERING and not _is_distinct(turn):
+    if code == "node_name_conflict" and turn.state.link.state == LinkState.REGISTERING and not _is_distinct(turn):
         _register_distinct(turn, message)
         return
     turn.effect(CloseLink(dial=turn.state.link.dial, detail="register refused"))
@@ -263,14 +264,14 @@ def _register_distinct(turn: Turn, holder: str) -> None:
 
 def closed(turn: Turn, report: LinkClosed) -> None:
     """The socket ended."""
-    if report.dial == turn.state.link.dial and turn.state.link.state == State.DRAINING:
+    if report.dial == turn.state.link.dial and turn.state.link.state == LinkState.DRAINING:
         turn.record(events.LinkShut(detail=report.detail), turn.node)
         return
-    if not is_current(turn, report.dial, State.REGISTERING, State.ONLINE):
+    if not is_current(turn, report.dial, LinkState.REGISTERING, LinkState.ONLINE):
         return
     detail = f"{report.code or ''} {report.detail}".strip()
     if "superseded" in report.detail:
-        back_off(turn, Reason.SUPERSEDED, detail, delay_s=node_connection.SUPERSEDED_WAIT_S)
+        back_off(turn, Reason.SUPERSEDED, detail, delay_s=link_machine.SUPERSEDED_WAIT_S)
     elif report.detail in ("idle", "no_answer"):
         back_off(turn, Reason.NO_ANSWER, detail)
     else:
@@ -283,13 +284,11 @@ def back_off(
     """Wait before the next attempt: full jitter between 1 s and twice the base."""
     link = turn.state.link
     if delay_s is None:
-        low = node_connection.BACKOFF_FIRST_S
-        high = min(node_connection.BACKOFF_MAX_S, 2 * link.base_delay)
+        low = link_machine.BACKOFF_FIRST_S
+        high = min(link_machine.BACKOFF_MAX_S, 2 * link.base_delay)
         if reason is Reason.MINT_FAILED:
-            low = min(
-                node_connection.BACKOFF_MAX_S, node_connection.MINT_RETRY_FIRST_S * 2 ** min(link.mint_failures, 16)
-            )
-            high = min(node_connection.BACKOFF_MAX_S, 1.5 * low)
+            low = min(link_machine.BACKOFF_MAX_S, link_machine.MINT_RETRY_FIRST_S * 2 ** min(link.mint_failures, 16))
+            high = min(link_machine.BACKOFF_MAX_S, 1.5 * low)
         delay_s = low + (high - low) * turn.fraction("backoff")
     turn.record(
         events.LinkBackedOff(
@@ -306,7 +305,7 @@ def back_off(
 def refuse(turn: Turn, reason: Reason, detail: str) -> None:
     """Nothing this node may do by itself would help; it probes with the same credential every five minutes."""
     turn.record(
-        events.LinkRefused(reason=reason, detail=detail[:500], until=turn.now + node_connection.REFUSED_PROBE_S),
+        events.LinkRefused(reason=reason, detail=detail[:500], until=turn.now + link_machine.REFUSED_PROBE_S),
         turn.node,
     )
 
@@ -355,7 +354,7 @@ def reregister(turn: Turn, request_id: str = "") -> None:
     """Repeat `node.register` on the same socket: the newest manifest counts, and the engine offers its open rows again."""
     request_id = request_id or fresh_register_id(turn)
     turn.record(
-        events.NodeReregistering(request_id=request_id, until=turn.now + node_connection.REGISTER_REPLY_S),
+        events.NodeReregistering(request_id=request_id, until=turn.now + link_machine.REGISTER_REPLY_S),
         turn.node,
     )
     send(turn, _register_frame(turn, request_id))
@@ -369,16 +368,16 @@ def due(turn: Turn) -> None:
     link = turn.state.link
     if link.until and link.until <= turn.now:
         match link.state:
-            case State.BACKING_OFF:
+            case LinkState.BACKING_OFF:
                 advance(turn)
-            case State.REFUSED:
+            case LinkState.REFUSED:
                 begin(turn, probe=True)
-            case State.REGISTERING:
+            case LinkState.REGISTERING:
                 turn.effect(CloseLink(dial=link.dial, detail="no_answer"))
                 back_off(turn, Reason.NO_ANSWER, "node.register was not answered")
             case _:
                 pass
-    if link.state != State.ONLINE:
+    if link.state != LinkState.ONLINE:
         return
     if late := next((found for found in link.pending.values() if _is_vital(found) and found.until <= turn.now), None):
         turn.effect(CloseLink(dial=link.dial, detail="no_answer"))
@@ -406,13 +405,13 @@ def _sync_due(state: BrokerState) -> float:
     if link.inventory_changed_at and not link.sync_retry_s:
         due_at = min(due_at, link.inventory_changed_at)
     running = any(known.state == ActionState.RUNNING for known in state.open_actions())
-    return due_at + node_connection.INVENTORY_WAIT_S if running or state.is_registering else due_at
+    return due_at + link_machine.INVENTORY_WAIT_S if running or state.is_registering else due_at
 
 
 def deadline(state: BrokerState) -> float | None:
     """When the link has to do something next."""
     link = state.link
-    if link.state != State.ONLINE:
+    if link.state != LinkState.ONLINE:
         return link.until or None
     times = [link.next_heartbeat, _sync_due(state)]
     times += [found.until for found in link.pending.values() if _is_vital(found)]

@@ -6,12 +6,12 @@ Source: spec/node-protocol.md sections 4.1, 4.2 and 4.6; design/architecture.md 
 from __future__ import annotations
 
 from relaybroker.domain import events, extraction, frames
-from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.agent import AgentState
 from relaybroker.domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.extraction import Class
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
-from relaybroker.domain.node_connection import State as LinkState
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import deliveries, link, reads, settling
 from relaybroker.domain.state import Registration, State

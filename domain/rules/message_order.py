@@ -16,8 +16,8 @@ Source: spec/local-api.md section 6.2 (order); scenario F039; ADR-0031.
 
 from __future__ import annotations
 
-from relaybroker.domain import outbound_message
-from relaybroker.domain.outbound_message import State
+from relaybroker.domain import message as message_machine
+from relaybroker.domain.message import MessageState
 from relaybroker.domain.state import Message
 from relaybroker.domain.state import State as BrokerState
 
@@ -37,7 +37,7 @@ def deadline(state: BrokerState) -> float | None:
 
 def _waiting(state: BrokerState) -> tuple[int, list[list[Message]]]:
     """How many more may be with the engine, and by target the firsts of lines that wait for nothing but their time."""
-    room = outbound_message.AT_ONCE
+    room = message_machine.AT_ONCE
     busy: set[str] = set()
     in_doubt: set[str] = set()
     targets: dict[str, list[Message]] = {}
@@ -45,7 +45,7 @@ def _waiting(state: BrokerState) -> tuple[int, list[list[Message]]]:
         target = message.to.lower()
         if message.unanswered:
             in_doubt.add(target)
-        if message.state == State.PUBLISHING:
+        if message.state == MessageState.PUBLISHING:
             room -= 1
             busy.add(target)
         elif message.author_id or state.own.agent_id:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.domain import couplings, engine_status, events, outbound_message
+from relaybroker.domain import couplings, engine_status, events
+from relaybroker.domain import message as message_machine
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import (
@@ -22,8 +23,8 @@ from relaybroker.domain.engine_requests import (
 )
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
+from relaybroker.domain.message import target_type
 from relaybroker.domain.names import nearest_names
-from relaybroker.domain.outbound_message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, message_order, send_answers, undelivered
 from relaybroker.domain.state import Message
@@ -102,7 +103,7 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             text=request.text,
             sender=request.sender,
             author_id=author.agent_id if author is not None else "",
-            answer_by=turn.now + outbound_message.ANSWER_S,
+            answer_by=turn.now + message_machine.ANSWER_S,
             thread_id=request.thread_id,
             mode=request.mode,
             data=request.data,
@@ -139,7 +140,7 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="text")
     if request.strict is True:
         _check_names(turn, request)
-    threaded = outbound_message.is_engine_id(request.thread_id)
+    threaded = message_machine.is_engine_id(request.thread_id)
     if request.attachments and threaded:
         raise InvalidRequest(
             Refusal.NOT_BUILT, "not_implemented", "the engine takes no attachments with replies", field="attachments"
@@ -148,7 +149,7 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(
             Refusal.NOT_BUILT, "not_implemented", "the engine takes no data with direct messages", field="data"
         )
-    if len(turn.state.messages) >= outbound_message.MAX_OPEN:
+    if len(turn.state.messages) >= message_machine.MAX_OPEN:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many messages wait to be published; send again later")
     send_answers.check_room(turn, request.key)
 
@@ -163,7 +164,7 @@ def _check_names(turn: Turn, request: SendRequested) -> None:
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         text = f"no agent '{sender[:140]}' lives here{hint}. Nothing was sent."
         raise InvalidRequest(Refusal.ABSENT, "sender_not_found", text, field="from", nearest=nearest)
-    if request.thread_id and not outbound_message.is_engine_id(request.thread_id):
+    if request.thread_id and not message_machine.is_engine_id(request.thread_id):
         text = f"'{request.thread_id[:140]}' is no id of a message. Nothing was sent."
         raise InvalidRequest(Refusal.ABSENT, "message_not_found", text, field="thread")
 
@@ -189,7 +190,7 @@ def _request(message: Message) -> PostToChannel | PostToConversation | ReplyInTh
         data.setdefault("from", message.sender)
     text, mode, attachments = message.text, message.mode, message.attachments
     key = f"{message.event_id}_plain" if message.unthreaded else message.event_id
-    if outbound_message.is_engine_id(message.thread_id):
+    if message_machine.is_engine_id(message.thread_id):
         return ReplyInThread(message_id=message.thread_id, text=text, data=data, key=key)
     match target_type(message.to):
         case "channel":
@@ -220,7 +221,7 @@ def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
         _wait(turn, message, answer.status, f"{answer.code} {answer.message}".strip())
     elif (
         engine_status.is_absent(answer.status)
-        and outbound_message.is_engine_id(message.thread_id)
+        and message_machine.is_engine_id(message.thread_id)
         and target_type(message.to) != "thread"
         and not message.strict
     ):
@@ -236,11 +237,11 @@ def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
 
 
 def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
-    if turn.now - message.accepted_at >= outbound_message.KEEP_S:
+    if turn.now - message.accepted_at >= message_machine.KEEP_S:
         _refuse(turn, message, status, "expired", detail)
         return
     doublings = min(message.tries - 1, 16)
-    delay = min(outbound_message.RETRY_MAX_S, outbound_message.RETRY_FIRST_S * 2**doublings)
+    delay = min(message_machine.RETRY_MAX_S, message_machine.RETRY_FIRST_S * 2**doublings)
     turn.record(
         events.MessageWaiting(status=status, detail=detail[:500], until=turn.now + delay),
         message.stream,

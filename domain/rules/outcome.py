@@ -8,7 +8,7 @@ Source: spec/node-protocol.md sections 3.3, 3.5 and 3.7; spec/local-api.md secti
 from __future__ import annotations
 
 from relaybroker.domain import events, frames, replies, worker
-from relaybroker.domain.agent_registration import State
+from relaybroker.domain.agent import AgentState
 from relaybroker.domain.composition import compose_task
 from relaybroker.domain.effects import Reply, StartProgram
 from relaybroker.domain.errors import Refusal
@@ -67,13 +67,13 @@ def _living_holder(turn: Turn, found: Registration, agent_id: str) -> Registrati
     """Another agent of this node that lives under this id."""
     stream = turn.state.agents.get(agent_id)
     other = turn.state.registrations[stream] if stream else None
-    return other if other is not None and other is not found and other.state != State.DEREGISTERING else None
+    return other if other is not None and other is not found and other.state != AgentState.DEREGISTERING else None
 
 
 def _forget_former(turn: Turn, found: Registration, agent_id: str) -> None:
     """A deregistration of the same agent id that still waits for the link would now end the new agent: it is dropped."""
     for former in list(turn.state.registrations.values()):
-        if former.state == State.DEREGISTERING and former.agent_id == agent_id and former is not found:
+        if former.state == AgentState.DEREGISTERING and former.agent_id == agent_id and former is not found:
             turn.record(events.AgentRetired(superseded=True), former.stream, former.name)
 
 
@@ -113,7 +113,7 @@ def fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str
     request_id, invocation_id, name = found.request_id, found.invocation_id, found.name
     releases = (list(found.release_requests), list(found.release_invocations))
     said = f"{code}: {detail}" if code else detail
-    if found.state == State.BINDING and found.agent_id and _living_holder(turn, found, found.agent_id) is None:
+    if found.state == AgentState.BINDING and found.agent_id and _living_holder(turn, found, found.agent_id) is None:
         turn.record(events.AgentLeaving(reason=reason, detail=said[:500]), found.stream, name)
         if link.is_online(turn):
             deregister(turn, found)

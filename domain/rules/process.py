@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from relaybroker.domain import couplings, events, frames, inputs
 from relaybroker.domain.effects import AttachHost, CloseLink, EndHost, ExitBroker
-from relaybroker.domain.node_connection import State as LinkState
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import (
     action_results,

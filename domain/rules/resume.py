@@ -9,13 +9,13 @@ Source: invariant D14 ("for every prefix"); spec/node-protocol.md sections 4.3 a
 from __future__ import annotations
 
 from relaybroker.domain import events, worker
-from relaybroker.domain.agent_registration import State as AgentState
-from relaybroker.domain.delivery import State as DeliveryState
+from relaybroker.domain.agent import AgentState
+from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, channels, deliveries, mailboxes, outcome, settling
 from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import State
+from relaybroker.domain.worker import WorkerState
 
 
 def unfinished_turns(turn: Turn) -> None:
@@ -46,11 +46,11 @@ def _agent(turn: Turn, found: Registration) -> None:
 
 
 def _program(turn: Turn, program: Worker) -> None:
-    if program.state == State.STOPPING:
+    if program.state == WorkerState.STOPPING:
         for stream in list(program.waiting):
             settling.give_up(turn, turn.state.deliveries[stream], program.stop_reason or Reason.AGENT_RELEASED)
         return
-    if program.state == State.BOOTING and program.ready_at:
+    if program.state == WorkerState.BOOTING and program.ready_at:
         turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
     deliveries.reconsider(turn, program)
 

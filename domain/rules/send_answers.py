@@ -9,11 +9,12 @@ import hashlib
 
 import msgspec
 
-from relaybroker.domain import events, outbound_message, replies
+from relaybroker.domain import events, replies
+from relaybroker.domain import message as message_machine
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SendRequested
-from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.replies import SendAnswer
 from relaybroker.domain.state import Message, Send
@@ -29,7 +30,7 @@ def fingerprint(request: SendRequested) -> str:
 def check_room(turn: Turn, key: str) -> None:
     """Raise InvalidRequest if one more key could only be remembered at the cost of one that must not be forgotten yet."""
     state = turn.state
-    if key and len(state.sends) >= outbound_message.KEYS_KEPT and next(state.spent_keys(turn.now), None) is None:
+    if key and len(state.sends) >= message_machine.KEYS_KEPT and next(state.spent_keys(turn.now), None) is None:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many idempotency keys are in use; send again later")
 
 
@@ -73,7 +74,7 @@ def pending(turn: Turn, message: Message) -> None:
 def refused(turn: Turn, message: Message, reason: Reason, code: str, detail: str) -> None:
     """It will not be published. Call this before the event that ends the message."""
     kind, about = Refusal.ABSENT, {"to": message.to}
-    is_reply = message.strict and outbound_message.is_engine_id(message.thread_id)
+    is_reply = message.strict and message_machine.is_engine_id(message.thread_id)
     if reason is Reason.RECIPIENT_NOT_FOUND and (is_reply or target_type(message.to) == "thread"):
         code, text, about = "message_not_found", f"there is no message {message.thread_id} to reply to", {}
     elif reason is Reason.RECIPIENT_NOT_FOUND:
@@ -95,7 +96,7 @@ def _tell(turn: Turn, message: Message, answer: SendAnswer) -> None:
 
 
 def _sent(turn: Turn, message: Message, *, published: bool, message_id: str = "") -> replies.Sent:
-    threaded = outbound_message.is_engine_id(message.thread_id)
+    threaded = message_machine.is_engine_id(message.thread_id)
     target = turn.state.registration_of(message.to) if target_type(message.to) == "agent" else None
     program = turn.state.workers.get(target.session_id) if target is not None else None
     return replies.Sent(

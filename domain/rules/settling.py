@@ -6,7 +6,7 @@ Source: spec/node-protocol.md sections 4.3, 4.5 and 4.7; design/architecture.md 
 from __future__ import annotations
 
 from relaybroker.domain import couplings, events, frames
-from relaybroker.domain.couplings import Fate
+from relaybroker.domain.couplings import Settlement
 from relaybroker.domain.delivery import NOTICE
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
@@ -55,11 +55,11 @@ def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
         drop(turn, delivery, reason, settled=True)  # whom it was for is gone, and nobody else asks for it
         return
     match couplings.WORKER_ENDED[delivery.state, delivery.is_returnable(turn.now)]:
-        case Fate.RETURN:
+        case Settlement.RETURN:
             drop(turn, delivery, reason, settled=False)
-        case Fate.DEAD_LETTER:
+        case Settlement.DEAD_LETTER:
             dead_letter(turn, delivery, reason)
-        case Fate.IN_DOUBT:
+        case Settlement.IN_DOUBT:
             settle_doubt(turn, delivery, reason)
 
 
@@ -67,8 +67,8 @@ def settle_doubt(turn: Turn, delivery: Delivery, reason: str, report: int = 0) -
     """Whether it was typed cannot be known: the configured policy settles it, and says so."""
     policy = turn.settings.in_doubt
     detail = f"policy {policy}: {reason}"
-    fate, settled = couplings.policy_fate(policy, returnable=delivery.is_returnable(turn.now))
-    if fate is Fate.DEAD_LETTER:
+    fate, settled = couplings.policy_settlement(policy, returnable=delivery.is_returnable(turn.now))
+    if fate is Settlement.DEAD_LETTER:
         dead_letter(turn, delivery, Reason.AMBIGUOUS, detail=detail, report=report, in_doubt=True)
         return
     drop(turn, delivery, Reason.AMBIGUOUS, settled=settled, detail=detail, report=report)

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from relaybroker.adapters.eventstore.fields import attribute
 from relaybroker.adapters.eventstore.lookup import IS_OFFER, LOG, MESSAGE_ID, NAMES_MESSAGE, OFFERED_SEQ, OFFERED_TO
-from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.adapters.eventstore.reader import LAST_POSITION, LogReader
 from relaybroker.domain import events
+from relaybroker.domain.decoding import is_text
 from relaybroker.domain.events import REGISTRY
 
 SHORTEST_PREFIX = 4
@@ -28,6 +29,7 @@ STORIES = 50
 
 _NAMED_STREAMS = ("delivery:", "action:", "message:", "agent:", "node:", "worker:")
 _SHARED = ("mailbox:", "node:")
+_DIGITS = len(str(LAST_POSITION))
 _LAST = "\U0010ffff"
 _OFFERS = (events.DeliveryOffered,)
 _OF_MAILBOXES = tuple(event for event in REGISTRY.values() if event.machine == "mailbox")
@@ -65,7 +67,7 @@ def find(log: LogReader, wanted: str) -> tuple[str, list[Subject]]:
         NotFoundError: the log does not know the id.
         AmbiguousError: a prefix that means several things.
     """
-    if not wanted:
+    if not (wanted and is_text(wanted)):
         raise NotFoundError(wanted)
     found = _exact(log, wanted)
     if not found and len(wanted) >= SHORTEST_PREFIX:
@@ -136,7 +138,7 @@ def failures_of(log: LogReader, message_id: str) -> list[int]:
 
 def _numbered(log: LogReader, wanted: str) -> list[Subject]:
     name, at, number = wanted.rpartition("@")
-    if not (at and number.isdecimal()):
+    if not (at and number.isascii() and number.isdecimal() and len(number) <= _DIGITS and int(number) <= LAST_POSITION):
         return []
     rows = log.query(
         f"SELECT DISTINCT originator_id AS stream FROM {LOG} WHERE {IS_OFFER} AND {OFFERED_TO} = ? AND {OFFERED_SEQ} = ?",

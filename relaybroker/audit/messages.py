@@ -17,7 +17,7 @@ from relaybroker.audit.finding import deliveries_of
 from relaybroker.audit.story import reached
 from relaybroker.audit.verdicts import DELIVERED, NOT_DELIVERED
 from relaybroker.domain import events
-from relaybroker.domain.delivery import State
+from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.extraction import Class, classify
 from relaybroker.domain.reasons import SENTENCES, Reason
 
@@ -175,4 +175,4 @@ def _as_mark(agent: str, verdict: Verdict) -> Mark:
         return Mark(agent, FAILED, verdict.reason, why)
     if verdict.outcome == DELIVERED:
         return Mark(agent, ACKED)
-    return Mark(agent, TYPED) if verdict.state == State.INJECTED else Mark(agent, WAITS, verdict.reason, why)
+    return Mark(agent, TYPED) if verdict.state == DeliveryState.INJECTED else Mark(agent, WAITS, verdict.reason, why)

@@ -40,7 +40,7 @@ _LAST = "\U0010ffff"
 class Search(msgspec.Struct, frozen=True, kw_only=True):
     """What is looked for; every field that is given must fit.
 
-    `machine` is a machine's name or an event's (`delivery`, `node`, `node_connection`); `stream` the beginning of a stream's name; `topic`
+    `machine` is a machine's name or an event's (`delivery`, `node`, `link`); `stream` the beginning of a stream's name; `topic`
     a topic (also one that the event once had) or a pattern with `*`; `agent` everything of an agent of this name; `text` a piece of the
     event's body; `hidden` topics are left out; `since` and `until` are seconds since 1970; `after` is a position. `newest`: of more than
     `limit`, the last ones.

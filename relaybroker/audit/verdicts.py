@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from relaybroker.domain import events
-from relaybroker.domain.action_invocation import State as ActionState
-from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.action import ActionState
+from relaybroker.domain.agent import AgentState
 from relaybroker.domain.deception import ALTERATIONS
-from relaybroker.domain.delivery import State as Stage
+from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.link import LinkState
 from relaybroker.domain.machines import MACHINE_OF
-from relaybroker.domain.node_connection import State as LinkState
-from relaybroker.domain.outbound_message import State as MessageState
+from relaybroker.domain.message import MessageState
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.story import Waiting
-from relaybroker.domain.worker import State as WorkerState
+from relaybroker.domain.worker import WorkerState
 
 DELIVERED, NOT_DELIVERED, PENDING = "delivered", "not delivered", "pending"
 
@@ -80,25 +80,25 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
     show = f"relaybroker agent show {offered.name}"
     kept = " It is in this broker's custody: the engine was told that it is settled." if _in_custody(own) else ""
     event = _moved(own)
-    match Stage(_state("delivery", own)):
-        case Stage.OFFERED:
+    match DeliveryState(_state("delivery", own)):
+        case DeliveryState.OFFERED:
             return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
-        case Stage.HELD:
+        case DeliveryState.HELD:
             return Verdict(PENDING, "held", event.reason, f"{who} waits: {SENTENCES[event.reason]}{kept}", show)
-        case Stage.QUEUED if isinstance(event, events.DeliveryHandedBack):
+        case DeliveryState.QUEUED if isinstance(event, events.DeliveryHandedBack):
             sentence = f"{who} will be tried again: {SENTENCES[event.reason]}{kept}"
             return Verdict(PENDING, "queued", event.reason, sentence, show)
-        case Stage.QUEUED:
+        case DeliveryState.QUEUED:
             return Verdict(PENDING, "queued", "", f"{who} waits for its turn.{kept}", show)
-        case Stage.INJECTING:
+        case DeliveryState.INJECTING:
             return Verdict(PENDING, "injecting", "", f"{who} is with the terminal.{kept}", "relaybroker status")
-        case Stage.INJECTED if isinstance(event, events.DeliveryFetched):
+        case DeliveryState.INJECTED if isinstance(event, events.DeliveryFetched):
             sentence = f"{who} was fetched by its agent; the acknowledgement waits for earlier ones or the link."
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
-        case Stage.INJECTED:
+        case DeliveryState.INJECTED:
             sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link.{_alterations(own)}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
-        case Stage.ACKED:
+        case DeliveryState.ACKED:
             how = _how_typed(_last(own, events.DeliveryInjected), fetched=_last(own, events.DeliveryFetched))
             told = (
                 f"acknowledged to the engine (up to {event.up_to})" if event.up_to else "nothing is owed to the engine"
@@ -106,13 +106,13 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             if kept:
                 told = "the engine was told when it was taken into custody"
             return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.{_alterations(own)}", show)
-        case Stage.DROPPED:
+        case DeliveryState.DROPPED:
             returned = _returned(around) if offered.seq and not event.settled else ""
             sentence = f"{who} was not typed: {SENTENCES[event.reason]}{_doubt(own)}{returned}"
             if event.reason is Reason.READ_ELSEWHERE:
                 return Verdict(DELIVERED, "dropped", event.reason, sentence, show)
             return Verdict(NOT_DELIVERED, "dropped", event.reason, sentence, f"relaybroker why {offered.name}")
-        case Stage.DEAD_LETTERED:
+        case DeliveryState.DEAD_LETTERED:
             sentence = f"{who} is a dead letter: {SENTENCES[event.reason]}{_doubt(own)}"
             if removed := _last(own, events.DeadLetterRemoved):
                 sentence = f"{who} was a dead letter ({event.reason}) and left the list: {SENTENCES[removed.reason]}"

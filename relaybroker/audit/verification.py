@@ -13,7 +13,7 @@ from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import Snapshot, SnapshotFile
 from relaybroker.domain.errors import CorruptLog, IllegalTransition
 from relaybroker.domain.fold import apply
-from relaybroker.domain.soundness import troubles
+from relaybroker.domain.soundness import contradictions
 from relaybroker.domain.state import SNAPSHOT_FORMAT, State, decode
 
 
@@ -49,7 +49,7 @@ def verify(reader: LogReader) -> Verification:
             if differing := _differences(decode(snapshot.payload), state):
                 problems.append(f"position {position}: the log folds to another state than the broker had: {differing}")
     else:
-        problems += [f"at the end of the log: {trouble}" for trouble in troubles(state)]
+        problems += [f"at the end of the log: {trouble}" for trouble in contradictions(state)]
     return Verification(problems, state, compared_at)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +17,7 @@ from relaybroker.audit import telling, times
 from relaybroker.audit.telling import detail
 from relaybroker.cli import completion
 from relaybroker.cli.client import state_directory
-from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.exits import LAST, Exit, fail
 from relaybroker.cli.groups import Group
 from relaybroker.cli.moments import moment
 from relaybroker.cli.options import examples, json_option, name_option, state_option
@@ -134,7 +135,7 @@ def delivery() -> None:
 @_place
 @click.option("--state", "wanted", default="", help="Only deliveries in this state.", shell_complete=completion.states)
 @click.option("--agent", default="", help="Only deliveries for this agent.", shell_complete=completion.agents)
-@click.option("-n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="The newest N.")
+@click.option("-n", "count", type=click.IntRange(1, LAST), default=50, show_default=True, help="The newest N.")
 @json_option
 def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, count: int, as_json: bool) -> None:
     """List the newest deliveries."""
@@ -265,7 +266,7 @@ _FOLLOW_S = 0.2
     help="Only events from then on: 2026-01-31T12:00:00 (local), or 15m = a quarter of an hour ago.",
 )
 @click.option("--until", default="", help="Only events up to then.")
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Only events behind this position.")
+@click.option("--after", type=click.IntRange(0, LAST), default=0, help="Only events behind this position.")
 @click.option("-n", "count", type=click.IntRange(min=1, max=10_000), default=1000, show_default=True, help="At most N.")
 @json_option
 def log_grep(
@@ -294,7 +295,7 @@ def log_grep(
 
 @examples("relaybroker log show 1070")
 @log.command("show")
-@click.argument("position", type=click.IntRange(min=1))
+@click.argument("position", type=click.IntRange(1, LAST))
 @_place
 @json_option
 def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> None:
@@ -359,9 +360,9 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 )
 @log.command("export")
 @_place
-@click.option("--output", "-o", type=click.File("wb"), default="-", help="File to write; - = standard output.")
-@click.option("--first", type=click.IntRange(min=1), default=1, help="From this position on.")
-@click.option("--last", type=click.IntRange(min=1), help="Up to this position; the log's end unless it is given.")
+@click.option("--output", "-o", default="-", help="File to write, for its owner only; - = standard output.")
+@click.option("--first", type=click.IntRange(1, LAST), default=1, help="From this position on.")
+@click.option("--last", type=click.IntRange(1, LAST), help="Up to this position; the log's end unless it is given.")
 @click.option("--session", "as_session", is_flag=True, help="As a session file, which `relaybroker replay` can play.")
 @click.option(
     "--redact", is_flag=True, help="With --session: without bodies; the same body becomes the same placeholder."
@@ -371,7 +372,7 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 def log_export(
     state_dir: str | None,
     name: str,
-    output: Any,
+    output: str,
     first: int,
     last: int | None,
     as_session: bool,
@@ -384,17 +385,32 @@ def log_export(
 
     if not as_session and (redact or title or says):
         fail(Exit.USAGE, "--redact, --title and --says are about a session: add --session")
-    with _log(state_dir, name) as reader:
+    with _log(state_dir, name) as reader, _private(output) as file:
         if as_session:
-            _export_session(reader, output, first, last, redact=redact, title=title, says=says)
+            _export_session(reader, file, first, last, redact=redact, title=title, says=says)
             return
         with progress("exporting", last or reader.position) as reader.watch:
             for _, recorded in reader.read(after=first - 1, upto=last):
-                output.write(json.dumps(exported(recorded), ensure_ascii=False).encode() + b"\n")
+                file.write(json.dumps(exported(recorded), ensure_ascii=False).encode() + b"\n")
+
+
+@contextmanager
+def _private(output: str) -> Iterator[IO[bytes]]:
+    """Standard output, or a file that only its owner reads, whole or not at all."""
+    from relaybroker.adapters.private_files import replacing
+
+    if output == "-":
+        yield sys.stdout.buffer
+        return
+    try:
+        with replacing(Path(output)) as file:
+            yield file
+    except OSError as error:
+        fail(Exit.FAILED, f"{output} cannot be written: {error.strerror or error}")
 
 
 def _export_session(
-    reader: LogReader, output: Any, first: int, last: int | None, *, redact: bool, title: str, says: str
+    reader: LogReader, output: IO[bytes], first: int, last: int | None, *, redact: bool, title: str, says: str
 ) -> None:
     import tempfile
 
@@ -421,7 +437,7 @@ def _export_session(
 @_place
 @click.option(
     "--keep",
-    type=click.IntRange(min=1000),
+    type=click.IntRange(1000, LAST),
     default=100_000,
     show_default=True,
     help="Events that stay in the database.",
@@ -430,30 +446,26 @@ def _export_session(
 def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> None:
     """Move all but the newest events into compressed JSON lines beside the database.
 
-    The log stays one log: every command reads both parts. The broker must be stopped.
+    The log stays one log: every command reads both parts. The broker may run meanwhile, and does the same by itself (`[retention]`).
     """
     from relaybroker.adapters.eventstore.archiving import move
-    from relaybroker.adapters.eventstore.errors import StateCorrupt, StateLocked
-    from relaybroker.adapters.eventstore.lock import StateLock
+    from relaybroker.adapters.eventstore.errors import StateCorrupt
     from relaybroker.adapters.eventstore.mapper import Mapper
+    from relaybroker.adapters.file_lock import LockHeldError
     from relaybroker.audit.log import NoLog, journal_of
     from relaybroker.domain.errors import CorruptLog
     from relaybroker.domain.events import REGISTRY
 
     try:
         journal = journal_of(state_directory(state_dir), name)
-        lock = StateLock(journal.with_name(f"broker-{journal.stem.removeprefix('journal-')}.lock"))
-    except NoLog as error:
-        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
-    except StateLocked:
-        fail(Exit.REFUSED, "a broker works with this log. Stop it first: relaybroker down")
-    try:
         with progress("archiving") as watch:
             moved = move(journal, Mapper(REGISTRY), keep=keep, watch=watch)
+    except NoLog as error:
+        fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
+    except LockHeldError:
+        fail(Exit.REFUSED, "this log is being archived already; relaybroker log stats says how far it is")
     except (StateCorrupt, CorruptLog, OSError) as error:
         fail(Exit.FAILED, f"nothing was removed from the log: {error}")
-    finally:
-        lock.release()
     if as_json:
         say_json({"events": moved.events, "last": moved.last, "path": str(moved.path)}, indent=None)
     else:
@@ -508,7 +520,7 @@ def machine_list(as_json: bool) -> None:
     table(("MACHINE", "STATES"), rows)
 
 
-@examples("relaybroker machine show delivery", "relaybroker machine show node --mermaid")
+@examples("relaybroker machine show delivery", "relaybroker machine show link --mermaid")
 @machine.command("show")
 @click.argument("name", shell_complete=completion.machines)
 @click.option("--mermaid", is_flag=True, help="Only the diagram.")

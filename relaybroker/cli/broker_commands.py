@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
+from relaybroker.adapters import private_files
 from relaybroker.adapters.own_programs import own_program
 from relaybroker.audit.times import ago, length
 from relaybroker.cli import completion
@@ -24,6 +26,7 @@ from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.progress import watching
 from relaybroker.cli.tables import facts, table
+from relaybroker.config import connection_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from relaybroker.config.settings import Flags, Settings
     from relaybroker.fleet.applying import Done
 
+PORT = click.IntRange(0, 65535)
 SILENT_S = 120.0
 """A start that has said nothing for so long is given up; one that goes on is waited for, however long its log is."""
 LOOK_S = 0.2
@@ -46,8 +50,13 @@ ASK_S = 3.0
 
 
 def _run(flags: Flags) -> int:
-    from relaybroker.adapters import first_process
+    from pydantic import SecretStr
 
+    from relaybroker.adapters import first_process
+    from relaybroker.cli.hidden_secrets import hide
+
+    key = hide(flags.workspace_key.get_secret_value())
+    flags = flags.model_copy(update={"workspace_key": SecretStr(key)})
     if first_process.is_first():
         return first_process.serve(own_program("relaybroker", *sys.argv[1:]))
     from relaybroker.api.local_api import make_local_api
@@ -93,7 +102,7 @@ def demo(keep: bool, while_down: int) -> None:
 )
 @click.command()
 @click.option("--name", default="", help="Name of the broker and of its node.")
-@click.option("--api-port", type=int, help="Port of the local API; 0 = chosen, the same again after a restart.")
+@click.option("--api-port", type=PORT, help="Port of the local API; 0 = chosen, the same again after a restart.")
 @click.option("--api-bind", default="", help="Address of the local API.  [default: 127.0.0.1]")
 @state_option
 @config_option
@@ -148,11 +157,14 @@ def up(
 def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
     from relaybroker.adapters.service_notices import NoticeListener, environment_for
 
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        private_files.make_private_directory(folder)
+    except OSError as error:
+        fail(Exit.FAILED, f"{folder} cannot be the state directory: {error}")
     log = folder / "broker.out"
     command = own_program("relaybroker", "up", "--state-dir", str(folder), *words)
     with NoticeListener() as listener:
-        with os.fdopen(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as output:
+        with private_files.open_log(log) as output:
             before = output.tell()  # a broker that runs already writes into the same file
             process = subprocess.Popen(
                 command,
@@ -168,11 +180,11 @@ def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
         fail(Exit.FAILED, f"the broker is ready, but {folder}/connection.json cannot be read; see: relaybroker status")
     following = "relaybroker status" if fleet else "relaybroker agent spawn NAME -- COMMAND"
     if as_json:
-        say_json(found | {"fleet": fleet})
+        say_json(msgspec.to_builtins(found) | {"fleet": fleet})
     else:
         for line in fleet:
             say(line)
-        say(f"broker is ready at {found['url']} (pid {found['pid']}). Next: {following}")
+        say(f"broker is ready at {found.url} (pid {found.pid}). Next: {following}")
     if any(" is not as the file wants it" in line for line in fleet):
         raise SystemExit(int(Exit.REFUSED))
 
@@ -194,7 +206,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], listener: NoticeListener
             if notice.get("STATUS", "").startswith(FLEET):
                 fleet.append(notice["STATUS"])
             if process.poll() is not None:
-                tail = log.read_bytes()[before:].decode("utf-8", "replace")[-2000:]
+                tail = private_files.read_plain(log)[before:].decode("utf-8", "replace")[-2000:]
                 fail(Exit.FAILED, f"the broker ended with status {process.returncode}:\n{tail}")
             if time.monotonic() - heard > SILENT_S:
                 fail(Exit.FAILED, f"the broker has said nothing for {SILENT_S:g} s; its output is in {log}")
@@ -216,14 +228,10 @@ def _show_start(watch: Watch, status: str) -> None:
         watch(0)
 
 
-def _connection(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    kinds = {"url": str, "api_key": str, "pid": int}
-    fits = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
-    return found if fits else None
+def _connection(path: Path) -> Connection | None:
+    with contextlib.suppress(OSError):
+        return connection_file.read(path)
+    return None
 
 
 @click.command(hidden=True)
@@ -231,7 +239,7 @@ def _connection(path: Path) -> dict[str, Any] | None:
 @click.option("--name", "--broker-name", "name", default="")
 @click.option("--workspace-key", default="")
 @click.option("--channels", default="")
-@click.option("--api-port", type=int)
+@click.option("--api-port", type=PORT)
 @click.option("--api-bind", default="")
 @click.option("--persist", is_flag=True)
 @click.option("--state-dir", default=None)
@@ -283,10 +291,11 @@ def down(state_dir: str | None) -> None:
     while is_locked(folder):
         for path in folder.glob("connection*.json"):  # each broker of the directory has one of its own
             found = _connection(path)
-            if found is None or found["pid"] in granted:
+            if found is None or found.pid in granted:
                 continue
-            if BrokerClient(found["url"], found["api_key"]).tell("POST", "/api/shutdown", {}, timeout_s=ASK_S):
-                granted.add(found["pid"])
+            broker = BrokerClient(found.url, found.api_key)
+            if broker.is_proven(ASK_S) and broker.tell("POST", "/api/shutdown", {}, timeout_s=ASK_S):
+                granted.add(found.pid)
         if time.monotonic() > deadline:
             if not (killed := kill_hung(folder)):
                 fail(
@@ -344,7 +353,7 @@ def status(state_dir: str | None, as_json: bool) -> None:
     "--db", "database", required=True, help="Database file; created when it is absent.", shell_complete=completion.files
 )
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8787, show_default=True, help="0 = chosen by the system.")
+@click.option("--port", type=PORT, default=8787, show_default=True, help="0 = chosen by the system.")
 def engine(database: str, host: str, port: int) -> None:
     """Run the embedded engine alone, for brokers on this machine."""
     command = own_program("relaybroker.engine", "--db", database, "--host", host, "--port", str(port))

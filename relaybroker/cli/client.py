@@ -9,12 +9,18 @@ import http.client
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+from relaybroker.adapters.http import proof
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.config import connection_file
 
+UNREACHABLE = (OSError, ValueError, http.client.HTTPException)
+"""Nobody answers there, or nobody who speaks HTTP."""
+T = TypeVar("T")
 TIMEOUT_S = 30.0
 RETRY_S = 30.0
 """How long a broker may be away while an agent's command asks it."""
@@ -54,23 +60,42 @@ class BrokerClient:
     def _recorded(cls, state_dir: str | None) -> BrokerClient:
         path = state_directory(state_dir) / "connection.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            found = connection_file.read(path)
+        except OSError as error:
+            fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
+        if found is None:
             hint = "Start one: relaybroker up --detach"
             if path.parent.is_dir():
                 hint += "; what the log knows: relaybroker log tail"
-            fail(Exit.NO_BROKER, f"no broker runs here ({path} is not there). {hint}")
-        except (OSError, ValueError) as error:
-            fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
-        if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in ("url", "api_key")):
-            fail(Exit.NO_BROKER, f"{path} names no url and api_key. A broker writes it anew: relaybroker up --detach")
-        return cls(found["url"], found["api_key"])
+            fail(Exit.NO_BROKER, f"no broker runs here ({path} names none). {hint}")
+        client = cls(found.url, found.api_key)
+        client.require_proof()
+        return client
+
+    def require_proof(self) -> None:
+        """End the command, before the key is told, if whoever listens there is not the broker that has it."""
+        if not self._saying_so(lambda: proof.proves(self.url, self.key, TIMEOUT_S)):
+            fail(
+                Exit.NO_BROKER,
+                f"no broker runs here: another program listens at {self.url}, and was told nothing."
+                " Start one: relaybroker up --detach",
+            )
+
+    def is_proven(self, timeout_s: float) -> bool:
+        """Whether the broker that has the key answers there."""
+        try:
+            return proof.proves(self.url, self.key, timeout_s)
+        except UNREACHABLE:
+            return False
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         """Status and decoded answer. Ends the command if nobody answers."""
+        return self._saying_so(lambda: self._ask(method, path, body, TIMEOUT_S))
+
+    def _saying_so(self, question: Callable[[], T]) -> T:
         try:
-            return self._ask(method, path, body, TIMEOUT_S)
-        except (OSError, http.client.HTTPException) as error:
+            return question()
+        except UNREACHABLE as error:
             fail(
                 Exit.NO_BROKER,
                 f"the broker at {self.url} does not answer ({error}). It was killed, or is stuck: relaybroker up --detach"
@@ -116,7 +141,7 @@ class BrokerClient:
         """Ask for something that is looked after by other means; whether it was granted."""
         try:
             return self._ask(method, path, body, timeout_s)[0] < 300
-        except (OSError, http.client.HTTPException):
+        except UNREACHABLE:
             return False
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float) -> tuple[int, Any]:
@@ -170,7 +195,7 @@ class AgentClient(BrokerClient):
         while True:
             try:
                 status, answer = self._ask("POST", path, given, TIMEOUT_S)
-            except (OSError, http.client.HTTPException) as error:
+            except UNREACHABLE as error:
                 status, answer = (
                     503,
                     {"code": "no_broker", "message": f"the broker at {self.url} does not answer ({error})"},

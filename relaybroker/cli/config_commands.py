@@ -62,7 +62,7 @@ def config(config_file: str | None, as_json: bool) -> None:
             "value": values[name],
             "from": choice.origins[name].kind,
             "written": choice.origins[name].written,
-            "default": field.get_default(),
+            "default": field.get_default().model_dump() if name == "retention" else field.get_default(),
             "variables": variables_of(name),
             "flag": flag_of(name),
             "says": field.description,
@@ -98,6 +98,8 @@ def config(config_file: str | None, as_json: bool) -> None:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {one}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "-"
     return (

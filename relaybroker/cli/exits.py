@@ -26,6 +26,9 @@ class Exit(IntEnum):
     PENDING = 11
 
 
+LAST = 2**63 - 1
+"""The largest number that an option takes: the database's."""
+
 HELP = (
     "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no broker there, 5 refused,"
     " 10 the message was not delivered, 11 it is not settled yet."

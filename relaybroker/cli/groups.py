@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from relaybroker.cli.border import require_text, told
 from relaybroker.cli.exits import Exit, show
 from relaybroker.config.nearest import did_you_mean
 
@@ -55,11 +56,23 @@ class Tree(Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._commands[name][2]) for name in self.list_commands(ctx)])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a failure that any command can meet becomes a sentence and a status."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if (sentence := told(error)) is None:
+                raise
+            raise sentence from error
+
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **more: Any) -> NoReturn:
         """Run the command and end with its status; a failure is said as the caller reads: in words or as JSON."""
         words = list(sys.argv[1:] if args is None else args)
         more["standalone_mode"] = False
         try:
+            require_text(words)
             status = super().main(words, prog_name, **more)
         except click.ClickException as error:
             status = show(error, as_json=wants_json(words))

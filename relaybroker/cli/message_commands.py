@@ -246,10 +246,10 @@ def search(text: str, state_dir: str | None, as_json: bool, **filters: Any) -> N
 
 
 def _list(state_dir: str | None, text: str, *, as_json: bool, **filters: Any) -> int:
-    from relaybroker.domain.delivery import State
+    from relaybroker.domain.delivery import DeliveryState
 
     if filters["state"]:
-        must_be("state of a delivery", filters["state"], State, otherwise=Exit.USAGE)
+        must_be("state of a delivery", filters["state"], DeliveryState, otherwise=Exit.USAGE)
         filters["state"] = filters["state"].lower()
     if filters["thread"]:
         filters["thread"] = filters["thread"].strip("[]")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from relaybroker.cli import completion
-from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.exits import LAST, Exit, fail
 from relaybroker.cli.options import examples, json_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.progress import progress
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), shell_complete=completion.files)
-@click.option("--until", type=click.IntRange(min=1), help="Stop after this log position and show the state there.")
+@click.option("--until", type=click.IntRange(1, LAST), help="Stop after this log position and show the state there.")
 @click.option(
     "--what-if", "policies", multiple=True, metavar="KEY=VALUE", help="Replay under another policy; may be repeated."
 )
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     help="Write the session, without message bodies, to this new file.",
 )
 @click.option(
-    "-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="Show at most N differences."
+    "-n", "count", type=click.IntRange(1, LAST), default=20, show_default=True, help="Show at most N differences."
 )
 @json_option
 def replay(

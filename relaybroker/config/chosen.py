@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -43,6 +43,18 @@ class SettingsError(Exception):
 
 def _setting(default: Any, says: str, *variables: str, flag: str = "", **more: Any) -> Any:
     return Field(default, description=says, json_schema_extra={"variables": list(variables), "flag": flag}, **more)
+
+
+class Retention(BaseModel):
+    """When the beginning of the log is moved into its archive, beside the running broker. Nothing is ever deleted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_database_mb: int = Field(
+        default=1024, ge=0, description="Size at which half of the database is archived; 0: any."
+    )
+    max_age_days: float = Field(default=0, ge=0, description="Age at which events are archived; 0: any.")
+    keep_events: int = Field(default=100_000, ge=1000, description="Events that stay in the database in any case.")
 
 
 class Chosen(BaseSettings):
@@ -109,6 +121,9 @@ class Chosen(BaseSettings):
     log_level: str = _setting("info", "debug, info, warning or error.", "RELAYBROKER_LOG")
     log_to: str = _setting("", "Where diagnostics go: stderr, off; else a daily file.", "AGENT_RELAY_BROKER_LOG")
     startup_debug: bool = _setting(False, "Says each step of the start on standard error.", "AGENT_RELAY_STARTUP_DEBUG")
+    retention: Retention = _setting(
+        Retention(), "When the beginning of the log is archived: max_database_mb, max_age_days, keep_events."
+    )
     agents: dict[str, Agent] = _setting({}, "The fleet: agents that shall run, each a table [agents.NAME].")
 
     @field_validator("engine_url")
@@ -289,7 +304,8 @@ def _said(error: Any, origins: Mapping[str, Origin], file: Path | None) -> str:
     top = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         inside, _, word = place.rpartition(".")
-        known = Agent.model_fields if inside.startswith("agents.") else Chosen.model_fields
+        inner: dict[str, type[BaseModel]] = {"agents": Agent, "retention": Retention}
+        known = inner.get(inside.partition(".")[0], Chosen).model_fields
         return f"{place} in {file} is no setting.{did_you_mean(word, known)} See: relaybroker config"
     text = str(error["msg"]).removeprefix("Value error, ")
     origin = origins.get(top, Origin("default", place))

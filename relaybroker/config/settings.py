@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from relaybroker.config.chosen import Choice, SettingsError, choose, listed
+from relaybroker.config.chosen import Choice, Retention, SettingsError, choose, listed
 from relaybroker.config.finding import STATE
 from relaybroker.config.fleet_file import Agent
 from relaybroker.domain.command_line import SECRET_VARIABLES
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -103,6 +104,7 @@ class Settings(BaseModel):
     log_level: str = "info"
     log_to: str = ""
     """`stderr`, `off`; else a daily file."""
+    retention: Retention = Retention()
     agents: dict[str, Agent] | None = None
     """The fleet that the configuration file wants; None = there is no file."""
 
@@ -157,6 +159,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "startup_debug": chosen.startup_debug,
         "log_level": chosen.log_level,
         "log_to": chosen.log_to,
+        "retention": chosen.retention,
         "agents": None if choice.file is None else chosen.agents,
     }
     try:
@@ -226,7 +229,7 @@ def _memberships(listed: str) -> list[_Membership]:
     for shape in (list[_Membership], _Memberships, _Membership):
         try:
             found: Any = msgspec.json.decode(listed, type=shape)
-        except msgspec.MsgspecError:
+        except NOT_READABLE:
             continue
         memberships = found if isinstance(found, list) else getattr(found, "memberships", [found])
         if memberships:

@@ -17,6 +17,7 @@ from relaybroker import __version__
 from relaybroker.adapters.eventstore.errors import StateCorrupt, StateLocked
 from relaybroker.adapters.eventstore.lock import StateLock
 from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.adapters.http.proof import proves
 from relaybroker.adapters.pty import living_hosts
 from relaybroker.audit.log import NoLog, journals_of
 from relaybroker.audit.times import length
@@ -124,6 +125,11 @@ def answers(state: Path) -> Iterator[Finding]:
     if connection is None:
         return
     try:
+        if not proves(connection.url, connection.api_key, ASK_S):
+            yield broken(
+                "api", f"another program listens at {connection.url}", "start the broker: relaybroker up --detach"
+            )
+            return
         session, status = (_ask(connection, path) for path in ("/api/session", "/api/status"))
     except (OSError, ValueError, http.client.HTTPException) as error:
         yield broken("api", f"{connection.url} does not answer: {error}", "relaybroker down; relaybroker up --detach")

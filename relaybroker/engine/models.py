@@ -5,6 +5,7 @@ Source: spec/engine-contract.md sections 1.1 and 2.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
@@ -14,8 +15,12 @@ from relaybroker.engine.errors import EngineError, invalid
 from relaybroker.engine.json_text import strict_json
 from relaybroker.engine.names import LABEL_MAX, AgentName, Label
 
+BODY_WAIT_S = 30.0
+"""How long a body may take to arrive."""
 PARTICIPANTS_MAX = 256
 """Agents in a new group conversation."""
+TEXT_MAX = 256 * 1024
+"""Characters of a message."""
 EMOJI_MAX = 64
 """Characters of a reaction: an emoji with its modifiers, or its :name:."""
 
@@ -121,7 +126,7 @@ class InviteBody(Body):
 class MessageBody(Body):
     """A channel message, reply or conversation message."""
 
-    text: str = Field(min_length=1)
+    text: str = Field(min_length=1, max_length=TEXT_MAX)
     blocks: list[Any] | None = None
     attachments: list[str] | None = None
     data: dict[str, Any] | None = None
@@ -133,7 +138,7 @@ class DmBody(Body):
     """POST /v1/dm."""
 
     to: str = Field(min_length=1)
-    text: str = Field(min_length=1)
+    text: str = Field(min_length=1, max_length=TEXT_MAX)
     attachments: list[str] | None = None
     mode: Literal["wait", "steer"] | None = None
 
@@ -184,9 +189,13 @@ async def read_body(request: web.Request, model: type[_B]) -> _B:
     """The request's JSON body as this model; an absent body counts as `{}`.
 
     Raises:
-        EngineError: 400 `invalid_json`, or 400 `invalid_request` naming the key.
+        EngineError: 400 `invalid_json`, or 400 `invalid_request` naming the key; 408 `request_timeout` if it arrives too slowly.
     """
-    raw = await request.read()
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            raw = await request.read()
+    except TimeoutError as error:
+        raise EngineError(408, "request_timeout", f"The body did not arrive within {BODY_WAIT_S:.0f} s") from error
     try:
         value = strict_json(raw) if raw.strip() else {}
     except ValueError as error:

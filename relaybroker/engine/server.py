@@ -18,9 +18,10 @@ from relaybroker.engine import invocations, node_control
 from relaybroker.engine.context import Engine, Limits
 from relaybroker.engine.hub import Hub
 from relaybroker.engine.rest import routes
-from relaybroker.engine.rest.api import ENGINE, ORIGIN, envelope
+from relaybroker.engine.rest.api import CONNECTIONS, ENGINE, ORIGIN, envelope
 from relaybroker.engine.rest.origin import OriginCheck
 from relaybroker.engine.store import Store, Tx
+from relaybroker.serving.connections import Connections
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """The largest REST body."""
@@ -69,6 +70,7 @@ class EmbeddedEngine:
         base_url: where it listens, once it is entered.
         hub: its open sockets.
         store: its database, once it is entered.
+        connections: those of its port.
 
     Raises:
         sqlite3.Error: the file is no usable database, or another engine has it open.
@@ -92,6 +94,7 @@ class EmbeddedEngine:
         self.base_url = ""
         self.hub = Hub()
         self.store: Store
+        self.connections = Connections()
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opening:
@@ -101,7 +104,8 @@ class EmbeddedEngine:
             engine = Engine(store, self._limits, hub=self.hub)
             engine.ids.start_after(await store.run(_newest_id))
             await store.run(_nobody_is_connected)
-            app = web.Application(middlewares=[envelope], client_max_size=MAX_BODY_BYTES)
+            app = web.Application(middlewares=[self.connections.middleware, envelope], client_max_size=MAX_BODY_BYTES)
+            app[CONNECTIONS] = self.connections
             app[ENGINE] = engine
             app[ORIGIN] = OriginCheck.of_environment(self._host)
             routes.add_to(app)
@@ -109,8 +113,8 @@ class EmbeddedEngine:
             await runner.setup()
             opening.push_async_callback(runner.cleanup)
             opening.push_async_callback(engine.hub.close_all)
-            await web.TCPSite(runner, self._host, self._port).start()
-            self.base_url = _url(*runner.addresses[0][:2])
+            opening.push_async_callback(self.connections.close)
+            self.base_url = _url(self._host, await self.connections.listen(runner, self._host, self._port))
             sweeper = asyncio.create_task(_sweep(engine))
             opening.push_async_callback(_cancel, sweeper)
             self._open = opening.pop_all()

@@ -12,6 +12,7 @@ import contextlib
 import os
 import queue
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -214,6 +215,8 @@ class Store:
 
 def _connect(path: str) -> sqlite3.Connection:
     Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for ending in ("", "-wal", "-shm", "-journal"):
+        _require_plain(Path(path + ending))
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, cached_statements=512)
@@ -227,6 +230,13 @@ def _connect(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _require_plain(path: Path) -> None:
+    """SQLite would write through a link, into whatever it leads to."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise FileExistsError(f"{path} is not a plain file")
 
 
 def _require_durability(connection: sqlite3.Connection) -> None:

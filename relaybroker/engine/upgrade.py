@@ -12,6 +12,7 @@ from aiohttp import web
 from relaybroker.engine.auth import bearer
 from relaybroker.engine.context import FRAME_BYTES
 from relaybroker.engine.hub import CLOSE_S
+from relaybroker.engine.rest.api import CONNECTIONS
 
 PING_S = 30.0
 """A peer that answers no WebSocket ping for half as long again is gone."""
@@ -27,5 +28,6 @@ async def accept(request: web.Request) -> tuple[web.WebSocketResponse, asyncio.T
     socket = web.WebSocketResponse(heartbeat=PING_S, timeout=CLOSE_S, max_msg_size=FRAME_BYTES, compress=False)
     transport = request.transport
     await socket.prepare(request)
+    request.app[CONNECTIONS].vouch(request)
     assert transport is not None, "an open request has a transport"
     return socket, transport

@@ -23,8 +23,10 @@ import psutil
 
 from relaybroker.adapters.file_lock import exclusive_lock
 from relaybroker.adapters.own_programs import own_program
-from relaybroker.adapters.private_files import make_private_directory, read_private, write_private
+from relaybroker.adapters.private_files import make_private_directory, open_log, read_plain, read_private, write_private
 from relaybroker.agents.launch import scrubbed
+from relaybroker.config.connection_file import Pid, Port
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,14 +68,14 @@ class RunningEngine(NamedTuple):
 class _Record(msgspec.Struct):
     """What is remembered of the engine, in `<state>/engine/engine.json`."""
 
-    pid: int
-    port: int
+    pid: Pid
+    port: Port
 
 
 class _Ready(msgspec.Struct):
     """What the engine writes when it listens; it may say more."""
 
-    port: int
+    port: Port
 
 
 async def find_or_start(directory: Path) -> RunningEngine:
@@ -198,7 +200,7 @@ def _start(directory: Path, port: int) -> _Record | None:
     """A new engine on this port (0 = any), when it answers; None, and no process left, when it does not."""
     ready = directory / "ready.json"
     ready.unlink(missing_ok=True)
-    log = os.open(directory / "engine.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = open_log(directory / "engine.log")
     try:
         process = subprocess.Popen(
             own_program(
@@ -220,7 +222,7 @@ def _start(directory: Path, port: int) -> _Record | None:
             start_new_session=True,
         )
     finally:
-        os.close(log)
+        log.close()
 
     def told() -> bool:
         return process.poll() is not None or _told_port(ready) is not None
@@ -238,20 +240,20 @@ def _start(directory: Path, port: int) -> _Record | None:
 
 
 def _told_port(ready: Path) -> int | None:
-    with suppress(FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
-        return msgspec.json.decode(ready.read_bytes(), type=_Ready).port
+    with suppress(FileNotFoundError, *NOT_READABLE):
+        return msgspec.json.decode(read_plain(ready), type=_Ready).port
     return None
 
 
 def _recall(directory: Path) -> _Record | None:
-    with suppress(FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+    with suppress(FileNotFoundError, *NOT_READABLE):
         return msgspec.json.decode(read_private(directory / "engine.json"), type=_Record)
     return None
 
 
 def _process(directory: Path, pid: int) -> psutil.Process | None:
     """The process of this pid if it is the engine of this very directory (a pid may belong to somebody else by now)."""
-    with suppress(psutil.Error):
+    with suppress(psutil.Error, ValueError, OverflowError):
         process = psutil.Process(pid)
         words = process.cmdline()
         if process.status() != psutil.STATUS_ZOMBIE and _MODULE in words and str(_database(directory)) in words:

@@ -21,6 +21,7 @@ import msgspec
 from relaybroker.adapters.file_lock import exclusive_lock
 from relaybroker.adapters.private_files import read_private, write_private
 from relaybroker.adapters.vault import fingerprint
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -117,7 +118,7 @@ def _recall(path: Path, base_url: str, *, embedded: bool) -> _Kept | None:
         kept = msgspec.json.decode(read_private(path), type=_Kept)
     except FileNotFoundError:
         return None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except NOT_READABLE as error:
         raise WorkspaceError(f"{path} cannot be read: {error}. Move it away to join a new workspace.") from error
     if kept.embedded and embedded:
         return kept
@@ -167,7 +168,7 @@ async def _request(method: str, url: str, key: str, body: dict[str, str] | None)
                     await asyncio.sleep(_RETRY_S)
     except TimeoutError as error:
         raise WorkspaceError(f"the engine {url} did not answer within {RESOLVE_S:g} s") from error
-    except (aiohttp.ClientError, msgspec.MsgspecError, ValueError) as error:
+    except (aiohttp.ClientError, *NOT_READABLE) as error:
         raise WorkspaceError(f"the engine {url} gave no usable answer: {error}") from error
 
 

@@ -24,10 +24,10 @@ _Agent = Annotated[
     str, Meta(min_length=1, max_length=128, description="Name of an agent, as list_agents shows it (planner).")
 ]
 _Place = Annotated[
-    str, Meta(pattern=r"^#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="Name of a channel (general).")
+    str, Meta(pattern=r"^#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)", description="Name of a channel (general).")
 ]
 _Message = Annotated[
-    str, Meta(pattern="^[0-9]{1,20}$", description="Id of a message: the digits in the brackets of its header.")
+    str, Meta(pattern=r"^[0-9]{1,20}$(?!\n)", description="Id of a message: the digits in the brackets of its header.")
 ]
 _Text = Annotated[str, Meta(min_length=1, max_length=MAX_BODY_BYTES, description="What to say, at most 16 KiB.")]
 _Emoji = Annotated[str, Meta(min_length=1, max_length=64, description="The emoji itself, or its name (eyes).")]
@@ -145,7 +145,9 @@ class ListChannels(Arguments, frozen=True, kw_only=True):
 class CreateChannel(Arguments, frozen=True, kw_only=True):
     """Make a channel. You are in it, and own it."""
 
-    name: Annotated[str, Meta(pattern="^#?[a-z0-9][a-z0-9-]{0,127}$", description="Small letters, digits, hyphens.")]
+    name: Annotated[
+        str, Meta(pattern=r"^#?[a-z0-9][a-z0-9-]{0,127}$(?!\n)", description="Small letters, digits, hyphens.")
+    ]
     topic: Annotated[str, Meta(max_length=500, description="What it is for.")] = ""
 
 
@@ -227,7 +229,8 @@ class WhyMessage(Arguments, frozen=True, kw_only=True):
     """What became of a message that you sent or received, and why."""
 
     message_id: Annotated[
-        str, Meta(pattern="^[A-Za-z0-9_]{1,128}$", description="Its id, or the event_id that sending it answered.")
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_]{1,128}$(?!\n)", description="Its id, or the event_id that sending it answered."),
     ]
 
 

@@ -26,8 +26,8 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, ResultRequested, SendRequested
+from relaybroker.domain.message import THREAD, target_type
 from relaybroker.domain.names import nearest_names
-from relaybroker.domain.outbound_message import THREAD, target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
+
 HANDSHAKE = ("2025-06-18", "2025-11-25")
 STATELESS = ("2026-07-28",)
 SUPPORTED = (*HANDSHAKE, *STATELESS)
@@ -85,8 +87,10 @@ def read(message: bytes, headers: Mapping[str, str] | None) -> Request:
         raise ProtocolError(INVALID_REQUEST, f"a message has at most {MAX_MESSAGE_BYTES // 1024} KiB")
     try:
         value = msgspec.json.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READABLE as error:
         raise ProtocolError(PARSE_ERROR, f"the message is not JSON: {error}"[:300]) from error
+    if message.count(b"[") + message.count(b"{") > MAX_DEPTH and is_too_deep(value):
+        raise ProtocolError(PARSE_ERROR, f"the message has more than {MAX_DEPTH} levels")
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
         raise ProtocolError(INVALID_REQUEST, "one JSON-RPC 2.0 message as an object is expected")
     method = value.get("method")

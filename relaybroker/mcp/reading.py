@@ -22,7 +22,7 @@ from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.engine_calls import path_segment
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain.message import target_type
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.names import nearest_names
 from relaybroker.mcp import arguments
@@ -125,7 +126,7 @@ class Tool(msgspec.Struct, frozen=True):
         """
         try:
             return msgspec.convert(given, self.arguments)
-        except (msgspec.ValidationError, RecursionError) as error:
+        except NOT_READABLE as error:
             raise InvalidRequest(Refusal.INVALID, "invalid_field", f"{self.name}: {error}"[:500]) from error
 
 

@@ -19,12 +19,18 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from relaybroker.domain import (
-    action_invocation,
+    action as action_machine,
+)
+from relaybroker.domain import (
     dead_letter,
     delivery,
     events,
-    node_connection,
-    outbound_message,
+)
+from relaybroker.domain import (
+    link as link_machine,
+)
+from relaybroker.domain import (
+    message as message_machine,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +41,7 @@ LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 """Bounds of the buckets of what takes a delivery; a message may wait for a person for days."""
 COMMIT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _TOTALS = ("offered", "typed", "acked", "dropped", "dead_lettered")
-_WAITING = (delivery.State.OFFERED, delivery.State.HELD, delivery.State.QUEUED)
+_WAITING = (delivery.DeliveryState.OFFERED, delivery.DeliveryState.HELD, delivery.DeliveryState.QUEUED)
 
 
 class Depths(NamedTuple):
@@ -93,7 +99,9 @@ class Metrics:
         self._registry.register(_OfState(self))
         going_on = [found for found in state().deliveries.values() if not found.ended]
         self._offered = {found.stream: found.offered_at for found in going_on}
-        self._typed = {found.stream: found.changed_at for found in going_on if found.state == delivery.State.INJECTED}
+        self._typed = {
+            found.stream: found.changed_at for found in going_on if found.state == delivery.DeliveryState.INJECTED
+        }
         self._names = {found.stream: found.name for found in state().workers.values()}
         self._stopping: set[str] = set()
 
@@ -196,7 +204,7 @@ def _of_broker(state: State, now: float, version: str) -> Iterator[Metric]:
     link = GaugeMetricFamily(
         "relay_link_state", "1 for the state in which the link to the engine is.", labels=("state",)
     )
-    for name in node_connection.TABLE.states:
+    for name in link_machine.TABLE.states:
         link.add_metric((str(name),), float(state.link.state == name))
     yield link
     heard = now - state.link.heard_at if state.link.heard_at else float("nan")
@@ -241,8 +249,8 @@ def _of_agents(state: State) -> Iterator[Metric]:
 
 def _of_queues(state: State, depths: Depths) -> Iterator[Metric]:
     inside = {
-        "messages": (len(state.messages), outbound_message.MAX_OPEN),
-        "invocations": (len(state.open_actions()), action_invocation.MAX_OPEN),
+        "messages": (len(state.messages), message_machine.MAX_OPEN),
+        "invocations": (len(state.open_actions()), action_machine.MAX_OPEN),
         "dead_letters": (len(state.dead_letters), dead_letter.LIMIT),
     }
     depth = GaugeMetricFamily("relay_queue_depth", "What waits in a queue.", labels=("queue",))

@@ -49,6 +49,7 @@ from relaybroker.node.lifetime import Lifetime
 from relaybroker.node.listening import listen
 from relaybroker.node.own_files import OwnFiles
 from relaybroker.node.recovery import recover
+from relaybroker.node.retention import Archivist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -170,6 +171,10 @@ class Bootstrap:
         watch = asyncio.create_task(files.watch(), name="own files")
         stack.callback(watch.cancel)
         self._phase(f"state recovered to position {state.position}")
+
+        archivist = Archivist(journal.reader, paths.journal, settings.retention, time.time)
+        archiving = asyncio.create_task(archivist.watch(), name="archivist")
+        stack.callback(archiving.cancel)
 
         api_key = settings.api_key.get_secret_value() or f"br_{uuid.uuid4().hex}"
         surface = self._make_surface(api_key=api_key, settings=settings, request_shutdown=lifetime.ask_to_stop)

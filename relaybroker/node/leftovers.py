@@ -13,6 +13,7 @@ import psutil
 
 from relaybroker.adapters.eventstore.errors import StateLocked
 from relaybroker.adapters.eventstore.lock import StateLock
+from relaybroker.adapters.private_files import read_plain
 from relaybroker.adapters.pty import living_hosts
 from relaybroker.adapters.pty.orphans import SessionRecord
 from relaybroker.enrolment import engine_process
@@ -35,7 +36,7 @@ def kill_hung(state: Path) -> list[str]:
     killed = []
     for path in state.resolve().glob("broker-*.lock"):
         with contextlib.suppress(OSError, ValueError, OverflowError, psutil.Error):
-            process = psutil.Process(int(path.read_text(encoding="ascii")))
+            process = psutil.Process(int(read_plain(path)))
             if _has_open(process, path):
                 process.kill()
                 killed.append(f"broker {process.pid}, which did not answer")
@@ -65,7 +66,7 @@ def _hosts(state: Path) -> list[psutil.Process]:
     pids = living_hosts.hosts_in(state.resolve())
     for path in state.resolve().glob("host-*.pid"):
         with contextlib.suppress(OSError, ValueError):
-            pids.append(int(path.read_text(encoding="ascii")))
+            pids.append(int(read_plain(path)))
     found = []
     for pid in dict.fromkeys(pids):
         with contextlib.suppress(ValueError, OverflowError, psutil.Error):

@@ -15,6 +15,7 @@ import msgspec
 
 from relaybroker.adapters.private_files import read_private, write_private
 from relaybroker.config.connection_file import Connection
+from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,5 +72,5 @@ def _is_loopback(bind: str) -> bool:
 def _recall(path: Path) -> int:
     try:
         return msgspec.json.decode(read_private(path), type=_Memory).api_port
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (FileNotFoundError, *NOT_READABLE):
         return 0

@@ -9,18 +9,17 @@ Source: spec/local-api.md sections 0.2, 4.5 and 4.6.
 from __future__ import annotations
 
 import logging
-import os
 import sys
+from io import TextIOWrapper
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relaybroker.adapters.log_lines import LogLines
-from relaybroker.adapters.private_files import make_private_directory
+from relaybroker.adapters.private_files import make_private_directory, open_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from io import TextIOWrapper
 
 DAYS_KEPT = 14
 _CHATTY = ("transitions", "aiohttp.access")
@@ -33,8 +32,7 @@ class _PrivateDailyFile(TimedRotatingFileHandler):
     """A log file of mode 0600 that is renamed to `<name>.YYYY-MM-DD` at midnight."""
 
     def _open(self) -> TextIOWrapper:
-        descriptor = os.open(self.baseFilename, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        return open(descriptor, "a", encoding="utf-8")  # noqa: PTH123 - a descriptor, not a path
+        return TextIOWrapper(open_log(Path(self.baseFilename)), encoding="utf-8")
 
 
 def directory(environ: Mapping[str, str]) -> Path:

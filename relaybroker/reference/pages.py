@@ -26,7 +26,7 @@ from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.adapters.pty import harnesses
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
-from relaybroker.config.chosen import SECRETS, Chosen, flag_of, variables_of
+from relaybroker.config.chosen import SECRETS, Chosen, Retention, flag_of, variables_of
 from relaybroker.config.fleet_file import Agent
 from relaybroker.domain import couplings
 from relaybroker.domain.events import REGISTRY
@@ -65,9 +65,9 @@ def _couplings() -> list[str]:
     for (state, returnable), fate in couplings.WORKER_ENDED.items():
         kept = "the engine keeps it" if returnable else "the engine does not keep it"
         meaning = {
-            couplings.Fate.RETURN: "the engine offers it again",
-            couplings.Fate.DEAD_LETTER: "it is kept for a person",
-            couplings.Fate.IN_DOUBT: "the in-doubt policy settles it",
+            couplings.Settlement.RETURN: "the engine offers it again",
+            couplings.Settlement.DEAD_LETTER: "it is kept for a person",
+            couplings.Settlement.IN_DOUBT: "the in-doubt policy settles it",
         }[fate]
         parts.append(
             f"| its worker ends, and {kept} | delivery | {state} | {' or '.join(fate.triggers)} | {meaning} | |"
@@ -106,6 +106,7 @@ def _type(hint: Any) -> str:
         "relaybroker.domain.inputs.",
         "relaybroker.domain.events.",
         "relaybroker.config.fleet_file.",
+        "relaybroker.config.chosen.",
         "typing.",
     ):
         text = text.replace(prefix, "")
@@ -229,11 +230,19 @@ def settings() -> str:
     ]
     for name, field in Chosen.model_fields.items():
         places = [*variables_of(name), *([flag_of(name)] if flag_of(name) else [])]
-        default = json.dumps(field.get_default())
+        default = json.dumps(field.get_default(), default=lambda value: value.model_dump())
         shown = _type(field.annotation).replace("tuple[str, ...]", "list of texts")
         parts.append(
             f"| `{name}` | {shown} | `{default}` | {', '.join(f'`{place}`' for place in places)} | {field.description} |"
         )
+    parts += [
+        "\n## Retention\n",
+        (Retention.__doc__ or "") + "\n",
+        "| field of `[retention]` | default | meaning |\n|---|---|---|",
+    ]
+    parts += [
+        f"| `{name}` | `{field.default}` | {field.description} |" for name, field in Retention.model_fields.items()
+    ]
     parts += ["\n## Secrets\n", "They stand in no file.\n", "| secret | variable |\n|---|---|"]
     parts += [f"| {name} | `{variable}` |" for name, variable in SECRETS.items()]
     parts += ["\n## Agents\n", _FLEET, "| field of `[agents.NAME]` | default | meaning |\n|---|---|---|"]

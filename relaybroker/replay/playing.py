@@ -76,6 +76,10 @@ class Harnesses:
             if isinstance(one.event, events.NameReserved):
                 self._recorded[one.event.argv[0], one.event.spec.harness] = one.event.harness
 
+    def know(self, program: tuple[str, str], harness: Harness) -> None:
+        """Take this profile for a program (first word of its command line, name of the harness that was asked for)."""
+        self._recorded[program] = harness
+
     def of(self, argv: tuple[str, ...], name: str = "") -> Harness:
         """The profile of a command line, or of a name."""
         return self._recorded.get((argv[0], name)) or harness_of(argv, name)

@@ -28,6 +28,7 @@ from relaybroker.adapters.eventstore.errors import UnknownTopic
 from relaybroker.adapters.eventstore.mapper import Mapper
 from relaybroker.domain import state as domain_state
 from relaybroker.domain import told
+from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.events import REGISTRY, Recorded
 from relaybroker.domain.state import State
@@ -148,7 +149,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             return told.decode(self.told)
-        except msgspec.DecodeError as error:
+        except NOT_READABLE as error:
             raise SessionError("unknown_input", str(error), self.line) from error
 
 
@@ -259,7 +260,7 @@ class Session:
                     raise SessionError("out_of_order", f"it ends at {self.end.last}, its turns at {position}", number)
                 return None
             found = self._lines.decode(line)
-        except msgspec.MsgspecError as error:
+        except NOT_READABLE as error:
             if not line.endswith(b"\n") and not self._file.peek(1):  # type: ignore[attr-defined] # opened buffered
                 return None  # the writer was killed in the middle of its last line
             raise SessionError("bad_line", str(error), number) from error
@@ -278,7 +279,7 @@ class Session:
             body = self._mapper.to_event(event.topic, event.body, version, event.stream)
         except UnknownTopic as error:
             raise SessionError("unknown_topic", event.topic, number) from error
-        except msgspec.MsgspecError as error:
+        except NOT_READABLE as error:
             raise SessionError("bad_line", f"{event.topic}: {error}", number) from error
         return Recorded(
             stream=event.stream, version=version, at=at, causation=cause, correlation=event.corr, event=body, told=heard
@@ -288,13 +289,13 @@ class Session:
         line = self._file.readline(MAX_LINE_BYTES)
         try:
             version = msgspec.json.decode(line, type=dict[str, Any])["session"]
-        except (msgspec.MsgspecError, KeyError) as error:
+        except (*NOT_READABLE, KeyError) as error:
             raise SessionError("not_a_session", f"{self.name} begins with {line[:60]!r}", 1) from error
         if not isinstance(version, int) or version > FORMAT:
             raise SessionError("newer_format", f"format {version}, this version reads up to {FORMAT}", 1)
         try:
             return msgspec.json.decode(line, type=Header)
-        except msgspec.MsgspecError as error:
+        except NOT_READABLE as error:
             raise SessionError("not_a_session", str(error), 1) from error
 
 

@@ -29,7 +29,7 @@ from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.events import REGISTRY, DeliveryOffered, Recorded
-from relaybroker.domain.outbound_message import THREAD
+from relaybroker.domain.message import THREAD
 from relaybroker.domain.state import State
 from relaybroker.domain.story import Story
 from relaybroker.testing.broker import TESTER, Message

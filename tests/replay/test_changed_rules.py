@@ -7,8 +7,10 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from relaybroker.domain import composition, couplings, mailbox, node_connection, outbound_message
-from relaybroker.domain.couplings import Fate
+from relaybroker.domain import composition, couplings, mailbox
+from relaybroker.domain import link as link_machine
+from relaybroker.domain import message as message_machine
+from relaybroker.domain.couplings import Settlement
 from relaybroker.domain.mailbox import Judgement, Mailbox
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import (
@@ -67,7 +69,7 @@ def a_new_session_begins_without_acknowledgements(monkeypatch):
 
 
 def whoever_was_superseded_comes_back_at_once(monkeypatch):
-    monkeypatch.setattr(node_connection, "SUPERSEDED_WAIT_S", 1.0)
+    monkeypatch.setattr(link_machine, "SUPERSEDED_WAIT_S", 1.0)
 
 
 def the_programs_of_a_known_host_are_lost(monkeypatch):
@@ -90,15 +92,15 @@ def what_was_being_typed_at_a_crash_is_in_doubt(monkeypatch):
 
 
 def one_token_less_is_replaced(monkeypatch):
-    monkeypatch.setattr(node_connection, "MAX_REMINTS", 4)
+    monkeypatch.setattr(link_machine, "MAX_REMINTS", 4)
 
 
 def a_refused_node_probes_sooner(monkeypatch):
-    monkeypatch.setattr(node_connection, "REFUSED_PROBE_S", 60.0)
+    monkeypatch.setattr(link_machine, "REFUSED_PROBE_S", 60.0)
 
 
 def the_first_pause_is_longer(monkeypatch):
-    monkeypatch.setattr(node_connection, "BACKOFF_FIRST_S", 1.5)
+    monkeypatch.setattr(link_machine, "BACKOFF_FIRST_S", 1.5)
 
 
 # --- sidecar-drop ----------------------------------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ def messages_may_be_longer(monkeypatch):
 
 
 def what_may_have_been_typed_is_typed_again(monkeypatch):
-    monkeypatch.setattr(couplings, "policy_fate", lambda policy, *, returnable: (Fate.RETURN, False))
+    monkeypatch.setattr(couplings, "policy_settlement", lambda policy, *, returnable: (Settlement.RETURN, False))
 
 
 def a_doubtful_letter_is_redelivered_without_force(monkeypatch):
@@ -176,7 +178,7 @@ def a_name_of_another_node_is_taken(monkeypatch):
 
 
 def a_sender_waits_longer_for_its_answer(monkeypatch):
-    monkeypatch.setattr(outbound_message, "ANSWER_S", 2 * outbound_message.ANSWER_S)
+    monkeypatch.setattr(message_machine, "ANSWER_S", 2 * message_machine.ANSWER_S)
 
 
 EXERCISED_BY = {

@@ -114,7 +114,7 @@ class Terminal:
     async def quiet(self):
         """Let the program come to rest."""
         loop = asyncio.get_running_loop()
-        while loop.time() - self.session.last_output_at < 0.05:
+        while loop.time() < self.session.last_output_at + 0.05:
             await asyncio.sleep(0.01)
 
     async def sync(self):

@@ -72,6 +72,8 @@ class Health(Answer, frozen=True, kw_only=True):
     socket_count: int = msgspec.field(name="wsConnections", default=0)
     memory_mb: int = msgspec.field(name="memoryMb", default=0)
     log_locked_s: float = msgspec.field(name="logLockedSecs", default=0.0)
+    proof: str | UnsetType = UNSET
+    """That this is the broker of the key, for whoever sent a challenge."""
 
 
 class SidecarView(Answer, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
 )
 
+from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy
 
@@ -259,10 +260,12 @@ async def read_json(request: web.Request) -> dict[str, Any]:
         return {}
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READABLE as error:
         raise InvalidRequest(Refusal.INVALID, "invalid_json", f"The body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidRequest(Refusal.INVALID, "invalid_request", "The body must be a JSON object")
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and is_too_deep(value):
+        raise InvalidRequest(Refusal.INVALID, "invalid_json", f"The body has more than {MAX_DEPTH} levels")
     return _present(value)
 
 

@@ -21,6 +21,7 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import Guard, answer
 from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.routing import route
+from relaybroker.adapters.http.proof import HEADER, is_challenge
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
 
@@ -132,6 +133,10 @@ class HealthRoute:
             memory_mb=psutil.Process().memory_info().rss // (1024 * 1024),
             log_locked_s=locked_s,
         )
+        challenged = request.headers.get(HEADER, "")
+        if is_challenge(challenged) and request.transport is not None:
+            port = request.transport.get_extra_info("sockname")[1]
+            body = msgspec.structs.replace(body, proof=self._guard.proof(challenged, port))
         if locked_s:
             body = msgspec.structs.replace(body, status="degraded", code="log_locked")
         if error := os.environ.get("AGENT_RELAY_STARTUP_ERROR_CODE", "").strip().lower():

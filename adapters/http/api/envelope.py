@@ -19,6 +19,7 @@ from aiohttp import web
 from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
 from relaybroker.adapters.http.api.page_sessions import PageSessions
 from relaybroker.adapters.http.api.rendering import STATUS
+from relaybroker.adapters.http.proof import proof
 from relaybroker.domain.errors import InvalidRequest, Refusal
 
 _log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Guard:
         open_paths: those that need no key.
         on_use: called for every request that carries the key (it renews the owner's lease).
         page: browsers that are logged in.
+        vouch: called for every request with a valid key or token: its connection is not one of a stranger.
     """
 
     def __init__(
@@ -108,8 +110,10 @@ class Guard:
         open_paths: frozenset[str],
         on_use: Callable[[], None],
         page: PageSessions,
+        vouch: Callable[[web.Request], None],
     ) -> None:
         self._page = page
+        self._secret = api_key
         self._key = _digest(api_key)
         self._hosts = frozenset(name.lower() for name in allowed_hosts)
         self._origins = frozenset(origin.lower() for origin in allowed_origins) - {"null"}
@@ -118,10 +122,15 @@ class Guard:
         self._agent_paths = frozenset(route.partition(" ")[2] for route in agent_routes)
         self._open_paths = open_paths
         self._on_use = on_use
+        self._vouch = vouch
 
     def has_key(self, request: web.Request) -> bool:
         """Whether the request carries the key. Constant-time, whatever the length."""
         return hmac.compare_digest(_digest(_credential(request)), self._key)
+
+    def proof(self, challenged: str, port: int) -> str:
+        """What proves that this broker has the key and listens on this port."""
+        return proof(self._secret, challenged, port)
 
     def trouble(self, request: web.Request) -> web.Response | None:
         """The refusal of a request that comes from the wrong place."""
@@ -144,14 +153,17 @@ class Guard:
                 return trouble
             if self.has_key(request):
                 self._on_use()
+                self._vouch(request)
             elif (caller := self._agent_of(_credential(request))) is not None:
                 if self._is_outside(request):
                     return refusal(403, "agent_scope", f"{request.method} {request.path} is not for agents")
                 request[CALLER] = caller
+                self._vouch(request)
             elif (session := self._page.of(request)) is not None and request.path not in self._open_paths:
                 if (why := self._page.trouble(session, request)) is not None:
                     return refusal(403, *why)
                 self._on_use()
+                self._vouch(request)
             elif request.path not in self._open_paths:
                 return unauthorized()
             return await _enveloped(request, handler)

@@ -9,7 +9,7 @@ from typing import Any
 
 from relaybroker.domain import announcements as announced
 from relaybroker.domain.announcements import Announced, Announcement
-from relaybroker.domain.outbound_message import target_type
+from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
 
 Body = dict[str, Any]

@@ -28,6 +28,7 @@ from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.domain import inputs
+from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
 from relaybroker.domain.effects import InvokeHandler
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.manifest import MAX_CAPABILITIES, Capability, Manifest
@@ -142,8 +143,11 @@ class FleetSockets:
     async def _handle(self, connection: _Connection, text: str) -> None:
         try:
             frame = _DECODER.decode(text)
-        except (msgspec.MsgspecError, RecursionError):
+        except NOT_READABLE:
             connection.error(None, "invalid_frame", "the frame is not JSON")
+            return
+        if text.count("[") + text.count("{") > MAX_DEPTH and is_too_deep(frame):
+            connection.error(None, "invalid_frame", f"the frame has more than {MAX_DEPTH} levels")
             return
         if not isinstance(frame, dict) or frame.get("v") != PROTOCOL or isinstance(frame.get("v"), bool):
             connection.error(None, "invalid_frame", f"a frame is an object with v {PROTOCOL}")

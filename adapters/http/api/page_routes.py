@@ -25,8 +25,8 @@ HEADERS: Mapping[str, str] = {
 }
 """Of every file of the page: nothing from elsewhere, no script in a text."""
 _ENTERED = (
-    '<!doctype html><meta charset="utf-8"><title>relaybroker</title><meta http-equiv="refresh" content="0;url=/ui">'
-    '<p><a href="/ui">To the page</a></p>'
+    '<!doctype html><meta charset="utf-8"><title>relaybroker</title><link rel="icon" href="data:,">'
+    '<meta http-equiv="refresh" content="0;url=/ui"><p><a href="/ui">To the page</a></p>'
 )
 
 

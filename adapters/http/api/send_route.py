@@ -20,7 +20,7 @@ from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SendRequested
-from relaybroker.domain.outbound_message import THREAD, is_engine_id, target_type
+from relaybroker.domain.message import THREAD, is_engine_id, target_type
 
 SEND_WAIT_S = 24.0
 _PLACE = re.compile(r"#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -34,6 +34,7 @@ from relaybroker.adapters.pty.protocol import Output
 from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
+from relaybroker.serving.connections import Connections
 
 BODY_LIMIT = 2 * 1024 * 1024
 _STARTING = "Broker is starting, please retry"
@@ -70,6 +71,7 @@ class LocalApi:
         request_shutdown: Callable[[str], None],
     ) -> None:
         sessions = PageSessions()
+        self._connections = Connections()
         self._guard = Guard(
             api_key,
             tuple(allowed_hosts),
@@ -79,6 +81,7 @@ class LocalApi:
             open_paths=OPEN_PATHS,
             on_use=self._used,
             page=sessions,
+            vouch=self._connections.vouch,
         )
         self._make_tools = make_tools
         self._about = About(version, persist, base_url, time.monotonic(), document, request_shutdown)
@@ -100,9 +103,7 @@ class LocalApi:
         if self._runner is None:
             self._runner = web.AppRunner(self._front(), access_log=None, shutdown_timeout=0.5)
             await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        return int(self._runner.addresses[-1][1])
+        return await self._connections.listen(self._runner, host, port)
 
     def open(self, core: Gateway) -> None:
         """Answer everything from now on."""
@@ -138,6 +139,7 @@ class LocalApi:
         if self._fleet is not None:
             await self._fleet.close_all()
         if self._runner is not None:
+            await self._connections.close()
             await self._runner.cleanup()
 
     # --- what the broker says ---------------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ class LocalApi:
 
     def _front(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._starting, self._guard.middleware],
+            middlewares=[self._connections.middleware, self._starting, self._guard.middleware],
             client_max_size=BODY_LIMIT,
             handler_args={"max_field_size": 32 * 1024, "max_line_size": 32 * 1024},
         )

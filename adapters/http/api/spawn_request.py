@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relaybroker.adapters.http.api.bodies import HarnessConfig, SpawnBody
+from relaybroker.adapters.user_paths import is_directory, is_file
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SpawnSpec
@@ -150,8 +151,10 @@ def _directory(cwd: str) -> str:
     if not cwd:
         return ""
     path = Path.cwd() / cwd
-    if not path.is_dir():
-        raise InvalidRequest(Refusal.INVALID, "invalid_cwd", f"cwd '{cwd}' is not an existing directory", field="cwd")
+    if not is_directory(path):
+        raise InvalidRequest(
+            Refusal.INVALID, "invalid_cwd", f"cwd '{cwd[:500]}' is not an existing directory", field="cwd"
+        )
     return str(path)
 
 
@@ -173,7 +176,7 @@ def _check_program(cli: str, args: list[str], cwd: str, search: str) -> None:
     word = command_line(cli, args)[0]
     if "/" in word:
         path = Path(cwd or Path.cwd()) / word
-        found = path.is_file() and os.access(path, os.X_OK)
+        found = is_file(path) and os.access(path, os.X_OK)
     else:
         extra = (os.path.expanduser(item) for item in _EXTRA_PATH)  # noqa: PTH111  # a user without home keeps the "~"
         found = shutil.which(word, path=os.pathsep.join((search, *extra))) is not None

@@ -19,6 +19,7 @@ import msgspec
 
 from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
 from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
+from relaybroker.domain.decoding import NOT_READABLE
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Viewers:
         """What a viewer sent. Anything but a size is ignored, as on every `/ws`."""
         try:
             said = msgspec.json.decode(message, type=SizeMessage)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except NOT_READABLE:
             return
         async with self._turn:
             sizes = self._sizes.setdefault(session_id, {})

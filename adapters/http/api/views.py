@@ -11,7 +11,7 @@ from msgspec import UNSET
 from relaybroker.adapters.http.api import answers
 from relaybroker.adapters.http.api.event_frames import parent_label
 from relaybroker.adapters.http.api.timestamps import rfc3339
-from relaybroker.domain import agent_registration
+from relaybroker.domain import agent as agent_machine
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import channels, holds
@@ -124,7 +124,7 @@ def agents(state: State, now: float) -> list[answers.AgentView]:
 
 
 def _shown(state: State) -> list[Registration]:
-    over = (agent_registration.State.DEREGISTERING, *agent_registration.TABLE.terminal)
+    over = (agent_machine.AgentState.DEREGISTERING, *agent_machine.TABLE.terminal)
     return [found for found in state.registrations.values() if found.state not in over]
 
 

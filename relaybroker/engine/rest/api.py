@@ -20,9 +20,11 @@ from relaybroker.engine.idempotency import checked, once
 from relaybroker.engine.json_text import MAX_WHOLE, whole
 from relaybroker.engine.rest.origin import OriginCheck
 from relaybroker.engine.store import Tx
+from relaybroker.serving.connections import Connections
 
 log = logging.getLogger(__name__)
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
+CONNECTIONS: web.AppKey[Connections] = web.AppKey("connections", Connections)
 ORIGIN: web.AppKey[OriginCheck] = web.AppKey("origin", OriginCheck)
 SOCKET_PATHS = ("/v1/node/ws", "/v1/ws")
 
@@ -60,6 +62,8 @@ async def envelope(
         return await handler(request)
     except EngineError as error:
         return _refusal(error.status, error.code, error.message)
+    except web.RequestPayloadError:
+        return _refusal(400, "invalid_request", "The body cannot be read")
     except web.HTTPRequestEntityTooLarge:
         return _refusal(413, "body_too_large", "The body is too large")
     except web.HTTPException as error:
@@ -96,7 +100,9 @@ async def as_caller(request: web.Request, work: Work) -> Any:
             raise EngineError(403, "agent_token_required", "Agent token required")
         return work(tx, caller)
 
-    return await engine.store.run(carry_out)
+    answer = await engine.store.run(carry_out)
+    request.app[CONNECTIONS].vouch(request)
+    return answer
 
 
 def limit_of(request: web.Request, default: int, most: int) -> int:

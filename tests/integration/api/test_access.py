@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from urllib.parse import urlsplit
 
 import pytest
 
+from relaybroker.adapters.http import proof
 from tests.waiting import WAIT_S
 
 NOT_BUILT = (
@@ -22,6 +24,21 @@ NOT_BUILT = (
     ("POST", "/api/agents/by-name/w1/interrupt"),
     ("GET", "/api/history/stats"),
 )
+
+
+async def test_whoever_has_the_key_proves_it_for_its_own_port_and_for_a_challenge_only(client, key):
+    """A client learns before it tells the key that this is the broker of the key; no answer is good for another port."""
+    port, challenged = urlsplit(client.url).port, proof.challenge()
+    async with client.http.get(client.url + "/health", headers={proof.HEADER: challenged}) as response:
+        given = (await response.json())["proof"]
+    assert proof.is_proof(given, key, challenged, port)
+    assert not proof.is_proof(given, key, challenged, port + 1)
+    assert not proof.is_proof(given, key, proof.challenge(), port)
+    assert not proof.is_proof(given, "another key", challenged, port)
+    assert not any(proof.is_proof(odd, key, challenged, port) for odd in (None, "", "\xe4", 1, given[:-1]))
+    for odd in ("", "x", challenged.upper(), challenged + "0", "0" * 5000):
+        async with client.http.get(client.url + "/health", headers={proof.HEADER: odd}) as response:
+            assert "proof" not in await response.json(), "what is signed is a challenge and nothing else"
 
 
 async def status_of(client, headers, path="/api/session"):

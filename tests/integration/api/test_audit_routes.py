@@ -31,7 +31,7 @@ async def test_the_log_is_searched_by_every_filter(client):
     await client.spawn("w2")
     for query, kinds in (
         ("machine=agent&agent=w1", {"agent"}),
-        ("machine=agent_registration", {"agent"}),
+        ("machine=agent", {"agent"}),
         ("stream=worker:", {"worker"}),
         ("topic=agent.live.*", {"agent"}),
         ("agent=w2", {"agent", "worker", "mailbox"}),

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from relaybroker.domain import inputs
+from tests.rendered import answer_of
 from tests.waiting import WAIT_S
 
 
@@ -105,4 +106,5 @@ class PlainSurface:
         if not self._core.offer(item):
             return web.json_response({}, status=429)
         reply = await asyncio.wait_for(waiting, WAIT_S)
-        return web.json_response(reply.body, status=reply.status)
+        answer = answer_of(reply)
+        return web.json_response(answer.body, status=answer.status)

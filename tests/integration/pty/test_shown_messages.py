@@ -176,13 +176,13 @@ async def test_a_command_of_the_shell_that_reads_the_terminal_gets_no_message(br
     """F021, SAFE-KEYS: what has the terminal is not the agent; the message is shown once when the shell has it again."""
     await bash(broker)
     swallowed = broker.directory / "swallowed.txt"
-    await broker.keys(b"cat > swallowed.txt\r")
-    await broker.until(swallowed.exists, "cat runs")
+    await broker.keys(b"tee swallowed.txt > /dev/null\r")
+    await broker.until(swallowed.exists, "tee runs")  # it makes the file itself: a redirection is the shell's own
     broker.inject("shown later", "d1")
     failed = await broker.fact("a1", InjectFailed, delivery_id="d1")
     assert (failed.reason, failed.typed) == ("agent_busy", "no")
     occupied = await broker.fact("a1", Occupied)
-    assert (occupied.reason, occupied.detail, occupied.patience_s) == ("agent_busy", "cat has the terminal", 0.0)
+    assert (occupied.reason, occupied.detail, occupied.patience_s) == ("agent_busy", "tee has the terminal", 0.0)
     broker.confirm_all()
     broker.inject("shown later", "d1", attempt=2, while_busy=True)
     assert (await broker.fact("a1", InjectFailed, delivery_id="d1", attempt=2)).reason == "agent_busy"

@@ -25,6 +25,7 @@ class Engine:
     def __init__(self) -> None:
         self.serve: Serve | None = None
         self.refuse = 0
+        self.sends_to = ""
         self.authorizations: list[str] = []
         self.received: list[str] = []
         self.received_bytes = 0
@@ -33,6 +34,8 @@ class Engine:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.authorizations.append(request.headers.get("Authorization", ""))
+        if self.sends_to:
+            raise web.HTTPTemporaryRedirect(self.sends_to)
         if self.refuse:
             return web.Response(status=self.refuse)
         socket = web.WebSocketResponse(max_msg_size=64 * 1024 * 1024, autoping=True)

@@ -47,6 +47,25 @@ async def test_a_refused_upgrade_is_reported_with_its_status(engine: Any, make_b
     assert "nt_live_secret" not in failed.detail
 
 
+@pytest.mark.parametrize("place", ["http://127.0.0.1:{port}/other", "/v1/node/elsewhere", "https://example.invalid/"])
+async def test_a_redirect_is_a_failed_dial_and_is_not_followed(engine: Any, make_bench: MakeBench, place: str) -> None:
+    """The token is for this engine; whoever is named there gets no connection."""
+    asked: list[str] = []
+
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode())
+        writer.close()
+
+    async with await asyncio.start_server(other, "127.0.0.1", 0) as elsewhere:
+        engine.sends_to = place.format(port=elsewhere.sockets[0].getsockname()[1])
+        bench = make_bench(engine.url)
+        bench.link.dial(4)
+        [failed] = await bench.wait(LinkDialFailed)
+        assert (failed.status, failed.detail) == (307, "redirected")
+    assert asked == []
+    assert len(engine.authorizations) == 1
+
+
 async def test_a_port_that_nobody_listens_on_is_a_failed_dial(make_bench: MakeBench) -> None:
     with sockets.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -175,7 +194,7 @@ async def test_a_binary_frame_is_reported_and_the_socket_stays(engine: Any, make
 
 async def test_a_frame_of_ten_megabytes_arrives(engine: Any, make_bench: MakeBench) -> None:
     async def serve(socket: web.WebSocketResponse) -> None:
-        await socket.send_json({"type": "deliver", "payload": "x" * 10_000_000})
+        await socket.send_json({"type": "action.invoke", "payload": "x" * 10_000_000})
         await engine.collect(socket)
 
     engine.serve = serve

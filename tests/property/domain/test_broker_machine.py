@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from relaybroker.domain import inputs
 from relaybroker.domain.delivery import ENGINE_KEEPS_S
-from relaybroker.domain.soundness import troubles
+from relaybroker.domain.soundness import contradictions
 from relaybroker.domain.state import decode, encode
 from tests.world import World
 
@@ -284,7 +284,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_over_and_everything_has_one_owner(self) -> None:
-        assert troubles(self.world.broker.state) == []
+        assert contradictions(self.world.broker.state) == []
 
     @invariant()
     def a_held_agent_is_given_nothing_that_was_not_flushed(self) -> None:

@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 )
 
 from relaybroker.domain import effects, inputs
-from relaybroker.domain.agent_registration import State as AgentState
+from relaybroker.domain.agent import AgentState
+from relaybroker.domain.link import MAX_REMINTS, MAX_REMINTS_PER_HOUR
 from relaybroker.domain.manifest import Capability, Manifest
-from relaybroker.domain.node_connection import MAX_REMINTS, MAX_REMINTS_PER_HOUR
 from tests.world import World
 
 EXAMPLES = {"dev": 100, "ci": 400, "nightly": 20_000}

@@ -6,8 +6,9 @@ import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from relaybroker.adapters.http.engine_calls import HttpCall
-from relaybroker.domain import inputs, outbound_message
-from relaybroker.domain.outbound_message import HOLDS_LINE_TRIES, RETRY_MAX_S
+from relaybroker.domain import inputs
+from relaybroker.domain import message as message_machine
+from relaybroker.domain.message import HOLDS_LINE_TRIES, RETRY_MAX_S
 from tests.world import World
 
 SENDERS, TARGETS = ("", "w1", "w2"), ("w9", "#general")
@@ -71,7 +72,7 @@ class Outbox(RuleBasedStateMachine):
 
     @invariant()
     def what_is_with_the_engine_is_bounded(self) -> None:
-        assert sum(bool(found.call_id) for found in self.messages()) <= outbound_message.AT_ONCE
+        assert sum(bool(found.call_id) for found in self.messages()) <= message_machine.AT_ONCE
 
     @invariant()
     def nothing_is_due_that_was_not_begun(self) -> None:

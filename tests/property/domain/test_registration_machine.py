@@ -25,10 +25,9 @@ from hypothesis.stateful import (
 
 from relaybroker.adapters.http.engine_calls import http_call
 from relaybroker.domain import effects, inputs
-from relaybroker.domain.agent_registration import UNREGISTERED
-from relaybroker.domain.agent_registration import State as Stage
+from relaybroker.domain.agent import UNREGISTERED, AgentState
 from relaybroker.domain.errors import Refusal
-from relaybroker.domain.node_connection import INVENTORY_WAIT_S
+from relaybroker.domain.link import INVENTORY_WAIT_S
 from relaybroker.domain.replies import Refused
 from tests.agents_engine import AgentsEngine
 from tests.world import World
@@ -72,7 +71,7 @@ class RegistrationWorld(World):
                     assert name not in asked, "R5"
                 case effects.SendFrame(frame={"type": "agent.register", "name": name}):
                     owed = [found for found in state.registrations.values() if found.name == name]
-                    assert all(found.state != Stage.DEREGISTERING for found in owed), "R5"
+                    assert all(found.state != AgentState.DEREGISTERING for found in owed), "R5"
                     asked.add(name)
                 case effects.SendFrame(frame={"type": "inventory.sync", "agents": rows}):
                     living = {program.agent_id for program in state.workers.values() if not program.ended}
@@ -164,7 +163,7 @@ class RegistrationMachine(RuleBasedStateMachine):
         request_id = self.fresh("s")
         self.wanted[request_id] = self.world.now
         holder = self.state.registration_of(name)
-        taken = holder is not None and holder.state != Stage.DEREGISTERING
+        taken = holder is not None and holder.state != AgentState.DEREGISTERING
         before = len(self.world.effects)
         spec = inputs.SpawnSpec(name=name, cli="cat")
         self.world.tell(inputs.SpawnRequested(request_id=request_id, spec=spec, source=source))
@@ -180,7 +179,8 @@ class RegistrationMachine(RuleBasedStateMachine):
         self.wanted[request_id] = self.world.now
         self.world.tell(inputs.ReleaseRequested(request_id=request_id, name=name))
         owed = any(
-            found.name == name and found.state == Stage.DEREGISTERING for found in self.state.registrations.values()
+            found.name == name and found.state == AgentState.DEREGISTERING
+            for found in self.state.registrations.values()
         )
         if owed and request_id in self.world.replies:
             assert self.world.replies[request_id].body.get("release_pending"), "F106: the engine is not told yet"
@@ -391,7 +391,7 @@ class RegistrationMachine(RuleBasedStateMachine):
         assert {found.session_id for found in state.live_registrations()} == living, "R1"
         assert set(self.world.sessions) == living, "a program that nobody knows, or an agent without one"
         if self.link.state == "online":
-            owed = [found.name for found in state.registrations.values() if found.state == Stage.DEREGISTERING]
+            owed = [found.name for found in state.registrations.values() if found.state == AgentState.DEREGISTERING]
             assert not owed, "R6"
 
     @invariant()
@@ -428,7 +428,7 @@ class RegistrationMachine(RuleBasedStateMachine):
             self.run_fairly()
         self.everybody_is_answered_once_and_in_time()
         self.the_inventory_is_the_living_programs()
-        assert {found.state for found in self._registrations()} <= {Stage.LIVE}, "ONE-END"
+        assert {found.state for found in self._registrations()} <= {AgentState.LIVE}, "ONE-END"
         assert self.engine.living_here() == self._living(), "R2, R6, ROSTER"
         self.world.assert_fold_is_live()
 

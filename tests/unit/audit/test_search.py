@@ -30,7 +30,7 @@ def test_every_filter_keeps_what_it_says(busy, world):
     assert search(busy, Search(limit=10_000)) == everything
     for wanted, fits in (
         (Search(machine="delivery"), lambda item: item.event.machine == "delivery"),
-        (Search(machine="node_connection"), lambda item: item.event.machine == "node"),
+        (Search(machine="link"), lambda item: item.event.machine == "node"),
         (Search(stream="delivery:del_M-w1"), lambda item: item.stream.startswith("delivery:del_M-w1")),
         (Search(topic="delivery.inj*"), lambda item: item.event.topic.startswith("delivery.inj")),
         (Search(reason="agent_released"), lambda item: getattr(item.event, "reason", "") == Reason.AGENT_RELEASED),

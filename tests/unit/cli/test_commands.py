@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from relaybroker.adapters.eventstore import archiving
 from relaybroker.adapters.eventstore.lock import StateLock
 from relaybroker.domain.machines import MACHINES
 
@@ -101,12 +102,14 @@ def test_counts_are_meant_as_they_are_written(run, state):
     assert run("delivery", "ls", "-n", "0", "--state-dir", state).exit_code == 2
 
 
-def test_the_log_of_a_stopped_broker_is_archived_and_that_of_a_running_one_is_not(run, state, tmp_path):
-    lock = StateLock(state / "broker-desk.lock")
+def test_a_log_is_archived_by_one_at_a_time_also_beside_its_broker(run, state, tmp_path):
+    held = StateLock(state / "broker-desk.lock")
+    moving = archiving._only_one(state / "journal-desk.sqlite")
     assert run("log", "archive", "--state-dir", state).exit_code == 5
-    lock.release()
+    moving.release()
     assert json.loads(run("log", "archive", "--json", "--state-dir", state).output)["events"] == 0, (
         "it has fewer than 1000"
     )
+    held.release()
     assert run("log", "archive", "--keep", "10", "--state-dir", state).exit_code == 2
     assert run("log", "archive", "--state-dir", tmp_path / "nothing").exit_code == 3

@@ -7,6 +7,7 @@ Cost is asserted as counts, as growth (tests/growth.py) or as a ratio to somethi
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,11 @@ SHORTEST_S = 60.0
 
 
 def _is_clock(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in CLOCKS
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "time"
-    )
+    """A reading of the machine's clock: `time.monotonic()` and its like, or the clock of an event loop, `loop.time()`."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    owner = ast.unparse(node.func.value)
+    return (node.func.attr in CLOCKS and owner == "time") or (node.func.attr == "time" and "loop" in owner)
 
 
 def _is_difference(node: ast.AST) -> bool:
@@ -39,11 +38,19 @@ def _is_figure(node: ast.AST) -> bool:
     return not any(isinstance(one, ast.Call) for one in ast.walk(node)) and all(word.id.isupper() for word in words)
 
 
+def _outside_lambdas(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of an expression that are evaluated with it."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.Lambda):
+            yield from _outside_lambdas(child)
+
+
 def _lasted(tree: ast.AST) -> set[str]:
     """Variables that hold how long something took, or several such."""
     found = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and any(map(_is_difference, ast.walk(node.value))):
+        if isinstance(node, ast.Assign) and any(map(_is_difference, _outside_lambdas(node.value))):
             found |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
             list_name = node.func.value
@@ -113,6 +120,7 @@ def test_no_deadline_is_one_that_a_slow_machine_misses():
     "text",
     [
         "assert time.monotonic() - began < 2",
+        "assert asyncio.get_running_loop().time() - began < 4.5",
         "took = time.perf_counter() - began; assert took < LIMIT_S * 2",
         "took = []; took.append(time.process_time() - began); assert min(took) < 1.0",
     ],

@@ -413,7 +413,7 @@ def test_the_total_of_restarts_is_bounded(world):
 
 def test_the_ledger_is_bounded(make_world, monkeypatch):
     """X5."""
-    monkeypatch.setattr("relaybroker.domain.action_invocation.LEDGER_LIMIT", 20)
+    monkeypatch.setattr("relaybroker.domain.action.LEDGER_LIMIT", 20)
     world = make_world()
     world.start()
     world.online()
@@ -520,7 +520,7 @@ def test_a_second_sidecar_that_comes_and_goes_does_not_end_the_patience_for_the_
 
 def test_open_invocations_are_bounded(world, monkeypatch):
     """X5: a sidecar that answers nothing is given no more than this; the engine may try elsewhere."""
-    monkeypatch.setattr("relaybroker.domain.action_invocation.MAX_OPEN", 5)
+    monkeypatch.setattr("relaybroker.domain.action.MAX_OPEN", 5)
     connect(world)
     for number in range(7):
         invoke(world, f"i{number}")

@@ -9,7 +9,7 @@ from relaybroker.domain import effects, inputs
 from relaybroker.domain.dead_letter import LIMIT
 from relaybroker.domain.delivery import CUSTODY_S, CUSTODY_SOONEST_S, ENGINE_KEEPS_S, HOST_SILENT_S, MAX_FLUSHABLE
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.soundness import troubles
+from relaybroker.domain.soundness import contradictions
 from relaybroker.domain.state import decode, encode
 from tests.world import SETTINGS, World
 
@@ -115,7 +115,7 @@ def test_a_night_on_hold_costs_nothing(ready, hold):
     assert (ready.events("delivery.dropped.v1"), letters(ready)) == ([], [])
     assert views.status(ready.broker.state, ready.now).totals.dropped == 0
     assert [found.event.up_to for found in ready.events("delivery.acked.v1")] == [0, 0, 0], "nothing is owed any more"
-    assert troubles(ready.broker.state) == []
+    assert contradictions(ready.broker.state) == []
     ready.assert_fold_is_live()
 
 
@@ -231,7 +231,7 @@ def test_a_broken_link_delays_the_acknowledgement_and_nothing_else(ready):
     assert ready.acks("w1") == [1]
     ready.report(inputs.ProgramUnblocked, session_of(ready))
     assert (words(ready), ready.acks("w1")) == (["one"], [1])
-    assert troubles(ready.broker.state) == []
+    assert contradictions(ready.broker.state) == []
 
 
 def test_a_message_that_was_old_when_it_came_is_taken_over_sooner(ready):
@@ -299,7 +299,7 @@ def test_what_is_in_custody_when_the_agent_ends_becomes_a_dead_letter_that_can_b
     kept.tell(inputs.RedeliverRequested(request_id="d", every=True))
     assert [row["attempt"] for row in kept.replies["d"].body["redelivered"]] == [2, 2]
     assert sorted(words(kept)) == ["one", "three", "two"]
-    assert troubles(kept.broker.state) == []
+    assert contradictions(kept.broker.state) == []
     kept.assert_fold_is_live()
 
 
@@ -369,7 +369,7 @@ def test_a_whole_queue_in_custody_pushes_no_dead_letter_out(ready):
     exits(ready)
     assert len(letters(ready)) == LIMIT + 199
     assert ready.events("dead_letter.removed.v1") == []
-    assert troubles(ready.broker.state) == []
+    assert contradictions(ready.broker.state) == []
     assert decode(encode(ready.broker.state)) == ready.broker.state
 
 

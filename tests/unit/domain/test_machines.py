@@ -11,13 +11,12 @@ import pytest
 from relaybroker.domain import couplings, events, rules
 from relaybroker.domain.announcing import ANNOUNCED, SILENT
 from relaybroker.domain.couplings import COUPLINGS, WORKER_ENDED, Coupling
-from relaybroker.domain.delivery import PLACES, Place
+from relaybroker.domain.delivery import PLACES, DeliveryState, Place
 from relaybroker.domain.delivery import TABLE as DELIVERY
-from relaybroker.domain.delivery import State as DeliveryState
 from relaybroker.domain.errors import IllegalTransition
-from relaybroker.domain.kernel import Table
 from relaybroker.domain.machines import MACHINE_OF, MACHINES
 from relaybroker.domain.reasons import SENTENCES, Reason
+from relaybroker.domain.state_machine import Table
 
 RULES = Path(rules.__file__).parent
 ALL = [(table, state, trigger) for table in MACHINES.values() for state in table.states for trigger in table.triggers]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from relaybroker.adapters.http.engine_calls import HttpCall
-from relaybroker.domain import inputs, outbound_message
-from relaybroker.domain.outbound_message import HOLDS_LINE_TRIES, RETRY_MAX_S
+from relaybroker.domain import inputs
+from relaybroker.domain import message as message_machine
+from relaybroker.domain.message import HOLDS_LINE_TRIES, RETRY_MAX_S
 from relaybroker.domain.rules import send_answers
 
 
@@ -114,7 +115,7 @@ def test_without_a_priority_a_channel_waits_longer_than_a_person(world):
 
 def test_a_queue_that_is_full_refuses_the_newest_whatever_its_priority(world, monkeypatch):
     """F039 queue_full: nothing accepted is evicted."""
-    monkeypatch.setattr(outbound_message, "MAX_OPEN", 5)
+    monkeypatch.setattr(message_machine, "MAX_OPEN", 5)
     for number in range(5):
         send(world, f"m{number}")
     send(world, "urgent", priority=0)
@@ -221,7 +222,7 @@ def test_a_target_that_waits_holds_no_other_target_up(outage):
 
 def test_no_more_than_so_many_are_with_the_engine_and_the_next_is_the_most_urgent(world, monkeypatch):
     """BOUNDED: what is beyond that waits where priority orders it."""
-    monkeypatch.setattr(outbound_message, "AT_ONCE", 3)
+    monkeypatch.setattr(message_machine, "AT_ONCE", 3)
     for number in range(5):
         send(world, f"m{number}", to=f"#c{number}")
     send(world, "urgent", to="w9", priority=0)
@@ -235,7 +236,7 @@ def test_no_more_than_so_many_are_with_the_engine_and_the_next_is_the_most_urgen
 
 
 def test_of_equally_urgent_ones_the_oldest_goes_first(world, monkeypatch):
-    monkeypatch.setattr(outbound_message, "AT_ONCE", 1)
+    monkeypatch.setattr(message_machine, "AT_ONCE", 1)
     for text, to in [("a1", "#a"), ("b1", "#b"), ("a2", "#a")]:
         send(world, text, to=to)
         world.advance(0.1)

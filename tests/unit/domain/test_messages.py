@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from relaybroker.adapters.http.engine_calls import HttpCall
-from relaybroker.domain import inputs, outbound_message
+from relaybroker.domain import inputs
+from relaybroker.domain import message as message_machine
 
 
 def send(world, request_id="s1", to="#general", text="hello", **fields):
@@ -99,13 +100,13 @@ def test_an_answer_that_was_pending_is_brought_up_to_date(world):
 
 def test_keys_are_bounded_and_none_is_forgotten_before_its_time(world, monkeypatch):
     """BOUNDED: at least 600 s; beyond the number the oldest goes, and a newcomer is refused while none may go."""
-    monkeypatch.setattr(outbound_message, "KEYS_KEPT", 3)
+    monkeypatch.setattr(message_machine, "KEYS_KEPT", 3)
     for number in range(3):
         send(world, f"s{number}", to=f"#c{number}", key=f"k{number}")
         answer(world, publishes(world)[-1], data={"id": str(number)})
     send(world, "s3", key="k3")
     assert (world.replies["s3"].status, world.replies["s3"].body["code"]) == (429, "queue_full")
-    world.advance(outbound_message.KEY_S)
+    world.advance(message_machine.KEY_S)
     send(world, "s4", key="k4")
     assert set(world.broker.state.sends) == {"k1", "k2", "k4"}
     world.advance(24 * 3600)
@@ -182,8 +183,8 @@ def test_a_message_that_the_engine_chokes_on_holds_up_the_others_for_a_while_onl
     """NO-STALL."""
     send(world, "s1", text="poison")
     send(world, "s2", text="two")
-    for _ in range(outbound_message.HOLDS_LINE_TRIES):
-        world.advance(outbound_message.RETRY_MAX_S)
+    for _ in range(message_machine.HOLDS_LINE_TRIES):
+        world.advance(message_machine.RETRY_MAX_S)
         assert {call.body["text"] for call in publishes(world)} == {"poison"}
         answer(world, publishes(world)[-1], 500, code="internal_error")
     assert publishes(world)[-1].body["text"] == "two"

@@ -6,7 +6,7 @@ import pytest
 
 from relaybroker.adapters.http.api.event_frames import frame_of
 from relaybroker.domain import inputs
-from relaybroker.domain.agent_registration import REGISTER_S, State
+from relaybroker.domain.agent import REGISTER_S, AgentState
 
 NODE = "/v1/nodes/vm-01234567/agents"
 
@@ -301,7 +301,7 @@ def test_a_release_that_the_engine_waits_for_is_pending_also_after_a_failed_resp
     while "r1" not in world.replies:
         world.tell(inputs.LinkDialFailed(dial=world.broker.state.link.dial, status=503, detail="no"))
         world.advance(1)
-    assert world.broker.state.registration_of("w1").state == State.DEREGISTERING
+    assert world.broker.state.registration_of("w1").state == AgentState.DEREGISTERING
     world.tell(inputs.ReleaseRequested(request_id="x2", name="w1"))
     assert world.replies["x2"].body["release_pending"] is True
     world.advance(31)

@@ -6,7 +6,7 @@ import pytest
 
 from relaybroker.domain import inputs
 from relaybroker.domain.delivery import HOLD_S, HOST_SILENT_AGAIN_S
-from relaybroker.domain.soundness import troubles
+from relaybroker.domain.soundness import contradictions
 from relaybroker.domain.worker import LAST_WORDS_S
 
 
@@ -54,7 +54,7 @@ def is_killed_and_exits(world):
 def is_dead_lettered(world):
     world.not_typed(world.pending_text.pop(0), reason="too_large")
     assert [letter.reason for letter in world.broker.state.dead_letters.values()] == ["too_large"]
-    assert troubles(world.broker.state) == []
+    assert contradictions(world.broker.state) == []
     exits(world)
 
 
@@ -65,7 +65,7 @@ def test_a_delivery_that_has_ended_leaves_no_timer_no_waiting_ack_and_no_queue_e
     """F017 ONE-END: exit, release, dead letter, time-out, restart."""
     end(busy)
     state = busy.broker.state
-    assert troubles(state) == []
+    assert contradictions(state) == []
     assert [found for found in state.deliveries.values() if not found.ended] == []
     box = state.mailboxes[busy.agent_ids["w1"]]
     assert (box.open, box.typed) == ({}, {})
@@ -102,7 +102,7 @@ def forget_in_lane(state):
     ],
 )
 def test_the_check_sees_what_is_left_over(busy, spoil, said):
-    assert troubles(busy.broker.state) == []
+    assert contradictions(busy.broker.state) == []
     spoil(busy.broker.state)
-    (found,) = troubles(busy.broker.state)
+    (found,) = contradictions(busy.broker.state)
     assert said in found

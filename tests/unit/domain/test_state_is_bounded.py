@@ -13,13 +13,13 @@ import pytest
 
 from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.domain import inputs
-from relaybroker.domain.action_invocation import LEDGER_LIMIT
+from relaybroker.domain.action import LEDGER_LIMIT
 from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
 from relaybroker.domain.dead_letter import LIMIT
 from relaybroker.domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAITING
+from relaybroker.domain.link import MAX_REMINTS_PER_HOUR
 from relaybroker.domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
-from relaybroker.domain.node_connection import MAX_REMINTS_PER_HOUR
-from relaybroker.domain.outbound_message import KEYS_KEPT, MAX_OPEN
+from relaybroker.domain.message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
 from relaybroker.domain.state import (
     ACTED_KEPT,

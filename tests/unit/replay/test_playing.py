@@ -66,7 +66,7 @@ def test_a_core_that_fails_is_a_difference_and_not_the_end(written):
 
 
 def test_something_that_is_due_too_early_is_found_although_the_recording_has_nothing_there(world, written, monkeypatch):
-    monkeypatch.setattr("relaybroker.domain.node_connection.HEARTBEAT_S", 7.0)
+    monkeypatch.setattr("relaybroker.domain.link.HEARTBEAT_S", 7.0)
     differences = Player(reopened(written)).play().differences
     early = [one for one in differences if one.kind == "due"]
     assert early
@@ -86,7 +86,7 @@ def test_what_is_due_before_an_input_is_found_although_the_recording_has_nothing
     world.frame(type="ping")
     written = session_bytes(world)
     assert Player(reopened(written)).play().differences == []
-    monkeypatch.setattr("relaybroker.domain.node_connection.HEARTBEAT_S", 7.0)
+    monkeypatch.setattr("relaybroker.domain.link.HEARTBEAT_S", 7.0)
     (early,) = (one for one in Player(reopened(written)).play().differences if one.recorded == [])
     assert (early.kind, early.decided[0]["topic"]) == ("due", "link.heartbeat_due.v1")
     assert early.at == world.log[-1].at - 4.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,10 @@ from relaybroker.domain.turn import Decision
 from relaybroker.replay.exporting import export
 from relaybroker.replay.playing import Player
 from relaybroker.replay.redaction import Redactor, redact
-from relaybroker.replay.session import SessionError
+from relaybroker.replay.session import SessionError, open_session
 from tests.unit.replay.conftest import reopened, session_bytes
 
+SESSIONS = Path(__file__).parents[3] / "fixtures" / "sessions"
 WRITTEN = (b"garden", b"roses", b"sp\xc3\xa4te", b"tulips", b"hesitation")
 
 
@@ -92,3 +94,96 @@ def test_what_local_callers_and_programs_say_goes_too(world):
         assert word in written
         assert word not in after
     assert b'"-u"' in after
+
+
+@pytest.mark.parametrize("path", sorted(SESSIONS.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_every_recorded_session_is_decided_the_same_without_what_people_wrote(path):
+    file = io.BytesIO()
+    with open_session(path) as session:
+        redact(session, file)
+    assert Player(reopened(file.getvalue())).play().differences == []
+
+
+def canaries(count):
+    return [f"CANARY{number:03d}zq" for number in range(count)]
+
+
+def strangely(words):
+    """A frame's payload in which every member, known and unknown, holds a word that nobody knows."""
+    known = "title code url status action type_name ticket_id event to cwd name reason key model"
+    inner = {name: next(words) for name in known.split()}
+    nested = [{"list": [next(words), {next(words): next(words)}]}]
+    inner |= {
+        next(words): 1,
+        "nested": nested,
+        "with space": f"a {next(words)} b",
+        "agent_name": next(words),
+        "text": next(words),
+    }
+    return {"type": "message.created", "data": {"id": "M9", "agent_id": "55"} | inner}
+
+
+def test_a_word_that_nobody_knows_is_nowhere_whatever_holds_it(world):
+    """An allow-list by construction: members, keys, reasons, frames and errors of which this test has never heard before."""
+    given = canaries(80)
+    words = iter(given)
+    spec = inputs.SpawnSpec(
+        name="w7",
+        cli=f"bash -c 'exec cat #{next(words)}'",
+        args=(f"--key={next(words)}", f"x {next(words)}"),
+        cwd=f"/home/{next(words)}",
+        task=next(words),
+        channels=(next(words),),
+        team=next(words),
+        env={next(words): next(words)},
+    )
+    world.tell(inputs.SpawnRequested(request_id="r1", spec=spec))
+    ids = {"agent_id": world.agent_ids["w1"], "delivery_id": "del_77", "msg_id": "M9"}
+    deliver = {"type": "deliver", "agent": "w1", "seq": 40} | ids
+    invoke = {"type": "action.invoke", "invocation_id": "inv_9", "action": next(words)}
+    for frame in (
+        deliver | {next(words): next(words), "payload": strangely(words)},
+        {"type": next(words), "x": next(words)},
+        {"type": "error", "id": "zz", "code": next(words), "message": f"no: {next(words)}"},
+        {"type": "context.update", "event": "x", "data": {next(words): next(words)}, "agent_ids": []},
+        invoke | {"input": {"q": next(words), "code": 987650123456789}},
+    ):
+        world.tell(inputs.FrameArrived(dial=1, frame={"v": 1} | frame))
+    send = inputs.SendRequested(
+        request_id="r2",
+        to=f"#{next(words)}",
+        text=next(words),
+        sender=f"human:{next(words)}",
+        key=next(words),
+        attachments=(next(words),),
+        data={"status": next(words), "phone": 5551234},
+    )
+    world.tell(send)
+    world.tell(inputs.DeliveryModeRequested(request_id="r3", name="w1", mode="manual_flush", reason=next(words)))
+    world.tell(inputs.ReleaseRequested(request_id="r4", name="w1", reason=f"because of {next(words)}"))
+    written = session_bytes(world)
+    used = given[: given.index(next(words))]
+    after = redacted(written)
+    assert [word for word in used if word.encode() in after] == []
+    assert b"987650123456789" not in after
+    assert b"5551234" not in after
+    assert sum(word.encode() in written for word in used) >= 40, "they were in the session"
+    assert b'"w7"' in after, "agents that are started here keep their names"
+    assert Player(reopened(after)).play().differences == []
+
+
+def test_two_words_never_become_the_same_one_and_lists_of_names_stay_lists():
+    redactor = Redactor()
+    names = [f"{first}{second}" for first in "abcdefgh" for second in "ABCDEFGH"] + list("qwertzuiop")
+    placeholders = [redactor.words(name) for name in names]
+    assert len(set(placeholders)) == len(names)
+    assert redactor.words("qA:aA/#bB") == f"{redactor.words('qA')}:{redactor.words('aA')}/#{redactor.words('bB')}"
+
+
+_LEAVES = st.none() | st.booleans() | st.integers() | st.text()
+
+
+@given(st.recursive(_LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_any_value_is_redacted_to_a_value_of_its_shape(value):
+    found = Redactor().value(value, ours=False)
+    assert type(found) is type(value)

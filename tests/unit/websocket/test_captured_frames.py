@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaybroker.adapters.websocket.captured_frames import MAX_DEPTH, holds_token, read_text_frame
+from relaybroker.adapters.websocket.captured_frames import holds_token, read_text_frame
+from relaybroker.domain.decoding import MAX_DEPTH
 from relaybroker.domain.inputs import FrameArrived, FrameUnreadable
 from tests.world import World
 

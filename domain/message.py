@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 KEEP_S = 12 * 3600.0
 """How long an outage may last; the engine remembers keys for twice that, so a late try is still no second message."""
@@ -70,7 +70,7 @@ def target_type(to: str) -> str:
     return "conversation" if to.startswith(("dm_", "conv_")) or to.isdigit() else "agent"
 
 
-class State(StrEnum):
+class MessageState(StrEnum):
     """States; the first one is initial."""
 
     ACCEPTED = "accepted"
@@ -89,15 +89,15 @@ class Trigger(StrEnum):
 
 
 TABLE = Table(
-    "outbound_message",
-    states=State,
-    terminal=(State.PUBLISHED, State.REFUSED),
+    "message",
+    states=MessageState,
+    terminal=(MessageState.PUBLISHED, MessageState.REFUSED),
     triggers=Trigger,
     edges=(
-        (Trigger.PUBLISH, (State.ACCEPTED,), State.PUBLISHING),
-        (Trigger.WAIT, (State.PUBLISHING,), State.ACCEPTED),
-        (Trigger.CONFIRM, (State.PUBLISHING,), State.PUBLISHED),
-        (Trigger.REFUSE, (State.ACCEPTED, State.PUBLISHING), State.REFUSED),
+        (Trigger.PUBLISH, (MessageState.ACCEPTED,), MessageState.PUBLISHING),
+        (Trigger.WAIT, (MessageState.PUBLISHING,), MessageState.ACCEPTED),
+        (Trigger.CONFIRM, (MessageState.PUBLISHING,), MessageState.PUBLISHED),
+        (Trigger.REFUSE, (MessageState.ACCEPTED, MessageState.PUBLISHING), MessageState.REFUSED),
     ),
     rules=__doc__,
 )

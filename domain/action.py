@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 SPAWN_S = 25.0
 RELEASE_S = 4.0
@@ -30,7 +30,7 @@ LEDGER_LIMIT = 10_000
 LEDGER_S = 24 * 3600.0
 
 
-class State(StrEnum):
+class ActionState(StrEnum):
     """States; the first one is initial."""
 
     RECEIVED = "received"
@@ -48,14 +48,14 @@ class Trigger(StrEnum):
 
 
 TABLE = Table(
-    "action_invocation",
-    states=State,
-    terminal=(State.REPORTED,),
+    "action",
+    states=ActionState,
+    terminal=(ActionState.REPORTED,),
     triggers=Trigger,
     edges=(
-        (Trigger.RUN, (State.RECEIVED,), State.RUNNING),
-        (Trigger.FINISH, (State.RECEIVED, State.RUNNING), State.DONE),
-        (Trigger.REPORT, (State.DONE,), State.REPORTED),
+        (Trigger.RUN, (ActionState.RECEIVED,), ActionState.RUNNING),
+        (Trigger.FINISH, (ActionState.RECEIVED, ActionState.RUNNING), ActionState.DONE),
+        (Trigger.REPORT, (ActionState.DONE,), ActionState.REPORTED),
     ),
     rules=__doc__,
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 REGISTER_S = 22.0
 """From request to outcome, both routes together; the local API answers a spawn within 25 s."""
@@ -32,7 +32,7 @@ HOLD_REQUEST_S = 5.0
 """How long a registration waits for a link that is not online, before it fails."""
 
 
-class State(StrEnum):
+class AgentState(StrEnum):
     """States; the first one is initial."""
 
     RESERVED = "reserved"
@@ -46,9 +46,9 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-UNREGISTERED = (State.RESERVED, State.REGISTERING, State.FALLING_BACK, State.BINDING)
+UNREGISTERED = (AgentState.RESERVED, AgentState.REGISTERING, AgentState.FALLING_BACK, AgentState.BINDING)
 """On the way to `registered`."""
-ASKED = (State.REGISTERING, State.FALLING_BACK, State.BINDING)
+ASKED = (AgentState.REGISTERING, AgentState.FALLING_BACK, AgentState.BINDING)
 """The engine was asked, and what it did is not known yet."""
 
 
@@ -66,19 +66,23 @@ class Trigger(StrEnum):
 
 
 TABLE = Table(
-    "agent_registration",
-    states=State,
-    terminal=(State.GONE, State.FAILED),
+    "agent",
+    states=AgentState,
+    terminal=(AgentState.GONE, AgentState.FAILED),
     triggers=Trigger,
     edges=(
-        (Trigger.REGISTER, (State.RESERVED,), State.REGISTERING),
-        (Trigger.FALL_BACK, (State.REGISTERING,), State.FALLING_BACK),
-        (Trigger.BIND, (State.RESERVED, State.FALLING_BACK), State.BINDING),
-        (Trigger.ACCEPT, (State.REGISTERING, State.BINDING), State.REGISTERED),
-        (Trigger.GO_LIVE, (State.REGISTERED,), State.LIVE),
-        (Trigger.DEREGISTER, (State.BINDING, State.REGISTERED, State.LIVE), State.DEREGISTERING),
-        (Trigger.RETIRE, (State.DEREGISTERING,), State.GONE),
-        (Trigger.FAIL, (State.RESERVED, State.REGISTERING, State.FALLING_BACK, State.BINDING), State.FAILED),
+        (Trigger.REGISTER, (AgentState.RESERVED,), AgentState.REGISTERING),
+        (Trigger.FALL_BACK, (AgentState.REGISTERING,), AgentState.FALLING_BACK),
+        (Trigger.BIND, (AgentState.RESERVED, AgentState.FALLING_BACK), AgentState.BINDING),
+        (Trigger.ACCEPT, (AgentState.REGISTERING, AgentState.BINDING), AgentState.REGISTERED),
+        (Trigger.GO_LIVE, (AgentState.REGISTERED,), AgentState.LIVE),
+        (Trigger.DEREGISTER, (AgentState.BINDING, AgentState.REGISTERED, AgentState.LIVE), AgentState.DEREGISTERING),
+        (Trigger.RETIRE, (AgentState.DEREGISTERING,), AgentState.GONE),
+        (
+            Trigger.FAIL,
+            (AgentState.RESERVED, AgentState.REGISTERING, AgentState.FALLING_BACK, AgentState.BINDING),
+            AgentState.FAILED,
+        ),
     ),
     rules=__doc__,
 )

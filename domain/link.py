@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 30.0
@@ -43,7 +43,7 @@ MAX_REMINTS_PER_HOUR = 10
 """Over proven sessions too: two brokers that take each other's token stop."""
 
 
-class State(StrEnum):
+class LinkState(StrEnum):
     """States; the first one is initial."""
 
     OFFLINE = "offline"
@@ -71,23 +71,27 @@ class Trigger(StrEnum):
     REFUSE = "refuse"
 
 
-_UNPROVEN = (State.MINTING, State.CONNECTING, State.REGISTERING)
+_UNPROVEN = (LinkState.MINTING, LinkState.CONNECTING, LinkState.REGISTERING)
 
 TABLE = Table(
-    "node_connection",
-    states=State,
+    "link",
+    states=LinkState,
     terminal=(),
     triggers=Trigger,
     edges=(
-        (Trigger.BEGIN, (State.OFFLINE, State.CLOSED, State.REFUSED), State.OFFLINE),
-        (Trigger.MINT, (State.OFFLINE, State.BACKING_OFF), State.MINTING),
-        (Trigger.CONNECT, (State.OFFLINE, State.MINTING, State.BACKING_OFF), State.CONNECTING),
-        (Trigger.OPEN, (State.CONNECTING,), State.REGISTERING),
-        (Trigger.ACCEPT, (State.REGISTERING,), State.ONLINE),
-        (Trigger.BACK_OFF, (*_UNPROVEN, State.ONLINE), State.BACKING_OFF),
-        (Trigger.DRAIN, (State.ONLINE,), State.DRAINING),
-        (Trigger.CLOSE, (State.OFFLINE, *_UNPROVEN, State.ONLINE, State.BACKING_OFF, State.DRAINING), State.CLOSED),
-        (Trigger.REFUSE, (*_UNPROVEN, State.ONLINE, State.BACKING_OFF), State.REFUSED),
+        (Trigger.BEGIN, (LinkState.OFFLINE, LinkState.CLOSED, LinkState.REFUSED), LinkState.OFFLINE),
+        (Trigger.MINT, (LinkState.OFFLINE, LinkState.BACKING_OFF), LinkState.MINTING),
+        (Trigger.CONNECT, (LinkState.OFFLINE, LinkState.MINTING, LinkState.BACKING_OFF), LinkState.CONNECTING),
+        (Trigger.OPEN, (LinkState.CONNECTING,), LinkState.REGISTERING),
+        (Trigger.ACCEPT, (LinkState.REGISTERING,), LinkState.ONLINE),
+        (Trigger.BACK_OFF, (*_UNPROVEN, LinkState.ONLINE), LinkState.BACKING_OFF),
+        (Trigger.DRAIN, (LinkState.ONLINE,), LinkState.DRAINING),
+        (
+            Trigger.CLOSE,
+            (LinkState.OFFLINE, *_UNPROVEN, LinkState.ONLINE, LinkState.BACKING_OFF, LinkState.DRAINING),
+            LinkState.CLOSED,
+        ),
+        (Trigger.REFUSE, (*_UNPROVEN, LinkState.ONLINE, LinkState.BACKING_OFF), LinkState.REFUSED),
     ),
     rules=__doc__,
 )

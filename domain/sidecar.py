@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from relaybroker.domain.kernel import Table
+from relaybroker.domain.state_machine import Table
 
 HANDLER_S = 120.0
 """How long a handler may take."""
@@ -25,7 +25,7 @@ RESTART_MAX_S = 60.0
 MAX_HANDLERS = 256
 
 
-class State(StrEnum):
+class SidecarState(StrEnum):
     """States; the first one is initial."""
 
     CONNECTED = "connected"
@@ -42,14 +42,14 @@ class Trigger(StrEnum):
 
 
 TABLE = Table(
-    "sidecar_handlers",
-    states=State,
-    terminal=(State.GONE,),
+    "sidecar",
+    states=SidecarState,
+    terminal=(SidecarState.GONE,),
     triggers=Trigger,
     edges=(
-        (Trigger.SERVE, (State.CONNECTED, State.SERVING), State.SERVING),
-        (Trigger.PAUSE, (State.CONNECTED, State.SERVING), State.CONNECTED),
-        (Trigger.LEAVE, (State.CONNECTED, State.SERVING), State.GONE),
+        (Trigger.SERVE, (SidecarState.CONNECTED, SidecarState.SERVING), SidecarState.SERVING),
+        (Trigger.PAUSE, (SidecarState.CONNECTED, SidecarState.SERVING), SidecarState.CONNECTED),
+        (Trigger.LEAVE, (SidecarState.CONNECTED, SidecarState.SERVING), SidecarState.GONE),
     ),
     rules=__doc__,
 )

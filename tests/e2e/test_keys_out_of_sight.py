@@ -1,0 +1,98 @@
+"""Keys are where nobody looks: not in the arguments, not in the environment, and not at a port that somebody else has taken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from relaybroker.cli.hidden_secrets import without_key
+from tests.scripted_engine import KEY, ScriptedEngine
+
+OPERATORS = "br_key_of_the_operator_0123456789"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["python", "-m", "relaybroker", "init", "--workspace-key", "rk_x", "-x"], ["python", "-m", "relaybroker", "init", "-x"]),
+        (["broker", "init", "--workspace-key=rk_x"], ["broker", "init"]),
+        (["broker", "init", "--workspace-key"], ["broker", "init"]),
+        (["broker", "up", "--name", "x"], ["broker", "up", "--name", "x"]),
+    ],
+)  # fmt: skip
+def test_a_command_line_loses_its_key_and_nothing_else(given, kept):
+    assert without_key(given) == kept
+
+
+@pytest.fixture
+async def made(tmp_path, make_deployment):
+    """A broker that was given its keys by an argument and by the environment, as existing clients do."""
+    async with ScriptedEngine() as engine:
+        made = make_deployment(tmp_path, RELAY_BASE_URL=engine.url, RELAY_BROKER_API_KEY=OPERATORS)
+        with (tmp_path / "broker.out").open("ab") as output:
+            made.broker = subprocess.Popen(
+                [sys.executable, "-m", "relaybroker", "init", "--instance-name", "desk", "--workspace-key", KEY, "--persist",
+                 "--state-dir", str(made.state)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=made.environment(), cwd=tmp_path,
+            )  # fmt: skip
+        try:
+            await made.until(made._answers, "the broker is ready")
+            yield made
+        finally:
+            made.broker.kill()
+            made.broker.wait()
+            subprocess.run(
+                [sys.executable, "-m", "relaybroker", "down", "--state-dir", str(made.state)],
+                env=made.environment(),
+                check=False,
+            )
+
+
+async def test_keys_are_in_nobodys_arguments_and_environment_and_go_to_no_stranger(made):
+    """And the broker has them all the same: it answers to the one and enrolled with the other."""
+    process = Path(f"/proc/{made.broker.pid}")
+    for part in ("cmdline", "environ"):
+        content = (process / part).read_bytes()
+        assert KEY.encode() not in content, part
+        assert OPERATORS.encode() not in content, part
+    assert not [link for link in os.listdir(process / "fd") if "memfd" in os.readlink(process / "fd" / link)], (
+        "read once and closed"
+    )
+    found = made.connection()
+    assert found["api_key"] == OPERATORS
+
+    made.broker.send_signal(signal.SIGKILL)
+    made.broker.wait()
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", found["port"])) as thief:
+
+        def listen():
+            while True:
+                try:
+                    client, _ = thief.accept()
+                except OSError:
+                    return
+                with client:
+                    heard.append(client.recv(65536))
+                    client.sendall(
+                        b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\nConnection: close\r\n\r\n{"proof":"abc"}'[:-1]
+                    )
+
+        threading.Thread(target=listen, daemon=True).start()
+        for words in (["status"], ["message", "send", "w1", "secret words"], ["agent", "ls"]):
+            got = subprocess.run(
+                [sys.executable, "-m", "relaybroker", *words, "--state-dir", str(made.state)],
+                capture_output=True, text=True, env=made.environment() | {"RELAY_BROKER_API_KEY": ""}, check=False,
+            )  # fmt: skip
+            assert got.returncode == 4, got
+            assert "another program listens" in got.stderr
+        thief.shutdown(socket.SHUT_RDWR)
+    assert heard
+    assert not [told for told in heard if OPERATORS.encode() in told or b"secret words" in told]
