@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 5
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-shells test-agents record-screens bench lock docs clean
+.PHONY: audit fuzz help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-shells test-agents record-screens bench lock docs site clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -52,6 +52,9 @@ contracts: $(VENV)/.installed
 docs: $(VENV)/.installed  ## generated pages agree with the code
 	$(BIN)/python -m relaybroker.reference.pages --check
 
+site: $(VENV)/.installed  ## the documentation as a static site, in build/site
+	$(BIN)/python -m sphinx -q -W -b html -c docs/site . build/site
+
 unit: $(VENV)/.installed  ## the fast tests
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal tests/unit tests/property tests/contract tests/replay -m 'not slow and not peers'
 
@@ -62,6 +65,14 @@ simulate: $(VENV)/.installed  ## the core in a simulated world: SEEDS=300 the fi
 day: SEEDS = 1,
 day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nightly
 	$(BIN)/python -m relaybroker.testing.simulation $(SEEDS) --day
+
+FUZZ ?= 2000
+fuzz: $(VENV)/.installed  ## hostile requests to every route, random values for every member: FUZZ=2000 each, FUZZ_SEED=7 repeats
+	FUZZ=$(FUZZ) $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/integration/api/test_hostile_requests.py \
+		tests/contract/engine/test_hostile_requests.py tests/unit/cli/test_bad_input.py
+
+audit: $(VENV)/.installed  ## known vulnerabilities of the dependencies, and an SBOM in build/ (says so where there is no network)
+	$(BIN)/python -m tests.supply_chain
 
 NAMES ?=
 record-sessions: $(VENV)/.installed  ## make fixtures/sessions again from real runs (NAMES="gap-and-hole ..." only these)
@@ -90,7 +101,7 @@ bench: $(VENV)/.installed  ## this broker and the reference brokers side by side
 
 lock:  ## renew requirements.lock (needs network)
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev -o requirements.lock pyproject.toml
+	.venv-lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev --group docs -o requirements.lock pyproject.toml
 	rm -rf .venv-lock
 
 clean:  ## remove everything that make made

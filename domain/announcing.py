@@ -16,10 +16,11 @@ from relaybroker.domain import announcements as told
 from relaybroker.domain import engine_status, events
 from relaybroker.domain.announcements import Announcement
 from relaybroker.domain.changes.link import rejected_kind
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Delivery, State, Worker
+from relaybroker.domain.state import State
 
 _Told = Iterable[Announcement]
 
@@ -30,16 +31,16 @@ def announcements(state: State, recorded: Recorded) -> _Told:
     return () if tell is None else tell(state, recorded.event, recorded)
 
 
-def _subject(at: Recorded) -> str:
+def _subject(recorded: Recorded) -> str:
     """What stands behind the machine's name in the name of a stream."""
-    return at.stream.partition(":")[2]
+    return recorded.stream.partition(":")[2]
 
 
 # --- agents and their programs ------------------------------------------------------------------------------------------
 
 
-def _started(state: State, event: events.AgentLive, at: Recorded) -> _Told:
-    found = state.registrations[at.stream]
+def _started(state: State, event: events.AgentLive, recorded: Recorded) -> _Told:
+    found = state.registrations[recorded.stream]
     yield told.AgentStarted(
         name=found.name,
         cli=found.spec.cli,
@@ -50,9 +51,9 @@ def _started(state: State, event: events.AgentLive, at: Recorded) -> _Told:
     )
 
 
-def _ready(state: State, event: events.WorkerReady, at: Recorded) -> _Told:
-    program = state.workers[_subject(at)]
-    if event.report and program.ready_at == at.at:
+def _ready(state: State, event: events.WorkerReady, recorded: Recorded) -> _Told:
+    program = state.workers[_subject(recorded)]
+    if event.report and program.ready_at == recorded.at:
         found = state.registrations[program.registration]
         yield told.AgentReady(
             name=found.name,
@@ -64,16 +65,16 @@ def _ready(state: State, event: events.WorkerReady, at: Recorded) -> _Told:
         )
 
 
-def _blocked(state: State, event: events.WorkerBlocked, at: Recorded) -> _Told:
-    yield told.AgentBlocked(name=state.workers[_subject(at)].name, pattern=event.pattern)
+def _blocked(state: State, event: events.WorkerBlocked, recorded: Recorded) -> _Told:
+    yield told.AgentBlocked(name=state.workers[_subject(recorded)].name, pattern=event.pattern)
 
 
-def _idle(state: State, event: events.WorkerIdle, at: Recorded) -> _Told:
-    yield told.AgentIdle(name=state.workers[_subject(at)].name, idle_s=event.idle_s)
+def _idle(state: State, event: events.WorkerIdle, recorded: Recorded) -> _Told:
+    yield told.AgentIdle(name=state.workers[_subject(recorded)].name, idle_s=event.idle_s)
 
 
-def _stopping(state: State, event: events.WorkerStopping, at: Recorded) -> _Told:
-    program = state.workers[_subject(at)]
+def _stopping(state: State, event: events.WorkerStopping, recorded: Recorded) -> _Told:
+    program = state.workers[_subject(recorded)]
     return _cleared(state, program, program.waiting, event.reason)
 
 
@@ -84,14 +85,14 @@ def _cleared(state: State, program: Worker, streams: list[str], reason: Reason) 
         yield told.DeliveriesDropped(name=program.name, reason=reason, msg_ids=ids)
 
 
-def _exited(state: State, event: events.WorkerExited, at: Recorded) -> _Told:
-    program = state.workers[_subject(at)]
+def _exited(state: State, event: events.WorkerExited, recorded: Recorded) -> _Told:
+    program = state.workers[_subject(recorded)]
     yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
     yield from _ended(state, program, event.reason, event.last_output)
 
 
-def _lost(state: State, event: events.WorkerLost, at: Recorded) -> _Told:
-    program = state.workers[_subject(at)]
+def _lost(state: State, event: events.WorkerLost, recorded: Recorded) -> _Told:
+    program = state.workers[_subject(recorded)]
     yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
     yield from _ended(state, program, event.reason, "")
 
@@ -114,18 +115,18 @@ def _ended(state: State, program: Worker, reason: Reason, last_output: str) -> _
     yield told.AgentEnded(name=program.name, reason=reason, last_output=last_output)
 
 
-def _token_rotated(state: State, event: events.AgentTokenRotated, at: Recorded) -> _Told:
-    yield told.AgentTokenRotated(name=state.registrations[at.stream].name, cause=event.cause)
+def _token_rotated(state: State, event: events.AgentTokenRotated, recorded: Recorded) -> _Told:
+    yield told.AgentTokenRotated(name=state.registrations[recorded.stream].name, cause=event.cause)
 
 
-def _channel(state: State, event: events.ChannelAnswered, at: Recorded) -> _Told:
-    if engine_status.is_done(event.status) and at.stream in state.registrations:
-        yield told.ChannelJoined(name=state.registrations[at.stream].name, channel=event.channel)
+def _channel(state: State, event: events.ChannelAnswered, recorded: Recorded) -> _Told:
+    if engine_status.is_done(event.status) and recorded.stream in state.registrations:
+        yield told.ChannelJoined(name=state.registrations[recorded.stream].name, channel=event.channel)
 
 
-def _result(state: State, event: events.ResultSubmitted, at: Recorded) -> _Told:
+def _result(state: State, event: events.ResultSubmitted, recorded: Recorded) -> _Told:
     yield told.AgentResult(
-        name=state.registrations[at.stream].name,
+        name=state.registrations[recorded.stream].name,
         result_id=event.result_id,
         data=event.data,
         final=event.final,
@@ -133,26 +134,26 @@ def _result(state: State, event: events.ResultSubmitted, at: Recorded) -> _Told:
     )
 
 
-def _mode_changed(_state: State, event: events.DeliveryModeChanged, at: Recorded) -> _Told:
+def _mode_changed(_state: State, event: events.DeliveryModeChanged, recorded: Recorded) -> _Told:
     yield told.ModeChanged(
-        name=event.name, previous=event.previous, mode=event.mode, revision=at.version, reason=event.reason
+        name=event.name, previous=event.previous, mode=event.mode, revision=recorded.version, reason=event.reason
     )
 
 
-def _drained(_state: State, event: events.PendingDrained, _at: Recorded) -> _Told:
+def _drained(_state: State, event: events.PendingDrained, _recorded: Recorded) -> _Told:
     yield told.HoldDrained(name=event.name, count=event.count, cause=event.cause)
 
 
 # --- messages to agents ---------------------------------------------------------------------------------------------------
 
 
-def _about(found: Delivery) -> dict[str, Any]:
-    return {"name": found.name, "delivery_id": found.delivery_id, "msg_id": found.msg_id}
+def _about(delivery: Delivery) -> dict[str, Any]:
+    return {"name": delivery.name, "delivery_id": delivery.delivery_id, "msg_id": delivery.msg_id}
 
 
-def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Told:
-    found = state.deliveries[at.stream]
-    if event.source == "engine" and state.announced.get(event.msg_id) == at.stream:
+def _offered(state: State, event: events.DeliveryOffered, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
+    if event.source == "engine" and state.announced.get(event.msg_id) == recorded.stream:
         yield told.MessageSeen(
             msg_id=event.msg_id,
             sender=event.sender,
@@ -174,38 +175,38 @@ def _offered(state: State, event: events.DeliveryOffered, at: Recorded) -> _Told
     )
 
 
-def _held(state: State, event: events.DeliveryHeld, at: Recorded) -> _Told:
-    found = state.deliveries[at.stream]
+def _held(state: State, event: events.DeliveryHeld, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
     yield told.DeliveryHeld(**_about(found), seq=found.seq, reason=event.reason, until=event.until)
 
 
-def _taken_over(state: State, _event: events.DeliveryTakenOver, at: Recorded) -> _Told:
-    found = state.deliveries[at.stream]
+def _taken_over(state: State, _event: events.DeliveryTakenOver, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
     yield told.DeliveryTakenOver(**_about(found), seq=found.seq)
 
 
-def _injected(state: State, event: events.DeliveryInjected, at: Recorded) -> _Told:
-    yield told.DeliveryInjected(**_about(state.deliveries[at.stream]), evidence=event.evidence)
+def _injected(state: State, event: events.DeliveryInjected, recorded: Recorded) -> _Told:
+    yield told.DeliveryInjected(**_about(state.deliveries[recorded.stream]), evidence=event.evidence)
 
 
-def _fetched(state: State, _event: events.DeliveryFetched, at: Recorded) -> _Told:
-    found = state.deliveries[at.stream]
+def _fetched(state: State, _event: events.DeliveryFetched, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
     about = _about(found)
     yield told.DeliveryInjected(**about, evidence="fetched")
     yield told.DeliveryRead(**about)
     yield told.DeliveryConfirmed(**about, sender=found.sender)
 
 
-def _verified(state: State, event: events.DeliveryVerified, at: Recorded) -> _Told:
-    found = state.deliveries[at.stream]
+def _verified(state: State, event: events.DeliveryVerified, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
     about = _about(found)
     yield told.DeliveryRead(**about)
     yield told.DeliveryConfirmed(**about, sender=found.sender)
     yield told.DeliveryVerified(**about, verification=event.verification)
 
 
-def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Told:
-    found = state.deliveries[at.stream]
+def _dropped(state: State, event: events.DeliveryDropped, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
     if event.reason is Reason.EXPIRED:
         yield told.DeliveriesDropped(name=found.name, reason=event.reason, msg_ids=(found.msg_id,))
     elif not event.settled and found.seq:
@@ -220,34 +221,34 @@ def _dropped(state: State, event: events.DeliveryDropped, at: Recorded) -> _Told
         yield _ambiguous(state, found)
 
 
-def _failed(found: Delivery, reason: Reason) -> _Told:
+def _failed(delivery: Delivery, reason: Reason) -> _Told:
     """The end of a delivery that was not typed, as far as is known: its sender is told."""
-    yield told.DeliveryFailed(**_about(found), reason=reason)
-    yield told.SenderTold(**_about(found), sender=found.sender, attempts=found.tries, failure=str(reason))
+    yield told.DeliveryFailed(**_about(delivery), reason=reason)
+    yield told.SenderTold(**_about(delivery), sender=delivery.sender, attempts=delivery.tries, failure=str(reason))
 
 
-def _ambiguous(state: State, found: Delivery) -> Announcement:
+def _ambiguous(state: State, delivery: Delivery) -> Announcement:
     assert state.settings is not None
-    return told.DeliveryAmbiguous(**_about(found), seq=found.seq, policy=state.settings.in_doubt)
+    return told.DeliveryAmbiguous(**_about(delivery), seq=delivery.seq, policy=state.settings.in_doubt)
 
 
-def _dead_lettered(state: State, event: events.DeliveryDeadLettered, at: Recorded) -> _Told:
-    found = state.deliveries[at.stream]
+def _dead_lettered(state: State, event: events.DeliveryDeadLettered, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
     yield from _failed(found, event.reason)
     if event.reason is Reason.AMBIGUOUS:
         yield _ambiguous(state, found)
 
 
-def _letter_removed(_state: State, event: events.DeadLetterRemoved, at: Recorded) -> _Told:
-    yield told.DeadLetterRemoved(letter_id=event.letter_id, msg_id=at.correlation, reason=event.reason)
+def _letter_removed(_state: State, event: events.DeadLetterRemoved, recorded: Recorded) -> _Told:
+    yield told.DeadLetterRemoved(letter_id=event.letter_id, msg_id=recorded.correlation, reason=event.reason)
 
 
-def _range_lost(state: State, event: events.RangeLost, at: Recorded) -> _Told:
-    yield told.RangeLost(name=state.mailboxes[_subject(at)].name, first=event.first, last=event.last)
+def _range_lost(state: State, event: events.RangeLost, recorded: Recorded) -> _Told:
+    yield told.RangeLost(name=state.mailboxes[_subject(recorded)].name, first=event.first, last=event.last)
 
 
-def _resync(state: State, event: events.ResyncAsked, at: Recorded) -> _Told:
-    box = state.mailboxes[_subject(at)]
+def _resync(state: State, event: events.ResyncAsked, recorded: Recorded) -> _Told:
+    box = state.mailboxes[_subject(recorded)]
     yield told.RangeMissing(name=box.name, first=event.first, last=min(box.buffer, default=event.first) - 1)
 
 
@@ -260,9 +261,9 @@ _UNDELIVERABLE = (
 )
 
 
-def _ignored(state: State, event: events.FrameIgnored, at: Recorded) -> _Told:
+def _ignored(state: State, event: events.FrameIgnored, recorded: Recorded) -> _Told:
     if event.reason in _UNDELIVERABLE:
-        agent_id = _subject(at)
+        agent_id = _subject(recorded)
         box = state.mailboxes.get(agent_id)
         yield told.Undeliverable(
             name=box.name if box is not None else "",
@@ -277,27 +278,27 @@ def _ignored(state: State, event: events.FrameIgnored, at: Recorded) -> _Told:
 
 
 def _link(label: str) -> Callable[[State, Any, Recorded], _Told]:
-    def tell(_state: State, event: Any, _at: Recorded) -> _Told:
+    def tell(_state: State, event: Any, _recorded: Recorded) -> _Told:
         yield told.LinkMoved(state=label, reason=str(getattr(event, "reason", "") or ""))
 
     return tell
 
 
-def _rejected(state: State, event: events.FrameRejected, _at: Recorded) -> _Told:
+def _rejected(state: State, event: events.FrameRejected, _recorded: Recorded) -> _Told:
     kind = rejected_kind(event)
     if kind and state.link.rejected.get(kind) != 1:
         return  # one that a newer engine sends is announced once and counted every time
     yield told.FrameRejected(frame_type=event.frame_type, reason=event.reason)
 
 
-def _engine_error(_state: State, event: events.EngineErrorReceived, _at: Recorded) -> _Told:
+def _engine_error(_state: State, event: events.EngineErrorReceived, _recorded: Recorded) -> _Told:
     yield told.EngineErrorHeard(code=event.code, message=event.message, request_id=event.request_id)
 
 
-def _published(state: State, event: events.MessagePublished, at: Recorded) -> _Told:
-    found = state.messages[at.stream]
+def _published(state: State, event: events.MessagePublished, recorded: Recorded) -> _Told:
+    found = state.messages[recorded.stream]
     message_id = event.message_id or found.event_id
-    if state.announced.get(message_id) == at.stream:
+    if state.announced.get(message_id) == recorded.stream:
         local = state.registration_of(found.to) if target_type(found.to) == "agent" else None
         yield told.MessageSeen(
             msg_id=message_id,
@@ -312,12 +313,12 @@ def _published(state: State, event: events.MessagePublished, at: Recorded) -> _T
     yield told.MessagePublished(event_id=found.event_id, message_id=event.message_id, to=found.to)
 
 
-def _publish_failed(state: State, event: events.MessageWaiting | events.MessageRefused, at: Recorded) -> _Told:
-    found = state.messages[at.stream]
+def _publish_failed(state: State, event: events.MessageWaiting | events.MessageRefused, recorded: Recorded) -> _Told:
+    found = state.messages[recorded.stream]
     yield told.PublishFailed(event_id=found.event_id, to=found.to, detail=event.detail)
 
 
-def _undelivered(state: State, event: events.DeliveryFailureHeard, _at: Recorded) -> _Told:
+def _undelivered(state: State, event: events.DeliveryFailureHeard, _recorded: Recorded) -> _Told:
     """The engine could not deliver what an agent of this node, or the broker, had sent."""
     names = {state.own.agent_id: state.own.name}
     names |= {agent_id: state.registrations[stream].name for agent_id, stream in state.agents.items()}
@@ -332,8 +333,10 @@ def _undelivered(state: State, event: events.DeliveryFailureHeard, _at: Recorded
 
 
 def _action(label: str) -> Callable[[State, Any, Recorded], _Told]:
-    def tell(_state: State, event: Any, at: Recorded) -> _Told:
-        yield told.ActionMoved(invocation_id=_subject(at), state=label, reason=getattr(event, "reason", None) or None)
+    def tell(_state: State, event: Any, recorded: Recorded) -> _Told:
+        yield told.ActionMoved(
+            invocation_id=_subject(recorded), state=label, reason=getattr(event, "reason", None) or None
+        )
 
     return tell
 

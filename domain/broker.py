@@ -92,8 +92,8 @@ class Broker:
         """When `on_time` must be called next (epoch seconds); None = nothing waits for time."""
         state = self.state
         if self._due_position != state.position:
-            stands = state.settings is None or state.left
-            found = () if stands else (when for rules in _RULES if (when := rules.deadline(state)) is not None)
+            is_over = state.settings is None or state.left
+            found = () if is_over else (when for rules in _RULES if (when := rules.deadline(state)) is not None)
             self._due, self._due_position = min(found, default=None), state.position
         return self._due
 

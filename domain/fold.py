@@ -34,14 +34,11 @@ from relaybroker.domain.changes import (
     messages,
     sidecars,
 )
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.machines import MACHINE_OF
-from relaybroker.domain.state import (
-    ANNOUNCEMENTS_KEPT,
-    Registration,
-    State,
-)
+from relaybroker.domain.state import ANNOUNCEMENTS_KEPT, State
 
 _CHANGES = MappingProxyType(
     {
@@ -136,13 +133,13 @@ def _forget(state: State, event: Event, stream: str) -> None:
             pass
 
 
-def _forget_registration(state: State, found: Registration) -> None:
-    del state.registrations[found.stream]
-    if state.names.get(found.name.lower()) == found.stream:
-        _pass_on_name(state, found.name.lower())
-    if state.agents.get(found.agent_id) == found.stream:
-        del state.agents[found.agent_id]
-    _drop_worker(state, found.session_id)
+def _forget_registration(state: State, registration: Registration) -> None:
+    del state.registrations[registration.stream]
+    if state.names.get(registration.name.lower()) == registration.stream:
+        _pass_on_name(state, registration.name.lower())
+    if state.agents.get(registration.agent_id) == registration.stream:
+        del state.agents[registration.agent_id]
+    _drop_worker(state, registration.session_id)
 
 
 def _pass_on_name(state: State, name: str) -> None:

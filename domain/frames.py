@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.manifest import DELIVERY_CURSOR, Capability, Manifest, load_of
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Registration
 
 Frame = dict[str, Any]
 
@@ -193,8 +193,8 @@ def inventory_sync(request_id: str, agents: Iterable[Registration]) -> Frame:
     return {"v": 1, "id": request_id, "type": "inventory.sync", "agents": [_row(found) for found in agents]}
 
 
-def _row(found: Registration) -> Frame:
-    row = {"agent_id": found.agent_id, "name": found.name}
-    if found.spec.session_ref:
-        row["session_ref"] = found.spec.session_ref
+def _row(registration: Registration) -> Frame:
+    row = {"agent_id": registration.agent_id, "name": registration.name}
+    if registration.spec.session_ref:
+        row["session_ref"] = registration.spec.session_ref
     return row

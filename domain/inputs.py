@@ -421,7 +421,7 @@ class _SidecarInput(_Input, frozen=True, kw_only=True):
 
 
 class SidecarConnected(_SidecarInput, frozen=True, kw_only=True):
-    """A local program opened `/api/fleet/ws`."""
+    """A local program offers itself as a sidecar."""
 
 
 class SidecarClosed(_SidecarInput, frozen=True, kw_only=True):

@@ -65,12 +65,20 @@ class EngineClient:
         vault: has the credentials; gets the tokens that answers bring.
         deliver: takes each answer; it returns when there is room for it.
         version: of this program, for the optional origin headers.
+        socket: Unix socket by which the engine is reached, whatever the URL says; "" = by the URL.
     """
 
     def __init__(
-        self, base_url: str, *, vault: Vault, deliver: Callable[[Input], Awaitable[None]], version: str
+        self,
+        base_url: str,
+        *,
+        vault: Vault,
+        deliver: Callable[[Input], Awaitable[None]],
+        version: str,
+        socket: str = "",
     ) -> None:
         self._base_url = base_url.rstrip("/")
+        self._socket = socket
         self._vault = vault
         self._deliver = deliver
         self._headers = {"X-Relaycast-Origin-Client": ORIGIN, "X-Relaycast-Origin-Version": version}
@@ -161,7 +169,9 @@ class EngineClient:
 
     async def _request(self, call: HttpCall, credential: str) -> tuple[int, bytes]:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
+            connector: aiohttp.BaseConnector = aiohttp.TCPConnector(limit=IN_FLIGHT)
+            if self._socket:
+                connector = aiohttp.UnixConnector(self._socket, limit=IN_FLIGHT)
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         headers = {**self._headers, "Authorization": f"Bearer {credential}"}
         if call.idempotency_key:

@@ -23,18 +23,21 @@ import asyncio
 import re
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from relaybroker.adapters.pty import proof, tasks
+from relaybroker.adapters.pty import proof, steering, tasks, typed_text
+from relaybroker.adapters.pty.draft import Draft
+from relaybroker.adapters.pty.echo import Echo
 from relaybroker.adapters.pty.enter_pace import EnterPace
+from relaybroker.adapters.pty.news import FIRST_LOOK_S, LAST_LOOK_S, News
 from relaybroker.adapters.pty.occupation import DRIVING
 from relaybroker.adapters.pty.process_table import Wait
-from relaybroker.adapters.pty.proof import Before, Proof, Standing
-from relaybroker.adapters.pty.protocol import Fact, Inject, Injected, InjectFailed, Verified
+from relaybroker.adapters.pty.proof import Proof, Standing
+from relaybroker.adapters.pty.protocol import Inject, Injected, InjectFailed, Verified
 from relaybroker.adapters.pty.sequences import plain_text
+from relaybroker.adapters.pty.typed_text import ENTER
 from relaybroker.adapters.pty.view import solid
-from relaybroker.adapters.pty.writer import TerminalWriter, WriteError
+from relaybroker.adapters.pty.writer import WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from relaybroker.adapters.pty.access import Access
     from relaybroker.adapters.pty.foreground import Foreground
     from relaybroker.adapters.pty.harnesses import Profile
+    from relaybroker.adapters.pty.line import Line
     from relaybroker.adapters.pty.occupation import Occupant
     from relaybroker.adapters.pty.output_ring import OutputRing
 
@@ -50,14 +54,10 @@ MAX_TEXT_BYTES = 16 * 1024
 """Longer texts are refused as `too_large` (F083)."""
 MAX_PASTE_BYTES = 32 * 1024
 """Several messages that go in as one paste are together not longer."""
-MAX_LINE_BYTES = 4095
-"""A terminal that collects lines cuts longer ones (Linux N_TTY_BUF_SIZE - 1)."""
 QUIET_S = 0.02
 """A program that showed something else than the marker has reacted when it is silent for this long."""
 FLEETING_S = 0.25
 """So long what is often gone at the next look may keep the terminal before anything is handed back."""
-FIRST_LOOK_S, LAST_LOOK_S = 0.001, 0.05
-"""Waits between looks; they double."""
 STANDS_S = 3.0
 """A composer shows what was pasted within this time, or the program dropped it."""
 DROPPED_QUIET_S = 1.0
@@ -72,116 +72,13 @@ SETTLE_S = 2.0
 MAX_WRITES = 3
 """Times a text is written that the program drops."""
 MAX_ENTERS = 4
-STEER_ESCAPES = 2
-CLEAR_ESCAPES = 2
-"""So many clear a composer that holds a text."""
-STEER_S = 1.0
-"""A program that was given Escape stops within this time, or gets another one."""
-STEER_PAUSE_S = 0.12
-NEEDLE_CHARACTERS = 24
 MAX_SPOILED = 1024
 OUT_OF_TURN = "out_of_turn"
 """Why a delivery is handed back that waited behind one that was not typed."""
-_LOOK_BACK_BYTES = 16 * 1024
 
-PASTE_START = b"\x1b[200~"
-PASTE_END = b"\x1b[201~"
-ENTER = b"\r"
-ESCAPE = b"\x1b"
 
 _COMPLETES = re.compile(r"(?:(?:^|\s)[:/#$!~]\S*|@\S*|\\)\Z")
 """Last words behind which Enter completes something, or (a backslash) breaks the line."""
-_KEYS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def sanitise(text: str) -> str:
-    """`text` without any character that a terminal takes for a key, LF and TAB excepted; CR LF and CR are LF (F082)."""
-    return _KEYS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip("\n")
-
-
-class Line(Protocol):
-    """What the injector needs of its session."""
-
-    ring: OutputRing
-    writer: TerminalWriter
-
-    @property
-    def bracketed_paste(self) -> bool: ...
-    @property
-    def last_output_at(self) -> float: ...
-    def line_discipline(self) -> tuple[bool, bool]: ...
-    def unread(self) -> int | None: ...
-    def may_type(self) -> bool: ...
-    async def access(self, known: Foreground | None = None) -> Access:
-        """Look at the settled terminal: who has it, what it shows, and (of an unknown program) what keeps text out."""
-
-    def occupied_by(self, occupant: Occupant | None) -> None:
-        """Report who has the terminal, and watch it until it is free."""
-
-    def show(self, text: str) -> bool:
-        """Put a text on the terminal without typing it; False while its output is in the middle of a sequence."""
-
-    def report(self, fact: Fact) -> None: ...
-    def typing(self, text: str) -> None: ...
-    def draft_changed(self, *, stands: bool) -> None: ...
-
-
-@dataclass
-class _Draft:
-    """What stands in the program's composer of one delivery or of several, and what is still to be written before Enter."""
-
-    injects: tuple[Inject, ...]
-    """As they were last asked for, in order."""
-    rest: bytes
-    written: int
-    start: int
-    """Output offset at the start of the injection."""
-    written_at: float = 0.0
-    enter_at: int = 0
-    """Output offset at Enter."""
-    at_once: bool = False
-    """Enter is part of what is written."""
-    pauses: bool = True
-    """The program gets its pause between text and Enter."""
-    before: Before = field(default_factory=Before)
-    waited_ms: float = 0.0
-
-    @property
-    def needle(self) -> str:
-        """The end of what was typed."""
-        return _needle(self.text)
-
-    @property
-    def text(self) -> str:
-        return "\n\n".join(inject.text for inject in self.injects)
-
-    def place(self, delivery_id: str) -> int | None:
-        """Which of them it is."""
-        return next((at for at, inject in enumerate(self.injects) if inject.delivery_id == delivery_id), None)
-
-
-@dataclass
-class _Echo:
-    """Looks for a needle in the output from `start` on, each byte about once."""
-
-    needle: str
-    start: int
-    _raw: bytes = field(init=False)
-    _scanned: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._raw = self.needle.encode("utf-8", "replace")
-        self._scanned = self.start
-
-    def seen(self, ring: OutputRing) -> bool:
-        """Whether the output shows the needle, possibly wrapped, indented or coloured."""
-        if not self.needle or ring.end == self.start:
-            return False
-        if ring.find(self._raw, self._scanned):
-            return True
-        self._scanned = max(self.start, ring.end - len(self._raw) + 1)
-        recent = ring.since(max(self.start, ring.end - _LOOK_BACK_BYTES))
-        return self.needle in solid(plain_text(recent))
 
 
 class Injector:
@@ -191,14 +88,14 @@ class Injector:
         self._line = line
         self._queue: deque[Inject] = deque()
         self._current: tuple[Inject, ...] = ()
-        self._draft: _Draft | None = None
+        self._draft: Draft | None = None
         self._draft_stands = False
         self._spoiled: deque[str] = deque(maxlen=MAX_SPOILED)
         """Deliveries whose draft a person touched: they may have been submitted, so they are never retyped."""
         self._has_echoed = False
         self._pace = EnterPace()
         self._task: asyncio.Task[None] | None = None
-        self._news: asyncio.Future[None] | None = None
+        self._news = News()
         self._on_verify = on_verify
 
     # --- called by the session ---------------------------------------------------------------------------------------
@@ -235,7 +132,7 @@ class Injector:
             self._queue.insert(sum(other is not None and other < place for other in places), inject)
         else:
             self._queue.append(inject)
-        self.notify()
+        self._news.notify()
 
     def person_typed(self, data: bytes, *, ended: bool) -> None:
         """A person's keys went into the terminal; those that submit or clear the line end a standing draft.
@@ -257,8 +154,7 @@ class Injector:
 
     def notify(self) -> None:
         """Something changed that an injection may wait for: output, readiness, a dialog gone, a new delivery."""
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        self._news.notify()
 
     async def close(self, reason: str) -> None:
         """Stop typing and hand everything back with `reason`."""
@@ -276,7 +172,7 @@ class Injector:
 
     async def _run(self) -> None:
         while True:
-            await self._until(lambda: bool(self._queue) and self._line.may_type() and self._fits_draft())
+            await self._news.until(lambda: bool(self._queue) and self._line.may_type() and self._fits_draft())
             access = await self._look()
             if access is None:
                 continue
@@ -300,7 +196,7 @@ class Injector:
                 await self._prove(access)
             self._current = ()
             if typed and access.profile.gap_ms:
-                await self._pause(access.profile.gap_ms / 1000)
+                await self._news.pause(access.profile.gap_ms / 1000)
 
     def _is_shown(self, access: Access) -> bool:
         """The next delivery is put on the terminal by the host, and nothing of it is typed."""
@@ -326,7 +222,7 @@ class Injector:
                 return access
             if access.question is None and asyncio.get_running_loop().time() >= deadline:
                 return access
-            await self._next_news(wait)
+            await self._news.next(wait)
             wait = min(2 * wait, LAST_LOOK_S)
         return None
 
@@ -356,7 +252,7 @@ class Injector:
         if 0 < inject.expires_at <= time.time():
             self._queue.popleft()
             self._fail(inject, "expired")
-        elif self._line.show(sanitise(inject.text)):
+        elif self._line.show(typed_text.sanitise(inject.text)):
             self._queue.popleft()
             self._line.report(
                 Injected(
@@ -369,7 +265,7 @@ class Injector:
             )
             self._line.report(Verified(delivery_id=inject.delivery_id, verification="echo"))
         else:
-            await self._next_news(LAST_LOOK_S)
+            await self._news.next(LAST_LOOK_S)
 
     async def _type(self, injects: tuple[Inject, ...], access: Access) -> bool:
         """Steps 2 to 4: text and Enter. False when the deliveries were handed back."""
@@ -406,12 +302,12 @@ class Injector:
         draft.waited_ms = (asyncio.get_running_loop().time() - draft.written_at) * 1000
         return True
 
-    def _goes_in_at_once(self, draft: _Draft, access: Access) -> bool:
+    def _goes_in_at_once(self, draft: Draft, access: Access) -> bool:
         """The terminal collects the line: the program gets nothing before Enter, and what the kernel shows meanwhile says nothing."""
         is_plain = not access.profile.composer and not self._line.bracketed_paste
         return is_plain and not draft.written and self._line.line_discipline()[0]
 
-    async def _write_text(self, draft: _Draft, access: Access) -> bytes | None:
+    async def _write_text(self, draft: Draft, access: Access) -> bytes | None:
         """Write the text until it stands; what submits it, None when a question came up.
 
         Raises:
@@ -428,7 +324,7 @@ class Injector:
                 break
             if await self._stands(draft, access.foreground) is not Standing.GONE:
                 break
-            draft.rest, draft.written = self._as_typed(draft.text, profile) or b"", 0
+            draft.rest, draft.written = typed_text.as_typed(draft.text, self._line, profile) or b"", 0
         else:
             raise WriteError("the program drops what it is typed", 0)
         submit = b" " + ENTER if profile.completes and _COMPLETES.search(draft.text) else ENTER
@@ -443,7 +339,7 @@ class Injector:
         draft.before = proof.before(seen, draft.needle, collects_lines=line.line_discipline()[0])
         return submit if proof.ends_at_cursor(seen, draft.needle) or seen.question is None else None
 
-    async def _stands(self, draft: _Draft, foreground: Foreground) -> Standing:
+    async def _stands(self, draft: Draft, foreground: Foreground) -> Standing:
         """Wait until the composer shows what was written; GONE when the program dropped it.
 
         A program that starts may take its time, or throw away what came early. Which of the two it was, a space tells: keys are read in
@@ -472,7 +368,7 @@ class Injector:
                 return Standing.GONE
             elif now - begun >= UNREAD_S or (probed is not None and now - begun >= MUTE_S and _is_read(access, line)):
                 return Standing.UNKNOWN  # it shows nothing before Enter
-            await self._next_news(LAST_LOOK_S)
+            await self._news.next(LAST_LOOK_S)
 
     async def _settle(self, profile: Profile) -> None:
         """Let the program fall silent for as long as it needs to tell Enter from a part of a paste."""
@@ -484,7 +380,7 @@ class Injector:
         deadline = loop.time() + quiet + SETTLE_S
         begun = loop.time()
         while (left := max(begun, self._line.last_output_at) + quiet - loop.time()) > 0 and loop.time() < deadline:
-            await self._pause(left)
+            await self._news.pause(left)
 
     async def _prove(self, access: Access) -> None:
         """Step 5: wait for what follows Enter; report the deliveries as typed, or that their text stands."""
@@ -493,7 +389,7 @@ class Injector:
         loop = asyncio.get_running_loop()
         watch = Proof(access.profile, draft.needle, draft.before, draft.enter_at, loop.time(), at_once=not draft.pauses)
         while self._draft is draft:
-            await self._next_news(watch.patience(loop.time()))
+            await self._news.next(watch.patience(loop.time()))
             seen = await self._line.access(access.foreground) if watch.needs_screen else None
             evidence = watch.look(seen, self._line, loop.time())
             if evidence:
@@ -503,11 +399,13 @@ class Injector:
                 return
             if watch.wants_enter(loop.time()) and watch.enters < MAX_ENTERS:
                 await self._enter_again(watch, draft)
+            elif watch.has_vanished(loop.time()):
+                self._give_back_vanished(draft)
             elif watch.is_late(loop.time()) and not self._draft_stands:
                 self._draft_stands = True
                 self._line.draft_changed(stands=True)
 
-    async def _enter_again(self, watch: Proof, draft: _Draft) -> None:
+    async def _enter_again(self, watch: Proof, draft: Draft) -> None:
         line = self._line
         await line.writer.hold()
         try:
@@ -521,11 +419,26 @@ class Injector:
         finally:
             line.writer.release()
 
-    def _tell(self, draft: _Draft, evidence: str) -> None:
+    def _give_back_vanished(self, draft: Draft) -> None:
+        """The text stands nowhere, and nothing proves that it went in (a program that reads and ignores what comes at a bad moment).
+
+        If the program never showed any of it, it is to be typed again; else nobody knows.
+        """
+        ring = self._line.ring
+        shown = solid(plain_text(ring.since(draft.start)))
+        needles = (draft.needle, *(solid(inject.marker) for inject in draft.injects))
+        was_shown = ring.start > draft.start or any(needle and needle in shown for needle in needles)
+        reason, typed = ("composer_unclear", "partly") if was_shown else ("pty_write_failed", "no")
+        self._end_draft()
+        for inject in draft.injects:
+            self._fail(inject, reason, typed=typed)
+        self._return_queue(OUT_OF_TURN)
+
+    def _tell(self, draft: Draft, evidence: str) -> None:
         """A report for each that was typed, also for one that was not asked for again: it is never typed twice."""
-        lengths = [len(sanitise(inject.text).encode()) for inject in draft.injects[:-1]]
+        lengths = [len(typed_text.sanitise(inject.text).encode()) for inject in draft.injects[:-1]]
         for inject, written in zip(draft.injects, (*lengths, draft.written - sum(lengths)), strict=True):
-            echo = _Echo(solid(inject.marker) or _needle(inject.text), draft.start)
+            echo = Echo(solid(inject.marker) or typed_text.needle(inject.text), draft.start)
             seen = echo.seen(self._line.ring)
             self._line.report(
                 Injected(
@@ -538,79 +451,33 @@ class Injector:
             )
             self._on_verify(inject, echo.seen, seen)
 
-    async def _begin(self, injects: tuple[Inject, ...], access: Access) -> _Draft | None:
+    async def _begin(self, injects: tuple[Inject, ...], access: Access) -> Draft | None:
         line, inject, profile = self._line, injects[0], access.profile
         if 0 < inject.expires_at <= time.time():
             self._fail(inject, "expired")
             return None
         if inject.steer and profile.steer_keys and access.sight.works:
             try:
-                obstacle = await self._interrupt()
+                obstacle = await steering.interrupt(line, self._news)
             except WriteError:
                 obstacle = "pty_write_failed"
             if obstacle:
                 self._fail(inject, obstacle)
                 self._return_queue(OUT_OF_TURN)
                 return None
-        draft = _Draft(injects, b"", 0, line.ring.end)
-        data = self._as_typed(draft.text, profile)
+        draft = Draft(injects, b"", 0, line.ring.end)
+        data = typed_text.as_typed(draft.text, self._line, profile)
         if data is None:
             self._fail(inject, "too_large")
             return None
         draft.rest = data
         return draft
 
-    async def _interrupt(self) -> str:
-        """Have the program stop what it works on; why nothing may be typed then, blank when its composer is free.
-
-        One Escape, and another one only while it goes on: two at a program that has stopped open a menu (Rewind, of Claude Code).
-        """
-        line, loop = self._line, asyncio.get_running_loop()
-        seen = await line.access()  # the keyboard is ours since: what a person typed until then is never cleared
-        if seen.occupant is not None and not seen.occupant.patience_s:
-            return seen.occupant.reason
-        foreground = seen.foreground
-        for _ in range(STEER_ESCAPES if seen.sight.works else 0):
-            await line.writer.write(ESCAPE)
-            deadline = loop.time() + STEER_S
-            while seen.sight.works and seen.question is None and loop.time() < deadline:
-                await self._next_news(LAST_LOOK_S)
-                seen = await line.access(foreground)
-            if not seen.sight.works or seen.question is not None:
-                break
-        await self._pause(STEER_PAUSE_S)
-        seen = await line.access(foreground)
-        if seen.question is None and proof.standing(seen) is Standing.TEXT:
-            # It was empty before: an interrupted program gives back what it was working on (Claude Code).
-            for _ in range(CLEAR_ESCAPES):
-                await line.writer.write(ESCAPE)
-                await self._pause(STEER_PAUSE_S)
-            seen = await line.access(foreground)
-        if seen.question is not None:
-            return "blocked_by_dialog"
-        return "" if proof.standing(seen) is Standing.GONE else "composer_unclear"
-
-    def _as_typed(self, text: str, profile: Profile) -> bytes | None:
-        """The bytes for `text` in the terminal's present mode; None when the terminal would cut a line."""
-        clean = sanitise(text)
-        line = self._line
-        if line.bracketed_paste:
-            return PASTE_START + clean.encode() + PASTE_END
-        if profile.multi_line == "join" or profile.treatment == "show":
-            clean = " ".join(part for part in clean.split("\n") if part.strip())
-        collects_lines, _ = line.line_discipline()
-        if profile.tabs == "spaces" and not collects_lines:
-            clean = clean.replace("\t", "    ")
-        data = clean.encode()
-        if collects_lines and max(len(part) for part in data.split(b"\n")) >= MAX_LINE_BYTES:
-            return None
-        return data
-
-    async def _reaction(self, draft: _Draft, profile: Profile) -> None:
+    async def _reaction(self, draft: Draft, profile: Profile) -> None:
         """Step 3 for a program without composer: wait until it shows the text, fell silent after something else, or the bound is over."""
         line = self._line
         loop = asyncio.get_running_loop()
-        echo = _Echo(draft.needle, draft.start)
+        echo = Echo(draft.needle, draft.start)
         echoes = line.line_discipline()[1] or self._has_echoed or line.bracketed_paste
         deadline = loop.time() + (profile.echo_wait_ms if echoes else profile.silent_wait_ms) / 1000
         while not echo.seen(line.ring):
@@ -620,12 +487,12 @@ class Injector:
             if now >= until:
                 self._has_echoed = self._has_echoed or moved
                 return
-            await self._next_news(until - now)
+            await self._news.next(until - now)
         self._has_echoed = True
 
     # --- failures ----------------------------------------------------------------------------------------------------
 
-    def _hand_back(self, injects: tuple[Inject, ...], draft: _Draft, reason: str) -> None:
+    def _hand_back(self, injects: tuple[Inject, ...], draft: Draft, reason: str) -> None:
         if not draft.written:
             self._draft = None
         elif not self._draft_stands:
@@ -646,47 +513,14 @@ class Injector:
         if self._draft_stands:
             self._draft_stands = False
             self._line.draft_changed(stands=False)
-            self.notify()
+            self._news.notify()
 
     def _fail(self, inject: Inject, reason: str, *, typed: str = "no") -> None:
         self._line.report(
             InjectFailed(delivery_id=inject.delivery_id, attempt=inject.attempt, reason=reason, typed=typed)
         )
 
-    # --- waiting -----------------------------------------------------------------------------------------------------
-
-    async def _until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Wait for `condition`, looked at on every news, or the time-out; returns whether it holds."""
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout_s is None else loop.time() + timeout_s
-        while not condition():
-            left = None if deadline is None else deadline - loop.time()
-            if left is not None and left <= 0:
-                return False
-            await self._next_news(left)
-        return True
-
-    async def _pause(self, seconds: float) -> None:
-        """Let a time pass that the program itself needs (its own key time-outs), not a condition."""
-        await asyncio.sleep(seconds)
-
-    async def _next_news(self, timeout_s: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        news = self._news = loop.create_future()
-        timer = None if timeout_s is None else loop.call_later(timeout_s, self.notify)
-        try:
-            await news
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._news = None
-
 
 def _is_read(access: Access, line: Line) -> bool:
     """The program has read all that was typed and waits for more."""
     return line.unread() == 0 and access.waits() in (Wait.READ, Wait.POLL)
-
-
-def _needle(text: str) -> str:
-    """The end of the text, as screens are compared: what an echo of `text` shows last."""
-    return solid(sanitise(text))[-NEEDLE_CHARACTERS:]

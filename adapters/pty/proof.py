@@ -23,7 +23,7 @@ from relaybroker.adapters.pty.view import solid
 if TYPE_CHECKING:
     from relaybroker.adapters.pty.access import Access
     from relaybroker.adapters.pty.harnesses import Profile
-    from relaybroker.adapters.pty.injection import Line
+    from relaybroker.adapters.pty.line import Line
 
 SURE_S = 0.005
 """The kernel hands typed bytes on in the background: that nothing is unread counts only after so long, or after its echo."""
@@ -35,6 +35,8 @@ MUTE_ENTER_S = 5.0
 """The same for a program that showed no reaction at all: it may not have come to the first Enter yet."""
 LATE_S = 8.0
 """A text that stands for so long is reported."""
+VANISHED_S = 5.0
+"""A program that is free and has shown an empty composer for so long holds the text nowhere."""
 GONE_S = 1.0
 """A composer that is nowhere on the screen so long after Enter, without the text, took it."""
 _FIRST_LOOK_S, _LAST_LOOK_S, _LATE_LOOK_S = 0.001, 0.05, 0.5
@@ -123,6 +125,8 @@ class Proof:
         self._stands = False
         self._stood = shown.stood
         self._consumed_at: float | None = None
+        self._empty_since: float | None = None
+        """The program is free, with an empty composer in which nobody saw the text, and without it on the screen."""
         self._last_output = now
         self._reacted = False
         self._look_s = _FIRST_LOOK_S
@@ -150,9 +154,12 @@ class Proof:
         if seen is None:
             is_sure = self._reacted or now - self._entered >= SURE_S
             return "read" if is_sure and unread is not None else "output" if self._reacted else ""
-        if self._profile.composer:
-            return self._of_composer(seen, now)
-        return self._of_plain(seen, line, now, known=unread is not None)
+        if not self._profile.composer:
+            return self._of_plain(seen, line, now, known=unread is not None)
+        evidence = self._of_composer(seen, now)
+        is_empty = not evidence and standing(seen) is Standing.GONE and not seen.sight.works
+        self._empty_since = (self._empty_since or now) if is_empty else None
+        return evidence
 
     def _of_composer(self, seen: Access, now: float) -> str:
         """A text that was never seen in the composer must be seen elsewhere: an empty composer alone says nothing of it."""
@@ -235,6 +242,10 @@ class Proof:
     def is_late(self, now: float) -> bool:
         """Whether there is still no proof after so long that a person should know."""
         return now - self._begun >= LATE_S
+
+    def has_vanished(self, now: float) -> bool:
+        """Whether the program never showed the text where it could stand, and goes on without it."""
+        return self.is_late(now) and self._empty_since is not None and now - self._empty_since >= VANISHED_S
 
     def patience(self, now: float) -> float:
         """How long until the next look, if nothing comes before."""

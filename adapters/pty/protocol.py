@@ -241,7 +241,8 @@ class InjectFailed(_Message, frozen=True):
     attempt: int
     reason: str
     """`not_running`, `expired`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
-    Enter), `composer_unclear` (a person touched the unsubmitted text), a reason of `Occupied` (the terminal is not
+    Enter), `composer_unclear` (a person touched the unsubmitted text, or it was shown and
+    is gone without proof), a reason of `Occupied` (the terminal is not
     free), `agent_released` or `worker_exited`."""
     typed: str
 

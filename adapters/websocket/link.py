@@ -115,6 +115,7 @@ class NodeLink:
         base_url: the resolved base URL of the engine.
         vault: has the node token; gets the tokens of agents.
         deliver: takes each input; it returns when there is room for it.
+        socket: Unix socket by which the engine is reached, whatever the URL says; "" = by the URL.
         times: other limits than those of the contract, for tests.
     """
 
@@ -124,11 +125,13 @@ class NodeLink:
         *,
         vault: Vault,
         deliver: Callable[[Input], Awaitable[None]],
+        socket: str = "",
         times: LinkTimes = LinkTimes(),  # noqa: B008 - an immutable tuple
     ) -> None:
         self._url = socket_url(base_url)
         self._vault = vault
         self._deliver = deliver
+        self._socket = socket
         self._times = times
         self._current: _Dial | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -209,7 +212,8 @@ class NodeLink:
         if token is None:
             return LinkDialFailed(dial=number, status=None, detail=NO_CREDENTIAL)
         if self._session is None:
-            self._session = aiohttp.ClientSession(trace_configs=[_no_redirects()])
+            connector = aiohttp.UnixConnector(self._socket) if self._socket else None
+            self._session = aiohttp.ClientSession(connector=connector, trace_configs=[_no_redirects()])
         try:
             async with asyncio.timeout(self._times.dial):
                 return await self._session.ws_connect(

@@ -12,27 +12,25 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Action
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    Action,
-    State,
-)
+from relaybroker.domain.state import State
 
 
-def _action_received(state: State, event: events.ActionReceived, at: Recorded, _: Any) -> None:
-    state.link.heard_at = at.at
-    state.actions[at.stream] = Action(
-        stream=at.stream,
+def _action_received(state: State, event: events.ActionReceived, recorded: Recorded, _: Any) -> None:
+    state.link.heard_at = recorded.at
+    state.actions[recorded.stream] = Action(
+        stream=recorded.stream,
         invocation_id=event.invocation_id,
         action=event.action,
         state=action_machine.TABLE.initial,
-        received_at=at.at,
+        received_at=recorded.at,
         input=event.input,
         agent_name=event.agent_name,
         agent_id=event.agent_id,
     )
-    state.unfinished[at.stream] = None
-    _prune(state, at.at - action_machine.LEDGER_S)
+    state.unfinished[recorded.stream] = None
+    _prune(state, recorded.at - action_machine.LEDGER_S)
 
 
 def _prune(state: State, oldest_kept: float) -> None:
@@ -43,27 +41,27 @@ def _prune(state: State, oldest_kept: float) -> None:
             del state.actions[stream]
 
 
-def _action_held(state: State, event: events.ActionHeld, at: Recorded, _: Any) -> None:
-    state.actions[at.stream].until = event.until
+def _action_held(state: State, event: events.ActionHeld, recorded: Recorded, _: Any) -> None:
+    state.actions[recorded.stream].until = event.until
 
 
-def _action_running(_state: State, event: events.ActionRunning, _at: Recorded, found: Action) -> None:
-    found.name, found.until, found.handler, found.input = event.name, event.until, event.handler, None
+def _action_running(_state: State, event: events.ActionRunning, _recorded: Recorded, action: Action) -> None:
+    action.name, action.until, action.handler, action.input = event.name, event.until, event.handler, None
 
 
-def _action_done(_state: State, event: events.ActionDone, _at: Recorded, found: Action) -> None:
-    found.output, found.error, found.until, found.input = event.output, event.error, 0.0, None
+def _action_done(_state: State, event: events.ActionDone, _recorded: Recorded, action: Action) -> None:
+    action.output, action.error, action.until, action.input = event.output, event.error, 0.0, None
 
 
-def _action_reported(state: State, _event: Any, at: Recorded, found: Action) -> None:
-    found.reported_at = at.at
-    del state.unfinished[found.stream]
-    if found.error == "handler_unavailable":
-        del state.actions[found.stream]
+def _action_reported(state: State, _event: Any, recorded: Recorded, action: Action) -> None:
+    action.reported_at = recorded.at
+    del state.unfinished[action.stream]
+    if action.error == "handler_unavailable":
+        del state.actions[action.stream]
 
 
-def _action_resent(state: State, _event: Any, at: Recorded, _: Any) -> None:
-    state.actions[at.stream].reported_at = at.at
+def _action_resent(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
+    state.actions[recorded.stream].reported_at = recorded.at
 
 
 CHANGES: Changes = {

@@ -8,22 +8,20 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import OwnIdentity
 from relaybroker.domain.entropy import derive
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    OwnIdentity,
-    State,
-)
+from relaybroker.domain.state import State
 
 
-def _broker_started(state: State, event: events.BrokerStarted, at: Recorded, _: Any) -> None:
+def _broker_started(state: State, event: events.BrokerStarted, recorded: Recorded, _: Any) -> None:
     if state.link.online_at > state.link.down_at:
         state.link.down_at = state.now  # the former process's last word: nothing it wrote later than that left it
     state.boot_id = event.boot_id
     state.entropy = event.entropy
     state.epoch = state.epoch or f"ep_{derive(event.entropy, 0, 'epoch')[:12]}"
     state.settings = event.settings
-    state.started_at = at.at
+    state.started_at = recorded.at
     state.stopping_until, state.stop_reason, state.agents_too, state.left = 0.0, "", True, False
     state.host.attached, state.host.until = False, 0.0
     state.own = OwnIdentity(
@@ -35,28 +33,28 @@ def _broker_started(state: State, event: events.BrokerStarted, at: Recorded, _: 
     for registration in state.registrations.values():
         for membership in registration.channels.values():
             if membership.call_id:
-                membership.call_id, membership.retry_at = "", at.at
+                membership.call_id, membership.retry_at = "", recorded.at
 
 
-def _broker_stopping(state: State, event: events.BrokerStopping, _at: Recorded, _: Any) -> None:
+def _broker_stopping(state: State, event: events.BrokerStopping, _recorded: Recorded, _: Any) -> None:
     state.stopping_until = event.until
     state.stop_reason = event.reason
     state.agents_too = event.agents_too
 
 
-def _broker_left(state: State, _event: Any, _at: Recorded, _: Any) -> None:
+def _broker_left(state: State, _event: Any, _recorded: Recorded, _: Any) -> None:
     state.left = True
 
 
-def _own_requested(state: State, event: events.OwnIdentityRequested, _at: Recorded, _: Any) -> None:
+def _own_requested(state: State, event: events.OwnIdentityRequested, _recorded: Recorded, _: Any) -> None:
     state.own = OwnIdentity(name=event.name, call_id=event.call_id)
 
 
-def _own_granted(state: State, event: events.OwnIdentityGranted, _at: Recorded, _: Any) -> None:
+def _own_granted(state: State, event: events.OwnIdentityGranted, _recorded: Recorded, _: Any) -> None:
     state.own = OwnIdentity(agent_id=event.agent_id, name=event.name)
 
 
-def _own_refused(state: State, event: events.OwnIdentityRefused, _at: Recorded, _: Any) -> None:
+def _own_refused(state: State, event: events.OwnIdentityRefused, _recorded: Recorded, _: Any) -> None:
     state.own.call_id, state.own.until, state.own.refused = "", event.until, event.code or event.detail
 
 

@@ -7,38 +7,39 @@ from typing import Any
 from relaybroker.domain import events
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.dead_letter import DeadLetter, shortened
+from relaybroker.domain.entities import Delivery
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import Delivery, State
+from relaybroker.domain.state import State
 
 
-def bury(state: State, found: Delivery, event: events.DeliveryDeadLettered, at: Recorded) -> None:
+def bury(state: State, delivery: Delivery, event: events.DeliveryDeadLettered, recorded: Recorded) -> None:
     """The delivery becomes the newest letter on the list."""
-    state.dead_letters[found.letter_id] = DeadLetter(
-        letter_id=found.letter_id,
-        stream=found.stream,
-        delivery_id=found.delivery_id,
-        attempt=found.attempt,
-        tries=found.tries,
-        agent_id=found.agent_id,
-        name=found.name,
-        seq=found.seq,
-        msg_id=found.msg_id,
-        source=found.source,
-        sender=found.sender,
-        target=found.target,
-        body=shortened(found.body),
-        body_bytes=len(found.body.encode()),
-        thread_id=found.thread_id,
-        priority=found.priority,
-        mode=found.mode,
+    state.dead_letters[delivery.letter_id] = DeadLetter(
+        letter_id=delivery.letter_id,
+        stream=delivery.stream,
+        delivery_id=delivery.delivery_id,
+        attempt=delivery.attempt,
+        tries=delivery.tries,
+        agent_id=delivery.agent_id,
+        name=delivery.name,
+        seq=delivery.seq,
+        msg_id=delivery.msg_id,
+        source=delivery.source,
+        sender=delivery.sender,
+        target=delivery.target,
+        body=shortened(delivery.body),
+        body_bytes=len(delivery.body.encode()),
+        thread_id=delivery.thread_id,
+        priority=delivery.priority,
+        mode=delivery.mode,
         reason=event.reason,
         detail=event.detail,
-        in_doubt=event.in_doubt or found.doubtful,
-        offered_at=found.offered_at,
-        buried_at=at.at,
-        from_custody=found.in_custody,
+        in_doubt=event.in_doubt or delivery.doubtful,
+        offered_at=delivery.offered_at,
+        buried_at=recorded.at,
+        from_custody=delivery.in_custody,
     )
-    state.custody_letters += found.in_custody
+    state.custody_letters += delivery.in_custody
 
 
 def take_off(state: State, letter_id: str) -> DeadLetter:
@@ -48,7 +49,7 @@ def take_off(state: State, letter_id: str) -> DeadLetter:
     return letter
 
 
-def _removed(state: State, event: events.DeadLetterRemoved, _at: Recorded, _: Any) -> None:
+def _removed(state: State, event: events.DeadLetterRemoved, _recorded: Recorded, _: Any) -> None:
     take_off(state, event.letter_id)
 
 

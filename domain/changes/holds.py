@@ -7,16 +7,19 @@ from typing import Any
 from relaybroker.domain import events
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.delivery import MANUAL_FLUSH
+from relaybroker.domain.entities import FlushHold
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import FlushHold, State
+from relaybroker.domain.state import State
 
 
-def _mode_changed(state: State, event: events.DeliveryModeChanged, at: Recorded, _: Any) -> None:
+def _mode_changed(state: State, event: events.DeliveryModeChanged, recorded: Recorded, _: Any) -> None:
     key = event.name.lower()
     if event.mode != MANUAL_FLUSH:
         del state.flush_holds[key]
         return
-    state.flush_holds[key] = FlushHold(since=at.at, revision=at.version, name=event.name, reason=event.reason)
+    state.flush_holds[key] = FlushHold(
+        since=recorded.at, revision=recorded.version, name=event.name, reason=event.reason
+    )
     for program in state.workers.values():
         if program.name.lower() == key:
             for stream in (*program.waiting, *program.typing):

@@ -10,25 +10,23 @@ from relaybroker.domain import (
     worker,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Worker
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    State,
-    Worker,
-)
+from relaybroker.domain.state import State
 
 
-def _host_attached(state: State, event: events.HostAttached, _at: Recorded, _: Any) -> None:
+def _host_attached(state: State, event: events.HostAttached, _recorded: Recorded, _: Any) -> None:
     if event.host_id != state.host.host_id:
         state.host.last_report = 0
     state.host.host_id, state.host.pid = event.host_id, event.host_pid
     state.host.attached, state.host.until = True, 0.0
 
 
-def _host_lost(state: State, event: events.HostLost, _at: Recorded, _: Any) -> None:
+def _host_lost(state: State, event: events.HostLost, _recorded: Recorded, _: Any) -> None:
     state.host.attached, state.host.until = False, event.until
 
 
-def _attach_due(state: State, _event: Any, _at: Recorded, _: Any) -> None:
+def _attach_due(state: State, _event: Any, _recorded: Recorded, _: Any) -> None:
     state.host.until = 0.0
 
 
@@ -37,84 +35,84 @@ def reported(state: State, report: int) -> None:
     state.host.last_report = max(state.host.last_report, report)
 
 
-def _report_ignored(state: State, event: events.HostReportIgnored, _at: Recorded, _: Any) -> None:
+def _report_ignored(state: State, event: events.HostReportIgnored, _recorded: Recorded, _: Any) -> None:
     reported(state, event.report)
 
 
-def _worker_launched(state: State, event: events.WorkerLaunched, at: Recorded, _: Any) -> None:
-    session_id = at.stream.partition(":")[2]
+def _worker_launched(state: State, event: events.WorkerLaunched, recorded: Recorded, _: Any) -> None:
+    session_id = recorded.stream.partition(":")[2]
     state.workers[session_id] = Worker(
-        stream=at.stream,
+        stream=recorded.stream,
         session_id=session_id,
         registration=state.agents[event.agent_id],
         name=event.name,
         agent_id=event.agent_id,
         state=worker.TABLE.initial,
         until=event.until,
-        launched_at=at.at,
-        active_at=at.at,
+        launched_at=recorded.at,
+        active_at=recorded.at,
     )
 
 
-def _worker_started(state: State, event: events.WorkerStarted, at: Recorded, found: Worker) -> None:
+def _worker_started(state: State, event: events.WorkerStarted, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
-    found.pid, found.until, found.active_at = event.pid, event.until, at.at
+    program.pid, program.until, program.active_at = event.pid, event.until, recorded.at
 
 
-def _worker_ready(state: State, event: events.WorkerReady, at: Recorded, found: Worker) -> None:
+def _worker_ready(state: State, event: events.WorkerReady, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
-    found.evidence, found.ready_at, found.active_at = event.evidence, found.ready_at or at.at, at.at
+    program.evidence, program.ready_at, program.active_at = event.evidence, program.ready_at or recorded.at, recorded.at
 
 
-def _worker_blocked(state: State, event: events.WorkerBlocked, at: Recorded, found: Worker) -> None:
+def _worker_blocked(state: State, event: events.WorkerBlocked, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
-    found.blocked_by, found.active_at = event.pattern, at.at
-    found.occupied_by, found.patience_s = None, 0.0
+    program.blocked_by, program.active_at = event.pattern, recorded.at
+    program.occupied_by, program.patience_s = None, 0.0
 
 
-def _worker_unblocked(state: State, event: events.WorkerUnblocked, at: Recorded, found: Worker) -> None:
+def _worker_unblocked(state: State, event: events.WorkerUnblocked, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
-    found.blocked_by, found.active_at = "", at.at
+    program.blocked_by, program.active_at = "", recorded.at
 
 
-def _worker_occupied(state: State, event: events.WorkerOccupied, at: Recorded, found: Worker) -> None:
+def _worker_occupied(state: State, event: events.WorkerOccupied, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
-    found.occupied_by, found.patience_s, found.active_at = event.reason, event.patience_s, at.at
+    program.occupied_by, program.patience_s, program.active_at = event.reason, event.patience_s, recorded.at
 
 
-def _worker_freed(state: State, event: events.WorkerFreed, at: Recorded, found: Worker) -> None:
+def _worker_freed(state: State, event: events.WorkerFreed, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
-    found.occupied_by, found.patience_s, found.active_at = None, 0.0, at.at
+    program.occupied_by, program.patience_s, program.active_at = None, 0.0, recorded.at
 
 
-def _worker_idle(state: State, event: events.WorkerIdle, at: Recorded, _: Any) -> None:
+def _worker_idle(state: State, event: events.WorkerIdle, recorded: Recorded, _: Any) -> None:
     reported(state, event.report)
-    state.workers[at.stream.partition(":")[2]].idle = True
+    state.workers[recorded.stream.partition(":")[2]].idle = True
 
 
-def _worker_stopping(_state: State, event: events.WorkerStopping, _at: Recorded, found: Worker) -> None:
-    found.stop_reason, found.until = event.reason, event.until
-    found.ends_at, found.grace_s = event.ends_at, event.grace_s
+def _worker_stopping(_state: State, event: events.WorkerStopping, _recorded: Recorded, program: Worker) -> None:
+    program.stop_reason, program.until = event.reason, event.until
+    program.ends_at, program.grace_s = event.ends_at, event.grace_s
 
 
-def _worker_end_asked(state: State, _event: Any, at: Recorded, _: Any) -> None:
-    state.workers[at.stream.partition(":")[2]].ends_at = 0.0
+def _worker_end_asked(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
+    state.workers[recorded.stream.partition(":")[2]].ends_at = 0.0
 
 
-def _worker_exited(state: State, event: events.WorkerExited, _at: Recorded, found: Worker) -> None:
+def _worker_exited(state: State, event: events.WorkerExited, _recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
-    found.exit_reason, found.code, found.signal = event.reason, event.code, event.signal
-    found.last_output, found.uptime_s, found.until, found.ends_at = event.last_output, event.uptime_s, 0.0, 0.0
-    if found.stop_reason is None and (event.code or event.signal):
+    program.exit_reason, program.code, program.signal = event.reason, event.code, event.signal
+    program.last_output, program.uptime_s, program.until, program.ends_at = event.last_output, event.uptime_s, 0.0, 0.0
+    if program.stop_reason is None and (event.code or event.signal):
         state.counters.crashed += 1
-    _stop_verifying(state, found)
+    _stop_verifying(state, program)
 
 
-def _worker_lost(state: State, event: events.WorkerLost, at: Recorded, found: Worker) -> None:
-    found.exit_reason, found.until, found.ends_at = event.reason, 0.0, 0.0
-    found.uptime_s = at.at - found.launched_at
+def _worker_lost(state: State, event: events.WorkerLost, recorded: Recorded, program: Worker) -> None:
+    program.exit_reason, program.until, program.ends_at = event.reason, 0.0, 0.0
+    program.uptime_s = recorded.at - program.launched_at
     state.counters.crashed += 1
-    _stop_verifying(state, found)
+    _stop_verifying(state, program)
 
 
 def _stop_verifying(state: State, gone: Worker) -> None:

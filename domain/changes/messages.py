@@ -12,18 +12,15 @@ from relaybroker.domain import (
     message as message_machine,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Message, Send
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.message import target_type
-from relaybroker.domain.state import (
-    Message,
-    Send,
-    State,
-)
+from relaybroker.domain.state import State
 
 
-def _message_accepted(state: State, event: events.MessageAccepted, at: Recorded, _: Any) -> None:
-    state.messages[at.stream] = Message(
-        stream=at.stream,
+def _message_accepted(state: State, event: events.MessageAccepted, recorded: Recorded, _: Any) -> None:
+    state.messages[recorded.stream] = Message(
+        stream=recorded.stream,
         event_id=event.event_id,
         request_id=event.request_id,
         to=event.to,
@@ -37,15 +34,15 @@ def _message_accepted(state: State, event: events.MessageAccepted, at: Recorded,
         attachments=event.attachments,
         priority=message_machine.priority_of(event.to, event.priority),
         state=message_machine.TABLE.initial,
-        accepted_at=at.at,
+        accepted_at=recorded.at,
         answer_by=event.answer_by,
-        until=at.at,
+        until=recorded.at,
         key=event.key,
     )
-    _take_place(state, state.messages[at.stream])
+    _take_place(state, state.messages[recorded.stream])
     if event.key:
-        _forget_keys(state, at.at)
-        state.sends[event.key] = Send(event.fingerprint, at.stream, at.at)
+        _forget_keys(state, recorded.at)
+        state.sends[event.key] = Send(event.fingerprint, recorded.stream, recorded.at)
 
 
 def _take_place(state: State, new: Message) -> None:
@@ -69,53 +66,53 @@ def _forget_keys(state: State, now: float) -> None:
         del state.sends[key]
 
 
-def _message_publishing(_state: State, event: events.MessagePublishing, at: Recorded, found: Message) -> None:
-    found.call_id, found.tries, found.until, found.tried_at = event.call_id, event.tries, 0.0, at.at
+def _message_publishing(_state: State, event: events.MessagePublishing, recorded: Recorded, message: Message) -> None:
+    message.call_id, message.tries, message.until, message.tried_at = event.call_id, event.tries, 0.0, recorded.at
 
 
-def _message_waiting(_state: State, event: events.MessageWaiting, _at: Recorded, found: Message) -> None:
-    found.call_id, found.until = "", event.until
-    found.turned_away, found.unanswered = (
+def _message_waiting(_state: State, event: events.MessageWaiting, _recorded: Recorded, message: Message) -> None:
+    message.call_id, message.until = "", event.until
+    message.turned_away, message.unanswered = (
         event.status != engine_status.UNANSWERED,
         event.status == engine_status.UNANSWERED,
     )
 
 
-def _message_unthreaded(_state: State, _event: Any, at: Recorded, found: Message) -> None:
-    found.call_id, found.until, found.thread_id, found.unthreaded = "", at.at, "", True
-    found.unanswered = False
+def _message_unthreaded(_state: State, _event: Any, recorded: Recorded, message: Message) -> None:
+    message.call_id, message.until, message.thread_id, message.unthreaded = "", recorded.at, "", True
+    message.unanswered = False
 
 
-def _message_published(state: State, event: events.MessagePublished, at: Recorded, found: Message) -> None:
-    _message_ended(state, event, at, found)
-    if found.author_id and event.message_id and target_type(found.to) in ("agent", "conversation"):
-        state.remember_posted(event.message_id, found.author_id)
+def _message_published(state: State, event: events.MessagePublished, recorded: Recorded, message: Message) -> None:
+    _message_ended(state, event, recorded, message)
+    if message.author_id and event.message_id and target_type(message.to) in ("agent", "conversation"):
+        state.remember_posted(event.message_id, message.author_id)
     for other in state.firsts():  # the engine is there
         if other.waits and other.unanswered:
-            other.until = min(other.until, at.at)
-    state.announce(event.message_id or found.event_id, at.stream)
+            other.until = min(other.until, recorded.at)
+    state.announce(event.message_id or message.event_id, recorded.stream)
 
 
-def _message_ended(state: State, _event: Any, _at: Recorded, found: Message) -> None:
-    found.call_id, found.until, found.answer_by = "", 0.0, 0.0
-    line = state.lines[found.line]
-    line.remove(found.stream)
+def _message_ended(state: State, _event: Any, _recorded: Recorded, message: Message) -> None:
+    message.call_id, message.until, message.answer_by = "", 0.0, 0.0
+    line = state.lines[message.line]
+    line.remove(message.stream)
     if not line:
-        del state.lines[found.line]
+        del state.lines[message.line]
 
 
-def _message_answered(state: State, _event: Any, at: Recorded, _: Any) -> None:
-    found = state.messages[at.stream]
+def _message_answered(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
+    found = state.messages[recorded.stream]
     found.answer_by = 0.0
     found.joined.clear()
 
 
-def _message_joined(state: State, event: events.MessageJoined, at: Recorded, _: Any) -> None:
-    state.messages[at.stream].joined.append(event.request_id)
+def _message_joined(state: State, event: events.MessageJoined, recorded: Recorded, _: Any) -> None:
+    state.messages[recorded.stream].joined.append(event.request_id)
 
 
-def _reply_kept(state: State, event: events.MessageReplyKept, at: Recorded, _: Any) -> None:
-    known = state.sends[state.messages[at.stream].key]
+def _reply_kept(state: State, event: events.MessageReplyKept, recorded: Recorded, _: Any) -> None:
+    known = state.sends[state.messages[recorded.stream].key]
     known.answer = event.answer
 
 

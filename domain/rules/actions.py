@@ -12,12 +12,12 @@ import msgspec
 from relaybroker.domain import action as action_machine
 from relaybroker.domain import events, frames
 from relaybroker.domain.action import ActionState
+from relaybroker.domain.entities import Action
 from relaybroker.domain.errors import FrameRejected, InvalidRequest
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.manifest import PLACEMENT
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import action_results, agents, sidecars
-from relaybroker.domain.state import Action
 from relaybroker.domain.turn import Turn
 
 _NAME_KEYS = ("name", "agent_name", "agent")

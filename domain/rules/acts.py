@@ -23,11 +23,11 @@ import msgspec
 from relaybroker.domain import engine_requests, engine_status, events, replies
 from relaybroker.domain.effects import EngineCall, Reply
 from relaybroker.domain.engine_requests import EngineRequest
+from relaybroker.domain.entities import MARK_READ, Act, Acted
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.replies import ActAnswer
 from relaybroker.domain.rules import agents, reads
-from relaybroker.domain.state import MARK_READ, Act, Acted
 from relaybroker.domain.turn import Turn
 
 CALL_S = 15.0

@@ -13,6 +13,7 @@ from relaybroker.domain import couplings, events, frames, replies, worker
 from relaybroker.domain.agent import UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import (
@@ -28,7 +29,6 @@ from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import action_results, channels, fallback, link, outcome, settling
 from relaybroker.domain.rules.spawn_values import check_values
-from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState
@@ -157,21 +157,21 @@ def check_name(turn: Turn, name: str) -> None:
         )
 
 
-def _register(turn: Turn, found: Registration) -> None:
+def _register(turn: Turn, registration: Registration) -> None:
     """Ask the engine: with a frame, or over HTTP if the caller brought a token, which a registration would rotate."""
-    if found.spec.supplied_token:
-        fallback.bind_supplied(turn, found, found.spec.supplied_token)
+    if registration.spec.supplied_token:
+        fallback.bind_supplied(turn, registration, registration.spec.supplied_token)
         return
     request_id = f"agent_register_{turn.fresh('agent')}"
-    until = min(found.reserved_at + agent_machine.REGISTER_S, turn.now + agent_machine.REPLY_S)
-    turn.record(events.RegistrationAsked(request_id=request_id, until=until), found.stream, found.name)
+    until = min(registration.reserved_at + agent_machine.REGISTER_S, turn.now + agent_machine.REPLY_S)
+    turn.record(events.RegistrationAsked(request_id=request_id, until=until), registration.stream, registration.name)
     link.send(
         turn,
         frames.agent_register(
             request_id,
-            name=found.name,
-            invocation_id=found.invocation_id,
-            session_ref=found.spec.session_ref,
+            name=registration.name,
+            invocation_id=registration.invocation_id,
+            session_ref=registration.spec.session_ref,
         ),
     )
 
@@ -193,32 +193,32 @@ def link_lost(turn: Turn) -> None:
             _unanswered(turn, found, "node_control_disconnected", "the link to the engine was lost")
 
 
-def _unanswered(turn: Turn, found: Registration, code: str, detail: str) -> None:
-    if found.source == SIDECAR or turn.state.stopping_until:
+def _unanswered(turn: Turn, registration: Registration, code: str, detail: str) -> None:
+    if registration.source == SIDECAR or turn.state.stopping_until:
         reason = Reason.REGISTRATION_TIMEOUT if code == "agent_register_timeout" else Reason.ENGINE_UNAVAILABLE
-        outcome.fail(turn, found, reason, code, detail)
+        outcome.fail(turn, registration, reason, code, detail)
     else:
-        fallback.begin(turn, found, Reason.NO_ANSWER, f"{code}: {detail}")
+        fallback.begin(turn, registration, Reason.NO_ANSWER, f"{code}: {detail}")
 
 
-def accepted(turn: Turn, found: Registration, data: dict[str, object], request_id: str) -> None:
+def accepted(turn: Turn, registration: Registration, data: dict[str, object], request_id: str) -> None:
     """The engine registered the agent: start its program."""
     agent_id, token = data.get("agent_id"), data.get("token")
     if not isinstance(agent_id, str) or not agent_id or not isinstance(token, str) or not token:
         if isinstance(agent_id, str) and agent_id and agent_id not in turn.state.agents:
-            link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=found.name))
+            link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=registration.name))
         code = "invalid_agent_register_reply_data"
-        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, "no usable agent id or token")
+        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, "no usable agent id or token")
         return
-    outcome.registered(turn, found, agent_id=agent_id, fingerprint=token, data=data)
+    outcome.registered(turn, registration, agent_id=agent_id, fingerprint=token, data=data)
 
 
-def refused(turn: Turn, found: Registration, code: str, message: str) -> None:
+def refused(turn: Turn, registration: Registration, code: str, message: str) -> None:
     """The engine refused the registration: final, unless it only creates names and this one may be ours."""
     if code == "agent_already_exists":
-        fallback.begin(turn, found, Reason.REGISTRATION_REFUSED, f"{code}: {message}", exists=True)
+        fallback.begin(turn, registration, Reason.REGISTRATION_REFUSED, f"{code}: {message}", exists=True)
     else:
-        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, message)
+        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, message)
 
 
 def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]) -> None:
@@ -241,69 +241,71 @@ def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]
             link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=name))
 
 
-def _token_replaced(turn: Turn, found: Registration, request_id: str, data: dict[str, object]) -> None:
+def _token_replaced(turn: Turn, registration: Registration, request_id: str, data: dict[str, object]) -> None:
     fingerprint = str(data.get("token") or "")
-    if fingerprint and fingerprint != found.fingerprint:
+    if fingerprint and fingerprint != registration.fingerprint:
         event = events.AgentTokenRotated(cause="late_register", request_id=request_id, fingerprint=fingerprint)
-        turn.record(event, found.stream, found.name)
+        turn.record(event, registration.stream, registration.name)
     else:
-        turn.record(events.LateRegistrationKept(agent_id=found.agent_id, request_id=request_id), found.stream)
+        turn.record(
+            events.LateRegistrationKept(agent_id=registration.agent_id, request_id=request_id), registration.stream
+        )
 
 
 # --- the program ----------------------------------------------------------------------------------------------------------
 
 
-def survived(turn: Turn, found: Registration, program: Worker) -> None:
+def survived(turn: Turn, registration: Registration, program: Worker) -> None:
     """The program outlived its first moments: the spawn succeeded, and everybody who waits is told once its channels have answered."""
-    request_id, invocation_id = found.request_id, found.invocation_id
-    turn.record(events.AgentLive(pid=program.pid), found.stream, found.name)
-    if not found.is_joining:
-        _answer_spawn(turn, found, request_id, invocation_id)
+    request_id, invocation_id = registration.request_id, registration.invocation_id
+    turn.record(events.AgentLive(pid=program.pid), registration.stream, registration.name)
+    if not registration.is_joining:
+        _answer_spawn(turn, registration, request_id, invocation_id)
 
 
-def _answer_spawn(turn: Turn, found: Registration, request_id: str, invocation_id: str) -> None:
+def _answer_spawn(turn: Turn, registration: Registration, request_id: str, invocation_id: str) -> None:
     if request_id:
-        turn.effect(Reply(request_id=request_id, answer=_spawned(turn, found)))
+        turn.effect(Reply(request_id=request_id, answer=_spawned(turn, registration)))
     if invocation_id:
-        action_results.spawn_ended(turn, invocation_id, found.name, None, "")
+        action_results.spawn_ended(turn, invocation_id, registration.name, None, "")
 
 
-def _answer_late(turn: Turn, found: Registration) -> None:
+def _answer_late(turn: Turn, registration: Registration) -> None:
     """The agent is live: tell whoever still waits for it, now that its channels have answered or took too long."""
-    request_id, invocation_id = found.request_id, found.invocation_id
-    turn.record(events.SpawnAnswered(), found.stream, found.name)
-    _answer_spawn(turn, found, request_id, invocation_id)
+    request_id, invocation_id = registration.request_id, registration.invocation_id
+    turn.record(events.SpawnAnswered(), registration.stream, registration.name)
+    _answer_spawn(turn, registration, request_id, invocation_id)
 
 
-def _waits_for_channels(found: Registration) -> bool:
-    return found.state == AgentState.LIVE and bool(found.request_id or found.invocation_id)
+def _waits_for_channels(registration: Registration) -> bool:
+    return registration.state == AgentState.LIVE and bool(registration.request_id or registration.invocation_id)
 
 
-def _answer_by(found: Registration) -> float:
+def _answer_by(registration: Registration) -> float:
     """When whoever waits for a live agent is answered, whatever its channels have answered by then."""
-    return max(found.live_at, min(found.live_at + CHANNELS_S, found.reserved_at + SPAWN_ANSWER_S))
+    return max(registration.live_at, min(registration.live_at + CHANNELS_S, registration.reserved_at + SPAWN_ANSWER_S))
 
 
-def _spawned(turn: Turn, found: Registration) -> replies.Spawned:
-    pending = channels.pending(found, turn.settings)
+def _spawned(turn: Turn, registration: Registration) -> replies.Spawned:
+    pending = channels.pending(registration, turn.settings)
     return replies.Spawned(
-        name=found.name,
-        model=found.spec.model,
-        session=found.spec.session_ref or found.session_id,
-        pid=turn.state.workers[found.session_id].pid,
-        agent_id=found.agent_id,
-        channels=tuple(channels.joined(found, turn.settings)),
+        name=registration.name,
+        model=registration.spec.model,
+        session=registration.spec.session_ref or registration.session_id,
+        pid=turn.state.workers[registration.session_id].pid,
+        agent_id=registration.agent_id,
+        channels=tuple(channels.joined(registration, turn.settings)),
         channels_pending=tuple(pending),
-        warning=_spawn_warning(turn, found, pending),
+        warning=_spawn_warning(turn, registration, pending),
     )
 
 
-def _spawn_warning(turn: Turn, found: Registration, pending: list[str]) -> str:
+def _spawn_warning(turn: Turn, registration: Registration, pending: list[str]) -> str:
     """What of the spawn is otherwise than the caller may think."""
     said = []
-    if turn.state.is_flushed_by_hand(found.name):
-        said.append(f"messages for '{found.name}' are held until they are flushed (manual_flush)")
-    said += [f"not in #{channel}: {why}" for channel, why in channels.refused(found, turn.settings).items()]
+    if turn.state.is_flushed_by_hand(registration.name):
+        said.append(f"messages for '{registration.name}' are held until they are flushed (manual_flush)")
+    said += [f"not in #{channel}: {why}" for channel, why in channels.refused(registration, turn.settings).items()]
     said += [f"not in #{channel} yet: the engine has not answered; it is asked again" for channel in pending]
     return "; ".join(said)
 
@@ -477,22 +479,25 @@ def due(turn: Turn) -> None:
             _worker_due(turn, program)
 
 
-def _registration_due(turn: Turn, found: Registration) -> None:
-    if found.until <= turn.now:
-        if found.state == AgentState.RESERVED:
-            outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "node_control_disconnected", "the link is not online")
+def _registration_due(turn: Turn, registration: Registration) -> None:
+    if registration.until <= turn.now:
+        if registration.state == AgentState.RESERVED:
+            outcome.fail(
+                turn, registration, Reason.ENGINE_UNAVAILABLE, "node_control_disconnected", "the link is not online"
+            )
         else:
             detail = "the engine did not answer in time"
-            outcome.fail(turn, found, Reason.REGISTRATION_TIMEOUT, "agent_register_timeout", detail)
-    elif found.state == AgentState.REGISTERING and _reply_due(turn.state, found) <= turn.now:
-        _unanswered(turn, found, "agent_register_timeout", "the frame was not answered")
-    elif fallback.is_open(found):
-        fallback.due(turn, found)
+            outcome.fail(turn, registration, Reason.REGISTRATION_TIMEOUT, "agent_register_timeout", detail)
+    elif registration.state == AgentState.REGISTERING and _reply_due(turn.state, registration) <= turn.now:
+        _unanswered(turn, registration, "agent_register_timeout", "the frame was not answered")
+    elif fallback.is_open(registration):
+        fallback.due(turn, registration)
 
 
-def _reply_due(state: BrokerState, found: Registration) -> float:
+def _reply_due(state: BrokerState, registration: Registration) -> float:
     return next(
-        (pending.until for pending in state.link.pending.values() if pending.subject == found.stream), found.until
+        (pending.until for pending in state.link.pending.values() if pending.subject == registration.stream),
+        registration.until,
     )
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from relaybroker.domain import engine_status, events
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import CreateChannel, JoinChannel
+from relaybroker.domain.entities import Membership, Registration
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Settings
-from relaybroker.domain.state import Membership, Registration
 from relaybroker.domain.turn import Turn
 
 GENERAL = "general"
@@ -25,79 +25,84 @@ RETRY_FIRST_S = 2.0
 RETRY_MAX_S = 60.0
 AT_ONCE = 2
 """Calls that follow each other without a pause when a channel appears while it is being created."""
-_UNANSWERED = 503
 
 
-def wanted(found: Registration, settings: Settings) -> list[str]:
+def wanted(registration: Registration, settings: Settings) -> list[str]:
     """The channels an agent was spawned for, in the spelling that came first."""
     first: dict[str, str] = {}
-    for channel in found.spec.channels or settings.default_channels:
+    for channel in registration.spec.channels or settings.default_channels:
         name = channel.strip().removeprefix("#")
         first.setdefault(name.lower(), name)
     first.pop("", None)
     return list(first.values())
 
 
-def joined(found: Registration, settings: Settings) -> list[str]:
+def joined(registration: Registration, settings: Settings) -> list[str]:
     """Those in which the agent is a member, as far as the engine has said so."""
-    return [channel for channel in wanted(found, settings) if _is_member(found, channel)]
+    return [channel for channel in wanted(registration, settings) if _is_member(registration, channel)]
 
 
-def pending(found: Registration, settings: Settings) -> list[str]:
+def pending(registration: Registration, settings: Settings) -> list[str]:
     """Those that the engine has not answered for."""
     return [
         channel
-        for channel in wanted(found, settings)
-        if not _is_member(found, channel) and not _membership(found, channel).refused
+        for channel in wanted(registration, settings)
+        if not _is_member(registration, channel) and not _membership(registration, channel).refused
     ]
 
 
-def refused(found: Registration, settings: Settings) -> dict[str, str]:
+def refused(registration: Registration, settings: Settings) -> dict[str, str]:
     """Those that the engine refused, with what it said."""
-    return {channel: why for channel in wanted(found, settings) if (why := _membership(found, channel).refused)}
+    return {
+        channel: why
+        for channel in wanted(registration, settings)
+        if (why := _membership(registration, channel).refused)
+    }
 
 
-def _is_member(found: Registration, channel: str) -> bool:
-    return bool(found.agent_id) if channel.lower() == GENERAL else _membership(found, channel).joined
+def _is_member(registration: Registration, channel: str) -> bool:
+    return bool(registration.agent_id) if channel.lower() == GENERAL else _membership(registration, channel).joined
 
 
-def _membership(found: Registration, channel: str) -> Membership:
-    return found.channels.get(channel.lower()) or Membership(channel)
+def _membership(registration: Registration, channel: str) -> Membership:
+    return registration.channels.get(channel.lower()) or Membership(channel)
 
 
-def join(turn: Turn, found: Registration) -> None:
+def join(turn: Turn, registration: Registration) -> None:
     """Ask for every channel that has not been asked for yet."""
-    for channel in wanted(found, turn.settings):
-        if channel.lower() not in (GENERAL, *found.channels):
-            _ask_to_join(turn, found, channel)
+    for channel in wanted(registration, turn.settings):
+        if channel.lower() not in (GENERAL, *registration.channels):
+            _ask_to_join(turn, registration, channel)
 
 
-def _ask_to_join(turn: Turn, found: Registration, channel: str) -> None:
-    _ask(turn, found, channel, f"join_{turn.fresh(channel)}", JoinChannel(channel=channel))
+def _ask_to_join(turn: Turn, registration: Registration, channel: str) -> None:
+    _ask(turn, registration, channel, f"join_{turn.fresh(channel)}", JoinChannel(channel=channel))
 
 
-def _create(turn: Turn, found: Registration, channel: str) -> None:
-    _ask(turn, found, channel, f"create_{turn.fresh(channel)}", CreateChannel(name=channel))
+def _create(turn: Turn, registration: Registration, channel: str) -> None:
+    _ask(turn, registration, channel, f"create_{turn.fresh(channel)}", CreateChannel(name=channel))
 
 
-def _ask(turn: Turn, found: Registration, channel: str, call_id: str, request: JoinChannel | CreateChannel) -> None:
-    turn.record(events.ChannelAsked(channel=channel, call_id=call_id), found.stream, found.name)
-    turn.effect(EngineCall(call_id=call_id, request=request, auth=f"agent:{found.agent_id}", timeout_s=CALL_S))
+def _ask(
+    turn: Turn, registration: Registration, channel: str, call_id: str, request: JoinChannel | CreateChannel
+) -> None:
+    turn.record(events.ChannelAsked(channel=channel, call_id=call_id), registration.stream, registration.name)
+    turn.effect(EngineCall(call_id=call_id, request=request, auth=f"agent:{registration.agent_id}", timeout_s=CALL_S))
 
 
 def answered(
-    turn: Turn, stream: str, found: Registration | None, channel: str, answer: EngineAnswered | EngineUnanswered
+    turn: Turn, stream: str, registration: Registration | None, channel: str, answer: EngineAnswered | EngineUnanswered
 ) -> None:
     """The engine answered a join or a creation, or did not. `found`: None if the agent is leaving or gone."""
-    status, detail, code = _UNANSWERED, "", ""
+    status, detail, code = engine_status.UNANSWERED_CHANNEL, "", ""
     if isinstance(answer, EngineAnswered):
         status, code = answer.status, answer.code
         detail = f"{code} {answer.message}".strip()
     else:
         detail = answer.detail
-    tries = _membership(found, channel).tries if found is not None else 0
+    tries = _membership(registration, channel).tries if registration is not None else 0
     again = 0.0
-    if found is None or engine_status.is_done(status):
+    if registration is None or engine_status.is_done(status):
         pass
     elif engine_status.is_absent(status) and code == "channel_not_found":
         again = turn.now
@@ -106,16 +111,16 @@ def answered(
     elif engine_status.may_pass(status):
         again = turn.now + _pause(tries)
     turn.record(events.ChannelAnswered(channel=channel, status=status, detail=detail[:500], until=again), stream)
-    if found is not None and again and again <= turn.now:
-        (_create if engine_status.is_absent(status) else _ask_to_join)(turn, found, channel)
+    if registration is not None and again and again <= turn.now:
+        (_create if engine_status.is_absent(status) else _ask_to_join)(turn, registration, channel)
 
 
 def _pause(tries: int) -> float:
     return min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(tries - 1, 8))
 
 
-def due(turn: Turn, found: Registration) -> None:
+def due(turn: Turn, registration: Registration) -> None:
     """Ask again for what the engine could not answer."""
-    for membership in list(found.channels.values()):
+    for membership in list(registration.channels.values()):
         if membership.retry_at and membership.retry_at <= turn.now:
-            _ask_to_join(turn, found, membership.channel)
+            _ask_to_join(turn, registration, membership.channel)

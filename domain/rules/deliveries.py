@@ -21,10 +21,10 @@ from relaybroker.domain.delivery import (
     DeliveryState,
 )
 from relaybroker.domain.effects import TypeText
+from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.inputs import TextNotTyped, TextTyped, TextVerified
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import link, settling
-from relaybroker.domain.state import Delivery, Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import DRAFT, WorkerState
@@ -87,7 +87,7 @@ def _why_held(turn: Turn, target: Worker, delivery: Delivery, *, steered: bool) 
         case WorkerState.BOOTING:
             return Reason.NOT_READY
         case WorkerState.BLOCKED if target.blocked_by == DRAFT:
-            return None if delivery.stands else Reason.COMPOSER_UNCLEAR
+            return None if delivery.in_composer else Reason.COMPOSER_UNCLEAR
         case WorkerState.BLOCKED:
             return Reason.BLOCKED_BY_DIALOG
         case WorkerState.BUSY if not (
@@ -159,7 +159,7 @@ def pump(turn: Turn, target: Worker) -> None:
         delivery = _next_to_type(turn, target)
         if delivery is None:
             break
-        if 0 < delivery.expires_at <= turn.now and not delivery.stands:
+        if 0 < delivery.expires_at <= turn.now and not delivery.in_composer:
             settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
         else:
             _inject(turn, target, delivery)
@@ -329,7 +329,7 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: i
             reason=reason,
             until=turn.now + seconds,
             failures=failures,
-            stands=delivery.stands
+            stands=delivery.in_composer
             or report.typed != "no",  # what stands in the terminal is not unsaid by a later refusal
         ),
         delivery.stream,
@@ -394,7 +394,7 @@ def _expire(turn: Turn, delivery: Delivery) -> None:
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
     elif turn.now < delivery.offered_at + HOLD_S:
         _hold_anew(turn, delivery)
-    elif delivery.stands:
+    elif delivery.in_composer:
         settling.settle_doubt(turn, delivery, Reason.HOLD_EXPIRED)
     else:
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED)

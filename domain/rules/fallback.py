@@ -18,10 +18,10 @@ from relaybroker.domain import engine_requests, engine_status, events
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import EngineRequest
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import outcome
-from relaybroker.domain.state import Registration
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 
@@ -31,21 +31,25 @@ _ABSENT = ("offline", "released", "archived")
 """Engine states of an agent that nobody runs; every other one counts as live."""
 
 
-def begin(turn: Turn, found: Registration, reason: Reason, detail: str, *, exists: bool = False) -> None:
+def begin(turn: Turn, registration: Registration, reason: Reason, detail: str, *, exists: bool = False) -> None:
     """Go on over HTTP. `exists`: the engine said that it has an agent of this name already."""
-    own = _own_agent_id(turn.state, found.name)
+    own = _own_agent_id(turn.state, registration.name)
     step = CREATE if not exists else TAKE_OVER if own else LOOK
-    turn.record(events.RegistrationFellBack(reason=reason, detail=detail[:500], step=step), found.stream, found.name)
+    turn.record(
+        events.RegistrationFellBack(reason=reason, detail=detail[:500], step=step),
+        registration.stream,
+        registration.name,
+    )
     if turn.state.link.register_pause_until > turn.now:
-        outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "rate_limited", "the engine asked for a pause")
+        outcome.fail(turn, registration, Reason.ENGINE_UNAVAILABLE, "rate_limited", "the engine asked for a pause")
     else:
-        _call(turn, found, step, agent_id=own)
+        _call(turn, registration, step, agent_id=own)
 
 
-def bind_supplied(turn: Turn, found: Registration, fingerprint: str) -> None:
+def bind_supplied(turn: Turn, registration: Registration, fingerprint: str) -> None:
     """The caller brought the agent's token: nothing is registered, which would rotate it; the agent is only bound."""
-    turn.record(events.AgentBinding(agent_id="", fingerprint=fingerprint), found.stream, found.name)
-    _call(turn, found, BIND)
+    turn.record(events.AgentBinding(agent_id="", fingerprint=fingerprint), registration.stream, registration.name)
+    _call(turn, registration, BIND)
 
 
 def _own_agent_id(state: BrokerState, name: str) -> str:
@@ -53,12 +57,14 @@ def _own_agent_id(state: BrokerState, name: str) -> str:
     return next((box.agent_id for box in reversed(state.mailboxes.values()) if box.name == name), "")
 
 
-def _call(turn: Turn, found: Registration, step: str, *, agent_id: str = "") -> None:
+def _call(turn: Turn, registration: Registration, step: str, *, agent_id: str = "") -> None:
     call_id = f"register_{turn.fresh(step)}"
-    tries = found.tries + 1 if found.step == step and found.tries else 1
-    turn.record(events.RegistrationCalled(step=step, call_id=call_id, tries=tries), found.stream, found.name)
-    request = _request(turn, found, step, agent_id)
-    supplied = found.spec.supplied_token if step == BIND else ""
+    tries = registration.tries + 1 if registration.step == step and registration.tries else 1
+    turn.record(
+        events.RegistrationCalled(step=step, call_id=call_id, tries=tries), registration.stream, registration.name
+    )
+    request = _request(turn, registration, step, agent_id)
+    supplied = registration.spec.supplied_token if step == BIND else ""
     capture = f"agent:{agent_id}" if agent_id else f"supplied:{supplied}" if supplied else ""
     turn.effect(
         EngineCall(
@@ -71,8 +77,8 @@ def _call(turn: Turn, found: Registration, step: str, *, agent_id: str = "") -> 
     )
 
 
-def _request(turn: Turn, found: Registration, step: str, agent_id: str) -> EngineRequest:
-    name, session_ref = found.name, found.spec.session_ref
+def _request(turn: Turn, registration: Registration, step: str, agent_id: str) -> EngineRequest:
+    name, session_ref = registration.name, registration.spec.session_ref
     match step:
         case "create":
             return engine_requests.CreateAgent(name=name)
@@ -94,95 +100,109 @@ def _request(turn: Turn, found: Registration, step: str, agent_id: str) -> Engin
             return engine_requests.BindAgent(node_name=turn.state.node_name, name=name, session_ref=session_ref)
 
 
-def answered(turn: Turn, found: Registration, answer: EngineAnswered | EngineUnanswered) -> None:
+def answered(turn: Turn, registration: Registration, answer: EngineAnswered | EngineUnanswered) -> None:
     """The engine answered the call that is under way, or did not."""
     if isinstance(answer, EngineUnanswered):
-        _again(turn, found, engine_status.UNANSWERED, answer.detail)
+        _again(turn, registration, engine_status.UNANSWERED, answer.detail)
         return
     data: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
     said = f"{answer.code} {answer.message}".strip()
     if engine_status.asks_for_a_pause(answer.status):
-        turn.record(events.RegistrationPaused(until=turn.now + agent_machine.RATE_PAUSE_S), found.stream, found.name)
-        outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, "rate_limited", said)
+        turn.record(
+            events.RegistrationPaused(until=turn.now + agent_machine.RATE_PAUSE_S),
+            registration.stream,
+            registration.name,
+        )
+        outcome.fail(turn, registration, Reason.ENGINE_UNAVAILABLE, "rate_limited", said)
     elif engine_status.is_ill(answer.status):
-        _again(turn, found, answer.status, said)
-    elif found.step == BIND:
-        _bound(turn, found, answer, data)
-    elif found.step == LOCATE:
-        _located(turn, found, answer)
+        _again(turn, registration, answer.status, said)
+    elif registration.step == BIND:
+        _bound(turn, registration, answer, data)
+    elif registration.step == LOCATE:
+        _located(turn, registration, answer)
     elif engine_status.is_done(answer.status):
-        _advance(turn, found, data)
-    elif found.step == CREATE and engine_status.is_taken(answer.status):
-        _exists(turn, found)
-    elif found.step == TAKE_OVER and engine_status.is_absent(answer.status) and answer.code != "agent_not_found":
+        _advance(turn, registration, data)
+    elif registration.step == CREATE and engine_status.is_taken(answer.status):
+        _exists(turn, registration)
+    elif registration.step == TAKE_OVER and engine_status.is_absent(answer.status) and answer.code != "agent_not_found":
         _call(
-            turn, found, ROTATE if found.agent_id else LOCATE, agent_id=found.agent_id
+            turn, registration, ROTATE if registration.agent_id else LOCATE, agent_id=registration.agent_id
         )  # an engine without such a route
     else:
         code = answer.code or str(answer.status)
-        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, code, answer.message)
+        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, answer.message)
 
 
-def _exists(turn: Turn, found: Registration) -> None:
-    own = _target(turn, found)
-    _call(turn, found, TAKE_OVER if own else LOOK, agent_id=own)
+def _exists(turn: Turn, registration: Registration) -> None:
+    own = _target(turn, registration)
+    _call(turn, registration, TAKE_OVER if own else LOOK, agent_id=own)
 
 
-def _located(turn: Turn, found: Registration, answer: EngineAnswered) -> None:
+def _located(turn: Turn, registration: Registration, answer: EngineAnswered) -> None:
     """The engine listed the agents that are bound to this node: one that is among them is ours."""
-    own = _own_agent_id(turn.state, found.name)
+    own = _own_agent_id(turn.state, registration.name)
     rows = answer.data if isinstance(answer.data, list) else []
     if any(isinstance(row, dict) and row.get("agent_id") == own for row in rows):
-        turn.record(events.RegistrationProven(agent_id=own, evidence="bound_here"), found.stream, found.name)
-        _call(turn, found, ROTATE, agent_id=own)
+        turn.record(
+            events.RegistrationProven(agent_id=own, evidence="bound_here"), registration.stream, registration.name
+        )
+        _call(turn, registration, ROTATE, agent_id=own)
     else:
-        _call(turn, found, LOOK)
+        _call(turn, registration, LOOK)
 
 
-def _target(turn: Turn, found: Registration) -> str:
-    return found.agent_id or _own_agent_id(turn.state, found.name)
+def _target(turn: Turn, registration: Registration) -> str:
+    return registration.agent_id or _own_agent_id(turn.state, registration.name)
 
 
-def _advance(turn: Turn, found: Registration, data: dict[str, Any]) -> None:
+def _advance(turn: Turn, registration: Registration, data: dict[str, Any]) -> None:
     """A step has succeeded: the token is there, or it is known whether the name may be taken."""
     agent_id = str(data.get("id") or data.get("agent_id") or "")
-    if found.step == LOOK:
+    if registration.step == LOOK:
         status = str(data.get("status") or "")
         if agent_id and status in _ABSENT:
-            turn.record(events.RegistrationProven(agent_id=agent_id, evidence=status), found.stream, found.name)
-            _call(turn, found, TAKE_OVER, agent_id=agent_id)
+            turn.record(
+                events.RegistrationProven(agent_id=agent_id, evidence=status), registration.stream, registration.name
+            )
+            _call(turn, registration, TAKE_OVER, agent_id=agent_id)
         else:
             detail = f"the engine has an agent of this name ({status or 'of unknown state'}), and nothing shows that it is ours"
-            outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, "agent_already_exists", detail)
+            outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, "agent_already_exists", detail)
         return
-    if found.step in (TAKE_OVER, ROTATE):
-        agent_id = agent_id or _target(turn, found)
+    if registration.step in (TAKE_OVER, ROTATE):
+        agent_id = agent_id or _target(turn, registration)
     fingerprint = data.get("token")
     if not agent_id or not isinstance(fingerprint, str) or not fingerprint:
-        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, "invalid_answer", "no usable agent id or token")
+        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, "invalid_answer", "no usable agent id or token")
         return
-    turn.record(events.AgentBinding(agent_id=agent_id, fingerprint=fingerprint), found.stream, found.name)
-    _call(turn, found, BIND)
+    turn.record(events.AgentBinding(agent_id=agent_id, fingerprint=fingerprint), registration.stream, registration.name)
+    _call(turn, registration, BIND)
 
 
-def _bound(turn: Turn, found: Registration, answer: EngineAnswered, data: dict[str, Any]) -> None:
+def _bound(turn: Turn, registration: Registration, answer: EngineAnswered, data: dict[str, Any]) -> None:
     """Only a binding to this very node counts; another node of the same name gives it back."""
-    agent_id = str(data.get("agent_id") or found.agent_id)
+    agent_id = str(data.get("agent_id") or registration.agent_id)
     node_id = data.get("node_id")
     if not engine_status.is_done(answer.status):
-        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, answer.code or str(answer.status), answer.message)
-    elif node_id != turn.settings.node_id or not agent_id or (found.agent_id and agent_id != found.agent_id):
-        _unbind(turn, found)
-        outcome.fail(turn, found, Reason.REGISTRATION_REFUSED, "bound_elsewhere", f"the engine bound it to {node_id}")
+        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, answer.code or str(answer.status), answer.message)
+    elif (
+        node_id != turn.settings.node_id
+        or not agent_id
+        or (registration.agent_id and agent_id != registration.agent_id)
+    ):
+        _unbind(turn, registration)
+        outcome.fail(
+            turn, registration, Reason.REGISTRATION_REFUSED, "bound_elsewhere", f"the engine bound it to {node_id}"
+        )
     else:
-        outcome.registered(turn, found, agent_id=agent_id, fingerprint=found.fingerprint, data=data)
+        outcome.registered(turn, registration, agent_id=agent_id, fingerprint=registration.fingerprint, data=data)
 
 
-def _unbind(turn: Turn, found: Registration) -> None:
+def _unbind(turn: Turn, registration: Registration) -> None:
     turn.effect(
         EngineCall(
             call_id=f"unbind_{turn.fresh('unbind')}",
-            request=engine_requests.UnbindAgent(node_name=turn.state.node_name, name=found.name),
+            request=engine_requests.UnbindAgent(node_name=turn.state.node_name, name=registration.name),
             auth="workspace",
             timeout_s=agent_machine.HTTP_TRY_S,
         )
@@ -195,21 +215,25 @@ def has_registered(answer: EngineAnswered) -> bool:
     return done and bool(answer.data.get("token") or answer.data.get("node_id"))
 
 
-def _again(turn: Turn, found: Registration, status: int, detail: str) -> None:
-    if found.tries >= agent_machine.HTTP_TRIES or found.step in (LOOK, LOCATE):
-        outcome.fail(turn, found, Reason.ENGINE_UNAVAILABLE, str(status or ""), detail)
+def _again(turn: Turn, registration: Registration, status: int, detail: str) -> None:
+    if registration.tries >= agent_machine.HTTP_TRIES or registration.step in (LOOK, LOCATE):
+        outcome.fail(turn, registration, Reason.ENGINE_UNAVAILABLE, str(status or ""), detail)
         return
     until = turn.now + agent_machine.HTTP_PAUSE_S
-    turn.record(events.RegistrationDelayed(status=status, detail=detail[:500], until=until), found.stream, found.name)
+    turn.record(
+        events.RegistrationDelayed(status=status, detail=detail[:500], until=until),
+        registration.stream,
+        registration.name,
+    )
 
 
-def due(turn: Turn, found: Registration) -> None:
+def due(turn: Turn, registration: Registration) -> None:
     """Make the call again whose pause is over."""
-    if found.retry_at and found.retry_at <= turn.now:
-        agent_id = _target(turn, found) if found.step in (TAKE_OVER, ROTATE) else ""
-        _call(turn, found, found.step, agent_id=agent_id)
+    if registration.retry_at and registration.retry_at <= turn.now:
+        agent_id = _target(turn, registration) if registration.step in (TAKE_OVER, ROTATE) else ""
+        _call(turn, registration, registration.step, agent_id=agent_id)
 
 
-def is_open(found: Registration) -> bool:
+def is_open(registration: Registration) -> bool:
     """Whether this registration is on the HTTP route now."""
-    return found.state in (AgentState.FALLING_BACK, AgentState.BINDING)
+    return registration.state in (AgentState.FALLING_BACK, AgentState.BINDING)

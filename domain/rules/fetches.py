@@ -18,11 +18,11 @@ from __future__ import annotations
 from relaybroker.domain import events, replies
 from relaybroker.domain.delivery import FETCH_S, DeliveryState
 from relaybroker.domain.effects import Reply
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import FetchEnded, FetchRequested
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, deliveries, settling
-from relaybroker.domain.state import Delivery, Worker
 from relaybroker.domain.turn import Turn
 
 
@@ -66,7 +66,7 @@ def _taken(turn: Turn, target: Worker, limit: int) -> list[Delivery]:
         delivery = turn.state.deliveries[stream]
         if deliveries.waits_for_flush(turn, delivery):
             continue
-        if delivery.stands or delivery.source == "task" or len(taken) >= limit:
+        if delivery.in_composer or delivery.source == "task" or len(taken) >= limit:
             break
         taken.append(delivery)
     return taken

@@ -18,11 +18,12 @@ from __future__ import annotations
 from relaybroker.domain import events, replies
 from relaybroker.domain.delivery import AUTO_INJECT, MANUAL_FLUSH, MAX_FLUSH_HOLDS
 from relaybroker.domain.effects import Reply
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import DeliveryModeRequested, FlushRequested
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import deliveries
-from relaybroker.domain.state import Delivery, State, Worker
+from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
 

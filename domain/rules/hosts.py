@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from relaybroker.domain import couplings, events, inputs
 from relaybroker.domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
+from relaybroker.domain.entities import Worker
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, deliveries, outcome
 from relaybroker.domain.state import State as BrokerState
-from relaybroker.domain.state import Worker
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import SURVIVAL_S, WorkerState
 

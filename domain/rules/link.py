@@ -10,10 +10,10 @@ from relaybroker.domain import link as link_machine
 from relaybroker.domain.action import ActionState
 from relaybroker.domain.effects import CloseLink, DialEngine, EngineCall, SendFrame
 from relaybroker.domain.engine_requests import EnrolNode, LookUpNode
+from relaybroker.domain.entities import Pending
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, LinkClosed, LinkDialFailed, LinkOpened
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Pending
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 
@@ -209,7 +209,7 @@ def dial_failed(turn: Turn, report: LinkDialFailed) -> None:
     if not is_current(turn, report.dial, LinkState.CONNECTING):
         return
     detail = f"{report.status or ''} {report.detail}".strip()
-    if report.status == 401:
+    if report.status is not None and engine_status.rejects_the_credential(report.status):
         token_rejected(turn, detail)
     elif report.status is None and report.detail == "bad_address":
         advice = "check RELAYCAST_BASE_URL, and RELAY_NODE_TOKEN if it is set"

@@ -8,13 +8,14 @@ from __future__ import annotations
 from relaybroker.domain import events, extraction, frames
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.extraction import Class
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import deliveries, link, reads, settling
-from relaybroker.domain.state import Registration, State
+from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
 AGE_NOTED_S = 60.0

@@ -21,13 +21,13 @@ from relaybroker.domain.engine_requests import (
     ReplyInThread,
     SendDirect,
 )
+from relaybroker.domain.entities import Message
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from relaybroker.domain.message import target_type
 from relaybroker.domain.names import nearest_names
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, message_order, send_answers, undelivered
-from relaybroker.domain.state import Message
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 

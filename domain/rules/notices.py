@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from relaybroker.domain import events
 from relaybroker.domain.delivery import NOTICE
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.rules import deliveries
 from relaybroker.domain.rules.undelivered import Undelivered
-from relaybroker.domain.state import Registration
 from relaybroker.domain.turn import Turn
 
 SENDER = "broker"

@@ -11,10 +11,10 @@ from relaybroker.domain import events, frames, replies, worker
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.composition import compose_task
 from relaybroker.domain.effects import Reply, StartProgram
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import Refusal
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import action_results, channels, deliveries, link, settling
-from relaybroker.domain.state import Registration
 from relaybroker.domain.turn import Turn
 
 _FAILURES = {
@@ -32,72 +32,78 @@ _FAILURES = {
 # --- success ------------------------------------------------------------------------------------------------------------
 
 
-def registered(turn: Turn, found: Registration, *, agent_id: str, fingerprint: str, data: dict[str, object]) -> None:
+def registered(
+    turn: Turn, registration: Registration, *, agent_id: str, fingerprint: str, data: dict[str, object]
+) -> None:
     """The agent is registered on this node: it gets its mailbox, its program and its task."""
     cursor = data.get("delivery_ack_seq")
     ack_seq = cursor if isinstance(cursor, int) and not isinstance(cursor, bool) and 0 <= cursor < 2**64 else None
-    if (other := _living_holder(turn, found, agent_id)) is not None:
+    if (other := _living_holder(turn, registration, agent_id)) is not None:
         detail = f"the engine gave it the agent id {agent_id}, which '{other.name}' has"
-        fail(turn, found, Reason.REGISTRATION_REFUSED, "agent_id_reused", detail)
+        fail(turn, registration, Reason.REGISTRATION_REFUSED, "agent_id_reused", detail)
         return
-    _forget_former(turn, found, agent_id)
+    _forget_former(turn, registration, agent_id)
     turn.record(
         events.RegistrationAccepted(agent_id=agent_id, fingerprint=fingerprint, ack_seq=ack_seq),
-        found.stream,
-        found.name,
+        registration.stream,
+        registration.name,
     )
-    open_agent(turn, found, ack_seq=ack_seq)
+    open_agent(turn, registration, ack_seq=ack_seq)
 
 
-def open_agent(turn: Turn, found: Registration, *, ack_seq: int | None) -> None:
+def open_agent(turn: Turn, registration: Registration, *, ack_seq: int | None) -> None:
     """Give a registered agent its mailbox, its channels, its program and its task."""
-    _open_mailbox(turn, found, ack_seq)
-    channels.join(turn, found)
+    _open_mailbox(turn, registration, ack_seq)
+    channels.join(turn, registration)
     turn.record(
-        events.WorkerLaunched(name=found.name, agent_id=found.agent_id, until=turn.now + worker.START_S),
-        f"worker:{found.session_id}",
-        found.name,
+        events.WorkerLaunched(name=registration.name, agent_id=registration.agent_id, until=turn.now + worker.START_S),
+        f"worker:{registration.session_id}",
+        registration.name,
     )
-    start_program(turn, found)
-    if compose_task(found.spec.task).text:
-        deliveries.task_offered(turn, found)
+    start_program(turn, registration)
+    if compose_task(registration.spec.task).text:
+        deliveries.task_offered(turn, registration)
 
 
-def _living_holder(turn: Turn, found: Registration, agent_id: str) -> Registration | None:
+def _living_holder(turn: Turn, registration: Registration, agent_id: str) -> Registration | None:
     """Another agent of this node that lives under this id."""
     stream = turn.state.agents.get(agent_id)
     other = turn.state.registrations[stream] if stream else None
-    return other if other is not None and other is not found and other.state != AgentState.DEREGISTERING else None
+    return (
+        other if other is not None and other is not registration and other.state != AgentState.DEREGISTERING else None
+    )
 
 
-def _forget_former(turn: Turn, found: Registration, agent_id: str) -> None:
+def _forget_former(turn: Turn, registration: Registration, agent_id: str) -> None:
     """A deregistration of the same agent id that still waits for the link would now end the new agent: it is dropped."""
     for former in list(turn.state.registrations.values()):
-        if former.state == AgentState.DEREGISTERING and former.agent_id == agent_id and former is not found:
+        if former.state == AgentState.DEREGISTERING and former.agent_id == agent_id and former is not registration:
             turn.record(events.AgentRetired(superseded=True), former.stream, former.name)
 
 
-def _open_mailbox(turn: Turn, found: Registration, ack_seq: int | None) -> None:
-    stream = f"mailbox:{found.agent_id}"
-    turn.record(events.MailboxOpened(name=found.name, generation=found.generation), stream, found.name)
-    box = turn.state.mailboxes[found.agent_id]
+def _open_mailbox(turn: Turn, registration: Registration, ack_seq: int | None) -> None:
+    stream = f"mailbox:{registration.agent_id}"
+    turn.record(
+        events.MailboxOpened(name=registration.name, generation=registration.generation), stream, registration.name
+    )
+    box = turn.state.mailboxes[registration.agent_id]
     if ack_seq is not None and (box.base is None or ack_seq > box.floor):
-        turn.record(events.MailboxBased(base=ack_seq, source="engine"), stream, found.name)
+        turn.record(events.MailboxBased(base=ack_seq, source="engine"), stream, registration.name)
 
 
-def start_program(turn: Turn, found: Registration) -> None:
+def start_program(turn: Turn, registration: Registration) -> None:
     """Ask the host for the program of a registration; asking again for the same session starts nothing more."""
-    spec = found.spec
+    spec = registration.spec
     turn.effect(
         StartProgram(
-            session_id=found.session_id,
-            name=found.name,
-            argv=found.argv,
+            session_id=registration.session_id,
+            name=registration.name,
+            argv=registration.argv,
             cwd=spec.cwd,
             env=spec.env,
             env_ref=spec.env_ref,
-            profile=found.harness.profile,
-            agent_id="" if spec.skip_relay_prompt else found.agent_id,
+            profile=registration.harness.profile,
+            agent_id="" if spec.skip_relay_prompt else registration.agent_id,
             rows=spec.rows,
             cols=spec.cols,
             idle_threshold_s=spec.idle_threshold_s,
@@ -108,17 +114,21 @@ def start_program(turn: Turn, found: Registration) -> None:
 # --- failure ------------------------------------------------------------------------------------------------------------
 
 
-def fail(turn: Turn, found: Registration, reason: Reason, code: str, detail: str) -> None:
+def fail(turn: Turn, registration: Registration, reason: Reason, code: str, detail: str) -> None:
     """The spawn ends before its program was started. What the engine may know of it by then is undone."""
-    request_id, invocation_id, name = found.request_id, found.invocation_id, found.name
-    releases = (list(found.release_requests), list(found.release_invocations))
+    request_id, invocation_id, name = registration.request_id, registration.invocation_id, registration.name
+    releases = (list(registration.release_requests), list(registration.release_invocations))
     said = f"{code}: {detail}" if code else detail
-    if found.state == AgentState.BINDING and found.agent_id and _living_holder(turn, found, found.agent_id) is None:
-        turn.record(events.AgentLeaving(reason=reason, detail=said[:500]), found.stream, name)
+    if (
+        registration.state == AgentState.BINDING
+        and registration.agent_id
+        and _living_holder(turn, registration, registration.agent_id) is None
+    ):
+        turn.record(events.AgentLeaving(reason=reason, detail=said[:500]), registration.stream, name)
         if link.is_online(turn):
-            deregister(turn, found)
+            deregister(turn, registration)
     else:
-        turn.record(events.RegistrationFailed(reason=reason, code=code, detail=detail[:500]), found.stream, name)
+        turn.record(events.RegistrationFailed(reason=reason, code=code, detail=detail[:500]), registration.stream, name)
     answer_failure(turn, request_id, invocation_id, name, reason, said)
     answer_releases(turn, name, *releases)
 
@@ -155,11 +165,11 @@ def answer_releases(
 # --- the engine's side of an end ------------------------------------------------------------------------------------------
 
 
-def deregister(turn: Turn, found: Registration) -> None:
+def deregister(turn: Turn, registration: Registration) -> None:
     """Tell the engine that the agent is gone; acknowledgements that are owed go first."""
-    if (box := turn.state.mailboxes.get(found.agent_id)) is not None:
+    if (box := turn.state.mailboxes.get(registration.agent_id)) is not None:
         settling.acknowledge(turn, box)
     request_id = f"dereg_{turn.state.position}"
-    agent_id, name = found.agent_id, found.name
-    turn.record(events.AgentRetired(), found.stream, name)
+    agent_id, name = registration.agent_id, registration.name
+    turn.record(events.AgentRetired(), registration.stream, name)
     link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=name))

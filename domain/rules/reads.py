@@ -12,9 +12,9 @@ Source: spec/conversation.md section 5; spec/engine-contract.md sections 2.4, 7.
 
 from __future__ import annotations
 
+from relaybroker.domain.entities import Delivery
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import settling
-from relaybroker.domain.state import Delivery
 from relaybroker.domain.turn import Turn
 
 
@@ -35,4 +35,4 @@ def marked_here(turn: Turn, agent_id: str, message_id: str) -> None:
 def _waiting(turn: Turn, agent_id: str, message_id: str) -> list[Delivery]:
     program = turn.state.worker_of_agent(agent_id)
     waiting = [turn.state.deliveries[stream] for stream in program.waiting] if program is not None else []
-    return [found for found in waiting if found.msg_id == message_id and not found.stands]
+    return [found for found in waiting if found.msg_id == message_id and not found.in_composer]

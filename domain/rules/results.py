@@ -16,10 +16,10 @@ import msgspec
 
 from relaybroker.domain import events, replies
 from relaybroker.domain.effects import Reply
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ResultRequested
 from relaybroker.domain.rules import agents
-from relaybroker.domain.state import Registration
 from relaybroker.domain.turn import Turn
 
 MAX_BYTES = 256 * 1024

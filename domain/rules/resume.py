@@ -11,9 +11,9 @@ from __future__ import annotations
 from relaybroker.domain import events, worker
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.delivery import DeliveryState
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, channels, deliveries, mailboxes, outcome, settling
-from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState
 
@@ -30,18 +30,18 @@ def unfinished_turns(turn: Turn) -> None:
             mailboxes.drain_buffer(turn, box)
 
 
-def _agent(turn: Turn, found: Registration) -> None:
-    program = turn.state.workers.get(found.session_id)
+def _agent(turn: Turn, registration: Registration) -> None:
+    program = turn.state.workers.get(registration.session_id)
     if program is None:
-        outcome.open_agent(turn, found, ack_seq=None)
+        outcome.open_agent(turn, registration, ack_seq=None)
     elif program.ended:
         reason = program.stop_reason or program.exit_reason or Reason.WORKER_LOST
         agents.ended(turn, program, reason, "it had ended when the broker was restarted")
-    elif found.release_requests or found.release_invocations:
+    elif registration.release_requests or registration.release_invocations:
         agents.stop(turn, program, Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
         _program(turn, program)
     else:
-        channels.join(turn, found)
+        channels.join(turn, registration)
         _program(turn, program)
 
 

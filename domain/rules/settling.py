@@ -8,10 +8,10 @@ from __future__ import annotations
 from relaybroker.domain import couplings, events, frames
 from relaybroker.domain.couplings import Settlement
 from relaybroker.domain.delivery import NOTICE
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import dead_letter_removal, link, undelivered
-from relaybroker.domain.state import Delivery, Worker
 from relaybroker.domain.turn import Turn
 
 
@@ -48,7 +48,7 @@ def _settled(turn: Turn, delivery: Delivery) -> None:
 
 def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Its worker is gone or going: the coupling table says what becomes of it."""
-    if delivery.stands or delivery.fetch_id:
+    if delivery.in_composer or delivery.fetch_id:
         settle_doubt(turn, delivery, reason)
         return
     if delivery.source == NOTICE:

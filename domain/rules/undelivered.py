@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from relaybroker.domain import events
+from relaybroker.domain.entities import Delivery, Message
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.state import Delivery, Message
 from relaybroker.domain.turn import Turn
 
 _UNTOLD = frozenset(

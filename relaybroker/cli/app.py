@@ -35,6 +35,11 @@ _COMMANDS = {
     "top": ("relaybroker.cli.top_commands", "top", "Watch the agents as a live table, and do what they need."),
     "service": ("relaybroker.cli.service_commands", "service", "Run the broker of a project as a service."),
     "doctor": ("relaybroker.cli.doctor_commands", "doctor", "Check everything that can be checked here."),
+    "traces": (
+        "relaybroker.cli.trace_commands",
+        "traces",
+        "Send each message as a trace to an OpenTelemetry collector.",
+    ),
     "metrics": (
         "relaybroker.cli.metrics_commands",
         "metrics",

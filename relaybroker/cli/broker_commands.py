@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -336,15 +336,31 @@ def status(state_dir: str | None, as_json: bool) -> None:
     if locked_s := found.get("log_locked_secs"):
         held = f"another program has held its write lock for {length(locked_s)}; nothing is accepted until it lets go"
         rows.append(("log", held))
+    if found["disk"]["state"] != "ok":
+        free = f"{found['disk']['state'].replace('_', ' ')}, {found['disk']['free_bytes'] // 2**20} MiB free"
+        rows.append(("disk", f"{free}; make room, or archive the log: relaybroker log archive"))
     counts = (
         f"offered {totals['offered']}, typed {totals['typed']}, acked {totals['acked']}, dropped {totals['dropped']}"
     )
     letters = f"{found['dead_letter_count']} now, {totals['dead_lettered']} in all"
     rows += [("totals", counts), ("dead letters", letters), ("agents", found["agent_count"])]
     facts(rows)
+    if (remedy := _remedy(link, places["state_dir"])) and link["state"] != "online":
+        say(remedy)
     say()
     shown = [(row["name"], row["worker"] or row["registration"], row["typed"], waits(row)) for row in found["agents"]]
     table(("AGENT", "STATE", "TYPED", "WAITING"), shown)
+
+
+def _remedy(link: dict[str, Any], state: str) -> str:
+    """What a person can do about a link that is not online; "" where it heals by itself."""
+    if "workspace key" in str(link["detail"]):
+        return (
+            "The engine does not know this workspace: its database is another one than before. If it was lost for good, end the broker"
+            f" (relaybroker down), remove {state}/workspace.json and start again: node and agents are enrolled anew;"
+            " or start in another directory with --state-dir."
+        )
+    return ""
 
 
 @examples("relaybroker engine --db engine.sqlite --port 8787")

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from relaybroker.adapters.http import proof
+from relaybroker.audit.times import length
 from relaybroker.cli.exits import Exit, fail
-from relaybroker.config import connection_file
+from relaybroker.config import connection_file, last_words
 
 UNREACHABLE = (OSError, ValueError, http.client.HTTPException)
 """Nobody answers there, or nobody who speaks HTTP."""
@@ -65,6 +66,8 @@ class BrokerClient:
             fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
         if found is None:
             hint = "Start one: relaybroker up --detach"
+            if (said := last_words.read(path.parent)) is not None:
+                hint = f"The last one ended {length(max(0.0, time.time() - said.at))} ago: {said.why}. {hint}"
             if path.parent.is_dir():
                 hint += "; what the log knows: relaybroker log tail"
             fail(Exit.NO_BROKER, f"no broker runs here ({path} names none). {hint}")

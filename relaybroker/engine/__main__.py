@@ -35,7 +35,9 @@ async def _run(options: argparse.Namespace) -> None:
         sys.stdout.write(f"relaybroker engine listening on {base_url}\n")
         sys.stdout.flush()
 
-    task = asyncio.create_task(serve(options.db, options.host, options.port, ready=ready))
+    task = asyncio.create_task(
+        serve(options.db, options.host, options.port, options.socket, port_later=options.port_later, ready=ready)
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
@@ -48,6 +50,12 @@ def main() -> None:
     parser.add_argument("--db", required=True, help="database file")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8787, help="0 = chosen by the system")
+    parser.add_argument("--socket", default="", help="Unix socket to listen on as well, for its owner only")
+    parser.add_argument(
+        "--port-later",
+        action="store_true",
+        help="serve the socket while another program has the port, and take the port when it is free",
+    )
     parser.add_argument("--ready-file", default="", help="written once the engine listens")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -25,14 +27,19 @@ from relaybroker.serving.connections import Connections
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """The largest REST body."""
+PORT_RETRY_S = 2.0
+"""How often a port that another program has is tried."""
 _END_S = 1.0
+log = logging.getLogger(__name__)
 
 
 async def serve(
     db_path: str,
     host: str = "127.0.0.1",
     port: int = 8787,
+    socket: str = "",
     *,
+    port_later: bool = False,
     ready: Callable[[str], None] | None = None,
     delivery_ttl_s: float = 3600,
     mailbox_depth: int = 1000,
@@ -44,6 +51,8 @@ async def serve(
         db_path,
         host,
         port,
+        socket,
+        port_later=port_later,
         delivery_ttl_s=delivery_ttl_s,
         mailbox_depth=mailbox_depth,
         redispatch_after_s=redispatch_after_s,
@@ -61,6 +70,8 @@ class EmbeddedEngine:
         db_path: database file, created when it is absent.
         host: address to bind.
         port: 0 = chosen by the OS.
+        socket: path of a Unix socket to listen on as well; "" = none.
+        port_later: while another program has the port, serve the socket alone, and take the port when it is free.
         delivery_ttl_s: life of a delivery that nobody acknowledges, seconds.
         mailbox_depth: open deliveries for one agent; further posts succeed without a row.
         redispatch_after_s: when an action without a result is sent again, seconds.
@@ -82,13 +93,16 @@ class EmbeddedEngine:
         db_path: str,
         host: str = "127.0.0.1",
         port: int = 0,
+        socket: str = "",
         *,
+        port_later: bool = False,
         delivery_ttl_s: float = 3600,
         mailbox_depth: int = 1000,
         redispatch_after_s: float = 30,
         node_timeout_s: float = 45,
     ) -> None:
-        self._db_path, self._host, self._port = db_path, host, port
+        self._db_path, self._host, self._port, self._socket = db_path, host, port, socket
+        self._port_later = port_later
         self._limits = Limits(delivery_ttl_s, mailbox_depth, redispatch_after_s, node_timeout_s)
         self._open = contextlib.AsyncExitStack()
         self.base_url = ""
@@ -114,16 +128,42 @@ class EmbeddedEngine:
             opening.push_async_callback(runner.cleanup)
             opening.push_async_callback(engine.hub.close_all)
             opening.push_async_callback(self.connections.close)
-            self.base_url = _url(self._host, await self.connections.listen(runner, self._host, self._port))
+            self.base_url = _url(self._host, await self._take_port(runner, opening))
+            if self._socket:
+                await _listen_privately(runner, Path(self._socket))
             sweeper = asyncio.create_task(_sweep(engine))
             opening.push_async_callback(_cancel, sweeper)
             self._open = opening.pop_all()
         return self
 
+    async def _take_port(self, runner: web.AppRunner, opening: contextlib.AsyncExitStack) -> int:
+        try:
+            return await self.connections.listen(runner, self._host, self._port)
+        except OSError:
+            if not (self._port_later and self._port and self._socket):
+                raise
+        log.warning("another program has port %d; it is taken when it is free", self._port)
+        opening.push_async_callback(_cancel, asyncio.create_task(self._take_port_later(runner)))
+        return self._port
+
+    async def _take_port_later(self, runner: web.AppRunner) -> None:
+        while True:
+            await asyncio.sleep(PORT_RETRY_S)
+            with contextlib.suppress(OSError):
+                await self.connections.listen(runner, self._host, self._port)
+                return
+
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         await self._open.aclose()
+
+
+async def _listen_privately(runner: web.AppRunner, path: Path) -> None:
+    """Whoever may open the directory of the socket is who the engine belongs to: no port can be taken from it."""
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at the start
+    await web.UnixSite(runner, str(path)).start()
+    path.chmod(0o600)  # noqa: ASYNC240
 
 
 def _url(host: str, port: int) -> str:

@@ -12,6 +12,8 @@ import asyncio
 import http.client
 import logging
 import os
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ import psutil
 from relaybroker.adapters.file_lock import exclusive_lock
 from relaybroker.adapters.own_programs import own_program
 from relaybroker.adapters.private_files import make_private_directory, open_log, read_plain, read_private, write_private
+from relaybroker.adapters.unix_address import address_of
 from relaybroker.agents.launch import scrubbed
 from relaybroker.config.connection_file import Pid, Port
 from relaybroker.domain.decoding import NOT_READABLE
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "127.0.0.1"
+SOCKET = "engine.sock"
+"""Beside the database: the broker's own way to its engine, which nobody can take from it as they can a port."""
 START_S = 10.0
 """How long a started engine may take until it answers."""
 END_S = 1.0
@@ -105,7 +110,7 @@ async def keep_alive(directory: Path, on_silence: Callable[[], None]) -> None:
         await asyncio.sleep(_WATCH_S)
         try:
             record = await asyncio.to_thread(_revive, directory, record)
-            silent = record is not None and not await asyncio.to_thread(_answers, record.port, LIFE_SIGN_S)
+            silent = record is not None and not await asyncio.to_thread(_answers, directory, record.port, LIFE_SIGN_S)
             if not silent:
                 answered, told = time.monotonic(), False
             elif time.monotonic() - answered >= SILENT_S and not told:
@@ -118,6 +123,14 @@ async def keep_alive(directory: Path, on_silence: Callable[[], None]) -> None:
                 answered, told = time.monotonic(), False
         except OSError as error:  # no descriptors or no space now: there may be some at the next look
             _log.warning("the embedded engine cannot be looked after: %s", error)
+
+
+def has_socket(directory: Path) -> bool:
+    """Whether the engine of this directory listens on a socket of its own."""
+    try:
+        return stat.S_ISSOCK((directory / SOCKET).lstat().st_mode)
+    except OSError:
+        return False
 
 
 async def end(directory: Path, grace_s: float = END_S) -> bool:
@@ -139,7 +152,7 @@ def _find_or_start(directory: Path) -> RunningEngine:
             port = (
                 record.port if record is not None and record.pid == found.pid else _told_port(directory / "ready.json")
             )
-            if port is not None and _eventually(lambda: _answers(port), START_S / 2):
+            if port is not None and _eventually(lambda: _answers(directory, port), START_S / 2):
                 _remember(directory, _Record(pid=found.pid, port=port))
                 return RunningEngine(_url(port), found.pid, started_now=False)
             _stop(found, END_S)
@@ -164,7 +177,7 @@ def _revive(directory: Path, last: _Record | None) -> _Record | None:
         if _process(directory, record.pid) is not None:  # another broker was faster, or the record was removed
             _remember(directory, record)
             return record
-        started = _start(directory, record.port)
+        started = _start(directory, record.port, "--port-later")
         if started is None:
             _log.error("the embedded engine died and does not start on port %d; see its log", record.port)
             return None
@@ -176,7 +189,9 @@ def _revive(directory: Path, last: _Record | None) -> _Record | None:
 def _end_hung(directory: Path, record: _Record) -> None:
     """End this very engine, unless another broker has done so."""
     with exclusive_lock(directory / "engine.lock"):
-        if (process := _process(directory, record.pid)) is not None and not _answers(record.port, LIFE_SIGN_S):
+        if (process := _process(directory, record.pid)) is not None and not _answers(
+            directory, record.port, LIFE_SIGN_S
+        ):
             _stop(process, END_S)
 
 
@@ -196,10 +211,11 @@ def _end(directory: Path, grace_s: float) -> bool:
         return True
 
 
-def _start(directory: Path, port: int) -> _Record | None:
+def _start(directory: Path, port: int, *more: str) -> _Record | None:
     """A new engine on this port (0 = any), when it answers; None, and no process left, when it does not."""
     ready = directory / "ready.json"
     ready.unlink(missing_ok=True)
+    (directory / SOCKET).unlink(missing_ok=True)
     log = open_log(directory / "engine.log")
     try:
         process = subprocess.Popen(
@@ -211,8 +227,11 @@ def _start(directory: Path, port: int) -> _Record | None:
                 HOST,
                 "--port",
                 str(port),
+                "--socket",
+                SOCKET,
                 "--ready-file",
                 str(ready),
+                *more,
             ),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -229,7 +248,7 @@ def _start(directory: Path, port: int) -> _Record | None:
 
     _eventually(told, START_S)
     found = _told_port(ready)
-    if process.poll() is None and found is not None and _eventually(lambda: _answers(found), START_S):
+    if process.poll() is None and found is not None and _eventually(lambda: _answers(directory, found), START_S):
         for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
             del _children[pid]
         _children[process.pid] = process
@@ -283,9 +302,26 @@ def _stop(process: psutil.Process, grace_s: float) -> None:
         child.wait()
 
 
-def _answers(port: int, limit_s: float = _REQUEST_S) -> bool:
-    """Whether an engine answers `GET /health` there."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=limit_s)
+class _ByPath(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__(HOST, timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(address_of(self._path))
+
+
+def _answers(directory: Path, port: int, limit_s: float = _REQUEST_S) -> bool:
+    """Whether the engine answers `GET /health`: on its socket, and on its port if it is of a version without one."""
+    connection = (
+        _ByPath(directory / SOCKET, limit_s)
+        if has_socket(directory)
+        else http.client.HTTPConnection(HOST, port, timeout=limit_s)
+    )
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == 200

@@ -30,6 +30,7 @@ from relaybroker.domain.broker import Broker
 from relaybroker.mcp.command import write_command
 from relaybroker.metrics.collected import Depths, Metrics
 from relaybroker.node import inbox
+from relaybroker.node.disk import Disk, Room
 from relaybroker.node.dispatch import Dispatcher
 from relaybroker.node.host_link import HostLink
 from relaybroker.node.runtime import Runtime
@@ -110,6 +111,8 @@ class Assembly:
         environ: of the broker, without secrets.
         surface: the local API.
         api_url: where agents reach it.
+        disk: of the log.
+        engine_socket: of the embedded engine; "" = the engine is reached by its URL.
 
     Raises:
         OSError: the session file that is to be written exists already or cannot be made.
@@ -129,6 +132,8 @@ class Assembly:
         environ: Mapping[str, str],
         surface: Surface,
         api_url: str,
+        disk: Disk,
+        engine_socket: str = "",
     ) -> None:
         core = Broker(harness_of, state)
         self._core = core
@@ -142,8 +147,11 @@ class Assembly:
             core, journal, snapshots=snapshots, recorder=self.recording, committed=self.metrics.committed
         )
         deliver = self.runtime.inbox.put
-        self.link = NodeLink(node.base_url, vault=vault, deliver=deliver)
-        self.engine = EngineClient(node.base_url, vault=vault, deliver=deliver, version=__version__)
+        self.disk = disk
+        self.link = NodeLink(node.base_url, vault=vault, deliver=self._deliver_frame, socket=engine_socket)
+        self.engine = EngineClient(
+            node.base_url, vault=vault, deliver=deliver, version=__version__, socket=engine_socket
+        )
         self.host = HostLink(
             paths.host_socket,
             paths.host_log,
@@ -183,6 +191,16 @@ class Assembly:
             deliver=deliver,
             watchers=(self.metrics,),
         )
+
+    async def _deliver_frame(self, item: Input) -> None:
+        """What the engine sends stays with it while the log has no room for more."""
+        if isinstance(item, inputs.FrameArrived):
+            await self.disk.wait()
+        await self.runtime.inbox.put(item)
+
+    def disk_room(self) -> Room:
+        """How the disk of the log is."""
+        return self.disk.room
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """What Prometheus is told, and in which format."""

@@ -33,7 +33,9 @@ from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
 from relaybroker.adapters.service_notices import ServiceNotices
+from relaybroker.adapters.unix_address import address_of
 from relaybroker.adapters.vault import NODE, Vault
+from relaybroker.config import last_words
 from relaybroker.config.paths import Paths, paths_of
 from relaybroker.config.settings import Flags, Settings, SettingsError, take_settings
 from relaybroker.domain import inputs
@@ -45,6 +47,7 @@ from relaybroker.enrolment.node_identity import Node, NodeError, check_destinati
 from relaybroker.enrolment.workspace import WorkspaceError, resolve
 from relaybroker.node import logs
 from relaybroker.node.assembly import Assembly, open_environments, open_vault
+from relaybroker.node.disk import Disk
 from relaybroker.node.lifetime import Lifetime
 from relaybroker.node.listening import listen
 from relaybroker.node.own_files import OwnFiles
@@ -137,6 +140,7 @@ class Bootstrap:
         self._make_surface = make_surface
         self._began = time.monotonic()
         self._link: NodeLink | None = None
+        self._engine_socket = ""
 
     async def serve(self) -> int:
         """Start, run, end; the exit status."""
@@ -171,7 +175,11 @@ class Bootstrap:
         watch = asyncio.create_task(files.watch(), name="own files")
         stack.callback(watch.cancel)
         self._phase(f"state recovered to position {state.position}")
+        last_words.take_away(paths.state)
 
+        disk = Disk(paths.state)
+        looking = asyncio.create_task(disk.watch(), name="disk")
+        stack.callback(looking.cancel)
         archivist = Archivist(journal.reader, paths.journal, settings.retention, time.time)
         archiving = asyncio.create_task(archivist.watch(), name="archivist")
         stack.callback(archiving.cancel)
@@ -207,6 +215,8 @@ class Bootstrap:
             environ=self._environ,
             surface=surface,
             api_url=connection.url,
+            engine_socket=self._engine_socket,
+            disk=disk,
         )
         self._link = parts.link
         stack.push_async_callback(self._shut, parts, lifetime)
@@ -229,6 +239,7 @@ class Bootstrap:
         lifetime.ended(ending)
         if ending.status:
             _say(f"relaybroker: the broker has stopped: {ending.reason}")
+            last_words.leave(paths.state, ending.reason)
         if ending.status == 0:
             await parts.runtime.save_snapshot()
         if lifetime.leaves_nothing:
@@ -264,6 +275,8 @@ class Bootstrap:
         stack.push_async_callback(end)
         keeper = asyncio.create_task(engine_process.keep_alive(paths.engine, self._cut_link), name="engine keeper")
         stack.callback(keeper.cancel)
+        if engine_process.has_socket(paths.engine):  # one of an earlier version has none
+            self._engine_socket = address_of(paths.engine / engine_process.SOCKET)
         self._phase(f"embedded engine at {engine.url}")
         return engine.url
 

@@ -38,7 +38,7 @@ def replay_session(path: Path | str, *, until: int | None = None, what_if: Seque
     if outcome.differences:
         shown = "\n".join(line for found in outcome.differences[:SHOWN] for line in telling.difference(found))
         count = len(outcome.differences)
-        raise AssertionError(f"{path}: {count} of {outcome.turns} turns are decided otherwise\n{shown}")
+        raise AssertionError(f"{path}: {count} of {outcome.turns} turns are decided differently\n{shown}")
     if until is None and not outcome.complete:
         raise AssertionError(f"{path}: the recording was cut off; the complete part replays without differences")
     return outcome

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,67 @@ async def test_keys_are_in_nobodys_arguments_and_environment_and_go_to_no_strang
         thief.shutdown(socket.SHUT_RDWR)
     assert heard
     assert not [told for told in heard if OPERATORS.encode() in told or b"secret words" in told]
+
+
+def test_a_stolen_port_of_the_engine_gets_no_token_and_stops_nothing(live_broker):
+    """The broker reaches its engine by a socket of its own; the engine takes its port back when it is free."""
+    live_broker.spawn("w1")
+    record = json.loads((live_broker.state_dir / "engine" / "engine.json").read_text())
+    socket_file = live_broker.state_dir / "engine" / "engine.sock"
+    assert socket_file.stat().st_mode & 0o777 == 0o600
+    os.kill(record["pid"], signal.SIGSTOP)  # it takes nothing back before the port is stolen
+    heard: list[bytes] = []
+    thief = socket.socket()
+    thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    os.kill(record["pid"], signal.SIGKILL)
+    live_broker.wait(lambda: _bound(thief, record["port"]), what="the port is stolen")
+    thief.listen()
+    thief.settimeout(0.2)
+    live_broker.wait(
+        lambda: _heard(thief, heard) or _again(live_broker, record["pid"]), what="another engine runs, without the port"
+    )
+    live_broker.wait(
+        lambda: _heard(thief, heard) or live_broker.api("GET", "/api/status")["link"]["state"] == "online",
+        what="online",
+    )
+    live_broker.command("message", "send", "w1", "while the port was stolen")
+    live_broker.expect_typed("w1", "while the port was stolen")
+    _heard(thief, heard)
+    assert not [said for said in heard if b"uthorization" in said]
+    thief.close()
+    url = f"http://127.0.0.1:{record['port']}/health"
+    live_broker.wait(lambda: _serves(url), what="the engine has its port again")
+
+
+def _bound(thief, port):
+    try:
+        thief.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
+
+
+def _heard(thief, heard):
+    try:
+        client, _ = thief.accept()
+    except TimeoutError:
+        return False
+    with client:
+        client.settimeout(0.2)
+        try:
+            heard.append(client.recv(65536))
+        except TimeoutError:
+            heard.append(b"")
+    return False
+
+
+def _again(broker, former):
+    return json.loads((broker.state_dir / "engine" / "engine.json").read_text())["pid"] != former
+
+
+def _serves(url):
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False

@@ -25,9 +25,9 @@ from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS,
 from relaybroker.adapters.pty.protocol import Answer as HostAnswer
 from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain import inputs
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.replies import Refused
-from relaybroker.domain.state import Registration
 
 SPAWN_WAIT_S = 24.0
 RELEASE_WAIT_S = 20.0

@@ -265,6 +265,13 @@ class DeliveryView(Answer, frozen=True, kw_only=True):
     in_custody: bool
 
 
+class DiskView(Answer, frozen=True, kw_only=True):
+    """The disk of the log: `ok`, `nearly_full`, `full` or `unwritable`; with the last two nothing new is accepted."""
+
+    state: str = "ok"
+    free_bytes: int = 0
+
+
 class Status(Answer, frozen=True, kw_only=True):
     """Agents, open deliveries, identity, link."""
 
@@ -282,6 +289,7 @@ class Status(Answer, frozen=True, kw_only=True):
     outbound: Outbound
     log_position: int
     log_locked_secs: float = 0.0
+    disk: DiskView = msgspec.field(default_factory=DiskView)
     totals: Totals
 
 

@@ -19,7 +19,14 @@ from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain import engine_status
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.inputs import EngineUnanswered, Input
+from relaybroker.domain.inputs import (
+    ActRequested,
+    EngineUnanswered,
+    Input,
+    RedeliverRequested,
+    SendRequested,
+    SpawnRequested,
+)
 from relaybroker.domain.state import State
 
 MAX_OPEN = 1024
@@ -29,6 +36,8 @@ LOCKED_ANSWER_S = 3.0
 LOCK_LOOK_S = 0.5
 LOOK_S = 10.0
 """The engine shows an agent something within this time, or the agent hears that it does not."""
+NEW = (SpawnRequested, SendRequested, ActRequested, RedeliverRequested)
+"""What is refused while the log has no room for more."""
 _LOCKED = "Another program holds the write lock of the broker's log"
 
 
@@ -54,8 +63,9 @@ class BrokerAccess:
         """Give the core an input with a fresh request id and wait for its answer.
 
         Raises:
-            InvalidRequest: `queue_full` when the core has no room, `shutting_down` when it answers no more, `log_locked`
-                while another program holds the log's write lock: before anything was done, or with `pending` if it may still happen.
+            InvalidRequest: `queue_full` when the core has no room, `shutting_down` when it answers no more, `disk_full` for something new
+                while the disk of the log is full, `log_locked` while another program holds its write lock: before anything was done, or
+                with `pending` if it may still happen.
             TimeoutError: no answer within the time; what was asked may still happen.
         """
         if self._closed:
@@ -63,7 +73,11 @@ class BrokerAccess:
         if self.gateway.log_locked_s():
             raise InvalidRequest(Refusal.UNAVAILABLE, "log_locked", f"{_LOCKED}; nothing was done, try again")
         request_id = f"api_{uuid.uuid4().hex}"
-        if len(self._open) >= MAX_OPEN or not self.gateway.offer(build(request_id)):
+        item, room = build(request_id), self.gateway.disk_room()
+        if isinstance(item, NEW) and not room.takes_more:
+            text = f"The disk of the broker's log is {room.grade}, nothing new is accepted; nothing was done"
+            raise InvalidRequest(Refusal.UNAVAILABLE, "disk_full", text)
+        if len(self._open) >= MAX_OPEN or not self.gateway.offer(item):
             raise InvalidRequest(Refusal.FULL, "queue_full", "the broker has no room for more requests; try again")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._open[request_id] = future

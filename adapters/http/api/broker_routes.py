@@ -15,7 +15,16 @@ import psutil
 from aiohttp import web
 
 from relaybroker.adapters.http.api import views
-from relaybroker.adapters.http.api.answers import Answer, BrokerMetrics, Health, JsonObject, Link, Membership, Status
+from relaybroker.adapters.http.api.answers import (
+    Answer,
+    BrokerMetrics,
+    DiskView,
+    Health,
+    JsonObject,
+    Link,
+    Membership,
+    Status,
+)
 from relaybroker.adapters.http.api.bodies import Query
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import Guard, answer
@@ -139,6 +148,8 @@ class HealthRoute:
             body = msgspec.structs.replace(body, proof=self._guard.proof(challenged, port))
         if locked_s:
             body = msgspec.structs.replace(body, status="degraded", code="log_locked")
+        if access is not None and not access.gateway.disk_room().takes_more:
+            body = msgspec.structs.replace(body, status="degraded", code="disk_full")
         if error := os.environ.get("AGENT_RELAY_STARTUP_ERROR_CODE", "").strip().lower():
             status = "degraded" if error == "rate_limit_exceeded" else body.status
             body = msgspec.structs.replace(body, status=status, engine_connected=False)
@@ -195,7 +206,12 @@ class BrokerRoutes:
     async def status(self, _request: web.Request) -> Status:
         """GET /api/status."""
         found = views.status(self._access.state, time.time())
-        return msgspec.structs.replace(found, log_locked_secs=log_locked_s(self._access))
+        room = self._access.gateway.disk_room()
+        return msgspec.structs.replace(
+            found,
+            log_locked_secs=log_locked_s(self._access),
+            disk=DiskView(state=room.grade, free_bytes=room.free),
+        )
 
     @route("GET /api/metrics", "Get the resource usage of agents.", errors=(404,))
     async def metrics(self, _request: web.Request, query: MetricsQuery) -> Metrics:

@@ -13,6 +13,22 @@ from relaybroker.domain.state import State
 from relaybroker.domain.story import Story
 
 
+class DiskRoom(Protocol):
+    """How the disk of the log is."""
+
+    @property
+    def grade(self) -> str:
+        """`ok`, `nearly_full`, `full` or `unwritable`."""
+
+    @property
+    def free(self) -> int:
+        """Bytes."""
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether anything new may be accepted."""
+
+
 class AuditLog(Protocol):
     """The broker's log, as far as it answers questions."""
 
@@ -49,6 +65,9 @@ class Gateway(Protocol):
 
     async def settled(self) -> None:
         """Returns when everything that the state shows now is durable, or soon in any case."""
+
+    def disk_room(self) -> DiskRoom:
+        """How the disk of the log is."""
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """What Prometheus is told, in a format that the asker takes, and which that is."""

@@ -124,7 +124,7 @@ class LocalApi:
             DeadLetterRoutes(access),
             send,
             self._event_routes,
-            AuditRoutes(core.audit),
+            AuditRoutes(core.audit, access),
             AgentToolRoutes(access, self._make_tools(access, agents)),
             self._fleet,
         )

@@ -13,9 +13,10 @@ from relaybroker.adapters.http.api.event_frames import parent_label
 from relaybroker.adapters.http.api.timestamps import rfc3339
 from relaybroker.domain import agent as agent_machine
 from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import channels, holds
-from relaybroker.domain.state import Delivery, Registration, State, Worker
+from relaybroker.domain.state import State
 
 WAITING_SHOWN = 50
 """Messages that wait for an agent of which it is told at once; the count is of all."""
@@ -128,30 +129,30 @@ def _shown(state: State) -> list[Registration]:
     return [found for found in state.registrations.values() if found.state not in over]
 
 
-def agent(state: State, found: Registration, now: float) -> answers.AgentView:
+def agent(state: State, registration: Registration, now: float) -> answers.AgentView:
     """One agent, with where its messages stand."""
-    program = state.workers.get(found.session_id)
-    box = state.mailboxes.get(found.agent_id)
+    program = state.workers.get(registration.session_id)
+    box = state.mailboxes.get(registration.agent_id)
     based = box if box is not None and box.base is not None else None
     waiting = [state.deliveries[stream] for stream in program.waiting] if program else []
     blocked = program is not None and program.state == "blocked"
     return answers.AgentView(
-        name=found.name,
-        cli=found.spec.cli,
-        model=found.spec.model or None,
-        session_id=found.spec.session_ref or found.session_id,
-        team=found.spec.team or None,
-        channels=channels.joined(found, state.settings) if state.settings else [],
-        channels_pending=channels.pending(found, state.settings) if state.settings else [],
-        parent=parent_label(found.source),
+        name=registration.name,
+        cli=registration.spec.cli,
+        model=registration.spec.model or None,
+        session_id=registration.spec.session_ref or registration.session_id,
+        team=registration.spec.team or None,
+        channels=channels.joined(registration, state.settings) if state.settings else [],
+        channels_pending=channels.pending(registration, state.settings) if state.settings else [],
+        parent=parent_label(registration.source),
         pid=program.pid or None if program else None,
         host_pid=state.host.pid or None,
         last_activity_ms=_ms(max(0.0, now - program.active_at)) if program else None,
         last_activity_at=rfc3339(program.active_at) if program else None,
-        spawned_at=rfc3339(found.live_at) if found.live_at else None,
+        spawned_at=rfc3339(registration.live_at) if registration.live_at else None,
         current_state="blocked_on_send" if blocked else "idle" if program and program.idle else "working",
-        agent_id=found.agent_id or None,
-        registration=found.state,
+        agent_id=registration.agent_id or None,
+        registration=registration.state,
         worker=program.state if program else None,
         ready=program is not None and program.takes_text,
         readiness=program.evidence if program else "",
@@ -163,10 +164,10 @@ def agent(state: State, found: Registration, now: float) -> answers.AgentView:
         waiting_since_secs=_age(now, waiting[0].offered_at) if waiting else None,
         waiting_reason=_waiting_reason(state, program, waiting),
         deaf_since_secs=_deaf_since(program, waiting, now),
-        delivery_mode=holds.mode_of(state, found.name),
+        delivery_mode=holds.mode_of(state, registration.name),
         held_count=sum(item.state == "held" for item in waiting),
         in_custody=sum(item.in_custody for item in waiting),
-        holds=_holds(state, found.name, waiting, now),
+        holds=_holds(state, registration.name, waiting, now),
         cursor=based.recv if based is not None else None,
         ack_floor=based.floor if based is not None else None,
         acked=box.sent_ack if box is not None and box.sent_ack >= 0 else None,
@@ -208,21 +209,21 @@ def held_messages(state: State, name: str) -> list[answers.HeldMessage]:
     return [_held_message(item) for item in holds.held(state, holds.program_of(state, name))]
 
 
-def _held_message(found: Delivery) -> answers.HeldMessage:
+def _held_message(delivery: Delivery) -> answers.HeldMessage:
     return answers.HeldMessage(
-        sender=found.sender,
-        body=found.body,
-        target=found.target,
-        mode=found.mode,
-        queued_at_ms=_ms(found.offered_at),
-        event_id=found.msg_id,
-        delivery_id=found.delivery_id,
-        held_since_ms=_ms(found.changed_at),
-        until_ms=_ms(found.until),
-        in_custody=found.in_custody,
-        priority=UNSET if found.priority is None else found.priority,
-        thread_id=found.thread_id or UNSET,
-        workspace_id=found.workspace_id or UNSET,
+        sender=delivery.sender,
+        body=delivery.body,
+        target=delivery.target,
+        mode=delivery.mode,
+        queued_at_ms=_ms(delivery.offered_at),
+        event_id=delivery.msg_id,
+        delivery_id=delivery.delivery_id,
+        held_since_ms=_ms(delivery.changed_at),
+        until_ms=_ms(delivery.until),
+        in_custody=delivery.in_custody,
+        priority=UNSET if delivery.priority is None else delivery.priority,
+        thread_id=delivery.thread_id or UNSET,
+        workspace_id=delivery.workspace_id or UNSET,
     )
 
 
@@ -274,16 +275,16 @@ def waiting_for(state: State, agent_id: str) -> list[Delivery]:
     return [state.deliveries[stream] for stream in program.waiting] if program is not None else []
 
 
-def _waits(found: Delivery, now: float) -> answers.WaitingMessage:
+def _waits(delivery: Delivery, now: float) -> answers.WaitingMessage:
     return answers.WaitingMessage(
-        message_id=found.msg_id,
-        sender=found.sender,
-        target=found.target,
-        thread_id=found.thread_id or None,
-        state=found.state,
-        reason=_text(found.reason),
-        why=None if found.reason is None else SENTENCES[found.reason],
-        age_secs=_age(now, found.offered_at),
+        message_id=delivery.msg_id,
+        sender=delivery.sender,
+        target=delivery.target,
+        thread_id=delivery.thread_id or None,
+        state=delivery.state,
+        reason=_text(delivery.reason),
+        why=None if delivery.reason is None else SENTENCES[delivery.reason],
+        age_secs=_age(now, delivery.offered_at),
     )
 
 
@@ -336,24 +337,24 @@ def _auth(state: State) -> answers.Auth:
     )
 
 
-def delivery(found: Delivery, now: float) -> answers.DeliveryView:
+def delivery(delivery: Delivery, now: float) -> answers.DeliveryView:
     """One open delivery."""
     return answers.DeliveryView(
-        delivery_id=found.delivery_id,
-        worker_name=found.name,
-        event_id=found.msg_id,
-        sender=found.sender,
-        to=found.name,
-        attempts=found.tries,
-        queued_at_ms=_ms(found.offered_at),
-        age_ms=_ms(max(0.0, now - found.offered_at)),
-        last_error=_text(found.reason),
-        state=found.state,
-        seq=found.seq,
-        held=found.state == "held",
-        since_ms=_ms(found.changed_at),
-        until_ms=_ms(found.until) if found.until else None,
-        in_custody=found.in_custody,
+        delivery_id=delivery.delivery_id,
+        worker_name=delivery.name,
+        event_id=delivery.msg_id,
+        sender=delivery.sender,
+        to=delivery.name,
+        attempts=delivery.tries,
+        queued_at_ms=_ms(delivery.offered_at),
+        age_ms=_ms(max(0.0, now - delivery.offered_at)),
+        last_error=_text(delivery.reason),
+        state=delivery.state,
+        seq=delivery.seq,
+        held=delivery.state == "held",
+        since_ms=_ms(delivery.changed_at),
+        until_ms=_ms(delivery.until) if delivery.until else None,
+        in_custody=delivery.in_custody,
     )
 
 
@@ -362,31 +363,31 @@ def dead_letters(state: State, now: float, agent: str = "") -> list[answers.Dead
     return [_letter(found, now) for found in state.dead_letters.values() if agent in ("", found.name)]
 
 
-def dead_letter(found: DeadLetter, now: float) -> answers.DeadLetterView:
+def dead_letter(letter: DeadLetter, now: float) -> answers.DeadLetterView:
     """One dead letter with what it says."""
     return msgspec.structs.replace(
-        _letter(found, now), body=found.body, body_bytes=found.body_bytes, target=found.target
+        _letter(letter, now), body=letter.body, body_bytes=letter.body_bytes, target=letter.target
     )
 
 
-def _letter(found: DeadLetter, now: float) -> answers.DeadLetterView:
+def _letter(letter: DeadLetter, now: float) -> answers.DeadLetterView:
     return answers.DeadLetterView(
-        id=found.letter_id,
-        delivery_id=found.delivery_id,
-        event_id=found.msg_id,
-        name=found.name,
-        agent_id=found.agent_id,
-        seq=found.seq,
-        sender=found.sender,
-        reason=str(found.reason),
-        why=SENTENCES[found.reason],
-        detail=found.detail,
-        in_doubt=found.in_doubt,
-        attempt=found.attempt,
-        tries=found.tries,
-        queued_at_ms=_ms(found.offered_at),
-        dead_lettered_at_ms=_ms(found.buried_at),
-        age_ms=_ms(max(0.0, now - found.buried_at)),
+        id=letter.letter_id,
+        delivery_id=letter.delivery_id,
+        event_id=letter.msg_id,
+        name=letter.name,
+        agent_id=letter.agent_id,
+        seq=letter.seq,
+        sender=letter.sender,
+        reason=str(letter.reason),
+        why=SENTENCES[letter.reason],
+        detail=letter.detail,
+        in_doubt=letter.in_doubt,
+        attempt=letter.attempt,
+        tries=letter.tries,
+        queued_at_ms=_ms(letter.offered_at),
+        dead_lettered_at_ms=_ms(letter.buried_at),
+        age_ms=_ms(max(0.0, now - letter.buried_at)),
     )
 
 

@@ -26,6 +26,7 @@ from relaybroker.domain.broker import Broker
 from relaybroker.domain.events import REGISTRY, Harness, Recorded
 from relaybroker.mcp.toolbox import AgentToolbox
 from relaybroker.metrics.collected import Depths, Metrics
+from relaybroker.node.disk import Room
 from relaybroker.web import assets
 from tests.waiting import WAIT_S
 
@@ -57,6 +58,7 @@ class SmallBroker:
         self.full = False
         self.settles = 0
         self.locked_s = 0.0
+        self.room = Room("ok", 2**40)
         self.muted = False
         """What is offered waits, as behind a log that cannot be written."""
         self.is_touched = False
@@ -104,6 +106,9 @@ class SmallBroker:
 
     def log_locked_s(self) -> float:
         return self.locked_s
+
+    def disk_room(self) -> Room:
+        return self.room
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         depths = Depths(queues={}, log_locked_s=self.locked_s, files={})

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from relaybroker.adapters.http.api import broker_access
+from relaybroker.node.disk import Room
 
 CHANGES = (
     ("POST", "/api/spawn", {"name": "w9", "cli": "cat"}),
@@ -48,3 +49,17 @@ async def test_health_and_status_say_for_how_long(client):
     assert (status, body["status"], body["code"], body["logLockedSecs"]) == (200, "degraded", "log_locked", 7.0)
     assert (await client.ask("GET", "/api/status"))[1]["log_locked_secs"] == 7.0
     assert (await client.ask("GET", "/api/spawned"))[0] == 200
+
+
+async def test_while_the_disk_is_full_nothing_new_is_taken_on_and_what_ends_something_is_done(client):
+    await client.spawn("w1")
+    client.broker.room = Room("full", 4096)
+    for method, path, body in (CHANGES[0], CHANGES[2]):
+        answer = await client.refused(method, path, body)
+        assert (answer["statusCode"], answer["code"], answer["retryable"]) == (503, "disk_full", True)
+    assert (await client.ask("GET", "/api/status"))[1]["disk"] == {"state": "full", "free_bytes": 4096}
+    assert (await client.ask("GET", "/health"))[1]["code"] == "disk_full"
+    assert (await client.ask(*CHANGES[4]))[0] == 200
+    assert (await client.ask(*CHANGES[1]))[0] == 200
+    client.broker.room = Room("nearly_full", 2**29)
+    assert (await client.ask(*CHANGES[0]))[0] == 200

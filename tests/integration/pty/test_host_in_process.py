@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
 
 import msgspec
+import pytest
 
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.pty import harnesses, injection, proof
 from relaybroker.adapters.pty import host as host_module
 from relaybroker.adapters.pty.host import Host
 from relaybroker.adapters.pty.ledger import ReportLog
@@ -28,6 +30,7 @@ from relaybroker.adapters.pty.protocol import (
     Unblocked,
 )
 from relaybroker.adapters.pty.session import Session
+from tests.integration.pty.conftest import AGENTS
 from tests.waiting import WAIT_S
 
 ENV = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
@@ -233,3 +236,35 @@ async def _fill(fd):
             refusals += 1
             await asyncio.sleep(0.02)
     return taken
+
+
+@pytest.mark.parametrize(
+    ("habit", "told"), [("ignores", ("pty_write_failed", "no")), ("forgets", ("composer_unclear", "partly"))]
+)
+async def test_a_text_that_stands_nowhere_is_given_back_and_holds_up_nothing(tmp_path, monkeypatch, habit, told):
+    """F084, PROOF: a program that reads and ignores what comes at a bad moment. What it showed of it decides what is known."""
+    for module, bound, seconds in (
+        (injection, "STANDS_S", 0.2), (injection, "DROPPED_QUIET_S", 0.1), (injection, "MUTE_S", 0.4), (proof, "LATE_S", 0.5),
+        (proof, "VANISHED_S", 0.3),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, bound, seconds)
+    log = tmp_path / "log"
+    host = Host()
+    host.handle(
+        _start(tmp_path, argv=(sys.executable, str(AGENTS / "reluctant.py"), str(log), habit), profile="claude")
+    )
+    await _until(lambda: _facts(host, Ready))
+    for name in ("d1", "d2"):
+        host.handle(Inject(session_id="s", delivery_id=name, attempt=1, text=f"the text of {name}", marker=name))
+    await _until(lambda: len(_facts(host, InjectFailed)) == 2)
+    given_back = {one.delivery_id: (one.reason, one.typed) for one in _facts(host, InjectFailed)}
+    assert given_back["d1"] == told
+    assert given_back["d2"] in (told, ("out_of_turn", "no"))  # in the same paste, or behind it
+    assert not _facts(host, Injected)
+    (tmp_path / "log.go").touch()
+    host.handle(Confirm(number=host._reports.next_number - 1))
+    host.handle(Inject(session_id="s", delivery_id="d3", attempt=1, text="the text of d3"))
+    await _until(lambda: _facts(host, Injected))
+    assert [json.loads(line).rstrip() for line in log.read_text().splitlines()] == ["the text of d3"]
+    host.end(0.1)
+    await _until(host.finished.is_set)

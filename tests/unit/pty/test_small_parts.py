@@ -7,9 +7,9 @@ import stat
 
 import pytest
 
-from relaybroker.adapters.pty.injection import sanitise
 from relaybroker.adapters.pty.output_ring import OutputRing
 from relaybroker.adapters.pty.rotating_file import RotatingFile
+from relaybroker.adapters.pty.typed_text import sanitise
 from relaybroker.adapters.pty.writer import CHUNK_BYTES, chunks
 
 

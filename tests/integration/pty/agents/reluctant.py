@@ -2,7 +2,8 @@
 
 HABIT: `swallows` the first Enter of each text; `joins` an Enter that comes within 50 ms of a text to it, as a part of a paste; `flushes`
 what it was typed before its composer had stood for half a second; `completes` a last word that begins with @ with the first Enter; `keeps`
-its text whatever comes, until the file LOG.go exists; `misplaces` its cursor at SIGUSR1, until its terminal has another size. DEL rubs
+its text whatever comes, until the file LOG.go exists; `ignores` all that it reads until then, or `forgets` it when it has shown it for no
+time at all; `misplaces` its cursor at SIGUSR1, until its terminal has another size. DEL rubs
 out, other control keys do nothing. Each submitted text is logged as JSON.
 """
 
@@ -16,6 +17,8 @@ import time
 import tty
 
 import drawn
+
+CONTROL = dict.fromkeys(range(32))
 
 
 class Composer:
@@ -37,6 +40,9 @@ class Composer:
         elif key == "\r" and self.text and self.submits():
             drawn.record(json.dumps(self.text))
             self.text, self.swallowed = "", False
+
+    def listens(self):
+        return self.habit not in ("ignores", "forgets") or os.path.exists(self.go)
 
     def submits(self):
         if self.habit == "swallows" and not self.swallowed:
@@ -61,6 +67,9 @@ if composer.habit == "flushes":
     termios.tcflush(0, termios.TCIFLUSH)
 while True:
     if select.select([0], [], [], 0.05)[0]:
-        for key in drawn.keys(os.read(0, 65536).decode()):
+        got = os.read(0, 65536).decode()
+        if composer.habit == "forgets" and not os.path.exists(composer.go):
+            drawn.show(f"\x1b[1;1H{got.translate(CONTROL)}{drawn.CLEAR}")
+        for key in drawn.keys(got) if composer.listens() else ():
             composer.key(key)
         drawn.composer(composer.text)

@@ -1,0 +1,33 @@
+"""What the state is made of: one kind of thing each, plain data, changed only by the fold (`relaybroker.domain.changes`)."""
+
+from relaybroker.domain.entities.action import Action
+from relaybroker.domain.entities.agent import MARK_READ, Act, Acted, Membership, Registration
+from relaybroker.domain.entities.broker import Counters, OwnIdentity
+from relaybroker.domain.entities.delivery import Delivery, FlushHold
+from relaybroker.domain.entities.host import Host
+from relaybroker.domain.entities.link import EngineError, Link, Pending
+from relaybroker.domain.entities.message import Message, Send
+from relaybroker.domain.entities.sidecar import Sidecar, Supervised
+from relaybroker.domain.entities.worker import Worker
+
+__all__ = [
+    "MARK_READ",
+    "Act",
+    "Acted",
+    "Action",
+    "Counters",
+    "Delivery",
+    "EngineError",
+    "FlushHold",
+    "Host",
+    "Link",
+    "Membership",
+    "Message",
+    "OwnIdentity",
+    "Pending",
+    "Registration",
+    "Send",
+    "Sidecar",
+    "Supervised",
+    "Worker",
+]

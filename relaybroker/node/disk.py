@@ -1,0 +1,93 @@
+"""The disk of the log: what is left on it, and that nothing new is taken on before the log itself suffers.
+
+A log that cannot be written stops the broker (fail-stop). So that it comes to that as late as possible, a nearly full disk is said, and on
+a full or read-only one nothing new is accepted: spawns, sends and acts of agents are refused, and frames of the engine are not read, which
+keeps them there. What is under way goes on, and releases, flushes and a stop are still done. With room again everything goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+_log = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+FULL_BYTES = 64 * 2**20
+"""With less nothing new is accepted: what is under way still fits many times over."""
+NEARLY_FULL_BYTES = 2**30
+
+Grade = Literal["ok", "nearly_full", "full", "unwritable"]
+
+
+class Room(NamedTuple):
+    """How the disk is."""
+
+    grade: Grade
+    free: int
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether anything new may be accepted."""
+        return self.grade in ("ok", "nearly_full")
+
+
+def look_at(directory: Path) -> Room:
+    """How the disk of a directory is."""
+    found = os.statvfs(directory)
+    free = found.f_bavail * found.f_frsize
+    if found.f_flag & os.ST_RDONLY or not os.access(directory, os.W_OK):
+        return Room("unwritable", free)
+    if free < FULL_BYTES:
+        return Room("full", free)
+    return Room("nearly_full" if free < NEARLY_FULL_BYTES else "ok", free)
+
+
+class Disk:
+    """Looks after the disk of one broker.
+
+    Args:
+        directory: of its log.
+        look: how it is now.
+    """
+
+    def __init__(self, directory: Path, look: Callable[[Path], Room] = look_at) -> None:
+        self._directory, self._look = directory, look
+        self.room = look(directory)
+        self._open = asyncio.Event()
+        self._take(self.room)
+
+    async def watch(self) -> None:
+        """Look now and then; ends with the broker."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once."""
+        try:
+            found = await asyncio.to_thread(self._look, self._directory)
+        except OSError as error:
+            _log.warning("the disk of %s cannot be looked at: %s", self._directory, error)
+            return
+        if found.grade != self.room.grade:
+            level = logging.INFO if found.grade == "ok" else logging.ERROR
+            _log.log(
+                level, "the disk of the log is %s, %d MiB are free", found.grade.replace("_", " "), found.free // 2**20
+            )
+        self._take(found)
+
+    async def wait(self) -> None:
+        """Returns when something new may be accepted."""
+        await self._open.wait()
+
+    def _take(self, found: Room) -> None:
+        self.room = found
+        if found.takes_more:
+            self._open.set()
+        else:
+            self._open.clear()
