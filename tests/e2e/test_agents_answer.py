@@ -165,7 +165,7 @@ def test_the_operator_talks_and_reads_along(live_broker):
     assert "nearest: w1" in command(live_broker, "message", "send", "w1", "x", "--from", "w11", status=3)
     assert "nearest: w1" in command(live_broker, "message", "send", "w11", "x", status=3)
     assert "nearest: w1" in command(live_broker, "message", "ls", "--agent", "wx1", status=5)
-    assert "nearest: acked" in command(live_broker, "message", "ls", "--state", "aked", status=2)
+    assert "Did you mean acked" in command(live_broker, "message", "ls", "--state", "aked", status=2)
     assert "body_too_large" in command(live_broker, "message", "send", "w1", "é" * 10_000, status=5)
     assert command(live_broker, "message", "search", "never said", status=3) == ""
     assert completed(live_broker, "message send w") == ["w1"]
