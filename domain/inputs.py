@@ -41,6 +41,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     persist: bool = True
     agent_may: tuple[str, ...] = ()
     """What agents may besides talking: `spawn`, `release`."""
+    checks_places: bool = False
+    """A message for a local agent that has no place for it is refused when it is sent; false in older logs."""
+    reenrols: bool = False
+    """A refused link asks for a new token once a probe; false in older logs."""
+    ready_after_s: float = 0.0
+    """Pause between the answer to a spawn and the word that its program is ready; 0 = that word comes with the report (older logs)."""
 
 
 class BrokerStarted(_Input, frozen=True, kw_only=True):
@@ -261,6 +267,9 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     model: str = ""
     team: str = ""
+    shadow_of: str = ""
+    """Kept and shown; it changes nothing."""
+    shadow_mode: str = ""
     session_ref: str = ""
     env: dict[str, str] = {}
     """Variables whose values may stand in the log."""
@@ -365,6 +374,8 @@ class DeliveryModeRequested(_Input, frozen=True, kw_only=True):
     reason: str = ""
     revision: int | None = None
     """Only if the mode still has this revision."""
+    expected: str = ""
+    """Only if this is the mode now; "" = whatever it is."""
 
 
 class FlushRequested(_Input, frozen=True, kw_only=True):
@@ -372,6 +383,20 @@ class FlushRequested(_Input, frozen=True, kw_only=True):
 
     request_id: str
     name: str
+
+
+class ModelSwitched(_Input, frozen=True, kw_only=True):
+    """An agent's program was told to use another model."""
+
+    request_id: str
+    name: str
+    model: str
+
+
+class EnrolRequested(_Input, frozen=True, kw_only=True):
+    """A person wants the node enrolled and connected now, whatever was tried before."""
+
+    request_id: str
 
 
 class RedeliverRequested(_Input, frozen=True, kw_only=True):
@@ -508,6 +533,8 @@ Input = (
     | FlushRequested
     | RedeliverRequested
     | PurgeRequested
+    | EnrolRequested
+    | ModelSwitched
     | SidecarConnected
     | SidecarClosed
     | ManifestOffered

@@ -77,7 +77,7 @@ class NewAttempt(msgspec.Struct, frozen=True, kw_only=True):
     letter_id: str
     attempt: int
     name: str
-    msg_id: str
+    event_id: str
 
 
 class Redelivered(_Reply, frozen=True, kw_only=True):
@@ -149,6 +149,12 @@ class ResultKept(_Reply, frozen=True, kw_only=True):
     """It is the final result once more."""
 
 
+class Enrolling(_Reply, frozen=True, kw_only=True):
+    """The link begins anew, or is up or under way already."""
+
+    begun: bool
+
+
 class ManifestTaken(_Reply, frozen=True):
     """A sidecar's manifest is the node's."""
 
@@ -181,6 +187,7 @@ Answer = (
     | Done
     | Fetched
     | ResultKept
+    | Enrolling
     | ManifestTaken
     | HandlersTaken
     | ResultTaken

@@ -27,6 +27,7 @@ from relaybroker.domain.entities import (
     Acted,
     Action,
     Counters,
+    Crash,
     Delivery,
     FlushHold,
     Host,
@@ -34,8 +35,11 @@ from relaybroker.domain.entities import (
     Message,
     OwnIdentity,
     Registration,
+    SeenMessage,
     Send,
+    Sent,
     Sidecar,
+    Stranger,
     Supervised,
     Worker,
 )
@@ -43,6 +47,21 @@ from relaybroker.domain.inputs import Settings
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.manifest import Manifest, of_operator, with_sidecar
 
+STRANGERS_KEPT = 64
+"""Agents that are not here and of which it is remembered what came for them."""
+STRANGER_FRAMES_KEPT = 512
+"""Frames of such an agent that are known again when they are repeated."""
+MEMBERSHIP_ACTS = ("join_channel", "create_channel", "leave_channel")
+"""What changes in which channels an agent is."""
+MEMBERSHIPS_KEPT = 256
+"""Channels of which it is remembered that an agent joined or left them."""
+CRASHES_KEPT = 500
+SEEN_KEPT = 1000
+"""Messages of which it is remembered to which thread they belong."""
+SEEN_TEXT = 256
+"""Characters that are kept of each."""
+MODE_CHANGES_KEPT = 1024
+"""Agent names of which it is remembered when their delivery mode changed."""
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
 GENERATIONS_KEPT = 4096
@@ -57,7 +76,7 @@ ACTED_KEPT = 2048
 """Acts with a key that are remembered, each with its answer."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
-SNAPSHOT_FORMAT = 7
+SNAPSHOT_FORMAT = 8
 
 
 class State(msgspec.Struct):
@@ -93,6 +112,10 @@ class State(msgspec.Struct):
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
     flush_holds: dict[str, FlushHold] = msgspec.field(default_factory=dict)
     """Lower-case agent name -> its hold, where its delivery mode is `manual_flush`."""
+    mode_changes: dict[str, int] = msgspec.field(default_factory=dict)
+    """Lower-case agent name -> log position of the last change of its delivery mode, oldest first."""
+    mode_changes_floor: int = 0
+    """The newest of those that were forgotten."""
     dead_letters: dict[str, DeadLetter] = msgspec.field(default_factory=dict)
     """By letter id, oldest first."""
     custody_letters: int = 0
@@ -111,6 +134,15 @@ class State(msgspec.Struct):
     """Direct messages that agents sent from here, oldest first: message id -> agent id."""
     noticed: dict[str, None] = msgspec.field(default_factory=dict)
     """What notices were about, oldest first."""
+    sent: dict[str, Sent] = msgspec.field(default_factory=dict)
+    """What was sent through this broker, by the id that the engine gave it, oldest first."""
+    strangers: dict[str, Stranger] = msgspec.field(default_factory=dict)
+    """By agent id, least recently met first."""
+    crashes: list[Crash] = msgspec.field(default_factory=list)
+    """The newest of them, oldest first."""
+    seen_messages: list[SeenMessage] = msgspec.field(default_factory=list)
+    """The newest messages, oldest first."""
+    first_message_at: float = 0.0
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
     acted: dict[str, Acted] = msgspec.field(default_factory=dict)
@@ -189,6 +221,18 @@ class State(msgspec.Struct):
     def remember_noticed(self, about: str) -> None:
         """Note that somebody was told."""
         _remember(self.noticed, about, None, NOTICED_KEPT)
+
+    def crashed(self, crash: Crash) -> None:
+        """A program ended although nobody wanted it to."""
+        self.counters.crashed += 1
+        self.crashes.append(crash)
+        del self.crashes[:-CRASHES_KEPT]
+
+    def remember_sent(self, message_id: str, sent: Sent) -> None:
+        """Note how a message of the engine was sent from here."""
+        self.sent.setdefault(message_id, sent)
+        while len(self.sent) > ANNOUNCED_KEPT:
+            del self.sent[next(iter(self.sent))]
 
     def next_generation(self, name: str) -> int:
         """The generation of this name's next registration: one that no registration of it ever had."""

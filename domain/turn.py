@@ -29,7 +29,17 @@ class Decision(msgspec.Struct, frozen=True):
 class Turn:
     """Collects what follows from one input at one moment."""
 
-    __slots__ = ("_cause", "_notified", "_told", "effects", "events", "now", "state", "undelivered")
+    __slots__ = (
+        "_cause",
+        "_notified",
+        "_told",
+        "changes_nothing",
+        "effects",
+        "events",
+        "now",
+        "state",
+        "undelivered",
+    )
 
     def __init__(self, state: State, now: float, told: bytes = b"") -> None:
         self.state = state
@@ -38,6 +48,8 @@ class Turn:
         self.effects: list[Effect] = []
         self.undelivered: list[Any] = []
         """Messages of agents here that ended undelivered in this turn; see domain/rules/notices.py."""
+        self.changes_nothing = False
+        """What came is known to the letter and was answered: it leaves no event."""
         self._cause = ""
         self._told = told
         self._notified = state.notified

@@ -38,6 +38,8 @@ def bury(state: State, delivery: Delivery, event: events.DeliveryDeadLettered, r
         offered_at=delivery.offered_at,
         buried_at=recorded.at,
         from_custody=delivery.in_custody,
+        event_id=delivery.sent.event_id if delivery.sent is not None else "",
+        said_by=delivery.sent.sender if delivery.sent is not None else "",
     )
     state.custody_letters += delivery.in_custody
 

@@ -10,7 +10,7 @@ from relaybroker.domain import (
     worker,
 )
 from relaybroker.domain.changes.signature import Changes
-from relaybroker.domain.entities import Worker
+from relaybroker.domain.entities import Crash, Worker
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import State
 
@@ -62,6 +62,12 @@ def _worker_started(state: State, event: events.WorkerStarted, recorded: Recorde
 def _worker_ready(state: State, event: events.WorkerReady, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
     program.evidence, program.ready_at, program.active_at = event.evidence, program.ready_at or recorded.at, recorded.at
+    if state.settings is not None and not state.settings.ready_after_s:
+        program.announced = True  # older logs: with the report
+
+
+def _worker_announced(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
+    state.workers[recorded.stream.partition(":")[2]].announced = True
 
 
 def _worker_blocked(state: State, event: events.WorkerBlocked, recorded: Recorded, program: Worker) -> None:
@@ -99,33 +105,29 @@ def _worker_end_asked(state: State, _event: Any, recorded: Recorded, _: Any) -> 
     state.workers[recorded.stream.partition(":")[2]].ends_at = 0.0
 
 
-def _worker_exited(state: State, event: events.WorkerExited, _recorded: Recorded, program: Worker) -> None:
+def _worker_exited(state: State, event: events.WorkerExited, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
     program.exit_reason, program.code, program.signal = event.reason, event.code, event.signal
     program.last_output, program.uptime_s, program.until, program.ends_at = event.last_output, event.uptime_s, 0.0, 0.0
     if program.stop_reason is None and (event.code or event.signal):
-        state.counters.crashed += 1
+        state.crashed(Crash(program.name, recorded.at, event.code, event.signal, event.uptime_s))
     _stop_verifying(state, program)
 
 
 def _worker_lost(state: State, event: events.WorkerLost, recorded: Recorded, program: Worker) -> None:
     program.exit_reason, program.until, program.ends_at = event.reason, 0.0, 0.0
     program.uptime_s = recorded.at - program.launched_at
-    state.counters.crashed += 1
+    state.crashed(Crash(program.name, recorded.at, None, None, program.uptime_s))
     _stop_verifying(state, program)
 
 
 def _stop_verifying(state: State, gone: Worker) -> None:
     """No verification comes any more from this worker: what was acked is done."""
-    for stream in [
-        found.stream
-        for found in state.deliveries.values()
-        if found.session_id == gone.session_id
-        and found.state in (delivery.DeliveryState.INJECTED, delivery.DeliveryState.ACKED)
-    ]:
-        state.deliveries[stream].verified = True
-        if state.deliveries[stream].ended:
-            del state.deliveries[stream]
+    for found in state.deliveries.values():
+        is_typed = found.state in (delivery.DeliveryState.INJECTED, delivery.DeliveryState.ACKED)
+        if found.session_id == gone.session_id and is_typed and not found.verified:
+            found.verified = True
+            gone.unseen.append(found.stream)
 
 
 CHANGES: Changes = {
@@ -136,6 +138,7 @@ CHANGES: Changes = {
     events.WorkerLaunched: _worker_launched,
     events.WorkerStarted: _worker_started,
     events.WorkerReady: _worker_ready,
+    events.WorkerAnnounced: _worker_announced,
     events.WorkerBlocked: _worker_blocked,
     events.WorkerUnblocked: _worker_unblocked,
     events.WorkerOccupied: _worker_occupied,

@@ -22,6 +22,11 @@ ABANDONED_KEPT = 1024
 """Requests that nobody waits for any more, remembered for late replies."""
 
 
+def _enrol_asked(state: State, event: events.EnrolAsked, _recorded: Recorded, _: Any) -> None:
+    if event.begins:
+        state.link.remints, state.link.remint_times = 0, []
+
+
 def _link_begun(state: State, event: events.LinkBegun, recorded: Recorded, _: Any) -> None:
     old = state.link
     wanted = state.settings.node_name if state.settings is not None else ""
@@ -34,6 +39,7 @@ def _link_begun(state: State, event: events.LinkBegun, recorded: Recorded, _: An
         node_name=renamed,
         has_token=old.has_token,
         since=recorded.at,
+        since_begun=recorded.at,
         inventory_changed_at=recorded.at,
         abandoned=old.abandoned,
         remint_times=old.remint_times,
@@ -191,6 +197,7 @@ def rejected_kind(event: events.FrameRejected) -> str:
 
 
 CHANGES: Changes = {
+    events.EnrolAsked: _enrol_asked,
     events.LinkBegun: _link_begun,
     events.TokenAsked: _token_asked,
     events.TokenGranted: _token_granted,

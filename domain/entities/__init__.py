@@ -3,12 +3,13 @@
 from relaybroker.domain.entities.action import Action
 from relaybroker.domain.entities.agent import MARK_READ, Act, Acted, Membership, Registration
 from relaybroker.domain.entities.broker import Counters, OwnIdentity
-from relaybroker.domain.entities.delivery import Delivery, FlushHold
+from relaybroker.domain.entities.delivery import Delivery, FlushHold, Sent
 from relaybroker.domain.entities.host import Host
 from relaybroker.domain.entities.link import EngineError, Link, Pending
-from relaybroker.domain.entities.message import Message, Send
+from relaybroker.domain.entities.message import Message, SeenMessage, Send
 from relaybroker.domain.entities.sidecar import Sidecar, Supervised
-from relaybroker.domain.entities.worker import Worker
+from relaybroker.domain.entities.stranger import Stranger
+from relaybroker.domain.entities.worker import Crash, Worker
 
 __all__ = [
     "MARK_READ",
@@ -16,6 +17,7 @@ __all__ = [
     "Acted",
     "Action",
     "Counters",
+    "Crash",
     "Delivery",
     "EngineError",
     "FlushHold",
@@ -26,8 +28,11 @@ __all__ = [
     "OwnIdentity",
     "Pending",
     "Registration",
+    "SeenMessage",
     "Send",
+    "Sent",
     "Sidecar",
+    "Stranger",
     "Supervised",
     "Worker",
 ]

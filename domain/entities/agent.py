@@ -19,6 +19,8 @@ class Membership(msgspec.Struct):
 
     channel: str
     joined: bool = False
+    left: bool = False
+    """It left, or had itself taken out."""
     call_id: str = ""
     """The call that is under way; "" = none."""
     tries: int = 0
@@ -51,6 +53,8 @@ class Registration(msgspec.Struct):
     live_at: float = 0.0
     final_result: str = ""
     """Of its last result: the id, and behind a blank what it was made of."""
+    answered_at: float = 0.0
+    """When everybody who asked for it had the answer; 0 = not yet."""
     hinted: bool = False
     fingerprint: str = ""
     """Of the agent's newest token."""
@@ -62,6 +66,8 @@ class Registration(msgspec.Struct):
     tries: int = 0
     retry_at: float = 0.0
     """When that call is made again; 0 = it is under way."""
+    early: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    """Frames that came for it before the engine's answer, in order."""
     channels: dict[str, Membership] = msgspec.field(default_factory=dict)
     """Lower-cased channel -> membership, of those that were asked for."""
 
@@ -86,6 +92,9 @@ class Act(msgspec.Struct, frozen=True):
     stream: str
     """Of its registration."""
     request_id: str
+    act: str = ""
+    channel: str = ""
+    """That it joins or leaves; "" = none."""
     agent_id: str = ""
     reads: str = ""
     """The message that it marks as read."""

@@ -19,6 +19,10 @@ class Counters(msgspec.Struct):
     """Totals over the life of the log."""
 
     spawned: int = 0
+    names: int = 0
+    """Agent names that were new, as far as is remembered."""
+    messages: int = 0
+    """That local clients were told of."""
     crashed: int = 0
     released: int = 0
     offered: int = 0

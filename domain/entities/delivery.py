@@ -10,6 +10,13 @@ from relaybroker.domain import (
 from relaybroker.domain.reasons import Reason
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """What local clients know of a message that was sent through this broker."""
+
+    event_id: str
+    sender: str
+
+
 class Delivery(msgspec.Struct):
     """One message for one agent, one attempt."""
 
@@ -59,11 +66,25 @@ class Delivery(msgspec.Struct):
     """The fetch of its agent that takes it; "" = none."""
     asked_again: bool = False
     """The host was silent about this try and was asked once more."""
+    placed: int = 0
+    """Log position at which it was first queued or held; 0 = it never waited for a terminal."""
+    sent: Sent | None = None
+    """How it was sent, if through this broker."""
 
     @property
     def ended(self) -> bool:
         """In a terminal state."""
         return self.state in delivery.TABLE.terminal
+
+    @property
+    def event_id(self) -> str:
+        """The id by which local clients know the message."""
+        return self.msg_id if self.sent is None else self.sent.event_id
+
+    @property
+    def said_by(self) -> str:
+        """Who said it, in the words of whoever sent it."""
+        return self.sender if self.sent is None else self.sent.sender
 
     @property
     def is_owed(self) -> bool:

@@ -41,6 +41,8 @@ class Link(msgspec.Struct):
     until: float = 0.0
     """Next step of a state with a deadline (backing_off, registering, refused)."""
     base_delay: float = link_machine.BACKOFF_FIRST_S
+    since_begun: float = 0.0
+    """When this incarnation began."""
     remints: int = 0
     """Tokens replaced since the last proven session."""
     remint_times: list[float] = msgspec.field(default_factory=list)

@@ -73,3 +73,12 @@ class Send(msgspec.Struct):
     at: float
     answer: SendAnswer | None = None
     """None = nobody was answered yet."""
+
+
+class SeenMessage(msgspec.Struct, frozen=True):
+    """A message that local clients were told of; the beginning of what it says."""
+
+    thread: str
+    name: str
+    text: str
+    at: float

@@ -24,6 +24,8 @@ class Worker(msgspec.Struct):
     launched_at: float
     pid: int = 0
     ready_at: float = 0.0
+    announced: bool = False
+    """Local clients were told that it is ready."""
     evidence: str = ""
     blocked_by: str = ""
     occupied_by: Reason | None = None
@@ -46,6 +48,8 @@ class Worker(msgspec.Struct):
     """Delivery streams held or queued for this worker, in typing order."""
     typing: list[str] = msgspec.field(default_factory=list)
     """Delivery streams that are with the PTY host, in order."""
+    unseen: list[str] = msgspec.field(default_factory=list)
+    """It has ended: delivery streams of what it was typed and whose echo nobody has seen."""
     draining: bool = False
     """One of these was not typed: nothing more is given to the host before it has said what became of the others."""
 
@@ -63,3 +67,13 @@ class Worker(msgspec.Struct):
     def takes_text(self) -> bool:
         """Ready and not blocked or stopping."""
         return self.state in (worker.WorkerState.READY, worker.WorkerState.BUSY)
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """A program that ended although nobody wanted it to. Neither code nor signal: nobody saw how."""
+
+    name: str
+    at: float
+    code: int | None
+    signal: int | None
+    uptime_s: float

@@ -87,6 +87,13 @@ class WorkerReady(_Worker, frozen=True, kw_only=True):
     evidence: str
 
 
+class WorkerAnnounced(_Worker, frozen=True, kw_only=True):
+    """Local clients are told that the program is ready, or that nobody could tell for as long as they wait."""
+
+    topic: ClassVar[str] = "worker.announced.v1"
+    kind: ClassVar[Kind] = "decision"
+
+
 class WorkerBlocked(_Worker, frozen=True, kw_only=True):
     """A dialog or login is on the screen."""
 

@@ -27,7 +27,8 @@ from relaybroker.domain.entities import MARK_READ, Act, Acted
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.replies import ActAnswer
-from relaybroker.domain.rules import agents, reads
+from relaybroker.domain.rules import agents, channels, reads
+from relaybroker.domain.state import MEMBERSHIP_ACTS
 from relaybroker.domain.turn import Turn
 
 CALL_S = 15.0
@@ -175,12 +176,25 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
             code=code,
             detail=detail[:500],
             answer=told if act.key else None,
+            **_moved(turn, act, status),
         ),
         act.stream,
     )
     if isinstance(told, replies.Done) and act.reads and act.agent_id:
         reads.marked_here(turn, act.agent_id, act.reads)
     turn.effect(Reply(request_id=act.request_id, answer=told))
+
+
+def _moved(turn: Turn, act: Act, status: int) -> dict[str, str]:
+    """Which membership really changes by the answer."""
+    found = turn.state.registrations.get(act.stream)
+    if found is None or not act.channel or act.act not in MEMBERSHIP_ACTS or not engine_status.is_done(status):
+        return {}
+    known = {channel.lower() for channel in channels.joined(found, turn.settings)}
+    is_member = act.channel.lower() in known
+    if act.act == "leave_channel":
+        return {"left": act.channel} if is_member else {}
+    return {} if is_member else {"joined": act.channel}
 
 
 def broker_started(turn: Turn) -> None:

@@ -19,6 +19,7 @@ from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import (
     EngineAnswered,
     EngineUnanswered,
+    ModelSwitched,
     ProgramExited,
     ProgramNotStarted,
     ReleaseRequested,
@@ -457,6 +458,17 @@ def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
 def broker_started(turn: Turn) -> None:
     """Callers of the former process are gone; registrations that were under way in it fail."""
     fail_unregistered(turn, Reason.ENGINE_UNAVAILABLE, "the broker was restarted during the registration")
+
+
+def model_switched(turn: Turn, request: ModelSwitched) -> None:
+    """Keep which model an agent uses."""
+    found = turn.state.registration_of(request.name)
+    if found is None:
+        error = InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{request.name}'", name=request.name)
+        refuse(turn, request.request_id, "model", error)
+        return
+    turn.record(events.ModelSwitched(request_id=request.request_id, model=request.model), found.stream, found.name)
+    turn.effect(Reply(request_id=request.request_id, answer=replies.Done(data={"model": request.model})))
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------------

@@ -28,13 +28,16 @@ AT_ONCE = 2
 
 
 def wanted(registration: Registration, settings: Settings) -> list[str]:
-    """The channels an agent was spawned for, in the spelling that came first."""
+    """The channels an agent was spawned for or joined since, without those that it left, in the spelling that came first."""
     first: dict[str, str] = {}
     for channel in registration.spec.channels or settings.default_channels:
         name = channel.strip().removeprefix("#")
         first.setdefault(name.lower(), name)
     first.pop("", None)
-    return list(first.values())
+    for key, membership in registration.channels.items():
+        if membership.joined:
+            first.setdefault(key, membership.channel)
+    return [channel for key, channel in first.items() if not _membership(registration, key).left]
 
 
 def joined(registration: Registration, settings: Settings) -> list[str]:

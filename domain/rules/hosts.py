@@ -9,7 +9,7 @@ from relaybroker.domain import couplings, events, inputs
 from relaybroker.domain.effects import AttachHost, ConfirmReports, ForgetProgram, StopProgram
 from relaybroker.domain.entities import Worker
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, deliveries, outcome
+from relaybroker.domain.rules import agents, deliveries, outcome, readiness
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import SURVIVAL_S, WorkerState
@@ -161,6 +161,7 @@ def _ready(turn: Turn, program: Worker, report: inputs.ProgramReady) -> bool:
     if program.state != WorkerState.BOOTING:
         return False
     turn.record(events.WorkerReady(report=report.report, evidence=report.evidence), program.stream, program.name)
+    readiness.reconsider(turn, program)
     deliveries.reconsider(turn, program)
     return True
 

@@ -226,12 +226,22 @@ def token_rejected(turn: Turn, detail: str) -> None:
     if turn.settings.token_pinned:
         refuse(turn, Reason.TOKEN_REJECTED, f"{detail}; {_PINNED_ADVICE}")
     elif link.probing:
-        refuse(turn, Reason.TOKEN_REJECTED, detail)
+        _probe_rejected(turn, detail, last_hour)
     elif link.remints >= link_machine.MAX_REMINTS or last_hour >= link_machine.MAX_REMINTS_PER_HOUR:
         spent = f"replaced {link.remints} times since the last good session, {last_hour} times within the hour"
         refuse(turn, Reason.TOKEN_REJECTED, f"{detail}; {spent}: does another broker run as this node?")
     else:
         back_off(turn, Reason.TOKEN_REJECTED, detail, token_dead=True)
+
+
+def _probe_rejected(turn: Turn, detail: str, last_hour: int) -> None:
+    """Once in a while a mint may work again: one for each probe, within the hour's budget."""
+    link = turn.state.link
+    is_first = not any(when >= link.since_begun for when in link.remint_times)
+    if turn.settings.reenrols and is_first and last_hour < link_machine.MAX_REMINTS_PER_HOUR:
+        back_off(turn, Reason.TOKEN_REJECTED, detail, token_dead=True)
+    else:
+        refuse(turn, Reason.TOKEN_REJECTED, detail)
 
 
 def registration_refused(turn: Turn, code: str, message: str) -> None:

@@ -1,7 +1,7 @@
 """Sending the spans of what has ended to an OpenTelemetry collector, from the place in the log that was reached before.
 
-The place is written after the collector has taken a batch. A crash between the two sends that batch once more, with the same ids: nothing is
-lost, and nothing becomes two things.
+The place is written after the collector has taken a batch. A crash between the two sends that batch once more, with the same ids: nothing
+is lost, and nothing becomes two things.
 """
 
 from __future__ import annotations

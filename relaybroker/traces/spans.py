@@ -1,7 +1,7 @@
 """The spans of a delivery that has ended: one for the whole of it, and one for each thing that it waited for.
 
-Ids follow from the message and the stream. So the same delivery gives the same spans whenever it is told, and a span that is sent again after a
-crash is the same span to whoever stores it, not another one.
+Ids follow from the message and the stream. So the same delivery gives the same spans whenever it is told, and a span that is sent again
+after a crash is the same span to whoever stores it, not another one.
 """
 
 from __future__ import annotations

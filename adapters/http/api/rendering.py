@@ -100,6 +100,8 @@ def rendered(reply: Reply) -> Rendered:
         case replies.ResultKept() as kept:
             told = {"success": True, "name": kept.name, "result_id": kept.result_id, "final": kept.final}
             return told | ({"replayed": True} if kept.repeated else {})
+        case replies.Enrolling(begun=begun):
+            return {"success": True, "begun": begun}
         case replies.ManifestTaken():
             return {"registered": True}
         case replies.HandlersTaken(live=live):
@@ -140,7 +142,7 @@ def _taken(found: replies.FetchedMessage) -> dict[str, Any]:
 
 def _redelivered(redelivered: replies.Redelivered) -> answers.Redelivered:
     attempts = [
-        answers.NewAttempt(id=one.letter_id, attempt=one.attempt, name=one.name, event_id=one.msg_id)
+        answers.NewAttempt(id=one.letter_id, attempt=one.attempt, name=one.name, event_id=one.event_id)
         for one in redelivered.attempts
     ]
     skipped = [

@@ -14,6 +14,7 @@ import pytest
 from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.domain import inputs
 from relaybroker.domain.action import LEDGER_LIMIT
+from relaybroker.domain.agent import MAX_EARLY
 from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
 from relaybroker.domain.dead_letter import LIMIT
 from relaybroker.domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAITING
@@ -25,10 +26,15 @@ from relaybroker.domain.state import (
     ACTED_KEPT,
     ANNOUNCED_KEPT,
     ANNOUNCEMENTS_KEPT,
+    CRASHES_KEPT,
     GENERATIONS_KEPT,
     MAILBOXES_KEPT,
+    MODE_CHANGES_KEPT,
     NOTICED_KEPT,
     POSTED_KEPT,
+    SEEN_KEPT,
+    STRANGER_FRAMES_KEPT,
+    STRANGERS_KEPT,
     State,
 )
 from tests.world import World
@@ -59,6 +65,7 @@ BOUNDS = {
     "workers": AGENTS + OWED,
     "workers.*.waiting": MAX_WAITING,
     "workers.*.typing": INJECT_WINDOW,
+    "workers.*.unseen": MAX_WAITING,  # only while one event is applied
     "acts": MAX_ACTS,
     "calls": 2 * AGENTS,  # one a channel of an agent that is being joined
     # messages for agents
@@ -85,6 +92,13 @@ BOUNDS = {
     "posted": POSTED_KEPT,
     "acted": ACTED_KEPT,
     "noticed": NOTICED_KEPT,
+    "sent": ANNOUNCED_KEPT,
+    "crashes": CRASHES_KEPT,
+    "seen_messages": SEEN_KEPT,
+    "mode_changes": MODE_CHANGES_KEPT,
+    "strangers": STRANGERS_KEPT,
+    "strangers.*.frames": STRANGER_FRAMES_KEPT,
+    "registrations.*.early": MAX_EARLY,
     # the rest
     "actions": LEDGER_LIMIT,
     "actions.*.input": 16,  # as the engine gave it
