@@ -5,6 +5,8 @@ Source: spec/local-api.md section 2.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from relaybroker.domain.reasons import Reason
@@ -283,6 +285,16 @@ class DeadLetterRemoved(_Announcement, frozen=True, kw_only=True):
     reason: Reason
 
 
+class AgentResult(_Announcement, frozen=True, kw_only=True):
+    """An agent handed in what came of its work."""
+
+    name: str
+    result_id: str
+    data: Any
+    final: bool
+    metadata: dict[str, Any]
+
+
 # --- the engine -----------------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +377,7 @@ Announcement = (
     | RangeLost
     | DeadLetterAdded
     | DeadLetterRemoved
+    | AgentResult
     | LinkMoved
     | FrameRejected
     | EngineErrorHeard

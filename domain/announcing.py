@@ -145,6 +145,16 @@ def _channel(state: State, event: events.ChannelAnswered, recorded: Recorded) ->
         yield told.ChannelJoined(name=state.registrations[recorded.stream].name, channel=event.channel)
 
 
+def _result(state: State, event: events.ResultSubmitted, recorded: Recorded) -> _Told:
+    yield told.AgentResult(
+        name=state.registrations[recorded.stream].name,
+        result_id=event.result_id,
+        data=event.data,
+        final=event.final,
+        metadata=event.metadata,
+    )
+
+
 def _acted(state: State, event: events.ActAnswered, recorded: Recorded) -> _Told:
     found = state.registrations.get(recorded.stream)
     if found is not None and event.joined:
@@ -217,6 +227,14 @@ def _taken_over(state: State, _event: events.DeliveryTakenOver, recorded: Record
 
 def _injected(state: State, event: events.DeliveryInjected, recorded: Recorded) -> _Told:
     yield told.DeliveryInjected(**_about(state.deliveries[recorded.stream]), evidence=event.evidence)
+
+
+def _fetched(state: State, _event: events.DeliveryFetched, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
+    about = _about(found)
+    yield told.DeliveryInjected(**about, evidence="fetched")
+    yield told.DeliveryRead(**about)
+    yield told.DeliveryConfirmed(**about, sender=found.said_by)
 
 
 def _verified(state: State, event: events.DeliveryVerified, recorded: Recorded) -> _Told:
@@ -409,6 +427,7 @@ ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Told]] = Mappi
         events.DeliveryHeld: _held,
         events.DeliveryTakenOver: _taken_over,
         events.DeliveryInjected: _injected,
+        events.DeliveryFetched: _fetched,
         events.DeliveryVerified: _verified,
         events.DeliveryAcked: _acked,
         events.DeliveryHandedBack: _handed_back,
@@ -435,6 +454,7 @@ ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Told]] = Mappi
         events.ActionDone: _action("done"),
         events.ActionReported: _action("reported"),
         events.ChannelAnswered: _channel,
+        events.ResultSubmitted: _result,
         events.ActAnswered: _acted,
     }
 )
@@ -447,6 +467,7 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.ActionRepeated,
         events.ActionResent,
         events.ActAsked,
+        events.ActRepeated,
         events.AgentBinding,
         events.ChannelAsked,
         events.LateRegistrationKept,
@@ -479,6 +500,8 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.RedeliverySkipped,
         events.DeliveryAskedAgain,
         events.DeliveryInjecting,
+        events.FetchAsked,
+        events.FetchDone,
         events.FlushAsked,
         events.DeliveryModeAsked,
         events.HostAttachDue,

@@ -25,15 +25,19 @@ from relaybroker.domain.rules import (
     enrolling,
     expiry,
     fallback,
+    fetches,
     holds,
     hosts,
     link,
     mailboxes,
     messages,
+    notices,
     process,
     readiness,
+    results,
     settling,
     sidecars,
+    undelivered,
     workers,
 )
 from relaybroker.domain.rules.agents import HarnessOf
@@ -76,6 +80,7 @@ class Broker:
         turn = Turn(self.state, now, told.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
+        notices.proceed(turn)
         process.proceed(turn)
         assert turn.events or turn.changes_nothing, f"{type(item).__name__} left no event"
         return turn.decision()
@@ -96,6 +101,7 @@ class Broker:
         actions.due(turn, self._harness_of)
         sidecars.due(turn)
         messages.due(turn)
+        notices.proceed(turn)
         process.proceed(turn)
         return turn.decision()
 
@@ -127,10 +133,18 @@ class Broker:
                 | inputs.ProgramExited()
             ):
                 workers.reported(turn, item)
+            case inputs.ProgramWithheld():
+                workers.withheld(turn, item)
             case inputs.SendRequested():
                 messages.send_requested(turn, item)
             case inputs.ActRequested():
                 acts.requested(turn, item)
+            case inputs.ResultRequested():
+                results.requested(turn, item)
+            case inputs.FetchRequested():
+                fetches.requested(turn, item)
+            case inputs.FetchEnded():
+                fetches.ended(turn, item)
             case inputs.DeliveryModeRequested():
                 holds.mode_requested(turn, item)
             case inputs.FlushRequested():
@@ -198,9 +212,9 @@ class Broker:
                 case "error":
                     _error(turn, item.frame)
                 case "context.update" if (failure := frames.read_delivery_failure(item.frame)) is not None:
-                    turn.record(
-                        events.DeliveryFailureHeard(**msgspec.structs.asdict(failure)), turn.node, failure.message_id
-                    )
+                    heard = events.DeliveryFailureHeard(**msgspec.structs.asdict(failure))
+                    turn.record(heard, turn.node, failure.message_id)
+                    undelivered.engine_failed(turn, heard)
                 case "ping" | "context.update":
                     detail = frames.text_of(item.frame, "event")
                     turn.record(events.FrameNoted(frame_type=kind, detail=detail), turn.node)

@@ -4,7 +4,7 @@ Rules:
 
 * Every delivery ends in exactly one of `acked`, `dropped`, `dead_lettered`, with a reason where it was not typed.
 * `injecting` is the intent: it is durable before the terminal is touched. `injected` is the PTY host's report that body and Enter were
-  written; nothing else proves that.
+  written; nothing else proves that. Or the agent fetched it itself, and its answer went out whole: then it is never typed.
 * `held` has a reason and a deadline.
 * What the engine offered it keeps for an hour, no longer. After `CUSTODY_S` of that hour a message that still waits (held, queued or with
   the host) is taken into custody: from then on the log alone owns it. It counts for the agent's cursor and is acknowledged, goes on
@@ -60,7 +60,11 @@ HOST_SILENT_S = 3000.0
 """50 minutes: how long the PTY host may be silent about a delivery before it is asked again (F022)."""
 HOST_SILENT_AGAIN_S = 600.0
 """How long it may be silent after that."""
+FETCH_S = 30.0
+"""How long what an agent fetches waits for the word that the answer has gone out."""
 MAX_BODY_BYTES = 16 * 1024
+NOTICE = "notice"
+"""Source of a delivery that tells an agent of a message of its own that was not delivered."""
 
 
 class DeliveryState(StrEnum):
@@ -84,6 +88,7 @@ class Trigger(StrEnum):
     INJECT = "inject"
     HAND_BACK = "hand_back"
     CONFIRM = "confirm"
+    FETCH = "fetch"
     ACK = "ack"
     DROP = "drop"
     DEAD_LETTER = "dead_letter"
@@ -128,6 +133,7 @@ TABLE = Table(
         (Trigger.INJECT, (DeliveryState.QUEUED,), DeliveryState.INJECTING),
         (Trigger.HAND_BACK, (DeliveryState.INJECTING,), DeliveryState.QUEUED),
         (Trigger.CONFIRM, (DeliveryState.INJECTING,), DeliveryState.INJECTED),
+        (Trigger.FETCH, (DeliveryState.HELD,), DeliveryState.INJECTED),
         (Trigger.ACK, (DeliveryState.INJECTED,), DeliveryState.ACKED),
         (Trigger.DROP, (*_WAITING, DeliveryState.INJECTING), DeliveryState.DROPPED),
         (Trigger.DEAD_LETTER, (*_WAITING, DeliveryState.INJECTING), DeliveryState.DEAD_LETTERED),

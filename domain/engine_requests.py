@@ -146,6 +146,13 @@ class JoinChannel(_Request, frozen=True, kw_only=True):
     channel: str
 
 
+class SetTopic(_Request, frozen=True, kw_only=True):
+    """Say what a channel is about; "" takes the topic away."""
+
+    channel: str
+    topic: str
+
+
 class LeaveChannel(_Request, frozen=True, kw_only=True):
     """Be no member any more."""
 
@@ -173,6 +180,20 @@ class RemoveReaction(_Request, frozen=True, kw_only=True):
     emoji: str
 
 
+class OpenGroup(_Request, frozen=True, kw_only=True):
+    """A conversation with these, and with nobody else."""
+
+    participants: tuple[str, ...]
+    name: str = ""
+
+
+class InvokeAction(_Request, frozen=True, kw_only=True):
+    """Have an action run, by whichever handler the engine picks."""
+
+    action: str
+    input: dict[str, Any] = {}
+
+
 class MarkRead(_Request, frozen=True, kw_only=True):
     """Say that the caller has read a message."""
 
@@ -196,9 +217,12 @@ EngineRequest = (
     | ReplyInThread
     | CreateChannel
     | JoinChannel
+    | SetTopic
     | LeaveChannel
     | InviteToChannel
     | AddReaction
     | RemoveReaction
+    | OpenGroup
+    | InvokeAction
     | MarkRead
 )

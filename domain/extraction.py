@@ -36,6 +36,7 @@ MESSAGE_TYPES = (
 )
 UNNAMED = "relaycast"
 """The sender of a payload that names none; never taken for an agent of this name."""
+READ = "message.read"
 RECEIPT_TYPES = _family("message", "reacted", "read")
 
 _PRIORITIES = {"low": 1, "normal": 2, "high": 3, "urgent": 4}
@@ -124,6 +125,13 @@ def is_self_echo(found: Extract, agent_id: str, name: str) -> bool:
     if found.sender_ids:
         return agent_id in found.sender_ids
     return found.sender == name and found.sender != UNNAMED
+
+
+def read_mark(payload: Any) -> tuple[str, str]:
+    """The agent id and the message id of a read mark; ("", "") if the payload is none."""
+    if payload_type(payload) != READ:
+        return "", ""
+    return _text(_at(payload, ("data", "agent_id"))), _text(_at(payload, ("data", "message_id")))
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

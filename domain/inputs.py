@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_agents: int = 0
     """How many agents this node takes; 0 = as many as come."""
     persist: bool = True
+    agent_may: tuple[str, ...] = ()
+    """What agents may besides talking: `spawn`, `release`."""
     checks_places: bool = False
     """A message for a local agent that has no place for it is refused when it is sent; false in older logs."""
     reenrols: bool = False
@@ -164,6 +166,14 @@ class ProgramNotStarted(_HostReport, frozen=True, kw_only=True):
 
     reason: str
     """`cli_not_found`, `invalid_cwd` or `spawn_failed`."""
+    detail: str
+
+
+class ProgramWithheld(_Input, frozen=True, kw_only=True):
+    """This broker did not ask the host to start a program: what the program needs is not there."""
+
+    session_id: str
+    reason: str
     detail: str
 
 
@@ -313,6 +323,8 @@ class SendRequested(_Input, frozen=True, kw_only=True):
     """0 (most urgent) to 4; unset = the default of the target. Unset it leaves no trace, so that keys from before priorities stay valid."""
     agent_id: str | msgspec.UnsetType = msgspec.UNSET
     """The agent that asks with its own token: it sends as itself, whatever `sender` says. Unset = the operator asks."""
+    strict: bool | msgspec.UnsetType = msgspec.UNSET
+    """True: a sender or a thread that does not exist is refused; else the broker sends, or the message goes without its thread."""
 
 
 class ActRequested(_Input, frozen=True, kw_only=True):
@@ -320,8 +332,37 @@ class ActRequested(_Input, frozen=True, kw_only=True):
 
     request_id: str
     agent_id: str
+    """"" = the operator, as the broker's own identity."""
     act: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
+    key: str = ""
+    """The caller's own key: the same one again does nothing more."""
+
+
+class ResultRequested(_Input, frozen=True, kw_only=True):
+    """An agent, known by its own token, hands in a result of its work."""
+
+    request_id: str
+    agent_id: str
+    data: Any
+    final: bool = True
+    metadata: Any = None
+
+
+class FetchRequested(_Input, frozen=True, kw_only=True):
+    """An agent, known by its own token, wants what waits for it, at most so many."""
+
+    request_id: str
+    agent_id: str
+    limit: int
+
+
+class FetchEnded(_Input, frozen=True, kw_only=True):
+    """The answer to a fetch has gone out whole (`answered`), or broke off."""
+
+    agent_id: str
+    fetch_id: str
+    answered: bool
 
 
 class DeliveryModeRequested(_Input, frozen=True, kw_only=True):
@@ -488,6 +529,7 @@ Input = (
     | HostLost
     | ProgramStarted
     | ProgramNotStarted
+    | ProgramWithheld
     | ProgramReady
     | ProgramBlocked
     | ProgramUnblocked
@@ -502,6 +544,9 @@ Input = (
     | ReleaseRequested
     | SendRequested
     | ActRequested
+    | ResultRequested
+    | FetchRequested
+    | FetchEnded
     | DeliveryModeRequested
     | FlushRequested
     | RedeliverRequested

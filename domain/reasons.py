@@ -21,6 +21,7 @@ class Reason(StrEnum):
     RECEIPT_ONLY = "receipt_only"
     SELF_ECHO = "self_echo"
     POISON = "poison"
+    READ_ELSEWHERE = "read_elsewhere"
     LOST = "lost"
     RETIRED = "retired"
     UNKNOWN = "unknown"
@@ -44,6 +45,7 @@ class Reason(StrEnum):
     AGENT_SUSPENDED = "agent_suspended"
     HUMAN_DRIVING = "human_driving"
     MANUAL_FLUSH = "manual_flush"
+    BEING_FETCHED = "being_fetched"
     # ended undelivered
     WORKER_EXITED = "worker_exited"
     WORKER_LOST = "worker_lost"
@@ -84,6 +86,7 @@ class Reason(StrEnum):
     CLI_NOT_FOUND = "cli_not_found"
     CLI_NOT_ALLOWED = "cli_not_allowed"
     INVALID_CWD = "invalid_cwd"
+    MCP_INJECTION_FAILED = "mcp_injection_failed"
     INVALID_SPAWN_MODE = "invalid_spawn_mode"
     # actions
     HANDLER_UNAVAILABLE = "handler_unavailable"
@@ -110,6 +113,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.RECEIPT_ONLY: "It is a receipt (a reaction or read mark): recorded, not typed.",
     Reason.SELF_ECHO: "The agent's own message came back to it; it is not typed into its own terminal.",
     Reason.POISON: "The recipient and sequence number could be read, but the message itself could not.",
+    Reason.READ_ELSEWHERE: "The agent marked it as read while it waited; it is not typed any more.",
     Reason.LOST: "This sequence number never arrived, even after asking for it again; the agent went on without it.",
     Reason.RETIRED: "This agent id belongs to an agent that is gone or was replaced.",
     Reason.UNKNOWN: "No agent with this id was ever registered by this broker.",
@@ -131,6 +135,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.AGENT_SUSPENDED: "The agent's program is suspended (Ctrl-Z, SIGSTOP); the message waits until it resumes.",
     Reason.HUMAN_DRIVING: "A person is typing in the agent's terminal; the message waits until the line is submitted or cleared.",
     Reason.MANUAL_FLUSH: "A person is holding the agent's messages; they are typed when flushed (relaybroker agent flush NAME).",
+    Reason.BEING_FETCHED: "The agent is fetching the message itself; it is typed only if the answer does not reach it.",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host that ran the program died, or no longer knows it.",
     Reason.AGENT_RELEASED: "The agent was released.",
@@ -165,6 +170,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.REGISTRATION_TIMEOUT: "The engine did not answer the registration in time.",
     Reason.CLI_NOT_FOUND: "The command does not exist on this machine.",
     Reason.CLI_NOT_ALLOWED: "Remote callers may start only what the node offers, without arguments of their own.",
+    Reason.MCP_INJECTION_FAILED: "The agent's tools did not answer with its token before its program was to start; it was not started.",
     Reason.INVALID_CWD: "The working directory does not exist.",
     Reason.INVALID_SPAWN_MODE: "The spawn mode is unknown.",
     Reason.HANDLER_UNAVAILABLE: "No handler for this action is connected.",

@@ -115,6 +115,38 @@ class Done(_Reply, frozen=True, kw_only=True):
     """The engine did what an agent asked for, and said this."""
 
     data: Any
+    repeated: bool = False
+    """It is the answer that the same key had before."""
+
+
+class FetchedMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that waits for the agent that asks, and is given to it."""
+
+    msg_id: str
+    sender: str
+    target: str
+    thread_id: str
+    text: str
+    waited_s: float
+    doubtful: bool
+    """The agent may have had it before."""
+
+
+class Fetched(_Reply, frozen=True, kw_only=True):
+    """What waits for an agent; the core must hear whether it went out whole (`fetch_id`, "" = there is nothing)."""
+
+    fetch_id: str
+    messages: tuple[FetchedMessage, ...]
+
+
+class ResultKept(_Reply, frozen=True, kw_only=True):
+    """An agent's result is recorded."""
+
+    name: str
+    result_id: str
+    final: bool
+    repeated: bool = False
+    """It is the final result once more."""
 
 
 class Enrolling(_Reply, frozen=True, kw_only=True):
@@ -142,6 +174,7 @@ class OfferWithdrawn(_Reply, frozen=True):
 
 
 SendAnswer = Sent | Refused
+ActAnswer = Done | Refused
 Answer = (
     Refused
     | Spawned
@@ -152,6 +185,8 @@ Answer = (
     | Purged
     | Sent
     | Done
+    | Fetched
+    | ResultKept
     | Enrolling
     | ManifestTaken
     | HandlersTaken

@@ -9,6 +9,7 @@ Source: design/architecture.md sections 3 and 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.entities import (
     Act,
+    Acted,
     Action,
     Counters,
     Crash,
@@ -68,7 +70,13 @@ MAILBOXES_KEPT = 1024
 """Former agents whose place in their sequence is remembered."""
 ANNOUNCEMENTS_KEPT = 2048
 """Announcements kept for local clients that come back (local-api.md asks for at least 1000)."""
-SNAPSHOT_FORMAT = 6
+POSTED_KEPT = 4096
+"""Direct messages of agents that are remembered, to tell their senders if they come to nothing."""
+ACTED_KEPT = 2048
+"""Acts with a key that are remembered, each with its answer."""
+NOTICED_KEPT = 4096
+"""Notices that are remembered, so that none is made twice."""
+SNAPSHOT_FORMAT = 8
 
 
 class State(msgspec.Struct):
@@ -122,6 +130,10 @@ class State(msgspec.Struct):
     """By the callers' keys, oldest first."""
     announced: dict[str, str] = msgspec.field(default_factory=dict)
     """Message ids that local clients were told of, oldest first -> the stream with which they were."""
+    posted: dict[str, str] = msgspec.field(default_factory=dict)
+    """Direct messages that agents sent from here, oldest first: message id -> agent id."""
+    noticed: dict[str, None] = msgspec.field(default_factory=dict)
+    """What notices were about, oldest first."""
     sent: dict[str, Sent] = msgspec.field(default_factory=dict)
     """What was sent through this broker, by the id that the engine gave it, oldest first."""
     strangers: dict[str, Stranger] = msgspec.field(default_factory=dict)
@@ -133,6 +145,8 @@ class State(msgspec.Struct):
     first_message_at: float = 0.0
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
+    acted: dict[str, Acted] = msgspec.field(default_factory=dict)
+    """Acts with a key, by it, oldest first."""
     acts: dict[str, Act] = msgspec.field(default_factory=dict)
     """What agents have asked the engine for, by call id; the engine has not answered."""
     unfinished: dict[str, None] = msgspec.field(default_factory=dict)
@@ -193,9 +207,20 @@ class State(msgspec.Struct):
 
     def announce(self, message_id: str, stream: str) -> None:
         """Note with which event local clients are told of a message: the first that there is."""
-        self.announced.setdefault(message_id, stream)
-        while len(self.announced) > ANNOUNCED_KEPT:
-            del self.announced[next(iter(self.announced))]
+        if message_id not in self.announced:
+            _remember(self.announced, message_id, stream, ANNOUNCED_KEPT)
+
+    def remember_posted(self, message_id: str, agent_id: str) -> None:
+        """Note who sent a direct message."""
+        _remember(self.posted, message_id, agent_id, POSTED_KEPT)
+
+    def remember_acted(self, key: str, acted: Acted) -> None:
+        """Note what an agent asked for under a key."""
+        _remember(self.acted, key, acted, ACTED_KEPT)
+
+    def remember_noticed(self, about: str) -> None:
+        """Note that somebody was told."""
+        _remember(self.noticed, about, None, NOTICED_KEPT)
 
     def crashed(self, crash: Crash) -> None:
         """A program ended although nobody wanted it to."""
@@ -238,6 +263,13 @@ class State(msgspec.Struct):
         """Every registration that belongs into the inventory: registered here and not leaving, oldest first."""
         states = (agent_machine.AgentState.REGISTERED, agent_machine.AgentState.LIVE)
         return [found for found in self.registrations.values() if found.state in states]
+
+
+def _remember(known: dict[str, Any], key: str, value: Any, limit: int) -> None:
+    """Keep the newest ones."""
+    known[key] = value
+    while len(known) > limit:
+        del known[next(iter(known))]
 
 
 def encode(state: State) -> bytes:

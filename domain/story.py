@@ -50,3 +50,5 @@ class Story(msgspec.Struct, frozen=True):
     otherwise: str
     next: str
     waiting: list[Waiting] = msgspec.field(default_factory=list)
+    message_id: str = ""
+    """Of a message from here: under which id the engine has it."""

@@ -8,6 +8,8 @@ Source: design/architecture.md section 3; ADR-0003.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from relaybroker.domain import effects, entropy, fold
@@ -27,13 +29,25 @@ class Decision(msgspec.Struct, frozen=True):
 class Turn:
     """Collects what follows from one input at one moment."""
 
-    __slots__ = ("_cause", "_notified", "_told", "changes_nothing", "effects", "events", "now", "state")
+    __slots__ = (
+        "_cause",
+        "_notified",
+        "_told",
+        "changes_nothing",
+        "effects",
+        "events",
+        "now",
+        "state",
+        "undelivered",
+    )
 
     def __init__(self, state: State, now: float, told: bytes = b"") -> None:
         self.state = state
         self.now = now
         self.events: list[Recorded] = []
         self.effects: list[Effect] = []
+        self.undelivered: list[Any] = []
+        """Messages of agents here that ended undelivered in this turn; see domain/rules/notices.py."""
         self.changes_nothing = False
         """What came is known to the letter and was answered: it leaves no event."""
         self._cause = ""

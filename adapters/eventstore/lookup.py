@@ -64,6 +64,7 @@ MESSAGE_ATTRIBUTES: dict[type[Event], str] = {
     events.FrameIgnored: "msg_id",
     events.FrameBuffered: "frame.msg_id",
     events.MessagePublished: "message_id",
+    events.DeliveryFailureHeard: "message_id",
 }
 """Events that name a message of the engine, and where."""
 

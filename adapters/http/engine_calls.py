@@ -98,6 +98,8 @@ def _put(request: EngineRequest) -> _Put:
             return _Put("POST", "/v1/channels", {"name": name} | _given(topic=topic))
         case asked.JoinChannel(channel=channel):
             return _Put("POST", f"/v1/channels/{path_segment(channel)}/join", {})
+        case asked.SetTopic(channel=channel, topic=topic):
+            return _Put("PATCH", f"/v1/channels/{path_segment(channel)}/topic", {"topic": topic})
         case asked.LeaveChannel(channel=channel):
             return _Put("POST", f"/v1/channels/{path_segment(channel)}/leave", {})
         case asked.InviteToChannel(channel=channel, agent_name=agent_name):
@@ -106,6 +108,10 @@ def _put(request: EngineRequest) -> _Put:
             return _Put("POST", f"/v1/messages/{path_segment(message_id)}/reactions", {"emoji": emoji})
         case asked.RemoveReaction(message_id=message_id, emoji=emoji):
             return _Put("DELETE", f"/v1/messages/{path_segment(message_id)}/reactions/{path_segment(emoji)}")
+        case asked.OpenGroup(participants=participants, name=name):
+            return _Put("POST", "/v1/dm/group", {"participants": list(participants)} | _given(name=name))
+        case asked.InvokeAction(action=action):
+            return _Put("POST", f"/v1/actions/{path_segment(action)}/invoke", {"input": request.input})
         case asked.MarkRead(message_id=message_id):
             return _Put("POST", f"/v1/messages/{path_segment(message_id)}/read", {})
 

@@ -16,7 +16,7 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.changes.signature import Changes
-from relaybroker.domain.entities import Act, Membership, Pending, Registration
+from relaybroker.domain.entities import MARK_READ, Act, Acted, Membership, Pending, Registration
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import GENERATIONS_KEPT, MEMBERSHIP_ACTS, MEMBERSHIPS_KEPT, State
 
@@ -205,11 +205,24 @@ def _spawn_answered(state: State, _event: Any, recorded: Recorded, _: Any) -> No
 
 def _act_asked(state: State, event: events.ActAsked, recorded: Recorded, _: Any) -> None:
     channel = event.arguments.get("name" if event.act == "create_channel" else "channel", "")
-    state.acts[event.call_id] = Act(recorded.stream, event.request_id, event.act, channel.removeprefix("#"))
+    found = state.registrations.get(recorded.stream)
+    state.acts[event.call_id] = Act(
+        recorded.stream,
+        event.request_id,
+        event.act,
+        channel.removeprefix("#"),
+        agent_id=found.agent_id if found is not None else "",
+        reads=event.arguments.get("message_id", "") if event.act == MARK_READ else "",
+        key=event.key,
+    )
+    if event.key:
+        state.remember_acted(event.key, Acted(event.act, event.arguments))
 
 
 def _act_answered(state: State, event: events.ActAnswered, recorded: Recorded, _: Any) -> None:
     act = state.acts.pop(event.call_id)
+    if act.key in state.acted:
+        state.acted[act.key].answer = event.answer
     found = state.registrations.get(recorded.stream)
     if found is None or not act.channel or act.act not in MEMBERSHIP_ACTS or not engine_status.is_done(event.status):
         return
@@ -219,6 +232,11 @@ def _act_answered(state: State, event: events.ActAnswered, recorded: Recorded, _
     membership = found.channels.setdefault(key, Membership(act.channel))
     membership.joined, membership.left = act.act != "leave_channel", act.act == "leave_channel"
     membership.retry_at, membership.refused, membership.call_id = 0.0, "", ""
+
+
+def _result_submitted(state: State, event: events.ResultSubmitted, recorded: Recorded, _: Any) -> None:
+    if event.final:
+        state.registrations[recorded.stream].final_result = f"{event.result_id} {event.fingerprint}"
 
 
 CHANGES: Changes = {
@@ -242,6 +260,7 @@ CHANGES: Changes = {
     events.LateRegistrationKept: _late_registration,
     events.ActAsked: _act_asked,
     events.ActAnswered: _act_answered,
+    events.ResultSubmitted: _result_submitted,
     events.ChannelAsked: _channel_asked,
     events.ChannelAnswered: _channel_answered,
     events.SpawnAnswered: _spawn_answered,

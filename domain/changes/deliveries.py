@@ -55,6 +55,8 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Rec
     )
     if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
         state.announce(event.msg_id, recorded.stream)
+    if event.about:
+        state.remember_noticed(event.about)
     if (stranger := state.strangers.get(event.agent_id)) is not None:
         stranger.messages += 1
     if event.seq is not None:
@@ -66,11 +68,13 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Rec
 
 def _delivery_held(state: State, event: events.DeliveryHeld, recorded: Recorded, delivery: Delivery) -> None:
     delivery.reason, delivery.until, delivery.changed_at = event.reason, event.until, recorded.at
+    delivery.fetch_id = event.fetch_id
     _wait(state, delivery, recorded)
 
 
 def _delivery_queued(state: State, event: events.DeliveryQueued, recorded: Recorded, delivery: Delivery) -> None:
-    delivery.flushed = delivery.flushed or event.flushed
+    delivery.flushed, delivery.doubtful = delivery.flushed or event.flushed, delivery.doubtful or event.doubtful
+    delivery.fetch_id = ""
     delivery.reason, delivery.until, delivery.changed_at = None, 0.0, recorded.at
     _wait(state, delivery, recorded)
 
@@ -119,6 +123,19 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, recorded: R
             recorded.at,
             False,
         )
+    _settle(state, delivery)
+    if delivery.seq and delivery.is_owed:
+        state.mailboxes[delivery.agent_id].typed[delivery.seq] = delivery.stream
+
+
+def _delivery_fetched(state: State, _event: Any, recorded: Recorded, delivery: Delivery) -> None:
+    delivery.changed_at, delivery.body, delivery.until, delivery.reason = recorded.at, "", 0.0, None
+    delivery.verified = True  # there is no echo to wait for
+    state.expiries.pop(delivery.stream, None)
+    target = state.worker_of_agent(delivery.agent_id)
+    if target is not None:
+        target.waiting.remove(delivery.stream)
+        target.active_at, target.idle = recorded.at, False
     _settle(state, delivery)
     if delivery.seq and delivery.is_owed:
         state.mailboxes[delivery.agent_id].typed[delivery.seq] = delivery.stream
@@ -209,6 +226,7 @@ CHANGES: Changes = {
     events.DeliveryInjecting: _delivery_injecting,
     events.DeliveryAskedAgain: _delivery_asked_again,
     events.DeliveryInjected: _delivery_injected,
+    events.DeliveryFetched: _delivery_fetched,
     events.DeliveryHandedBack: _delivery_handed_back,
     events.DeliveryVerified: _delivery_verified,
     events.DeliveryAcked: _delivery_acked,

@@ -15,6 +15,7 @@ from relaybroker.domain.changes.own_messages import remember
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.entities import Message, Send
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.message import target_type
 from relaybroker.domain.state import State
 
 
@@ -29,6 +30,7 @@ def _message_accepted(state: State, event: events.MessageAccepted, recorded: Rec
         author_id=event.author_id,
         thread_id=event.thread_id,
         mode=event.mode,
+        strict=event.strict,
         data=event.data,
         attachments=event.attachments,
         priority=message_machine.priority_of(event.to, event.priority),
@@ -84,6 +86,8 @@ def _message_unthreaded(_state: State, _event: Any, recorded: Recorded, message:
 
 def _message_published(state: State, event: events.MessagePublished, recorded: Recorded, message: Message) -> None:
     _message_ended(state, event, recorded, message)
+    if message.author_id and event.message_id and target_type(message.to) in ("agent", "conversation"):
+        state.remember_posted(event.message_id, message.author_id)
     for other in state.firsts():  # the engine is there
         if other.waits and other.unanswered:
             other.until = min(other.until, recorded.at)

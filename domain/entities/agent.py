@@ -11,6 +11,7 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.replies import ActAnswer
 
 
 class Membership(msgspec.Struct):
@@ -50,6 +51,8 @@ class Registration(msgspec.Struct):
     release_requests: list[str] = msgspec.field(default_factory=list)
     release_invocations: list[str] = msgspec.field(default_factory=list)
     live_at: float = 0.0
+    final_result: str = ""
+    """Of its last result: the id, and behind a blank what it was made of."""
     answered_at: float = 0.0
     """When everybody who asked for it had the answer; 0 = not yet."""
     hinted: bool = False
@@ -79,6 +82,10 @@ class Registration(msgspec.Struct):
         return self.state == agent_machine.AgentState.RESERVED
 
 
+MARK_READ = "mark_message_read"
+"""The act by which an agent says that it has read a message."""
+
+
 class Act(msgspec.Struct, frozen=True):
     """Something that an agent asks the engine for in its own name."""
 
@@ -88,3 +95,16 @@ class Act(msgspec.Struct, frozen=True):
     act: str = ""
     channel: str = ""
     """That it joins or leaves; "" = none."""
+    agent_id: str = ""
+    reads: str = ""
+    """The message that it marks as read."""
+    key: str = ""
+
+
+class Acted(msgspec.Struct):
+    """What is remembered of an act with a key."""
+
+    act: str
+    arguments: dict[str, Any]
+    answer: ActAnswer | None = None
+    """None = the engine has not answered yet."""

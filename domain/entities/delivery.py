@@ -62,6 +62,8 @@ class Delivery(msgspec.Struct):
     """How long the engine had kept it when it was offered, as far as that is known."""
     in_custody: bool = False
     """The log alone owns it: it counts for the cursor, and the engine need not have it any more."""
+    fetch_id: str = ""
+    """The fetch of its agent that takes it; "" = none."""
     asked_again: bool = False
     """The host was silent about this try and was asked once more."""
     placed: int = 0

@@ -38,6 +38,8 @@ class Message(msgspec.Struct):
     """When the engine was last asked to publish it."""
     unthreaded: bool = False
     """The engine did not know its thread."""
+    strict: bool = False
+    """It goes to its thread or nowhere."""
     turned_away: bool = False
     """The engine itself answered the last try, with an error that may pass."""
     unanswered: bool = False

@@ -12,6 +12,7 @@ from relaybroker.domain import (
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.reasons import Reason
+from relaybroker.domain.replies import ActAnswer
 
 
 class Harness(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +243,25 @@ class ChannelAnswered(_Agent, frozen=True, kw_only=True):
     """The engine is asked again then; 0 = the answer is final."""
 
 
+class FetchAsked(_Agent, frozen=True, kw_only=True):
+    """The agent, known by its own token, asks for what waits for it."""
+
+    topic: ClassVar[str] = "agent.fetch_asked.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    fetch_id: str
+    limit: int
+
+
+class FetchDone(_Agent, frozen=True, kw_only=True):
+    """The answer to a fetch went out whole, or broke off."""
+
+    topic: ClassVar[str] = "agent.fetch_done.v1"
+    kind: ClassVar[Kind] = "fact"
+    fetch_id: str
+    answered: bool
+
+
 class ActAsked(_Agent, frozen=True, kw_only=True):
     """The agent, known by its own token, asks the engine for something in its own name."""
 
@@ -249,8 +269,10 @@ class ActAsked(_Agent, frozen=True, kw_only=True):
     kind: ClassVar[Kind] = "fact"
     call_id: str
     act: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
     request_id: str
+    key: str = ""
+    """The agent's own key; "" = none."""
 
 
 class ActAnswered(_Agent, frozen=True, kw_only=True):
@@ -262,6 +284,8 @@ class ActAnswered(_Agent, frozen=True, kw_only=True):
     status: int
     code: str
     detail: str
+    answer: ActAnswer | None = None
+    """What whoever asks again with its key is answered; None = it has none."""
     joined: str = ""
     """Channel of which the agent is a member by this; "" = none."""
     left: str = ""
@@ -272,3 +296,25 @@ class SpawnAnswered(_Agent, frozen=True, kw_only=True):
     """Whoever waited for the agent's channels, after it went live, is told how the spawn ended."""
 
     topic: ClassVar[str] = "agent.spawn_answered.v1"
+
+
+class ActRepeated(Event, frozen=True, kw_only=True):
+    """A key came again: its caller got the answer that is kept, and nothing was done."""
+
+    topic: ClassVar[str] = "broker.act_repeated.v1"
+    machine: ClassVar[str] = "broker"
+    key: str
+    request_id: str
+
+
+class ResultSubmitted(_Agent, frozen=True, kw_only=True):
+    """The agent handed in a result of its work; `final`: the last one."""
+
+    topic: ClassVar[str] = "agent.result_submitted.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    result_id: str
+    data: Any
+    final: bool
+    metadata: Any = None
+    fingerprint: str = ""

@@ -30,7 +30,7 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     """None: a local message; 0: fan-out; else the place in the agent's sequence."""
     msg_id: str
     source: str
-    """`engine` or `task`."""
+    """`engine`, `task` or `notice`."""
     sender: str
     target: str
     body: str
@@ -49,6 +49,8 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     """How long the engine had kept it by then, as far as the message says (`created_at`); 0 = less than a minute, or it does not say."""
     late: bool = False
     """Its number is below where the sequence was taken to begin: it is typed out of order (ADR-0028)."""
+    about: str = ""
+    """Of a notice: the message and the recipient of which it tells."""
 
 
 class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
@@ -58,6 +60,8 @@ class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
     trigger: ClassVar[str] = delivery.Trigger.HOLD
     reason: Reason
     until: float
+    fetch_id: str = ""
+    """The fetch that takes it."""
 
 
 class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
@@ -66,6 +70,17 @@ class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
     topic: ClassVar[str] = "delivery.queued.v1"
     trigger: ClassVar[str] = delivery.Trigger.QUEUE
     flushed: bool = False
+    doubtful: bool = False
+    """Its agent may have fetched it: it is marked."""
+
+
+class DeliveryFetched(_Delivery, frozen=True, kw_only=True):
+    """Its agent took it itself; the answer went out whole."""
+
+    topic: ClassVar[str] = "delivery.fetched.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = delivery.Trigger.FETCH
+    fetch_id: str
 
 
 class DeliveryTakenOver(_Delivery, frozen=True, kw_only=True):

@@ -42,6 +42,8 @@ class MessageAccepted(_Message, frozen=True, kw_only=True):
     """Of everything that the caller asked for with that key."""
     priority: int | None = None
     """0 (most urgent) to 4, as the caller gave it; None = the default of the target."""
+    strict: bool = False
+    """It goes to its thread or nowhere."""
 
 
 class MessagePublishing(_Message, frozen=True, kw_only=True):

@@ -2,9 +2,11 @@
 
 Rules:
 
+* The operator acts as the broker's own identity (no agent id), on the broker's stream.
 * An agent acts only while its registration lives, as itself: the call carries its token and nobody else's.
 * Every act is in the log before the engine is asked, and so is the engine's answer, before the caller has it.
-* Nothing is tried again here. Each act may be asked for again by whoever lost the answer: done twice it is the same as done once.
+* Nothing is tried again here. Whoever lost the answer asks again with the same key, and gets it; without a key an act is done again,
+  which is the same as done once for all but `invoke_action`.
 * A broker that dies while the engine is asked says so in the log when it is back; the caller had no answer.
 
 Source: spec/conversation.md section 1; spec/engine-contract.md section 2.4; ADR-0048.
@@ -14,16 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from relaybroker.domain import engine_requests, engine_status, events, replies
 from relaybroker.domain.effects import EngineCall, Reply
 from relaybroker.domain.engine_requests import EngineRequest
-from relaybroker.domain.entities import Act
+from relaybroker.domain.entities import MARK_READ, Act, Acted
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
-from relaybroker.domain.rules import agents, channels
+from relaybroker.domain.replies import ActAnswer
+from relaybroker.domain.rules import agents, channels, reads
 from relaybroker.domain.state import MEMBERSHIP_ACTS
 from relaybroker.domain.turn import Turn
 
@@ -36,21 +40,27 @@ MAX_OPEN = 256
 _Act = (
     type[engine_requests.CreateChannel]
     | type[engine_requests.JoinChannel]
+    | type[engine_requests.SetTopic]
     | type[engine_requests.LeaveChannel]
     | type[engine_requests.InviteToChannel]
     | type[engine_requests.AddReaction]
     | type[engine_requests.RemoveReaction]
+    | type[engine_requests.OpenGroup]
+    | type[engine_requests.InvokeAction]
     | type[engine_requests.MarkRead]
 )
 ACTS: Mapping[str, _Act] = MappingProxyType(
     {
         "create_channel": engine_requests.CreateChannel,
         "join_channel": engine_requests.JoinChannel,
+        "set_channel_topic": engine_requests.SetTopic,
         "leave_channel": engine_requests.LeaveChannel,
         "invite_to_channel": engine_requests.InviteToChannel,
         "add_reaction": engine_requests.AddReaction,
         "remove_reaction": engine_requests.RemoveReaction,
-        "mark_message_read": engine_requests.MarkRead,
+        "open_group": engine_requests.OpenGroup,
+        "invoke_action": engine_requests.InvokeAction,
+        MARK_READ: engine_requests.MarkRead,
     }
 )
 """Every act, by name; its arguments are the fields of the request."""
@@ -59,43 +69,92 @@ ACTS: Mapping[str, _Act] = MappingProxyType(
 def requested(turn: Turn, request: ActRequested) -> None:
     """An agent wants something done. Its answer is the engine's."""
     try:
+        if request.key and (known := turn.state.acted.get(_key_of(request))) is not None:
+            _again(turn, request, known)
+            return
         wanted = _checked(turn, request)
     except InvalidRequest as error:
         agents.refuse(turn, request.request_id, "act", error)
         return
     found = turn.state.acting(request.agent_id)
-    assert found is not None, "checked above"
+    stream, name, auth = (
+        (turn.broker, turn.state.own.name, "own")
+        if found is None
+        else (found.stream, found.name, f"agent:{found.agent_id}")
+    )
     call_id = f"act_{turn.fresh('act')}"
     turn.record(
         events.ActAsked(
-            call_id=call_id, act=request.act, arguments=dict(request.arguments), request_id=request.request_id
+            call_id=call_id,
+            act=request.act,
+            arguments=dict(request.arguments),
+            request_id=request.request_id,
+            key=_key_of(request) if request.key else "",
         ),
-        found.stream,
-        found.name,
+        stream,
+        name,
     )
-    turn.effect(EngineCall(call_id=call_id, request=wanted, auth=f"agent:{found.agent_id}", timeout_s=CALL_S))
+    turn.effect(EngineCall(call_id=call_id, request=wanted, auth=auth, timeout_s=CALL_S))
+
+
+def _key_of(request: ActRequested) -> str:
+    """A key is its agent's alone."""
+    return f"agent:{request.agent_id}:{request.key}"
+
+
+def _again(turn: Turn, request: ActRequested, known: Acted) -> None:
+    """A key came again: what was answered is answered, and nothing is done.
+
+    Raises:
+        InvalidRequest: the key was used for something else, the engine has not answered yet, or nobody knows whether it did it.
+    """
+    if (known.act, known.arguments) != (request.act, dict(request.arguments)):
+        raise InvalidRequest(
+            Refusal.CONFLICT, "idempotency_conflict", "this idempotency key was used for something else"
+        )
+    if known.answer is None:
+        raise InvalidRequest(Refusal.CONFLICT, "idempotency_in_progress", "the engine is being asked; ask again")
+    turn.record(events.ActRepeated(key=_key_of(request), request_id=request.request_id), turn.broker)
+    turn.effect(Reply(request_id=request.request_id, answer=_repeated(known.answer)))
+
+
+def _repeated(answer: ActAnswer) -> ActAnswer:
+    """The answer that was given before, said once more."""
+    if isinstance(answer, replies.Done):
+        return msgspec.structs.replace(answer, repeated=True)
+    return msgspec.structs.replace(answer, about=answer.about | {"replayed": True})
 
 
 def _checked(turn: Turn, request: ActRequested) -> EngineRequest:
     if turn.state.stopping_until:
         raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
-    if turn.state.acting(request.agent_id) is None:
+    if not request.agent_id and not turn.state.own.agent_id:
+        raise InvalidRequest(
+            Refusal.UNAVAILABLE, "engine_unavailable", "the broker has no identity at the engine yet; try again"
+        )
+    if request.agent_id and turn.state.acting(request.agent_id) is None:
         raise agents.over(request.agent_id)
     act = ACTS.get(request.act)
     if act is None:
         raise InvalidRequest(Refusal.INVALID, "invalid_field", f"there is no act '{request.act[:140]}'", field="act")
-    given: dict[str, str] = {}
-    for field in msgspec.structs.fields(act):
-        given[field.name] = request.arguments.get(field.name, "")
-        if field.required and not given[field.name]:
-            raise InvalidRequest(
-                Refusal.INVALID, "missing_field", f"Missing required field: {field.name}", field=field.name
-            )
-    if "channel" in given:
-        given["channel"] = given["channel"].removeprefix("#")
+    given = _given(act, request.arguments)
     if len(turn.state.acts) >= MAX_OPEN:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many requests wait for the engine; try again")
     return act(**given)
+
+
+def _given(act: _Act, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request as they were given; only a field with a default may be left out, and only a topic may be empty."""
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(act):
+        value = arguments.get(field.name)
+        if field.required and (value is None or (value == "" and field.name != "topic")):
+            raise InvalidRequest(
+                Refusal.INVALID, "missing_field", f"Missing required field: {field.name}", field=field.name
+            )
+        if value is not None:
+            given[field.name] = value.removeprefix("#") if field.name == "channel" else value
+    return given
 
 
 def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) -> None:
@@ -105,16 +164,25 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
             detail = message
         case EngineUnanswered(detail=detail):
             status, code = engine_status.UNANSWERED, "engine_unavailable"
+    told: ActAnswer
+    if isinstance(answer, EngineAnswered) and engine_status.is_done(status):
+        told = replies.Done(data=answer.data)
+    else:
+        told = replies.refused(engine_status.refusal_of(status, code, detail))
     turn.record(
         events.ActAnswered(
-            call_id=answer.call_id, status=status, code=code, detail=detail[:500], **_moved(turn, act, status)
+            call_id=answer.call_id,
+            status=status,
+            code=code,
+            detail=detail[:500],
+            answer=told if act.key else None,
+            **_moved(turn, act, status),
         ),
         act.stream,
     )
-    if isinstance(answer, EngineAnswered) and engine_status.is_done(status):
-        turn.effect(Reply(request_id=act.request_id, answer=replies.Done(data=answer.data)))
-        return
-    turn.effect(agents.refusal(act.request_id, engine_status.refusal_of(status, code, detail)))
+    if isinstance(told, replies.Done) and act.reads and act.agent_id:
+        reads.marked_here(turn, act.agent_id, act.reads)
+    turn.effect(Reply(request_id=act.request_id, answer=told))
 
 
 def _moved(turn: Turn, act: Act, status: int) -> dict[str, str]:
@@ -130,14 +198,18 @@ def _moved(turn: Turn, act: Act, status: int) -> dict[str, str]:
 
 
 def broker_started(turn: Turn) -> None:
-    """Whoever asked the broker that died has no answer and will get none."""
+    """Whoever asked the broker that died has no answer; whether the engine did it is not known, and said to who asks again."""
     for call_id, act in list(turn.state.acts.items()):
+        unknown = InvalidRequest(
+            Refusal.CONFLICT, "outcome_unknown", "the broker was restarted meanwhile; whether it was done is not known"
+        )
         turn.record(
             events.ActAnswered(
                 call_id=call_id,
                 status=engine_status.UNANSWERED,
                 code="broker_restarted",
                 detail="the broker was restarted",
+                answer=replies.refused(unknown) if act.key else None,
             ),
             act.stream,
         )

@@ -25,6 +25,7 @@ _FAILURES = {
     Reason.SHUTDOWN: (Refusal.UNAVAILABLE, "shutting_down"),
     Reason.CLI_NOT_FOUND: (Refusal.INVALID, "cli_not_found"),
     Reason.INVALID_CWD: (Refusal.INVALID, "invalid_cwd"),
+    Reason.MCP_INJECTION_FAILED: (Refusal.FAILED, "mcp_injection_failed"),
 }
 
 

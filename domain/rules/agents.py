@@ -334,6 +334,16 @@ def not_started(turn: Turn, program: Worker, report: ProgramNotStarted) -> None:
     ended(turn, program, reason, report.detail)
 
 
+def withheld(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
+    """The host was not asked to start the program."""
+    turn.record(
+        events.WorkerExited(report=0, code=None, signal=None, last_output="", uptime_s=0.0, reason=reason),
+        program.stream,
+        program.name,
+    )
+    ended(turn, program, reason, detail)
+
+
 def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
     """The program ended, by itself or because it was told to."""
     reason = program.stop_reason or Reason.WORKER_EXITED

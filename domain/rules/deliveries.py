@@ -77,6 +77,8 @@ def _why_held(turn: Turn, target: Worker, delivery: Delivery, *, steered: bool) 
 
     `steered`: it is a `steer` message, or one waits behind it: the order stays, and both go on while the program works.
     """
+    if delivery.fetch_id:
+        return Reason.BEING_FETCHED
     if waits_for_flush(turn, delivery):
         return Reason.MANUAL_FLUSH
     match target.state:
@@ -198,7 +200,6 @@ def _composed(turn: Turn, registration: Registration, delivery: Delivery) -> tup
     """What is typed for a delivery, and the marker that proves its echo ("" = none)."""
     if delivery.source == "task":
         return composition.compose_task(delivery.body), ""
-    box = turn.state.mailboxes[delivery.agent_id]
     composed = composition.compose(
         harness=registration.harness,
         sender=delivery.sender,
@@ -207,10 +208,15 @@ def _composed(turn: Turn, registration: Registration, delivery: Delivery) -> tup
         body=delivery.body,
         thread_id=delivery.thread_id,
         priority=delivery.priority,
-        possible_duplicate=delivery.doubtful or delivery.msg_id in box.doubtful.values(),
+        possible_duplicate=may_be_a_duplicate(turn, delivery),
         hint=not registration.hinted and not registration.spec.skip_relay_prompt,
     )
     return composed, composition.marker_of(delivery.msg_id)
+
+
+def may_be_a_duplicate(turn: Turn, delivery: Delivery) -> bool:
+    """Whether its agent may have it already."""
+    return delivery.doubtful or delivery.msg_id in turn.state.mailboxes[delivery.agent_id].doubtful.values()
 
 
 def type_text(turn: Turn, delivery: Delivery) -> None:
@@ -395,10 +401,10 @@ def _expire(turn: Turn, delivery: Delivery) -> None:
 
 
 def _hold_anew(turn: Turn, delivery: Delivery) -> None:
-    """An earlier version held it for less time than it may wait."""
+    """An earlier version held it for less time than it may wait, or nobody has heard of the fetch that took it."""
     target = turn.state.worker_of_agent(delivery.agent_id)
     assert target is not None, "what waits has a worker"
-    turn.record(events.DeliveryQueued(), delivery.stream, delivery.msg_id)
+    turn.record(events.DeliveryQueued(doubtful=bool(delivery.fetch_id)), delivery.stream, delivery.msg_id)
     reconsider(turn, target)
 
 

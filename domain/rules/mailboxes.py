@@ -16,7 +16,7 @@ from relaybroker.domain.extraction import Class
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import deliveries, link, settling, strangers
+from relaybroker.domain.rules import deliveries, link, reads, settling, strangers
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
@@ -157,6 +157,9 @@ def _open(turn: Turn, box: Mailbox, found: frames.Deliver, place: Callable[[Turn
     delivery = turn.state.deliveries[stream]
     if reason := _why_not_typed(box, extract, poison=poison):
         settling.drop(turn, delivery, reason, settled=True)
+        reader, read = extraction.read_mark(found.payload)
+        if reader == box.agent_id and read:
+            reads.marked_by_engine(turn, reader, read)
     elif 0 < delivery.expires_at <= turn.now:
         settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
     elif len(extract.body.encode()) > MAX_BODY_BYTES:

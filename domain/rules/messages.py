@@ -25,8 +25,9 @@ from relaybroker.domain.entities import Message
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from relaybroker.domain.message import target_type
+from relaybroker.domain.names import nearest_names
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, holds, message_order, send_answers
+from relaybroker.domain.rules import agents, holds, message_order, send_answers, undelivered
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 
@@ -110,6 +111,7 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             key=request.key,
             fingerprint=send_answers.fingerprint(request) if request.key else "",
             priority=request.priority if isinstance(request.priority, int) else None,
+            strict=request.strict is True,
         ),
         stream,
         event_id,
@@ -124,9 +126,6 @@ def _as_agent(turn: Turn, request: SendRequested) -> SendRequested:
     found = turn.state.acting(request.agent_id)
     if found is None:
         raise agents.over(request.agent_id)
-    if len(request.text.encode()) > MAX_BODY_BYTES:
-        text = f"a message has at most {MAX_BODY_BYTES // 1024} KiB; nothing was sent"
-        raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="text")
     key = f"agent:{request.agent_id}:{request.key}" if request.key else ""
     return msgspec.structs.replace(request, sender=found.name, key=key)
 
@@ -136,6 +135,11 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
     if not request.to.strip() or not request.text.strip():
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required fields: to, message")
+    if len(request.text.encode()) > MAX_BODY_BYTES:
+        text = f"a message has at most {MAX_BODY_BYTES // 1024} KiB; nothing was sent"
+        raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="text")
+    if request.strict is True:
+        _check_names(turn, request)
     threaded = message_machine.is_engine_id(request.thread_id)
     if request.attachments and threaded:
         raise InvalidRequest(
@@ -149,6 +153,21 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many messages wait to be published; send again later")
     _check_place(turn, request.to.removeprefix("@"))
     send_answers.check_room(turn, request.key)
+
+
+def _check_names(turn: Turn, request: SendRequested) -> None:
+    """A sender that does not live here, and a thread that is none, are refused: nothing goes out as somebody else's or elsewhere."""
+    sender = request.sender
+    is_own = sender.lower() in (*_OWN_SENDERS, turn.state.own.name.lower())
+    if not is_own and turn.state.registration_of(sender) is None:
+        here = [found.name for found in turn.state.live_registrations()]
+        nearest = nearest_names(sender, here)
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        text = f"no agent '{sender[:140]}' lives here{hint}. Nothing was sent."
+        raise InvalidRequest(Refusal.ABSENT, "sender_not_found", text, field="from", nearest=nearest)
+    if request.thread_id and not message_machine.is_engine_id(request.thread_id):
+        text = f"'{request.thread_id[:140]}' is no id of a message. Nothing was sent."
+        raise InvalidRequest(Refusal.ABSENT, "message_not_found", text, field="thread")
 
 
 def _check_place(turn: Turn, to: str) -> None:
@@ -220,6 +239,7 @@ def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
         engine_status.is_absent(answer.status)
         and message_machine.is_engine_id(message.thread_id)
         and target_type(message.to) != "thread"
+        and not message.strict
     ):
         turn.record(
             events.MessageUnthreaded(
@@ -249,6 +269,7 @@ def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -
     reason = Reason.RECIPIENT_NOT_FOUND if engine_status.is_absent(status) else Reason.ENGINE_ERROR
     if code == "expired":
         reason = Reason.EXPIRED
+    undelivered.refused_late(turn, message, reason)
     send_answers.refused(turn, message, reason, code, detail)
     turn.record(
         events.MessageRefused(reason=reason, status=status, code=code, detail=detail[:500]),

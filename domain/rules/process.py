@@ -9,7 +9,17 @@ from relaybroker.domain import couplings, events, frames, inputs
 from relaybroker.domain.effects import AttachHost, CloseLink, EndHost, ExitBroker
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import action_results, acts, agents, dead_letter_removal, link, messages, resume, sidecars
+from relaybroker.domain.rules import (
+    action_results,
+    acts,
+    agents,
+    dead_letter_removal,
+    fetches,
+    link,
+    messages,
+    resume,
+    sidecars,
+)
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
@@ -41,6 +51,7 @@ def started(turn: Turn, start: inputs.BrokerStarted) -> None:
     action_results.broker_started(turn)
     messages.broker_started(turn)
     acts.broker_started(turn)
+    fetches.broker_started(turn)
     sidecars.broker_started(turn)
     dead_letter_removal.keep_within_limit(turn)
     turn.effect(AttachHost())

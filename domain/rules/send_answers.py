@@ -74,7 +74,8 @@ def pending(turn: Turn, message: Message) -> None:
 def refused(turn: Turn, message: Message, reason: Reason, code: str, detail: str) -> None:
     """It will not be published. Call this before the event that ends the message."""
     kind, about = Refusal.ABSENT, {"to": message.to}
-    if reason is Reason.RECIPIENT_NOT_FOUND and target_type(message.to) == "thread":
+    is_reply = message.strict and message_machine.is_engine_id(message.thread_id)
+    if reason is Reason.RECIPIENT_NOT_FOUND and (is_reply or target_type(message.to) == "thread"):
         code, text, about = "message_not_found", f"there is no message {message.thread_id} to reply to", {}
     elif reason is Reason.RECIPIENT_NOT_FOUND:
         text = f'Agent "{message.to}" not found' if target_type(message.to) == "agent" else f"{message.to} not found"

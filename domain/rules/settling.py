@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from relaybroker.domain import couplings, events, frames
 from relaybroker.domain.couplings import Settlement
+from relaybroker.domain.delivery import NOTICE
 from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import dead_letter_removal, link
+from relaybroker.domain.rules import dead_letter_removal, link, undelivered
 from relaybroker.domain.turn import Turn
 
 
 def drop(turn: Turn, delivery: Delivery, reason: Reason, *, settled: bool, detail: str = "", report: int = 0) -> None:
     """End it untyped. If it counts for the cursor, the acknowledgement may move."""
+    if settled:
+        undelivered.delivery_ended(turn, delivery, reason)
     turn.record(
         events.DeliveryDropped(reason=reason, settled=settled, detail=detail, report=report),
         delivery.stream,
@@ -28,6 +31,7 @@ def dead_letter(
     turn: Turn, delivery: Delivery, reason: Reason, *, detail: str = "", report: int = 0, in_doubt: bool = False
 ) -> None:
     """End it and keep it for a person; it counts for the cursor. `in_doubt`: it may have been typed."""
+    undelivered.delivery_ended(turn, delivery, reason)
     turn.record(
         events.DeliveryDeadLettered(reason=reason, detail=detail, report=report, in_doubt=in_doubt),
         delivery.stream,
@@ -44,8 +48,11 @@ def _settled(turn: Turn, delivery: Delivery) -> None:
 
 def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Its worker is gone or going: the coupling table says what becomes of it."""
-    if delivery.in_composer:
+    if delivery.in_composer or delivery.fetch_id:
         settle_doubt(turn, delivery, reason)
+        return
+    if delivery.source == NOTICE:
+        drop(turn, delivery, reason, settled=True)  # whom it was for is gone, and nobody else asks for it
         return
     match couplings.WORKER_ENDED[delivery.state, delivery.is_returnable(turn.now)]:
         case Settlement.RETURN:

@@ -151,3 +151,13 @@ def touched(turn: Turn, touch: inputs.TerminalTyped | inputs.TerminalSized) -> N
         else events.TerminalSized(rows=touch.rows, cols=touch.cols, owner=touch.owner)
     )
     turn.record(event, f"worker:{touch.session_id}", program.name if program is not None else "")
+
+
+def withheld(turn: Turn, report: inputs.ProgramWithheld) -> None:
+    """A program that this broker did not start has ended before it began."""
+    program = turn.state.workers.get(report.session_id)
+    if program is None or program.state != WorkerState.LAUNCHING:
+        ignored = events.HostReportIgnored(report=0, session_id=report.session_id, what=type(report).__name__)
+        turn.record(ignored, turn.broker)
+        return
+    agents.withheld(turn, program, Reason(report.reason), report.detail)

@@ -5,11 +5,10 @@ Source: spec/local-api.md section 5.3; ADR-0005.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.events import Harness
+from relaybroker.domain.names import nearest_names
 from relaybroker.mcp.injection import tools_of
 
 _MODEL_FLAG = "--model"
@@ -33,7 +32,7 @@ def harness_of(argv: tuple[str, ...], name: str = "") -> Harness:
 def _named(name: str) -> harnesses.Profile:
     known = harnesses.names()
     if name not in known:
-        nearest = get_close_matches(name.lower(), known, n=3, cutoff=0.5) or known
+        nearest = nearest_names(name, known) or known
         text = f"there is no harness '{name[:140]}'; {'nearest' if nearest is not known else 'known'}: {', '.join(nearest)}"
         raise InvalidRequest(Refusal.INVALID, "unknown_harness", text, field="harness")
     return harnesses.profile(name)

@@ -15,7 +15,8 @@ from relaybroker.adapters.pty.protocol import Start
 from relaybroker.adapters.vault import agent_reference
 from relaybroker.agents import agent_environment
 from relaybroker.domain.command_line import is_protected
-from relaybroker.mcp.injection import with_tools, with_variables
+from relaybroker.mcp.injection import tools_of, with_tools, with_variables
+from relaybroker.mcp.preflight import Preflight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,7 @@ class Launcher:
         own_files: directory of agents' own files; a directory per session.
         commands: directory with the `relaybroker` command, for agents whose PATH has none.
         tools_approved: whether agents may use their tools without asking.
+        server: another MCP server's command in the place of our endpoint; empty = ours.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Launcher:
         own_files: Path,
         commands: Path,
         tools_approved: bool = False,
+        server: tuple[str, ...] = (),
     ) -> None:
         self._base = {
             **agent_environment.inherited(environment, named),
@@ -99,6 +102,7 @@ class Launcher:
         self._own_files = own_files
         self._commands = commands
         self._approved = tools_approved
+        self._server = server
 
     def start(self, wish: StartProgram) -> Start:
         """The request for the host. The environment of the wish may change everything but identity and secrets.
@@ -129,8 +133,8 @@ class Launcher:
                     "PATH": os.pathsep.join(filter(None, (environment["PATH"], str(self._commands)))),
                 }
                 if (profile := harnesses.profiles().get(wish.profile)) is not None:
-                    environment = with_variables(profile, argv, environment)
-                    argv = with_tools(profile, argv, url=self._api_url, approved=self._approved)
+                    environment = with_variables(profile, argv, environment, server=self._server)
+                    argv = with_tools(profile, argv, url=self._api_url, approved=self._approved, server=self._server)
         return Start(
             session_id=wish.session_id,
             name=wish.name,
@@ -143,6 +147,14 @@ class Launcher:
             log_path=str(self._worker_logs / f"{wish.name}.log"),
             idle_threshold_s=wish.idle_threshold_s,
         )
+
+    def preflight(self, wish: StartProgram, start: Start) -> Preflight | None:
+        """What must answer before this program is started; None where it gets no tools."""
+        profile = harnesses.profiles().get(wish.profile)
+        token = start.env.get("RELAY_AGENT_TOKEN", "")
+        if profile is None or not token or self._server or not tools_of(profile, wish.argv):
+            return None
+        return Preflight(self._api_url, token)
 
     def _brought(self, wish: StartProgram) -> dict[str, str]:
         values = self._environments.values(wish.env_ref) if wish.env_ref else {}

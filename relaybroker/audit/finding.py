@@ -28,6 +28,7 @@ STORIES = 50
 """An identifier that means more than this (a message to a large channel) is told by its first ones."""
 
 _NAMED_STREAMS = ("delivery:", "action:", "message:", "agent:", "node:", "worker:")
+_SHARED = ("mailbox:", "node:")
 _DIGITS = len(str(LAST_POSITION))
 _LAST = "\U0010ffff"
 _OFFERS = (events.DeliveryOffered,)
@@ -117,9 +118,22 @@ def _of_message(log: LogReader, wanted: str) -> list[Subject]:
     found: dict[str, list[int]] = {}
     for row in rows:
         found.setdefault(row["stream"], []).append(row["position"])
-    # A frame of which a delivery came is told with the delivery.
-    own = [Subject(stream) for stream in found if not stream.startswith("mailbox:")]
+    # A frame of which a delivery came is told with the delivery, and what the engine said of a message with the message.
+    own = [Subject(stream) for stream in found if not stream.startswith(_SHARED)]
     return own or [Subject(stream, tuple(positions)) for stream, positions in found.items()]
+
+
+def deliveries_of(log: LogReader, message_id: str) -> list[Subject]:
+    """Every delivery of a message to an agent here, with all of its attempts."""
+    found = [subject for subject in _of_message(log, message_id) if subject.stream.startswith("delivery:")]
+    return list(dict.fromkeys(_whole(log, subject) for subject in found[:STORIES]))
+
+
+def failures_of(log: LogReader, message_id: str) -> list[int]:
+    """Positions at which the engine said that it could not deliver a message."""
+    topic = events.DeliveryFailureHeard.topic
+    query = f"SELECT position FROM {LOG} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? AND topic = ? ORDER BY position"
+    return [row["position"] for row in log.query(query, (message_id, topic))]
 
 
 def _numbered(log: LogReader, wanted: str) -> list[Subject]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from relaybroker.audit import messages as conversations
 from relaybroker.audit.deliveries import newest
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
-from relaybroker.audit.search import BadSearchError, Search, exported, search
+from relaybroker.audit.search import BadSearchError, Search, check_agent, exported, search
 from relaybroker.audit.story import tell
 from relaybroker.domain.errors import InvalidRequest, Refusal
 
@@ -53,6 +54,32 @@ class Questions:
             except AmbiguousError as error:
                 text = f"{identifier!r} may be any of several"
                 raise InvalidRequest(Refusal.CONFLICT, "ambiguous_id", text, choices=error.choices) from error
+
+    async def messages(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest messages that fit the fields of `relaybroker.audit.messages.Wanted`, oldest first.
+
+        Raises:
+            InvalidRequest: `invalid_field`: the agent is nobody whom the log knows.
+        """
+        question = conversations.Wanted(**wanted)
+        async with self._turn:
+            try:
+                found = await asyncio.to_thread(self._messages, question)
+            except BadSearchError as error:
+                raise InvalidRequest(Refusal.INVALID, "invalid_field", str(error), field="agent") from error
+        return [msgspec.to_builtins(one) for one in found]
+
+    def _messages(self, wanted: conversations.Wanted) -> list[conversations.Said]:
+        found = conversations.newest(self._log, wanted)
+        if not found and wanted.agent:
+            check_agent(self._log, wanted.agent)
+        return found
+
+    async def marks(self, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+        """What became of these messages for each agent here, as `relaybroker.audit.messages.Mark`."""
+        async with self._turn:
+            found = await asyncio.to_thread(conversations.marks, self._log, message_ids)
+        return {message_id: [msgspec.to_builtins(mark) for mark in marks] for message_id, marks in found.items()}
 
     async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
         """The newest deliveries that fit, newest first, as `relaybroker delivery ls` has them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -15,10 +16,12 @@ import msgspec
 from relaybroker.adapters.eventstore.fields import attribute, field, listed
 from relaybroker.adapters.eventstore.lookup import IS_OFFER, LOG, OFFERED_TO, REASON
 from relaybroker.adapters.eventstore.reader import LogReader
+from relaybroker.audit.finding import newest_registration
 from relaybroker.domain import events
 from relaybroker.domain.events import REGISTRY, Recorded
 from relaybroker.domain.events.registry import topics_of
 from relaybroker.domain.machines import MACHINE_OF, MACHINES
+from relaybroker.domain.names import nearest_names
 from relaybroker.domain.reasons import SENTENCES
 
 MAX_FOUND = 10_000
@@ -58,15 +61,17 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadSearchError(Exception):
-    """A search for something that cannot be in any log: an unknown machine, topic or reason."""
+    """A search for something that is not there: an unknown machine, topic or reason, or an agent that the log does not know."""
 
 
 def search(log: LogReader, wanted: Search) -> list[Recorded]:
     """What fits, in log order, at most `MAX_FOUND`.
 
     Raises:
-        BadSearchError: the machine, topic or reason does not exist.
+        BadSearchError: the machine, topic, reason or agent does not exist.
     """
+    if wanted.agent:
+        check_agent(log, wanted.agent)
     conditions, values = ["position > :after"], {"after": wanted.after}
     for condition, more in (_topics(wanted), _stream(wanted), _reason(wanted), _agent(wanted), _time(wanted)):
         if condition:
@@ -133,8 +138,11 @@ def _topics(wanted: Search) -> _Condition:
         and (not wanted.topic or any(fnmatch.fnmatchcase(known, wanted.topic) for known in topics_of(event)))
     }
     if not fits:
-        names = ", ".join(sorted({event.machine for event in REGISTRY.values()} | set(MACHINES)))
-        raise BadSearchError(f"no event has machine {wanted.machine!r} and topic {wanted.topic!r}; machines: {names}")
+        machines = sorted({event.machine for event in REGISTRY.values()} | set(MACHINES))
+        if wanted.machine and wanted.machine not in machines:
+            raise BadSearchError(f"there is no machine {wanted.machine!r}; {_offered(wanted.machine, machines)}")
+        topics = [topic for topic in REGISTRY if wanted.machine in ("", *_machine_names(REGISTRY[topic].machine))]
+        raise BadSearchError(f"no event has the topic {wanted.topic!r}; {_offered(wanted.topic, topics)}")
     return f"topic IN ({listed(sorted(fits - set(wanted.hidden)))})", {}
 
 
@@ -155,8 +163,35 @@ def _reason(wanted: Search) -> _Condition:
     if not wanted.reason:
         return _NONE
     if wanted.reason not in SENTENCES:
-        raise BadSearchError(f"there is no reason {wanted.reason!r}; see docs/reasons.md")
+        raise BadSearchError(f"there is no reason {wanted.reason!r}; {_offered(wanted.reason, SENTENCES)}")
     return f"{REASON} = :reason", {"reason": wanted.reason}
+
+
+def check_agent(log: LogReader, name: str) -> None:
+    """Raise BadSearchError, with the nearest names, if the log never had an agent of this name."""
+    offer = f"SELECT 1 FROM {LOG} WHERE {IS_OFFER} AND {OFFERED_TO} = ? LIMIT 1"
+    if newest_registration(log, name) is not None or log.query(offer, (name,)):
+        return
+    reserved = events.NameReserved.topic
+    query = f"SELECT DISTINCT {attribute('name', [events.NameReserved])} AS name FROM {LOG} WHERE topic = ?"
+    known = [str(row["name"]) for row in log.query(query, (reserved,))]
+    raise BadSearchError(f"the log knows no agent {name!r}; {_offered(name, known)}")
+
+
+def _offered(name: str, known: Iterable[str]) -> str:
+    """The names that are nearest, or all of a few, or where they are listed."""
+    names = [str(one) for one in known]
+    nearest = nearest_names(name.strip("*."), names)
+    if nearest:
+        return f"nearest: {', '.join(nearest)}"
+    return (
+        f"there are: {', '.join(sorted(names)[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
+        if names
+        else "there is none"
+    )
+
+
+_SHOWN = 12
 
 
 def _agent(wanted: Search) -> _Condition:

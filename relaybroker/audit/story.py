@@ -14,9 +14,11 @@ from relaybroker.adapters.eventstore.fields import listed, place
 from relaybroker.adapters.eventstore.lookup import LOG, MESSAGE_ID, NAMES_MESSAGE
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.audit import verdicts
-from relaybroker.audit.finding import Subject, find, newest_registration, streams
+from relaybroker.audit.finding import Subject, deliveries_of, failures_of, find, newest_registration, streams
+from relaybroker.audit.verdicts import Receipt
 from relaybroker.audit.waiting import waiting_for
 from relaybroker.domain import events
+from relaybroker.domain.delivery import NOTICE
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.remedies import REMEDIES
@@ -38,6 +40,7 @@ _WHO_BY_MACHINE = {"node": "engine", "mailbox": "engine", "action": "engine", "h
 _WHO: dict[type[events.Event], str] = {
     events.DeliveryOffered: "engine",
     events.DeadLettersAsked: "caller",
+    events.DeliveryFetched: "caller",
     events.MessageAccepted: "caller",
     events.MessagePublished: "engine",
     events.MessageRefused: "engine",
@@ -64,7 +67,7 @@ def _story(log: LogReader, subject: Subject) -> Story:
     own = _own(log, subject)
     around = _around(log, kind, own)
     waiting = waiting_for(log, own[0].event.name) if isinstance(own[0].event, events.NameReserved) else []
-    verdict = verdicts.of(kind, own, around, waiting)
+    verdict = verdicts.of(kind, own, around, waiting, _receipts(log, own))
     chain = sorted({recorded.version: recorded for recorded in (*own, *around)}.items())
     first = own[0].at
     return Story(
@@ -77,7 +80,23 @@ def _story(log: LogReader, subject: Subject) -> Story:
         otherwise=REMEDIES[Reason(verdict.reason)] if verdict.reason else "",
         next=verdict.next,
         waiting=waiting,
+        message_id=next((item.event.message_id for item in own if isinstance(item.event, events.MessagePublished)), ""),
     )
+
+
+def _receipts(log: LogReader, own: list[Recorded]) -> list[Receipt]:
+    """What became of a message that was published from here, for each agent here that was to get it."""
+    published = next((item.event for item in own if isinstance(item.event, events.MessagePublished)), None)
+    if published is None or not published.message_id:
+        return []
+    return [Receipt(*reached(log, subject)) for subject in deliveries_of(log, published.message_id)]
+
+
+def reached(log: LogReader, subject: Subject) -> tuple[str, verdicts.Verdict]:
+    """The agent of a delivery, and the verdict on it."""
+    steps = _own(log, subject)
+    offered = next(item.event for item in steps if isinstance(item.event, events.DeliveryOffered))
+    return offered.name, verdicts.of("delivery", steps, [], [])
 
 
 def _own(log: LogReader, subject: Subject) -> list[Recorded]:
@@ -115,7 +134,7 @@ def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
     first, last = own[0].version, own[-1].version
     if not _is_settled(own):
         last = log.position
-    found = [*_copies(log, own), *_wishes(log, own), *_losses(log, own)]
+    found = [*_copies(log, own), *_wishes(log, own), *_losses(log, own), *_failures(log, own)]
     for session in _sessions(log, own):
         stream = f"worker:{session}"
         found += log.read_stream(stream, upto=first, newest=1)  # in what state the program was
@@ -143,6 +162,12 @@ def _losses(log: LogReader, own: list[Recorded]) -> list[Recorded]:
         for found in ranges
         if isinstance(found.event, events.RangeLost) and found.event.first <= (offered.seq or 0) <= found.event.last
     ]
+
+
+def _failures(log: LogReader, own: list[Recorded]) -> list[Recorded]:
+    """What the engine said of a message from here that it could not deliver."""
+    published = next((item.event for item in own if isinstance(item.event, events.MessagePublished)), None)
+    return log.read_at(failures_of(log, published.message_id)) if published is not None and published.message_id else []
 
 
 _UPHEAVALS: dict[str, Any] = {
@@ -215,8 +240,8 @@ def _step(recorded: Recorded, first: float) -> Step:
         detail.pop(key, None)
     by_machine = _WHO_BY_MACHINE.get(event.machine, "host" if event.machine == "delivery" else "broker")
     who = _WHO.get(type(event), by_machine if event.kind == "fact" else "broker")
-    if isinstance(event, events.DeliveryOffered) and event.letter_id:
-        who = "caller"
+    if isinstance(event, events.DeliveryOffered) and (event.letter_id or event.source == NOTICE):
+        who = "caller" if event.letter_id else "broker"
     return Step(
         position=recorded.version,
         at=recorded.at,

@@ -5,6 +5,7 @@ Source: spec/architecture.md section 8; user requirements U01, U02, U03.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from relaybroker.domain import events
@@ -33,15 +34,31 @@ class Verdict(NamedTuple):
     next: str
 
 
-def of(kind: str, own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) -> Verdict:
-    """The verdict on a subject: `kind` is the first part of its stream's name, `own` its events, `around` those of others."""
+class Receipt(NamedTuple):
+    """What became of a message for one agent here."""
+
+    agent: str
+    verdict: Verdict
+
+
+def of(
+    kind: str,
+    own: list[Recorded],
+    around: list[Recorded],
+    waiting: list[Waiting],
+    receipts: Sequence[Receipt] = (),
+) -> Verdict:
+    """The verdict on a subject: `kind` is the first part of its stream's name, `own` its events, `around` those of others.
+
+    `receipts`: of a message that was published from here, what became of it for each agent here.
+    """
     match kind:
         case "delivery":
             return _delivery(own, around)
         case "action":
             return _action(own)
         case "message":
-            return _message(own)
+            return _message(own, around, receipts)
         case "agent":
             return _agent(own, around, waiting)
         case "worker":
@@ -75,11 +92,14 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             return Verdict(PENDING, "queued", "", f"{who} waits for its turn.{kept}", show)
         case DeliveryState.INJECTING:
             return Verdict(PENDING, "injecting", "", f"{who} is with the terminal.{kept}", "relaybroker status")
+        case DeliveryState.INJECTED if isinstance(event, events.DeliveryFetched):
+            sentence = f"{who} was fetched by its agent; the acknowledgement waits for earlier ones or the link."
+            return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case DeliveryState.INJECTED:
             sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link.{_alterations(own)}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case DeliveryState.ACKED:
-            how = _how_typed(_last(own, events.DeliveryInjected))
+            how = _how_typed(_last(own, events.DeliveryInjected), fetched=_last(own, events.DeliveryFetched))
             told = (
                 f"acknowledged to the engine (up to {event.up_to})" if event.up_to else "nothing is owed to the engine"
             )
@@ -89,6 +109,8 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
         case DeliveryState.DROPPED:
             returned = _returned(around) if offered.seq and not event.settled else ""
             sentence = f"{who} was not typed: {SENTENCES[event.reason]}{_doubt(own)}{returned}"
+            if event.reason is Reason.READ_ELSEWHERE:
+                return Verdict(DELIVERED, "dropped", event.reason, sentence, show)
             return Verdict(NOT_DELIVERED, "dropped", event.reason, sentence, f"relaybroker why {offered.name}")
         case DeliveryState.DEAD_LETTERED:
             sentence = f"{who} is a dead letter: {SENTENCES[event.reason]}{_doubt(own)}"
@@ -169,7 +191,7 @@ def _action(own: list[Recorded]) -> Verdict:
             return Verdict(DELIVERED, "reported", "", f"{who} was done and reported.", "relaybroker agent ls")
 
 
-def _message(own: list[Recorded]) -> Verdict:
+def _message(own: list[Recorded], around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
     accepted = own[0].event
     assert isinstance(accepted, events.MessageAccepted)
     who = f"message {accepted.event_id} to {accepted.to}"
@@ -182,11 +204,28 @@ def _message(own: list[Recorded]) -> Verdict:
         case MessageState.PUBLISHING:
             return Verdict(PENDING, "publishing", "", f"{who} is being published.", "relaybroker status")
         case MessageState.PUBLISHED:
-            sentence = f"{who} was published as {event.message_id}."
-            return Verdict(DELIVERED, "published", "", sentence, f"relaybroker why {event.message_id}")
+            return _published(f"{who} was published as {event.message_id}.", event.message_id, around, receipts)
         case MessageState.REFUSED:
             sentence = f"{who} was refused: {SENTENCES[event.reason]} {event.code} {event.detail}".strip()
             return Verdict(NOT_DELIVERED, "refused", event.reason, sentence, "relaybroker message send")
+
+
+def _published(said: str, message_id: str, around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
+    """The engine has it: what became of it then. Of agents elsewhere nothing is known here but what the engine could not deliver."""
+    show = f"relaybroker message show {message_id}"
+    failures = [item.event for item in around if isinstance(item.event, events.DeliveryFailureHeard)]
+    if failures:
+        failed = ", ".join(dict.fromkeys(f"{event.target} ({event.failure})" for event in failures))
+        return Verdict(NOT_DELIVERED, "published", "", f"{said} The engine could not deliver it to {failed}.", show)
+    if not receipts:
+        held = (
+            "The engine holds it: no agent here was to get it, and whether anybody has read it only the engine knows."
+        )
+        return Verdict(PENDING, "published", "", f"{said} {held}", show)
+    outcomes = {receipt.verdict.outcome for receipt in receipts}
+    outcome = next(found for found in (PENDING, NOT_DELIVERED, DELIVERED) if found in outcomes)
+    told = ", ".join(f"{receipt.agent}: {receipt.verdict.state}" for receipt in receipts)
+    return Verdict(outcome, "published", "", f"{said} Here: {told}.", f"relaybroker why {message_id}")
 
 
 def _agent(own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) -> Verdict:
@@ -264,7 +303,9 @@ def _obstacle(around: list[Recorded]) -> str:
             return ""
 
 
-def _how_typed(typed: events.DeliveryInjected | None) -> str:
+def _how_typed(typed: events.DeliveryInjected | None, *, fetched: events.DeliveryFetched | None) -> str:
+    if fetched is not None:
+        return "fetched by its agent"
     if typed is None:
         return "typed"
     if typed.evidence == "shown":

@@ -19,6 +19,7 @@ from relaybroker.cli import completion
 from relaybroker.cli.client import state_directory
 from relaybroker.cli.exits import LAST, Exit, fail
 from relaybroker.cli.groups import Group
+from relaybroker.cli.moments import moment
 from relaybroker.cli.options import examples, json_option, name_option, state_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.progress import progress
@@ -149,6 +150,8 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
         )
     with _log(state_dir, name) as reader:
         rows = newest(reader, count, state=wanted, agent=agent)
+        if agent and not rows:
+            _check_agent(reader, agent)
     if as_json:
         say_json({"deliveries": [msgspec.to_builtins(row) for row in rows]})
         return
@@ -165,6 +168,16 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
     ]
     empty = "no deliveries. Send a message: relaybroker message send AGENT TEXT"
     table(("OFFERED", "AGENT@SEQ", "STATE", "HOW", "MESSAGE", "FROM"), shown, empty=empty)
+
+
+def _check_agent(reader: LogReader, name: str) -> None:
+    """End the command if the log knows nobody of this name."""
+    from relaybroker.audit.search import BadSearchError, check_agent
+
+    try:
+        check_agent(reader, name)
+    except BadSearchError as error:
+        fail(Exit.NOT_FOUND, str(error))
 
 
 @examples("relaybroker delivery show w1@17")
@@ -197,13 +210,6 @@ _FILTERS = (
     ("--agent", "Only what concerns an agent of this name.", completion.agents),
     ("--text", "Only events whose body has this text.", None),
 )
-
-
-def _moment(text: str) -> float | None:
-    try:
-        return times.parsed(text) if text else None
-    except ValueError:
-        fail(Exit.USAGE, f"{text!r} is no time: write 2026-01-31T12:00:00, or 15m for a quarter of an hour ago")
 
 
 def _found(reader: LogReader, wanted: Search) -> list[Recorded]:
@@ -276,7 +282,7 @@ def log_grep(
     """Events that fit every filter, in order. Exit status 3 when there are none."""
     from relaybroker.audit.search import Search
 
-    wanted = Search(**filters, since=_moment(since), until=_moment(until), after=after, limit=count)  # type: ignore[arg-type] # all are text
+    wanted = Search(**filters, since=moment(since), until=moment(until), after=after, limit=count)  # type: ignore[arg-type] # all are text
     with _log(state_dir, name) as reader:
         found = _found(reader, wanted)
     for recorded in found:

@@ -42,6 +42,8 @@ class BrokerClient:
         key: API key.
     """
 
+    _whose = "operator"
+
     def __init__(self, url: str, key: str) -> None:
         self.url = url
         self.key = key
@@ -160,6 +162,18 @@ class BrokerClient:
         except ValueError:
             return response.status, {"code": "starting", "message": raw.decode("utf-8", "replace")}
 
+    def use(self, tool: str, **arguments: Any) -> Any:
+        """The result of a tool, as the operator; any refusal ends the command, saying why."""
+        return self.demand("POST", self._place(tool), _given(arguments))
+
+    def use_soon(self, tool: str, within_s: float, **arguments: Any) -> Any:
+        """The result of a tool that only looks, if it is there within the time; else None, or OSError."""
+        status, answer = self._ask("POST", self._place(tool), _given(arguments), within_s)
+        return answer if status < 300 else None
+
+    def _place(self, tool: str) -> str:
+        return f"/api/{self._whose}/tools/{segment(tool)}"
+
     def demand(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer of a request that must succeed; any refusal ends the command, saying why."""
         return granted(*self.ask(method, path, body))
@@ -168,6 +182,8 @@ class BrokerClient:
 class AgentClient(BrokerClient):
     """The local API as the agent in whose terminal the command runs. A broker that is being restarted is waited for."""
 
+    _whose = "agent"
+
     @classmethod
     def here(cls, state_dir: str | None) -> AgentClient | None:
         """The agent of this terminal; None outside of one, and where a state directory says that the operator asks."""
@@ -175,10 +191,9 @@ class AgentClient(BrokerClient):
         return cls(url, token) if url and token and state_dir is None else None
 
     def use(self, tool: str, **arguments: Any) -> Any:
-        """The result of a tool; any refusal ends the command, saying why. Asked again, it does nothing twice."""
+        """The result of a tool, as the agent; any refusal ends the command, saying why. Asked again, it does nothing twice."""
         self._more = {"Idempotency-Key": os.urandom(16).hex()}
-        path = f"/api/agent/tools/{segment(tool)}"
-        given = {name: value for name, value in arguments.items() if value is not None}
+        path, given = self._place(tool), _given(arguments)
         deadline, pause_s = time.monotonic() + RETRY_S, 0.1
         while True:
             try:
@@ -194,6 +209,11 @@ class AgentClient(BrokerClient):
             pause_s = min(1.0, 2 * pause_s)
 
 
+def whoever(state_dir: str | None) -> BrokerClient:
+    """The agent of this terminal; where none is, the operator of a broker. Ends the command if there is no broker."""
+    return AgentClient.here(state_dir) or BrokerClient.find(state_dir)
+
+
 def granted(status: int, answer: Any) -> Any:
     """The answer of a request that must succeed; any refusal ends the command, saying why."""
     if status >= 300:
@@ -201,6 +221,10 @@ def granted(status: int, answer: Any) -> Any:
         kind = {404: Exit.NOT_FOUND, 503: Exit.NO_BROKER}.get(status, Exit.REFUSED if status < 500 else Exit.FAILED)
         fail(kind, f"{message} [{code}]", str(code))
     return answer
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def segment(name: str) -> str:

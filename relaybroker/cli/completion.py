@@ -39,6 +39,12 @@ def brokers(context: click.Context, parameter: click.Parameter, begun: str) -> l
     return _fitting(journals_of(state_directory(context.params.get("state_dir"))), begun)
 
 
+def everybody(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Names of the agents of the workspace, to whom one may write."""
+    del parameter
+    return _fitting((row["name"] for row in _used(context, "list_agents").get("agents", ())), begun)
+
+
 def agents(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """Names of the agents that run here."""
     del parameter
@@ -60,6 +66,13 @@ def subjects(context: click.Context, parameter: click.Parameter, begun: str) -> 
         rows = newest(reader, 500) if reader is not None else []
     ids = (identifier for row in reversed(rows) for identifier in (row.msg_id, row.delivery_id))
     return [*found, *_fitting(ids, begun)]
+
+
+def messages(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Ids of messages, the newest first: in an agent's terminal of those that it can see."""
+    del parameter
+    found = _used(context, "find_messages", limit=100).get("messages", ())
+    return _fitting((row["message_id"] for row in reversed(found) if row["message_id"]), begun)
 
 
 def machines(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
@@ -104,6 +117,18 @@ def _asked(context: click.Context, path: str) -> dict[str, Any]:
 
     with contextlib.suppress(CommandError):
         return BrokerClient.find(context.params.get("state_dir")).glance(path, timeout_s=ASK_S)
+    return {}
+
+
+def _used(context: click.Context, tool: str, **arguments: Any) -> dict[str, Any]:
+    """What a tool that only looks says, as whoever is at this terminal."""
+    import http.client
+
+    from relaybroker.cli.client import whoever
+    from relaybroker.cli.exits import CommandError
+
+    with contextlib.suppress(CommandError, OSError, http.client.HTTPException):
+        return whoever(context.params.get("state_dir")).use_soon(tool, ASK_S, **arguments) or {}
     return {}
 
 

@@ -11,6 +11,7 @@ from relaybroker.cli import completion
 from relaybroker.cli.client import BrokerClient, segment
 from relaybroker.cli.exits import Exit, fail
 from relaybroker.cli.groups import Group
+from relaybroker.cli.names import must_be
 from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.tables import facts, table
@@ -113,8 +114,17 @@ def purge(identifiers: tuple[str, ...], every: bool, agent: str, state_dir: str 
 
 def _rows(client: BrokerClient, agent: str = "") -> list[dict[str, Any]]:
     query = f"?agent={segment(agent)}" if agent else ""
+    if agent:
+        _check_agent(client, agent)
     rows: list[dict[str, Any]] = client.demand("GET", f"/api/dead-letters{query}")["dead_letters"]
     return rows
+
+
+def _check_agent(client: BrokerClient, name: str) -> None:
+    """End the command if nobody of this name runs here or has a dead letter."""
+    letters = client.demand("GET", "/api/dead-letters")["dead_letters"]
+    running = client.demand("GET", "/api/spawned")["agents"]
+    must_be("agent", name, dict.fromkeys([row["name"] for row in (*running, *letters)]))
 
 
 def _body(client: BrokerClient, identifiers: tuple[str, ...], *, every: bool, agent: str) -> dict[str, Any]:
@@ -122,6 +132,8 @@ def _body(client: BrokerClient, identifiers: tuple[str, ...], *, every: bool, ag
         fail(Exit.USAGE, "name dead letters, or say --all. See: relaybroker dead-letters ls")
     if agent and not every:
         fail(Exit.USAGE, "--agent narrows --all; it does not go with ids")
+    if every and agent:
+        _check_agent(client, agent)
     if every:
         return {"all": True} | ({"agent": agent} if agent else {})
     return {"ids": _resolve(client, identifiers)}

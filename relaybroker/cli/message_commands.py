@@ -1,4 +1,7 @@
-"""Commands about messages. In an agent's terminal they act as that agent, with its own token; elsewhere as the operator."""
+"""Commands about messages. In an agent's terminal they act as that agent, with its own token; elsewhere as the operator.
+
+Source: spec/conversation.md section 4.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,25 @@ from typing import Any
 
 import click
 
-from relaybroker.cli.client import AgentClient, BrokerClient
-from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli import completion
+from relaybroker.cli.client import AgentClient, BrokerClient, whoever
+from relaybroker.cli.conversation_text import inbox_lines, message_lines, said_line, thread_lines
+from relaybroker.cli.exits import Exit
 from relaybroker.cli.groups import Group
+from relaybroker.cli.moments import moment
+from relaybroker.cli.names import must_be
 from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
+from relaybroker.cli.stages import STAGES, TIMEOUT_S, Watch
+
+_TIMEOUT = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=TIMEOUT_S,
+    show_default=True,
+    help="Seconds to wait.",
+)
 
 
 @click.group(cls=Group)
@@ -18,18 +35,33 @@ def message() -> None:
     """Send, answer and read messages: in an agent's terminal as that agent, elsewhere as the operator."""
 
 
-@examples("relaybroker message send w1 'hello'", "relaybroker message send '#general' 'hello all'")
+# --- writing --------------------------------------------------------------------------------------------------------------
+
+
+@examples(
+    "relaybroker message send w1 'hello'",
+    "relaybroker message send '#general' 'hello all'",
+    "relaybroker message send w1 'are you there?' --wait reply --timeout 60",
+)
 @message.command("send")
-@click.argument("to")
+@click.argument("to", shell_complete=completion.everybody)
 @click.argument("text")
-@click.option("--from", "sender", default="", help="A local agent's name; else the broker itself sends.")
-@click.option("--thread", default="", help="Message id to reply to.")
+@click.option(
+    "--from",
+    "sender",
+    default="",
+    shell_complete=completion.agents,
+    help="An agent that lives here; else the operator.",
+)
+@click.option("--thread", default="", shell_complete=completion.messages, help="Message id to reply to.")
 @click.option("--mode", type=click.Choice(["wait", "steer"]), default="wait", show_default=True)
 @click.option(
     "--priority",
     type=click.IntRange(0, 4),
     help="0 is the most urgent: its place among those that wait for the engine.  [default: 3 for channels, else 2]",
 )
+@click.option("--wait", "until", type=click.Choice(STAGES), help="Wait until it has come so far.")
+@_TIMEOUT
 @state_option
 @json_option
 def send(
@@ -39,114 +71,193 @@ def send(
     thread: str,
     mode: str,
     priority: int | None,
+    until: str | None,
+    timeout_s: float,
     state_dir: str | None,
     as_json: bool,
 ) -> None:
     """Send TEXT to an agent, @agent, #channel or conversation."""
-    agent = AgentClient.here(state_dir)
-    if agent is not None and priority is None and not sender:
-        _say(_sent_as(agent, to, text, thread, mode), operator=False, as_json=as_json)
-        return
-    optional = {"from": sender or None, "thread": thread or None, "priority": priority}
-    body = {"to": to, "message": text, "mode": mode} | {
-        key: value for key, value in optional.items() if value is not None
-    }
-    answer = (agent or BrokerClient.find(state_dir)).demand("POST", "/api/send", body)
-    _say(_receipt(answer), operator=agent is None, as_json=as_json)
-
-
-def _sent_as(agent: AgentClient, to: str, text: str, thread: str, mode: str) -> Any:
-    """Send as the agent of this terminal: to the thread, the channel or the agent that is named, or nowhere."""
-    if thread:
-        return agent.use("reply_to_thread", message_id=thread, text=text)
-    if to.startswith("#"):
-        return agent.use("post_message", channel=to, text=text, mode=mode)
-    return agent.use("send_dm", to=to, text=text, mode=mode)
+    client = whoever(state_dir)
+    if sender or priority is not None or _is_conversation(to):
+        receipt = _posted(client, to, text, sender=sender, thread=thread, mode=mode, priority=priority)
+    elif thread:
+        receipt = client.use("reply_to_thread", message_id=thread.strip("[]"), text=text)
+    elif to.startswith("#"):
+        receipt = client.use("post_message", channel=to, text=text, mode=mode)
+    else:
+        receipt = client.use("send_dm", to=to, text=text, mode=mode)
+    _end(client, receipt, until, timeout_s, as_json=as_json)
 
 
 @examples("relaybroker message reply 252234275435319297 done")
 @message.command("reply")
-@click.argument("message_id")
+@click.argument("message_id", shell_complete=completion.messages)
 @click.argument("text")
+@click.option("--wait", "until", type=click.Choice(STAGES), help="Wait until it has come so far.")
+@_TIMEOUT
 @state_option
 @json_option
-def reply(message_id: str, text: str, state_dir: str | None, as_json: bool) -> None:
+def reply(
+    message_id: str, text: str, until: str | None, timeout_s: float, state_dir: str | None, as_json: bool
+) -> None:
     """Answer the message MESSAGE_ID in its thread. The id stands in the brackets of what was typed to an agent."""
-    wanted = message_id.strip("[]")
-    agent = AgentClient.here(state_dir)
-    if agent is not None:
-        _say(agent.use("reply_to_thread", message_id=wanted, text=text), operator=False, as_json=as_json)
-        return
-    body = {"to": f"thread:{wanted}", "message": text}
-    _say(_receipt(BrokerClient.find(state_dir).demand("POST", "/api/send", body)), operator=True, as_json=as_json)
+    client = whoever(state_dir)
+    receipt = client.use("reply_to_thread", message_id=message_id.strip("[]"), text=text)
+    _end(client, receipt, until, timeout_s, as_json=as_json)
 
 
-@examples("relaybroker message inbox")
+def _is_conversation(to: str) -> bool:
+    return to.startswith(("dm_", "conv_")) or to.isdigit()
+
+
+def _posted(client: BrokerClient, to: str, text: str, **given: Any) -> dict[str, Any]:
+    """Sent with what the tools have no word for: as a local agent, with a priority, into a conversation by its id."""
+    optional = {"from": given["sender"] or None, "thread": given["thread"] or None, "priority": given["priority"]}
+    body = {"to": to, "message": text, "mode": given["mode"], "strict": True}
+    body |= {key: value for key, value in optional.items() if value is not None}
+    answer = client.demand("POST", "/api/send", body)
+    return dict(answer) | {"status": "published" if answer["relaycast_published"] else "pending"}
+
+
+def _end(client: BrokerClient, receipt: dict[str, Any], until: str | None, timeout_s: float, *, as_json: bool) -> None:
+    """Say what became of it; the exit status is the truth: 0 only for what was reached."""
+    is_published = receipt["status"] == "published"
+    known = receipt["message_id"] if is_published else receipt["event_id"]
+    if as_json:
+        say_json(receipt, indent=None if until else 2)
+    elif is_published:
+        say(f"published as {known}{'' if isinstance(client, AgentClient) else f'; follow it: relaybroker why {known}'}")
+    else:
+        say(f"stored as {known}; it is published by itself as soon as the engine is there: do not send it again")
+    if until:
+        raise SystemExit(int(Watch(client, known, as_json=as_json).until(until, timeout_s)))
+    if not is_published:
+        raise SystemExit(int(Exit.PENDING))
+
+
+@examples("relaybroker message wait 252234275435319297 --until read")
+@message.command("wait")
+@click.argument("message_id", shell_complete=completion.messages)
+@click.option("--until", type=click.Choice(STAGES), default="acked", show_default=True)
+@_TIMEOUT
+@state_option
+@json_option
+def wait(message_id: str, until: str, timeout_s: float, state_dir: str | None, as_json: bool) -> None:
+    """Wait until the message MESSAGE_ID, or the stored one that sending named, has come so far.
+
+    Exit status: 0 it has, 10 it ended undelivered, 11 it has not within the time.
+    """
+    client = whoever(state_dir)
+    raise SystemExit(int(Watch(client, message_id.strip("[]"), as_json=as_json).until(until, timeout_s)))
+
+
+# --- reading --------------------------------------------------------------------------------------------------------------
+
+
+@examples("relaybroker message inbox", "relaybroker message inbox --read")
 @message.command("inbox")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
+@click.option("--read", "mark", is_flag=True, help="Mark what is shown as read.")
+@state_option
 @json_option
-def inbox(limit: int, as_json: bool) -> None:
-    """What the agent of this terminal has not read, and what waits to be typed to it and why."""
-    found = _agent("inbox").use("check_inbox", limit=limit)
+def inbox(limit: int, mark: bool, state_dir: str | None, as_json: bool) -> None:
+    """What is not read yet. In an agent's terminal it takes what waits for that agent: what it shows is not typed any more."""
+    client = whoever(state_dir)
+    found = client.use("check_inbox", limit=limit)
     if as_json:
         say_json(found)
-        return
-    for one in found["waiting"]:
-        place = f" in {one['target']}" if str(one["target"]).startswith("#") else ""
-        why = f": {one['why']}" if one["why"] else ""
-        say(f"waits   {one['message_id']}  from {one['from']}{place}, {one['age_secs']:.0f} s{why}")
-    for one in found["unread_dms"]:
-        last = one["last_message"] or {"id": "", "text": ""}
-        say(f"unread  {last['id']}  from {one['from']}: {_line(last['text'])}  ({one['unread_count']} unread)")
-    for one in found["unread_channels"]:
-        say(f"unread  #{one['channel_name']}  ({one['unread_count']} unread)")
-    if not (found["waiting"] or found["unread_dms"] or found["unread_channels"]):
-        say("No messages waiting, none unread.")
+    else:
+        for line in inbox_lines(found):
+            say(line)
+    if mark:
+        shown = [one["last_message"]["id"] for one in found["unread_dms"] if one["last_message"]]
+        for message_id in (*shown, *(one["id"] for one in found["mentions"])):
+            client.use("mark_message_read", message_id=message_id)
 
 
 @examples("relaybroker message thread 252234275435319297")
 @message.command("thread")
-@click.argument("message_id")
+@click.argument("message_id", shell_complete=completion.messages)
+@state_option
 @json_option
-def thread(message_id: str, as_json: bool) -> None:
-    """The message MESSAGE_ID and its answers, oldest first, as the agent of this terminal sees them."""
-    found = _agent("thread").use("get_message_thread", message_id=message_id.strip("[]"))
+def thread(message_id: str, state_dir: str | None, as_json: bool) -> None:
+    """The message MESSAGE_ID and its answers, oldest first, with what became of each for its recipients."""
+    found = whoever(state_dir).use("read_thread", message_id=message_id.strip("[]"))
     if as_json:
         say_json(found)
         return
-    for one in (found["parent"], *found["replies"]):
-        say(f"{one['created_at']}  {one['id']}  {one['agent_name']}: {_line(one['text'])}")
+    for line in thread_lines(found["messages"]):
+        say(line)
 
 
-def _agent(command: str) -> AgentClient:
-    found = AgentClient.here(None)
-    if found is None:
-        text = f"message {command} is for agents so far: RELAYBROKER_URL and RELAY_AGENT_TOKEN, which every agent has, are not set"
-        fail(Exit.REFUSED, text)
-    return found
-
-
-def _line(text: str) -> str:
-    """A text as one line of a list."""
-    words = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-    return words if len(words) <= 200 else f"{words[:199]}…"
-
-
-def _receipt(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer of `/api/send` with what every receipt says."""
-    return answer | {"status": "published" if answer["relaycast_published"] else "pending"}
-
-
-def _say(receipt: dict[str, Any], *, operator: bool, as_json: bool) -> None:
+@examples("relaybroker message show 252234275435319297")
+@message.command("show")
+@click.argument("message_id", shell_complete=completion.messages)
+@state_option
+@json_option
+def show(message_id: str, state_dir: str | None, as_json: bool) -> None:
+    """The message MESSAGE_ID, who has read it, and what became of it for each recipient."""
+    found = whoever(state_dir).use("show_message", message_id=message_id.strip("[]"))
     if as_json:
-        say_json(receipt)
-    elif receipt["status"] == "published":
-        say(f"published as {receipt['message_id']}{_follow(receipt['message_id'], operator=operator)}")
-    else:
-        stored = receipt["event_id"]
-        say(f"stored as {stored}, not published yet{_follow(stored, operator=operator)}")
+        say_json(found)
+        return
+    for line in message_lines(found):
+        say(line)
 
 
-def _follow(identifier: str, *, operator: bool) -> str:
-    """Where its story is told: the operator has the log, an agent its tools."""
-    return f"; follow it: relaybroker why {identifier}" if operator else ""
+def _choice(command: Any) -> Any:
+    for option in reversed(
+        (
+            click.option(
+                "--agent", default="", shell_complete=completion.everybody, help="Only from or to this agent."
+            ),
+            click.option("--channel", default=None, help="Only in this channel."),
+            click.option(
+                "--thread", default=None, shell_complete=completion.messages, help="Only this message and its answers."
+            ),
+            click.option("--state", default="", help="Only with a delivery in this state (the operator's)."),
+            click.option("--since", default="", help="Only from then on: 2026-01-31T12:00:00 (local), or 15m."),
+            click.option("--until", default="", help="Only up to then."),
+            click.option(
+                "-n", "limit", type=click.IntRange(1, 100), default=50, show_default=True, help="The newest N."
+            ),
+        )
+    ):
+        command = option(command)
+    return state_option(json_option(command))
+
+
+@examples("relaybroker message ls --agent w1 -n 10", "relaybroker message ls --since 1h --state dead_lettered")
+@message.command("ls")
+@_choice
+def listing(state_dir: str | None, as_json: bool, **filters: Any) -> None:
+    """The newest messages: of everything that went through this broker; in an agent's terminal of what it can see."""
+    _list(state_dir, "", as_json=as_json, **filters)
+
+
+@examples("relaybroker message search deploy --channel general")
+@message.command("search")
+@click.argument("text")
+@_choice
+def search(text: str, state_dir: str | None, as_json: bool, **filters: Any) -> None:
+    """The newest messages that hold TEXT, in any case. Exit status 3 when there are none."""
+    if not _list(state_dir, text, as_json=as_json, **filters):
+        raise SystemExit(int(Exit.NOT_FOUND))
+
+
+def _list(state_dir: str | None, text: str, *, as_json: bool, **filters: Any) -> int:
+    from relaybroker.domain.delivery import DeliveryState
+
+    if filters["state"]:
+        must_be("state of a delivery", filters["state"], DeliveryState, otherwise=Exit.USAGE)
+        filters["state"] = filters["state"].lower()
+    if filters["thread"]:
+        filters["thread"] = filters["thread"].strip("[]")
+    since, until = (moment(filters.pop(name)) for name in ("since", "until"))
+    given = {name: value for name, value in filters.items() if value}
+    found = whoever(state_dir).use("find_messages", text=text, since=since, until=until, **given)["messages"]
+    if as_json:
+        say_json({"messages": found})
+    for one in () if as_json else found:
+        say(said_line(one))
+    return len(found)

@@ -24,6 +24,8 @@ from relaybroker.domain.command_line import SECRET_VARIABLES
 DEFAULT_CHANNEL = "general"
 AUTO_ANSWERS = ("mcp-approval",)
 """Questions that the operator may answer in advance: whether an agent's model may use the agent's own tools (`mcp-approval`)."""
+AGENT_MAY = ("spawn", "release")
+"""What the operator may allow agents besides talking."""
 SECRETS = {
     "workspace_key": "RELAY_WORKSPACE_KEY",
     "api_key": "RELAY_BROKER_API_KEY",
@@ -103,6 +105,16 @@ class Chosen(BaseSettings):
     auto_answer: tuple[str, ...] = _setting(
         (), "Questions of programs that are answered in advance: mcp-approval.", "RELAYBROKER_AUTO_ANSWER"
     )
+    agent_may: tuple[str, ...] = _setting(
+        (),
+        "What agents may besides talking: spawn (what `capabilities` offers, nothing else), release.",
+        "RELAYBROKER_AGENT_MAY",
+    )
+    mcp_command: str = _setting(
+        "",
+        "Another MCP server that agents are given in the place of the broker's own; words separated by spaces.",
+        "AGENT_RELAY_MCP_COMMAND",
+    )
     agent_env: tuple[str, ...] = _setting(
         (), "Names and patterns (MY_*) of further variables that agents take over.", "RELAYBROKER_AGENT_ENV"
     )
@@ -135,6 +147,14 @@ class Chosen(BaseSettings):
         for name in names:
             if name not in AUTO_ANSWERS:
                 raise ValueError(f"takes {', '.join(AUTO_ANSWERS)}, not {name!r}")
+        return names
+
+    @field_validator("agent_may")
+    @classmethod
+    def _are_permissions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in AGENT_MAY:
+                raise ValueError(f"takes {', '.join(AGENT_MAY)}, not {name!r}")
         return names
 
     @field_validator("agent_env")

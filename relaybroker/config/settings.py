@@ -91,6 +91,10 @@ class Settings(BaseModel):
     remote_args: bool = False
     auto_answer: tuple[str, ...] = ()
     """Which questions of programs the operator has answered in advance; see `relaybroker.config.chosen.AUTO_ANSWERS`."""
+    mcp_command: tuple[str, ...] = ()
+    """Another MCP server that agents are given in the place of ours; empty = ours."""
+    agent_may: tuple[str, ...] = ()
+    """What agents may besides talking; see `relaybroker.config.chosen.AGENT_MAY`."""
     agent_environment: tuple[str, ...] = ()
     """Names and patterns of further variables that agents take over from the broker's environment."""
     max_agents: int = Field(default=0, ge=0, lt=2**32)
@@ -151,6 +155,8 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "in_doubt": chosen.in_doubt,
         "remote_args": chosen.remote_args,
         "auto_answer": chosen.auto_answer,
+        "mcp_command": tuple(chosen.mcp_command.split()),
+        "agent_may": chosen.agent_may,
         "agent_environment": chosen.agent_env,
         "max_agents": chosen.max_agents,
         "record": None if flags.record is None else cwd / flags.record,

@@ -118,6 +118,7 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "GET /v1/channels": _SHARED,
         "GET /v1/channels/{name}": _SHARED,
         "GET /v1/channels/{name}/members": _SHARED,
+        "PATCH /v1/channels/{name}/topic": Rule(IN_CHANNEL),
         "POST /v1/channels/{name}/join": _AGENT,
         "POST /v1/channels/{name}/leave": _AGENT,
         "POST /v1/channels/{name}/{verb}": _AGENT,

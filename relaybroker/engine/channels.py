@@ -57,6 +57,14 @@ def create(
     return row
 
 
+def set_topic(tx: Tx, engine: Engine, channel: sqlite3.Row, topic: str | None) -> sqlite3.Row:
+    """The channel with what it is for said anew."""
+    tx.run("UPDATE channels SET topic = ? WHERE id = ?", topic, channel["id"])
+    told = {"type": "channel.updated", "channel": {"name": channel["name"], "topic": topic}}
+    tx.after(lambda: engine.hub.publish(channel["workspace_id"], told))
+    return find(tx, channel["workspace_id"], channel["name"])
+
+
 def join_general(tx: Tx, engine: Engine, workspace_id: str, agent_id: str) -> None:
     """Every agent is in #general."""
     row = tx.one("SELECT id FROM channels WHERE workspace_id = ? AND name = 'general'", workspace_id)

@@ -111,6 +111,12 @@ class ChannelBody(Body):
     metadata: dict[str, Any] | None = None
 
 
+class TopicBody(Body):
+    """PATCH /v1/channels/:name/topic."""
+
+    topic: str | None = None
+
+
 class InviteBody(Body):
     """POST /v1/channels/:name/invite."""
 

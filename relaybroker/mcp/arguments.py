@@ -7,7 +7,7 @@ Source: spec/conversation.md section 2.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -77,7 +77,7 @@ class GetMessageThread(Arguments, frozen=True, kw_only=True):
 
 
 class CheckInbox(Arguments, frozen=True, kw_only=True):
-    """What you have not read, and which messages wait to be typed to you and why. Changes nothing: they are typed all the same."""
+    """Take the messages that wait to be typed to you: you get them here, and they are not typed any more. And what you have not read."""
 
     limit: _Limit = 20
 
@@ -170,6 +170,53 @@ class InviteToChannel(Arguments, frozen=True, kw_only=True):
     agent_name: _Agent
 
 
+class SendGroupDm(Arguments, frozen=True, kw_only=True):
+    """Send a message to several agents at once, in one conversation with you. The same agents and name again are the same one."""
+
+    participants: Annotated[tuple[_Agent, ...], Meta(min_length=1, max_length=32, description="Names of the others.")]
+    text: _Text
+    name: Annotated[str, Meta(max_length=128, description="What the conversation is called.")] = ""
+
+
+class SetChannelTopic(Arguments, frozen=True, kw_only=True):
+    """Say what a channel is for."""
+
+    channel: _Place
+    topic: Annotated[str, Meta(max_length=500, description="What it is for.")]
+
+
+class InvokeAction(Arguments, frozen=True, kw_only=True):
+    """Have an action of the workspace done (list_actions). Its outcome comes to you as a message."""
+
+    name: _Name
+    input: Annotated[dict[str, Any], Meta(description="What the action is given.")] = {}
+
+
+class Spawn(Arguments, frozen=True, kw_only=True):
+    """Start another agent on this machine: one of the programs that this node offers."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="What it is called.")]
+    cli: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="The program (claude).")]
+    task: Annotated[str, Meta(min_length=1, max_length=MAX_BODY_BYTES, description="What it is to do.")]
+    channel: _Place | None = None
+    model: Annotated[str, Meta(max_length=128, description="The model, where the program has a choice.")] = ""
+
+
+class RemoveAgent(Arguments, frozen=True, kw_only=True):
+    """End an agent that runs on this machine."""
+
+    name: _Agent
+    reason: Annotated[str, Meta(max_length=500, description="Why.")] = ""
+
+
+class SubmitResult(Arguments, frozen=True, kw_only=True):
+    """Hand in a result of your work to whoever started you. There is one final result."""
+
+    data: Any
+    final: Annotated[bool, Meta(description="Whether it is the last one.")] = True
+    metadata: Any = None
+
+
 class ListActions(Arguments, frozen=True, kw_only=True):
     """The actions that the workspace offers."""
 
@@ -185,6 +232,31 @@ class WhyMessage(Arguments, frozen=True, kw_only=True):
         str,
         Meta(pattern=r"^[A-Za-z0-9_]{1,128}$(?!\n)", description="Its id, or the event_id that sending it answered."),
     ]
+
+
+class ShowMessage(Arguments, frozen=True, kw_only=True):
+    """One message, who has read it, and what became of it for each recipient here."""
+
+    message_id: _Message
+
+
+class ReadThread(Arguments, frozen=True, kw_only=True):
+    """A message and its answers, oldest first, each with what became of it for its recipients here."""
+
+    message_id: _Message
+
+
+class FindMessages(Arguments, frozen=True, kw_only=True):
+    """The newest messages that fit, oldest first. The operator's are all that went through this broker."""
+
+    agent: Annotated[str, Meta(max_length=128, description="Only from or to this agent.")] = ""
+    channel: _Place | None = None
+    thread: _Message | None = None
+    text: Annotated[str, Meta(max_length=256, description="Only what holds this text, in any case.")] = ""
+    state: Annotated[str, Meta(max_length=32, description="Only with a delivery in this state.")] = ""
+    since: Annotated[float, Meta(ge=0, description="Only from then on (seconds since 1970).")] | None = None
+    until: Annotated[float, Meta(ge=0, description="Only up to then (seconds since 1970).")] | None = None
+    limit: _Limit = 50
 
 
 AnyArguments = (
@@ -206,7 +278,16 @@ AnyArguments = (
     | JoinChannel
     | LeaveChannel
     | InviteToChannel
+    | SendGroupDm
+    | SetChannelTopic
     | ListActions
+    | InvokeAction
+    | Spawn
+    | RemoveAgent
+    | SubmitResult
     | MyStatus
     | WhyMessage
+    | ShowMessage
+    | ReadThread
+    | FindMessages
 )

@@ -14,26 +14,27 @@ Source: spec/conversation.md sections 1, 2 and 5; spec/engine-contract.md sectio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 
 from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
+from relaybroker.adapters.http.api.agent_tools import Fleet, Used
+from relaybroker.adapters.http.api.bodies import ReleaseBody
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import rendered
-from relaybroker.adapters.http.engine_calls import path_segment
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.inputs import ActRequested, Input, SendRequested
+from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, ResultRequested, SendRequested
 from relaybroker.domain.message import THREAD, target_type
+from relaybroker.domain.names import nearest_names
+from relaybroker.domain.reasons import Reason
 from relaybroker.mcp import arguments
 from relaybroker.mcp.arguments import MAX_SEARCHED, PAGE, AnyArguments
+from relaybroker.mcp.reading import Reading
 
 ANSWER_S = 24.0
 """From a call of a tool that changes something to its answer; the local API answers within 25 s."""
-_NEAREST = 3
 
 Result = dict[str, Any]
 
@@ -43,10 +44,13 @@ class Conversation:
 
     Args:
         access: the broker.
+        fleet: starts and ends agents.
     """
 
-    def __init__(self, access: BrokerAccess) -> None:
+    def __init__(self, access: BrokerAccess, fleet: Fleet) -> None:
         self._access = access
+        self._fleet = fleet
+        self._reading = Reading(access)
 
     async def do(self, caller: AgentCaller, wanted: AnyArguments, key: str) -> Result:
         """Do what is wanted, as this agent.
@@ -66,20 +70,37 @@ class Conversation:
                 return await self._post(caller, wanted, key)
             case arguments.ReplyToThread(message_id=message_id, text=text):
                 return await self._send(caller, key, to=f"{THREAD}{message_id}", text=text, thread_id=message_id)
+            case arguments.SendGroupDm():
+                return await self._send_group(caller, wanted, key)
+            case arguments.SubmitResult():
+                return await self._submit(caller, wanted)
+            case arguments.Spawn():
+                return await self._spawn(caller, wanted)
+            case arguments.RemoveAgent(name=name, reason=reason):
+                why = f"{caller.name} asked for it{f': {reason}' if reason else ''}"
+                return _plain(await self._fleet.release_as(name.removeprefix("@"), ReleaseBody(reason=why)))
+            case arguments.InvokeAction(name=name, input=given):
+                return await self._act(caller, key, "invoke_action", action=name, input=given)
+            case arguments.SetChannelTopic(channel=channel, topic=topic):
+                return await self._in_channel(caller, key, "set_channel_topic", channel, topic=topic)
             case arguments.MarkMessageRead(message_id=message_id):
-                return await self._act(caller, "mark_message_read", message_id=message_id)
+                return await self._act(caller, key, "mark_message_read", message_id=message_id)
             case arguments.AddReaction(message_id=message_id, emoji=emoji):
-                return await self._act(caller, "add_reaction", message_id=message_id, emoji=emoji)
+                return await self._act(caller, key, "add_reaction", message_id=message_id, emoji=emoji)
             case arguments.RemoveReaction(message_id=message_id, emoji=emoji):
-                return await self._act(caller, "remove_reaction", message_id=message_id, emoji=emoji)
+                return await self._act(caller, key, "remove_reaction", message_id=message_id, emoji=emoji)
             case arguments.CreateChannel(name=name, topic=topic):
-                return await self._act(caller, "create_channel", name=name.removeprefix("#"), topic=topic)
+                return await self._act(
+                    caller, key, "create_channel", name=name.removeprefix("#"), **({"topic": topic} if topic else {})
+                )
             case arguments.JoinChannel(channel=channel):
-                return await self._in_channel(caller, "join_channel", channel)
+                return await self._in_channel(caller, key, "join_channel", channel)
             case arguments.LeaveChannel(channel=channel):
-                return await self._in_channel(caller, "leave_channel", channel)
+                return await self._in_channel(caller, key, "leave_channel", channel)
             case arguments.InviteToChannel(channel=channel, agent_name=name):
-                return await self._in_channel(caller, "invite_to_channel", channel, agent_name=name.removeprefix("@"))
+                return await self._in_channel(
+                    caller, key, "invite_to_channel", channel, agent_name=name.removeprefix("@")
+                )
             case arguments.GetMessageThread(message_id=message_id):
                 return _as_object(await self._access.look(caller, f"/v1/messages/{message_id}/replies"), "thread")
             case arguments.GetMessageReaders(message_id=message_id):
@@ -95,13 +116,19 @@ class Conversation:
             case arguments.ListAgents(status=status):
                 return {"agents": [one for one in await self._agents(caller) if status in ("all", one["status"])]}
             case arguments.CheckInbox(limit=limit):
-                return await self._inbox(caller, limit)
+                return await self._unread(caller, limit)
             case arguments.SearchMessages():
                 return await self._search(caller, wanted)
             case arguments.MyStatus():
                 return self._status(caller)
             case arguments.WhyMessage(message_id=message_id):
                 return {"stories": await self._why(caller, message_id)}
+            case arguments.ShowMessage(message_id=message_id):
+                return await self._reading.one(caller, message_id)
+            case arguments.ReadThread(message_id=message_id):
+                return await self._reading.thread(caller, message_id)
+            case arguments.FindMessages():
+                return {"messages": await self._reading.found(caller, wanted)}
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -151,7 +178,7 @@ class Conversation:
                 mode=mode,
                 attachments=attachments,
                 key=key,
-                agent_id=caller.agent_id,
+                agent_id=msgspec.UNSET if caller.is_operator else caller.agent_id,
             )
         )
         published = bool(reply["relaycast_published"])
@@ -165,10 +192,10 @@ class Conversation:
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
-    async def _in_channel(self, caller: AgentCaller, act: str, channel: str, **more: str) -> Result:
+    async def _in_channel(self, caller: AgentCaller, key: str, act: str, channel: str, **more: str) -> Result:
         name = channel.removeprefix("#")
         try:
-            return await self._act(caller, act, channel=name, **more)
+            return await self._act(caller, key, act, channel=name, **more)
         except InvalidRequest as error:
             if error.code == "channel_not_found":
                 raise await self._without_channel(caller, error, name) from error
@@ -176,17 +203,74 @@ class Conversation:
                 raise await self._with_nearest(caller, error, more.get("agent_name", "")) from error
             raise
 
-    async def _act(self, caller: AgentCaller, act: str, **given: str) -> Result:
+    async def _act(self, caller: AgentCaller, key: str, act: str, **given: Any) -> Result:
         reply = await self._ask(
             lambda request_id: ActRequested(
-                request_id=request_id,
-                agent_id=caller.agent_id,
-                act=act,
-                arguments={k: v for k, v in given.items() if v},
+                request_id=request_id, agent_id=caller.agent_id, act=act, arguments=given, key=key
             )
         )
         data = reply["data"]
         return {"done": True} | (data if isinstance(data, dict) else {})
+
+    async def _send_group(self, caller: AgentCaller, wanted: arguments.SendGroupDm, key: str) -> Result:
+        """To the conversation of exactly these agents and the caller, which is opened where there is none."""
+        names = sorted({name.strip().removeprefix("@") for name in wanted.participants} - {caller.name})
+        if not names:
+            raise InvalidRequest(
+                Refusal.INVALID, "invalid_field", "a group has somebody else in it", field="participants"
+            )
+        known = await self._group_of(caller, names, wanted.name)
+        if not known:
+            try:
+                opened = await self._act(
+                    caller, f"{key} group" if key else "", "open_group", participants=names,
+                    **({"name": wanted.name} if wanted.name else {}),
+                )  # fmt: skip
+            except InvalidRequest as error:
+                if error.code == "agent_not_found":
+                    raise await self._with_nearest(caller, error, await self._missing(caller, names)) from error
+                raise
+            known = str(opened.get("id", ""))
+        return await self._send(caller, key, to=known, text=wanted.text) | {"participants": names}
+
+    async def _group_of(self, caller: AgentCaller, names: list[str], title: str) -> str:
+        for row in _objects(await self._access.look(caller, "/v1/dm/conversations")):
+            others = {str(one.get("agent_name", "")) for one in _objects(row.get("participants"))} - {caller.name}
+            if row.get("type") == "group" and others == set(names) and (row.get("name") or "") == title:
+                return str(row.get("id", ""))
+        return ""
+
+    async def _missing(self, caller: AgentCaller, names: list[str]) -> str:
+        known = {name.lower() for name in await self._known(caller, "/v1/agents/presence", "agent_name")}
+        return next((name for name in names if name.lower() not in known), names[0])
+
+    # --- work -----------------------------------------------------------------------------------------------------------
+
+    async def _submit(self, caller: AgentCaller, wanted: arguments.SubmitResult) -> Result:
+        reply = await self._ask(
+            lambda request_id: ResultRequested(
+                request_id=request_id,
+                agent_id=caller.agent_id,
+                data=wanted.data,
+                final=wanted.final,
+                metadata=wanted.metadata,
+            )
+        )
+        return {name: value for name, value in reply.items() if name != "success"}
+
+    async def _spawn(self, caller: AgentCaller, wanted: arguments.Spawn) -> Result:
+        """Only what the operator offers for placement, with nothing added to it, as for callers on other machines."""
+        settings = self._access.state.settings
+        offers = [name.removeprefix("spawn:") for name in (settings.capabilities if settings is not None else ())]
+        if wanted.cli not in offers:
+            text = f"this node offers {', '.join(offers) or 'nothing'} to agents, not '{wanted.cli}'"
+            raise InvalidRequest(Refusal.FORBIDDEN, "cli_not_allowed", text, field="cli")
+        value: Result = {"name": wanted.name, "cli": wanted.cli, "task": wanted.task}
+        if wanted.channel is not None:
+            value["channels"] = [wanted.channel.removeprefix("#")]
+        if wanted.model:
+            value["model"] = wanted.model
+        return _plain(await self._fleet.spawn_as(value, source=f"agent:{caller.name}"))
 
     async def _ask(self, build: Callable[[str], Input]) -> Result:
         try:
@@ -203,17 +287,11 @@ class Conversation:
         asked = {"limit": wanted.limit, "before": wanted.before, "after": wanted.after}
         query = {name: value for name, value in asked.items() if value is not None}
         try:
-            return {"messages": await self._page(caller, wanted.channel, query)}
+            return {"messages": await self._reading.page(caller, wanted.channel, query)}
         except InvalidRequest as error:
             if error.code == "channel_not_found":
                 raise await self._without_channel(caller, error, wanted.channel) from error
             raise
-
-    async def _page(self, caller: AgentCaller, place: str, query: dict[str, Any]) -> list[Any]:
-        name = place.removeprefix("#")
-        kind = "dm" if not place.startswith("#") and target_type(name) == "conversation" else "channels"
-        found = await self._access.look(caller, f"/v1/{kind}/{path_segment(name)}/messages?{urlencode(query)}")
-        return found if isinstance(found, list) else []
 
     async def _agents(self, caller: AgentCaller) -> list[Result]:
         rows = _objects(await self._access.look(caller, "/v1/agents/presence"))
@@ -228,33 +306,43 @@ class Conversation:
             for row in rows
         ]
 
-    async def _inbox(self, caller: AgentCaller, limit: int) -> Result:
+    async def fetch(self, caller: AgentCaller, limit: int) -> Used:
+        """What waits for an agent: given to it, and not typed once the answer has gone out; and what it has not read."""
+        unread = await self._unread(caller, limit)
+        reply = await self._ask(
+            lambda request_id: FetchRequested(request_id=request_id, agent_id=caller.agent_id, limit=limit)
+        )
         own = self._own(caller)
-        waiting = {"waiting": own["waiting"][:limit], "waiting_count": own["waiting_count"]} if own else {}
-        found = await self._access.look(caller, "/v1/inbox")
-        return waiting | {
-            name: rows[:limit] if isinstance(rows, list) else rows for name, rows in _as_object(found, "inbox").items()
+        waiting = [row for row in own.get("waiting", ()) if row["reason"] != Reason.BEING_FETCHED]
+        result = {
+            "messages": reply["messages"],
+            "waiting": waiting[:limit],
+            "waiting_count": own.get("waiting_count", 0) - len(reply["messages"]),
         }
+        return Used(result | unread, str(reply["fetch_id"]))
+
+    async def _unread(self, caller: AgentCaller, limit: int) -> Result:
+        """What the engine says is not read; an engine that does not answer keeps nobody from what waits here."""
+        try:
+            found = _as_object(await self._access.look(caller, "/v1/inbox"), "inbox")
+        except InvalidRequest as error:
+            if error.kind is not Refusal.UNAVAILABLE:
+                raise
+            return {"unread_channels": [], "mentions": [], "unread_dms": [], "unread_unknown": error.message}
+        return {name: rows[:limit] if isinstance(rows, list) else rows for name, rows in found.items()}
 
     async def _search(self, caller: AgentCaller, wanted: arguments.SearchMessages) -> Result:
-        places = [wanted.channel] if wanted.channel is not None else await self._places(caller)
+        places = [wanted.channel] if wanted.channel is not None else await self._reading.places(caller)
         needle, sender = wanted.query.casefold(), (wanted.sender or "").removeprefix("@").casefold()
         hits: list[Result] = []
         for place in places[:MAX_SEARCHED]:
-            for row in _objects(await self._page(caller, place, {"limit": PAGE})):
+            for row in _objects(await self._reading.page(caller, place, {"limit": PAGE})):
                 who = str(row.get("agent_name", ""))
                 if needle in str(row.get("text", "")).casefold() and sender in ("", who.casefold()):
                     hits.append(row | {"in": place})
         hits.sort(key=lambda row: _number(row.get("id")), reverse=True)
         looked = {"conversations": min(len(places), MAX_SEARCHED), "of": len(places), "newest_of_each": PAGE}
         return {"messages": hits[: wanted.limit], "found": len(hits), "looked_at": looked}
-
-    async def _places(self, caller: AgentCaller) -> list[str]:
-        """The agent's channels and conversations."""
-        me = _as_object(await self._access.look(caller, "/v1/agent"), "agent")
-        channels = [f"#{row['name']}" for row in _objects(me.get("channels")) if row.get("name")]
-        talks = _objects(await self._access.look(caller, "/v1/dm/conversations"))
-        return channels + [str(row["id"]) for row in talks if row.get("id")]
 
     def _status(self, caller: AgentCaller) -> Result:
         state = self._access.state
@@ -275,7 +363,7 @@ class Conversation:
         except InvalidRequest as error:
             raise unknown from error
         stories: list[Result] = msgspec.to_builtins(found)
-        sent = any(_says(story, "author_id", caller) for story in stories)
+        sent = caller.is_operator or any(_says(story, "author_id", caller) for story in stories)
         theirs = [story for story in stories if sent or _says(story, "agent_id", caller)]
         told = [_told(story) for story in theirs if story["subject"].startswith(("delivery:", "message:"))]
         if not told:
@@ -302,12 +390,16 @@ class Conversation:
 
 
 def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], tool: str) -> InvalidRequest:
-    spelled = {one.lower(): one for one in known}
-    found = [spelled[one] for one in get_close_matches(name.lower(), spelled, n=_NEAREST, cutoff=0.5)]
+    found = nearest_names(name, known)
     more = f"; nearest: {', '.join(found)}" if found else f"; see {tool}"
     return InvalidRequest(
         error.kind, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
     )
+
+
+def _plain(made: Any) -> Result:
+    """An answer without the envelope."""
+    return {name: value for name, value in msgspec.to_builtins(made).items() if name != "success"}
 
 
 def _says(story: Result, field: str, caller: AgentCaller) -> bool:
@@ -319,7 +411,9 @@ def _says(story: Result, field: str, caller: AgentCaller) -> bool:
 
 def _told(story: Result) -> Result:
     """A story as an agent is told it: of its own events only, without what other programs and the operator had to do with it."""
-    kept = {name: story[name] for name in ("subject", "outcome", "state", "reason", "verdict", "otherwise")}
+    kept = {
+        name: story[name] for name in ("subject", "outcome", "state", "reason", "verdict", "otherwise", "message_id")
+    }
     steps = [
         {"at": step["at"], "event": step["event"]} for step in story["steps"] if step["stream"] == story["subject"]
     ]

@@ -27,7 +27,9 @@ def tools_of(profile: Profile, argv: Sequence[str]) -> str:
     return profile.mcp.tool if profile.mcp is not None and _place(profile, argv) is not None else ""
 
 
-def with_tools(profile: Profile, argv: tuple[str, ...], *, url: str, approved: bool) -> tuple[str, ...]:
+def with_tools(
+    profile: Profile, argv: tuple[str, ...], *, url: str, approved: bool, server: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """The command line with the options that give the program its tools; as it is, where it gets none.
 
     Args:
@@ -35,12 +37,23 @@ def with_tools(profile: Profile, argv: tuple[str, ...], *, url: str, approved: b
         argv: its command line.
         url: of the local API, as agents reach it.
         approved: whether its model may use them without asking.
+        server: another MCP server's command in the place of our endpoint; empty = ours.
     """
     words = _place(profile, argv)
     if words is None or profile.mcp is None:
         return argv
-    options = (*profile.mcp.args, *(profile.mcp.approve if approved else ()))
+    given = _filled(profile.mcp.command_args, server) if server else profile.mcp.args
+    options = (*given, *(profile.mcp.approve if approved else ()))
     return (*words, *(option.replace("{url}", url) for option in options), *argv[len(words) :])
+
+
+def _filled(options: tuple[str, ...], server: tuple[str, ...]) -> tuple[str, ...]:
+    """Options with the command of a server: `{command}` its program, `{args}` its arguments, `{words}` both, as JSON."""
+    known = {"{command}": server[0], "{args}": list(server[1:]), "{words}": list(server)}
+    filled = list(options)
+    for name, value in known.items():
+        filled = [option.replace(name, json.dumps(value)) for option in filled]
+    return tuple(filled)
 
 
 def _place(profile: Profile, argv: Sequence[str]) -> tuple[str, ...] | None:
@@ -51,7 +64,9 @@ def _place(profile: Profile, argv: Sequence[str]) -> tuple[str, ...] | None:
     return None if words is None or any(SERVER in word for word in argv[len(words) :]) else words
 
 
-def with_variables(profile: Profile, argv: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, str]:
+def with_variables(
+    profile: Profile, argv: tuple[str, ...], environment: Mapping[str, str], *, server: tuple[str, ...] = ()
+) -> dict[str, str]:
     """The environment with the variables that give the program its tools; what they held stays in them.
 
     A variable that holds no JSON object is left as it is: the program would not take it either.
@@ -59,7 +74,8 @@ def with_variables(profile: Profile, argv: tuple[str, ...], environment: Mapping
     found = dict(environment)
     if profile.mcp is None or _place(profile, argv) is None:
         return found
-    for name, value in profile.mcp.env.items():
+    for name, plain in profile.mcp.env.items():
+        (value,) = _filled((profile.mcp.command_env[name],), server) if server else (plain,)
         try:
             given = json.loads(found.get(name) or "{}")
         except ValueError:

@@ -175,6 +175,7 @@ class Assembly:
             own_files=paths.own_files,
             commands=paths.commands,
             tools_approved="mcp-approval" in settings.auto_answer,
+            server=settings.mcp_command,
         )
         self._sidecar = SidecarProcess(environ, output=paths.worker_logs / "sidecar.log", deliver=deliver)
         self.dispatcher = Dispatcher(
@@ -187,6 +188,7 @@ class Assembly:
             clients=surface,
             sidecar=self._sidecar,
             leave=self.runtime.end,
+            deliver=deliver,
             watchers=(self.metrics,),
         )
 

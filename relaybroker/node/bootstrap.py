@@ -317,6 +317,7 @@ class Bootstrap:
                 default_channels=settings.default_channels,
                 capabilities=settings.capabilities,
                 remote_args=settings.remote_args,
+                agent_may=settings.agent_may,
                 max_agents=settings.max_agents,
                 persist=settings.persist,
                 checks_places=True,

@@ -16,7 +16,7 @@ from relaybroker.node.host_requests import HostRequests
 from relaybroker.node.link_log import LinkLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from relaybroker.adapters.http.engine_client import EngineClient
     from relaybroker.adapters.websocket.link import NodeLink
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from relaybroker.agents.retired_tokens import RetiredTokens
     from relaybroker.domain.effects import Effect
     from relaybroker.domain.events import Recorded
+    from relaybroker.domain.inputs import Input
     from relaybroker.node.host_link import HostLink
 
 _log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Dispatcher:
         clients: the local API.
         sidecar: the program behind a sidecar.
         leave: ends the process with a status and a reason.
+        deliver: tells the core what cannot be carried out.
         watchers: see every durable event.
     """
 
@@ -88,13 +90,14 @@ class Dispatcher:
         clients: LocalClients,
         sidecar: SidecarProgram,
         leave: Callable[[int, str], None],
+        deliver: Callable[[Input], Awaitable[None]],
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self._watchers = (LinkLog(), *watchers)
         self._link = link
         self._engine = engine
         self._host = host
-        self._requests = HostRequests(host)
+        self._requests = HostRequests(host, deliver)
         self._launcher = launcher
         self._tokens = tokens
         self._spawns = spawns
@@ -125,7 +128,8 @@ class Dispatcher:
     def _start(self, wish: effects.StartProgram) -> None:
         """Start a program; one whose variables are lost is not started, and the core finds that it never was."""
         try:
-            self._requests.start(self._launcher.start(wish))
+            start = self._launcher.start(wish)
+            self._requests.start(start, self._launcher.preflight(wish, start))
         except VariablesLostError as error:
             _log.error("it is not started: %s", error)
 

@@ -6,9 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from relaybroker.agents.isolation import Isolation
+from relaybroker.domain.inputs import ProgramWithheld
+from relaybroker.domain.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from relaybroker.adapters.pty.protocol import Forget, Inject, Start, Stop
+    from relaybroker.domain.inputs import Input
+    from relaybroker.mcp.preflight import Preflight
     from relaybroker.node.host_link import HostLink
 
 
@@ -17,24 +23,26 @@ class HostRequests:
 
     Args:
         host: the connection.
+        deliver: tells the core of a program that is not started.
     """
 
-    def __init__(self, host: HostLink) -> None:
+    def __init__(self, host: HostLink, deliver: Callable[[Input], Awaitable[None]]) -> None:
         self._host = host
+        self._deliver = deliver
         self._isolation = Isolation()
         self._behind: dict[str, list[Inject | Stop | Forget]] = {}
         """By session: what waits behind its start."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, start: Start) -> None:
-        """Start a program, alone."""
+    def start(self, start: Start, preflight: Preflight | None = None) -> None:
+        """Start a program, alone; where it gets tools, only once they answer."""
         if start.session_id in self._behind:
             return  # asked for again, by a host that was attached meanwhile
-        if (completed := self._isolation.completed(start)) is not None:
+        if preflight is None and (completed := self._isolation.completed(start)) is not None:
             self._host.send(completed)
             return
         self._behind[start.session_id] = []
-        task = asyncio.create_task(self._ask(start), name=f"options of {start.argv[0]}")
+        task = asyncio.create_task(self._ask(start, preflight), name=f"options of {start.argv[0]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -51,8 +59,18 @@ class HostRequests:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ask(self, start: Start) -> None:
-        completed = await asyncio.to_thread(self._isolation.ask, start)
+    async def _ask(self, start: Start, preflight: Preflight | None) -> None:
+        if preflight is not None and (failure := await asyncio.to_thread(preflight.failure)):
+            del self._behind[start.session_id]
+            await self.withhold(start.session_id, Reason.MCP_INJECTION_FAILED, failure)
+            return
+        completed = self._isolation.completed(start)
+        if completed is None:
+            completed = await asyncio.to_thread(self._isolation.ask, start)
         self._host.send(completed)
         for request in self._behind.pop(start.session_id):
             self._host.send(request)
+
+    async def withhold(self, session_id: str, reason: Reason, detail: str) -> None:
+        """A program is not started: the core hears why."""
+        await self._deliver(ProgramWithheld(session_id=session_id, reason=reason, detail=detail))

@@ -131,6 +131,15 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
             "it is.",
         ),
         Guarantee(
+            "FETCHED-ONCE",
+            "What an agent fetches is not typed any more; what did not reach it whole waits as before, or says that it may have.",
+        ),
+        Guarantee(
+            "TRUE-END",
+            "An agent whose message to somebody ends undelivered hears of it once, with the reason; what an agent has read is not typed "
+            "to it.",
+        ),
+        Guarantee(
             "TRUE-HINT",
             "The hint above a message names what this agent has, its tools or the command; no option by which a program gets its tools "
             "holds a token.",

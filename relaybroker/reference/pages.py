@@ -23,6 +23,7 @@ import click
 
 from relaybroker.adapters.eventstore import earlier_events, lookup
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
+from relaybroker.adapters.pty import harnesses
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
 from relaybroker.config.chosen import SECRETS, Chosen, Retention, flag_of, variables_of
@@ -34,7 +35,7 @@ from relaybroker.domain.machines import MACHINES
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.remedies import REMEDIES
 from relaybroker.engine.authority import AUTHORITY, OPEN
-from relaybroker.mcp.tools import TOOLS
+from relaybroker.mcp.tools import MODELS_TOOLS
 from relaybroker.reference.guarantees import GUARANTEES, NOT_PROMISED
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -166,6 +167,30 @@ def environment_of_agents() -> str:
         agent_environment.HISTORY.strip(),
     ]
     return "\n".join(parts) + "\n"
+
+
+def tools_of_programs() -> str:
+    """How each program with a language model is given its agent's tools, or why it is not."""
+    rows = []
+    for one in harnesses.profiles().values():
+        if one.hint == "none":
+            continue
+        if one.mcp is None:
+            rows.append(f"| {one.name} | the command only: {one.no_mcp} | `relaybroker message reply` |")
+        else:
+            how = "options" if one.mcp.args else _named(tuple(one.mcp.env))
+            rows.append(f"| {one.name} | {how} | `{one.mcp.tool.replace('{tool}', 'send_dm')}` |")
+    return "\n".join((_PROGRAMS, *rows)) + "\n"
+
+
+_PROGRAMS = """\
+# How programs get their agent's tools
+
+No file is written, no option holds a token, and the user's own servers stay. What a program cannot take without that, it does not get: its
+agent has the command ([ADR-0049](../ADR/0049-programs-get-their-tools-by-options-without-secrets.md)).
+
+| program | how | what its model calls `send_dm` |
+|---|---|---|"""
 
 
 def _named(names: tuple[str, ...]) -> str:
@@ -301,7 +326,7 @@ def agent_scope() -> str:
         _TOOLS,
         "| tool | arguments | changes | what it does |\n|---|---|---|---|",
     ]
-    for tool in TOOLS.values():
+    for tool in MODELS_TOOLS.values():
         schema = tool.listed()["inputSchema"]
         needed = schema.get("required", [])
         names = ", ".join(f"`{name}`{'' if name in needed else '?'}" for name in schema["properties"])
@@ -315,7 +340,7 @@ former or foreign token is 401; a route of the second list 403 `agent_scope`. A 
 """
 _TOOLS = """\
 The same over MCP (`POST /mcp`) and over HTTP (`POST /api/agent/tools/{tool}`, arguments as the body).
-`adds once`: twice is the same as once.
+`adds once`: twice is the same as once. `takes`: what is given is not given again.
 """
 
 
@@ -360,6 +385,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "agent-environment.md": environment_of_agents,
     "guarantees.md": guarantees,
     "agent-scope.md": agent_scope,
+    "agent-tools.md": tools_of_programs,
     "engine-authority.md": engine_authority,
     "openapi.json": openapi,
 }

@@ -23,14 +23,13 @@ from urllib.parse import quote, urlsplit
 import psutil
 
 from relaybroker.adapters.own_programs import own_program
+from relaybroker.testing.broker import TESTER, Message
 from relaybroker.testing.refusal import Refused
 
 WITHIN_S = 20.0
 """Seconds within which an expectation must come true, unless it says otherwise."""
 TAIL = 3000
 """Characters of the broker's output that a failure shows."""
-TESTER = "tester"
-"""The agent at the engine that posts the messages of `deliver`."""
 
 
 class LiveBroker:
@@ -46,7 +45,9 @@ class LiveBroker:
         self.state_dir = folder / "state"
         self._more = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
-        self._engine = self._workspace = self._tester = ""
+        self._engine = self._workspace = ""
+        self._people: dict[str, str] = {}
+        """Name -> token of those who post what `deliver` posts."""
 
     # --- the broker -----------------------------------------------------------------------------------------------------------
 
@@ -54,8 +55,11 @@ class LiveBroker:
         """Start the broker, also again after `kill`; it answers and its engine is there when this returns.
 
         Raises:
+            Refused: it runs.
             AssertionError: it did not; with its output.
         """
+        if self.is_up:
+            raise Refused(409, "already_running", "the broker runs; kill() or stop() ends it")
         with (self.folder / "broker.out").open("ab") as output:
             self._process = subprocess.Popen(
                 own_program("relaybroker", "up", "--state-dir", str(self.state_dir), "--name", "test"),
@@ -67,10 +71,27 @@ class LiveBroker:
             )
         self.wait(self._is_ready, what="the broker is ready")
         self.wait(lambda: self.api("GET", "/api/status")["link"]["state"] == "online", what="the broker is online")
-        if not self._tester:
+        if not self._people:
             self._workspace = self.api("GET", "/api/session")["workspace_key"]
             self._engine = json.loads((self.state_dir / "engine" / "ready.json").read_text(encoding="utf-8"))["url"]
-            self._tester = str(self.engine("POST", "/v1/agents", {"name": TESTER})["token"])
+            self.person(TESTER)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a broker runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def crash(self) -> None:
+        """The same as `kill`, as the simulated broker has it."""
+        self.kill()
+
+    def restart(self) -> None:
+        """The same as `start` after a kill, as the simulated broker has it.
+
+        Raises:
+            Refused: it runs.
+        """
+        self.start()
 
     def kill(self) -> None:
         """Kill -9 of the broker. Its agents, its terminals and the engine live on."""
@@ -175,9 +196,91 @@ class LiveBroker:
         """Whether the agent's program runs."""
         return psutil.pid_exists(int(self._row(name)["pid"]))
 
-    def deliver(self, to: str, text: str) -> str:
-        """Post a direct message to an agent at the engine, from the agent `tester`; its message id."""
-        return str(self.engine("POST", "/v1/dm", {"to": to, "text": text}, token=self._tester)["id"])
+    def person(self, name: str) -> None:
+        """Somebody at the engine of whom no program runs; such a one posts what `deliver` posts."""
+        if name not in self._people:
+            self._people[name] = str(self.engine("POST", "/v1/agents", {"name": name, "type": "human"})["token"])
+
+    def join(self, name: str, channel: str) -> None:
+        """An agent or person becomes a member of a channel, which is made if there is none. All agents are in `general`."""
+        place = channel.removeprefix("#")
+        token = self._people.get(name) or self._environment_of(name)["RELAY_AGENT_TOKEN"]
+        try:
+            self.engine("POST", "/v1/channels", {"name": place}, token=token)
+        except Refused as refused:
+            if refused.code != "channel_already_exists":
+                raise
+        self.engine("POST", f"/v1/channels/{quote(place, safe='')}/join", {}, token=token)
+
+    def deliver(self, to: str, text: str, *, sender: str = TESTER, thread: str = "", mode: str = "wait") -> Message:
+        """Post a message at the engine.
+
+        Args:
+            to: an agent, or a channel with its `#`.
+            text: what it says.
+            sender: the person who posts it.
+            thread: the message that it answers.
+            mode: `wait`, or `steer`: also while the agent works.
+
+        Raises:
+            Refused: there is no such agent, channel, person or message.
+        """
+        token = self._people.get(sender)
+        if token is None:
+            raise Refused(404, "agent_not_found", f"there is no person called {sender}; person() makes one")
+        if thread:
+            path, body = f"/v1/messages/{quote(thread, safe='')}/replies", {"text": text}
+        elif to.startswith("#"):
+            path, body = f"/v1/channels/{quote(to.removeprefix('#'), safe='')}/messages", {"text": text, "mode": mode}
+        else:
+            path, body = "/v1/dm", {"to": to, "text": text, "mode": mode}
+        return Message(str(self.engine("POST", path, body, token=token)["id"]), to)
+
+    def send(self, to: str, text: str, *, sender: str = "", thread: str = "", key: str = "") -> dict[str, Any]:
+        """Send a message through the local API, as an agent that lives here or (by default) as the broker itself; the API's answer.
+
+        Raises:
+            Refused: the broker or the engine did not take it; there is no such agent, channel, sender or thread.
+        """
+        given = {"from": sender, "thread": str(thread), "idempotency_key": key}
+        body = {"to": to, "message": text, "strict": True} | {name: value for name, value in given.items() if value}
+        return dict(self.api("POST", "/api/send", body))
+
+    def fetch(self, name: str, limit: int = 20) -> list[dict[str, Any]]:
+        """An agent takes what waits for it (`check_inbox`): it is not typed any more.
+
+        Raises:
+            Refused: there is no such agent.
+        """
+        return list(self.use(name, "check_inbox", limit=limit)["messages"])
+
+    def use(self, name: str, tool: str, **arguments: Any) -> dict[str, Any]:
+        """An agent uses one of its tools (docs/agent-scope.md), with its own token; the result.
+
+        Raises:
+            Refused: there is no such agent, or the tool did not do it.
+        """
+        found = self._environment_of(name)
+        headers = {"Authorization": f"Bearer {found['RELAY_AGENT_TOKEN']}"}
+        status, answer = _request("POST", f"{found['RELAYBROKER_URL']}/api/agent/tools/{tool}", headers, arguments)
+        if status >= 300:
+            raise Refused(status, answer.get("code", ""), answer.get("message", ""))
+        return answer
+
+    def _environment_of(self, name: str) -> dict[str, str]:
+        return psutil.Process(int(self._row(name)["pid"])).environ()
+
+    def hold(self, name: str) -> None:
+        """Keep messages for an agent until `flush` (delivery mode `manual_flush`)."""
+        self.api("PUT", f"/api/spawned/{quote(name, safe='')}/delivery-mode", {"mode": "manual_flush"})
+
+    def unhold(self, name: str) -> None:
+        """Type messages as they come again, and those that were held."""
+        self.api("PUT", f"/api/spawned/{quote(name, safe='')}/delivery-mode", {"mode": "auto_inject"})
+
+    def flush(self, name: str) -> int:
+        """Type what is held; how many that is."""
+        return int(self.api("POST", f"/api/spawned/{quote(name, safe='')}/flush", {})["flushed"])
 
     def typed(self, name: str) -> list[str]:
         """The lines that reached a scripted agent, oldest first."""
@@ -218,7 +321,7 @@ class LiveBroker:
 
     def received(self) -> list[str]:
         """The newest direct message to `tester` of each agent: answers of agents with `--answers`."""
-        rows = self.engine("GET", "/v1/inbox", token=self._tester)["unread_dms"]
+        rows = self.engine("GET", "/v1/inbox", token=self._people[TESTER])["unread_dms"]
         return [str(row["last_message"]["text"]) for row in rows if row["last_message"]]
 
     def why(self, wanted: str) -> str:

@@ -1,4 +1,6 @@
-"""The pytest plugin: `replay_session`, `simulated_broker`, `live_broker`. Installed with relaybroker; nothing is loaded before it is used.
+"""The pytest plugin: `replay_session`, `simulated_broker`, `live_broker`, `any_broker`.
+
+Installed with relaybroker; nothing is loaded before it is used.
 
 Source: spec/architecture.md section 9; docs/testing.md.
 """
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from relaybroker.replay.playing import Outcome
+    from relaybroker.testing.broker import TestBroker
     from relaybroker.testing.live import LiveBroker
     from relaybroker.testing.simulated import SimulatedBroker
 
@@ -51,7 +54,7 @@ def simulated_broker(request: pytest.FixtureRequest) -> Iterator[SimulatedBroker
     """A broker with simulated engine, terminals, disk and clock; see `relaybroker.testing.simulated`."""
     from relaybroker.testing.simulated import SimulatedBroker
 
-    broker = SimulatedBroker(**_options(request))
+    broker = SimulatedBroker(**_options(request, _SIMULATED))
     yield broker
     broker.verify()
 
@@ -61,7 +64,7 @@ def live_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live
     """A real broker with its embedded engine, in a temporary directory; see `relaybroker.testing.live`."""
     from relaybroker.testing.live import LiveBroker
 
-    broker = LiveBroker(tmp_path, **_options(request))
+    broker = LiveBroker(tmp_path, **_options(request, _LIVE))
     try:
         broker.start()
         yield broker
@@ -69,6 +72,25 @@ def live_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live
         broker.close()
 
 
-def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    found = request.node.get_closest_marker("relaybroker")
-    return dict(found.kwargs) if found is not None else {}
+@pytest.fixture(params=["simulated_broker", "live_broker"])
+def any_broker(request: pytest.FixtureRequest) -> TestBroker:
+    """The test runs twice, on a simulated and on a live broker; see `relaybroker.testing.broker`."""
+    found: TestBroker = request.getfixturevalue(request.param)
+    return found
+
+
+_SIMULATED, _LIVE = frozenset({"seed", "in_doubt", "engine", "terminals"}), frozenset({"environment"})
+
+
+def _options(request: pytest.FixtureRequest, known: frozenset[str]) -> dict[str, Any]:
+    """What the test's marker says of this broker. A key that no broker has is an error, and so is a value without a name."""
+    marker = request.node.get_closest_marker("relaybroker")
+    if marker is None:
+        return {}
+    unknown = marker.kwargs.keys() - _SIMULATED - _LIVE
+    if unknown or marker.args:
+        said = ", ".join([*sorted(unknown), *map(repr, marker.args)])
+        raise pytest.UsageError(
+            f"the marker relaybroker takes {', '.join(sorted(_SIMULATED | _LIVE))}; this test gives it {said}"
+        )
+    return {key: value for key, value in marker.kwargs.items() if key in known}

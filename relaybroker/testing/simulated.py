@@ -29,8 +29,10 @@ from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.errors import InvalidRequest
 from relaybroker.domain.events import REGISTRY, DeliveryOffered, Recorded
+from relaybroker.domain.message import THREAD
 from relaybroker.domain.state import State
 from relaybroker.domain.story import Story
+from relaybroker.testing.broker import TESTER, Message
 from relaybroker.testing.refusal import Refused
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
@@ -48,15 +50,6 @@ ONLINE_S = 360.0
 
 ACCOUNTED = 3
 """Messages whose stories a failed test shows."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message that the engine has for an agent; `seq` is its number there."""
-
-    msg_id: str
-    to: str
-    seq: int
 
 
 @dataclass(frozen=True)
@@ -118,6 +111,7 @@ class SimulatedBroker:
         )
         self._witness = _Witness()
         self._world = World(plan, promises=self._witness)
+        self._world.engine.person(TESTER)
         self._world.node.start()
         self.wait(lambda: self._world.node.is_online, within_s=ONLINE_S, what="the broker is online")
 
@@ -223,44 +217,105 @@ class SimulatedBroker:
 
     # --- messages -------------------------------------------------------------------------------------------------------------
 
+    def person(self, name: str) -> None:
+        """Somebody at the engine of whom no program runs; such a one posts what `deliver` posts."""
+        self._world.engine.person(name)
+
+    def known(self, name: str) -> None:
+        """An agent that the engine knows from earlier, and of which no program runs yet: messages can be posted for it."""
+        if self._world.engine.named(name) is None:
+            self._world.engine.create(name)
+
+    def join(self, name: str, channel: str) -> None:
+        """An agent or person becomes a member of a channel, which is made if there is none. All agents are in `general`."""
+        self._world.engine.talk.join(channel.removeprefix("#"), self._id_of(name))
+
     def deliver(
         self,
         to: str,
         text: str,
         *,
-        sender: str = "alice",
+        sender: str = TESTER,
+        thread: str = "",
         mode: str = "wait",
         payload: Any = None,
         **fields: Any,
     ) -> Message:
-        """Post a message for an agent at the engine; it is on its way when this returns.
+        """Post a message at the engine; it is on its way when this returns.
 
         Args:
-            to: the agent; the engine makes one if it knows none of this name.
+            to: an agent, or a channel with its `#`.
             text: what it says.
-            sender: who sent it.
+            sender: who posts it: a person, or an agent beside its broker.
+            thread: the message that it answers.
             mode: `wait`, or `steer`: also while the agent works.
-            payload: the whole payload instead; anything.
-            fields: further members of the payload's `data`, such as `channel_name` or `expires_at`.
-        """
-        engine = self._world.engine
-        agent = engine.named(to) or engine.create(to)
-        msg_id = engine.fresh_message_id()
-        whole = payload if payload is not None else engines.message(msg_id, text, sender=sender, **fields)
-        row = engine.post(agent, whole, msg_id, mode)
-        if row is None:
-            raise Refused(201, "depth_cap", f"the engine's mailbox of {to} is full")
-        return Message(msg_id, to, row.seq)
-
-    def send(self, to: str, text: str, *, sender: str = "", key: str = "") -> dict[str, Any]:
-        """Send a message through the local API, as a local agent or (by default) as the broker itself; the API's answer.
+            payload: the whole payload instead, for the agent `to`; anything.
+            fields: further members of the payload's `data`, such as `expires_at`.
 
         Raises:
-            Refused: the broker or the engine did not take it.
+            Refused: there is no such agent, channel, sender or message, or the mailbox of the agent is full.
         """
+        engine, author = self._world.engine, self._id_of(sender)
+        if payload is not None:
+            agent, msg_id = engine.named(to), engine.fresh_message_id()
+            if agent is None:
+                raise Refused(404, "agent_not_found", f"there is no agent {to}")
+            row = engine.post(agent, payload, msg_id, mode)
+            return self._posted(to, msg_id, {} if row is None else {to: row.seq})
+        if thread:
+            if str(thread) not in engine.talk.said:
+                raise Refused(404, "message_not_found", f"there is no message {thread}")
+            made = engine.say_in_thread(author, str(thread), text, mode=mode, **fields)
+        elif to.startswith("#"):
+            if to.removeprefix("#") not in engine.talk.members:
+                raise Refused(404, "channel_not_found", f"there is no channel {to}")
+            made = engine.say_in_channel(author, to.removeprefix("#"), text, mode=mode, **fields)
+            return Message(made.msg_id, to)
+        else:
+            self._id_of(to)
+            made = engine.say_directly(author, to, text, mode=mode, **fields)
+        return self._posted(to, made.msg_id, made.seqs)
+
+    def _posted(self, to: str, msg_id: str, seqs: dict[str, int]) -> Message:
+        if to not in seqs and self._world.engine.named(to) is not None:
+            raise Refused(201, "depth_cap", f"the engine's mailbox of {to} is full")
+        return Message(msg_id, to, seqs.get(to, 0))
+
+    def _id_of(self, name: str) -> str:
+        found = self._world.engine.id_of(name)
+        if not found:
+            raise Refused(404, "agent_not_found", f"there is nobody called {name} at the engine")
+        return found
+
+    def send(self, to: str, text: str, *, sender: str = "", thread: str = "", key: str = "") -> dict[str, Any]:
+        """Send a message through the local API, as an agent that lives here or (by default) as the broker itself; the API's answer.
+
+        Raises:
+            Refused: the broker or the engine did not take it; there is no such agent, channel, sender or thread.
+        """
+        named = to.removeprefix(THREAD) if to.startswith(THREAD) else str(thread)
         return self._ask(
-            lambda r: inputs.SendRequested(request_id=r, to=to, text=text, sender=sender, key=key), within_s=WITHIN_S
+            lambda r: inputs.SendRequested(
+                request_id=r, to=to, text=text, sender=sender, thread_id=named, key=key, strict=True
+            ),
+            within_s=WITHIN_S,
         )
+
+    def fetch(self, name: str, limit: int = 20) -> list[dict[str, Any]]:
+        """An agent takes what waits for it (`check_inbox`): it is not typed any more.
+
+        Raises:
+            Refused: there is no such agent.
+        """
+        agent_id = self._living(name).agent_id
+        asked = self._ask(
+            lambda r: self._world.asked_to_fetch(r, agent_id, limit),
+        )
+        taken: list[dict[str, Any]] = asked["messages"]
+        if taken:
+            self._world.node.put(inputs.FetchEnded(agent_id=agent_id, fetch_id=asked["fetch_id"], answered=True))
+            self.advance(0.1)
+        return taken
 
     def typed(self, name: str) -> list[str]:
         """Everything that was typed, with Enter, into terminals of agents of this name, oldest first."""
@@ -287,6 +342,10 @@ class SimulatedBroker:
     def is_acked(self, message: Message) -> bool:
         """Whether the engine has the acknowledgement of this message."""
         agent = self._world.engine.named(message.to)
+        if not message.seq:
+            raise Refused(
+                409, "several_recipients", f"{message} was posted to {message.to}: ask for one agent's delivery"
+            )
         return agent is not None and agent.acked >= message.seq
 
     # --- expectations -----------------------------------------------------------------------------------------------------------
@@ -354,7 +413,7 @@ class SimulatedBroker:
         """What `relaybroker why` knows of a message, agent, invocation or `node`; empty if nothing."""
         with self._log() as log:
             try:
-                return tell(log, wanted.msg_id if isinstance(wanted, Message) else wanted)
+                return tell(log, str(wanted))
             except NotFoundError:
                 return []
 
@@ -405,7 +464,13 @@ class SimulatedBroker:
         self._world.node.armed = Crash(survive=1.0, effects=effects, stay_down_s=math.inf)
 
     def restart(self) -> None:
-        """Start the broker again over its log; it is online when this returns, if the engine is there."""
+        """Start the broker again over its log; it is online when this returns, if the engine is there.
+
+        Raises:
+            Refused: it runs.
+        """
+        if self.is_up:
+            raise Refused(409, "already_running", "the broker runs; crash() ends it")
         self._world.node.start()
         if self._world.engine.is_up:
             self.wait(lambda: self._world.node.is_online, within_s=ONLINE_S, what="the broker is online again")

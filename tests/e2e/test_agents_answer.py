@@ -103,6 +103,7 @@ def test_the_command_in_an_agents_terminal_acts_as_that_agent(live_broker):
     run(live_broker, "relaybroker message send w22 x >lost.txt 2>&1; echo $? >>lost.txt")
     run(live_broker, "relaybroker message send w2 x --from w2 >from.txt 2>&1; echo $? >>from.txt")
     run(live_broker, f"relaybroker message thread {asked} >thread.txt 2>&1")
+    run(live_broker, "relaybroker message ls >ls.txt 2>&1")
     run(live_broker, "relaybroker message inbox --json >inbox.txt 2>&1; touch done")
     live_broker.wait((home / "done").exists, what="the shell ran everything")
     said = {path.stem: path.read_text() for path in home.glob("*.txt")}
@@ -112,7 +113,14 @@ def test_the_command_in_an_agents_terminal_acts_as_that_agent(live_broker):
     assert said["lost"].endswith("3\n")
     assert "sends as itself only [agent_scope]" in said["from"]
     assert said["thread"].splitlines()[-1].endswith("w1: the shell does")
-    assert "unread_dms" in json.loads(said["inbox"])
+    assert "w1 → " in said["ls"]
+    assert "and writes" in said["ls"]
+    inbox = json.loads(said["inbox"])
+    assert "unread_dms" in inbox
+    assert [row["text"] for row in inbox["messages"]] in (
+        [],
+        ["who answers?"],
+    )  # shown before, or fetched while it was typed
     live_broker.expect_typed("w2", "and writes")
 
 
@@ -120,13 +128,67 @@ def run(live_broker, line):
     live_broker.api("POST", "/api/input/w1", {"data": f"{line}\r"})
 
 
-def test_the_operator_replies_to_a_message_by_its_id_alone(live_broker):
-    live_broker.spawn("w1")
-    asked = live_broker.command("message", "send", "w1", "first").stdout.split()[-1]
-    assert live_broker.command("message", "reply", asked, "second").stdout.startswith("published as ")
-    live_broker.expect_typed("w1", "second")
+def test_the_operator_talks_and_reads_along(live_broker):
+    """send --wait, reply, inbox, thread, show, ls, search, wait: with marks, and an exit status that is true."""
+    live_broker.spawn("w1", "--answers")
     of_others = live_broker.deliver("w1", "between tester and w1")
-    for message in ("999", of_others):
-        lost = live_broker.command("message", "reply", message, "nowhere")
-        assert lost.returncode == 3
-        assert "message_not_found" in lost.stderr
+    assert "between tester" in command(live_broker, "message", "thread", of_others)
+    assert "message_not_found" in command(live_broker, "message", "reply", of_others, "nowhere", status=3)
+    asked = json.loads(command(live_broker, "message", "send", "w1", "first", "--json"))["message_id"]
+    assert command(live_broker, "message", "reply", asked, "second").startswith("published as ")
+    live_broker.expect_typed("w1", "second")
+    told = command(live_broker, "message", "send", "w1", "to you alone", "--wait", "acked", "--json").splitlines()
+    receipt, *stages = map(json.loads, told)
+    assert [one["stage"] for one in stages if one["stage"] != "read"] == ["typed", "acked"]
+    talk = command(live_broker, "message", "thread", asked).splitlines()
+    assert talk[0].endswith("test: first")
+    assert talk[1].strip() == "w1: acknowledged"
+    assert talk[2].endswith("test: second")
+    shown = command(live_broker, "message", "show", receipt["message_id"])
+    assert "w1         acknowledged" in shown
+    listed = command(live_broker, "message", "ls", "--agent", "w1")
+    assert [text in listed for text in ("first", "second", "to you alone")] == [True] * 3
+    assert asked in command(live_broker, "message", "search", "FIRST")
+    live_broker.wait(lambda: "from w1" in command(live_broker, "message", "inbox"), what="an answer is in the inbox")
+    command(live_broker, "message", "inbox", "--read")
+    assert "from w1" not in command(live_broker, "message", "inbox")
+
+    elsewhere = live_broker.engine("POST", "/v1/agents", {"name": "far"})
+    command(live_broker, "message", "send", "far", "anybody there?", "--wait", "read", "--timeout", "0", status=11)
+    sent = json.loads(command(live_broker, "message", "send", "far", "hello?", "--json"))["message_id"]
+    assert "The engine holds it" in command(live_broker, "why", sent, status=11)
+    live_broker.engine("POST", f"/v1/messages/{sent}/read", {}, token=elsewhere["token"])
+    assert command(live_broker, "message", "wait", sent, "--until", "read").splitlines() == ["typed", "acked", "read"]
+
+    assert "message_not_found" in command(live_broker, "message", "reply", "999", "nowhere", status=3)
+    assert "message_not_found" in command(live_broker, "message", "send", "w1", "x", "--thread", "999", status=3)
+    assert "nearest: w1" in command(live_broker, "message", "send", "w1", "x", "--from", "w11", status=3)
+    assert "nearest: w1" in command(live_broker, "message", "send", "w11", "x", status=3)
+    assert "nearest: w1" in command(live_broker, "message", "ls", "--agent", "wx1", status=5)
+    assert "Did you mean acked" in command(live_broker, "message", "ls", "--state", "aked", status=2)
+    assert "body_too_large" in command(live_broker, "message", "send", "w1", "é" * 10_000, status=5)
+    assert command(live_broker, "message", "search", "never said", status=3) == ""
+    assert completed(live_broker, "message send w") == ["w1"]
+    assert sent in completed(live_broker, f"why {sent[:4]}")
+
+
+def command(live_broker, *words, status=0):
+    done = live_broker.command(*words)
+    assert done.returncode == status, done
+    return done.stdout or done.stderr
+
+
+def completed(live_broker, line):
+    """What bash offers behind these words."""
+    words = ["relaybroker", *line.split()]
+    environment = live_broker.environment() | {
+        "_RELAYBROKER_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+        "AGENT_RELAY_STATE_DIR": str(live_broker.state_dir),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from relaybroker.cli.app import cli; cli(prog_name='relaybroker')"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return [row.partition(",")[2] for row in done.stdout.split()]

@@ -28,12 +28,17 @@ def user(folder, *contents):
 def test_every_example_passes(tmp_path):
     done = user(tmp_path, *BLOCKS)
     passed = Counter(map(int, re.findall(r"^PASSED test_(\d+)\.py::", done.stdout, re.MULTILINE)))
-    expected = {number: text.count("def test_") + 4 * text.count("range(5)") for number, text in enumerate(BLOCKS)}
+    expected = {
+        number: text.count("def test_") + 4 * text.count("range(5)") + text.count("(any_broker)")
+        for number, text in enumerate(BLOCKS)
+    }
     assert passed == expected, done.stdout + done.stderr
 
 
 def test_the_page_shows_each_fixture():
-    assert {"simulated_broker", "live_broker", "replay_session"} <= set(re.findall(r"\w+", " ".join(BLOCKS)))
+    assert {"simulated_broker", "live_broker", "any_broker", "replay_session"} <= set(
+        re.findall(r"\w+", " ".join(BLOCKS))
+    )
 
 
 def test_the_plugin_loads_nothing_before_it_is_used():
@@ -69,6 +74,6 @@ def test_live(live_broker):
 def test_any_failed_test_shows_what_its_broker_can_say(tmp_path):
     done = user(tmp_path, SAYS_NOTHING)
     assert "2 failed" in done.stdout
-    assert "simulated s; the broker runs; the newest messages:\nACKED: message m" in done.stdout
+    assert "simulated s; the broker runs; the newest messages:\nACKED: message 25" in done.stdout
     assert "w1@1" in done.stdout
     assert "API listening on" in done.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.mcp.tools import TOOLS
+from relaybroker.mcp.tools import EVERYBODYS
 from tests.waiting import WAIT_S
 
 pytestmark = pytest.mark.peers
@@ -59,8 +59,8 @@ def used(python, mode, where, agent):
 
 
 def check(live_broker, found, planner, text):
-    assert found["tools"] == list(TOOLS)
-    assert found["read_only"] == [name for name, tool in TOOLS.items() if tool.changes == "nothing"]
+    assert found["tools"] == list(EVERYBODYS)
+    assert found["read_only"] == [name for name, tool in EVERYBODYS.items() if tool.changes == "nothing"]
     assert (found["sent"]["status"], found["sent"]["from"]) == ("published", "w1")
     assert found["lost"][0] is True
     assert "nearest: planner" in found["lost"][1]

@@ -20,11 +20,24 @@ from relaybroker.domain.errors import InvalidRequest, Refusal
 
 
 class AgentCaller(NamedTuple):
-    """An agent that was recognised by its token."""
+    """An agent that was recognised by its token; without an id the operator, who acts as the broker's own identity."""
 
     agent_id: str
     name: str
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether the broker's key was used."""
+        return not self.agent_id
+
+    @property
+    def credential(self) -> str:
+        """Whose token goes to the engine, as `EngineCall.auth` names it."""
+        return f"agent:{self.agent_id}" if self.agent_id else "own"
+
+
+OPERATOR = AgentCaller("", "")
+"""The operator, whatever the broker's identity is called."""
 
 CALLER: web.RequestKey[AgentCaller] = web.RequestKey("caller", AgentCaller)
 """Where a request has the agent that asks; the operator's has nothing there."""

@@ -8,19 +8,24 @@ Source: spec/conversation.md sections 1 and 2.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, Protocol
 
 from aiohttp import web
 
 from relaybroker.adapters.http.api import views
-from relaybroker.adapters.http.api.agent_scope import AgentCaller, caller_of
-from relaybroker.adapters.http.api.answers import Answer, JsonObject, Own
-from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, Body
+from relaybroker.adapters.http.api.agent_scope import OPERATOR, AgentCaller, caller_of
+from relaybroker.adapters.http.api.answers import Answer, JsonObject, Own, Released, Spawned
+from relaybroker.adapters.http.api.bodies import BODY_WAIT_S, Body, ReleaseBody
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.envelope import answer
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
 from relaybroker.domain.errors import InvalidRequest, Refusal
+from relaybroker.domain.inputs import FetchEnded
+
+_log = logging.getLogger(__name__)
 
 
 class Answered(NamedTuple):
@@ -28,6 +33,26 @@ class Answered(NamedTuple):
 
     status: int
     body: bytes | None
+    fetch_id: str = ""
+    """The fetch that this answers; the core must hear whether the answer went out whole."""
+
+
+class Used(NamedTuple):
+    """The result of a tool."""
+
+    result: dict[str, Any]
+    fetch_id: str = ""
+    """As in `Answered`."""
+
+
+class Fleet(Protocol):
+    """Who starts and ends agents."""
+
+    async def spawn_as(self, value: dict[str, Any], *, source: str = ..., invocation_id: str = ...) -> Spawned:
+        """Spawn an agent from a request's value. Raises InvalidRequest."""
+
+    async def release_as(self, name: str, body: ReleaseBody) -> Released:
+        """Release an agent. Raises InvalidRequest."""
 
 
 class AgentTools(Protocol):
@@ -36,7 +61,7 @@ class AgentTools(Protocol):
     def listing(self, caller: AgentCaller) -> list[dict[str, Any]]:
         """Every tool that this agent may use: name, description, schema of the arguments, what it changes."""
 
-    async def call(self, caller: AgentCaller, tool: str, arguments: dict[str, Any], key: str) -> dict[str, Any]:
+    async def call(self, caller: AgentCaller, tool: str, arguments: dict[str, Any], key: str) -> Used:
         """Use a tool; its result. The same `key` again does nothing more. Raises InvalidRequest."""
 
     async def answered(self, caller: AgentCaller, message: bytes, headers: Mapping[str, str], key: str) -> Answered:
@@ -81,9 +106,49 @@ class AgentToolRoutes:
         about="tool",
         agents="use a tool: the same as over MCP",
     )
-    async def call(self, request: web.Request, body: Annotated[JsonObject, Body]) -> JsonObject:
+    async def call(
+        self, request: web.Request, body: Annotated[JsonObject, Body]
+    ) -> Annotated[web.Response, JsonObject]:
         """POST /api/agent/tools/{tool}."""
-        return await self._tools.call(caller_of(request), request.match_info["tool"], body, _key_of(request))
+        caller = caller_of(request)
+        used = await self._tools.call(caller, request.match_info["tool"], body, _key_of(request))
+        return await self._sent(request, answer(used.result), caller, used.fetch_id)
+
+    async def _sent(
+        self, request: web.Request, response: web.Response, caller: AgentCaller, fetch_id: str
+    ) -> web.Response:
+        """The answer; where it answers a fetch it is sent here, and the core hears whether it went out whole."""
+        if not fetch_id:
+            return response
+        whole = False
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+            whole = request.transport is not None and not request.transport.is_closing()
+        except (ConnectionError, asyncio.CancelledError):
+            _log.info("the answer to a fetch of %s broke off", caller.name)
+            raise
+        finally:
+            ended = FetchEnded(agent_id=caller.agent_id, fetch_id=fetch_id, answered=whole)
+            if not self._access.gateway.offer(ended):
+                _log.warning("no room for the end of a fetch of %s: it counts as doubtful", caller.name)
+        return response
+
+    @route("GET /api/operator/tools", "What the operator can do as the broker's own identity, as tools.")
+    async def operators_listing(self, _request: web.Request) -> Tools:
+        """GET /api/operator/tools."""
+        return Tools(tools=self._tools.listing(OPERATOR))
+
+    @route(
+        "POST /api/operator/tools/{tool}",
+        "Use a tool as the broker's own identity: its arguments as the body, its result as the answer.",
+        errors=(404, 409, 413, 429, 502, 504),
+        about="tool",
+    )
+    async def operators_call(self, request: web.Request, body: Annotated[JsonObject, Body]) -> JsonObject:
+        """POST /api/operator/tools/{tool}."""
+        used = await self._tools.call(self._access.operator(), request.match_info["tool"], body, _key_of(request))
+        return used.result
 
     @route(
         "POST /mcp",
@@ -101,8 +166,9 @@ class AgentToolRoutes:
             text = f"The body did not arrive within {BODY_WAIT_S:.0f} s"
             raise InvalidRequest(Refusal.SLOW, "request_timeout", text) from error
         headers = {name.lower(): value for name, value in request.headers.items()}
-        status, body = await self._tools.answered(caller, message, headers, _key_of(request))
-        return web.Response(status=status, body=body, content_type="application/json" if body is not None else None)
+        status, body, fetch_id = await self._tools.answered(caller, message, headers, _key_of(request))
+        response = web.Response(status=status, body=body, content_type="application/json" if body is not None else None)
+        return await self._sent(request, response, caller, fetch_id)
 
 
 def _key_of(request: web.Request) -> str:

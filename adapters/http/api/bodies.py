@@ -110,6 +110,7 @@ class SendBody(Body):
     priority: int | None = Field(default=None, ge=0, le=4)
     data: dict[str, Any] | None = None
     attachments: list[Text] = Field(default=[], max_length=32)
+    strict: bool = False
     idempotency_key: str | None = _alias("idempotency_key", "idempotencyKey")
 
 

@@ -119,15 +119,35 @@ class BrokerAccess:
         found = self.state.acting(agent_id) if agent_id else None
         return None if found is None else AgentCaller(agent_id, found.name)
 
+    def operator(self) -> AgentCaller:
+        """The operator, as the broker's own identity.
+
+        Raises:
+            InvalidRequest: 503 `engine_unavailable`, the engine has not given the broker its identity yet.
+        """
+        own = self.state.own
+        if not own.agent_id:
+            raise InvalidRequest(
+                Refusal.UNAVAILABLE, "engine_unavailable", "the broker has no identity at the engine yet; try again"
+            )
+        return AgentCaller("", own.name)
+
     async def look(self, caller: AgentCaller, path: str) -> Any:
-        """What the engine shows this agent there.
+        """What the engine shows this agent there. The operator has the workspace's key, and reads along whatever it is no member of.
 
         Raises:
             InvalidRequest: what the engine refused, with its code; `engine_unavailable` if it does not answer.
         """
         call_id = f"look_{uuid.uuid4().hex}"
+        is_everybodys = caller.is_operator and path.startswith(("/v1/messages/", "/v1/channels"))
         answer = await self.gateway.ask_engine(
-            HttpCall(call_id=call_id, method="GET", path=path, auth=f"agent:{caller.agent_id}", timeout_s=LOOK_S)
+            HttpCall(
+                call_id=call_id,
+                method="GET",
+                path=path,
+                auth="workspace" if is_everybodys else caller.credential,
+                timeout_s=LOOK_S,
+            )
         )
         if isinstance(answer, EngineUnanswered):
             raise engine_status.refusal_of(engine_status.UNANSWERED, "", answer.detail)

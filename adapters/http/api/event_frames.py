@@ -23,6 +23,8 @@ def frame_of(found: Announced) -> Body:
 
 def parent_label(source: str) -> str:
     """Who spawned an agent, in the words that clients know."""
+    if source.startswith("agent:"):
+        return source.removeprefix("agent:")
     return "Relaycast" if source == "relaycast_ws" else "Dashboard"
 
 
@@ -88,6 +90,15 @@ def _body(what: Announcement) -> Body:
                 "mode": what.mode,
                 "injection_mode": what.mode,
                 "names": list(what.names),
+            }
+        case announced.AgentResult():
+            return {
+                "kind": "agent_result",
+                "name": what.name,
+                "result_id": what.result_id,
+                "data": what.data,
+                "final": what.final,
+                "metadata": what.metadata,
             }
         case announced.DeliveryQueued():
             body = _about("delivery_queued", what) | {"from": what.sender, "target": what.target}

@@ -35,6 +35,12 @@ class AuditLog(Protocol):
     async def why(self, identifier: str) -> list[Story]:
         """What became of what this id means; InvalidRequest when the log does not know it, or it means several things."""
 
+    async def messages(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest messages that fit; InvalidRequest when a filter names nothing that there is."""
+
+    async def marks(self, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+        """What became of these messages, for each agent here that was to get one."""
+
     async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
         """The newest deliveries that fit the fields of `DeliveriesQuery`, newest first."""
 

@@ -89,8 +89,17 @@ def rendered(reply: Reply) -> Rendered:
             return answers.Purged(success=True, purged=list(letter_ids))
         case replies.Sent() as sent:
             return _sent(sent)
-        case replies.Done(data=data):
-            return {"success": True, "data": data}
+        case replies.Done(data=data, repeated=repeated):
+            return {"success": True, "data": data} | ({"replayed": True} if repeated else {})
+        case replies.Fetched() as fetched:
+            return {
+                "success": True,
+                "fetch_id": fetched.fetch_id,
+                "messages": [_taken(one) for one in fetched.messages],
+            }
+        case replies.ResultKept() as kept:
+            told = {"success": True, "name": kept.name, "result_id": kept.result_id, "final": kept.final}
+            return told | ({"replayed": True} if kept.repeated else {})
         case replies.Enrolling(begun=begun):
             return {"success": True, "begun": begun}
         case replies.ManifestTaken():
@@ -117,6 +126,18 @@ def _spawned(spawned: replies.Spawned) -> answers.Spawned:
         channels=list(spawned.channels),
         channels_pending=list(spawned.channels_pending) or UNSET,
     )
+
+
+def _taken(found: replies.FetchedMessage) -> dict[str, Any]:
+    return {
+        "message_id": found.msg_id,
+        "from": found.sender,
+        "target": found.target,
+        "thread_id": found.thread_id or None,
+        "text": found.text,
+        "waited_secs": found.waited_s,
+        "possible_duplicate": found.doubtful,
+    }
 
 
 def _redelivered(redelivered: replies.Redelivered) -> answers.Redelivered:

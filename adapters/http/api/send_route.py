@@ -91,6 +91,7 @@ class SendRoute:
             attachments=tuple(body.attachments),
             key=key,
             priority=msgspec.UNSET if body.priority is None else body.priority,
+            strict=True if body.strict else msgspec.UNSET,
             agent_id=msgspec.UNSET if caller is None else caller.agent_id,
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
-from relaybroker.adapters.http.api.agent_tools import AgentToolRoutes, AgentTools
+from relaybroker.adapters.http.api.agent_tools import AgentToolRoutes, AgentTools, Fleet
 from relaybroker.adapters.http.api.agents_routes import AgentRoutes
 from relaybroker.adapters.http.api.audit_routes import AuditRoutes
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
@@ -69,7 +69,7 @@ class LocalApi:
         persist: bool,
         base_url: str | None,
         document: Callable[[], dict[str, Any]],
-        make_tools: Callable[[BrokerAccess], AgentTools],
+        make_tools: Callable[[BrokerAccess, Fleet], AgentTools],
         page: Mapping[str, Asset],
         allowed_hosts: Sequence[str] = (),
         allowed_origins: Sequence[str] = (),
@@ -137,7 +137,7 @@ class LocalApi:
             send,
             self._event_routes,
             AuditRoutes(core.audit, access),
-            AgentToolRoutes(access, self._make_tools(access)),
+            AgentToolRoutes(access, self._make_tools(access, agents)),
             self._fleet,
         )
         self._groups |= {type(group): group for group in opened}

@@ -104,12 +104,18 @@ class Mcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Options behind the program's name; `{url}` stands for the address of the local API."""
     env: dict[str, str] = {}
     """Variables that hold JSON; what they hold already stays in them, beside ours."""
+    command_args: tuple[str, ...] = ()
+    """As `args`, where the operator names another server: `{command}` is its program, `{args}` its arguments, `{words}` both, as JSON."""
+    command_env: dict[str, str] = {}
+    """As `env`, likewise."""
     approve: tuple[str, ...] = ()
     """Options that let the model use these tools, and no others, without asking; given only where the operator says so."""
 
     def __post_init__(self) -> None:
         if "{tool}" not in self.tool or not (self.args or self.env):
             raise ValueError("tool must hold {tool}, and args or env say how the program gets it")
+        if bool(self.args) != bool(self.command_args) or self.env.keys() != self.command_env.keys():
+            raise ValueError("command_args and command_env say the same for another server as args and env for ours")
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,7 +170,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Which help on answering the broker's composer adds."""
     alone: Alone = Alone()
     mcp: Mcp | None = None
-    """None: it is not known how it takes tools, and it gets none."""
+    """None: it gets no tools, and `no_mcp` says why; the hint names the command."""
+    no_mcp: str = ""
 
     def dialog_in(self, joined: str) -> str | None:
         """The name of the dialog whose phrases are in a screen (as `View.joined`)."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from relaybroker.engine import agents, channels, reactions
 from relaybroker.engine.auth import Caller
-from relaybroker.engine.models import ChannelBody, InviteBody, read_body
+from relaybroker.engine.models import ChannelBody, InviteBody, TopicBody, read_body
 from relaybroker.engine.rest.api import as_caller, engine_of, ok
 from relaybroker.engine.store import Tx
 
@@ -58,6 +58,18 @@ async def _get_channel(request: web.Request) -> web.Response:
     def work(tx: Tx, caller: Caller) -> dict[str, Any]:
         row = channels.find(tx, caller.workspace_id, request.match_info["name"])
         return channels.view(tx, row) | {"members": channels.members(tx, row["id"])}
+
+    return ok(await as_caller(request, work))
+
+
+@routes.patch("/v1/channels/{name}/topic")
+async def _set_topic(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    body = await read_body(request, TopicBody)
+
+    def work(tx: Tx, caller: Caller) -> dict[str, Any]:
+        row = channels.find(tx, caller.workspace_id, request.match_info["name"])
+        return channels.view(tx, channels.set_topic(tx, engine, row, body.topic))
 
     return ok(await as_caller(request, work))
 

@@ -5,6 +5,8 @@ certain, or settled by a recorded reason) and what its terminals were given. A b
 
 | checked | where |
 |---|---|
+| FETCHED-ONCE | what is fetched was given to its agent, and is given or typed again only with the mark |
+| TRUE-END | nobody is told twice of one message |
 | LOG-FIRST | nothing is typed whose intent is not durable |
 | TYPED-ONCE, D5, D6, D7 | one message is typed once; again only with the mark `possible-duplicate` |
 | ORDER, D8 | each terminal gets the sequenced messages of its agent in ascending order, apart from those that were given back |
@@ -28,7 +30,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from relaybroker.domain import delivery, effects, events, inputs, mailbox
+from relaybroker.domain import delivery, effects, events, inputs, mailbox, replies
 from relaybroker.domain.changes.link import ABANDONED_KEPT
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.events import Recorded
@@ -50,6 +52,7 @@ _MAY_SETTLE = {
     Reason.POISON,
     Reason.AMBIGUOUS,
     Reason.EXPIRED,
+    Reason.READ_ELSEWHERE,
 }
 """Why a message may be over without being typed or kept as a dead letter (`ambiguous`: the policy at_most_once)."""
 
@@ -104,6 +107,7 @@ class Attempt:
     typing_id: str
     late: bool
     """Below an adopted base: typed out of order, and said so (the exception of D8)."""
+    is_notice: bool = False
     is_open: bool = True
     intended: bool = False
     in_custody: bool = False
@@ -130,6 +134,10 @@ class Promises:
         self._id_of_name: dict[str, str] = {}
         self._results: dict[str, tuple[Any, str]] = {}
         self._runs: dict[str, int] = {}
+        self._noticed: set[str] = set()
+        """Of what senders were told."""
+        self._given: set[tuple[str, str, str]] = set()
+        """What agents got by fetching: agent id, fetch, message."""
         self._online_at = 0.0
         self.decided = 0
         self.typed_total = 0
@@ -229,6 +237,19 @@ class Promises:
             )
             self._last_seq[session.session_id] = max(last, seq)
 
+    def given(self, agent_id: str, answer: replies.Fetched) -> None:
+        """An agent has read the answer to its fetch."""
+        story = self._story(agent_id)
+        for one in answer.messages:
+            self._given.add((agent_id, answer.fetch_id, one.msg_id))
+            seqs = [seq for seq, msg_id in story.posted.items() if msg_id == one.msg_id]
+            former = story.touched.get(one.msg_id)
+            if not seqs:
+                continue  # without a place in the sequence
+            if former is not None and seqs[-1] - former <= mailbox.SEEN_WINDOW:
+                _hold(one.doubtful, f"FETCHED-ONCE: {one.msg_id} of {agent_id} is given again, silently")
+            story.touched[one.msg_id] = seqs[-1]
+
     def stood(self, *, went_in: bool) -> None:
         """A text stood in a composer, for a person to see."""
         self.marks.reach("a text went in late" if went_in else "a person was called for a text that stood")
@@ -276,7 +297,7 @@ class Promises:
             return
         for recorded in decided:
             event = recorded.event
-            if not isinstance(event, _DECISIONS):
+            if not isinstance(event, _DECISIONS) or _is_notice(event):
                 continue
             if isinstance(event, events.FrameBuffered):
                 own += event.seq == frame["seq"]
@@ -298,7 +319,17 @@ class Promises:
             case events.DeliveryOffered():
                 former = self.attempts.get(stream)
                 _hold(former is None and stream not in self._ended, f"ONE-END: {stream} begins twice")
-                self.attempts[stream] = Attempt(event.agent_id, event.seq, event.msg_id, recorded.event_id, event.late)
+                self.attempts[stream] = Attempt(
+                    event.agent_id,
+                    event.seq,
+                    event.msg_id,
+                    recorded.event_id,
+                    event.late,
+                    is_notice=event.source == delivery.NOTICE,
+                )
+                if event.about:
+                    _hold(event.about not in self._noticed, f"TRUE-END: {event.about!r} is told twice")
+                    self._noticed.add(event.about)
                 self._by_typing[recorded.event_id] = stream
             case events.DeliveryTakenOver():
                 attempt = self.attempts[stream]
@@ -307,6 +338,14 @@ class Promises:
                 self._cover(attempt, "custody")
             case events.DeliveryInjecting():
                 self.attempts[stream].intended = True
+            case events.DeliveryFetched():
+                attempt = self.attempts[stream]
+                key = (attempt.agent_id, event.fetch_id, attempt.msg_id)
+                _hold(
+                    key in self._given, f"FETCHED-ONCE: {stream} is said to be fetched, and its agent was not given it"
+                )
+                self._cover(attempt, "fetched")
+                self.marks.reach("a message was fetched")
             case events.DeliveryInjected():
                 attempt = self.attempts[stream]
                 _hold(attempt.typing_id in self._whole, f"PROOF: {stream} is said to be typed and no terminal has it")
@@ -322,7 +361,8 @@ class Promises:
                 attempt = self._end(stream)
                 if event.settled:
                     _hold(
-                        event.reason in _MAY_SETTLE, f"NO-LOSS: {stream} is settled untyped because of {event.reason}"
+                        event.reason in _MAY_SETTLE or attempt.is_notice,
+                        f"NO-LOSS: {stream} is settled untyped because of {event.reason}",
                     )
                     self._cover(attempt, event.reason)
                 elif attempt.seq:
@@ -433,6 +473,10 @@ def check_bounds(state: State) -> None:
         _hold(not ended, f"ONE-END: {ended} ended and still wait")
     _hold(len(state.link.abandoned) <= ABANDONED_KEPT, "BOUNDED: abandoned requests")
     _hold(len(state.announcements) <= 2 * ANNOUNCEMENTS_KEPT, "BOUNDED: announcements")
+
+
+def _is_notice(event: events.Event) -> bool:
+    return isinstance(event, events.DeliveryOffered) and event.source == delivery.NOTICE
 
 
 def _hold(condition: bool, otherwise: str) -> None:

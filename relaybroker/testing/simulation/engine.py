@@ -12,6 +12,14 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.testing.simulation.conversations import (
+    GENERAL,
+    Conversations,
+    Said,
+    channel_message,
+    direct_message,
+    thread_reply,
+)
 from relaybroker.testing.simulation.timeline import Pipe, Timeline
 
 ROW_LIFE_S = 3600.0
@@ -22,6 +30,10 @@ OFFLINE_AFTER_S = 45.0
 REDISPATCH_S = 30.0
 OF_AGENT = "agent "
 """Begins the text of a message that an agent sends with its own token; its id follows."""
+OWN = "900"
+"""The id of the broker's own identity."""
+PEOPLE = 500
+MESSAGE_IDS = 250_000_000_000_000_000
 ERROR_REPLY_FIELDS = ("v", "id", "type", "code", "message")
 
 Frame = dict[str, Any]
@@ -103,6 +115,14 @@ class Agent:
     """The node said so, last by its inventory."""
 
 
+@dataclass(frozen=True)
+class Posted:
+    """A message that the engine took, and the number that it has with each recipient whose mailbox took it."""
+
+    msg_id: str
+    seqs: dict[str, int]
+
+
 class Socket:
     """One accepted connection of the node, as the engine holds it."""
 
@@ -134,6 +154,9 @@ class Engine:
         self.token_serial = 0
         self.invocations: dict[str, Frame] = {}
         """Not answered yet."""
+        self.talk = Conversations()
+        self.people: dict[str, str] = {}
+        """Of whom no program runs: name -> id. The broker's own identity is one of them."""
         self._keys: dict[str, str] = {}
         self._serial = 100
 
@@ -146,9 +169,12 @@ class Engine:
             self.agents[former].here = self.agents[former].online = False
             for seq in list(self.agents[former].rows):
                 self._withdraw(self.agents[former], seq)
+            for members in self.talk.members.values():
+                members.pop(former, None)
         agent = Agent(str(self._fresh()), name, next_seq=next_seq, acked=acked)
         self.agents[agent.agent_id] = agent
         self.names[name] = agent.agent_id
+        self.talk.join(GENERAL, agent.agent_id)
         return agent
 
     def named(self, name: str) -> Agent | None:
@@ -164,7 +190,7 @@ class Engine:
         if len(agent.rows) >= MAILBOX_DEPTH:
             return None
         now = self._clock()
-        row = Row(agent.next_seq, msg_id or f"m{self._fresh()}", _dated(payload, now), now, mode, twin)
+        row = Row(agent.next_seq, msg_id or self.fresh_message_id(), _dated(payload, now), now, mode, twin)
         agent.next_seq += 1
         agent.rows[row.seq] = row
         self._watcher.posted(agent.agent_id, row.seq, row.msg_id, payload)
@@ -173,8 +199,55 @@ class Engine:
         return row
 
     def fresh_message_id(self) -> str:
-        """A message id that no row has."""
-        return f"m{self._fresh()}"
+        """A message id that no row has; digits, as engines give them."""
+        return f"{MESSAGE_IDS + self._fresh()}"
+
+    def person(self, name: str) -> str:
+        """The id of somebody of whom no program runs."""
+        return self.people.setdefault(name, str(PEOPLE + len(self.people)))
+
+    def id_of(self, name: str) -> str:
+        """The id of an agent or a person; "" if there is nobody of this name."""
+        return self.names.get(name) or self.people.get(name, "")
+
+    def name_of(self, one: str) -> str:
+        """The name of an agent or a person."""
+        if one in self.agents:
+            return self.agents[one].name
+        return next((name for name, known in self.people.items() if known == one), "")
+
+    def say_in_channel(self, sender_id: str, channel: str, text: str, *, mode: str = "wait", **more: Any) -> Posted:
+        """A message in a channel, for every member but its sender."""
+        said = self._said(sender_id, channel, is_channel=True)
+        payload = channel_message(said, self.name_of(sender_id), text, **more)
+        return Posted(said.msg_id, self._post_all(said, payload, mode))
+
+    def say_directly(self, sender_id: str, to: str, text: str, *, mode: str = "wait", **more: Any) -> Posted:
+        """A direct message to an agent or a person."""
+        said = self._said(sender_id, self.talk.talk(sender_id, self.id_of(to)), is_channel=False)
+        payload = direct_message(said, self.name_of(sender_id), to, text, **more)
+        return Posted(said.msg_id, self._post_all(said, payload, mode))
+
+    def say_in_thread(self, sender_id: str, message: str, text: str, *, mode: str = "wait", **more: Any) -> Posted:
+        """An answer in the thread of a message that was said."""
+        asked = self.talk.said[message]
+        said = self._said(sender_id, asked.place, is_channel=asked.is_channel, root=asked.root)
+        payload = thread_reply(said, self.name_of(sender_id), text, **more)
+        return Posted(said.msg_id, self._post_all(said, payload, mode))
+
+    def _said(self, sender_id: str, place: str, *, is_channel: bool, root: str = "") -> Said:
+        msg_id = self.fresh_message_id()
+        said = Said(msg_id, sender_id, place, is_channel, root or msg_id)
+        self.talk.note(said)
+        return said
+
+    def _post_all(self, said: Said, payload: Any, mode: str) -> dict[str, int]:
+        """A row for every recipient of whom a program may run: its name, and the number that the message has there."""
+        found = {}
+        for one in self.talk.audience(said.place, said.sender_id) or ():
+            if one in self.agents and (row := self.post(self.agents[one], payload, said.msg_id, mode)) is not None:
+                found[self.agents[one].name] = row.seq
+        return found
 
     def push(self, agent: Agent, seq: int) -> None:
         """Offer one row on the live socket, if there is one and the row is still there."""
@@ -382,7 +455,8 @@ class Engine:
                 self.token_serial += 1
                 return 201, {"id": body["node_id"], "token": f"sha256:node{self.token_serial}"}, ""
             case "POST", ["agents"] if body.get("type") == "human":
-                return 201, {"id": "900", "name": body["name"], "token": "sha256:own"}, ""
+                self.people[body["name"]] = OWN
+                return 201, {"id": OWN, "name": body["name"], "token": "sha256:own"}, ""
             case "POST", ["agents"]:
                 if self.named(body["name"]) is not None:
                     return 409, None, "agent_already_exists"
@@ -413,25 +487,60 @@ class Engine:
                 if found is not None:
                     found.here = found.online = False
                 return 204, None, ""
-            case "POST", ["channels", *_]:
-                return 200, {}, ""
-            case "POST", ["dm" | "messages", *_]:
-                return self._publish(call)
+            case "POST", ["channels"]:
+                self.talk.join(str(body["name"]), self._caller(call))
+                return 201, {"name": body["name"]}, ""
+            case "POST", ["channels", channel, "join" | "leave" as verb]:
+                return self._membership(call, channel, verb)
+            case "POST", ["messages", _, "read" | "reactions"]:
+                return 201, {}, ""
+            case "POST", ["dm"] | ["channels" | "messages" | "dm", _, "messages" | "replies"]:
+                return self._publish(call, parts)
             case _:
                 raise AssertionError(f"the simulated engine has no {call.method} {call.path}")
 
-    def _publish(self, call: HttpCall) -> tuple[int, Any, str]:
-        """A message to an agent, once for each idempotency key."""
+    def _caller(self, call: HttpCall) -> str:
+        """Whose token a call has."""
+        return call.auth.removeprefix("agent:") if call.auth.startswith("agent:") else OWN
+
+    def _membership(self, call: HttpCall, channel: str, verb: str) -> tuple[int, Any, str]:
+        if channel not in self.talk.members:
+            return 404, None, "channel_not_found"
+        (self.talk.join if verb == "join" else self.talk.leave)(channel, self._caller(call))
+        return 200, {"channel": channel}, ""
+
+    def _publish(self, call: HttpCall, parts: list[str]) -> tuple[int, Any, str]:
+        """A message, once for each idempotency key, as its true sender."""
         if call.idempotency_key not in self._keys:
-            body = call.body or {}
-            target = self.named(str(body.get("to", "")))
-            if target is None:
-                return 404, None, "agent_not_found"
-            msg_id = self.fresh_message_id()
-            self._keys[call.idempotency_key] = msg_id
+            body, sender = call.body or {}, self._caller(call)
+            if error := self._why_not(parts, body):
+                return 404, None, error
+            more = {"metadata": body["data"]} if body.get("data") else {}
+            text, mode = str(body["text"]), str(body.get("mode", "wait"))
+            match parts:
+                case ["dm"]:
+                    made = self.say_directly(sender, str(body["to"]), text, mode=mode, **more)
+                case ["messages", message, _]:
+                    made = self.say_in_thread(sender, message, text, **more)
+                case [_, place, _]:
+                    made = self.say_in_channel(sender, place, text, mode=mode, **more)
+                case _:
+                    raise AssertionError(parts)
+            self._keys[call.idempotency_key] = made.msg_id
             self._watcher.published(call.idempotency_key, call.auth, body)
-            self.post(target, message(msg_id, body["text"], sender="desk"), msg_id)
         return 201, {"id": self._keys[call.idempotency_key]}, ""
+
+    def _why_not(self, parts: list[str], body: Frame) -> str:
+        """The engine's code for a place that is not there; "" = it is."""
+        match parts:
+            case ["dm"]:
+                return "" if self.id_of(str(body.get("to", ""))) else "agent_not_found"
+            case ["messages", message, _]:
+                return "" if message in self.talk.said else "message_not_found"
+            case ["channels", place, _]:
+                return "" if place in self.talk.members else "channel_not_found"
+            case _:
+                return "conversation_not_found"
 
     def _identity(self, agent: Agent) -> Frame:
         return {"id": agent.agent_id, "name": agent.name, "token": f"sha256:{self._fresh():x}"}

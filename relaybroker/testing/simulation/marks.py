@@ -84,6 +84,11 @@ REQUIRED = (
     "an invocation was repeated",
     "a message was published after a retry",
     "an agent answered with its own token",
+    "a message was fetched",
+    "an answer to a fetch broke off",
+    "nobody said that a fetch was answered",
+    "read elsewhere while it waited",
+    "a sender was told",
     "a clean stop",
 )
 """What every batch must have reached at least once."""
@@ -102,6 +107,7 @@ _ENDED = {
     Reason.UNKNOWN_TYPE: "an unknown type was settled",
     Reason.RECEIPT_ONLY: "a receipt was settled",
     Reason.SELF_ECHO: "an own message was settled",
+    Reason.READ_ELSEWHERE: "read elsewhere while it waited",
     Reason.TOO_LARGE: "too long a message was settled",
     Reason.HOLD_EXPIRED: "a hold expired",
     Reason.PTY_WRITE_FAILED: "attempts were exhausted",
@@ -154,6 +160,8 @@ class Marks:
             case events.MailboxBased() if event.source == "engine":
                 self.reach("the base came from the engine")
             case events.DeliveryOffered():
+                if event.about:
+                    self.reach("a sender was told")
                 if event.attempt > 1:
                     self.reach("returned and admitted again")
                 if event.seq and self._resynced.get(f"mailbox:{event.agent_id}") == event.seq:

@@ -193,6 +193,68 @@ def agent_sends(world: World) -> None:
         world.node.put(msgspec.structs.replace(request, request_id=world.request_id()))
 
 
+@move(1)
+def agents_talk(world: World) -> None:
+    """One agent asks another in a channel or directly, and is answered in the thread; now and then with more than anybody may be typed."""
+    agent = _anyone(world)
+    if agent is None:
+        return
+    name = world.random.choice(world.plan.names)
+    text = "x" * 17_000 if world.random.random() < 0.2 else f"{OF_AGENT}{agent.agent_id} asks"
+    if world.random.random() < 0.3:
+        asked = world.engine.say_in_channel(agent.agent_id, "general", text)
+    elif name in world.engine.names and name != agent.name:
+        asked = world.engine.say_directly(agent.agent_id, name, text)
+    else:
+        return
+    world.timeline.after(world.random.uniform(0.1, 30.0), _answer, world, name, asked.msg_id)
+
+
+def _answer(world: World, name: str, asked: str) -> None:
+    agent = world.engine.named(name)
+    if agent is not None:
+        world.node.put(
+            inputs.SendRequested(
+                request_id=world.request_id(),
+                to=f"thread:{asked}",
+                text=f"{OF_AGENT}{agent.agent_id} answers",
+                thread_id=asked,
+                agent_id=agent.agent_id,
+            )
+        )
+
+
+@move(1.5)
+def agent_fetches(world: World) -> None:
+    """An agent asks for what waits for it, most likely while it cannot be typed to."""
+    stuck = world.sessions("blocked") or [one for one in world.sessions("ready") if one.occupied]
+    agent_id = world.random.choice(stuck).agent_id if stuck else getattr(_anyone(world), "agent_id", "")
+    if agent_id:
+        world.fetch(agent_id, world.random.choice((1, 5, 100)))
+
+
+@move(1)
+def agent_reads_elsewhere(world: World) -> None:
+    """An agent marks a message as read at the engine: its row is settled there, and everybody is told, if the frame comes through."""
+    agent = _anyone(world)
+    if agent is None or not agent.rows:
+        return
+    row = world.random.choice(list(agent.rows.values()))
+    data = {"message_id": row.msg_id, "agent_id": agent.agent_id, "read_at": "2026-01-01T00:00:00.000Z"}
+    world.engine.say(
+        {
+            "type": "deliver",
+            "agent": agent.name,
+            "agent_id": agent.agent_id,
+            "delivery_id": f"evt_message_read_{row.msg_id}_{agent.agent_id}",
+            "msg_id": row.msg_id,
+            "seq": 0,
+            "mode": "wait",
+            "payload": {"type": "message.read", "data": data},
+        }
+    )
+
+
 @move(0.5)
 def agent_acts(world: World) -> None:
     """An agent joins a channel in its own name."""

@@ -99,6 +99,8 @@ class Node:
         self._make = make
         self.recover: Callable[[bool], State] = lambda use_snapshot: disk.recover(use_snapshot=use_snapshot)
         """How the next process finds its state."""
+        self.replied: Callable[[effects.Reply], None] = lambda _reply: None
+        """Who asked hears the answer."""
         self.core: Broker | None = None
         self.boots = 0
         self.armed: Crash | None = None
@@ -290,7 +292,9 @@ class Node:
             case effects.ExitBroker():
                 self.exited = effect
                 self.crash(Crash(survive=1.0, stay_down_s=self._random.uniform(0.1, 3.0)))
-            case effects.Announce() | effects.Reply():
+            case effects.Reply():
+                self.replied(effect)
+            case effects.Announce():
                 pass
             case _:
                 raise AssertionError(f"nothing in this simulation asks for {type(effect).__name__}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from relaybroker.domain import effects, inputs, replies
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.inputs import Settings
 from relaybroker.domain.state import State
@@ -15,7 +16,7 @@ from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
 from relaybroker.testing.simulation.checks import Promises, check_bounds, check_fold
 from relaybroker.testing.simulation.disk import Disk
-from relaybroker.testing.simulation.engine import NODE_ID, Engine
+from relaybroker.testing.simulation.engine import NODE_ID, OWN, Engine
 from relaybroker.testing.simulation.host import Host, Session
 from relaybroker.testing.simulation.marks import Marks
 from relaybroker.testing.simulation.node import Node, plain_harness
@@ -116,6 +117,10 @@ def day_of(seed: int) -> Plan:
     )
 
 
+_BREAKS_OFF, _NEVER_HEARD_OF = 0.2, 0.35
+"""Of the answers to fetches: the share that breaks off, and with it that of which the broker hears nothing."""
+
+
 class Ordinary(dict[str, float]):
     """A move that is not named is as frequent as usual."""
 
@@ -183,6 +188,13 @@ class World:
             ),
             make=make,
         )
+        self.engine.people[self.node.settings.broker_name] = OWN
+        self.node.replied = self._replied
+        self._fetching: dict[str, str] = {}
+        """Requests of agents that fetch -> agent id."""
+        self._heard: dict[str, str] = {}
+        """Requests of callers who hear every answer -> agent id."""
+        self._agents_random = self._stream("agents")
         self.requests = 0
         self._disk_random = self._stream("disk")
 
@@ -193,6 +205,40 @@ class World:
     def _fsync_s(self) -> float:
         slow = 2.0 if self.timeline.now < self.slow_disk_until else 0.0
         return self._disk_random.uniform(*self.plan.fsync_s) + self._disk_random.uniform(0.0, slow)
+
+    # --- agents that fetch ----------------------------------------------------------------------------------------------
+
+    def fetch(self, agent_id: str, limit: int) -> None:
+        """An agent asks for what waits for it."""
+        request_id = self.request_id()
+        self._fetching[request_id] = agent_id
+        self.node.put(inputs.FetchRequested(request_id=request_id, agent_id=agent_id, limit=limit))
+
+    def asked_to_fetch(self, request_id: str, agent_id: str, limit: int) -> inputs.FetchRequested:
+        """The same, for a caller who hears the answer, and says that it came."""
+        self._heard[request_id] = agent_id
+        return inputs.FetchRequested(request_id=request_id, agent_id=agent_id, limit=limit)
+
+    def _replied(self, reply: effects.Reply) -> None:
+        if (listener := self._heard.pop(reply.request_id, "")) and isinstance(reply.answer, replies.Fetched):
+            self.promises.given(listener, reply.answer)
+        agent_id, answer = self._fetching.pop(reply.request_id, ""), reply.answer
+        if not agent_id or not isinstance(answer, replies.Fetched) or not answer.fetch_id:
+            return
+        fetch_id, fate = answer.fetch_id, self._agents_random.random()
+        if fate < _BREAKS_OFF:
+            self.marks.reach("an answer to a fetch broke off")
+            self._end_fetch(agent_id, fetch_id, answered=False)
+            return
+        self.promises.given(agent_id, answer)
+        if fate < _NEVER_HEARD_OF:
+            self.marks.reach("nobody said that a fetch was answered")
+            return
+        delay = self._agents_random.uniform(0.001, 0.2)
+        self.timeline.after(delay, lambda: self._end_fetch(agent_id, fetch_id, answered=True))
+
+    def _end_fetch(self, agent_id: str, fetch_id: str, *, answered: bool) -> None:
+        self.node.put(inputs.FetchEnded(agent_id=agent_id, fetch_id=fetch_id, answered=answered))
 
     # --- questions --------------------------------------------------------------------------------------------------------
 

@@ -90,6 +90,7 @@ class SmallBroker:
             "/v1/dm/dm_1/messages": [{"id": "78", "agent_name": "w1", "text": "shipped"}],
             "/v1/messages/77/replies": {"parent": {"id": "77"}, "replies": []},
             "/v1/messages/77/readers": [],
+            "/v1/messages/77": {"id": "77", "agent_name": "planner", "text": "Ship it"},
             "/v1/actions": [],
         }
         self.variables: dict[str, dict[str, str]] = {}
@@ -271,7 +272,8 @@ class SmallBroker:
             return inputs.EngineAnswered(
                 call_id=call_id, status=404, code="channel_not_found", message="no such channel"
             )
-        return inputs.EngineAnswered(call_id=call_id, status=201, data={"id": "msg_9"})
+        made = "dm_group_9" if call.path == "/v1/dm/group" else "msg_9"
+        return inputs.EngineAnswered(call_id=call_id, status=201, data={"id": made})
 
 
 class Client:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.domain import inputs
 from relaybroker.mcp.tools import TOOLS
 
+PAGE = {route.key for route in ROUTES if route.is_open and route.answer is str}
+"""Files of the web page, the same for everybody."""
 EVERY_ROUTE = sorted([route.key for route in ROUTES] + [f"{method} {path}" for method, path in NOT_BUILT])
 
 
@@ -48,6 +51,8 @@ async def test_a_wrong_a_former_and_a_foreign_token_open_nothing(client, token):
         agent.token = token
     before = len(client.broker.offered)
     for route in EVERY_ROUTE:
+        if route in PAGE:
+            continue
         status, answer = await agent.ask(route.partition(" ")[0], path_of(route), {})
         if route == "GET /health":
             assert (status, answer["workspaceId"]) == (200, "ws_unknown")
@@ -172,12 +177,19 @@ GOOD = {
     "leave_channel": {"channel": "lab"},
     "invite_to_channel": {"channel": "lab", "agent_name": "planner"},
     "list_actions": {},
+    "send_group_dm": {"participants": ["planner", "w2"], "text": "hi"},
+    "set_channel_topic": {"channel": "lab", "topic": "what it is for"},
+    "invoke_action": {"name": "echo", "input": {"text": "hi"}},
+    "submit_result": {"data": {"done": [1, 2]}},
     "my_status": {},
+    "show_message": {"message_id": "77"},
+    "read_thread": {"message_id": "77"},
+    "find_messages": {"text": "ship"},
 }
 
 
 def test_every_tool_is_used_here():
-    assert set(TOOLS) - set(GOOD) == {"why_message"}
+    assert set(TOOLS) - set(GOOD) == {"why_message", "spawn", "remove_agent"}
 
 
 @pytest.mark.parametrize("tool", GOOD)
@@ -189,9 +201,16 @@ async def test_every_tool_works_and_changes_what_it_says_it_changes(client, tool
     asked = client.broker.offered[offered:]
     if TOOLS[tool].changes == "nothing":
         assert asked == []
+    elif tool == "check_inbox":
+        assert [type(item) for item in asked] == [inputs.FetchRequested]
+        assert asked[0].agent_id == agent.agent_id
+    elif tool == "send_group_dm":
+        opened, sent = asked
+        assert (opened.act, opened.arguments["participants"]) == ("open_group", ["planner", "w2"])
+        assert (sent.to, sent.agent_id) == ("dm_group_9", agent.agent_id)
     else:
         (one,) = asked
-        assert isinstance(one, inputs.SendRequested | inputs.ActRequested)
+        assert isinstance(one, inputs.SendRequested | inputs.ActRequested | inputs.ResultRequested)
         assert one.agent_id == agent.agent_id
         assert looked == len(client.broker.looked)
     assert {call.auth for call in client.broker.looked} <= {f"agent:{agent.agent_id}"}
@@ -266,3 +285,69 @@ async def test_why_is_told_to_who_sent_or_received_it_and_to_nobody_else(client)
     assert story["subject"] == f"message:{receipt['event_id']}"
     assert {step["event"].partition(".")[0] for step in story["steps"]} == {"message"}
     assert (await other.tool("why_message", message_id=receipt["event_id"]))[1]["code"] == "unknown_id"
+
+
+# --- what the operator must allow -----------------------------------------------------------------------------------------
+
+
+def allow(client, *may, capabilities=("spawn:cat",)):
+    """As `RELAYBROKER_AGENT_MAY` and `RELAYBROKER_CAPABILITIES` do."""
+    state = client.broker.core.state
+    state.settings = msgspec.structs.replace(state.settings, agent_may=may, capabilities=capabilities)
+
+
+async def listed(agent):
+    _, answer = await agent.mcp("tools/list")
+    return {tool["name"] for tool in answer["result"]["tools"]}
+
+
+async def test_an_agent_starts_and_ends_others_only_where_the_operator_allows_it(client):
+    """OWN-SCOPE: what is not allowed is not listed, and no tool at all."""
+    agent = await client.agent()
+    assert not await listed(agent) & {"spawn", "remove_agent"}
+    wanted = {"name": "w2", "cli": "cat", "task": "help"}
+    for tool, arguments in (("spawn", wanted), ("remove_agent", {"name": "w1"})):
+        assert (await agent.tool(tool, **arguments))[1]["code"] == "unknown_tool"
+        _, answer = await agent.mcp("tools/call", {"name": tool, "arguments": arguments})
+        assert answer["error"]["code"] == -32602
+
+    allow(client, "spawn")
+    assert await listed(agent) & {"spawn", "remove_agent"} == {"spawn"}
+    status, answer = await agent.tool("spawn", **wanted)
+    assert (status, answer["name"]) == (200, "w2")
+    _, found = await client.ask("GET", "/api/spawned")
+    assert {row["name"]: row["parent"] for row in found["agents"]}["w2"] == "w1"
+    status, answer = await agent.tool("spawn", **wanted | {"name": "w3", "cli": "bash"})
+    assert (status, answer["code"]) == (403, "cli_not_allowed")
+    assert "this node offers cat" in answer["message"]
+    for odd in ({"args": ["-x"]}, {"env": {"A": "1"}}, {"cwd": "/"}, {"cli": "cat -e"}):
+        assert (await agent.tool("spawn", **wanted | {"name": "w3"} | odd))[1]["code"] == "invalid_field"
+
+    allow(client, "release")
+    status, answer = await agent.tool("remove_agent", name="w2", reason="done")
+    assert status == 200, answer
+    _, found = await client.ask("GET", "/api/log?topic=agent.release_asked.v1")
+    assert found["events"][-1]["body"]["reason"] == "w1 asked for it: done"
+
+
+async def test_a_group_is_opened_once_for_the_same_agents(client):
+    agent = await client.agent()
+    client.broker.shows["/v1/dm/conversations"] = [
+        {"id": "77", "type": "group", "name": None,
+         "participants": [{"agent_name": "w1"}, {"agent_name": "planner"}, {"agent_name": "w2"}]},
+    ]  # fmt: skip
+    _, receipt = await agent.tool("send_group_dm", participants=["@w2", "planner", "w1"], text="hi")
+    assert (receipt["to"], receipt["participants"]) == ("77", ["planner", "w2"])
+    assert not any(call.path == "/v1/dm/group" for call in client.broker.called)
+    status, answer = await agent.tool("send_group_dm", participants=["w1"], text="hi")
+    assert (status, answer["code"]) == (400, "invalid_field")
+
+
+async def test_what_an_agent_asks_again_with_the_same_key_is_done_once(client):
+    agent = await client.agent()
+    first = await agent.tool("invoke_action", key="k", name="echo", input={"n": 1})
+    again = await agent.tool("invoke_action", key="k", name="echo", input={"n": 1})
+    assert [status for status, _ in (first, again)] == [200, 200]
+    assert len([call for call in client.broker.called if call.path.endswith("/invoke")]) == 1
+    status, answer = await agent.tool("invoke_action", key="k", name="echo", input={"n": 2})
+    assert (status, answer["code"]) == (409, "idempotency_conflict")

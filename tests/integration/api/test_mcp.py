@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from urllib.parse import urlsplit
 
 import pytest
 
+from relaybroker.domain import inputs
 from relaybroker.mcp.protocol import MAX_MESSAGE_BYTES
-from relaybroker.mcp.tools import TOOLS
+from relaybroker.mcp.tools import EVERYBODYS
 
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -45,7 +48,7 @@ async def test_a_client_shakes_hands_and_uses_a_tool(client, asked, spoken):
     assert answer["result"]["capabilities"] == {"tools": {}}
     assert await raw(agent, json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"})) == (202, None)
     status, answer = await agent.mcp("tools/list", MCP_Protocol_Version=spoken)
-    assert [tool["name"] for tool in answer["result"]["tools"]] == list(TOOLS)
+    assert [tool["name"] for tool in answer["result"]["tools"]] == list(EVERYBODYS)
     assert "resultType" not in answer["result"]
     _, answer = await agent.mcp("tools/call", {"name": "send_dm", "arguments": {"to": "planner", "text": "hi"}}, "x")
     result = answer["result"]
@@ -80,7 +83,7 @@ async def test_a_client_without_a_handshake_discovers_and_uses_a_tool(client):
     assert "2026-07-28" in answer["result"]["supportedVersions"]
     assert {"ttlMs", "cacheScope"} <= answer["result"].keys()
     _, answer = await modern(agent, "tools/list")
-    assert (len(answer["result"]["tools"]), answer["result"]["cacheScope"]) == (len(TOOLS), "private")
+    assert (len(answer["result"]["tools"]), answer["result"]["cacheScope"]) == (len(EVERYBODYS), "private")
     _, answer = await modern(agent, "tools/call", {"name": "list_channels"})
     assert answer["result"]["structuredContent"]["channels"][0]["name"] == "general"
     assert answer["result"]["resultType"] == "complete"
@@ -129,7 +132,7 @@ async def test_every_tool_says_truly_what_it_changes_and_takes_one_flat_object(c
         assert schema["type"] == "object"
         assert schema["additionalProperties"] is False
         assert "$ref" not in json.dumps(schema)
-        assert hints["readOnlyHint"] == (TOOLS[tool["name"]].changes == "nothing")
+        assert hints["readOnlyHint"] == (EVERYBODYS[tool["name"]].changes == "nothing")
         assert not (hints["readOnlyHint"] and hints["destructiveHint"])
         assert tool["description"].endswith(".")
     hinted = {tool["name"]: tool["annotations"] for tool in answer["result"]["tools"]}
@@ -158,17 +161,7 @@ async def test_a_wrong_argument_is_the_tools_error_and_an_unknown_tool_the_proto
 
 async def test_a_result_ends_with_one_line_about_what_waits(client):
     agent = await client.agent()
-    await client.ask("PUT", "/api/spawned/w1/delivery-mode", {"mode": "manual_flush"})
-    for seq in (1, 2):
-        client.broker._frame(
-            client.broker.state.link.dial,
-            {
-                "type": "deliver", "delivery_id": f"del_{seq}_101", "agent_id": agent.agent_id, "agent": "w1",
-                "msg_id": str(seq), "seq": seq, "mode": "wait",
-                "payload": {"type": "message.created", "data": {"id": str(seq), "text": "x", "from_name": "p", "channel_name": "g"}},
-            },
-        )  # fmt: skip
-    await client.until(lambda: len(client.broker.state.deliveries) == 2)
+    await held(client, agent, "77", "78")
     send = {"name": "send_dm", "arguments": {"to": "planner", "text": "hi"}}
     assert (await agent.mcp("tools/call", send))[1]["result"]["content"][1][
         "text"
@@ -248,3 +241,70 @@ async def test_params_that_are_no_object_are_invalid(client):
     assert (await agent.mcp("initialize", {"protocolVersion": 5}))[1]["error"]["code"] == -32602
     assert (await agent.mcp("tools/call", {"name": ["send_dm"]}))[1]["error"]["code"] == -32602
     assert (await agent.mcp("tools/list", {"cursor": "2"}))[1]["error"]["code"] == -32602
+
+
+# --- fetching -------------------------------------------------------------------------------------------------------------
+
+
+async def held(client, agent, *msg_ids):
+    """Messages wait because a dialog is on the agent's screen."""
+    client.broker._report(inputs.ProgramBlocked, client.broker.state.registration_of("w1").session_id, pattern="login")
+    for number, msg_id in enumerate(msg_ids, 1):
+        client.broker._frame(
+            client.broker.state.link.dial,
+            {
+                "type": "deliver", "delivery_id": f"del_{msg_id}_{agent.agent_id}", "agent_id": agent.agent_id,
+                "agent": "w1", "msg_id": msg_id, "seq": number, "mode": "wait",
+                "payload": {"type": "message.created", "data": {"id": msg_id, "text": f"text {msg_id}", "from_name": "planner"}},
+            },
+        )  # fmt: skip
+    await client.until(lambda: len(client.broker.state.deliveries) == len(msg_ids))
+
+
+async def test_what_waits_is_given_to_the_agent_over_mcp_and_http_and_never_typed(client):
+    """FETCHED-ONCE."""
+    agent = await client.agent()
+    await held(client, agent, "77", "78")
+    _, answer = await agent.mcp("tools/call", {"name": "check_inbox", "arguments": {"limit": 1}})
+    result = answer["result"]
+    assert [row["text"] for row in result["structuredContent"]["messages"]] == ["text 77"]
+    assert result["structuredContent"]["waiting_count"] == 1
+    assert result["content"][-1]["text"] == "1 message waits for you: check_inbox"
+    await client.until(lambda: len(client.broker.state.deliveries) == 1)
+    _, answer = await agent.tool("check_inbox")
+    assert [row["message_id"] for row in answer["messages"]] == ["78"]
+    await client.until(lambda: not client.broker.state.deliveries)
+    _, found = await client.ask("GET", "/api/log?topic=delivery.fetched.v1")
+    assert len(found["events"]) == 2
+    _, answer = await agent.tool("check_inbox")
+    assert (answer["messages"], answer["waiting"]) == ([], [])
+
+
+async def test_an_answer_that_cannot_be_written_leaves_the_message_where_it_was(client):
+    """FETCHED-ONCE: the connection ends while the core decides; nothing was said, so nothing is doubtful."""
+    agent = await client.agent()
+    await held(client, agent, "77")
+    client.broker.muted = True
+    target = urlsplit(client.url)
+    _, writer = await asyncio.open_connection(target.hostname, target.port)
+    head = f"POST /api/agent/tools/check_inbox HTTP/1.1\r\nHost: {target.netloc}\r\nAuthorization: Bearer {agent.token}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    await client.until(lambda: any(isinstance(item, inputs.FetchRequested) for item in client.broker.offered))
+    writer.transport.abort()
+    client.broker.muted = False
+    asked = next(item for item in client.broker.offered if isinstance(item, inputs.FetchRequested))
+    await asyncio.sleep(0)
+    client.broker.tell(asked)
+    await client.until(lambda: any(isinstance(item, inputs.FetchEnded) for item in client.broker.offered))
+    (waits,) = client.broker.state.deliveries.values()
+    await client.until(lambda: waits.reason == "blocked_by_dialog")
+    assert not waits.doubtful
+
+
+async def test_an_engine_that_is_away_keeps_no_message_from_its_agent(client):
+    agent = await client.agent()
+    await held(client, agent, "77")
+    client.broker.engine_away = True
+    _, answer = await agent.tool("check_inbox")
+    assert [row["message_id"] for row in answer["messages"]] == ["77"]
+    assert "engine does not answer" in answer["unread_unknown"]

@@ -103,10 +103,42 @@ class Host:
         self.sent.append(request)
 
 
+async def nobody(item: Any) -> None:
+    raise AssertionError(f"nothing is to be told, and {item} is")
+
+
+class Unready:
+    """Tools that do not answer."""
+
+    def failure(self) -> str:
+        return "nobody listens there"
+
+
+async def test_a_program_whose_tools_do_not_answer_is_not_started_and_the_core_hears_why(tmp_path):
+    host, told = Host(), []
+
+    async def tell(item: Any) -> None:
+        told.append(item)
+
+    requests = HostRequests(host, tell)
+    requests.start(start(tmp_path, "cat"), Unready())
+    requests.send(Stop(session_id="ws_1", grace_s=1.0, reason="agent_released"))
+    async with asyncio.timeout(WAIT_S):
+        while not told:
+            await asyncio.sleep(0.01)
+    assert (told[0].session_id, told[0].reason, told[0].detail) == (
+        "ws_1",
+        "mcp_injection_failed",
+        "nobody listens there",
+    )
+    assert host.sent == []
+    await requests.shut()
+
+
 async def test_what_is_asked_behind_a_start_that_is_held_up_comes_after_it(program, tmp_path):
     program("sleep 0.2; " + NEW)
     host = Host()
-    requests = HostRequests(host)
+    requests = HostRequests(host, nobody)
     requests.start(start(tmp_path, "codex"))
     requests.start(start(tmp_path, "codex"))
     inject = Inject(session_id="ws_1", delivery_id="d", attempt=1, text="x", marker="", steer=False)

@@ -56,9 +56,17 @@ def test_the_newest_are_the_last_in_order(busy, world):
     assert search(busy, Search(limit=3, newest=True)) == world.log[-3:]
 
 
-@pytest.mark.parametrize("wrong", [{"machine": "toaster"}, {"topic": "nothing.*"}, {"reason": "because"}])
-def test_what_cannot_be_in_any_log_is_refused(busy, wrong):
-    with pytest.raises(BadSearchError):
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ({"machine": "delivry"}, "nearest: delivery"),
+        ({"topic": "delivery.aked.*"}, "nearest: delivery.a"),
+        ({"reason": "to_large"}, "nearest: too_large"),
+        ({"agent": "w11"}, "nearest: w1"),
+    ],
+)
+def test_what_cannot_be_there_is_refused_with_the_nearest_names(busy, wrong, nearest):
+    with pytest.raises(BadSearchError, match=nearest):
         search(busy, Search(**wrong))
 
 

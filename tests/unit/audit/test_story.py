@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.story import tell
 from relaybroker.audit.verdicts import DELIVERED, NOT_DELIVERED, PENDING
@@ -276,3 +277,57 @@ def test_a_stream_of_which_only_routine_is_known_has_a_story(world, log):
     world.log.append(msgspec.structs.replace(last, **place, event=noted))
     (story,) = tell(log(world), "node:other")
     assert [step.event for step in story.steps] == [events.FrameNoted.topic]
+
+
+# --- messages from here ---------------------------------------------------------------------------------------------------
+
+
+def sent(world, to="w9", message_id="77"):
+    world.tell(inputs.SendRequested(request_id="s", to=to, text="hello", sender=""))
+    call = next(one for one in reversed(world.effects) if isinstance(one, HttpCall) and one.idempotency_key)
+    world.tell(inputs.EngineAnswered(call_id=call.call_id, status=201, data={"id": message_id}))
+
+
+def test_a_message_that_the_engine_holds_for_an_agent_elsewhere_is_not_settled(world, log):
+    sent(world)
+    (story,) = tell(log(world), "77")
+    assert (story.outcome, story.state) == (PENDING, "published")
+    assert "The engine holds it" in story.verdict
+    assert story.next == "relaybroker message show 77"
+
+
+def test_what_the_engine_could_not_deliver_is_not_delivered(world, log):
+    sent(world)
+    world.frame(
+        type="context.update",
+        event="delivery.failed",
+        agent_ids=["900"],
+        data={"message_id": "77", "target_agent_name": "w9", "reason": "ttl_expired"},
+    )
+    (story,) = tell(log(world), "77")
+    assert story.outcome == NOT_DELIVERED
+    assert "could not deliver it to w9 (ttl_expired)" in story.verdict
+    assert "link.delivery_failure_heard.v1" in [step.event for step in story.steps]
+
+
+def test_a_message_to_an_agent_here_is_as_far_as_its_delivery(world, log):
+    world.spawn("w1")
+    world.auto_type = False
+    sent(world, to="w1")
+    world.deliver("w1", 1, msg_id="77")
+    message, delivery = tell(log(world), "77")
+    assert [one.subject.partition(":")[0] for one in (message, delivery)] == ["message", "delivery"]
+    assert [one.outcome for one in (message, delivery)] == [PENDING, PENDING]
+    assert "Here: w1: injecting." in message.verdict
+    world.type_next()
+    assert [one.outcome for one in tell(log(world), "77")] == [DELIVERED, DELIVERED]
+
+
+def test_a_message_that_was_read_elsewhere_counts_as_delivered(world, log):
+    world.auto_ready = False
+    agent_id = world.spawn("w1")
+    world.deliver("w1", 1)
+    data = {"message_id": "M1", "agent_id": agent_id, "read_at": "2026-01-01T00:00:00.000Z"}
+    world.deliver("w1", 0, msg_id="M1", delivery_id="evt_1", payload={"type": "message.read", "data": data})
+    (story,) = [one for one in tell(log(world), "M1") if one.subject == f"delivery:del_M1_{agent_id}"]
+    assert (story.outcome, story.reason) == (DELIVERED, "read_elsewhere")

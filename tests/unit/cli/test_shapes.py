@@ -42,7 +42,7 @@ def test_every_command_shows_examples_of_itself_that_can_be_parsed(words):
             lexed = shlex.split(part.split("|")[0].split(">")[0])
             given = lexed[lexed.index("relaybroker") + 1 :]
             command: click.Command = cli
-            context = click.Context(cli, info_name="relaybroker")
+            context = click.Context(cli, info_name="relaybroker", **cli.context_settings)
             while isinstance(command, click.Group):
                 found = command.get_command(context, given.pop(0))
                 assert found is not None, line

@@ -189,3 +189,15 @@ def test_init_offers_the_agent_programs_that_it_finds_unless_the_operator_says_o
     assert take(here | {"RELAYBROKER_CAPABILITIES": "codex"}, command="init").capabilities == ("spawn:codex",)
     assert take(here | {"RELAYBROKER_CAPABILITIES": "none"}, command="init").capabilities == ()
     assert take({"PATH": str(tmp_path / "empty")}, command="init").capabilities == ()
+
+
+def test_what_agents_may_is_one_of_two_words() -> None:
+    assert take().agent_may == ()
+    assert take({"RELAYBROKER_AGENT_MAY": "spawn, release"}).agent_may == ("spawn", "release")
+    with pytest.raises(SettingsError, match="RELAYBROKER_AGENT_MAY: takes spawn, release, not 'fly'"):
+        take({"RELAYBROKER_AGENT_MAY": "fly"})
+
+
+def test_another_mcp_server_is_a_command_of_words() -> None:
+    assert take().mcp_command == ()
+    assert take({"AGENT_RELAY_MCP_COMMAND": "npx -y  tools"}).mcp_command == ("npx", "-y", "tools")

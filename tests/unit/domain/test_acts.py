@@ -48,6 +48,9 @@ def kinds(world):
          {"agent_name": "w2"}),
         ("add_reaction", {"message_id": "7", "emoji": "👀"}, "POST", "/v1/messages/7/reactions", {"emoji": "👀"}),
         ("remove_reaction", {"message_id": "7", "emoji": "a/.."}, "DELETE", "/v1/messages/7/reactions/a%2F..", None),
+        ("set_channel_topic", {"channel": "lab", "topic": ""}, "PATCH", "/v1/channels/lab/topic", {"topic": ""}),
+        ("open_group", {"participants": ["a", "b"]}, "POST", "/v1/dm/group", {"participants": ["a", "b"]}),
+        ("invoke_action", {"action": "echo", "input": {"n": 1}}, "POST", "/v1/actions/echo/invoke", {"input": {"n": 1}}),
         ("mark_message_read", {"message_id": ".."}, "POST", "/v1/messages/%2E%2E/read", {}),
     ],
 )  # fmt: skip
@@ -65,7 +68,7 @@ def test_an_act_is_one_call_with_the_agents_own_token(world, name, arguments, me
 def test_every_act_is_tried_above():
     assert set(acts.ACTS) == {
         "create_channel", "join_channel", "leave_channel", "invite_to_channel",
-        "add_reaction", "remove_reaction", "mark_message_read",
+        "add_reaction", "remove_reaction", "mark_message_read", "set_channel_topic", "open_group", "invoke_action",
     }  # fmt: skip
 
 
@@ -237,3 +240,69 @@ def test_replies_to_one_message_keep_their_order_over_an_outage(world):
     answer(world, calls(world, "publish_")[-1], 201, data={"id": "78"})
     texts = [call.body["text"] for call in calls(world, "publish_")]
     assert texts == ["first", "first", "second"]
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------------
+
+
+def keyed(world, agent_id, request_id="a1", **changes):
+    wanted = {"act": "invoke_action", "arguments": {"action": "echo", "input": {"n": 1}}, "key": "k"} | changes
+    world.tell(inputs.ActRequested(request_id=request_id, agent_id=agent_id, **wanted))
+
+
+def test_the_same_key_again_is_answered_the_same_and_nothing_is_done(world):
+    agent_id = world.spawn("w1")
+    keyed(world, agent_id)
+    keyed(world, agent_id, "a2")
+    assert world.replies["a2"].body["code"] == "idempotency_in_progress"
+    (call,) = calls(world, "act_")
+    answer(world, call, status=201, data={"invocation_id": "inv_1"})
+    keyed(world, agent_id, "a3")
+    assert world.replies["a3"].body == world.replies["a1"].body | {"replayed": True}
+    keyed(world, agent_id, "a4", arguments={"action": "echo", "input": {"n": 2}})
+    assert world.replies["a4"].body["code"] == "idempotency_conflict"
+    assert len(calls(world, "act_")) == 1
+    world.assert_fold_is_live()
+
+
+def test_a_key_is_its_agents_alone(world):
+    for name in ("w1", "w2"):
+        keyed(world, world.spawn(name))
+    assert len(calls(world, "act_")) == 2
+
+
+def test_whether_it_was_done_when_the_broker_died_is_said_to_be_unknown(world):
+    agent_id = world.spawn("w1")
+    keyed(world, agent_id)
+    world.crash()
+    world.start()
+    keyed(world, agent_id, "a2")
+    assert (world.replies["a2"].status, world.replies["a2"].body["code"]) == (409, "outcome_unknown")
+    assert len(calls(world, "act_")) == 1
+    world.assert_fold_is_live()
+
+
+# --- results --------------------------------------------------------------------------------------------------------------
+
+
+def submit(world, agent_id, request_id="r1", data=None, **fields):
+    world.tell(inputs.ResultRequested(request_id=request_id, agent_id=agent_id, data=data, **fields))
+    return world.replies[request_id]
+
+
+def test_a_result_is_recorded_and_told_and_only_one_is_final(world):
+    agent_id = world.spawn("w1")
+    part = submit(world, agent_id, "r1", {"half": 1}, final=False)
+    last = submit(world, agent_id, "r2", {"done": True}, metadata="m")
+    told = [body for body in world.notified if body["kind"] == "agent_result"]
+    assert [(body["name"], body["data"], body["final"], body["result_id"]) for body in told] == [
+        ("w1", {"half": 1}, False, part.body["result_id"]),
+        ("w1", {"done": True}, True, last.body["result_id"]),
+    ]
+    again = submit(world, agent_id, "r3", {"done": True}, metadata="m")
+    assert again.body == last.body | {"replayed": True}
+    for other in ({"data": {"done": False}}, {"data": {"done": True}, "final": False}):
+        assert submit(world, agent_id, f"r{other}", **other).body["code"] == "result_already_final"
+    assert submit(world, agent_id, "r9", "x" * 300_000).status in (409, 413)
+    assert submit(world, "4711", "r10").status == 401
+    world.assert_fold_is_live()

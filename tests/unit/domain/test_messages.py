@@ -221,3 +221,33 @@ def test_a_caller_who_waits_when_the_broker_stops_hears_that_the_message_is_stor
     world.tell(inputs.ShutdownRequested(reason="SIGTERM"))
     assert world.replies["s1"].status == 200
     assert world.replies["s1"].body["publish_pending"] is True
+
+
+# --- strict sends ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_strict_send_as_somebody_who_does_not_live_here_is_refused_with_the_nearest_names(world):
+    world.spawn("planner")
+    send(world, sender="planer", strict=True)
+    reply = world.replies["s1"]
+    assert (reply.status, reply.body["code"], reply.body["nearest"]) == (404, "sender_not_found", ["planner"])
+    assert publishes(world) == []
+    send(world, "s2", sender="planner", strict=True)
+    assert publishes(world)[0].auth == f"agent:{world.agent_ids['planner']}"
+
+
+def test_a_strict_reply_goes_to_its_thread_or_nowhere(world):
+    send(world, to="alice", thread_id="999", strict=True)
+    answer(world, publishes(world)[0], 404, code="message_not_found")
+    assert (world.replies["s1"].status, world.replies["s1"].body["code"]) == (404, "message_not_found")
+    assert len(publishes(world)) == 1
+    send(world, "s2", thread_id="not-an-id", strict=True)
+    assert (world.replies["s2"].status, world.replies["s2"].body["code"]) == (404, "message_not_found")
+    world.assert_fold_is_live()
+
+
+def test_a_text_that_no_terminal_may_get_is_refused_before_it_is_sent(world):
+    send(world, text="é" * 8193)
+    assert (world.replies["s1"].status, world.replies["s1"].body["code"]) == (413, "body_too_large")
+    send(world, "s2", text="x" * 16384)
+    assert len(publishes(world)) == 1

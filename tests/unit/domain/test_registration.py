@@ -276,3 +276,19 @@ def test_everything_is_answered_within_its_deadline(make_world):
     assert world.replies["r1"].status == 504
     assert world.broker.state.registrations == {}
     assert world.broker.state.link.pending == {}
+
+
+def test_a_program_that_was_withheld_is_a_failed_spawn_with_its_reason(world):
+    """The host was never asked; a word that comes when it runs changes nothing."""
+    world.answers_starts = False
+    world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat")))
+    world.accept("w1")
+    session = world.broker.state.registration_of("w1").session_id
+    world.tell(inputs.ProgramWithheld(session_id=session, reason="mcp_injection_failed", detail="no answer"))
+    assert (world.replies["r1"].status, world.replies["r1"].body["code"]) == (500, "mcp_injection_failed")
+    world.answers_starts = True
+    world.spawn("w2")
+    other = world.broker.state.registration_of("w2").session_id
+    world.tell(inputs.ProgramWithheld(session_id=other, reason="mcp_injection_failed", detail="late"))
+    assert world.broker.state.workers[other].state != "exited"
+    world.assert_fold_is_live()

@@ -23,12 +23,15 @@ from relaybroker.domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
 from relaybroker.domain.message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
 from relaybroker.domain.state import (
+    ACTED_KEPT,
     ANNOUNCED_KEPT,
     ANNOUNCEMENTS_KEPT,
     CRASHES_KEPT,
     GENERATIONS_KEPT,
     MAILBOXES_KEPT,
     MODE_CHANGES_KEPT,
+    NOTICED_KEPT,
+    POSTED_KEPT,
     SEEN_KEPT,
     STRANGER_FRAMES_KEPT,
     STRANGERS_KEPT,
@@ -86,6 +89,9 @@ BOUNDS = {
     "lines": MAX_OPEN,
     "sends": KEYS_KEPT,
     "announced": ANNOUNCED_KEPT,
+    "posted": POSTED_KEPT,
+    "acted": ACTED_KEPT,
+    "noticed": NOTICED_KEPT,
     "sent": ANNOUNCED_KEPT,
     "crashes": CRASHES_KEPT,
     "seen_messages": SEEN_KEPT,

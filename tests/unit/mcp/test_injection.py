@@ -133,3 +133,24 @@ def test_no_profile_holds_a_token_or_lets_one_into_an_argument(profile):
     assert not any("at_live" in word for word in given)
     with_token = [word for word in given if "Bearer" in word]
     assert all("${RELAY_AGENT_TOKEN}" in word or "{env:RELAY_AGENT_TOKEN}" in word for word in with_token)
+
+
+SERVER = ("npx", "-y", "agent-relay", "mcp")
+
+
+@pytest.mark.parametrize("name", [one.name for one in harnesses.profiles().values() if one.mcp is not None])
+def test_another_server_takes_the_place_of_ours_where_the_operator_names_one(name):
+    """`AGENT_RELAY_MCP_COMMAND`, for every program that takes tools."""
+    profile = harnesses.profile(name)
+    argv = with_tools(profile, (name,), url="http://127.0.0.1:1", approved=False, server=SERVER)
+    environment = with_variables(profile, (name,), {}, server=SERVER)
+    told = " ".join([*argv, *environment.values()])
+    assert "agent-relay" in told
+    assert all(json.dumps(word) in told for word in SERVER)
+    assert "RELAYBROKER_URL" not in told
+    assert "/mcp" not in told.replace('"mcp"', "")
+
+
+def test_every_program_with_a_model_gets_its_tools_or_says_why_not():
+    for one in harnesses.profiles().values():
+        assert (one.mcp is None) == bool(one.no_mcp or one.hint == "none"), one.name

@@ -1,0 +1,64 @@
+"""Notices to agents whose messages were not delivered: one text, typed (or fetched) like any other message.
+
+Rules:
+
+* An agent of this node that addressed somebody (a direct message, a conversation) hears of it when that ends
+  undelivered: here, or at the engine (`delivery.failed`). What members of a channel did not get is told by events and `why`, not typed.
+* A message that was `pending` when its sender was answered, and that the engine then refuses, is told wherever it was to go.
+* Never for a notice, never for the task of a spawn, and never twice for one message and recipient.
+* Nobody is told that the operator did not take a message within the engine's hour: the operator reads what is in the inbox.
+* A notice for an agent that is gone, or that has as many waiting messages as it may, is not made: the log has the end of the message.
+
+Source: spec/conversation.md section 5; ADR-0061.
+"""
+
+from __future__ import annotations
+
+from relaybroker.domain import events
+from relaybroker.domain.delivery import NOTICE
+from relaybroker.domain.entities import Registration
+from relaybroker.domain.rules import deliveries
+from relaybroker.domain.rules.undelivered import Undelivered
+from relaybroker.domain.turn import Turn
+
+SENDER = "broker"
+"""As whom a notice is shown; no agent can have this name."""
+
+
+def proceed(turn: Turn) -> None:
+    """Tell the senders of whatever ended in this turn."""
+    while turn.undelivered:
+        found = turn.undelivered.pop(0)
+        sender = turn.state.acting(found.sender_id)
+        if sender is not None and found.about not in turn.state.noticed and _has_room(turn, sender):
+            _offer(turn, sender, found)
+
+
+def _has_room(turn: Turn, sender: Registration) -> bool:
+    program = turn.state.worker_of_agent(sender.agent_id)
+    is_there = program is not None and not program.ended and not program.stop_reason
+    return is_there and not turn.state.stopping_until and not deliveries.is_full(turn, sender)
+
+
+def _offer(turn: Turn, sender: Registration, found: Undelivered) -> None:
+    notice_id = f"notice_{turn.fresh('notice')}"
+    stream = f"delivery:{notice_id}"
+    turn.record(
+        events.DeliveryOffered(
+            delivery_id=notice_id,
+            attempt=1,
+            agent_id=sender.agent_id,
+            name=sender.name,
+            seq=None,
+            msg_id=notice_id,
+            source=NOTICE,
+            sender=SENDER,
+            target=sender.name,
+            body=f"Your message {found.message_id} to {found.recipient} was not delivered: {found.why}",
+            workspace_id=turn.settings.workspace_id,
+            about=found.about,
+        ),
+        stream,
+        found.message_id,
+    )
+    deliveries.place(turn, turn.state.deliveries[stream])
