@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 5
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: audit fuzz help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-shells test-agents record-screens bench lock docs site clean
+.PHONY: audit chaos failing-io fuzz help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-shells test-agents record-screens bench lock docs site clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -65,6 +65,14 @@ simulate: $(VENV)/.installed  ## the core in a simulated world: SEEDS=300 the fi
 day: SEEDS = 1,
 day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nightly
 	$(BIN)/python -m relaybroker.testing.simulation $(SEEDS) --day
+
+CHAOS_S ?= 1200
+chaos: $(VENV)/.installed  ## nightly: a nemesis over real processes under load, a checker over the whole history (CHAOS_S=1200, CHAOS_SEED=7)
+	CHAOS_S=$(CHAOS_S) $(BIN)/python -m tests.chaos
+
+IO_FAULTS ?= 100
+failing-io: $(VENV)/.installed  ## nightly: the N-th open, read, write, fsync or rename of the broker fails (IO_FAULTS=100 of them, IO_SEED=7)
+	IO_FAULTS=$(IO_FAULTS) IO_SEED=$${IO_SEED:-$$(date +%s)} $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/e2e/test_failing_io.py
 
 FUZZ ?= 2000
 fuzz: $(VENV)/.installed  ## hostile requests to every route, random values for every member: FUZZ=2000 each, FUZZ_SEED=7 repeats

@@ -485,6 +485,8 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.HostAttached,
         events.HostLost,
         events.HostReportIgnored,
+        events.TerminalSized,
+        events.TerminalTyped,
         events.EarlyFrameKept,
         events.ModelSwitched,
         events.StrangerMet,

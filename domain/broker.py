@@ -34,6 +34,7 @@ from relaybroker.domain.rules import (
     readiness,
     settling,
     sidecars,
+    workers,
 )
 from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
@@ -125,7 +126,7 @@ class Broker:
                 | inputs.ProgramIdle()
                 | inputs.ProgramExited()
             ):
-                hosts.reported(turn, item)
+                workers.reported(turn, item)
             case inputs.SendRequested():
                 messages.send_requested(turn, item)
             case inputs.ActRequested():
@@ -138,6 +139,8 @@ class Broker:
                 dead_letters.redeliver_requested(turn, item)
             case inputs.PurgeRequested():
                 dead_letters.purge_requested(turn, item)
+            case inputs.TerminalTyped() | inputs.TerminalSized():
+                workers.touched(turn, item)
             case inputs.ModelSwitched():
                 agents.model_switched(turn, item)
             case inputs.EnrolRequested():

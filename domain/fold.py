@@ -34,6 +34,7 @@ from relaybroker.domain.changes import (
     mailboxes,
     messages,
     sidecars,
+    workers,
 )
 from relaybroker.domain.changes.conversations import saw
 from relaybroker.domain.entities import Registration, Worker
@@ -50,6 +51,7 @@ _CHANGES = MappingProxyType(
             link,
             agents,
             hosts,
+            workers,
             deliveries,
             dead_letters,
             holds,

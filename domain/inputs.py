@@ -344,6 +344,24 @@ class FlushRequested(_Input, frozen=True, kw_only=True):
     name: str
 
 
+class TerminalTyped(_Input, frozen=True, kw_only=True):
+    """People wrote to an agent's terminal: in so many pieces so many bytes, with this digest (BLAKE2b). The keys stay outside."""
+
+    session_id: str
+    frames: int
+    size: int
+    digest: str
+
+
+class TerminalSized(_Input, frozen=True, kw_only=True):
+    """A person gave an agent's terminal a size. `owner`: who attached, by an id of its own choice; "" = a command."""
+
+    session_id: str
+    rows: int
+    cols: int
+    owner: str
+
+
 class ModelSwitched(_Input, frozen=True, kw_only=True):
     """An agent's program was told to use another model."""
 
@@ -490,6 +508,8 @@ Input = (
     | PurgeRequested
     | EnrolRequested
     | ModelSwitched
+    | TerminalTyped
+    | TerminalSized
     | SidecarConnected
     | SidecarClosed
     | ManifestOffered

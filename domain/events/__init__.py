@@ -90,25 +90,7 @@ from relaybroker.domain.events.hold import (
     FlushAsked,
     PendingDrained,
 )
-from relaybroker.domain.events.host import (
-    HostAttachDue,
-    HostAttached,
-    HostLost,
-    HostReportIgnored,
-    WorkerAnnounced,
-    WorkerBlocked,
-    WorkerEndAsked,
-    WorkerExited,
-    WorkerFreed,
-    WorkerIdle,
-    WorkerLaunched,
-    WorkerLost,
-    WorkerOccupied,
-    WorkerReady,
-    WorkerStarted,
-    WorkerStopping,
-    WorkerUnblocked,
-)
+from relaybroker.domain.events.host import HostAttachDue, HostAttached, HostLost, HostReportIgnored
 from relaybroker.domain.events.link import (
     DeliveryFailureHeard,
     EngineErrorReceived,
@@ -168,6 +150,23 @@ from relaybroker.domain.events.sidecar import (
     SidecarStarting,
     SupervisionChanged,
     SupervisionEnded,
+)
+from relaybroker.domain.events.worker import (
+    TerminalSized,
+    TerminalTyped,
+    WorkerAnnounced,
+    WorkerBlocked,
+    WorkerEndAsked,
+    WorkerExited,
+    WorkerFreed,
+    WorkerIdle,
+    WorkerLaunched,
+    WorkerLost,
+    WorkerOccupied,
+    WorkerReady,
+    WorkerStarted,
+    WorkerStopping,
+    WorkerUnblocked,
 )
 
 __all__ = [
@@ -291,6 +290,8 @@ __all__ = [
     "StrangerMet",
     "SupervisionChanged",
     "SupervisionEnded",
+    "TerminalSized",
+    "TerminalTyped",
     "TokenAsked",
     "TokenGranted",
     "WorkerAnnounced",

@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": ("relaybroker.cli.broker_commands", "status", "Show how the broker, its link and its agents are."),
     "engine": ("relaybroker.cli.broker_commands", "engine", "Run the embedded engine alone."),
     "agent": ("relaybroker.cli.agent_commands", "agent", "Spawn, list, show, release and attach to agents."),
+    "dump-pty": ("relaybroker.cli.dump_pty", "dump_pty", "Print an agent's screen as it is now."),
     "node": ("relaybroker.cli.node_commands", "node", "Enrol this node at its engine."),
     "message": ("relaybroker.cli.message_commands", "message", "Send, answer and read messages."),
     "mcp": ("relaybroker.cli.mcp_commands", "mcp", "Give the agent of this terminal its tools over stdio."),

@@ -25,6 +25,8 @@ SOURCE = Path(__file__).parent / "failing_io" / "failing_io.c"
 KINDS = {"open": errno.EMFILE, "read": errno.EIO, "write": errno.ENOSPC, "fsync": errno.EIO, "rename": errno.EACCES}
 MOST = {"open": 150, "read": 400, "write": 60, "fsync": 30, "rename": 12}
 """About as many calls as a start and three messages make."""
+PATIENCE_S = 20.0
+"""How long a client waits for a broker that may have ended."""
 COUNT = int(os.environ.get("IO_FAULTS", "2"))
 SEED = int(os.environ.get("IO_SEED", "1"))
 

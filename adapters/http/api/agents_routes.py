@@ -21,6 +21,7 @@ from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.resizers import Resizers
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
+from relaybroker.adapters.http.api.touches import Touches
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
@@ -117,6 +118,7 @@ class AgentRoutes:
         self._access = access
         self._viewers = viewers
         self._resizers = Resizers()
+        self._touches = Touches(access.gateway.offer)
         self._spawning = 0
 
     @route("POST /api/spawn", "Start an agent.", errors=(404, 409, 429, 501, 502, 504), about="name")
@@ -214,6 +216,7 @@ class AgentRoutes:
     async def write(self, session_id: str, data: bytes) -> int:
         """Write bytes to the terminal of a session; how many."""
         found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=session_id, data=data))
+        self._touches.typed(session_id, data)
         return msgspec.convert(found.data["bytes_written"], int)
 
     @route(
@@ -242,6 +245,7 @@ class AgentRoutes:
             return Resized(name=name, rows=size.rows, cols=size.cols, applied=False, owner=owner)
         await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
         self._resizers.resized(body.owner, session_id)
+        self._touches.sized(session_id, body.rows, body.cols, body.owner)
         self._viewers.resized(session_id, body.rows, body.cols)
         return Resized(name=name, rows=body.rows, cols=body.cols)
 

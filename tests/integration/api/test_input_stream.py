@@ -8,8 +8,9 @@ import json
 import aiohttp
 import pytest
 
-from relaybroker.adapters.http.api import input_stream
+from relaybroker.adapters.http.api import input_stream, touches
 from relaybroker.adapters.http.api.resizers import STALE_S, Resizers
+from relaybroker.domain import inputs
 from tests.waiting import WAIT_S
 
 STREAM = "/api/input/w1/stream"
@@ -148,3 +149,29 @@ async def test_an_expected_mode_that_is_none_is_refused(client):
     answer = await client.refused("PUT", MODE, {"mode": "manual_flush", "expected_mode": "junk"})
     assert (answer["statusCode"], answer["code"], answer["field"]) == (400, "invalid_mode", "expected_mode")
     assert (await client.ask("GET", MODE))[1]["mode"] == "auto_inject"
+
+
+# --- what stays in the log ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_people_type_and_size_leaves_facts_and_no_key(client, keyboard, monkeypatch):
+    monkeypatch.setattr(touches, "WINDOW_S", 0.05)
+    secret = "pass-word-of-a-person"
+    for key in secret:
+        await keyboard.send_str(key)
+    for _ in secret:
+        await said(keyboard)
+    await client.ask("POST", "/api/input/w1", {"data": secret})
+    await client.ask("POST", "/api/resize/w1", {"rows": 40, "cols": 100, "session_id": "ann"})
+    session = client.broker.state.registration_of("w1").session_id
+
+    def facts(kind):
+        return [item for item in client.broker.offered if isinstance(item, kind) and item.session_id == session]
+
+    await client.until(lambda: sum(item.size for item in facts(inputs.TerminalTyped)) == 2 * len(secret))
+    assert sum(item.frames for item in facts(inputs.TerminalTyped)) == len(secret) + 1
+    assert [(item.rows, item.cols, item.owner) for item in facts(inputs.TerminalSized)] == [(40, 100, "ann")]
+    logged = "".join(str(one) for one in facts(inputs.TerminalTyped))
+    assert secret not in logged
+    status, found = await client.ask("GET", "/api/log?topic=worker.terminal_typed.v1")
+    assert status == 200, found

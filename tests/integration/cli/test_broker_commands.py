@@ -143,3 +143,18 @@ def _check_named(shared, named):
         done = shared.run(*words, **named)
         assert done.returncode == 0, done.stderr
         assert named["RELAY_BROKER_API_KEY"] not in done.stdout + done.stderr
+
+
+def test_a_screen_is_printed_for_scripts(shared):
+    """local-api.md section 4.2: the same order of url and key as existing clients."""
+    assert shared.run("agent", "spawn", "shown", "--", "sh", "-c", "printf 'on the screen'; exec cat").returncode == 0
+    shared.until(lambda: "on the screen" in shared.run("dump-pty", "shown").stdout, "it is shown")
+    ansi = shared.run("dump-pty", "shown", "--format", "ansi")
+    assert ansi.stdout.startswith("\x1b[0m\x1b[H\x1b[2J")
+    there = shared.connection
+    away = shared.run("dump-pty", "shown", RELAY_BROKER_URL=there["url"], RELAY_BROKER_API_KEY="wrong")
+    assert away.returncode == 1
+    assert "broker returned 401: " in away.stderr
+    right = shared.run("dump-pty", "shown", "--broker-url", there["url"], "--api-key", there["api_key"])
+    assert "on the screen" in right.stdout
+    assert shared.run("dump-pty", "nobody").returncode == 3

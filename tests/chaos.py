@@ -1,0 +1,243 @@
+"""`make chaos`: real processes under load, a nemesis that does to them what a long night does, and a checker over the whole history.
+
+Each round the nemesis does one thing at random: kills or stops the broker, the engine or the PTY host, removes files under them, fills
+their ports with half requests, sends what is far too large. Meanwhile messages are posted to three agents. At the end everything is healed
+and must come to rest. What is checked of every message that the engine took:
+
+* It was typed once, or not at all with a reason that `relaybroker why` gives. Never twice, never without a word.
+* The log is whole, and folds. The broker answers. `down` leaves no process.
+
+`CHAOS_S` seconds (1200), `CHAOS_SEED` repeats the choices of a run (not their moments).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from tests.e2e.conftest import Deployment
+
+SECONDS = float(os.environ.get("CHAOS_S", "1200"))
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(2**32)
+AGENTS = ("ann", "ben", "cay")
+CALM_S = 3.0
+"""Between two deeds of the nemesis."""
+REST_S = 240.0
+"""How long everything may take to come to rest afterwards."""
+PATIENCE_S = 10.0
+"""How long a sender waits for an engine that may have been killed; what it then does not know is not counted."""
+UNANSWERED = (aiohttp.ClientError, OSError, TimeoutError, AssertionError, KeyError, TypeError, ValueError)
+Deed = Callable[[], Awaitable[None]]
+
+
+class Night:
+    """One run: a deployment, its load, its nemesis."""
+
+    def __init__(self, made: Deployment, chance: random.Random) -> None:
+        self._made = made
+        self._chance = chance
+        self._over = asyncio.Event()
+        self._number = 0
+        self.deeds: Counter[str] = Counter()
+        self.hosts_killed = 0
+
+    async def load(self) -> None:
+        """Post to the agents, whatever happens; only what the engine took counts."""
+        while not self._over.is_set():
+            name = self._chance.choice(AGENTS)
+            self._number += 1
+            with contextlib.suppress(*UNANSWERED):
+                await asyncio.wait_for(self._made.post(name, f"message {self._number}"), PATIENCE_S)
+            await asyncio.sleep(self._chance.uniform(0.01, 0.2))
+
+    async def nemesis(self) -> None:
+        """Do harm until the time is over."""
+        deeds: list[Deed] = [
+            self._kill_broker, self._kill_engine, self._kill_host, self._stop_and_go_on, self._remove_files, self._fill_ports,
+            self._send_too_much,
+        ]  # fmt: skip
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            await asyncio.sleep(self._chance.uniform(0.2, CALM_S))
+            deed = self._chance.choice(deeds)
+            self.deeds[deed.__name__.strip("_")] += 1
+            print(
+                f"[{SECONDS - (end - time.monotonic()):6.0f} s] {deed.__name__.strip('_').replace('_', ' ')}",
+                flush=True,
+            )
+            with contextlib.suppress(*UNANSWERED, psutil.Error, StopIteration):
+                await deed()
+            await self._broker_runs()
+        self._over.set()
+
+    async def _broker_runs(self) -> None:
+        if self._made.broker is None or self._made.broker.poll() is not None:
+            await self._made.start()
+
+    async def _kill_broker(self) -> None:
+        self._made.kill_broker()
+        await self._made.start()
+
+    async def _kill_engine(self) -> None:
+        os.kill(self._engine(), signal.SIGKILL)
+
+    async def _kill_host(self) -> None:
+        if self._chance.random() < 0.7:  # it costs its agents their lives: rarely
+            return
+        os.kill(self._made.host_pid(), signal.SIGKILL)
+        self.hosts_killed += 1
+        await asyncio.sleep(1)
+        await agents_live(self._made)
+
+    async def _stop_and_go_on(self) -> None:
+        assert self._made.broker is not None
+        pid = self._chance.choice([self._made.broker.pid, self._engine(), self._made.host_pid()])
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(self._chance.uniform(0.5, 20))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    async def _remove_files(self) -> None:
+        names = (
+            "connection.json",
+            "broker-*.lock",
+            "host-*.sock",
+            "host-*.pid",
+            "engine/engine.json",
+            "engine/ready.json",
+            "host-*.lock",
+        )
+        for path in self._made.state.glob(self._chance.choice(names)):
+            path.unlink(missing_ok=True)
+
+    async def _fill_ports(self) -> None:
+        found = self._made.connection()
+        ports = [found["port"] if found else 0, int(self._made.engine.rpartition(":")[2])]
+        held = []
+        for _ in range(500):
+            with contextlib.suppress(OSError):
+                one = socket.create_connection(("127.0.0.1", self._chance.choice(ports)), 1)
+                one.sendall(b"GET /api/status HTTP/1.1\r\nHost: 127.0.0.1\r\nX-a: ")
+                held.append(one)
+        await asyncio.sleep(self._chance.uniform(0.5, 5))
+        for one in held:
+            one.close()
+
+    async def _send_too_much(self) -> None:
+        body = {"to": self._chance.choice(AGENTS), "text": "x" * self._chance.choice((20_000, 250_000))}
+        await self._made.ask_engine("POST", "/v1/dm", self._made.planner, body)
+
+    def _engine(self) -> int:
+        return int(json.loads((self._made.state / "engine" / "engine.json").read_text())["pid"])
+
+
+async def agents_live(made: Deployment) -> None:
+    """Start the agents that are not there."""
+    for name in AGENTS:
+        with contextlib.suppress(*UNANSWERED):
+            if not any(row["name"] == name for row in (await made.status())["agents"]):
+                await made.spawn(name)
+
+
+async def rest(made: Deployment) -> dict[str, list[str]]:
+    """Heal everything and wait; the messages that were not typed, by agent."""
+    deadline = time.monotonic() + REST_S
+    while True:
+        with contextlib.suppress(*UNANSWERED):
+            await agents_live(made)
+            status = await made.status()
+            if (
+                status["link"]["state"] == "online"
+                and not any(row["waiting"] for row in status["agents"])
+                and not made.missing()
+            ):
+                return {}
+        if time.monotonic() > deadline:
+            return {name: sorted(set(sent) - set(made.received(name))) for name, sent in made.sent.items()}
+        await asyncio.sleep(0.5)
+
+
+def unsaid(made: Deployment, missing: dict[str, list[str]]) -> list[str]:
+    """Messages that were not typed and of which nobody says why."""
+    found = []
+    for messages in missing.values():
+        for message in messages:
+            told = made.command("why", message, "--json")
+            stories: list[dict[str, Any]] = json.loads(told.stdout) if told.returncode in (0, 10) else []
+            if not stories or not all(story["reason"] for story in stories):
+                found.append(f"{message}: status {told.returncode} {told.stdout[:300]} {told.stderr[:300]}")
+    return found
+
+
+async def run(folder: Path) -> list[str]:
+    """What is wrong after a night."""
+    chance = random.Random(SEED)
+    made = Deployment(folder)
+    made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3 * PATIENCE_S))
+    problems: list[str] = []
+    try:
+        await made.start()
+        await made.meet()
+        await agents_live(made)
+        night = Night(made, chance)
+        posting = asyncio.create_task(night.load())
+        await night.nemesis()
+        await posting
+        missing = await rest(made)
+        sent, typed = sum(map(len, made.sent.values())), sum(len(set(made.received(name))) for name in AGENTS)
+        problems += [f"{name}: {count} typed twice" for name, count in made.twice().items()]
+        problems += await asyncio.to_thread(unsaid, made, missing)
+        down = await asyncio.to_thread(made.command, "down")
+        if down.returncode:
+            problems.append(f"down: {down.stdout} {down.stderr}")
+        left = [
+            found for found in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(found.info["cmdline"] or ())
+        ]
+        _, left = await asyncio.to_thread(psutil.wait_procs, left, 10)  # the lock is let go a moment before the end
+        problems += [f"left behind: {found.pid} {found.info['cmdline']}" for found in left]
+        verified = await asyncio.to_thread(made.command, "log", "verify")
+        if verified.returncode:
+            problems.append(f"verify: {verified.stdout} {verified.stderr}")
+        not_typed = sum(map(len, missing.values()))
+        print(
+            json.dumps(
+                {
+                    "seed": SEED,
+                    "sent": sent,
+                    "typed": typed,
+                    "not typed, with a reason": not_typed,
+                    "deeds": night.deeds,
+                }
+            )
+        )
+    finally:
+        await made.close()
+    return problems
+
+
+def main() -> int:
+    """The exit status: 1 when something is wrong."""
+    with tempfile.TemporaryDirectory(prefix="relaybroker-chaos-") as folder:
+        problems = asyncio.run(run(Path(folder)))
+    for problem in problems:
+        print(f"WRONG (CHAOS_SEED={SEED}): {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
