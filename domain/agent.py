@@ -19,6 +19,8 @@ from enum import StrEnum
 
 from relaybroker.domain.state_machine import Table
 
+MAX_EARLY = 256
+"""Frames that are kept for an agent while it is being registered."""
 REGISTER_S = 22.0
 """From request to outcome, both routes together; the local API answers a spawn within 25 s."""
 REPLY_S = 8.0

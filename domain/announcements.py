@@ -49,6 +49,7 @@ class AgentIdle(_Announcement, frozen=True, kw_only=True):
 
     name: str
     idle_s: float
+    since: float
 
 
 class AgentReleased(_Announcement, frozen=True, kw_only=True):
@@ -90,6 +91,13 @@ class ChannelJoined(_Announcement, frozen=True, kw_only=True):
     channel: str
 
 
+class ChannelLeft(_Announcement, frozen=True, kw_only=True):
+    """It is no member of a channel any more."""
+
+    name: str
+    channel: str
+
+
 class ModeChanged(_Announcement, frozen=True, kw_only=True):
     """Its messages are held for a person, or typed again. `revision`: log position of the change."""
 
@@ -114,6 +122,8 @@ class HoldDrained(_Announcement, frozen=True, kw_only=True):
 class MessageSeen(_Announcement, frozen=True, kw_only=True):
     """A message is known here for the first time: it came for local agents, or was sent from here."""
 
+    event_id: str
+    """Its id for local clients: the one of the answer to its send, or the engine's."""
     msg_id: str
     sender: str
     target: str
@@ -125,15 +135,16 @@ class MessageSeen(_Announcement, frozen=True, kw_only=True):
 
 
 class AboutDelivery(_Announcement, frozen=True, kw_only=True):
-    """Common shape of what is said of one message for one agent."""
+    """Common shape of what is said of one message for one agent. `event_id`: its id for local clients; `msg_id`: the engine's."""
 
     name: str
     delivery_id: str
+    event_id: str
     msg_id: str
 
 
 class DeliveryQueued(AboutDelivery, frozen=True, kw_only=True):
-    """A message for an agent was taken on."""
+    """A message begins to wait for its agent's terminal: what begins so has an end, whatever becomes of it."""
 
     sender: str
     target: str
@@ -172,10 +183,24 @@ class DeliveryConfirmed(AboutDelivery, frozen=True, kw_only=True):
     sender: str
 
 
+class DeliveryMarkedRead(AboutDelivery, frozen=True, kw_only=True):
+    """The engine knows that it was read (`marked`), or there is nothing to tell it (`skipped_synthetic`, with why)."""
+
+    status: str
+    why: str = ""
+
+
+class DeliveryRetried(AboutDelivery, frozen=True, kw_only=True):
+    """The terminal did not take it; it is tried again."""
+
+    attempts: int
+
+
 class DeliveryVerified(AboutDelivery, frozen=True, kw_only=True):
-    """The same, with how that is known."""
+    """The same, with how that is known, and why no better."""
 
     verification: str
+    why: str = ""
 
 
 class DeliveryReturned(AboutDelivery, frozen=True, kw_only=True):
@@ -202,6 +227,7 @@ class SenderTold(_Announcement, frozen=True, kw_only=True):
 
     name: str
     delivery_id: str
+    event_id: str
     msg_id: str
     sender: str
     attempts: int
@@ -213,7 +239,7 @@ class DeliveriesDropped(_Announcement, frozen=True, kw_only=True):
 
     name: str
     reason: Reason
-    msg_ids: tuple[str, ...]
+    event_ids: tuple[str, ...]
 
 
 class Undeliverable(_Announcement, frozen=True, kw_only=True):
@@ -240,6 +266,13 @@ class RangeLost(_Announcement, frozen=True, kw_only=True):
     name: str
     first: int
     last: int
+
+
+class DeadLetterAdded(AboutDelivery, frozen=True, kw_only=True):
+    """It is kept as a dead letter."""
+
+    letter_id: str
+    reason: Reason
 
 
 class DeadLetterRemoved(_Announcement, frozen=True, kw_only=True):
@@ -309,6 +342,7 @@ Announcement = (
     | AgentEnded
     | AgentTokenRotated
     | ChannelJoined
+    | ChannelLeft
     | ModeChanged
     | HoldDrained
     | MessageSeen
@@ -319,6 +353,8 @@ Announcement = (
     | DeliveryRead
     | DeliveryConfirmed
     | DeliveryVerified
+    | DeliveryMarkedRead
+    | DeliveryRetried
     | DeliveryReturned
     | DeliveryFailed
     | DeliveryAmbiguous
@@ -327,6 +363,7 @@ Announcement = (
     | Undeliverable
     | RangeMissing
     | RangeLost
+    | DeadLetterAdded
     | DeadLetterRemoved
     | LinkMoved
     | FrameRejected

@@ -16,10 +16,13 @@ from relaybroker.domain import announcements as told
 from relaybroker.domain import engine_status, events
 from relaybroker.domain.announcements import Announcement
 from relaybroker.domain.changes.link import rejected_kind
+from relaybroker.domain.delivery import DeliveryState
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Delivery, State, Worker
+from relaybroker.domain.state import State
+from relaybroker.domain.worker import WorkerState
 
 _Told = Iterable[Announcement]
 
@@ -52,16 +55,25 @@ def _started(state: State, event: events.AgentLive, recorded: Recorded) -> _Told
 
 def _ready(state: State, event: events.WorkerReady, recorded: Recorded) -> _Told:
     program = state.workers[_subject(recorded)]
-    if event.report and program.ready_at == recorded.at:
-        found = state.registrations[program.registration]
-        yield told.AgentReady(
-            name=found.name,
-            cli=found.spec.cli,
-            model=found.spec.model,
-            session=found.spec.session_ref or found.session_id,
-            pid=program.pid,
-            evidence=event.evidence,
-        )
+    is_first = event.report and program.ready_at == recorded.at
+    if is_first and (state.settings is None or not state.settings.ready_after_s):
+        yield _is_ready(state, program)
+
+
+def _announced(state: State, _event: events.WorkerAnnounced, recorded: Recorded) -> _Told:
+    yield _is_ready(state, state.workers[_subject(recorded)])
+
+
+def _is_ready(state: State, program: Worker) -> Announcement:
+    found = state.registrations[program.registration]
+    return told.AgentReady(
+        name=found.name,
+        cli=found.spec.cli,
+        model=found.spec.model,
+        session=found.spec.session_ref or found.session_id,
+        pid=program.pid,
+        evidence=program.evidence if program.ready_at else "startup_timeout",
+    )
 
 
 def _blocked(state: State, event: events.WorkerBlocked, recorded: Recorded) -> _Told:
@@ -69,7 +81,9 @@ def _blocked(state: State, event: events.WorkerBlocked, recorded: Recorded) -> _
 
 
 def _idle(state: State, event: events.WorkerIdle, recorded: Recorded) -> _Told:
-    yield told.AgentIdle(name=state.workers[_subject(recorded)].name, idle_s=event.idle_s)
+    yield told.AgentIdle(
+        name=state.workers[_subject(recorded)].name, idle_s=event.idle_s, since=recorded.at - event.idle_s
+    )
 
 
 def _stopping(state: State, event: events.WorkerStopping, recorded: Recorded) -> _Told:
@@ -80,20 +94,28 @@ def _stopping(state: State, event: events.WorkerStopping, recorded: Recorded) ->
 def _cleared(state: State, program: Worker, streams: list[str], reason: Reason) -> _Told:
     """What was on its way to a program that ends; each message gets an end of its own besides."""
     if streams:
-        ids = tuple(state.deliveries[stream].msg_id for stream in streams)
-        yield told.DeliveriesDropped(name=program.name, reason=reason, msg_ids=ids)
+        ids = tuple(state.deliveries[stream].event_id for stream in streams)
+        yield told.DeliveriesDropped(name=program.name, reason=reason, event_ids=ids)
 
 
 def _exited(state: State, event: events.WorkerExited, recorded: Recorded) -> _Told:
     program = state.workers[_subject(recorded)]
     yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
+    yield from _unseen(state, program, event.reason)
     yield from _ended(state, program, event.reason, event.last_output)
 
 
 def _lost(state: State, event: events.WorkerLost, recorded: Recorded) -> _Told:
     program = state.workers[_subject(recorded)]
     yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
+    yield from _unseen(state, program, event.reason)
     yield from _ended(state, program, event.reason, "")
+
+
+def _unseen(state: State, program: Worker, reason: Reason) -> _Told:
+    """What was typed, and whose echo nobody looks for any more."""
+    for stream in program.unseen:
+        yield from _typed(state.deliveries[stream], "timeout_fallback", str(reason))
 
 
 def _ended(state: State, program: Worker, reason: Reason, last_output: str) -> _Told:
@@ -123,6 +145,14 @@ def _channel(state: State, event: events.ChannelAnswered, recorded: Recorded) ->
         yield told.ChannelJoined(name=state.registrations[recorded.stream].name, channel=event.channel)
 
 
+def _acted(state: State, event: events.ActAnswered, recorded: Recorded) -> _Told:
+    found = state.registrations.get(recorded.stream)
+    if found is not None and event.joined:
+        yield told.ChannelJoined(name=found.name, channel=event.joined)
+    if found is not None and event.left:
+        yield told.ChannelLeft(name=found.name, channel=event.left)
+
+
 def _mode_changed(_state: State, event: events.DeliveryModeChanged, recorded: Recorded) -> _Told:
     yield told.ModeChanged(
         name=event.name, previous=event.previous, mode=event.mode, revision=recorded.version, reason=event.reason
@@ -137,15 +167,21 @@ def _drained(_state: State, event: events.PendingDrained, _recorded: Recorded) -
 
 
 def _about(delivery: Delivery) -> dict[str, Any]:
-    return {"name": delivery.name, "delivery_id": delivery.delivery_id, "msg_id": delivery.msg_id}
+    return {
+        "name": delivery.name,
+        "delivery_id": delivery.delivery_id,
+        "event_id": delivery.event_id,
+        "msg_id": delivery.msg_id,
+    }
 
 
 def _offered(state: State, event: events.DeliveryOffered, recorded: Recorded) -> _Told:
     found = state.deliveries[recorded.stream]
     if event.source == "engine" and state.announced.get(event.msg_id) == recorded.stream:
         yield told.MessageSeen(
+            event_id=found.event_id,
             msg_id=event.msg_id,
-            sender=event.sender,
+            sender=found.said_by,
             target=event.target,
             body=event.body,
             thread_id=event.thread_id,
@@ -153,18 +189,23 @@ def _offered(state: State, event: events.DeliveryOffered, recorded: Recorded) ->
             mode=event.mode,
             names=(event.name,),
         )
-    yield told.DeliveryQueued(
-        name=found.name,
-        delivery_id=found.delivery_id,
-        msg_id=found.msg_id,
-        sender=event.sender,
-        target=event.target,
-        attempt=found.attempt,
-        by_hand=state.is_flushed_by_hand(found.name) and (event.source != "task" or found.attempt > 1),
-    )
+
+
+def _placed(state: State, _event: Any, recorded: Recorded) -> _Told:
+    """It begins to wait for its terminal: what is announced so comes once, and has an end."""
+    found = state.deliveries[recorded.stream]
+    if found.placed == recorded.version:
+        yield told.DeliveryQueued(
+            **_about(found),
+            sender=found.said_by,
+            target=found.target,
+            attempt=found.attempt,
+            by_hand=found.reason is Reason.MANUAL_FLUSH,
+        )
 
 
 def _held(state: State, event: events.DeliveryHeld, recorded: Recorded) -> _Told:
+    yield from _placed(state, event, recorded)
     found = state.deliveries[recorded.stream]
     yield told.DeliveryHeld(**_about(found), seq=found.seq, reason=event.reason, until=event.until)
 
@@ -179,19 +220,42 @@ def _injected(state: State, event: events.DeliveryInjected, recorded: Recorded) 
 
 
 def _verified(state: State, event: events.DeliveryVerified, recorded: Recorded) -> _Told:
-    found = state.deliveries[recorded.stream]
+    why = "" if event.verification == "echo" else "verification_timeout"
+    return _typed(state.deliveries[recorded.stream], event.verification, why)
+
+
+def _typed(found: Delivery, verification: str, why: str) -> _Told:
+    """The good end of a delivery."""
     about = _about(found)
     yield told.DeliveryRead(**about)
-    yield told.DeliveryConfirmed(**about, sender=found.sender)
-    yield told.DeliveryVerified(**about, verification=event.verification)
+    yield told.DeliveryConfirmed(**about, sender=found.said_by)
+    if found.source == "task":
+        synthetic = "initial_task_synthetic_event_id"
+        yield told.DeliveryMarkedRead(**about, status="skipped_synthetic", why=synthetic)
+    elif found.state == DeliveryState.ACKED:
+        yield told.DeliveryMarkedRead(**about, status="marked")
+    yield told.DeliveryVerified(**about, verification=verification, why=why)
+
+
+def _acked(state: State, _event: events.DeliveryAcked, recorded: Recorded) -> _Told:
+    found = state.deliveries[recorded.stream]
+    if found.verified and found.source != "task":
+        yield told.DeliveryMarkedRead(**_about(found), status="marked")
+
+
+def _handed_back(state: State, event: events.DeliveryHandedBack, recorded: Recorded) -> _Told:
+    if event.reason is Reason.WRITE_BACKOFF:
+        yield told.DeliveryRetried(**_about(state.deliveries[recorded.stream]), attempts=event.failures)
 
 
 def _dropped(state: State, event: events.DeliveryDropped, recorded: Recorded) -> _Told:
     found = state.deliveries[recorded.stream]
     if event.reason is Reason.EXPIRED:
-        yield told.DeliveriesDropped(name=found.name, reason=event.reason, msg_ids=(found.msg_id,))
+        yield told.DeliveriesDropped(name=found.name, reason=event.reason, event_ids=(found.event_id,))
     elif not event.settled and found.seq:
         yield told.DeliveryReturned(**_about(found), reason=event.reason)
+        if found.placed and _lives_on(state, found):  # with its program others go, too: see `_cleared`
+            yield told.DeliveriesDropped(name=found.name, reason=event.reason, event_ids=(found.event_id,))
     elif event.reason is Reason.AMBIGUOUS:
         yield from _failed(found, event.reason)
     elif event.reason is Reason.POISON:
@@ -202,10 +266,15 @@ def _dropped(state: State, event: events.DeliveryDropped, recorded: Recorded) ->
         yield _ambiguous(state, found)
 
 
+def _lives_on(state: State, found: Delivery) -> bool:
+    program = state.worker_of_agent(found.agent_id)
+    return program is not None and not program.ended and program.state != WorkerState.STOPPING
+
+
 def _failed(delivery: Delivery, reason: Reason) -> _Told:
     """The end of a delivery that was not typed, as far as is known: its sender is told."""
     yield told.DeliveryFailed(**_about(delivery), reason=reason)
-    yield told.SenderTold(**_about(delivery), sender=delivery.sender, attempts=delivery.tries, failure=str(reason))
+    yield told.SenderTold(**_about(delivery), sender=delivery.said_by, attempts=delivery.tries, failure=str(reason))
 
 
 def _ambiguous(state: State, delivery: Delivery) -> Announcement:
@@ -218,6 +287,7 @@ def _dead_lettered(state: State, event: events.DeliveryDeadLettered, recorded: R
     yield from _failed(found, event.reason)
     if event.reason is Reason.AMBIGUOUS:
         yield _ambiguous(state, found)
+    yield told.DeadLetterAdded(**_about(found), letter_id=found.letter_id, reason=event.reason)
 
 
 def _letter_removed(_state: State, event: events.DeadLetterRemoved, recorded: Recorded) -> _Told:
@@ -282,6 +352,7 @@ def _published(state: State, event: events.MessagePublished, recorded: Recorded)
     if state.announced.get(message_id) == recorded.stream:
         local = state.registration_of(found.to) if target_type(found.to) == "agent" else None
         yield told.MessageSeen(
+            event_id=found.event_id,
             msg_id=message_id,
             sender=found.sender or "human:orchestrator",
             target=found.to,
@@ -306,6 +377,7 @@ def _undelivered(state: State, event: events.DeliveryFailureHeard, _recorded: Re
     yield told.SenderTold(
         name=event.target,
         delivery_id=event.delivery_id,
+        event_id=state.sent[event.message_id].event_id if event.message_id in state.sent else event.message_id,
         msg_id=event.message_id,
         sender=next((names[agent_id] for agent_id in event.sender_ids if agent_id in names), ""),
         attempts=0,
@@ -326,16 +398,20 @@ ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Told]] = Mappi
     {
         events.AgentLive: _started,
         events.WorkerReady: _ready,
+        events.WorkerAnnounced: _announced,
         events.WorkerBlocked: _blocked,
         events.WorkerIdle: _idle,
         events.WorkerStopping: _stopping,
         events.WorkerExited: _exited,
         events.WorkerLost: _lost,
         events.DeliveryOffered: _offered,
+        events.DeliveryQueued: _placed,
         events.DeliveryHeld: _held,
         events.DeliveryTakenOver: _taken_over,
         events.DeliveryInjected: _injected,
         events.DeliveryVerified: _verified,
+        events.DeliveryAcked: _acked,
+        events.DeliveryHandedBack: _handed_back,
         events.DeliveryDropped: _dropped,
         events.DeliveryDeadLettered: _dead_lettered,
         events.DeadLetterRemoved: _letter_removed,
@@ -359,6 +435,7 @@ ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Told]] = Mappi
         events.ActionDone: _action("done"),
         events.ActionReported: _action("reported"),
         events.ChannelAnswered: _channel,
+        events.ActAnswered: _acted,
     }
 )
 """Event -> what local clients are told of it."""
@@ -369,7 +446,6 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.ActionReceived,
         events.ActionRepeated,
         events.ActionResent,
-        events.ActAnswered,
         events.ActAsked,
         events.AgentBinding,
         events.ChannelAsked,
@@ -401,17 +477,20 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.BrokerStarted,
         events.BrokerStopping,
         events.RedeliverySkipped,
-        events.DeliveryAcked,
         events.DeliveryAskedAgain,
-        events.DeliveryHandedBack,
         events.DeliveryInjecting,
-        events.DeliveryQueued,
         events.FlushAsked,
         events.DeliveryModeAsked,
         events.HostAttachDue,
         events.HostAttached,
         events.HostLost,
         events.HostReportIgnored,
+        events.TerminalSized,
+        events.TerminalTyped,
+        events.EarlyFrameKept,
+        events.ModelSwitched,
+        events.StrangerMet,
+        events.EnrolAsked,
         events.LinkBegun,
         events.LinkDialled,
         events.LinkDraining,

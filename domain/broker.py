@@ -22,6 +22,7 @@ from relaybroker.domain.rules import (
     custody,
     dead_letters,
     deliveries,
+    enrolling,
     expiry,
     fallback,
     holds,
@@ -30,14 +31,29 @@ from relaybroker.domain.rules import (
     mailboxes,
     messages,
     process,
+    readiness,
     settling,
     sidecars,
+    workers,
 )
 from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Decision, Turn
 
-_RULES = (link, hosts, agents, expiry, custody, deliveries, mailboxes, action_results, sidecars, messages, process)
+_RULES = (
+    link,
+    hosts,
+    agents,
+    readiness,
+    expiry,
+    custody,
+    deliveries,
+    mailboxes,
+    action_results,
+    sidecars,
+    messages,
+    process,
+)
 
 
 class Broker:
@@ -56,12 +72,12 @@ class Broker:
         """Where in the log `_due` was found: what is due follows from the state, and the state from the log."""
 
     def handle(self, item: Input, now: float) -> Decision:
-        """Decide about one input at this moment (epoch seconds). At least one event results."""
+        """Decide about one input at this moment (epoch seconds). At least one event results, except of a repeated frame for a stranger."""
         turn = Turn(self.state, now, told.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
         process.proceed(turn)
-        assert turn.events, f"{type(item).__name__} left no event"
+        assert turn.events or turn.changes_nothing, f"{type(item).__name__} left no event"
         return turn.decision()
 
     def on_time(self, now: float) -> Decision:
@@ -72,6 +88,7 @@ class Broker:
         _follow_link(turn)
         hosts.due(turn)
         agents.due(turn)
+        readiness.due(turn)
         expiry.due(turn)
         custody.due(turn)
         deliveries.due(turn)
@@ -109,7 +126,7 @@ class Broker:
                 | inputs.ProgramIdle()
                 | inputs.ProgramExited()
             ):
-                hosts.reported(turn, item)
+                workers.reported(turn, item)
             case inputs.SendRequested():
                 messages.send_requested(turn, item)
             case inputs.ActRequested():
@@ -122,6 +139,12 @@ class Broker:
                 dead_letters.redeliver_requested(turn, item)
             case inputs.PurgeRequested():
                 dead_letters.purge_requested(turn, item)
+            case inputs.TerminalTyped() | inputs.TerminalSized():
+                workers.touched(turn, item)
+            case inputs.ModelSwitched():
+                agents.model_switched(turn, item)
+            case inputs.EnrolRequested():
+                enrolling.requested(turn, item)
             case inputs.SpawnRequested():
                 agents.spawn_requested(turn, item, self._harness_of)
             case inputs.ReleaseRequested():

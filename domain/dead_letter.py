@@ -61,6 +61,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     buried_at: float
     from_custody: bool = False
     """The message had been taken into custody, or is a new attempt of one that had been."""
+    event_id: str = ""
+    """The id by which local clients know the message, if it was sent through this broker."""
+    said_by: str = ""
+    """Who said it, in the words of whoever sent it; "" = `sender`."""
 
 
 def shortened(body: str) -> str:

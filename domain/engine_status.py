@@ -9,6 +9,8 @@ from relaybroker.domain.errors import InvalidRequest, Refusal
 
 UNANSWERED = 0
 """Stands in events for a call that nobody answered."""
+UNANSWERED_CHANNEL = 503
+"""The same in `agent.channel_answered.v1`, of which logs are full."""
 
 _PASSING = (408, 425, 429)
 _REFUSALS = {
@@ -36,6 +38,11 @@ def is_taken(status: int) -> bool:
     return status == 409
 
 
+def rejects_the_credential(status: int) -> bool:
+    """The token or key is not accepted."""
+    return status == 401
+
+
 def asks_for_a_pause(status: int) -> bool:
     """The engine is asked too often."""
     return status == 429
@@ -61,7 +68,7 @@ def refusal_of(status: int, code: str, detail: str) -> InvalidRequest:
     if status == UNANSWERED:
         text = f"the engine does not answer: {detail}; try again"
         return InvalidRequest(Refusal.UNAVAILABLE, "engine_unavailable", text)
-    if 400 <= status < 500 and status != 401:
+    if 400 <= status < 500 and not rejects_the_credential(status):
         kind = _REFUSALS.get(status, Refusal.INVALID)
         return InvalidRequest(kind, code or "engine_error", detail or f"the engine refused it with {status}")
     text = f"the engine refused it: {status} {code} {detail}".strip()

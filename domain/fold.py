@@ -15,11 +15,12 @@ from relaybroker.domain import (
 )
 from relaybroker.domain import (
     delivery,
+    worker,
 )
 from relaybroker.domain import (
     message as message_machine,
 )
-from relaybroker.domain.announcements import Announced
+from relaybroker.domain.announcements import Announced, MessageSeen
 from relaybroker.domain.announcing import announcements
 from relaybroker.domain.changes import (
     actions,
@@ -33,15 +34,14 @@ from relaybroker.domain.changes import (
     mailboxes,
     messages,
     sidecars,
+    workers,
 )
+from relaybroker.domain.changes.conversations import saw
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.machines import MACHINE_OF
-from relaybroker.domain.state import (
-    ANNOUNCEMENTS_KEPT,
-    Registration,
-    State,
-)
+from relaybroker.domain.state import ANNOUNCEMENTS_KEPT, State
 
 _CHANGES = MappingProxyType(
     {
@@ -51,6 +51,7 @@ _CHANGES = MappingProxyType(
             link,
             agents,
             hosts,
+            workers,
             deliveries,
             dead_letters,
             holds,
@@ -113,6 +114,8 @@ def apply(state: State, recorded: Recorded) -> None:
     for what in announcements(state, recorded):
         state.notified += 1
         state.announcements.append(Announced(state.notified, state.epoch, recorded.at, what))
+        if isinstance(what, MessageSeen):
+            saw(state, what, recorded.at)
     if len(state.announcements) > 2 * ANNOUNCEMENTS_KEPT:
         del state.announcements[:-ANNOUNCEMENTS_KEPT]
     _forget(state, event, stream)
@@ -128,12 +131,22 @@ def _forget(state: State, event: Event, stream: str) -> None:
         case "message":
             if state.messages[stream].state in message_machine.TABLE.terminal:
                 del state.messages[stream]
+        case "worker" if event.trigger in (worker.Trigger.EXIT, worker.Trigger.LOSE):
+            _forget_typed(state, state.workers[stream.partition(":")[2]])
         case "agent":
             registration = state.registrations.get(stream)
             if registration is not None and registration.state in agent_machine.TABLE.terminal:
                 _forget_registration(state, registration)
         case _:
             pass
+
+
+def _forget_typed(state: State, gone: Worker) -> None:
+    """What was acknowledged and only waited for its echo is over."""
+    for typed in gone.unseen:
+        if state.deliveries[typed].ended:
+            del state.deliveries[typed]
+    gone.unseen.clear()
 
 
 def _forget_registration(state: State, registration: Registration) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import FrameRejected
+from relaybroker.domain.extraction import payload_type
+from relaybroker.domain.mailbox import fan_key
 from relaybroker.domain.manifest import DELIVERY_CURSOR, Capability, Manifest, load_of
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Registration
 
 Frame = dict[str, Any]
 
@@ -83,6 +85,11 @@ def read_deliver(frame: Frame) -> Deliver:
         payload=payload,
         poison=not msg_id or payload is None,
     )
+
+
+def fan_key_of(found: Deliver) -> str:
+    """By what a frame without sequence number is recognised when it comes again."""
+    return fan_key(found.delivery_id, found.msg_id, payload_type(found.payload))
 
 
 class DeliveryFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,8 +180,9 @@ def agent_register(request_id: str, *, name: str, invocation_id: str, session_re
 
 
 def agent_deregister(request_id: str, *, agent_id: str, name: str) -> Frame:
-    """An agent no longer lives on this node."""
-    return {"v": 1, "id": request_id, "type": "agent.deregister", "agent_id": agent_id, "name": name}
+    """An agent no longer lives on this node. `name` "" = by its id alone."""
+    frame: Frame = {"v": 1, "id": request_id, "type": "agent.deregister", "agent_id": agent_id}
+    return frame | ({"name": name} if name else {})
 
 
 def delivery_ack(request_id: str, *, agent: str, up_to: int) -> Frame:

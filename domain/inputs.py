@@ -39,6 +39,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_agents: int = 0
     """How many agents this node takes; 0 = as many as come."""
     persist: bool = True
+    checks_places: bool = False
+    """A message for a local agent that has no place for it is refused when it is sent; false in older logs."""
+    reenrols: bool = False
+    """A refused link asks for a new token once a probe; false in older logs."""
+    ready_after_s: float = 0.0
+    """Pause between the answer to a spawn and the word that its program is ready; 0 = that word comes with the report (older logs)."""
 
 
 class BrokerStarted(_Input, frozen=True, kw_only=True):
@@ -251,6 +257,9 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     model: str = ""
     team: str = ""
+    shadow_of: str = ""
+    """Kept and shown; it changes nothing."""
+    shadow_mode: str = ""
     session_ref: str = ""
     env: dict[str, str] = {}
     """Variables whose values may stand in the log."""
@@ -324,6 +333,8 @@ class DeliveryModeRequested(_Input, frozen=True, kw_only=True):
     reason: str = ""
     revision: int | None = None
     """Only if the mode still has this revision."""
+    expected: str = ""
+    """Only if this is the mode now; "" = whatever it is."""
 
 
 class FlushRequested(_Input, frozen=True, kw_only=True):
@@ -331,6 +342,38 @@ class FlushRequested(_Input, frozen=True, kw_only=True):
 
     request_id: str
     name: str
+
+
+class TerminalTyped(_Input, frozen=True, kw_only=True):
+    """People wrote to an agent's terminal: in so many pieces so many bytes, with this digest (BLAKE2b). The keys stay outside."""
+
+    session_id: str
+    frames: int
+    size: int
+    digest: str
+
+
+class TerminalSized(_Input, frozen=True, kw_only=True):
+    """A person gave an agent's terminal a size. `owner`: who attached, by an id of its own choice; "" = a command."""
+
+    session_id: str
+    rows: int
+    cols: int
+    owner: str
+
+
+class ModelSwitched(_Input, frozen=True, kw_only=True):
+    """An agent's program was told to use another model."""
+
+    request_id: str
+    name: str
+    model: str
+
+
+class EnrolRequested(_Input, frozen=True, kw_only=True):
+    """A person wants the node enrolled and connected now, whatever was tried before."""
+
+    request_id: str
 
 
 class RedeliverRequested(_Input, frozen=True, kw_only=True):
@@ -380,7 +423,7 @@ class _SidecarInput(_Input, frozen=True, kw_only=True):
 
 
 class SidecarConnected(_SidecarInput, frozen=True, kw_only=True):
-    """A local program opened `/api/fleet/ws`."""
+    """A local program offers itself as a sidecar."""
 
 
 class SidecarClosed(_SidecarInput, frozen=True, kw_only=True):
@@ -463,6 +506,10 @@ Input = (
     | FlushRequested
     | RedeliverRequested
     | PurgeRequested
+    | EnrolRequested
+    | ModelSwitched
+    | TerminalTyped
+    | TerminalSized
     | SidecarConnected
     | SidecarClosed
     | ManifestOffered

@@ -43,3 +43,24 @@ def _of_text(found: re.Match[str]) -> float:
         offset = (int(found[10]) * 60 + int(found[11])) * (1 if found[9] == "+" else -1)
     seconds = (days - 719_162) * 86_400 + hour * 3600 + minute * 60 + second - offset * 60
     return max(0.0, seconds + float(found[7] or 0))
+
+
+def rfc3339(epoch_s: float) -> str:
+    """A moment in UTC with milliseconds: `2026-01-01T10:00:00.000Z`."""
+    millis = max(0, round(epoch_s * 1000))
+    days, rest = divmod(millis, 86_400_000)
+    year, month, day = _date(days)
+    hour, rest = divmod(rest, 3_600_000)
+    minute, rest = divmod(rest, 60_000)
+    return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{rest // 1000:02}.{rest % 1000:03}Z"
+
+
+def _date(days: int) -> tuple[int, int, int]:
+    """The date so many days after 1 January 1970. Years begin in March here, so that the leap day is the last of its year."""
+    days += 719_468
+    era, of_era = divmod(days, 146_097)
+    year = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    is_next = month >= 10
+    return 400 * era + year + is_next, month - 9 if is_next else month + 3, of_year - (153 * month + 2) // 5 + 1

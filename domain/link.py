@@ -8,7 +8,8 @@ Rules:
   with every sleep and restarts at 1 s after a proven session.
 * A rejected token is replaced at most 5 times between two proven sessions and 10 times an hour; one that the operator pinned, never.
 * `refused` ends this incarnation: the engine said no to the credential, and nothing the node may do by itself would change that. A
-  new incarnation begins with the broker, or 300 s later: that one dials with the same token and replaces none.
+  new incarnation begins with the broker, or 300 s later: that one dials with the same token, and if that is still rejected it asks for one
+  new token, as long as the hour's budget allows it. A person's wish to enrol begins one at once and forgets what was spent.
 * `draining` sends what is owed (agent.deregister, acks, results, node.deregister) within its limit; then `closed`, until a broker
   begins the next incarnation. The link itself never ends: no state is terminal.
 

@@ -103,6 +103,8 @@ class Mailbox(msgspec.Struct):
     gap_since: float = 0.0
     """When the oldest buffered frame came; 0 = nothing is buffered."""
     resyncs: int = 0
+    left_by: str = ""
+    """Why its agent is not here any more (a reason); "" = it is."""
 
     def judge(self, seq: int, msg_id: str, fan_key: str) -> Judgement:
         """The verdict on a frame (rules above); changes nothing."""

@@ -77,7 +77,7 @@ class NewAttempt(msgspec.Struct, frozen=True, kw_only=True):
     letter_id: str
     attempt: int
     name: str
-    msg_id: str
+    event_id: str
 
 
 class Redelivered(_Reply, frozen=True, kw_only=True):
@@ -117,6 +117,12 @@ class Done(_Reply, frozen=True, kw_only=True):
     data: Any
 
 
+class Enrolling(_Reply, frozen=True, kw_only=True):
+    """The link begins anew, or is up or under way already."""
+
+    begun: bool
+
+
 class ManifestTaken(_Reply, frozen=True):
     """A sidecar's manifest is the node's."""
 
@@ -146,6 +152,7 @@ Answer = (
     | Purged
     | Sent
     | Done
+    | Enrolling
     | ManifestTaken
     | HandlersTaken
     | ResultTaken

@@ -1,7 +1,7 @@
 """The broker's whole state: a fold of its log, and nothing that the log does not say.
 
-Everything here is plain data. Finished entities leave as soon as nothing can refer to them any more, so that the size of the state follows
-live work, not history. `encode` and `decode` make the snapshot: discardable, never upcast.
+Everything is plain data (`relaybroker.domain.entities`). Finished entities leave as soon as nothing can refer to them any more, so that the
+size of the state follows live work, not history. `encode` and `decode` make the snapshot: discardable, never upcast.
 
 Source: design/architecture.md sections 3 and 4.
 """
@@ -9,39 +9,57 @@ Source: design/architecture.md sections 3 and 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
 from relaybroker.domain import (
-    action as action_machine,
-)
-from relaybroker.domain import (
     agent as agent_machine,
-)
-from relaybroker.domain import (
-    delivery,
-    worker,
-)
-from relaybroker.domain import (
-    link as link_machine,
 )
 from relaybroker.domain import (
     message as message_machine,
 )
-from relaybroker.domain import (
-    sidecar as sidecar_machine,
-)
 from relaybroker.domain.announcements import Announced
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.decoding import NOT_READABLE
-from relaybroker.domain.events import Harness
-from relaybroker.domain.inputs import Settings, SpawnSpec, Supervision
+from relaybroker.domain.entities import (
+    Act,
+    Action,
+    Counters,
+    Crash,
+    Delivery,
+    FlushHold,
+    Host,
+    Link,
+    Message,
+    OwnIdentity,
+    Registration,
+    SeenMessage,
+    Send,
+    Sent,
+    Sidecar,
+    Stranger,
+    Supervised,
+    Worker,
+)
+from relaybroker.domain.inputs import Settings
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.manifest import Manifest, of_operator, with_sidecar
-from relaybroker.domain.reasons import Reason
-from relaybroker.domain.replies import SendAnswer
 
+STRANGERS_KEPT = 64
+"""Agents that are not here and of which it is remembered what came for them."""
+STRANGER_FRAMES_KEPT = 512
+"""Frames of such an agent that are known again when they are repeated."""
+MEMBERSHIP_ACTS = ("join_channel", "create_channel", "leave_channel")
+"""What changes in which channels an agent is."""
+MEMBERSHIPS_KEPT = 256
+"""Channels of which it is remembered that an agent joined or left them."""
+CRASHES_KEPT = 500
+SEEN_KEPT = 1000
+"""Messages of which it is remembered to which thread they belong."""
+SEEN_TEXT = 256
+"""Characters that are kept of each."""
+MODE_CHANGES_KEPT = 1024
+"""Agent names of which it is remembered when their delivery mode changed."""
 ANNOUNCED_KEPT = 4096
 """Message ids that are remembered so that none is announced twice."""
 GENERATIONS_KEPT = 4096
@@ -51,436 +69,6 @@ MAILBOXES_KEPT = 1024
 ANNOUNCEMENTS_KEPT = 2048
 """Announcements kept for local clients that come back (local-api.md asks for at least 1000)."""
 SNAPSHOT_FORMAT = 6
-
-
-class Pending(msgspec.Struct, frozen=True):
-    """A request frame that waits for its reply. `kind`: `node.register`, `agent.register` or `inventory.sync`."""
-
-    kind: str
-    subject: str
-    """Stream of the registration for `agent.register`; else ""."""
-    until: float
-
-
-class EngineError(msgspec.Struct, frozen=True):
-    """The last error that the engine sent."""
-
-    code: str
-    message: str
-    at: float
-
-
-class Link(msgspec.Struct):
-    """The node connection of this incarnation."""
-
-    incarnation: int = 0
-    state: str = link_machine.TABLE.initial
-    probing: bool = False
-    """Begun by the timer of `refused`: it dials with the token it has and mints none."""
-    dial: int = 0
-    reason: Reason | None = None
-    detail: str = ""
-    since: float = 0.0
-    until: float = 0.0
-    """Next step of a state with a deadline (backing_off, registering, refused)."""
-    base_delay: float = link_machine.BACKOFF_FIRST_S
-    remints: int = 0
-    """Tokens replaced since the last proven session."""
-    remint_times: list[float] = msgspec.field(default_factory=list)
-    """When tokens were replaced, over proven sessions too: at most the hourly budget, oldest first."""
-    mint_failures: int = 0
-    token_dead: bool = False
-    mint_call: str = ""
-    name_wanted: str = ""
-    """What the operator chose, or what was derived."""
-    node_name: str = ""
-    """What the node is called: `name_wanted`, or the distinct form of it where that belongs to another node."""
-    name_probed: bool = False
-    has_token: bool = False
-    pending: dict[str, Pending] = msgspec.field(default_factory=dict)
-    abandoned: dict[str, str] = msgspec.field(default_factory=dict)
-    """Request and call ids nobody waits for any more -> registration stream (at most 1024)."""
-    heartbeat_id: str = ""
-    beaten_at: float = 0.0
-    next_heartbeat: float = 0.0
-    next_inventory: float = 0.0
-    inventory_changed_at: float = 0.0
-    """Since when the engine has not been told of a change; 0 = it knows everything."""
-    sync_retry_s: float = 0.0
-    """Wait after a refused inventory.sync; 0 = the last one was accepted."""
-    next_resync: float = 0.0
-    online_at: float = 0.0
-    heard_at: float = 0.0
-    synced_at: float = 0.0
-    down_at: float = 0.0
-    """When the last socket that was online ended."""
-    knows_cursor: bool = False
-    """The engine's register reply showed that it is of 6.0 or later."""
-    manifest_stale: bool = False
-    """The manifest changed after this socket's `node.register` went out and before it was answered."""
-    rejected: dict[str, int] = msgspec.field(default_factory=dict)
-    """Frames of types or versions that nobody here knows: how many of each came (at most 256 kinds)."""
-    not_accepted: tuple[str, ...] = ()
-    """Capabilities that the engine did not take, with its reason where it gave one."""
-    register_pause_until: float = 0.0
-    """No registration over HTTP before this: the engine asked for a pause (429)."""
-    last_error: EngineError | None = None
-
-
-class Membership(msgspec.Struct):
-    """An agent in one channel that it was spawned for."""
-
-    channel: str
-    joined: bool = False
-    call_id: str = ""
-    """The call that is under way; "" = none."""
-    tries: int = 0
-    retry_at: float = 0.0
-    """When the engine is asked again; 0 = it is being asked, or has answered."""
-    refused: str = ""
-    """Why the engine does not let it in; "" = it has not refused."""
-
-
-class Registration(msgspec.Struct):
-    """One generation of one agent name."""
-
-    stream: str
-    name: str
-    generation: int
-    state: str
-    session_id: str
-    source: str
-    spec: SpawnSpec
-    harness: Harness
-    argv: tuple[str, ...]
-    until: float
-    """The registration must have an outcome by then."""
-    reserved_at: float
-    agent_id: str = ""
-    invocation_id: str = ""
-    request_id: str = ""
-    release_requests: list[str] = msgspec.field(default_factory=list)
-    release_invocations: list[str] = msgspec.field(default_factory=list)
-    live_at: float = 0.0
-    hinted: bool = False
-    fingerprint: str = ""
-    """Of the agent's newest token."""
-    stale_token: bool = False
-    """The token was rotated after the program got it."""
-    step: str = ""
-    """Which call of the HTTP route is next or under way; see domain/rules/fallback.py."""
-    call_id: str = ""
-    tries: int = 0
-    retry_at: float = 0.0
-    """When that call is made again; 0 = it is under way."""
-    channels: dict[str, Membership] = msgspec.field(default_factory=dict)
-    """Lower-cased channel -> membership, of those that were asked for."""
-
-    @property
-    def is_joining(self) -> bool:
-        """Whether the engine has yet to say that the agent is in one of its channels, or that it is not let in."""
-        return any(not one.joined and not one.refused for one in self.channels.values())
-
-    @property
-    def waits_for_link(self) -> bool:
-        """Reserved, and `agent.register` has not been sent."""
-        return self.state == agent_machine.AgentState.RESERVED
-
-
-class Worker(msgspec.Struct):
-    """One program in one PTY."""
-
-    stream: str
-    session_id: str
-    registration: str
-    name: str
-    agent_id: str
-    state: str
-    until: float
-    """Deadline of launching, of the survival window, or of stopping; 0 = none."""
-    launched_at: float
-    pid: int = 0
-    ready_at: float = 0.0
-    evidence: str = ""
-    blocked_by: str = ""
-    occupied_by: Reason | None = None
-    patience_s: float = 0.0
-    """What has waited so long for a program that works is typed all the same; 0 = nothing is."""
-    active_at: float = 0.0
-    idle: bool = False
-    typed: int = 0
-    last_typed_at: float = 0.0
-    stop_reason: Reason | None = None
-    ends_at: float = 0.0
-    """It is being stopped, and told to end by then at the latest; 0 = it was told, or is not stopped."""
-    grace_s: float = 0.0
-    exit_reason: Reason | None = None
-    code: int | None = None
-    signal: int | None = None
-    last_output: str = ""
-    uptime_s: float = 0.0
-    waiting: list[str] = msgspec.field(default_factory=list)
-    """Delivery streams held or queued for this worker, in typing order."""
-    typing: list[str] = msgspec.field(default_factory=list)
-    """Delivery streams that are with the PTY host, in order."""
-    draining: bool = False
-    """One of these was not typed: nothing more is given to the host before it has said what became of the others."""
-
-    @property
-    def ended(self) -> bool:
-        """Exited or lost."""
-        return self.state in worker.TABLE.terminal
-
-    @property
-    def end_due(self) -> float:
-        """When it is told to end: the text in its terminal has come to its end, and it had time to read it; 0 = not waited for."""
-        return self.ends_at if self.typing else min(self.ends_at, self.last_typed_at + worker.READ_S)
-
-    @property
-    def takes_text(self) -> bool:
-        """Ready and not blocked or stopping."""
-        return self.state in (worker.WorkerState.READY, worker.WorkerState.BUSY)
-
-
-class Delivery(msgspec.Struct):
-    """One message for one agent, one attempt."""
-
-    stream: str
-    typing_id: str
-    """What the PTY host knows it by: unique in the log."""
-    delivery_id: str
-    attempt: int
-    agent_id: str
-    name: str
-    seq: int | None
-    msg_id: str
-    source: str
-    sender: str
-    target: str
-    body: str
-    thread_id: str
-    priority: int | None
-    mode: str
-    workspace_id: str
-    state: str
-    offered_at: float
-    changed_at: float
-    reason: Reason | None = None
-    until: float = 0.0
-    expires_at: float = 0.0
-    tries: int = 0
-    failures: int = 0
-    """Tries that the terminal itself refused; being handed back because of another one does not count."""
-    session_id: str = ""
-    text: str = ""
-    marker: str = ""
-    while_busy: bool = False
-    """It was given to the host to be typed also while the program works."""
-    verified: bool = False
-    doubtful: bool = False
-    """An earlier attempt may have been typed."""
-    flushed: bool = False
-    """A person let it through a hold."""
-    in_composer: bool = False
-    """Part of it is in the composer: the host goes on with it when it is asked again, and types nothing else before."""
-    aged_s: float = 0.0
-    """How long the engine had kept it when it was offered, as far as that is known."""
-    in_custody: bool = False
-    """The log alone owns it: it counts for the cursor, and the engine need not have it any more."""
-    asked_again: bool = False
-    """The host was silent about this try and was asked once more."""
-
-    @property
-    def ended(self) -> bool:
-        """In a terminal state."""
-        return self.state in delivery.TABLE.terminal
-
-    @property
-    def is_owed(self) -> bool:
-        """The engine has it too, and waits for its acknowledgement."""
-        return bool(self.seq) and not self.in_custody
-
-    @property
-    def custody_at(self) -> float:
-        """When it is taken into custody, if it still waits then."""
-        return self.offered_at + max(delivery.CUSTODY_S - self.aged_s, delivery.CUSTODY_SOONEST_S)
-
-    def is_returnable(self, now: float) -> bool:
-        """Whether the engine certainly has it and offers it again."""
-        return self.is_owed and now < self.offered_at + delivery.CUSTODY_S - self.aged_s
-
-    @property
-    def letter_id(self) -> str:
-        """What every attempt of this delivery has in common: the name that it has among the dead letters."""
-        name = self.stream.removeprefix("delivery:")
-        return name.removesuffix(f"#{self.attempt}") if self.attempt > 1 else name
-
-
-class FlushHold(msgspec.Struct, frozen=True):
-    """The messages of an agent's name are held until a person flushes them (`manual_flush`)."""
-
-    name: str
-    since: float
-    revision: int
-    """Log position of its beginning."""
-    reason: str = ""
-
-
-class Action(msgspec.Struct):
-    """One invocation in the ledger."""
-
-    stream: str
-    invocation_id: str
-    action: str
-    state: str
-    received_at: float
-    name: str = ""
-    until: float = 0.0
-    output: Any = None
-    error: str = ""
-    reported_at: float = 0.0
-    input: Any = None
-    agent_name: str = ""
-    agent_id: str = ""
-    handler: str = ""
-    """The sidecar connection that runs it; "" = the broker itself."""
-
-    @property
-    def reported(self) -> bool:
-        """The result was given to a live link."""
-        return self.state == action_machine.ActionState.REPORTED
-
-
-class Message(msgspec.Struct):
-    """One message on its way to the engine."""
-
-    stream: str
-    event_id: str
-    request_id: str
-    to: str
-    text: str
-    sender: str
-    author_id: str
-    thread_id: str
-    mode: str
-    data: dict[str, Any] | None
-    state: str
-    accepted_at: float
-    answer_by: float
-    """0 = the caller has its answer."""
-    until: float = 0.0
-    tries: int = 0
-    call_id: str = ""
-    attachments: tuple[str, ...] = ()
-    priority: int = message_machine.PRIORITY
-    tried_at: float = 0.0
-    """When the engine was last asked to publish it."""
-    unthreaded: bool = False
-    """The engine did not know its thread."""
-    turned_away: bool = False
-    """The engine itself answered the last try, with an error that may pass."""
-    unanswered: bool = False
-    """Nobody answered the last try."""
-    key: str = ""
-    joined: list[str] = msgspec.field(default_factory=list)
-    """Further local requests with the same key that wait for the same answer."""
-
-    @property
-    def waits(self) -> bool:
-        """Accepted and due at `until`."""
-        return self.state == message_machine.MessageState.ACCEPTED
-
-    @property
-    def line(self) -> str:
-        """What is published one after the other: messages of one sender to one target."""
-        return f"{self.author_id} {self.to.lower()}"
-
-    @property
-    def holds_line(self) -> bool:
-        """Whether later messages of its line wait for it."""
-        failed = self.tries if self.waits else self.tries - 1
-        return not (self.turned_away and failed >= message_machine.HOLDS_LINE_TRIES)
-
-
-class Act(msgspec.Struct, frozen=True):
-    """Something that an agent asks the engine for in its own name."""
-
-    stream: str
-    """Of its registration."""
-    request_id: str
-
-
-class Send(msgspec.Struct):
-    """What is remembered of a caller's key."""
-
-    fingerprint: str
-    stream: str
-    at: float
-    answer: SendAnswer | None = None
-    """None = nobody was answered yet."""
-
-
-class Sidecar(msgspec.Struct):
-    """The sidecar that is connected."""
-
-    stream: str
-    connection: str
-    since: float
-    state: str = sidecar_machine.TABLE.initial
-    handlers: tuple[str, ...] = ()
-    manifest_request: str = ""
-    """Local request that waits for the engine to take its manifest."""
-    register_id: str = ""
-    """The `node.register` whose answer that is."""
-
-    def proven(self, now: float) -> bool:
-        """Whether it has been connected long enough for its start to have succeeded."""
-        return now - self.since >= sidecar_machine.STABLE_S
-
-
-class Supervised(msgspec.Struct):
-    """The program behind a sidecar, and how often it was started."""
-
-    how: Supervision
-    restarts: int = 0
-    failures: int = 0
-    until: float = 0.0
-    """When it is started; 0 = not planned."""
-
-
-class Host(msgspec.Struct):
-    """The PTY host, as far as it is known."""
-
-    host_id: str = ""
-    pid: int = 0
-    attached: bool = False
-    last_report: int = 0
-    until: float = 0.0
-    """When to attach again."""
-
-
-class OwnIdentity(msgspec.Struct):
-    """The broker's own agent in the workspace: it publishes what people send."""
-
-    agent_id: str = ""
-    name: str = ""
-    call_id: str = ""
-    until: float = 0.0
-    refused: str = ""
-
-
-class Counters(msgspec.Struct):
-    """Totals over the life of the log."""
-
-    spawned: int = 0
-    crashed: int = 0
-    released: int = 0
-    offered: int = 0
-    typed: int = 0
-    acked: int = 0
-    dropped: int = 0
-    dead_lettered: int = 0
-    frames_rejected: int = 0
 
 
 class State(msgspec.Struct):
@@ -516,6 +104,10 @@ class State(msgspec.Struct):
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
     flush_holds: dict[str, FlushHold] = msgspec.field(default_factory=dict)
     """Lower-case agent name -> its hold, where its delivery mode is `manual_flush`."""
+    mode_changes: dict[str, int] = msgspec.field(default_factory=dict)
+    """Lower-case agent name -> log position of the last change of its delivery mode, oldest first."""
+    mode_changes_floor: int = 0
+    """The newest of those that were forgotten."""
     dead_letters: dict[str, DeadLetter] = msgspec.field(default_factory=dict)
     """By letter id, oldest first."""
     custody_letters: int = 0
@@ -530,6 +122,15 @@ class State(msgspec.Struct):
     """By the callers' keys, oldest first."""
     announced: dict[str, str] = msgspec.field(default_factory=dict)
     """Message ids that local clients were told of, oldest first -> the stream with which they were."""
+    sent: dict[str, Sent] = msgspec.field(default_factory=dict)
+    """What was sent through this broker, by the id that the engine gave it, oldest first."""
+    strangers: dict[str, Stranger] = msgspec.field(default_factory=dict)
+    """By agent id, least recently met first."""
+    crashes: list[Crash] = msgspec.field(default_factory=list)
+    """The newest of them, oldest first."""
+    seen_messages: list[SeenMessage] = msgspec.field(default_factory=list)
+    """The newest messages, oldest first."""
+    first_message_at: float = 0.0
     calls: dict[str, str] = msgspec.field(default_factory=dict)
     """Open engine calls of agents (channel joins): call id -> registration stream."""
     acts: dict[str, Act] = msgspec.field(default_factory=dict)
@@ -595,6 +196,18 @@ class State(msgspec.Struct):
         self.announced.setdefault(message_id, stream)
         while len(self.announced) > ANNOUNCED_KEPT:
             del self.announced[next(iter(self.announced))]
+
+    def crashed(self, crash: Crash) -> None:
+        """A program ended although nobody wanted it to."""
+        self.counters.crashed += 1
+        self.crashes.append(crash)
+        del self.crashes[:-CRASHES_KEPT]
+
+    def remember_sent(self, message_id: str, sent: Sent) -> None:
+        """Note how a message of the engine was sent from here."""
+        self.sent.setdefault(message_id, sent)
+        while len(self.sent) > ANNOUNCED_KEPT:
+            del self.sent[next(iter(self.sent))]
 
     def next_generation(self, name: str) -> int:
         """The generation of this name's next registration: one that no registration of it ever had."""

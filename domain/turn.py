@@ -27,13 +27,15 @@ class Decision(msgspec.Struct, frozen=True):
 class Turn:
     """Collects what follows from one input at one moment."""
 
-    __slots__ = ("_cause", "_notified", "_told", "effects", "events", "now", "state")
+    __slots__ = ("_cause", "_notified", "_told", "changes_nothing", "effects", "events", "now", "state")
 
     def __init__(self, state: State, now: float, told: bytes = b"") -> None:
         self.state = state
         self.now = now
         self.events: list[Recorded] = []
         self.effects: list[Effect] = []
+        self.changes_nothing = False
+        """What came is known to the letter and was answered: it leaves no event."""
         self._cause = ""
         self._told = told
         self._notified = state.notified

@@ -26,6 +26,10 @@ SURVIVAL_S = 0.25
 """A program that lives this long counts as started."""
 START_S = 15.0
 """Within this time the host must say that the process exists."""
+STARTUP_S = 25.0
+"""A program that is not seen to be ready by then is announced to local clients all the same; nothing is typed for that."""
+READY_AFTER_S = 0.2
+"""Between the answer to a spawn and the word that its program is ready: whoever asked waits for that word from the answer on."""
 RELEASE_GRACE_S = 2.0
 LAST_WORDS_S = 1.0
 """How long a stop waits for what the PTY host has begun to type."""

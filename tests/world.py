@@ -12,6 +12,7 @@ from relaybroker.domain.events import Harness, Recorded
 from relaybroker.domain.fold import apply
 from relaybroker.domain.inputs import Settings
 from relaybroker.domain.state import State
+from relaybroker.domain.worker import READY_AFTER_S
 from tests.rendered import Answer, answer_of
 
 SETTINGS = Settings(
@@ -22,6 +23,9 @@ SETTINGS = Settings(
     version="relaybroker/test",
     broker_name="desk",
     capabilities=("spawn:cat",),
+    checks_places=True,
+    reenrols=True,
+    ready_after_s=READY_AFTER_S,
 )
 
 

@@ -1,7 +1,8 @@
 """Where a program takes text: its composer, and whether that is empty.
 
 Nothing is typed into a program that has composer rules but on this proof: its composer is on the screen, has the cursor, and holds no
-text. What a placeholder or a suggestion shows is nobody's text: it is dim and begins at the cursor.
+text. What a placeholder or a suggestion shows is nobody's text: it is dim and begins at the cursor. A program that lost track of its
+cursor (qwen after SIGCONT) has an empty composer all the same where it draws its own placeholder, dim, on a screen that is still.
 
 Rules are data (`adapters/pty/harnesses/*.toml`, `[[composer]]`). Pure: what is seen is an argument.
 Source: spec/real-agents.md ("Where an empty composer is"); F084; ADR-0040.
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ABOVE_ROWS = 4
 """`above` is looked for in so many rows above the composer."""
 MAX_ROWS = 200
+PLACEHOLDER_QUIET_S = 1.0
+"""A placeholder away from the cursor counts when the program printed nothing for so long."""
 _OPTION = re.compile(r"\s+[❯›▸▶►➤]\s")
 
 
@@ -34,6 +37,8 @@ class ComposerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`rules`: between two horizontal lines. `open`: from the prompt row down. `left`: behind a vertical bar, above a foot."""
     prompt: str = ""
     """Matches the beginning of the first row; the text begins behind it. (`left`: the beginning of every row.)"""
+    placeholder: str = ""
+    """`rules`: what the program draws, dim, in its empty composer and nowhere else."""
     rest: str = "  "
     """`open`: matches the beginning of the rows that continue the text."""
     blank_rows: bool = False
@@ -53,7 +58,7 @@ class ComposerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Composer(NamedTuple):
-    """A composer that has the cursor."""
+    """A composer that has the keyboard."""
 
     top: int
     bottom: int
@@ -67,14 +72,35 @@ class Composer(NamedTuple):
 
 
 def find(rules: Sequence[ComposerRule], view: View, quiet_s: float = math.inf) -> Composer | None:
-    """The composer that has the cursor; None when there is none. `quiet_s`: since the last output."""
+    """The composer that has the cursor, or shows that it is empty; None when there is none. `quiet_s`: since the last output."""
     for rule in rules:
         is_out = (rule.needs_paste and not view.bracketed_paste) or (rule.shows_cursor and view.cursor_hidden)
         if is_out or quiet_s < rule.steady_s:
             continue
         if (found := _FRAMES[rule.frame](rule, view)) is not None:
             return found
-    return None
+    if quiet_s < PLACEHOLDER_QUIET_S:
+        return None
+    return next((found for rule in rules if rule.placeholder and (found := _with_placeholder(rule, view))), None)
+
+
+def _with_placeholder(rule: ComposerRule, view: View) -> Composer | None:
+    """The one composer between two rules that holds the placeholder."""
+    rows = [
+        row
+        for row in range(1, len(view.rows) - 1)
+        if view.is_rule(row - 1) and view.is_rule(row + 1) and _holds_placeholder(rule, view, row)
+    ]
+    return Composer(rows[0], rows[0], "") if len(rows) == 1 else None
+
+
+def _holds_placeholder(rule: ComposerRule, view: View, row: int) -> bool:
+    line = view.rows[row]
+    first = _compiled(rule.prompt).match(line)
+    if first is None or line[first.end() :].strip() != rule.placeholder:
+        return False
+    start = line.index(rule.placeholder)
+    return view.is_dim(row, start) and view.is_dim(row, start + len(rule.placeholder) - 1)
 
 
 def _between_rules(rule: ComposerRule, view: View) -> Composer | None:

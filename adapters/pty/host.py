@@ -386,7 +386,7 @@ class Host:
         data = request.data
 
         def done(error: str) -> None:
-            answered: dict[str, str | int | tuple[int, int]] = {} if error else {"bytes_written": len(data)}
+            answered: dict[str, str | int | tuple[int, ...]] = {} if error else {"bytes_written": len(data)}
             self._answer(Answer(request_id=request.request_id, error=error, data=answered))
 
         try:
@@ -424,6 +424,8 @@ class Host:
                     "rows": terminal.rows,
                     "cols": terminal.columns,
                     "cursor": terminal.cursor(),
+                    "offset": session.ring.end,
+                    "modes": tuple(sorted(terminal.private_modes)),
                     "screen": terminal.plain() if request.format == "plain" else terminal.ansi(),
                 },
             )

@@ -315,12 +315,13 @@ class Answer(_Message, frozen=True):
 
     `error` is "" or `agent_not_found`, `worker_disappeared`, `worker_timeout`, `queue_full`, `pty_write_failed`,
     `invalid_dimensions` or `invalid_format`. `data` of Input: `bytes_written`; of Resize: `rows`, `cols`; of Snapshot:
-    `format`, `rows`, `cols`, `cursor` (1-based row, column) and `screen` as in local-api.md route 9.
+    `format`, `rows`, `cols`, `cursor` (1-based row, column), `offset` (bytes of output that it shows), `modes` (private ones that are on)
+    and `screen` as in local-api.md route 9.
     """
 
     request_id: str
     error: str = ""
-    data: dict[str, str | int | tuple[int, int]] = {}
+    data: dict[str, str | int | tuple[int, ...]] = {}
 
 
 class Violation(_Message, frozen=True):

@@ -29,6 +29,8 @@ MAX_REPLIES = 128
 
 _BASIC = re.compile(r"[\x07-\x0d]|[^\x07-\x0d]+")
 _BRACKETED_PASTE = 2004
+SHARED_MODES = frozenset({1, 47, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1047, 1049, 2004, 2026})
+"""Private modes in which a viewer's terminal must be for the program's keys, mouse and screen to mean the same there."""
 _ALTERNATE_SCREENS = frozenset({47, 1047, 1049})
 _IGNORED_PRIVATE_MODES = frozenset({3})
 """DECCOLM would change the width of the grid without the program having asked its terminal for it."""
@@ -99,6 +101,8 @@ class Terminal:
         """Answers to terminal queries in the order of the questions; the session types them and takes them out."""
         self.bracketed_paste = False
         self.alternate_screen = False
+        self.private_modes: set[int] = set()
+        """Those of `SHARED_MODES` that the program has switched on."""
         self.query_waits = False
         """A query is in the backlog: settle soon, the program may be waiting for the answer."""
         self._seen: View | None = None
@@ -273,9 +277,12 @@ class Terminal:
         if not control.csi:
             if control.final == "c":
                 self.bracketed_paste = self.alternate_screen = False
+                self.private_modes.clear()
             return
         if control.private == "?" and control.final in "hl":
             on = control.final == "h"
+            shared = SHARED_MODES.intersection(control.parameters)
+            self.private_modes = self.private_modes | shared if on else self.private_modes - shared
             if _BRACKETED_PASTE in control.parameters:
                 self.bracketed_paste = on
             if not _ALTERNATE_SCREENS.isdisjoint(control.parameters):

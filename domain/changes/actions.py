@@ -12,11 +12,9 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Action
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    Action,
-    State,
-)
+from relaybroker.domain.state import State
 
 
 def _action_received(state: State, event: events.ActionReceived, recorded: Recorded, _: Any) -> None:

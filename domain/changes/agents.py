@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
+
 from relaybroker.domain import (
     agent as agent_machine,
 )
@@ -14,15 +16,9 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Act, Membership, Pending, Registration
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    GENERATIONS_KEPT,
-    Act,
-    Membership,
-    Pending,
-    Registration,
-    State,
-)
+from relaybroker.domain.state import GENERATIONS_KEPT, MEMBERSHIP_ACTS, MEMBERSHIPS_KEPT, State
 
 
 def _name_reserved(state: State, event: events.NameReserved, recorded: Recorded, _: Any) -> None:
@@ -42,6 +38,7 @@ def _name_reserved(state: State, event: events.NameReserved, recorded: Recorded,
         request_id=event.request_id,
     )
     name = event.name.lower()
+    state.counters.names += name not in state.generations
     state.names[name] = recorded.stream
     state.generations.pop(name, None)
     state.generations[name] = event.generation
@@ -97,11 +94,21 @@ def _paused(state: State, event: events.RegistrationPaused, _recorded: Recorded,
     state.link.register_pause_until = event.until
 
 
+def _model_switched(state: State, event: events.ModelSwitched, recorded: Recorded, _: Any) -> None:
+    registration = state.registrations[recorded.stream]
+    registration.spec = msgspec.structs.replace(registration.spec, model=event.model)
+
+
+def _early_frame(state: State, event: events.EarlyFrameKept, recorded: Recorded, _: Any) -> None:
+    state.link.heard_at = recorded.at
+    state.registrations[recorded.stream].early.append(event.frame)
+
+
 def _registration_accepted(
     state: State, event: events.RegistrationAccepted, recorded: Recorded, registration: Registration
 ) -> None:
     registration.agent_id, registration.fingerprint = event.agent_id, event.fingerprint
-    registration.call_id, registration.retry_at = "", 0.0
+    registration.call_id, registration.retry_at, registration.early = "", 0.0, []
     state.agents[event.agent_id] = registration.stream
     state.link.heard_at = recorded.at
     load_changed(state, recorded.at)
@@ -109,6 +116,7 @@ def _registration_accepted(
 
 
 def _registration_failed(state: State, _event: Any, recorded: Recorded, registration: Registration) -> None:
+    registration.early = []
     unanswered = _close_requests(state, registration.stream)
     for request_id in unanswered:
         abandon(state, request_id, registration.stream)
@@ -139,16 +147,18 @@ def _close_requests(state: State, stream: str) -> list[str]:
 def _agent_live(state: State, _event: Any, recorded: Recorded, registration: Registration) -> None:
     registration.live_at = recorded.at
     if not registration.is_joining:
-        registration.request_id, registration.invocation_id = "", ""
+        registration.request_id, registration.invocation_id, registration.answered_at = "", "", recorded.at
     load_changed(state, recorded.at)
     state.counters.spawned += 1
     state.workers[registration.session_id].until = 0.0
 
 
-def _agent_leaving(state: State, _event: Any, recorded: Recorded, registration: Registration) -> None:
+def _agent_leaving(state: State, event: events.AgentLeaving, recorded: Recorded, registration: Registration) -> None:
+    if (box := state.mailboxes.get(registration.agent_id)) is not None:
+        box.left_by = str(event.reason)
     _abandon_call(state, registration)
     registration.request_id, registration.invocation_id = "", ""
-    registration.release_requests, registration.release_invocations = [], []
+    registration.release_requests, registration.release_invocations, registration.early = [], [], []
     load_changed(state, recorded.at)
 
 
@@ -190,15 +200,25 @@ def _channel_answered(state: State, event: events.ChannelAnswered, recorded: Rec
 
 def _spawn_answered(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
     found = state.registrations[recorded.stream]
-    found.request_id, found.invocation_id = "", ""
+    found.request_id, found.invocation_id, found.answered_at = "", "", recorded.at
 
 
 def _act_asked(state: State, event: events.ActAsked, recorded: Recorded, _: Any) -> None:
-    state.acts[event.call_id] = Act(recorded.stream, event.request_id)
+    channel = event.arguments.get("name" if event.act == "create_channel" else "channel", "")
+    state.acts[event.call_id] = Act(recorded.stream, event.request_id, event.act, channel.removeprefix("#"))
 
 
-def _act_answered(state: State, event: events.ActAnswered, _recorded: Recorded, _: Any) -> None:
-    del state.acts[event.call_id]
+def _act_answered(state: State, event: events.ActAnswered, recorded: Recorded, _: Any) -> None:
+    act = state.acts.pop(event.call_id)
+    found = state.registrations.get(recorded.stream)
+    if found is None or not act.channel or act.act not in MEMBERSHIP_ACTS or not engine_status.is_done(event.status):
+        return
+    key = act.channel.lower()
+    if key not in found.channels and len(found.channels) >= MEMBERSHIPS_KEPT:
+        return
+    membership = found.channels.setdefault(key, Membership(act.channel))
+    membership.joined, membership.left = act.act != "leave_channel", act.act == "leave_channel"
+    membership.retry_at, membership.refused, membership.call_id = 0.0, "", ""
 
 
 CHANGES: Changes = {
@@ -211,6 +231,8 @@ CHANGES: Changes = {
     events.RegistrationProven: _proven,
     events.AgentBinding: _binding,
     events.AgentTokenRotated: _token_rotated,
+    events.EarlyFrameKept: _early_frame,
+    events.ModelSwitched: _model_switched,
     events.RegistrationAccepted: _registration_accepted,
     events.RegistrationFailed: _registration_failed,
     events.AgentLive: _agent_live,

@@ -8,12 +8,10 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import OwnIdentity
 from relaybroker.domain.entropy import derive
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    OwnIdentity,
-    State,
-)
+from relaybroker.domain.state import State
 
 
 def _broker_started(state: State, event: events.BrokerStarted, recorded: Recorded, _: Any) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from relaybroker.domain import events
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.dead_letter import DeadLetter, shortened
+from relaybroker.domain.entities import Delivery
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import Delivery, State
+from relaybroker.domain.state import State
 
 
 def bury(state: State, delivery: Delivery, event: events.DeliveryDeadLettered, recorded: Recorded) -> None:
@@ -37,6 +38,8 @@ def bury(state: State, delivery: Delivery, event: events.DeliveryDeadLettered, r
         offered_at=delivery.offered_at,
         buried_at=recorded.at,
         from_custody=delivery.in_custody,
+        event_id=delivery.sent.event_id if delivery.sent is not None else "",
+        said_by=delivery.sent.sender if delivery.sent is not None else "",
     )
     state.custody_letters += delivery.in_custody
 

@@ -10,16 +10,14 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.changes.dead_letters import bury, take_off
 from relaybroker.domain.changes.hosts import reported
+from relaybroker.domain.changes.own_messages import recognised
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Delivery, Sent, Worker
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.extraction import Class, classify
 from relaybroker.domain.mailbox import fan_key
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import (
-    Delivery,
-    State,
-    Worker,
-)
+from relaybroker.domain.state import State
 
 
 def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Recorded, _: Any) -> None:
@@ -51,9 +49,14 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Rec
         changed_at=recorded.at,
         doubtful=event.doubtful,
         in_custody=letter is not None and letter.from_custody,
+        sent=recognised(state, event)
+        if letter is None or not letter.event_id
+        else Sent(letter.event_id, letter.said_by),
     )
     if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
         state.announce(event.msg_id, recorded.stream)
+    if (stranger := state.strangers.get(event.agent_id)) is not None:
+        stranger.messages += 1
     if event.seq is not None:
         key = fan_key(event.delivery_id, event.msg_id, event.payload_type)
         box = state.mailboxes[event.agent_id]
@@ -63,16 +66,17 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Rec
 
 def _delivery_held(state: State, event: events.DeliveryHeld, recorded: Recorded, delivery: Delivery) -> None:
     delivery.reason, delivery.until, delivery.changed_at = event.reason, event.until, recorded.at
-    _wait(state, delivery)
+    _wait(state, delivery, recorded)
 
 
 def _delivery_queued(state: State, event: events.DeliveryQueued, recorded: Recorded, delivery: Delivery) -> None:
     delivery.flushed = delivery.flushed or event.flushed
     delivery.reason, delivery.until, delivery.changed_at = None, 0.0, recorded.at
-    _wait(state, delivery)
+    _wait(state, delivery, recorded)
 
 
-def _wait(state: State, delivery: Delivery) -> None:
+def _wait(state: State, delivery: Delivery, recorded: Recorded) -> None:
+    delivery.placed = delivery.placed or recorded.version
     if delivery.expires_at:
         state.expiries[delivery.stream] = delivery.expires_at
     target = state.worker_of_agent(delivery.agent_id)

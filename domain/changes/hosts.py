@@ -1,20 +1,15 @@
-"""How events of the PTY host and its workers change the state."""
+"""How events of the PTY host change the state."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from relaybroker.domain import (
-    delivery,
     events,
-    worker,
 )
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    State,
-    Worker,
-)
+from relaybroker.domain.state import State
 
 
 def _host_attached(state: State, event: events.HostAttached, _recorded: Recorded, _: Any) -> None:
@@ -41,110 +36,9 @@ def _report_ignored(state: State, event: events.HostReportIgnored, _recorded: Re
     reported(state, event.report)
 
 
-def _worker_launched(state: State, event: events.WorkerLaunched, recorded: Recorded, _: Any) -> None:
-    session_id = recorded.stream.partition(":")[2]
-    state.workers[session_id] = Worker(
-        stream=recorded.stream,
-        session_id=session_id,
-        registration=state.agents[event.agent_id],
-        name=event.name,
-        agent_id=event.agent_id,
-        state=worker.TABLE.initial,
-        until=event.until,
-        launched_at=recorded.at,
-        active_at=recorded.at,
-    )
-
-
-def _worker_started(state: State, event: events.WorkerStarted, recorded: Recorded, program: Worker) -> None:
-    reported(state, event.report)
-    program.pid, program.until, program.active_at = event.pid, event.until, recorded.at
-
-
-def _worker_ready(state: State, event: events.WorkerReady, recorded: Recorded, program: Worker) -> None:
-    reported(state, event.report)
-    program.evidence, program.ready_at, program.active_at = event.evidence, program.ready_at or recorded.at, recorded.at
-
-
-def _worker_blocked(state: State, event: events.WorkerBlocked, recorded: Recorded, program: Worker) -> None:
-    reported(state, event.report)
-    program.blocked_by, program.active_at = event.pattern, recorded.at
-    program.occupied_by, program.patience_s = None, 0.0
-
-
-def _worker_unblocked(state: State, event: events.WorkerUnblocked, recorded: Recorded, program: Worker) -> None:
-    reported(state, event.report)
-    program.blocked_by, program.active_at = "", recorded.at
-
-
-def _worker_occupied(state: State, event: events.WorkerOccupied, recorded: Recorded, program: Worker) -> None:
-    reported(state, event.report)
-    program.occupied_by, program.patience_s, program.active_at = event.reason, event.patience_s, recorded.at
-
-
-def _worker_freed(state: State, event: events.WorkerFreed, recorded: Recorded, program: Worker) -> None:
-    reported(state, event.report)
-    program.occupied_by, program.patience_s, program.active_at = None, 0.0, recorded.at
-
-
-def _worker_idle(state: State, event: events.WorkerIdle, recorded: Recorded, _: Any) -> None:
-    reported(state, event.report)
-    state.workers[recorded.stream.partition(":")[2]].idle = True
-
-
-def _worker_stopping(_state: State, event: events.WorkerStopping, _recorded: Recorded, program: Worker) -> None:
-    program.stop_reason, program.until = event.reason, event.until
-    program.ends_at, program.grace_s = event.ends_at, event.grace_s
-
-
-def _worker_end_asked(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
-    state.workers[recorded.stream.partition(":")[2]].ends_at = 0.0
-
-
-def _worker_exited(state: State, event: events.WorkerExited, _recorded: Recorded, program: Worker) -> None:
-    reported(state, event.report)
-    program.exit_reason, program.code, program.signal = event.reason, event.code, event.signal
-    program.last_output, program.uptime_s, program.until, program.ends_at = event.last_output, event.uptime_s, 0.0, 0.0
-    if program.stop_reason is None and (event.code or event.signal):
-        state.counters.crashed += 1
-    _stop_verifying(state, program)
-
-
-def _worker_lost(state: State, event: events.WorkerLost, recorded: Recorded, program: Worker) -> None:
-    program.exit_reason, program.until, program.ends_at = event.reason, 0.0, 0.0
-    program.uptime_s = recorded.at - program.launched_at
-    state.counters.crashed += 1
-    _stop_verifying(state, program)
-
-
-def _stop_verifying(state: State, gone: Worker) -> None:
-    """No verification comes any more from this worker: what was acked is done."""
-    for stream in [
-        found.stream
-        for found in state.deliveries.values()
-        if found.session_id == gone.session_id
-        and found.state in (delivery.DeliveryState.INJECTED, delivery.DeliveryState.ACKED)
-    ]:
-        state.deliveries[stream].verified = True
-        if state.deliveries[stream].ended:
-            del state.deliveries[stream]
-
-
 CHANGES: Changes = {
     events.HostAttached: _host_attached,
     events.HostLost: _host_lost,
     events.HostAttachDue: _attach_due,
     events.HostReportIgnored: _report_ignored,
-    events.WorkerLaunched: _worker_launched,
-    events.WorkerStarted: _worker_started,
-    events.WorkerReady: _worker_ready,
-    events.WorkerBlocked: _worker_blocked,
-    events.WorkerUnblocked: _worker_unblocked,
-    events.WorkerOccupied: _worker_occupied,
-    events.WorkerFreed: _worker_freed,
-    events.WorkerIdle: _worker_idle,
-    events.WorkerStopping: _worker_stopping,
-    events.WorkerEndAsked: _worker_end_asked,
-    events.WorkerExited: _worker_exited,
-    events.WorkerLost: _worker_lost,
 }

@@ -11,14 +11,20 @@ from relaybroker.domain import (
     link as link_machine,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import EngineError, Link, Pending
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import EngineError, Link, Pending, State
+from relaybroker.domain.state import State
 
 REJECTED_KINDS = 256
 """Unknown kinds of frames that are counted one by one; more are counted together, and not announced."""
 ABANDONED_KEPT = 1024
 """Requests that nobody waits for any more, remembered for late replies."""
+
+
+def _enrol_asked(state: State, event: events.EnrolAsked, _recorded: Recorded, _: Any) -> None:
+    if event.begins:
+        state.link.remints, state.link.remint_times = 0, []
 
 
 def _link_begun(state: State, event: events.LinkBegun, recorded: Recorded, _: Any) -> None:
@@ -33,6 +39,7 @@ def _link_begun(state: State, event: events.LinkBegun, recorded: Recorded, _: An
         node_name=renamed,
         has_token=old.has_token,
         since=recorded.at,
+        since_begun=recorded.at,
         inventory_changed_at=recorded.at,
         abandoned=old.abandoned,
         remint_times=old.remint_times,
@@ -190,6 +197,7 @@ def rejected_kind(event: events.FrameRejected) -> str:
 
 
 CHANGES: Changes = {
+    events.EnrolAsked: _enrol_asked,
     events.LinkBegun: _link_begun,
     events.TokenAsked: _token_asked,
     events.TokenGranted: _token_granted,

@@ -9,13 +9,11 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Stranger
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import (
-    MAILBOXES_KEPT,
-    State,
-)
+from relaybroker.domain.state import MAILBOXES_KEPT, STRANGER_FRAMES_KEPT, STRANGERS_KEPT, State
 
 
 def _box(state: State, recorded: Recorded) -> Mailbox:
@@ -26,7 +24,9 @@ def _mailbox_opened(state: State, event: events.MailboxOpened, recorded: Recorde
     agent_id = recorded.stream.partition(":")[2]
     box = state.mailboxes.pop(agent_id, Mailbox(agent_id))
     state.mailboxes[agent_id] = box
-    box.name, box.generation, box.sent_ack = event.name, event.generation, -1
+    box.name, box.generation, box.sent_ack, box.left_by = event.name, event.generation, -1, ""
+    if event.generation:
+        state.strangers.pop(agent_id, None)
     box.wait_anew(recorded.at)
     _forget_former(state)
 
@@ -52,14 +52,45 @@ def _frame_buffered(state: State, event: events.FrameBuffered, recorded: Recorde
 
 def _frame_ignored(state: State, event: events.FrameIgnored, recorded: Recorded, _: Any) -> None:
     state.link.heard_at = recorded.at
+    if event.reason in (Reason.UNKNOWN, Reason.RETIRED):
+        key = f"{event.seq} {event.msg_id} {event.delivery_id}"
+        note_stranger(state, recorded.stream.partition(":")[2], key)
     if event.advances:
         _box(state, recorded).skip(event.seq, event.msg_id)
     if event.reason is Reason.DELIVERY_ID_REUSED:
         _box(state, recorded).refuse(event.seq)
+    box = state.mailboxes.get(recorded.stream.partition(":")[2])
+    if box is None:
+        return
     if event.reason is Reason.HOLD_FULL:
-        _box(state, recorded).starved = True
-    elif (box := state.mailboxes.get(recorded.stream.partition(":")[2])) is not None:
+        box.starved = True
+    else:
         box.passed(event.seq, recorded.at)
+
+
+def _stranger_met(state: State, event: events.StrangerMet, recorded: Recorded, _: Any) -> None:
+    agent_id = recorded.stream.partition(":")[2]
+    former = state.strangers.pop(agent_id, None)
+    state.strangers[agent_id] = Stranger(
+        event.name,
+        event.reason,
+        former.since if former is not None else recorded.at,
+        event.dial,
+        event.keeps,
+        former.messages if former is not None else 0,
+    )
+    while len(state.strangers) > STRANGERS_KEPT:
+        del state.strangers[next(iter(state.strangers))]
+
+
+def note_stranger(state: State, agent_id: str, frame_key: str) -> None:
+    """A frame for an agent that is not here was dealt with."""
+    found = state.strangers.get(agent_id)
+    if found is not None and frame_key not in found.frames:
+        found.messages += 1
+        found.frames[frame_key] = None
+        if len(found.frames) > STRANGER_FRAMES_KEPT:
+            del found.frames[next(iter(found.frames))]
 
 
 def _resync_asked(state: State, event: events.ResyncAsked, recorded: Recorded, _: Any) -> None:
@@ -82,6 +113,7 @@ CHANGES: Changes = {
     events.MailboxBased: _mailbox_based,
     events.FrameBuffered: _frame_buffered,
     events.FrameIgnored: _frame_ignored,
+    events.StrangerMet: _stranger_met,
     events.ResyncAsked: _resync_asked,
     events.RangeLost: _range_lost,
     events.AckSent: _ack_sent,

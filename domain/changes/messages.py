@@ -11,13 +11,11 @@ from relaybroker.domain import (
 from relaybroker.domain import (
     message as message_machine,
 )
+from relaybroker.domain.changes.own_messages import remember
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Message, Send
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import (
-    Message,
-    Send,
-    State,
-)
+from relaybroker.domain.state import State
 
 
 def _message_accepted(state: State, event: events.MessageAccepted, recorded: Recorded, _: Any) -> None:
@@ -90,6 +88,8 @@ def _message_published(state: State, event: events.MessagePublished, recorded: R
         if other.waits and other.unanswered:
             other.until = min(other.until, recorded.at)
     state.announce(event.message_id or message.event_id, recorded.stream)
+    if event.message_id:
+        remember(state, event.message_id, message)
 
 
 def _message_ended(state: State, _event: Any, _recorded: Recorded, message: Message) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 from relaybroker.domain import events
 from relaybroker.domain.changes.link import load_changed
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.entities import Sidecar, Supervised
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.manifest import PLACEMENT
-from relaybroker.domain.state import Sidecar, State, Supervised
+from relaybroker.domain.state import State
 
 
 def _connected(state: State, event: events.SidecarConnected, recorded: Recorded, _: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -60,6 +60,25 @@ class RegistrationAsked(_Agent, frozen=True, kw_only=True):
     request_id: str
     until: float = 0.0
     """The engine answers by then, or the registration goes on over HTTP."""
+
+
+class ModelSwitched(_Agent, frozen=True, kw_only=True):
+    """The agent's program was told to use another model."""
+
+    topic: ClassVar[str] = "agent.model_switched.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    model: str
+
+
+class EarlyFrameKept(_Agent, frozen=True, kw_only=True):
+    """A message came for an agent whose registration the engine has not answered yet: it waits for that answer."""
+
+    topic: ClassVar[str] = "agent.early_frame_kept.v1"
+    kind: ClassVar[Kind] = "fact"
+    seq: int
+    msg_id: str
+    frame: dict[str, Any]
 
 
 class RegistrationAccepted(_Agent, frozen=True, kw_only=True):
@@ -243,6 +262,10 @@ class ActAnswered(_Agent, frozen=True, kw_only=True):
     status: int
     code: str
     detail: str
+    joined: str = ""
+    """Channel of which the agent is a member by this; "" = none."""
+    left: str = ""
+    """Channel of which it is none any more."""
 
 
 class SpawnAnswered(_Agent, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ class DeliveryModeAsked(_Hold, frozen=True, kw_only=True):
     mode: str
     reason: str = ""
     revision: int | None = None
+    expected: str = ""
 
 
 class DeliveryModeChanged(_Hold, frozen=True, kw_only=True):

@@ -1,15 +1,11 @@
-"""Recorded events: PTY host and workers."""
+"""Recorded events: PTY host."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from relaybroker.domain import (
-    worker,
-)
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.inputs import HostSession
-from relaybroker.domain.reasons import Reason
 
 
 class HostAttached(Event, frozen=True, kw_only=True):
@@ -50,126 +46,3 @@ class HostReportIgnored(Event, frozen=True, kw_only=True):
     report: int
     session_id: str
     what: str
-
-
-class _Worker(Event, frozen=True, kw_only=True):
-    machine: ClassVar[str] = "worker"
-    kind: ClassVar[Kind] = "fact"
-
-
-class WorkerLaunched(_Worker, frozen=True, kw_only=True):
-    """The host is asked to start the program."""
-
-    topic: ClassVar[str] = "worker.launched.v1"
-    kind: ClassVar[Kind] = "decision"
-    name: str
-    agent_id: str
-    until: float
-
-
-class WorkerStarted(_Worker, frozen=True, kw_only=True):
-    """The process exists."""
-
-    topic: ClassVar[str] = "worker.started.v1"
-    trigger: ClassVar[str] = worker.Trigger.START
-    report: int
-    pid: int
-    until: float
-    """It counts as started when it still lives then."""
-
-
-class WorkerReady(_Worker, frozen=True, kw_only=True):
-    """The program takes input."""
-
-    topic: ClassVar[str] = "worker.ready.v1"
-    trigger: ClassVar[str] = worker.Trigger.OPEN
-    report: int
-    evidence: str
-
-
-class WorkerBlocked(_Worker, frozen=True, kw_only=True):
-    """A dialog or login is on the screen."""
-
-    topic: ClassVar[str] = "worker.blocked.v1"
-    trigger: ClassVar[str] = worker.Trigger.BLOCK
-    report: int
-    pattern: str
-
-
-class WorkerUnblocked(_Worker, frozen=True, kw_only=True):
-    """The dialog is gone."""
-
-    topic: ClassVar[str] = "worker.unblocked.v1"
-    trigger: ClassVar[str] = worker.Trigger.UNBLOCK
-    report: int
-
-
-class WorkerOccupied(_Worker, frozen=True, kw_only=True):
-    """The program works (`agent_busy`), is stopped (`agent_suspended`), holds somebody's text (`composer_unclear`), or a person types.
-
-    `detail`: how that was seen. `patience_s`: a message that has waited so long is typed all the same; 0 = only when it is free.
-    """
-
-    topic: ClassVar[str] = "worker.occupied.v1"
-    trigger: ClassVar[str] = worker.Trigger.OCCUPY
-    report: int
-    reason: Reason
-    detail: str
-    patience_s: float
-
-
-class WorkerFreed(_Worker, frozen=True, kw_only=True):
-    """What occupied it is over."""
-
-    topic: ClassVar[str] = "worker.freed.v1"
-    trigger: ClassVar[str] = worker.Trigger.FREE
-    report: int
-
-
-class WorkerIdle(_Worker, frozen=True, kw_only=True):
-    """Nothing was printed for a while and nothing is pending."""
-
-    topic: ClassVar[str] = "worker.idle.v1"
-    report: int
-    idle_s: float
-
-
-class WorkerStopping(_Worker, frozen=True, kw_only=True):
-    """The worker is out of dispatch and is being ended: at once, or by `ends_at` when what is being typed has come to its end."""
-
-    topic: ClassVar[str] = "worker.stopping.v1"
-    kind: ClassVar[Kind] = "decision"
-    trigger: ClassVar[str] = worker.Trigger.STOP
-    reason: Reason
-    grace_s: float
-    until: float
-    ends_at: float = 0.0
-
-
-class WorkerEndAsked(_Worker, frozen=True, kw_only=True):
-    """Nothing is being typed any more, or too long: the program is told to end."""
-
-    topic: ClassVar[str] = "worker.end_asked.v1"
-    kind: ClassVar[Kind] = "decision"
-
-
-class WorkerExited(_Worker, frozen=True, kw_only=True):
-    """The process ended, with its own status. `report` 0: the host could not start it at all."""
-
-    topic: ClassVar[str] = "worker.exited.v1"
-    trigger: ClassVar[str] = worker.Trigger.EXIT
-    report: int
-    code: int | None
-    signal: int | None
-    last_output: str
-    uptime_s: float
-    reason: Reason
-
-
-class WorkerLost(_Worker, frozen=True, kw_only=True):
-    """Nobody can say any more what became of the process: its host is gone."""
-
-    topic: ClassVar[str] = "worker.lost.v1"
-    trigger: ClassVar[str] = worker.Trigger.LOSE
-    reason: Reason
-    detail: str

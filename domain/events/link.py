@@ -65,6 +65,16 @@ class TokenGranted(_Link, frozen=True, kw_only=True):
     fingerprint: str
 
 
+class EnrolAsked(Event, frozen=True, kw_only=True):
+    """A person wants the node enrolled now. `begins`: the link waited or was refused, and begins anew without regard to what was spent."""
+
+    topic: ClassVar[str] = "node.enrol_asked.v1"
+    machine: ClassVar[str] = "node"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    begins: bool
+
+
 class LinkDialled(_Link, frozen=True, kw_only=True):
     """A dial starts."""
 

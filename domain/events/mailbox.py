@@ -50,6 +50,19 @@ class FrameIgnored(_Mailbox, frozen=True, kw_only=True):
     advances: bool = False
 
 
+class StrangerMet(_Mailbox, frozen=True, kw_only=True):
+    """Messages come for an agent that does not live here; on this connection the engine is told so once.
+
+    `keeps`: they become dead letters and are acknowledged; else they are left to the engine.
+    """
+
+    topic: ClassVar[str] = "mailbox.stranger_met.v1"
+    name: str
+    reason: Reason
+    dial: int
+    keeps: bool
+
+
 class ResyncAsked(_Mailbox, frozen=True, kw_only=True):
     """`node.register` is repeated so that the engine offers its open rows again."""
 

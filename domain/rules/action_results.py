@@ -11,9 +11,9 @@ from typing import Any
 from relaybroker.domain import action as action_machine
 from relaybroker.domain import couplings, events, frames
 from relaybroker.domain.action import ActionState
+from relaybroker.domain.entities import Action
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import link
-from relaybroker.domain.state import Action
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from relaybroker.domain import action as action_machine
 from relaybroker.domain import events, frames
 from relaybroker.domain.action import ActionState
+from relaybroker.domain.entities import Action
 from relaybroker.domain.errors import FrameRejected, InvalidRequest
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.manifest import PLACEMENT
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import action_results, agents, sidecars
-from relaybroker.domain.state import Action
 from relaybroker.domain.turn import Turn
 
 _NAME_KEYS = ("name", "agent_name", "agent")
 _CLI_KEYS = ("cli", "command", "provider")
 _TASK_KEYS = ("task", "initial_task", "prompt")
+_NO_EFFECT = ("persona", "resume", "continue_from", "continueFrom", "agent_result_schema", "agentResultSchema")
+"""Fields of a spawn that would change nothing here: refused, so that nobody relies on them."""
 _SPAWN_MODES = {
     "": False,
     "interactive": False,
@@ -151,11 +151,18 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     if mode not in _SPAWN_MODES:
         action_results.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=mode)
         return
+    if _SPAWN_MODES[mode]:
+        why = f"spawn mode {mode!r} is not built: the program would stay"
+        action_results.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=why)
+        return
+    if idle := [key for key in _NO_EFFECT if any(source.get(key) for source in sources)]:
+        why = f"{', '.join(idle)}: no effect here"
+        action_results.finish(turn, received, error="spawn_failed", reason=Reason.SPAWN_FAILED, detail=why)
+        return
     spec, unread = _spec(turn, sources, config, name=name, cli=cli)
     if not _is_offered(turn, spec.cli):
         action_results.finish(turn, received, error="spawn_failed", reason=Reason.CLI_NOT_ALLOWED, detail=spec.cli)
         return
-    spec = msgspec.structs.replace(spec, exit_after_task=_SPAWN_MODES[mode])
     turn.record(
         events.ActionRunning(name=name, until=turn.now + action_machine.SPAWN_S, unread=unread),
         received.stream,
@@ -235,4 +242,18 @@ def _release(turn: Turn, received: Action) -> None:
         received.invocation_id,
     )
     if not agents.release(turn, name, invocation_id=received.invocation_id, reason="released by the engine"):
+        _released_before(turn, received, name)
+
+
+def _released_before(turn: Turn, received: Action, name: str) -> None:
+    """Nobody has the name now: that is success where somebody had it, and an error where nobody ever did."""
+    if name.lower() in turn.state.generations:
         action_results.release_ended(turn, received.invocation_id, name)
+    else:
+        action_results.finish(
+            turn,
+            received,
+            error="release_failed",
+            reason=Reason.UNKNOWN,
+            detail=f"no agent here was ever called {name!r}",
+        )

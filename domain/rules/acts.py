@@ -20,10 +20,11 @@ import msgspec
 from relaybroker.domain import engine_requests, engine_status, events, replies
 from relaybroker.domain.effects import EngineCall, Reply
 from relaybroker.domain.engine_requests import EngineRequest
+from relaybroker.domain.entities import Act
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
-from relaybroker.domain.rules import agents
-from relaybroker.domain.state import Act
+from relaybroker.domain.rules import agents, channels
+from relaybroker.domain.state import MEMBERSHIP_ACTS
 from relaybroker.domain.turn import Turn
 
 CALL_S = 15.0
@@ -104,11 +105,28 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
             detail = message
         case EngineUnanswered(detail=detail):
             status, code = engine_status.UNANSWERED, "engine_unavailable"
-    turn.record(events.ActAnswered(call_id=answer.call_id, status=status, code=code, detail=detail[:500]), act.stream)
+    turn.record(
+        events.ActAnswered(
+            call_id=answer.call_id, status=status, code=code, detail=detail[:500], **_moved(turn, act, status)
+        ),
+        act.stream,
+    )
     if isinstance(answer, EngineAnswered) and engine_status.is_done(status):
         turn.effect(Reply(request_id=act.request_id, answer=replies.Done(data=answer.data)))
         return
     turn.effect(agents.refusal(act.request_id, engine_status.refusal_of(status, code, detail)))
+
+
+def _moved(turn: Turn, act: Act, status: int) -> dict[str, str]:
+    """Which membership really changes by the answer."""
+    found = turn.state.registrations.get(act.stream)
+    if found is None or not act.channel or act.act not in MEMBERSHIP_ACTS or not engine_status.is_done(status):
+        return {}
+    known = {channel.lower() for channel in channels.joined(found, turn.settings)}
+    is_member = act.channel.lower() in known
+    if act.act == "leave_channel":
+        return {"left": act.channel} if is_member else {}
+    return {} if is_member else {"joined": act.channel}
 
 
 def broker_started(turn: Turn) -> None:

@@ -13,11 +13,13 @@ from relaybroker.domain import couplings, events, frames, replies, worker
 from relaybroker.domain.agent import UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import (
     EngineAnswered,
     EngineUnanswered,
+    ModelSwitched,
     ProgramExited,
     ProgramNotStarted,
     ReleaseRequested,
@@ -26,9 +28,8 @@ from relaybroker.domain.inputs import (
 )
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import action_results, channels, fallback, link, outcome, settling
+from relaybroker.domain.rules import action_results, agent_outcome, channels, fallback, link, settling
 from relaybroker.domain.rules.spawn_values import check_values
-from relaybroker.domain.state import Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState
@@ -180,7 +181,7 @@ def link_online(turn: Turn) -> None:
     """The link takes frames again: what is owed for agents goes out, deregistrations before registrations."""
     for found in list(turn.state.registrations.values()):
         if found.state == AgentState.DEREGISTERING:
-            outcome.deregister(turn, found)
+            agent_outcome.deregister(turn, found)
     for found in list(turn.state.registrations.values()):
         if found.waits_for_link:
             _register(turn, found)
@@ -196,7 +197,7 @@ def link_lost(turn: Turn) -> None:
 def _unanswered(turn: Turn, registration: Registration, code: str, detail: str) -> None:
     if registration.source == SIDECAR or turn.state.stopping_until:
         reason = Reason.REGISTRATION_TIMEOUT if code == "agent_register_timeout" else Reason.ENGINE_UNAVAILABLE
-        outcome.fail(turn, registration, reason, code, detail)
+        agent_outcome.fail(turn, registration, reason, code, detail)
     else:
         fallback.begin(turn, registration, Reason.NO_ANSWER, f"{code}: {detail}")
 
@@ -208,9 +209,9 @@ def accepted(turn: Turn, registration: Registration, data: dict[str, object], re
         if isinstance(agent_id, str) and agent_id and agent_id not in turn.state.agents:
             link.send(turn, frames.agent_deregister(f"undo_{request_id}", agent_id=agent_id, name=registration.name))
         code = "invalid_agent_register_reply_data"
-        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, "no usable agent id or token")
+        agent_outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, "no usable agent id or token")
         return
-    outcome.registered(turn, registration, agent_id=agent_id, fingerprint=token, data=data)
+    agent_outcome.registered(turn, registration, agent_id=agent_id, fingerprint=token, data=data)
 
 
 def refused(turn: Turn, registration: Registration, code: str, message: str) -> None:
@@ -218,7 +219,7 @@ def refused(turn: Turn, registration: Registration, code: str, message: str) -> 
     if code == "agent_already_exists":
         fallback.begin(turn, registration, Reason.REGISTRATION_REFUSED, f"{code}: {message}", exists=True)
     else:
-        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, message)
+        agent_outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, message)
 
 
 def late_reply(turn: Turn, stream: str, request_id: str, data: dict[str, object]) -> None:
@@ -374,12 +375,16 @@ def ended(turn: Turn, program: Worker, reason: Reason, detail: str, *, may_live:
     request_id, invocation_id = found.request_id, found.invocation_id
     releases = (list(found.release_requests), list(found.release_invocations))
     turn.record(events.AgentLeaving(reason=reason, detail=detail[:500]), found.stream, found.name)
-    outcome.answer_failure(turn, request_id, invocation_id, found.name, outcome.spawn_reason(reason), detail)
+    agent_outcome.answer_failure(
+        turn, request_id, invocation_id, found.name, agent_outcome.spawn_reason(reason), detail
+    )
     request_ids, invocation_ids = releases
-    outcome.answer_releases(turn, found.name, [], invocation_ids)  # node-protocol.md section 3.7: the result goes first
+    agent_outcome.answer_releases(
+        turn, found.name, [], invocation_ids
+    )  # node-protocol.md section 3.7: the result goes first
     if link.is_online(turn):
-        outcome.deregister(turn, found)
-    outcome.answer_releases(turn, found.name, request_ids, [], may_live=may_live)
+        agent_outcome.deregister(turn, found)
+    agent_outcome.answer_releases(turn, found.name, request_ids, [], may_live=may_live)
 
 
 # --- release ------------------------------------------------------------------------------------------------------------------
@@ -407,7 +412,7 @@ def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str =
         found.name,
     )
     if found.state in UNREGISTERED:
-        outcome.fail(turn, found, Reason.AGENT_RELEASED, "", "released while it was being registered")
+        agent_outcome.fail(turn, found, Reason.AGENT_RELEASED, "", "released while it was being registered")
     else:
         stop(turn, turn.state.workers[found.session_id], Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
     return True
@@ -441,12 +446,23 @@ def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
     """Spawns that are not registered yet end now."""
     for found in list(turn.state.registrations.values()):
         if couplings.BROKER_DROPS_REGISTRATION.concerns(found.state):
-            outcome.fail(turn, found, reason, "", detail)
+            agent_outcome.fail(turn, found, reason, "", detail)
 
 
 def broker_started(turn: Turn) -> None:
     """Callers of the former process are gone; registrations that were under way in it fail."""
     fail_unregistered(turn, Reason.ENGINE_UNAVAILABLE, "the broker was restarted during the registration")
+
+
+def model_switched(turn: Turn, request: ModelSwitched) -> None:
+    """Keep which model an agent uses."""
+    found = turn.state.registration_of(request.name)
+    if found is None:
+        error = InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{request.name}'", name=request.name)
+        refuse(turn, request.request_id, "model", error)
+        return
+    turn.record(events.ModelSwitched(request_id=request.request_id, model=request.model), found.stream, found.name)
+    turn.effect(Reply(request_id=request.request_id, answer=replies.Done(data={"model": request.model})))
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------------
@@ -472,12 +488,12 @@ def due(turn: Turn) -> None:
 def _registration_due(turn: Turn, registration: Registration) -> None:
     if registration.until <= turn.now:
         if registration.state == AgentState.RESERVED:
-            outcome.fail(
+            agent_outcome.fail(
                 turn, registration, Reason.ENGINE_UNAVAILABLE, "node_control_disconnected", "the link is not online"
             )
         else:
             detail = "the engine did not answer in time"
-            outcome.fail(turn, registration, Reason.REGISTRATION_TIMEOUT, "agent_register_timeout", detail)
+            agent_outcome.fail(turn, registration, Reason.REGISTRATION_TIMEOUT, "agent_register_timeout", detail)
     elif registration.state == AgentState.REGISTERING and _reply_due(turn.state, registration) <= turn.now:
         _unanswered(turn, registration, "agent_register_timeout", "the frame was not answered")
     elif fallback.is_open(registration):

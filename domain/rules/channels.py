@@ -15,8 +15,8 @@ from __future__ import annotations
 from relaybroker.domain import engine_status, events
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import CreateChannel, JoinChannel
+from relaybroker.domain.entities import Membership, Registration
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Settings
-from relaybroker.domain.state import Membership, Registration
 from relaybroker.domain.turn import Turn
 
 GENERAL = "general"
@@ -25,17 +25,19 @@ RETRY_FIRST_S = 2.0
 RETRY_MAX_S = 60.0
 AT_ONCE = 2
 """Calls that follow each other without a pause when a channel appears while it is being created."""
-_UNANSWERED = 503
 
 
 def wanted(registration: Registration, settings: Settings) -> list[str]:
-    """The channels an agent was spawned for, in the spelling that came first."""
+    """The channels an agent was spawned for or joined since, without those that it left, in the spelling that came first."""
     first: dict[str, str] = {}
     for channel in registration.spec.channels or settings.default_channels:
         name = channel.strip().removeprefix("#")
         first.setdefault(name.lower(), name)
     first.pop("", None)
-    return list(first.values())
+    for key, membership in registration.channels.items():
+        if membership.joined:
+            first.setdefault(key, membership.channel)
+    return [channel for key, channel in first.items() if not _membership(registration, key).left]
 
 
 def joined(registration: Registration, settings: Settings) -> list[str]:
@@ -95,7 +97,7 @@ def answered(
     turn: Turn, stream: str, registration: Registration | None, channel: str, answer: EngineAnswered | EngineUnanswered
 ) -> None:
     """The engine answered a join or a creation, or did not. `found`: None if the agent is leaving or gone."""
-    status, detail, code = _UNANSWERED, "", ""
+    status, detail, code = engine_status.UNANSWERED_CHANNEL, "", ""
     if isinstance(answer, EngineAnswered):
         status, code = answer.status, answer.code
         detail = f"{code} {answer.message}".strip()

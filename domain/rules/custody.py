@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from relaybroker.domain import events
 from relaybroker.domain.delivery import DeliveryState
+from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.rules import settling
-from relaybroker.domain.state import Delivery, State
+from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
 

@@ -133,4 +133,6 @@ def _open_attempt(turn: Turn, letter: DeadLetter) -> replies.NewAttempt:
         letter.msg_id,
     )
     deliveries.place(turn, turn.state.deliveries[stream])
-    return replies.NewAttempt(letter_id=letter.letter_id, attempt=attempt, name=letter.name, msg_id=letter.msg_id)
+    return replies.NewAttempt(
+        letter_id=letter.letter_id, attempt=attempt, name=letter.name, event_id=letter.event_id or letter.msg_id
+    )

@@ -21,10 +21,10 @@ from relaybroker.domain.delivery import (
     DeliveryState,
 )
 from relaybroker.domain.effects import TypeText
+from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.inputs import TextNotTyped, TextTyped, TextVerified
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import link, settling
-from relaybroker.domain.state import Delivery, Registration, Worker
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import DRAFT, WorkerState

@@ -18,10 +18,10 @@ from relaybroker.domain import engine_requests, engine_status, events
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import EngineRequest
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import outcome
-from relaybroker.domain.state import Registration
+from relaybroker.domain.rules import agent_outcome
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 
@@ -41,7 +41,9 @@ def begin(turn: Turn, registration: Registration, reason: Reason, detail: str, *
         registration.name,
     )
     if turn.state.link.register_pause_until > turn.now:
-        outcome.fail(turn, registration, Reason.ENGINE_UNAVAILABLE, "rate_limited", "the engine asked for a pause")
+        agent_outcome.fail(
+            turn, registration, Reason.ENGINE_UNAVAILABLE, "rate_limited", "the engine asked for a pause"
+        )
     else:
         _call(turn, registration, step, agent_id=own)
 
@@ -113,7 +115,7 @@ def answered(turn: Turn, registration: Registration, answer: EngineAnswered | En
             registration.stream,
             registration.name,
         )
-        outcome.fail(turn, registration, Reason.ENGINE_UNAVAILABLE, "rate_limited", said)
+        agent_outcome.fail(turn, registration, Reason.ENGINE_UNAVAILABLE, "rate_limited", said)
     elif engine_status.is_ill(answer.status):
         _again(turn, registration, answer.status, said)
     elif registration.step == BIND:
@@ -130,7 +132,7 @@ def answered(turn: Turn, registration: Registration, answer: EngineAnswered | En
         )  # an engine without such a route
     else:
         code = answer.code or str(answer.status)
-        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, answer.message)
+        agent_outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, code, answer.message)
 
 
 def _exists(turn: Turn, registration: Registration) -> None:
@@ -167,13 +169,15 @@ def _advance(turn: Turn, registration: Registration, data: dict[str, Any]) -> No
             _call(turn, registration, TAKE_OVER, agent_id=agent_id)
         else:
             detail = f"the engine has an agent of this name ({status or 'of unknown state'}), and nothing shows that it is ours"
-            outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, "agent_already_exists", detail)
+            agent_outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, "agent_already_exists", detail)
         return
     if registration.step in (TAKE_OVER, ROTATE):
         agent_id = agent_id or _target(turn, registration)
     fingerprint = data.get("token")
     if not agent_id or not isinstance(fingerprint, str) or not fingerprint:
-        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, "invalid_answer", "no usable agent id or token")
+        agent_outcome.fail(
+            turn, registration, Reason.REGISTRATION_REFUSED, "invalid_answer", "no usable agent id or token"
+        )
         return
     turn.record(events.AgentBinding(agent_id=agent_id, fingerprint=fingerprint), registration.stream, registration.name)
     _call(turn, registration, BIND)
@@ -184,18 +188,20 @@ def _bound(turn: Turn, registration: Registration, answer: EngineAnswered, data:
     agent_id = str(data.get("agent_id") or registration.agent_id)
     node_id = data.get("node_id")
     if not engine_status.is_done(answer.status):
-        outcome.fail(turn, registration, Reason.REGISTRATION_REFUSED, answer.code or str(answer.status), answer.message)
+        agent_outcome.fail(
+            turn, registration, Reason.REGISTRATION_REFUSED, answer.code or str(answer.status), answer.message
+        )
     elif (
         node_id != turn.settings.node_id
         or not agent_id
         or (registration.agent_id and agent_id != registration.agent_id)
     ):
         _unbind(turn, registration)
-        outcome.fail(
+        agent_outcome.fail(
             turn, registration, Reason.REGISTRATION_REFUSED, "bound_elsewhere", f"the engine bound it to {node_id}"
         )
     else:
-        outcome.registered(turn, registration, agent_id=agent_id, fingerprint=registration.fingerprint, data=data)
+        agent_outcome.registered(turn, registration, agent_id=agent_id, fingerprint=registration.fingerprint, data=data)
 
 
 def _unbind(turn: Turn, registration: Registration) -> None:
@@ -217,7 +223,7 @@ def has_registered(answer: EngineAnswered) -> bool:
 
 def _again(turn: Turn, registration: Registration, status: int, detail: str) -> None:
     if registration.tries >= agent_machine.HTTP_TRIES or registration.step in (LOOK, LOCATE):
-        outcome.fail(turn, registration, Reason.ENGINE_UNAVAILABLE, str(status or ""), detail)
+        agent_outcome.fail(turn, registration, Reason.ENGINE_UNAVAILABLE, str(status or ""), detail)
         return
     until = turn.now + agent_machine.HTTP_PAUSE_S
     turn.record(

@@ -18,11 +18,12 @@ from __future__ import annotations
 from relaybroker.domain import events, replies
 from relaybroker.domain.delivery import AUTO_INJECT, MANUAL_FLUSH, MAX_FLUSH_HOLDS
 from relaybroker.domain.effects import Reply
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import DeliveryModeRequested, FlushRequested
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import deliveries
-from relaybroker.domain.state import Delivery, State, Worker
+from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
 
@@ -41,6 +42,7 @@ def mode_requested(turn: Turn, request: DeliveryModeRequested) -> None:
             mode=request.mode,
             reason=request.reason,
             revision=request.revision,
+            expected=request.expected,
         ),
         stream,
         name,
@@ -69,13 +71,17 @@ def mode_requested(turn: Turn, request: DeliveryModeRequested) -> None:
 
 def mode_set(state: State, name: str, *, flushed: int = 0) -> replies.ModeSet:
     """What a caller is told of an agent's delivery mode."""
-    found = state.flush_holds.get(name.lower())
     return replies.ModeSet(
         mode=mode_of(state, name),
         held=len(held(state, program_of(state, name))),
-        revision=found.revision if found else 0,
+        revision=revision_of(state, name),
         flushed=flushed,
     )
+
+
+def revision_of(state: State, name: str) -> int:
+    """Log position of the last change of the mode, which no other change has; 0 = it never changed, as far as is remembered."""
+    return state.mode_changes.get(name.lower(), state.mode_changes_floor)
 
 
 def _refusal(turn: Turn, request: DeliveryModeRequested) -> InvalidRequest | None:
@@ -83,7 +89,8 @@ def _refusal(turn: Turn, request: DeliveryModeRequested) -> InvalidRequest | Non
     found = state.flush_holds.get(name.lower())
     if program_of(state, name) is None and (found is None or request.mode == MANUAL_FLUSH):
         return InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
-    if request.revision is not None and request.revision != (found.revision if found else 0):
+    has_other = bool(request.expected) and request.expected != mode_of(state, name)
+    if has_other or (request.revision is not None and request.revision != revision_of(state, name)):
         text = f"the delivery mode of '{name}' was changed meanwhile"
         now = mode_set(state, name)
         present = {"mode": now.mode, "held": now.held, "revision": now.revision}
@@ -113,9 +120,9 @@ def flush_requested(turn: Turn, request: FlushRequested) -> None:
 
 
 def program_of(state: State, name: str) -> Worker | None:
-    """The program that runs under exactly this name."""
+    """The program that runs under this name, whatever its spelling."""
     found = state.registration_of(name)
-    program = state.workers.get(found.session_id) if found is not None and found.name == name else None
+    program = state.workers.get(found.session_id) if found is not None else None
     return None if program is None or program.ended else program
 
 

@@ -10,10 +10,10 @@ from relaybroker.domain import link as link_machine
 from relaybroker.domain.action import ActionState
 from relaybroker.domain.effects import CloseLink, DialEngine, EngineCall, SendFrame
 from relaybroker.domain.engine_requests import EnrolNode, LookUpNode
+from relaybroker.domain.entities import Pending
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, LinkClosed, LinkDialFailed, LinkOpened
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Pending
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 
@@ -209,7 +209,7 @@ def dial_failed(turn: Turn, report: LinkDialFailed) -> None:
     if not is_current(turn, report.dial, LinkState.CONNECTING):
         return
     detail = f"{report.status or ''} {report.detail}".strip()
-    if report.status == 401:
+    if report.status is not None and engine_status.rejects_the_credential(report.status):
         token_rejected(turn, detail)
     elif report.status is None and report.detail == "bad_address":
         advice = "check RELAYCAST_BASE_URL, and RELAY_NODE_TOKEN if it is set"
@@ -226,12 +226,22 @@ def token_rejected(turn: Turn, detail: str) -> None:
     if turn.settings.token_pinned:
         refuse(turn, Reason.TOKEN_REJECTED, f"{detail}; {_PINNED_ADVICE}")
     elif link.probing:
-        refuse(turn, Reason.TOKEN_REJECTED, detail)
+        _probe_rejected(turn, detail, last_hour)
     elif link.remints >= link_machine.MAX_REMINTS or last_hour >= link_machine.MAX_REMINTS_PER_HOUR:
         spent = f"replaced {link.remints} times since the last good session, {last_hour} times within the hour"
         refuse(turn, Reason.TOKEN_REJECTED, f"{detail}; {spent}: does another broker run as this node?")
     else:
         back_off(turn, Reason.TOKEN_REJECTED, detail, token_dead=True)
+
+
+def _probe_rejected(turn: Turn, detail: str, last_hour: int) -> None:
+    """Once in a while a mint may work again: one for each probe, within the hour's budget."""
+    link = turn.state.link
+    is_first = not any(when >= link.since_begun for when in link.remint_times)
+    if turn.settings.reenrols and is_first and last_hour < link_machine.MAX_REMINTS_PER_HOUR:
+        back_off(turn, Reason.TOKEN_REJECTED, detail, token_dead=True)
+    else:
+        refuse(turn, Reason.TOKEN_REJECTED, detail)
 
 
 def registration_refused(turn: Turn, code: str, message: str) -> None:

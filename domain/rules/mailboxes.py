@@ -5,16 +5,19 @@ Source: spec/node-protocol.md sections 4.1, 4.2 and 4.6; design/architecture.md 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from relaybroker.domain import events, extraction, frames
-from relaybroker.domain.agent import AgentState
+from relaybroker.domain.agent import MAX_EARLY, UNREGISTERED, AgentState
 from relaybroker.domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES
+from relaybroker.domain.entities import Delivery, Registration
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.extraction import Class
 from relaybroker.domain.link import LinkState
-from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict, fan_key
+from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import deliveries, link, settling
-from relaybroker.domain.state import Registration, State
+from relaybroker.domain.rules import deliveries, link, settling, strangers
+from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
 AGE_NOTED_S = 60.0
@@ -29,12 +32,14 @@ def offered(turn: Turn, frame: frames.Frame) -> None:
     if not agent_id:
         raise FrameRejected(Reason.NO_IDENTITY, f"no agent id for {found.agent!r}"[:200], "deliver")
     box = turn.state.mailboxes.get(agent_id)
+    if registration is None and (coming := _registering(turn, found)) is not None:
+        _keep_early(turn, coming, found, frame)
+        return
     if registration is None or box is None:
-        _refuse_stranger(turn, found, agent_id, known=box is not None)
+        strangers.offered(turn, found, agent_id, _open)
         return
     found = found.completed(agent_id)
-    key = fan_key(found.delivery_id, found.msg_id, extraction.payload_type(found.payload))
-    verdict = box.judge(found.seq, found.msg_id, key)
+    verdict = box.judge(found.seq, found.msg_id, frames.fan_key_of(found))
     if verdict.verdict is not Verdict.IGNORE and deliveries.is_full(turn, registration):
         _ignore(turn, box, found, Reason.HOLD_FULL)
         return
@@ -68,21 +73,28 @@ def _recipient(turn: Turn, found: frames.Deliver) -> Registration | None:
     return registration
 
 
-def _refuse_stranger(turn: Turn, found: frames.Deliver, agent_id: str, *, known: bool) -> None:
-    """A frame for an agent id that does not live here: never typed, never acknowledged (acks go by name), the engine keeps it.
+def _registering(turn: Turn, found: frames.Deliver) -> Registration | None:
+    """The registration under way that this frame may be for."""
+    holder = turn.state.registration_of(found.agent) if found.agent else None
+    is_coming = holder is not None and holder.state in UNREGISTERED and holder.agent_id in ("", found.agent_id)
+    return holder if is_coming else None
 
-    The engine is told that the agent is not here, unless its name is being registered just now.
-    """
-    reason = Reason.RETIRED if known else Reason.UNKNOWN
-    turn.record(
-        events.FrameIgnored(reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id),
-        f"mailbox:{agent_id}",
-        found.msg_id,
-    )
-    successor = turn.state.registration_of(found.agent) if found.agent else None
-    if successor is None and link.is_online(turn):
-        request_id = f"dereg_{turn.state.position}"
-        link.send(turn, frames.agent_deregister(request_id, agent_id=agent_id, name=found.agent))
+
+def _keep_early(turn: Turn, coming: Registration, found: frames.Deliver, frame: frames.Frame) -> None:
+    """A frame that comes before the engine's answer waits for it: no longer than that takes, and no more than `MAX_EARLY`."""
+    if frame not in coming.early and len(coming.early) < MAX_EARLY:
+        event: events.Event = events.EarlyFrameKept(seq=found.seq, msg_id=found.msg_id, frame=frame)
+        turn.record(event, coming.stream, found.msg_id)
+    else:
+        reason = Reason.IN_PROGRESS if frame in coming.early else Reason.HOLD_FULL
+        event = events.FrameIgnored(reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id)
+        turn.record(event, f"mailbox:{found.agent_id or coming.name}", found.msg_id)
+
+
+def early(turn: Turn, kept: list[frames.Frame]) -> None:
+    """The engine has answered the registration that these frames waited for: now they are decided."""
+    for frame in kept:
+        offered(turn, frame)
 
 
 def _ignore(turn: Turn, box: Mailbox, found: frames.Deliver, reason: Reason, *, advances: bool = False) -> None:
@@ -103,7 +115,11 @@ def _after_ignored(turn: Turn, box: Mailbox, reason: Reason, *, advances: bool) 
 
 
 def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
-    """Open a delivery for the frame and decide what happens to it first."""
+    _open(turn, box, found, deliveries.place)
+
+
+def _open(turn: Turn, box: Mailbox, found: frames.Deliver, place: Callable[[Turn, Delivery], None]) -> None:
+    """Open a delivery for the frame and decide what happens to it first; what is for typing is given to `place`."""
     attempt = box.returned.get(found.seq, 0) + 1
     unnamed = f"{found.msg_id}_{extraction.payload_type(found.payload)}_{box.agent_id}"
     name = found.delivery_id or unnamed
@@ -146,7 +162,7 @@ def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
     elif len(extract.body.encode()) > MAX_BODY_BYTES:
         settling.dead_letter(turn, delivery, Reason.TOO_LARGE)
     else:
-        deliveries.place(turn, delivery)
+        place(turn, delivery)
 
 
 def _aged_s(turn: Turn, found: frames.Deliver, extract: extraction.Extract) -> float:

@@ -17,8 +17,8 @@ Source: spec/local-api.md section 6.2 (order); scenario F039; ADR-0031.
 from __future__ import annotations
 
 from relaybroker.domain import message as message_machine
+from relaybroker.domain.entities import Message
 from relaybroker.domain.message import MessageState
-from relaybroker.domain.state import Message
 from relaybroker.domain.state import State as BrokerState
 
 

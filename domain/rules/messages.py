@@ -12,7 +12,7 @@ import msgspec
 
 from relaybroker.domain import couplings, engine_status, events
 from relaybroker.domain import message as message_machine
-from relaybroker.domain.delivery import MAX_BODY_BYTES
+from relaybroker.domain.delivery import MAX_BODY_BYTES, MAX_FLUSHABLE, MAX_WAITING
 from relaybroker.domain.effects import EngineCall
 from relaybroker.domain.engine_requests import (
     PostToChannel,
@@ -21,12 +21,12 @@ from relaybroker.domain.engine_requests import (
     ReplyInThread,
     SendDirect,
 )
+from relaybroker.domain.entities import Message
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequested
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, message_order, send_answers
-from relaybroker.domain.state import Message
+from relaybroker.domain.rules import agents, holds, message_order, send_answers
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 
@@ -147,7 +147,23 @@ def _check(turn: Turn, request: SendRequested) -> None:
         )
     if len(turn.state.messages) >= message_machine.MAX_OPEN:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many messages wait to be published; send again later")
+    _check_place(turn, request.to.removeprefix("@"))
     send_answers.check_room(turn, request.key)
+
+
+def _check_place(turn: Turn, to: str) -> None:
+    """Raise InvalidRequest if the message is for a local agent alone that has no place for one more, with those on their way to it."""
+    found = turn.state.registration_of(to) if target_type(to) == "agent" else None
+    program = turn.state.workers.get(found.session_id) if found is not None else None
+    if not turn.settings.checks_places or program is None or program.ended:
+        return
+    coming = sum(1 for one in turn.state.messages.values() if one.to.lower() == to.lower())
+    held = turn.state.is_flushed_by_hand(program.name)
+    waiting = len(holds.held(turn.state, program)) if held else len(program.waiting)
+    if waiting + coming >= (MAX_FLUSHABLE if held else MAX_WAITING):
+        text = f"'{program.name}' has {waiting} messages waiting and takes no more; send again later"
+        rejected = [{"name": program.name, "code": "queue_full"}]
+        raise InvalidRequest(Refusal.FULL, "queue_full", text, to=to, rejected=rejected)
 
 
 def _go_on(turn: Turn) -> None:

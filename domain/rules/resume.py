@@ -11,9 +11,9 @@ from __future__ import annotations
 from relaybroker.domain import events, worker
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.delivery import DeliveryState
+from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, channels, deliveries, mailboxes, outcome, settling
-from relaybroker.domain.state import Registration, Worker
+from relaybroker.domain.rules import agent_outcome, agents, channels, deliveries, mailboxes, settling
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState
 
@@ -33,7 +33,7 @@ def unfinished_turns(turn: Turn) -> None:
 def _agent(turn: Turn, registration: Registration) -> None:
     program = turn.state.workers.get(registration.session_id)
     if program is None:
-        outcome.open_agent(turn, registration, ack_seq=None)
+        agent_outcome.open_agent(turn, registration, ack_seq=None)
     elif program.ended:
         reason = program.stop_reason or program.exit_reason or Reason.WORKER_LOST
         agents.ended(turn, program, reason, "it had ended when the broker was restarted")

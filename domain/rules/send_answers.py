@@ -12,12 +12,12 @@ import msgspec
 from relaybroker.domain import events, replies
 from relaybroker.domain import message as message_machine
 from relaybroker.domain.effects import Reply
+from relaybroker.domain.entities import Message, Send
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SendRequested
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.replies import SendAnswer
-from relaybroker.domain.state import Message, Send
 from relaybroker.domain.turn import Turn
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from relaybroker.domain import couplings, events, frames
 from relaybroker.domain.couplings import Settlement
+from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import dead_letter_removal, link
-from relaybroker.domain.state import Delivery, Worker
 from relaybroker.domain.turn import Turn
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from relaybroker.domain import couplings, events, inputs, replies
 from relaybroker.domain.action import ActionState
 from relaybroker.domain.effects import CloseSidecar, InvokeHandler, Reply, StartSidecar
+from relaybroker.domain.entities import Action, Sidecar
 from relaybroker.domain.errors import Refusal
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import action_results, link
 from relaybroker.domain.sidecar import GRACE_S, HANDLER_S, MAX_HANDLERS, RESTART_MAX_S
-from relaybroker.domain.state import Action, Sidecar
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 

@@ -206,9 +206,10 @@ def flush(name: str, state_dir: str | None, as_json: bool) -> None:
 @examples("relaybroker agent attach w1")
 @agent.command()
 @click.argument("name", shell_complete=completion.agents)
+@click.option("--view", is_flag=True, help="Look only: nothing is typed, and the agent's terminal keeps its size.")
 @state_option
-def attach(name: str, state_dir: str | None) -> None:
+def attach(name: str, view: bool, state_dir: str | None) -> None:
     """See an agent's terminal and type into it; Ctrl-] leaves."""
     from relaybroker.cli.attach import run
 
-    run(BrokerClient.find(state_dir), name)
+    run(BrokerClient.find(state_dir), name, view=view)

@@ -21,6 +21,8 @@ _COMMANDS = {
     "status": ("relaybroker.cli.broker_commands", "status", "Show how the broker, its link and its agents are."),
     "engine": ("relaybroker.cli.broker_commands", "engine", "Run the embedded engine alone."),
     "agent": ("relaybroker.cli.agent_commands", "agent", "Spawn, list, show, release and attach to agents."),
+    "dump-pty": ("relaybroker.cli.dump_pty", "dump_pty", "Print an agent's screen as it is now."),
+    "node": ("relaybroker.cli.node_commands", "node", "Enrol this node at its engine."),
     "message": ("relaybroker.cli.message_commands", "message", "Send, answer and read messages."),
     "mcp": ("relaybroker.cli.mcp_commands", "mcp", "Give the agent of this terminal its tools over stdio."),
     "delivery": ("relaybroker.cli.audit_commands", "delivery", "List and show deliveries, from the log."),
@@ -35,6 +37,11 @@ _COMMANDS = {
     "top": ("relaybroker.cli.top_commands", "top", "Watch the agents as a live table, and do what they need."),
     "service": ("relaybroker.cli.service_commands", "service", "Run the broker of a project as a service."),
     "doctor": ("relaybroker.cli.doctor_commands", "doctor", "Check everything that can be checked here."),
+    "traces": (
+        "relaybroker.cli.trace_commands",
+        "traces",
+        "Send each message as a trace to an OpenTelemetry collector.",
+    ),
     "metrics": (
         "relaybroker.cli.metrics_commands",
         "metrics",

@@ -1,4 +1,4 @@
-"""`agent attach`: this terminal becomes the agent's, until Ctrl-]."""
+"""`agent attach`: this terminal becomes the agent's, or with `--view` only shows it, until Ctrl-]."""
 
 from __future__ import annotations
 
@@ -25,21 +25,48 @@ INPUT_QUEUE = 256
 """Chunks of typed input that may wait for the broker; then this terminal is not read until there is room."""
 
 
-def run(client: BrokerClient, name: str) -> None:
-    """Attach until Ctrl-], the end of standard input, or the end of the agent. Losing the broker ends it with status 4."""
+def run(client: BrokerClient, name: str, *, view: bool = False) -> None:
+    """Attach until Ctrl-], the end of standard input, or the end of the agent. Losing the broker ends it with status 4.
+
+    `view`: nothing is typed and the agent's terminal keeps its size.
+    """
     if not sys.stdin.isatty():
         fail(Exit.USAGE, "attach needs a terminal; to type without one: relaybroker message send")
     # The number first: an end of the agent that the picture just misses is then among the events after it.
     seen = int(client.demand("GET", "/api/session")["last_seq"])
-    screen = client.demand("GET", f"/api/spawned/{segment(name)}/snapshot?format=ansi")
+    client.demand("GET", f"/api/spawned/{segment(name)}/snapshot")
+    attached = _Attached(client, name, view=view)
     with _raw():
-        sys.stdout.buffer.write(base64.b64decode(screen["screen"]))
-        sys.stdout.buffer.flush()
-        status, ended = asyncio.run(_Attached(client, name).serve(seen))
+        try:
+            status, ended = asyncio.run(attached.serve(seen))
+        finally:
+            _write(attached.modes.off)
     sys.stdout.write(f"\r\n[{ended}]\r\n")
     sys.stdout.flush()
     if status is not Exit.DONE:
         fail(status, f"{ended}. See: relaybroker status")
+
+
+class _Modes:
+    """Private modes of the agent's terminal that this terminal takes over, and gives up again."""
+
+    def __init__(self) -> None:
+        self._on: list[int] = []
+
+    def take(self, modes: list[int]) -> bytes:
+        """What switches them on."""
+        self._on = modes
+        return "".join(f"\x1b[?{mode}h" for mode in modes).encode()
+
+    @property
+    def off(self) -> bytes:
+        """What switches off those that were taken over."""
+        return "".join(f"\x1b[?{mode}l" for mode in reversed(self._on)).encode()
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 @contextlib.contextmanager
@@ -56,8 +83,9 @@ def _raw() -> Iterator[None]:
 class _Attached:
     """One attachment: output in, keys out, size followed. The first of them that ends, ends all."""
 
-    def __init__(self, client: BrokerClient, name: str) -> None:
-        self._client, self._name = client, name
+    def __init__(self, client: BrokerClient, name: str, *, view: bool) -> None:
+        self._client, self._name, self._view = client, name, view
+        self.modes = _Modes()
         self._keys: asyncio.Queue[bytes] = asyncio.Queue(INPUT_QUEUE)
         self._resized = asyncio.Event()
         self._resized.set()
@@ -103,20 +131,29 @@ class _Attached:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
     async def _show(self, session: aiohttp.ClientSession, seen: int) -> tuple[Exit, str]:
-        url = f"/ws?sinceSeq={seen}&view={segment(self._name)}"
+        url = f"/ws?sinceSeq={seen}" + ("" if self._view else f"&view={segment(self._name)}")
         async with session.ws_connect(url, max_msg_size=0) as socket, self._following_size(socket):
+            shown = await self._picture(session)
             async for message in socket:
                 if message.type is not aiohttp.WSMsgType.TEXT:
                     break
                 event: dict[str, Any] = msgspec.json.decode(message.data)
                 if event.get("name") != self._name:
                     continue
-                if event["kind"] == "worker_stream":
-                    sys.stdout.buffer.write(event["chunk"].encode())
-                    sys.stdout.buffer.flush()
+                if event["kind"] == "worker_stream" and event["offset"] > shown:
+                    _write(event["chunk"].encode())
                 elif event["kind"] in ("agent_exited", "agent_released"):
                     return Exit.DONE, event["kind"].replace("_", " ")
         return Exit.NO_BROKER, "the broker closed the connection"
+
+    async def _picture(self, session: aiohttp.ClientSession) -> int:
+        """Show the screen as it is; how much of the output that is: what comes after it is not in it, and nothing is between."""
+        async with session.get(f"/api/spawned/{segment(self._name)}/snapshot?format=ansi") as response:
+            screen = await response.json()
+        if response.status >= 400:
+            return 0  # it has ended: the events say so
+        _write(self.modes.take(screen.get("modes", [])) + base64.b64decode(screen["screen"]))
+        return int(screen.get("offset", 0))
 
     async def _type(self, session: aiohttp.ClientSession) -> tuple[Exit, str]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -126,7 +163,7 @@ class _Attached:
                 data += self._keys.get_nowait()
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read)
             keys, leave, _ = data.partition(LEAVE)
-            if text := decoder.decode(keys):
+            if not self._view and (text := decoder.decode(keys)):
                 async with session.post(f"/api/input/{segment(self._name)}", json={"data": text}) as response:
                     if response.status >= 400:
                         return Exit.REFUSED, f"input refused: {(await response.json())['message']}"
@@ -136,6 +173,9 @@ class _Attached:
     @contextlib.asynccontextmanager
     async def _following_size(self, socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[None]:
         """Say meanwhile how large this terminal is; when the socket ends the agent's has the size from before."""
+        if self._view:
+            yield
+            return
         following = asyncio.create_task(self._follow_size(socket))
         try:
             yield

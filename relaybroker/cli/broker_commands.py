@@ -22,6 +22,7 @@ from relaybroker.cli.agent_commands import waits
 from relaybroker.cli.client import BrokerClient, state_directory
 from relaybroker.cli.config_commands import config_option, found_config
 from relaybroker.cli.exits import Exit, fail
+from relaybroker.cli.node_commands import refusal
 from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.progress import watching
@@ -178,6 +179,7 @@ def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
     found = _connection(folder / "connection.json")
     if found is None:
         fail(Exit.FAILED, f"the broker is ready, but {folder}/connection.json cannot be read; see: relaybroker status")
+    _check_accepted(found)
     following = "relaybroker status" if fleet else "relaybroker agent spawn NAME -- COMMAND"
     if as_json:
         say_json(msgspec.to_builtins(found) | {"fleet": fleet})
@@ -226,6 +228,16 @@ def _show_start(watch: Watch, status: str) -> None:
     elif status:
         watch.says(status)
         watch(0)
+
+
+def _check_accepted(found: Connection) -> None:
+    """End the command if the engine refused the node: the broker runs, and can do nothing."""
+    link = BrokerClient(found.url, found.api_key).demand("GET", "/api/session")["link"]
+    if link["state"] == "refused":
+        fail(
+            Exit.REFUSED,
+            f"{refusal(link)}\nThe broker runs (pid {found.pid}) and is not ready; end it: relaybroker down",
+        )
 
 
 def _connection(path: Path) -> Connection | None:

@@ -132,7 +132,7 @@ def _resolve(client: BrokerClient, identifiers: tuple[str, ...]) -> list[str]:
     rows = _rows(client)
     found = []
     for wanted in identifiers:
-        names = [(row["id"], row["event_id"]) for row in rows]
+        names = [(row["id"], row["event_id"], row["message_id"]) for row in rows]
         fits = [name[0] for name in names if wanted in name] or [
             name[0] for name in names if any(known.startswith(wanted) for known in name)
         ]

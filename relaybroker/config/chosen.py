@@ -88,7 +88,7 @@ class Chosen(BaseSettings):
     )
     capabilities: tuple[str, ...] = _setting(
         (),
-        "Harnesses offered for placement (claude, codex); spawn actions start nothing else.",
+        "Harnesses offered for placement (claude, codex; none); spawn actions start nothing else. Unset, `init` offers what it finds.",
         "RELAYBROKER_CAPABILITIES",
     )
     max_agents: int = _setting(

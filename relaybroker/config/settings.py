@@ -7,6 +7,7 @@ Source: spec/local-api.md sections 4.1, 4.5 and 11.1; spec/node-protocol.md sect
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from relaybroker.config.chosen import Choice, Retention, SettingsError, choose, listed
 from relaybroker.config.finding import STATE
 from relaybroker.config.fleet_file import Agent
+from relaybroker.config.offered import offered
 from relaybroker.domain.command_line import SECRET_VARIABLES
 from relaybroker.domain.decoding import NOT_READABLE
 
@@ -143,7 +145,9 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "node_token": SecretStr(node_token),
         "node_id": chosen.node_id,
         "default_channels": chosen.default_channels,
-        "capabilities": chosen.capabilities,
+        "capabilities": offered(
+            chosen.capabilities, environ.get("PATH", os.defpath), by_default=flags.command == "init"
+        ),
         "in_doubt": chosen.in_doubt,
         "remote_args": chosen.remote_args,
         "auto_answer": chosen.auto_answer,

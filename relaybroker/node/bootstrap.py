@@ -41,7 +41,9 @@ from relaybroker.config.settings import Flags, Settings, SettingsError, take_set
 from relaybroker.domain import inputs
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import REGISTRY
+from relaybroker.domain.reasons import SENTENCES
 from relaybroker.domain.state import SNAPSHOT_FORMAT
+from relaybroker.domain.worker import READY_AFTER_S
 from relaybroker.enrolment import engine_process
 from relaybroker.enrolment.node_identity import Node, NodeError, check_destination, hold_node, node_of
 from relaybroker.enrolment.workspace import WorkspaceError, resolve
@@ -230,6 +232,8 @@ class Bootstrap:
             files.publish(connection, (paths.connection, paths.own_connection))
             surface.open(parts)
             self._phase("ready")
+            if why := refusal_of(state):
+                _say(f"relaybroker: {why}")
             settling = asyncio.create_task(self._settled(paths, connection), name="fleet")
             stack.callback(settling.cancel)
 
@@ -315,6 +319,9 @@ class Bootstrap:
                 remote_args=settings.remote_args,
                 max_agents=settings.max_agents,
                 persist=settings.persist,
+                checks_places=True,
+                reenrols=True,
+                ready_after_s=READY_AFTER_S,
             ),
             has_node_token=vault.has(NODE),
             has_own_token=bool(vault.own_agent_id),
@@ -326,6 +333,15 @@ class Bootstrap:
         self._notices.progress(what)
         if self._settings.startup_debug:
             _say(f"[agent-relay] +{1000 * (time.monotonic() - self._began):.0f} ms {what}")
+
+
+def refusal_of(state: State) -> str:
+    """Why the engine refused this node, for a person; "" = it did not."""
+    link = state.link
+    if link.state != "refused" or link.reason is None:
+        return ""
+    again = "It asks again by itself every 5 minutes; now: relaybroker node enrol"
+    return f"the engine refused this node, {link.reason}: {SENTENCES[link.reason]} {link.detail}\n{again}"
 
 
 def _note_failure(_kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from relaybroker.domain import events
+from relaybroker.domain.extraction import Class, classify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,7 @@ class LinkLog:
 
     def __init__(self) -> None:
         self._rejected: set[tuple[str, str]] = set()
+        self._kinds: set[str] = set()
 
     def observe(self, recorded: Iterable[Recorded]) -> None:
         """Take note of events that are durable."""
@@ -46,6 +48,15 @@ class LinkLog:
                 _log.info("the link is online")
                 for capability in not_accepted:
                     _log.warning("the engine did not accept capability %s", capability)
+            case events.StrangerMet(name=name, reason=reason, keeps=keeps):
+                kept = "they are kept as dead letters" if keeps else "they are left to the engine"
+                _log.warning("messages come for %r, which is not here (%s): the engine is told, %s", name, reason, kept)
+            case events.DeliveryOffered(payload_type=kind) if (
+                classify(kind) is Class.UNKNOWN and kind not in self._kinds
+            ):
+                if len(self._kinds) < MAX_KINDS:
+                    self._kinds.add(kind)
+                    _log.warning("messages of the kind %r are counted and not typed: nobody here knows it", kind)
             case events.InventoryRejected(agents=agents):
                 _log.warning("the engine did not take these agents: %s", "; ".join(agents))
             case events.FrameRejected(reason=reason, frame_type=kind) if (reason, kind) not in self._rejected:

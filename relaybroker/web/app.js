@@ -220,6 +220,14 @@ function save(id, stories) {
   } }, "Save as a file, without what people wrote");
 }
 
+async function machines() {
+  const found = await ask("GET", "/api/machines");
+  return found.machines.map((one) => table(one.name, ["State", "Now", "Goes on by"], one.states.map((row) => [
+    el("td", {}, row.terminal ? el("strong", {}, row.state) : row.state), number(row.count || ""),
+    one.edges.filter((edge) => edge.source === row.state).map((edge) => `${edge.trigger} → ${edge.target}`).join(", "),
+  ])));
+}
+
 async function terminal(query, name) {
   const found = await ask("GET", `/api/spawned/${part(name)}/snapshot?format=plain`);
   const kept = document.getElementById("keys");
@@ -233,8 +241,8 @@ async function terminal(query, name) {
 
 // --- the frame ---------------------------------------------------------------------------------------------------------
 
-const VIEWS = { fleet, needs, messages, log, story: told, terminal };
-const LIVE = new Set(["fleet", "needs", "terminal"]);
+const VIEWS = { fleet, needs, messages, log, machines, story: told, terminal };
+const LIVE = new Set(["fleet", "needs", "machines", "terminal"]);
 
 function head(found, letters = found.dead_letter_count) {
   const place = document.getElementById("link");
@@ -277,7 +285,7 @@ async function refresh() {
 window.addEventListener("hashchange", () => { main.focus({ preventScroll: true }); refresh(); });
 document.addEventListener("keydown", (event) => {
   if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) return;
-  const view = { f: "fleet", n: "needs", m: "messages", l: "log" }[event.key];
+  const view = { f: "fleet", n: "needs", m: "messages", l: "log", s: "machines" }[event.key];
   if (view) location.hash = `#/${view}`;
   if (event.key === "/") { event.preventDefault(); main.querySelector("form input")?.focus(); }
 });

@@ -275,7 +275,7 @@ class Bench:
 
     def acked(self) -> set[str]:
         """Ids of the messages that were acknowledged."""
-        return {one["event_id"] for one in self.events("delivery_ack")}
+        return {one["message_id"] for one in self.events("delivery_ack")}
 
     def arrivals(self) -> dict[str, int]:
         """How often each message stands in the conversation that the program leads with the model."""

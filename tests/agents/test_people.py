@@ -84,7 +84,7 @@ def test_a_program_that_ends_acknowledges_nothing_more(started: Callable[..., Be
     bench.stays(lambda: second not in bench.acked(), 1, "it waits")
     bench.signal(signal.SIGKILL, int(bench.agent()["pid"]))
     bench.until(lambda: not bench.agent() or not bench.agent().get("ready"), 15, "the broker knows that it is gone")
-    told = {one["kind"] for one in bench.events() if one.get("event_id") == second}
+    told = {one["kind"] for one in bench.events() if one.get("message_id") == second}
     assert second in bench.arrivals() or "delivery_injected" not in told, bench.account()
 
 

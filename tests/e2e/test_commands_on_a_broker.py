@@ -140,7 +140,7 @@ async def test_a_person_holds_flushes_and_looks_through_dead_letters(deployment)
     assert "too_large" in run("dead-letters", "ls")
     assert json.loads(run("dead-letters", "show", big, "--json"))["body_bytes"] == 20_000
     assert "[too_large]" in run("dead-letters", "redeliver", big, status=5)
-    assert "stays: " in run("dead-letters", "redeliver", "--all", status=5)
+    assert "stays a dead letter: " in run("dead-letters", "redeliver", "--all", status=5)
     assert "No dead letter" in run("dead-letters", "show", "nobody", status=3)
     run("dead-letters", "purge", status=2)
     assert "Purged 1." in run("dead-letters", "purge", "--all", "--agent", "ann")

@@ -23,6 +23,7 @@ from relaybroker.domain.rules import (
     resume,
     settling,
     sidecars,
+    workers,
 )
 from tests.replay import recordings
 
@@ -126,7 +127,7 @@ def what_ran_on_a_dropped_sidecar_stays_open(monkeypatch):
 
 
 def a_dialog_is_not_noticed(monkeypatch):
-    monkeypatch.setattr(hosts, "_blocked", lambda turn, program, report: False)
+    monkeypatch.setattr(workers, "_blocked", lambda turn, program, report: False)
 
 
 def urgent_messages_are_typed_into_dialogs(monkeypatch):

@@ -92,7 +92,7 @@ async def chaos(node, engine):
     status, _ = await node.api("DELETE", "/api/spawned/w2")
     assert status == 200
     await engine.deliver("w2", 2, "too late", msg_id="M-RELEASED")
-    await node.logged("mailbox.frame_ignored.v1", lambda event: event.msg_id == "M-RELEASED")
+    await node.logged("delivery.dead_lettered.v1", lambda event: event.reason == "retired")
     await engine.until(
         lambda: max((f["up_to_seq"] for f in engine.frames("delivery.ack", agent="w1")), default=0) >= 9,
         what="everything of w1 is settled",
@@ -109,7 +109,7 @@ FATES = {
     "M-BEYOND": (0, "delivered", "acked", ""),
     "M-CONFLICT": (10, "not delivered", "ignored", "seq_conflict"),
     "M-FIRST": (0, "delivered", "acked", ""),
-    "M-RELEASED": (10, "not delivered", "ignored", "retired"),
+    "M-RELEASED": (10, "not delivered", "dead_lettered", "retired"),
     "M-POISON": (10, "not delivered", "dropped", "poison"),
     "M-EXPIRED": (10, "not delivered", "dropped", "expired"),
     "w1@9": (10, "not delivered", "ignored", "duplicate"),

@@ -77,8 +77,8 @@ async def test_a_reaction_before_its_message_changes_nothing(node, engine):
     await node.typed("w1", "the message")
 
 
-async def test_a_frame_for_a_released_agent_is_given_back_and_disturbs_nobody(node, engine):
-    """S8 as ADR-0012 decides it (F011): never typed, never acked, the engine is told; others go on."""
+async def test_a_frame_for_a_released_agent_is_kept_acknowledged_and_disturbs_nobody(node, engine):
+    """S8: never typed, a dead letter, then the acknowledgement, and the engine is told; others go on."""
     await node.spawn("w1")
     await node.spawn("w2")
     await engine.deliver("w1", 1, "one")
@@ -89,9 +89,9 @@ async def test_a_frame_for_a_released_agent_is_given_back_and_disturbs_nobody(no
     await engine.frame("agent.deregister", count=2)
     await engine.deliver("w2", 1, "for w2")
     await node.typed("w2", "for w2")
-    ignored = await node.logged("mailbox.frame_ignored.v1")
-    assert ignored.event.reason == "retired"
-    assert [frame["up_to_seq"] for frame in engine.frames("delivery.ack", agent="w1")] == [1]
+    kept = await node.logged("delivery.dead_lettered.v1")
+    assert kept.event.reason == "retired"
+    assert [frame["up_to_seq"] for frame in engine.frames("delivery.ack", agent="w1")] == [1, 2]
 
 
 async def test_a_burst_during_an_open_registration_is_typed_in_order(make_node, engine):

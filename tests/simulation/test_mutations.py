@@ -7,10 +7,10 @@ import pytest
 from relaybroker.domain import events, fold
 from relaybroker.domain.changes import deliveries as delivery_changes
 from relaybroker.domain.effects import TypeText
+from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import custody, deliveries, mailboxes, settling
-from relaybroker.domain.state import Delivery
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 

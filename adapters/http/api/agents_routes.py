@@ -11,26 +11,31 @@ from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from relaybroker.adapters.http.api import views
 from relaybroker.adapters.http.api.answers import AgentView, Answer, JsonObject, Released, Spawned
 from relaybroker.adapters.http.api.bodies import InputBody, Query, ReleaseBody, ResizeBody, SpawnBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import answered
+from relaybroker.adapters.http.api.resizers import Resizers
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
+from relaybroker.adapters.http.api.touches import Touches
 from relaybroker.adapters.http.api.viewers import Viewers
+from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
 from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Resize, Snapshot
 from relaybroker.adapters.pty.protocol import Answer as HostAnswer
 from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain import inputs
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.replies import Refused
-from relaybroker.domain.state import Registration
 
 SPAWN_WAIT_S = 24.0
 RELEASE_WAIT_S = 20.0
+_KEYS = {"escape": b"\x1b", "ctrl_c": b"\x03"}
 MAX_SPAWNS = 16
 """Spawns that may be open at once."""
 MAX_INPUT_BYTES = 1024 * 1024
@@ -66,13 +71,19 @@ class SnapshotQuery(Query):
 
 
 class Screen(Answer, frozen=True, kw_only=True):
-    """The screen; the cursor is row and column from 1."""
+    """The screen; the cursor is row and column from 1.
+
+    `offset`: bytes of output that it shows; what `worker_stream` has up to there is in it. `modes`: private modes of the terminal that
+    are on.
+    """
 
     format: str
     rows: int
     cols: int
     cursor: tuple[int, int]
     screen: str
+    offset: int | UnsetType = UNSET
+    modes: list[int] | UnsetType = UNSET
 
 
 class Written(Answer, frozen=True, kw_only=True):
@@ -83,11 +94,21 @@ class Written(Answer, frozen=True, kw_only=True):
 
 
 class Resized(Answer, frozen=True, kw_only=True):
-    """The size that the terminal has now."""
+    """The size that the terminal has now; not applied, where another one's size counts (`owner`)."""
 
     name: str
     rows: int
     cols: int
+    applied: bool | UnsetType = UNSET
+    owner: str | UnsetType = UNSET
+
+
+class Interrupted(Answer, frozen=True, kw_only=True):
+    """The key that was pressed: `escape` or `ctrl_c`."""
+
+    success: bool
+    name: str
+    sent: str
 
 
 class AgentRoutes:
@@ -96,6 +117,8 @@ class AgentRoutes:
     def __init__(self, access: BrokerAccess, viewers: Viewers) -> None:
         self._access = access
         self._viewers = viewers
+        self._resizers = Resizers()
+        self._touches = Touches(access.gateway.offer)
         self._spawning = 0
 
     @route("POST /api/spawn", "Start an agent.", errors=(404, 409, 429, 501, 502, 504), about="name")
@@ -153,8 +176,6 @@ class AgentRoutes:
 
     async def release_as(self, name: str, body: ReleaseBody) -> Released:
         """Release an agent; if that takes long, it goes on without the caller."""
-        if (other := self._other_spelling(name)) is not None:
-            return Released(success=True, name=name, existed=False, similar=other)
         try:
             reply = await self._access.ask(
                 lambda request_id: inputs.ReleaseRequested(request_id=request_id, name=name, reason=body.reason),
@@ -190,8 +211,26 @@ class AgentRoutes:
             raise InvalidRequest(
                 Refusal.TOO_LARGE, "body_too_large", "data is larger than 1 MiB", field="data", name=name
             )
-        found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=self.session_of(name), data=data))
-        return msgspec.convert({"name": name} | found.data, Written)
+        return Written(name=name, bytes_written=await self.write(self.session_of(name), data))
+
+    async def write(self, session_id: str, data: bytes) -> int:
+        """Write bytes to the terminal of a session; how many."""
+        found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=session_id, data=data))
+        self._touches.typed(session_id, data)
+        return msgspec.convert(found.data["bytes_written"], int)
+
+    @route(
+        "POST /api/agents/by-name/{name}/interrupt", "Press the key that stops what the agent does.", errors=_OF_AGENT
+    )
+    async def interrupt(self, request: web.Request) -> Interrupted:
+        """POST /api/agents/by-name/{name}/interrupt: Escape for programs with a composer, Ctrl-C for all others."""
+        name = request.match_info["name"]
+        session_id = self.session_of(name)
+        found = self._find(name)
+        assert found is not None, "its session was found"
+        key = "escape" if harnesses.profile(found.harness.profile).composer else "ctrl_c"
+        await self.write(session_id, _KEYS[key])
+        return Interrupted(success=True, name=found.name, sent=key)
 
     @route("POST /api/resize/{name}", "Resize the agent's terminal.", errors=_OF_AGENT)
     async def resize(self, request: web.Request, body: ResizeBody) -> Resized:
@@ -200,29 +239,30 @@ class AgentRoutes:
         if not body.rows or not body.cols:
             raise InvalidRequest(Refusal.INVALID, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
         session_id = self.session_of(name)
+        if (owner := self._resizers.other_than(body.owner, session_id)) is not None:
+            found = await self._ask_host(Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
+            size = msgspec.convert(found.data, Screen)
+            return Resized(name=name, rows=size.rows, cols=size.cols, applied=False, owner=owner)
         await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
+        self._resizers.resized(body.owner, session_id)
+        self._touches.sized(session_id, body.rows, body.cols, body.owner)
         self._viewers.resized(session_id, body.rows, body.cols)
         return Resized(name=name, rows=body.rows, cols=body.cols)
 
     def session_of(self, name: str) -> str:
-        """The session of the agent of exactly this name; 404 if its program does not exist."""
+        """The session of the agent of this name; 404 if its program does not exist."""
         found = self._find(name)
         if found is None:
             raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
         return found.session_id
 
     def _find(self, name: str) -> Registration | None:
-        """The agent of exactly this name, if its program exists."""
+        """The agent of this name, whatever its spelling, if its program exists."""
         found = self._access.state.registration_of(name)
-        if found is None or found.name != name:
+        if found is None:
             return None
         program = self._access.state.workers.get(found.session_id)
         return found if program is not None and not program.ended else None
-
-    def _other_spelling(self, name: str) -> str | None:
-        """The agent whose name differs from this one in case only: names in paths are matched exactly."""
-        found = self._access.state.registration_of(name)
-        return found.name if found is not None and found.name != name else None
 
     async def _ask_host(self, request: RawInput | Resize | Snapshot) -> HostAnswer:
         try:

@@ -56,6 +56,8 @@ class Health(Answer, frozen=True, kw_only=True):
     """Liveness and basic numbers. Workspaces are shown to callers with the key."""
 
     status: str
+    ready: bool = False
+    """Messages come and go: the engine took the node, and the PTY host is attached."""
     service: str = "agent-relay-listen"
     version: str = ""
     code: str | UnsetType = UNSET
@@ -180,6 +182,8 @@ class AgentView(Answer, frozen=True, kw_only=True):
     cli: str
     model: str | None
     session_id: str = msgspec.field(name="sessionId")
+    shadow_of: str | UnsetType = UNSET
+    shadow_mode: str | UnsetType = UNSET
     team: str | None
     channels: list[str]
     channels_pending: list[str]
@@ -251,6 +255,7 @@ class DeliveryView(Answer, frozen=True, kw_only=True):
     delivery_id: str
     worker_name: str
     event_id: str
+    message_id: str
     sender: str = msgspec.field(name="from")
     to: str
     attempts: int
@@ -263,6 +268,18 @@ class DeliveryView(Answer, frozen=True, kw_only=True):
     since_ms: int
     until_ms: int | None
     in_custody: bool
+
+
+class StrangerView(Answer, frozen=True, kw_only=True):
+    """An agent that is not here and for which messages come; where they are not kept as dead letters, the engine keeps them."""
+
+    agent_id: str
+    name: str | None
+    reason: str
+    why: str
+    since_ms: int
+    messages: int
+    kept_as_dead_letters: bool
 
 
 class DiskView(Answer, frozen=True, kw_only=True):
@@ -283,6 +300,7 @@ class Status(Answer, frozen=True, kw_only=True):
     auth: Auth
     link: Link
     node: NodeView | None
+    strangers: list[StrangerView]
     sidecar: SidecarView | None
     invocations: list[InvocationView]
     host: HostView
@@ -302,6 +320,7 @@ class HeldMessage(Answer, frozen=True, kw_only=True):
     mode: str
     queued_at_ms: int
     event_id: str
+    message_id: str
     delivery_id: str
     held_since_ms: int
     until_ms: int
@@ -317,6 +336,7 @@ class DeadLetterView(Answer, frozen=True, kw_only=True):
     id: str
     delivery_id: str
     event_id: str
+    message_id: str
     name: str
     agent_id: str
     seq: int | None
@@ -368,7 +388,7 @@ class Released(Answer, frozen=True, kw_only=True):
     """The agent is gone.
 
     `existed`: it was there; `pending`: it is being ended; `release_pending`: the engine hears of it when the link is back;
-    `end_unconfirmed`: its program's end was not seen; `similar`: an agent whose name differs in case only, which stays.
+    `end_unconfirmed`: its program's end was not seen.
     """
 
     success: bool
@@ -377,11 +397,10 @@ class Released(Answer, frozen=True, kw_only=True):
     pending: bool | UnsetType = UNSET
     release_pending: bool | UnsetType = UNSET
     end_unconfirmed: bool | UnsetType = UNSET
-    similar: str | UnsetType = UNSET
 
 
 class Mode(Answer, frozen=True, kw_only=True):
-    """`auto_inject` or `manual_flush`; how many messages are held; log position of the hold's beginning, 0 = there is none."""
+    """`auto_inject` or `manual_flush`; how many messages are held; log position of the last change, 0 = none."""
 
     mode: str
     held: int

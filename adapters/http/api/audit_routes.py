@@ -14,10 +14,14 @@ from pydantic import ConfigDict, Field
 from relaybroker.adapters.http.api.answers import Answer, JsonObject
 from relaybroker.adapters.http.api.bodies import Query
 from relaybroker.adapters.http.api.routing import route
+from relaybroker.domain.machines import MACHINES
 from relaybroker.domain.story import Story
 
 if TYPE_CHECKING:
+    from relaybroker.adapters.http.api.broker_access import BrokerAccess
     from relaybroker.adapters.http.api.gateway import AuditLog
+    from relaybroker.domain.state import State
+    from relaybroker.domain.state_machine import Table
 
 MAX_EVENTS = 1000
 """Events in one answer."""
@@ -105,11 +109,47 @@ class Deliveries(Answer, frozen=True, kw_only=True):
     before: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class StateCount(Answer, frozen=True, kw_only=True):
+    """A state of a machine, and how many of its kind are in it now."""
+
+    state: str
+    terminal: bool
+    count: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Edge(Answer, frozen=True, kw_only=True):
+    """A transition of a machine."""
+
+    source: str
+    trigger: str
+    target: str
+
+
+class MachineView(Answer, frozen=True, kw_only=True):
+    """A state machine, with how many of its kind are in which state. What has ended is counted only while it is still known."""
+
+    name: str
+    states: list[StateCount]
+    edges: list[Edge]
+
+
+class Machines(Answer, frozen=True, kw_only=True):
+    """Every state machine."""
+
+    machines: list[MachineView]
+
+
 class AuditRoutes:
     """Handlers of the audit routes."""
 
-    def __init__(self, log: AuditLog) -> None:
-        self._log = log
+    def __init__(self, log: AuditLog, access: BrokerAccess) -> None:
+        self._log, self._access = log, access
+
+    @route("GET /api/machines", "Get the state machines, with how many of each kind are in which state.")
+    async def machines(self, _request: web.Request) -> Machines:
+        """GET /api/machines."""
+        state = self._access.state
+        return Machines(machines=[machine_view(table, _states_of(name, state)) for name, table in MACHINES.items()])
 
     @route(
         "GET /api/why/{id}",
@@ -133,3 +173,31 @@ class AuditRoutes:
         found = await self._log.search(**query.model_dump())
         events = [msgspec.convert(row, LogEvent) for row in found]
         return LogEvents(events=events, last=events[-1].position if events else query.after)
+
+
+def machine_view(table: Table, states: list[str]) -> MachineView:
+    """A machine with how many are in each of its states."""
+    return MachineView(
+        name=table.name,
+        states=[
+            StateCount(state=state, terminal=state in table.terminal, count=states.count(state))
+            for state in table.states
+        ],
+        edges=[
+            Edge(source=source, trigger=trigger, target=target) for (source, trigger), target in table.edges.items()
+        ],
+    )
+
+
+def _states_of(machine: str, state: State) -> list[str]:
+    """In which states those of this machine are."""
+    found = {
+        "link": [state.link.state],
+        "agent": [one.state for one in state.registrations.values()],
+        "worker": [one.state for one in state.workers.values()],
+        "delivery": [one.state for one in state.deliveries.values()],
+        "action": [one.state for one in state.actions.values()],
+        "message": [one.state for one in state.messages.values()],
+        "sidecar": [state.sidecar.state] if state.sidecar is not None else [],
+    }
+    return [str(one) for one in found[machine]]

@@ -78,6 +78,8 @@ class SpawnBody(Body):
     channels: list[Text] = []
     cwd: Text = ""
     team: str = ""
+    shadow_of: str = _alias("shadow_of", "shadowOf", default="")
+    shadow_mode: str = _alias("shadow_mode", "shadowMode", default="")
     idle_threshold_secs: int = Field(
         default=30,
         ge=0,
@@ -118,10 +120,11 @@ class InputBody(Body):
 
 
 class ResizeBody(Body):
-    """POST /api/resize/{name}."""
+    """POST /api/resize/{name}. `session_id`: whoever attached; of several the first one decides until it is silent for 300 s."""
 
     rows: int = Field(ge=0, le=65535)
     cols: int = Field(ge=0, le=65535)
+    owner: str = Field(default="", max_length=128, validation_alias=AliasChoices("session_id", "sessionId"))
 
 
 class ReleaseBody(Body):
@@ -135,7 +138,36 @@ class ModeBody(Body):
 
     mode: str
     reason: str = Field(default="", max_length=500)
-    revision: int | None = Field(default=None, ge=0, lt=2**63)
+    revision: int | None = Field(
+        default=None, ge=0, lt=2**63, validation_alias=AliasChoices("expected_revision", "expectedRevision", "revision")
+    )
+    expected_mode: str = _alias("expected_mode", "expectedMode", default="")
+
+
+class ModelBody(Body):
+    """POST /api/spawned/{name}/model."""
+
+    model: str = ""
+    timeout_ms: int = Field(default=5000, ge=0, le=20_000, validation_alias=AliasChoices("timeout_ms", "timeoutMs"))
+
+
+class ChannelsBody(Body):
+    """POST /api/spawned/{name}/subscribe and /unsubscribe."""
+
+    channels: list[Annotated[str, Field(max_length=128)]] = Field(max_length=64)
+
+
+class PreflightAgent(Body):
+    """An agent that may be asked for."""
+
+    name: str
+    cli: Text = "claude"
+
+
+class PreflightBody(Body):
+    """POST /api/preflight."""
+
+    agents: list[PreflightAgent] = Field(max_length=256)
 
 
 class LettersBody(Body):

@@ -29,12 +29,15 @@ from relaybroker.adapters.http.api.bodies import Query
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.envelope import Guard, answer
 from relaybroker.adapters.http.api.event_stream import EventStream
+from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.proof import HEADER, is_challenge
+from relaybroker.domain import inputs
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
 
 LEASE_S = 120
+ENROL_WAIT_S = 20.0
 PROTOCOL_VERSION = 2
 
 
@@ -83,6 +86,13 @@ class Config(Answer, frozen=True, kw_only=True):
     workspace_key: str | None = msgspec.field(name="workspaceKey")
     default_workspace_id: str | None = msgspec.field(name="defaultWorkspaceId")
     memberships: list[Membership]
+
+
+class Enrolling(Answer, frozen=True, kw_only=True):
+    """Whether the link begins anew, and how it stands now."""
+
+    begun: bool
+    link: Link
 
 
 class AgentMetrics(Answer, frozen=True, kw_only=True):
@@ -212,6 +222,12 @@ class BrokerRoutes:
             log_locked_secs=log_locked_s(self._access),
             disk=DiskView(state=room.grade, free_bytes=room.free),
         )
+
+    @route("POST /api/node/enrol", "Enrol and connect the node now, whatever was tried before.", errors=(503, 504))
+    async def enrol(self, _request: web.Request) -> Enrolling:
+        """POST /api/node/enrol."""
+        reply = await self._access.ask(lambda request_id: inputs.EnrolRequested(request_id=request_id), ENROL_WAIT_S)
+        return Enrolling(begun=answered(reply, dict)["begun"], link=views.link(self._access.state, time.time()))
 
     @route("GET /api/metrics", "Get the resource usage of agents.", errors=(404,))
     async def metrics(self, _request: web.Request, query: MetricsQuery) -> Metrics:

@@ -9,6 +9,7 @@ from typing import Any
 
 from relaybroker.domain import announcements as announced
 from relaybroker.domain.announcements import Announced, Announcement
+from relaybroker.domain.instants import rfc3339
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
 
@@ -39,8 +40,8 @@ def _body(what: Announcement) -> Body:
             return _agent("worker_ready", what) | {"evidence": evidence} | late
         case announced.AgentBlocked(name=name, pattern=pattern):
             return {"kind": "agent_blocked", "name": name, "pattern": pattern}
-        case announced.AgentIdle(name=name, idle_s=idle_s):
-            return {"kind": "agent_idle", "name": name, "idle_secs": round(idle_s)}
+        case announced.AgentIdle(name=name, idle_s=idle_s, since=since):
+            return {"kind": "agent_idle", "name": name, "idle_secs": round(idle_s), "since": rfc3339(since)}
         case announced.AgentReleased(name=name):
             return {"kind": "agent_released", "name": name}
         case announced.AgentExited():
@@ -60,6 +61,8 @@ def _body(what: Announcement) -> Body:
             return {"kind": "agent_token_rotated", "name": name, "cause": cause}
         case announced.ChannelJoined(name=name, channel=channel):
             return {"kind": "channel_subscribed", "name": name, "channels": [channel]}
+        case announced.ChannelLeft(name=name, channel=channel):
+            return {"kind": "channel_unsubscribed", "name": name, "channels": [channel]}
         case announced.ModeChanged():
             return {
                 "kind": "agent_inbound_delivery_mode_changed",
@@ -74,7 +77,8 @@ def _body(what: Announcement) -> Body:
         case announced.MessageSeen():
             return {
                 "kind": "relay_inbound",
-                "event_id": what.msg_id,
+                "event_id": what.event_id,
+                "message_id": what.msg_id,
                 "from": what.sender,
                 "target": what.target,
                 "body": what.body,
@@ -100,8 +104,12 @@ def _body(what: Announcement) -> Body:
             return _about("delivery_ack", what)
         case announced.DeliveryConfirmed(sender=sender):
             return _about("message_delivery_confirmed", what) | {"from": sender, "to": what.name}
-        case announced.DeliveryVerified(verification=verification):
-            return _about("delivery_verified", what) | {"verification": verification}
+        case announced.DeliveryMarkedRead(status=status, why=why):
+            return _about("delivery_read_ack", what) | {"status": status} | ({"reason": why} if why else {})
+        case announced.DeliveryRetried(attempts=attempts):
+            return _about("delivery_retry", what) | {"attempts": attempts}
+        case announced.DeliveryVerified(verification=verification, why=why):
+            return _about("delivery_verified", what) | {"verification": verification} | ({"reason": why} if why else {})
         case announced.DeliveryReturned(reason=reason):
             return _about("delivery_returned", what) | {"agent": what.name, "reason": str(reason)}
         case announced.DeliveryFailed(reason=reason):
@@ -113,14 +121,15 @@ def _body(what: Announcement) -> Body:
                 "kind": "message_delivery_failed",
                 "name": what.name,
                 "delivery_id": what.delivery_id or None,
-                "event_id": what.msg_id,
+                "event_id": what.event_id,
+                "message_id": what.msg_id,
                 "from": what.sender or None,
                 "to": what.name,
                 "attempts": what.attempts,
                 "lastError": what.failure,
             }
-        case announced.DeliveriesDropped(name=name, reason=reason, msg_ids=msg_ids):
-            dropped = {"count": len(msg_ids), "reason": str(reason), "event_ids": list(msg_ids)}
+        case announced.DeliveriesDropped(name=name, reason=reason, event_ids=event_ids):
+            dropped = {"count": len(event_ids), "reason": str(reason), "event_ids": list(event_ids)}
             return {"kind": "delivery_dropped", "name": name} | dropped
         case announced.Undeliverable():
             return {
@@ -136,6 +145,8 @@ def _body(what: Announcement) -> Body:
             return {"kind": "delivery_gap", "agent": name, "name": name, "from": first, "to": last}
         case announced.RangeLost(name=name, first=first, last=last):
             return {"kind": "delivery_lost", "agent": name, "name": name, "from": first, "to": last}
+        case announced.DeadLetterAdded(letter_id=letter_id, reason=reason):
+            return _about("dead_letter_added", what) | {"id": letter_id, "reason": str(reason)}
         case announced.DeadLetterRemoved(letter_id=letter_id, msg_id=msg_id, reason=reason):
             return {"kind": "dead_letter_removed", "id": letter_id, "event_id": msg_id, "reason": str(reason)}
         case announced.LinkMoved(state=state, reason=link_reason):
@@ -170,4 +181,10 @@ def _agent(kind: str, what: announced.AgentStarted | announced.AgentReady) -> Bo
 
 
 def _about(kind: str, what: announced.AboutDelivery) -> Body:
-    return {"kind": kind, "name": what.name, "delivery_id": what.delivery_id, "event_id": what.msg_id}
+    return {
+        "kind": kind,
+        "name": what.name,
+        "delivery_id": what.delivery_id,
+        "event_id": what.event_id,
+        "message_id": what.msg_id,
+    }

@@ -132,4 +132,5 @@ class EventRoutes:
             self._decoders = {known: kept for known, kept in self._decoders.items() if known in workers}
         decoder = self._decoders.setdefault(output.session_id, codecs.getincrementaldecoder("utf-8")("replace"))
         if text := decoder.decode(output.data):
-            self._events.output(program.name, text, self._access.now())
+            shown = output.offset + len(output.data) - len(decoder.getstate()[0])
+            self._events.output(program.name, text, shown, self._access.now())

@@ -236,13 +236,14 @@ class EventStream:
         if self._clients:
             self._offer(_Frame(announced.seq, _text(frame_of(announced))))
 
-    def output(self, name: str, chunk: str, now: float) -> None:
-        """Terminal output for everybody who watches."""
+    def output(self, name: str, chunk: str, offset: int, now: float) -> None:
+        """Terminal output for everybody who watches. `offset`: bytes of output up to the end of the chunk."""
         body = {
             "kind": "worker_stream",
             "name": name,
             "stream": "stdout",
             "chunk": chunk,
+            "offset": offset,
             "timestamp": int(now * 1000),
         }
         self._offer(_Frame(0, _text(body)))

@@ -49,13 +49,16 @@ class HoldRoutes:
     )
     async def set_mode(self, request: web.Request, body: ModeBody) -> Mode:
         """PUT /api/spawned/{name}/delivery-mode."""
-        name, mode = request.match_info["name"], body.mode.strip().lower()
-        if mode not in (AUTO_INJECT, MANUAL_FLUSH):
-            text = f"invalid mode '{body.mode[:100]}'. expected '{AUTO_INJECT}' or '{MANUAL_FLUSH}'"
-            raise InvalidRequest(Refusal.INVALID, "invalid_mode", text, field="mode")
+        name, mode = request.match_info["name"], _mode(body.mode, "mode")
+        expected = _mode(body.expected_mode, "expected_mode") if body.expected_mode.strip() else ""
         reply = await self._access.ask(
             lambda request_id: inputs.DeliveryModeRequested(
-                request_id=request_id, name=name, mode=mode, reason=body.reason, revision=body.revision
+                request_id=request_id,
+                name=name,
+                mode=mode,
+                reason=body.reason,
+                revision=body.revision,
+                expected=expected,
             ),
             WAIT_S,
         )
@@ -81,3 +84,11 @@ class HoldRoutes:
     def _check_there(self, name: str) -> None:
         if holds.program_of(self._access.state, name) is None:
             raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
+
+
+def _mode(given: str, field: str) -> str:
+    mode = given.strip().lower()
+    if mode not in (AUTO_INJECT, MANUAL_FLUSH):
+        text = f"invalid mode '{given[:100]}'. expected '{AUTO_INJECT}' or '{MANUAL_FLUSH}'"
+        raise InvalidRequest(Refusal.INVALID, "invalid_mode", text, field=field)
+    return mode

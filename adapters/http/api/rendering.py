@@ -91,6 +91,8 @@ def rendered(reply: Reply) -> Rendered:
             return _sent(sent)
         case replies.Done(data=data):
             return {"success": True, "data": data}
+        case replies.Enrolling(begun=begun):
+            return {"success": True, "begun": begun}
         case replies.ManifestTaken():
             return {"registered": True}
         case replies.HandlersTaken(live=live):
@@ -119,7 +121,7 @@ def _spawned(spawned: replies.Spawned) -> answers.Spawned:
 
 def _redelivered(redelivered: replies.Redelivered) -> answers.Redelivered:
     attempts = [
-        answers.NewAttempt(id=one.letter_id, attempt=one.attempt, name=one.name, event_id=one.msg_id)
+        answers.NewAttempt(id=one.letter_id, attempt=one.attempt, name=one.name, event_id=one.event_id)
         for one in redelivered.attempts
     ]
     skipped = [

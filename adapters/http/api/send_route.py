@@ -18,6 +18,7 @@ from relaybroker.adapters.http.api.bodies import SendBody, parse
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.routing import route
+from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SendRequested
 from relaybroker.domain.message import THREAD, is_engine_id, target_type
@@ -62,6 +63,9 @@ class SendRoute:
         to, text, mode = body.to.strip(), body.message.strip(), body.mode.strip().lower() or "wait"
         if not to or not text:
             raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required fields: to, message")
+        if len(text.encode()) > MAX_BODY_BYTES:
+            too_large = f"a message has at most {MAX_BODY_BYTES // 1024} KiB; nothing was sent"
+            raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", too_large, field="message")
         if mode not in ("wait", "steer"):
             raise InvalidRequest(
                 Refusal.INVALID, "invalid_mode", f"invalid mode '{body.mode}'. expected 'wait' or 'steer'"

@@ -23,7 +23,11 @@ from relaybroker.adapters.http.api.event_routes import EventRoutes
 from relaybroker.adapters.http.api.event_stream import EventStream
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
 from relaybroker.adapters.http.api.gateway import Gateway
+from relaybroker.adapters.http.api.history_routes import HistoryRoutes
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.input_stream import InputStreams
+from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
+from relaybroker.adapters.http.api.model_route import ModelRoute
 from relaybroker.adapters.http.api.page_routes import Asset, PageRoutes
 from relaybroker.adapters.http.api.page_sessions import PageSessions
 from relaybroker.adapters.http.api.routing import Route, served
@@ -31,6 +35,7 @@ from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty.protocol import Output
+from relaybroker.domain.announcements import AgentExited, AgentReleased
 from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
@@ -94,6 +99,7 @@ class LocalApi:
         }
         self._event_routes: EventRoutes | None = None
         self._fleet: FleetSockets | None = None
+        self._keyboards: InputStreams | None = None
         self._runner: web.AppRunner | None = None
 
     # --- life cycle -----------------------------------------------------------------------------------------------------
@@ -117,14 +123,20 @@ class LocalApi:
         self._fleet = FleetSockets(
             access, agents, send, version=self._about.version, shutdown=self._about.request_shutdown
         )
+        memberships = MembershipRoutes(access)
+        self._keyboards = InputStreams(agents.session_of, agents.write)
         opened = (
             BrokerRoutes(self._about, self._events, access),
             agents,
+            self._keyboards,
+            memberships,
+            ModelRoute(access, agents.write),
+            HistoryRoutes(access),
             HoldRoutes(access),
             DeadLetterRoutes(access),
             send,
             self._event_routes,
-            AuditRoutes(core.audit),
+            AuditRoutes(core.audit, access),
             AgentToolRoutes(access, self._make_tools(access)),
             self._fleet,
         )
@@ -136,6 +148,8 @@ class LocalApi:
         if self._access is not None:
             self._access.close()
         await self._events.close()
+        if self._keyboards is not None:
+            await self._keyboards.close_all()
         if self._fleet is not None:
             await self._fleet.close_all()
         if self._runner is not None:
@@ -152,6 +166,8 @@ class LocalApi:
     def announce(self, wanted: Announce) -> None:
         """Tell every `/ws` client. Before the router opens there is none, but the numbers count."""
         self._events.announce(wanted.announced)
+        if self._keyboards is not None and isinstance(wanted.announced.what, AgentExited | AgentReleased):
+            self._keyboards.ended(wanted.announced.what.name)
 
     def invoke_handler(self, wanted: InvokeHandler) -> None:
         """Give an invocation to a sidecar."""

@@ -13,12 +13,11 @@ from pathlib import Path
 from relaybroker.adapters.http.api.bodies import HarnessConfig, SpawnBody
 from relaybroker.adapters.user_paths import is_directory, is_file
 from relaybroker.domain.command_line import check_variables, command_line
+from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SpawnSpec
 
 NOT_BUILT = (
-    ("shadow_of", "shadowOf"),
-    ("shadow_mode", "shadowMode"),
     ("continue_from", "continueFrom"),
     ("restart_policy", "restartPolicy"),
     ("harness_plan", "harnessPlan"),
@@ -26,6 +25,19 @@ NOT_BUILT = (
     ("idempotency_key", "idempotencyKey"),
 )
 """Documented spawn fields without an implementation yet: refused with 501, by name."""
+NO_EFFECT = (
+    "metadata",
+    "resume",
+    "workspace_id",
+    "workspaceId",
+    "workspace_alias",
+    "workspaceAlias",
+    "parent",
+    "extra_args",
+    "extraArgs",
+    "persona",
+)
+"""Fields that clients know from elsewhere and that would change nothing here: refused by name, so that nobody relies on them."""
 _SPAWN_MODES = {
     "": False,
     "interactive": False,
@@ -45,6 +57,8 @@ _EXTRA_PATH = (
 )
 """Where programs are looked for besides PATH."""
 
+_SWITCHED_OFF = {"enabled": False}
+"""A restart policy that asks for nothing."""
 MAX_VARIABLES = 256
 MAX_VARIABLES_BYTES = 64 * 1024
 """Of names and values together."""
@@ -52,7 +66,7 @@ MAX_VARIABLES_BYTES = 64 * 1024
 
 def refuse_unbuilt(value: Mapping[str, object]) -> None:
     """Raise InvalidRequest for a field that is documented and not built yet: `not_implemented`, the key in `field`."""
-    if "harness_id" in value or "harnessId" in value:
+    if value.get("harness_id") is not None or value.get("harnessId") is not None:
         raise InvalidRequest(
             Refusal.INVALID,
             "harness_id_unsupported",
@@ -60,8 +74,12 @@ def refuse_unbuilt(value: Mapping[str, object]) -> None:
         )
     for names in NOT_BUILT:
         for name in names:
-            if name in value:
+            if value.get(name) is not None and value[name] != _SWITCHED_OFF:
                 raise unbuilt(name)
+    for name in NO_EFFECT:
+        if value.get(name) is not None:
+            text = f"'{name}' has no effect here; leave it out"
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field=name)
 
 
 def unbuilt(field: str) -> InvalidRequest:
@@ -79,6 +97,9 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     _check_transport(body)
     _check_modes(body)
+    if len(body.task.encode()) > MAX_BODY_BYTES:
+        text = f"a task has at most {MAX_BODY_BYTES // 1024} KiB; nothing was started"
+        raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="task")
     config = body.harness_config or HarnessConfig()
     _check_harness_config(body)
     cwd = _directory(body.cwd or config.cwd)
@@ -94,6 +115,8 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         channels=_channels(body.channels),
         model=body.model.strip(),
         team=body.team,
+        shadow_of=body.shadow_of,
+        shadow_mode=body.shadow_mode,
         session_ref=(body.session_id or config.session_id).strip(),
         idle_threshold_s=float(body.idle_threshold_secs),
         skip_relay_prompt=body.skip_relay_prompt,
@@ -174,14 +197,18 @@ def _check_harness_config(body: SpawnBody) -> None:
 def _check_program(cli: str, args: list[str], cwd: str, search: str) -> None:
     """Refuse a command that this machine does not have."""
     word = command_line(cli, args)[0]
+    if not find_program(word, cwd, search):
+        raise InvalidRequest(Refusal.INVALID, "cli_not_found", f"command '{word}' not found", field="cli")
+
+
+def find_program(word: str, cwd: str = "", search: str | None = None) -> bool:
+    """Whether this machine has a program: a path from `cwd`, or a name in `search` (None = PATH) or where programs are besides."""
     if "/" in word:
         path = Path(cwd or Path.cwd()) / word
-        found = is_file(path) and os.access(path, os.X_OK)
-    else:
-        extra = (os.path.expanduser(item) for item in _EXTRA_PATH)  # noqa: PTH111  # a user without home keeps the "~"
-        found = shutil.which(word, path=os.pathsep.join((search, *extra))) is not None
-    if not found:
-        raise InvalidRequest(Refusal.INVALID, "cli_not_found", f"command '{word}' not found", field="cli")
+        return is_file(path) and os.access(path, os.X_OK)
+    extra = (os.path.expanduser(item) for item in _EXTRA_PATH)  # noqa: PTH111  # a user without home keeps the "~"
+    searched = os.environ.get("PATH", os.defpath) if search is None else search
+    return shutil.which(word, path=os.pathsep.join((searched, *extra))) is not None
 
 
 def _channels(names: list[str]) -> tuple[str, ...]:

@@ -17,7 +17,11 @@ from relaybroker.adapters.http.api.broker_routes import BrokerRoutes, HealthRout
 from relaybroker.adapters.http.api.dead_letter_routes import DeadLetterRoutes
 from relaybroker.adapters.http.api.event_routes import EventRoutes
 from relaybroker.adapters.http.api.fleet_socket import FleetSockets
+from relaybroker.adapters.http.api.history_routes import HistoryRoutes
 from relaybroker.adapters.http.api.hold_routes import HoldRoutes
+from relaybroker.adapters.http.api.input_stream import InputStreams
+from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
+from relaybroker.adapters.http.api.model_route import ModelRoute
 from relaybroker.adapters.http.api.page_routes import PageRoutes
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
@@ -26,6 +30,10 @@ GROUPS: tuple[type, ...] = (
     HealthRoute,
     BrokerRoutes,
     AgentRoutes,
+    InputStreams,
+    MembershipRoutes,
+    ModelRoute,
+    HistoryRoutes,
     HoldRoutes,
     DeadLetterRoutes,
     SendRoute,
@@ -45,18 +53,7 @@ ROUTES: tuple[Route, ...] = tuple(route for routes in TABLE.values() for route i
 AGENT_ROUTES: Mapping[str, str] = MappingProxyType({route.key: route.agents for route in ROUTES if route.agents})
 """Route -> what an agent does with it. Nothing else answers an agent."""
 
-NOT_BUILT = (
-    ("POST", "/api/spawned/{name}/model"),
-    ("POST", "/api/spawned/{name}/subscribe"),
-    ("POST", "/api/spawned/{name}/unsubscribe"),
-    ("GET", "/api/input/{name}/stream"),
-    ("GET", "/api/threads"),
-    ("GET", "/api/crash-insights"),
-    ("POST", "/api/preflight"),
-    ("POST", "/api/agent-result"),
-    ("POST", "/api/agents/by-name/{name}/interrupt"),
-    ("GET", "/api/history/stats"),
-)
+NOT_BUILT = (("POST", "/api/agent-result"),)
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 
 OPEN_PATHS = frozenset({"/api/agent-result", *(route.path for route in ROUTES if route.is_open)})

@@ -10,12 +10,13 @@ from msgspec import UNSET
 
 from relaybroker.adapters.http.api import answers
 from relaybroker.adapters.http.api.event_frames import parent_label
-from relaybroker.adapters.http.api.timestamps import rfc3339
 from relaybroker.domain import agent as agent_machine
 from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.entities import Delivery, Registration, Worker
+from relaybroker.domain.instants import rfc3339
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import channels, holds
-from relaybroker.domain.state import Delivery, Registration, State, Worker
+from relaybroker.domain.state import State
 
 WAITING_SHOWN = 50
 """Messages that wait for an agent of which it is told at once; the count is of all."""
@@ -67,6 +68,22 @@ def sidecar(state: State, now: float) -> answers.SidecarView | None:
     )
 
 
+def strangers(state: State) -> list[answers.StrangerView]:
+    """For whom messages come although they are not here."""
+    return [
+        answers.StrangerView(
+            agent_id=agent_id,
+            name=found.name or None,
+            reason=str(found.reason),
+            why=SENTENCES[found.reason],
+            since_ms=_ms(found.since),
+            messages=found.messages,
+            kept_as_dead_letters=found.keeps,
+        )
+        for agent_id, found in state.strangers.items()
+    ]
+
+
 def invocations(state: State, now: float) -> list[answers.InvocationView]:
     """Invocations that are not reported yet, oldest first."""
     return [
@@ -105,6 +122,7 @@ def health(state: State, now: float, *, known: bool) -> answers.Health:
     workspace = state.settings.workspace_id if state.settings is not None and known else None
     return answers.Health(
         status="ok" if is_proven(state) and state.host.attached else "degraded",
+        ready=state.link.state == "online" and state.host.attached,
         uptime_ms=_ms(max(0.0, now - state.started_at)) if state.started_at else 0,
         workspace_id=workspace or "ws_unknown",
         default_workspace_id=workspace,
@@ -141,6 +159,8 @@ def agent(state: State, registration: Registration, now: float) -> answers.Agent
         model=registration.spec.model or None,
         session_id=registration.spec.session_ref or registration.session_id,
         team=registration.spec.team or None,
+        shadow_of=registration.spec.shadow_of or UNSET,
+        shadow_mode=registration.spec.shadow_mode or UNSET,
         channels=channels.joined(registration, state.settings) if state.settings else [],
         channels_pending=channels.pending(registration, state.settings) if state.settings else [],
         parent=parent_label(registration.source),
@@ -210,12 +230,13 @@ def held_messages(state: State, name: str) -> list[answers.HeldMessage]:
 
 def _held_message(delivery: Delivery) -> answers.HeldMessage:
     return answers.HeldMessage(
-        sender=delivery.sender,
+        sender=delivery.said_by,
         body=delivery.body,
         target=delivery.target,
         mode=delivery.mode,
         queued_at_ms=_ms(delivery.offered_at),
-        event_id=delivery.msg_id,
+        event_id=delivery.event_id,
+        message_id=delivery.msg_id,
         delivery_id=delivery.delivery_id,
         held_since_ms=_ms(delivery.changed_at),
         until_ms=_ms(delivery.until),
@@ -306,6 +327,7 @@ def status(state: State, now: float) -> answers.Status:
         auth=_auth(state),
         link=link(state, now),
         node=_node(state),
+        strangers=strangers(state),
         sidecar=sidecar(state, now),
         invocations=invocations(state, now),
         host=answers.HostView(id=state.host.host_id, pid=state.host.pid, attached=state.host.attached),
@@ -341,8 +363,9 @@ def delivery(delivery: Delivery, now: float) -> answers.DeliveryView:
     return answers.DeliveryView(
         delivery_id=delivery.delivery_id,
         worker_name=delivery.name,
-        event_id=delivery.msg_id,
-        sender=delivery.sender,
+        event_id=delivery.event_id,
+        message_id=delivery.msg_id,
+        sender=delivery.said_by,
         to=delivery.name,
         attempts=delivery.tries,
         queued_at_ms=_ms(delivery.offered_at),
@@ -373,11 +396,12 @@ def _letter(letter: DeadLetter, now: float) -> answers.DeadLetterView:
     return answers.DeadLetterView(
         id=letter.letter_id,
         delivery_id=letter.delivery_id,
-        event_id=letter.msg_id,
+        event_id=letter.event_id or letter.msg_id,
+        message_id=letter.msg_id,
         name=letter.name,
         agent_id=letter.agent_id,
         seq=letter.seq,
-        sender=letter.sender,
+        sender=letter.said_by or letter.sender,
         reason=str(letter.reason),
         why=SENTENCES[letter.reason],
         detail=letter.detail,

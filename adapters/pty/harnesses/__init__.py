@@ -156,6 +156,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Messages that wait together go in as one paste with one Enter, if the program takes pastes."""
     answers_attributes: bool = True
     """Its question for the terminal's attributes (DA) is answered. A program that waits only briefly takes a late answer for keys."""
+    model_command: str = ""
+    """What switches the model of the running program, `{model}` for its name; "" = it has no such command."""
     steer_keys: bool = False
     """An injection with `steer` interrupts the program with Escape first, if it works."""
     hint: Literal["none", "line", "block"] = "none"

@@ -40,7 +40,7 @@ from relaybroker.testing.simulation.host import Session, is_shown_beside_a_perso
 from relaybroker.testing.simulation.marks import Marks
 
 _CONTEXT = re.compile(r"^(?:# ?)?Relay message from .*? \[([^\] ]+)([^\]]*)\]: ", re.MULTILINE)
-_DECISIONS = (events.DeliveryOffered, events.FrameIgnored, events.FrameBuffered)
+_DECISIONS = (events.DeliveryOffered, events.FrameIgnored, events.FrameBuffered, events.EarlyFrameKept)
 _NO_DELIVERY = (events.FrameRejected, events.LinkReportIgnored)
 
 _MAY_SETTLE = {
@@ -79,6 +79,8 @@ class AgentStory:
     withdrawn: set[int] = field(default_factory=set)
     covered: dict[int, str] = field(default_factory=dict)
     """Sequence number -> why the log settles it."""
+    refused: set[tuple[int, str]] = field(default_factory=set)
+    """Frames that came while the agent was not here."""
     base: int | None = None
     returned: set[int] = field(default_factory=set)
     buffered: set[int] = field(default_factory=set)
@@ -249,6 +251,10 @@ class Promises:
                 self._places[recorded.stream] = event.agent_id, event.seq or 0
             elif isinstance(event, events.DeliveryDropped) and not event.settled:
                 self._given_back(recorded.stream, event)
+            elif isinstance(event, events.FrameBuffered):
+                self._story(recorded.stream.partition(":")[2]).buffered.add(event.seq)
+            elif isinstance(event, events.FrameIgnored) and event.reason in (Reason.RETIRED, Reason.UNKNOWN):
+                self._story(recorded.stream.partition(":")[2]).refused.add((event.seq, event.msg_id))
         if isinstance(item, inputs.FrameArrived) and item.frame["type"] == "deliver":
             self._one_decision(item.frame, decided)
 
@@ -265,13 +271,15 @@ class Promises:
             return
         own = 0
         story = self._story(str(frame["agent_id"]))
+        if not decided:
+            _hold((frame["seq"], frame["msg_id"]) in story.refused, f"D13: {frame} left no trace")
+            return
         for recorded in decided:
             event = recorded.event
             if not isinstance(event, _DECISIONS):
                 continue
             if isinstance(event, events.FrameBuffered):
                 own += event.seq == frame["seq"]
-                story.buffered.add(event.seq)
             elif event.seq == frame["seq"] and (event.msg_id == (frame["msg_id"] or event.msg_id)) and not own:
                 own += 1
             else:

@@ -57,6 +57,9 @@ REQUIRED = (
     "too long a message was settled",
     "a stranger's frame was refused",
     "a retired agent's frame was refused",
+    "a stranger's message was kept",
+    "a retired agent's message was kept",
+    "a message waited for a registration",
     "crash before the commit",
     "crash between commit and effects",
     "crash in the middle of the effects",
@@ -93,6 +96,8 @@ _IGNORED = {
     Reason.RETIRED: "a retired agent's frame was refused",
 }
 _ENDED = {
+    Reason.UNKNOWN: "a stranger's message was kept",
+    Reason.RETIRED: "a retired agent's message was kept",
     Reason.POISON: "poison was settled",
     Reason.UNKNOWN_TYPE: "an unknown type was settled",
     Reason.RECEIPT_ONLY: "a receipt was settled",
@@ -142,6 +147,8 @@ class Marks:
                 self._resynced[stream] = event.first
             case events.FrameIgnored():
                 self._ignored(event)
+            case events.EarlyFrameKept():
+                self.reach("a message waited for a registration")
             case events.MailboxBased() if event.source in ("adopted", "lowered"):
                 self.reach(f"the base was {event.source}")
             case events.MailboxBased() if event.source == "engine":

@@ -153,8 +153,9 @@ def misroute(world: World) -> None:
     stranger = engines.Agent("777", "nobody")
     agent = world.random.choice([stranger, *known])
     msg_id = world.engine.fresh_message_id()
-    row = engines.Row(agent.next_seq, msg_id, engines.message(msg_id, "not for you"), 0.0)
-    world.engine.say(engines.deliver(agent, row))
+    row = world.engine.post(agent, engines.message(msg_id, "not for you"), msg_id)
+    if row is not None:
+        world.engine.say(engines.deliver(agent, row))
 
 
 @move(2)

@@ -10,8 +10,9 @@ from typing import Any
 from relaybroker.domain import inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.effects import Effect
+from relaybroker.domain.entities import Delivery
 from relaybroker.domain.events import Recorded
-from relaybroker.domain.state import Delivery, State
+from relaybroker.domain.state import State
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
 from relaybroker.testing.simulation.checks import Violation, check_fold

@@ -10,6 +10,7 @@ from random import Random
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.inputs import Settings
 from relaybroker.domain.state import State
+from relaybroker.domain.worker import READY_AFTER_S
 from relaybroker.testing.simulation import engine as engines
 from relaybroker.testing.simulation import host as hosts
 from relaybroker.testing.simulation.checks import Promises, check_bounds, check_fold
@@ -176,6 +177,9 @@ class World:
                 broker_name="desk",
                 in_doubt=plan.policy,
                 capabilities=("spawn:cat",),
+                checks_places=True,
+                reenrols=True,
+                ready_after_s=READY_AFTER_S,
             ),
             make=make,
         )

@@ -16,10 +16,10 @@ import pytest
 from relaybroker.adapters.websocket.captured_frames import read_text_frame
 from relaybroker.domain import frames, inputs
 from relaybroker.domain.broker import Broker
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import FrameArrived, SpawnSpec
 from relaybroker.domain.manifest import Capability, Manifest
-from relaybroker.domain.state import Registration
 from tests.world import SETTINGS, World
 
 HERE = Path(__file__).parents[3] / "fixtures" / "wire"

@@ -39,6 +39,7 @@ SETTINGS = inputs.Settings(
     base_url="http://127.0.0.1:1",
     version="relaybroker/test",
     broker_name="desk",
+    checks_places=True,
 )
 
 
@@ -313,6 +314,10 @@ class Client:
     def socket(self, query: str = "", **options: Any) -> Any:
         """An open `/ws`, as an async context manager."""
         return self.http.ws_connect(f"{self.url}/ws{query}", headers=self.headers, **options)
+
+    def connect(self, path: str, key: str = KEY) -> Any:
+        """An open WebSocket of another route, as an async context manager."""
+        return self.http.ws_connect(self.url + path, headers={"X-API-Key": key})
 
     async def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
         """Wait until something holds, at most 10 s."""

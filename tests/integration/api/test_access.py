@@ -12,18 +12,7 @@ import pytest
 from relaybroker.adapters.http import proof
 from tests.waiting import WAIT_S
 
-NOT_BUILT = (
-    ("POST", "/api/spawned/w1/model"),
-    ("POST", "/api/spawned/w1/subscribe"),
-    ("POST", "/api/spawned/w1/unsubscribe"),
-    ("GET", "/api/input/w1/stream"),
-    ("GET", "/api/threads"),
-    ("GET", "/api/crash-insights"),
-    ("POST", "/api/preflight"),
-    ("POST", "/api/agent-result"),
-    ("POST", "/api/agents/by-name/w1/interrupt"),
-    ("GET", "/api/history/stats"),
-)
+NOT_BUILT = (("POST", "/api/agent-result"),)
 
 
 async def test_whoever_has_the_key_proves_it_for_its_own_port_and_for_a_challenge_only(client, key):

@@ -255,11 +255,11 @@ async def test_a_release_ends_the_agent_and_an_unknown_one_is_gone_already(clien
     assert (await client.ask("GET", "/api/spawned"))[1]["agents"] == []
 
 
-async def test_a_release_takes_a_name_as_it_is_spelled(client):
+async def test_a_release_takes_a_name_whatever_its_spelling(client):
     await client.spawn("w1")
     status, body = await client.ask("DELETE", "/api/spawned/W1")
-    assert (status, body["existed"]) == (200, False)
-    assert len((await client.ask("GET", "/api/spawned"))[1]["agents"]) == 1
+    assert (status, body["existed"]) == (200, True)
+    assert (await client.ask("GET", "/api/spawned"))[1]["agents"] == []
 
 
 async def test_a_release_that_takes_long_goes_on_and_says_so(client, monkeypatch):
@@ -319,7 +319,7 @@ TERMINAL = (
 @pytest.mark.parametrize(("method", "path", "body"), TERMINAL)
 async def test_a_terminal_of_nobody_is_a_404(client, method, path, body):
     await client.spawn("w1")
-    for name in ("nobody", "W1", "%2e%2e%2fw1"):
+    for name in ("nobody", "w", "%2e%2e%2fw1"):
         answer = await client.refused(method, path.format(name), body)
         assert (answer["statusCode"], answer["code"]) == (404, "agent_not_found")
 

@@ -57,6 +57,26 @@ def test_the_agent_gets_the_size_of_the_terminal(attached):
     assert attached.end() == 0
 
 
+def test_a_view_shows_what_happens_and_types_and_sizes_nothing(shared, attached):
+    """What the program says between the picture and the first event is shown once; its modes are taken over and given up."""
+    name = attached.process.argv[-1]
+    attached.type(b"printf '\\033[?1h'; touch moded; echo mo''ded\r")
+    attached.until(b"moded\r\n")
+    viewer = shared.terminal("agent", "attach", "--view", name)
+    viewer.process.setwinsize(11, 22)
+    viewer.until(b"\x1b[?1h")
+    viewer.type(b"touch typed-by-a-viewer\r")
+    attached.type(b"echo lo''oked-at; stty size\r")
+    viewer.until(b"looked-at")
+    viewer.type(b"\x1d")
+    assert viewer.end() == 0
+    assert b"11 22" not in viewer.seen
+    assert b"\x1b[?1l" in viewer.seen
+    attached.type(b"\x1d")
+    assert attached.end() == 0
+    assert not (shared.folder / "typed-by-a-viewer").exists()
+
+
 @pytest.mark.parametrize("ends", ["detached", "killed"])
 def test_the_agent_has_its_former_size_when_the_attachment_has_ended(shared, attached, ends):
     """However it ended; a terminal of one cell (a hidden pane) never had a say."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -17,6 +18,11 @@ def _processes(desk):
     return [p for p in psutil.process_iter(["cmdline"]) if str(desk.folder) in " ".join(p.info["cmdline"] or ())]
 
 
+def health(desk):
+    with urlopen(f"{desk.connection['url']}/health", timeout=WAIT_S) as answer:
+        return json.load(answer)
+
+
 def test_a_detached_broker_is_ready_when_the_command_returns_and_gone_after_down(desk):
     up = desk.run("up", "--detach", "--json")
     assert up.returncode == 0, up.stderr
@@ -27,6 +33,33 @@ def test_a_detached_broker_is_ready_when_the_command_returns_and_gone_after_down
     after = desk.run("status")
     assert after.returncode == 4
     assert "relaybroker up --detach" in after.stderr
+
+
+def test_a_node_that_the_engine_refuses_is_an_error_with_its_reason_and_is_enrolled_when_asked(desk):
+    """ADR-0065: nothing says "ready"; the broker stays, for the operator to mend the cause."""
+    engine = desk.start("engine", "--db", str(desk.folder / "engine.db"), "--port", "0")
+    assert engine.stdout is not None
+    base_url = engine.stdout.readline().split()[-1]
+    pinned = {"RELAY_NODE_TOKEN": "nt_live_not_of_this_engine", "RELAY_NODE_ID": "node_pinned"}
+    up = desk.run("up", "--detach", RELAY_BASE_URL=base_url, **pinned)
+    assert up.returncode == 5, up.stdout + up.stderr
+    assert "token_rejected" in up.stderr
+    assert "RELAY_NODE_TOKEN" in up.stderr
+    assert "ready at" not in up.stdout
+    assert "the engine refused this node" in (desk.state / "broker.out").read_text()
+    assert health(desk)["ready"] is False
+    again = desk.run("node", "enrol")
+    assert again.returncode == 5
+    assert "token_rejected" in again.stderr
+    assert desk.run("down").returncode == 0
+    engine.terminate()
+    engine.communicate(timeout=WAIT_S)
+
+
+def test_a_node_that_is_online_needs_no_enrolment(shared):
+    assert health(shared)["ready"] is True
+    found = shared.run("node", "enrol")
+    assert (found.returncode, found.stdout) == (0, "the node was online already\n")
 
 
 def test_a_second_broker_is_refused_and_does_not_touch_the_output_of_the_first(shared):
@@ -110,3 +143,18 @@ def _check_named(shared, named):
         done = shared.run(*words, **named)
         assert done.returncode == 0, done.stderr
         assert named["RELAY_BROKER_API_KEY"] not in done.stdout + done.stderr
+
+
+def test_a_screen_is_printed_for_scripts(shared):
+    """local-api.md section 4.2: the same order of url and key as existing clients."""
+    assert shared.run("agent", "spawn", "shown", "--", "sh", "-c", "printf 'on the screen'; exec cat").returncode == 0
+    shared.until(lambda: "on the screen" in shared.run("dump-pty", "shown").stdout, "it is shown")
+    ansi = shared.run("dump-pty", "shown", "--format", "ansi")
+    assert ansi.stdout.startswith("\x1b[0m\x1b[H\x1b[2J")
+    there = shared.connection
+    away = shared.run("dump-pty", "shown", RELAY_BROKER_URL=there["url"], RELAY_BROKER_API_KEY="wrong")
+    assert away.returncode == 1
+    assert "broker returned 401: " in away.stderr
+    right = shared.run("dump-pty", "shown", "--broker-url", there["url"], "--api-key", there["api_key"])
+    assert "on the screen" in right.stdout
+    assert shared.run("dump-pty", "nobody").returncode == 3

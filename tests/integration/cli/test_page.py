@@ -14,6 +14,7 @@ import pytest
 
 from relaybroker.adapters.http.api.page_sessions import PAGE_ROUTES
 from relaybroker.adapters.http.api.table import ROUTES
+from relaybroker.domain.reasons import SENTENCES, Reason
 from tests.integration.cli.conftest import started
 from tests.waiting import WAIT_S
 
@@ -134,7 +135,7 @@ def test_a_story_says_what_why_says_and_is_saved_without_what_people_wrote(page,
 def test_what_needs_a_person_is_listed_with_its_remedy_as_a_button(page, desk):
     page.get_by_role("link", name=re.compile("Needs you")).click()
     page.get_by_role("button", name="flush").wait_for()
-    assert "longer than a terminal message may be" in page.locator("table", has_text="Dead letters").inner_text()
+    assert SENTENCES[Reason.TOO_LARGE] in page.locator("table", has_text="Dead letters").inner_text()
     _picture(page, "needs")
     page.get_by_role("button", name="redeliver").click()
     page.locator("#said", has_text="too_large").wait_for()
@@ -155,6 +156,28 @@ def test_the_log_is_searched_by_address_and_by_keyboard(page, desk):
     assert page.locator("main").inner_text().count("<img src=x") >= 1, "shown as it was written"
     assert page.title() != "owned"
     assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+
+@needs_browser
+def test_page_status_and_metrics_say_the_same_of_the_same_moment(page, desk):
+    """What is counted in the log is counted on the page, in `status` and for Prometheus."""
+    log = json.loads(desk.run("log", "stats", "--json").stdout)
+    status = json.loads(desk.run("status", "--json").stdout)
+    told = dict(
+        re.findall(
+            r'^relay_deliveries_total\{outcome="(\w+)"\} ([\d.]+)$', desk.run("metrics", "show").stdout, re.MULTILINE
+        )
+    )
+    assert {name: float(value) for name, value in told.items()} == {name: status["totals"][name] for name in told}
+    page.get_by_role("link", name="Machines").click()
+    machine = page.locator("table", has=page.locator("caption", has_text=re.compile("^delivery$")))
+    waiting = machine.locator("tbody tr", has=page.locator("td:first-child", has_text=re.compile("^held$")))
+    assert waiting.locator("td").nth(1).inner_text() == str(sum(row["held_count"] for row in status["agents"]) or "")
+    page.get_by_role("link", name="Fleet").click()
+    rows = page.locator("table", has_text="Over the life of the log").locator("tbody tr")
+    shown = {name: int(many) for name, many in (row.rsplit("\t", 1) for row in rows.all_inner_texts())}
+    assert shown == {name.replace("_", " "): many for name, many in status["totals"].items()}
+    assert log["events"] >= status["log_position"]
 
 
 @needs_browser

@@ -59,7 +59,8 @@ class LinkMachine(RuleBasedStateMachine):
         self.by_dial: dict[int, list[str]] = {}
         self.wanted: dict[str, float] = {}
         self.answered: dict[str, int] = {}
-        self.grants = 0
+        self.grants = self.probe_grants = 0
+        self.replaced: list[float] = []
         self.serial = 0
         self.registered_limit: dict[int, int] = {}
         self.asked_generation: dict[str, int] = {}
@@ -341,9 +342,7 @@ class LinkMachine(RuleBasedStateMachine):
                     generation = int(recorded.stream.rpartition(":")[2])
                     self.retired_generation[f"dereg_{recorded.version - 1}"] = generation
                 case "link.begun.v1":
-                    self.probing = event.probe
-                case "link.token_asked.v1":
-                    assert not (self.probing and self.has_token), "S2: a probe mints nothing"
+                    self.probing, self.probe_grants = event.probe and self.has_token, 0
                 case "link.heartbeat_due.v1":
                     assert not self.proven or recorded.at - self.beaten_at <= 12.0 + TICK_S, "N6"
                     self.beaten_at = recorded.at
@@ -361,8 +360,13 @@ class LinkMachine(RuleBasedStateMachine):
                     assert recorded.at - self.dialled_at >= 1.0, "I6: dials are apart"
                     self.dialled_at = recorded.at
                 case "link.token_granted.v1":
-                    self.grants, self.has_token = self.grants + 1, True
+                    self.replaced += [recorded.at] if self.has_token else []
+                    self.has_token = True
+                    self.grants += not self.probing
+                    self.probe_grants += self.probing
                     assert self.grants <= MAX_REMINTS + 1, "I6: mints between two proven sessions"
+                    assert self.probe_grants <= 1, "ADR-0065: a probe mints once"
+                    assert sum(at > recorded.at - 3600.0 for at in self.replaced) <= MAX_REMINTS_PER_HOUR, "I6"
                 case "link.online.v1":
                     self.proven, self.grants, self.probing = True, 0, False
                 case "link.shut.v1":

@@ -7,11 +7,12 @@ import copy
 import pytest
 
 from relaybroker.adapters.http.api import views
+from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import Settings, SpawnSpec
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.state import Delivery, Registration, State, Worker
+from relaybroker.domain.state import State
 
 NOW = 10_000.0
 

@@ -21,6 +21,11 @@ def run():
 @pytest.fixture
 def state(tmp_path):
     """A state directory whose broker was killed after one delivery, with another one waiting."""
+    return write_state(tmp_path)
+
+
+def write_state(folder):
+    """Such a state directory, made of this folder."""
     world = World()
     world.start()
     world.online()
@@ -30,10 +35,10 @@ def state(tmp_path):
     world.deliver("w1", 2, msg_id="M2")
 
     async def write() -> None:
-        path = tmp_path / "journal-desk.sqlite"
+        path = folder / "journal-desk.sqlite"
         journal = Journal.open(str(path), registry=REGISTRY, on_failure=lambda error: None)
         await journal.append(world.log)
         await asyncio.to_thread(journal.close)
 
     asyncio.run(write())
-    return tmp_path
+    return folder

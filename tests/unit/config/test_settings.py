@@ -176,3 +176,16 @@ def test_a_choice_that_does_not_exist_is_refused(environ: dict[str, str]) -> Non
 def test_switches_are_read(text: str, on: bool) -> None:
     assert take({"RELAYBROKER_REMOTE_ARGS": text}).remote_args is on
     assert take({"AGENT_RELAY_STARTUP_DEBUG": text}).startup_debug is on
+
+
+def test_init_offers_the_agent_programs_that_it_finds_unless_the_operator_says_otherwise(tmp_path: Path) -> None:
+    for name in ("claude", "codex", "bash", "codex-helper"):
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    here = {"PATH": str(tmp_path)}
+    assert take(here, command="init").capabilities == ("spawn:claude", "spawn:codex")
+    assert take(here, command="up").capabilities == ()
+    assert take(here | {"RELAYBROKER_CAPABILITIES": "codex"}, command="init").capabilities == ("spawn:codex",)
+    assert take(here | {"RELAYBROKER_CAPABILITIES": "none"}, command="init").capabilities == ()
+    assert take({"PATH": str(tmp_path / "empty")}, command="init").capabilities == ()

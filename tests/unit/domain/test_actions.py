@@ -95,6 +95,7 @@ def test_the_operator_may_allow_args_and_cwd(make_world):
         ("spawn:cat", {"name": "../x"}, "spawn_failed"),
         ("spawn:cat", {"name": "desk"}, "spawn_failed"),
         ("release", {}, "release_missing_agent_name"),
+        ("release", {"name": "nobody-ever"}, "release_failed"),
         ("nobody", {}, "handler_unavailable"),
         ("spawn:cat", "no object", "spawn_missing_agent_name"),
     ],
@@ -105,6 +106,13 @@ def test_each_refusal_has_its_string_and_leaves_nothing(world, action, given, er
     assert results(world) == [error]
     assert world.broker.state.registrations == {}
     assert world.sent("agent.register") == []
+
+
+def test_the_release_of_an_agent_that_is_gone_already_is_no_error(world):
+    world.spawn("w1")
+    invoke(world, "i1", "release", {"name": "W1"})
+    invoke(world, "i2", "release", {"name": "w1"})
+    assert [result["released"] for name in ("i1", "i2") for result in results(world, name)] == [True, True]
 
 
 def test_a_spawn_whose_program_dies_at_once_is_an_error(world):

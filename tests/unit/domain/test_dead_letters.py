@@ -123,21 +123,26 @@ def test_one_letter_however_often_the_engine_sends_the_frame(ready):
     assert [item.event.reason for item in ready.events("mailbox.frame_ignored.v1")] == ["stale"] * 9
 
 
-def test_ten_frames_for_an_agent_that_is_gone_leave_their_owner_alone(ready):
-    """F025, ADR-0012: the engine keeps the message: no dead letter, no ack, one reason."""
+def test_ten_frames_for_an_agent_that_is_gone_are_one_dead_letter(ready):
+    """F025: one chain of decisions; the acknowledgement leaves behind the letter."""
     ready.tell(inputs.ReleaseRequested(request_id="rel", name="w1"))
     for _ in range(10):
         ready.deliver("w1", 1)
-    assert letters(ready) == {}
-    assert ready.acks("w1") == []
-    assert {item.event.reason for item in ready.events("mailbox.frame_ignored.v1")} == {"retired"}
+    assert [letter.reason for letter in letters(ready).values()] == ["retired"]
+    assert set(ready.acks("w1")) == {1}
+    assert len(ready.events("mailbox.frame_ignored.v1")) == 1
 
 
 def test_a_dead_letter_is_kept_when_nobody_listens(ready):
     """F026: no `/ws` client decides anything; the notification is a consequence of the record."""
     told = len(ready.notified)
     ready.deliver("w1", 1, text=BIG)
-    assert [item["kind"] for item in ready.notified[told:]][-2:] == ["delivery_failed", "message_delivery_failed"]
+    assert [item["kind"] for item in ready.notified[told:]] == [
+        "relay_inbound",
+        "delivery_failed",
+        "message_delivery_failed",
+        "dead_letter_added",
+    ]
     ready.crash()
     assert [letter.msg_id for letter in letters(ready).values()] == ["M1"]
 

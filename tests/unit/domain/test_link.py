@@ -42,8 +42,8 @@ def until_refused(world, turns=60):
     raise AssertionError(f"never refused: {world.broker.state.link}")
 
 
-def test_a_refused_link_probes_every_five_minutes_without_minting(make_world):
-    """S2, F048: the probe dials with the token it has; success ends the refusal."""
+def test_a_refused_link_probes_every_five_minutes_with_the_token_it_has(make_world):
+    """S2, F048: success ends the refusal, and nothing is minted for it."""
     world = make_world()
     world.start()
     assert until_refused(world) == 5
@@ -52,14 +52,56 @@ def test_a_refused_link_probes_every_five_minutes_without_minting(make_world):
     world.advance(299)
     assert world.broker.state.link.state == "refused"
     world.advance(2)
-    reject(world)
-    assert world.broker.state.link.state == "refused"
+    assert world.broker.state.link.state == "connecting"
+    world.online()
+    assert world.broker.state.link.state == "online"
     assert len(world.calls("/v1/nodes")) == calls
+    world.assert_fold_is_live()
 
-    world.advance(301)
+
+def test_a_probe_that_is_rejected_asks_for_one_new_token_within_the_hours_budget(make_world):
+    """ADR-0065: once a mint would work, the link comes up by itself."""
+    world = make_world()
+    world.start()
+    assert until_refused(world) == 5
+    for spent in range(6, 11):
+        world.advance(301)
+        assert until_refused(world) == 1
+        assert len(world.calls("/v1/nodes")) == spent
+    for _ in range(3):
+        world.advance(301)
+        assert until_refused(world) == 0, "the hour's budget is spent"
+    world.advance(3600)
+    reject(world)
+    world.advance(31)
+    grant(world)
     world.online()
     assert world.broker.state.link.state == "online"
     world.assert_fold_is_live()
+
+
+@pytest.mark.parametrize("spent", ["refused", "waiting"])
+def test_a_person_has_the_node_enrolled_at_once(make_world, spent):
+    """ADR-0065: what was spent before does not count."""
+    world = make_world()
+    world.start()
+    if spent == "refused":
+        until_refused(world)
+    else:
+        reject(world)
+    world.tell(inputs.EnrolRequested(request_id="e1"))
+    assert world.replies["e1"].body == {"success": True, "begun": True}
+    assert world.broker.state.link.state in ("connecting", "minting")
+    assert world.broker.state.link.remint_times == []
+    if spent == "refused":
+        assert until_refused(world) == 5
+    world.assert_fold_is_live()
+
+
+def test_a_link_that_is_up_is_left_as_it_is(world):
+    world.tell(inputs.EnrolRequested(request_id="e1"))
+    assert world.replies["e1"].body == {"success": True, "begun": False}
+    assert world.broker.state.link.state == "online"
 
 
 @pytest.mark.parametrize("rejections", [1, 5])

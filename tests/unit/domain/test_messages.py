@@ -202,21 +202,6 @@ def test_a_message_to_three_agents_is_announced_once(world):
     assert len([body for body in world.notified if body["kind"] == "delivery_queued"]) == 3
 
 
-@pytest.mark.parametrize("copy_first", [False, True])
-def test_a_message_that_was_sent_here_is_not_announced_again_when_it_comes_back(world, copy_first):
-    """F119: whichever comes first, the engine's answer or its copy."""
-    world.spawn("a1")
-    send(world, sender="human:ann")
-    if copy_first:
-        world.deliver("a1", 1, msg_id="77")
-    answer(world, publishes(world)[0], data={"id": "77"})
-    if not copy_first:
-        world.deliver("a1", 1, msg_id="77")
-    assert [body["event_id"] for body in announced(world)] == ["77"]
-    world.crash()
-    world.assert_fold_is_live()
-
-
 def test_a_reaction_is_no_message_and_hides_none(world):
     """F119, S7: the receipt may come before the message that it is about."""
     world.spawn("a1")

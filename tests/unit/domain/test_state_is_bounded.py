@@ -14,6 +14,7 @@ import pytest
 from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.domain import inputs
 from relaybroker.domain.action import LEDGER_LIMIT
+from relaybroker.domain.agent import MAX_EARLY
 from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
 from relaybroker.domain.dead_letter import LIMIT
 from relaybroker.domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAITING
@@ -21,7 +22,18 @@ from relaybroker.domain.link import MAX_REMINTS_PER_HOUR
 from relaybroker.domain.mailbox import BUFFER_LIMIT, SEEN_WINDOW
 from relaybroker.domain.message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
-from relaybroker.domain.state import ANNOUNCED_KEPT, ANNOUNCEMENTS_KEPT, GENERATIONS_KEPT, MAILBOXES_KEPT, State
+from relaybroker.domain.state import (
+    ANNOUNCED_KEPT,
+    ANNOUNCEMENTS_KEPT,
+    CRASHES_KEPT,
+    GENERATIONS_KEPT,
+    MAILBOXES_KEPT,
+    MODE_CHANGES_KEPT,
+    SEEN_KEPT,
+    STRANGER_FRAMES_KEPT,
+    STRANGERS_KEPT,
+    State,
+)
 from tests.world import World
 
 pytestmark = pytest.mark.slow
@@ -50,6 +62,7 @@ BOUNDS = {
     "workers": AGENTS + OWED,
     "workers.*.waiting": MAX_WAITING,
     "workers.*.typing": INJECT_WINDOW,
+    "workers.*.unseen": MAX_WAITING,  # only while one event is applied
     "acts": MAX_ACTS,
     "calls": 2 * AGENTS,  # one a channel of an agent that is being joined
     # messages for agents
@@ -73,6 +86,13 @@ BOUNDS = {
     "lines": MAX_OPEN,
     "sends": KEYS_KEPT,
     "announced": ANNOUNCED_KEPT,
+    "sent": ANNOUNCED_KEPT,
+    "crashes": CRASHES_KEPT,
+    "seen_messages": SEEN_KEPT,
+    "mode_changes": MODE_CHANGES_KEPT,
+    "strangers": STRANGERS_KEPT,
+    "strangers.*.frames": STRANGER_FRAMES_KEPT,
+    "registrations.*.early": MAX_EARLY,
     # the rest
     "actions": LEDGER_LIMIT,
     "actions.*.input": 16,  # as the engine gave it

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from relaybroker.adapters.pty import composer, harnesses
@@ -112,3 +114,28 @@ def test_a_frame_behind_a_bar_always_says_how_it_ends():
     for one in harnesses.profiles().values():
         for rule in one.composer:
             assert rule.frame != "left" or (rule.foot and rule.below), one.name
+
+
+PLACEHOLDER = "> ░Type your message or @path/to/file"
+
+
+@pytest.mark.parametrize(
+    ("quiet_s", "rows", "dim", "is_found"),
+    [
+        (composer.PLACEHOLDER_QUIET_S, (RULE, PLACEHOLDER, RULE, "", "▮"), True, True),
+        (0.0, (RULE, PLACEHOLDER, RULE, "", "▮"), True, False),  # it may be about to draw something else
+        (composer.PLACEHOLDER_QUIET_S, (RULE, PLACEHOLDER, RULE, "", "▮"), False, False),  # somebody typed these words
+        (composer.PLACEHOLDER_QUIET_S, (RULE, f"{PLACEHOLDER} and more", RULE, "", "▮"), True, False),
+        (composer.PLACEHOLDER_QUIET_S, ("", PLACEHOLDER, RULE, "", "▮"), True, False),
+        (
+            composer.PLACEHOLDER_QUIET_S,
+            (RULE, PLACEHOLDER, RULE, PLACEHOLDER, RULE, "▮"),
+            True,
+            False,
+        ),  # which of them?
+    ],
+)
+def test_a_composer_whose_cursor_was_lost_is_empty_where_it_shows_its_own_placeholder(quiet_s, rows, dim, is_found):
+    """What qwen shows after it was stopped and goes on: until somebody types, its cursor stands below its composer."""
+    seen = replace(view(*(row.replace("░", "  ") for row in rows)), is_dim=lambda _row, _start: dim)
+    assert (composer.find(harnesses.profile("qwen").composer, seen, quiet_s) is not None) == is_found

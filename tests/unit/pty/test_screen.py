@@ -53,6 +53,13 @@ def test_flags_are_known_before_anything_is_painted():
     assert not terminal.bracketed_paste
 
 
+def test_the_modes_that_a_viewers_terminal_must_share_are_known():
+    terminal = _shown(b"\x1b[?1049h\x1b[?1;1000;1006h\x1b[?2004h\x1b[?25l\x1b[?1000l")
+    assert terminal.private_modes == {1, 1006, 1049, 2004}
+    terminal.feed(b"\x1bc")
+    assert terminal.private_modes == set()
+
+
 def test_terminal_queries_are_answered_from_the_screen_in_order():
     terminal = _shown(b"ab\x1b[6n\r\n\x1b[5n\x1b[c\x1b[>c\x1b[?6n")
     assert list(terminal.replies) == [b"\x1b[1;3R", b"\x1b[0n", b"\x1b[?62;22c", b"\x1b[>1;10;0c", b"\x1b[?2;1R"]

@@ -11,10 +11,10 @@ from relaybroker.domain import events, frames, replies, worker
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.composition import compose_task
 from relaybroker.domain.effects import Reply, StartProgram
+from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import Refusal
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import action_results, channels, deliveries, link, settling
-from relaybroker.domain.state import Registration
+from relaybroker.domain.rules import action_results, channels, deliveries, link, mailboxes, settling
 from relaybroker.domain.turn import Turn
 
 _FAILURES = {
@@ -42,12 +42,14 @@ def registered(
         fail(turn, registration, Reason.REGISTRATION_REFUSED, "agent_id_reused", detail)
         return
     _forget_former(turn, registration, agent_id)
+    kept = list(registration.early)
     turn.record(
         events.RegistrationAccepted(agent_id=agent_id, fingerprint=fingerprint, ack_seq=ack_seq),
         registration.stream,
         registration.name,
     )
     open_agent(turn, registration, ack_seq=ack_seq)
+    mailboxes.early(turn, kept)
 
 
 def open_agent(turn: Turn, registration: Registration, *, ack_seq: int | None) -> None:
@@ -115,7 +117,12 @@ def start_program(turn: Turn, registration: Registration) -> None:
 
 def fail(turn: Turn, registration: Registration, reason: Reason, code: str, detail: str) -> None:
     """The spawn ends before its program was started. What the engine may know of it by then is undone."""
-    request_id, invocation_id, name = registration.request_id, registration.invocation_id, registration.name
+    request_id, invocation_id, name, kept = (
+        registration.request_id,
+        registration.invocation_id,
+        registration.name,
+        list(registration.early),
+    )
     releases = (list(registration.release_requests), list(registration.release_invocations))
     said = f"{code}: {detail}" if code else detail
     if (
@@ -130,6 +137,7 @@ def fail(turn: Turn, registration: Registration, reason: Reason, code: str, deta
         turn.record(events.RegistrationFailed(reason=reason, code=code, detail=detail[:500]), registration.stream, name)
     answer_failure(turn, request_id, invocation_id, name, reason, said)
     answer_releases(turn, name, *releases)
+    mailboxes.early(turn, kept)
 
 
 def answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, reason: Reason, detail: str) -> None:

@@ -1,0 +1,90 @@
+"""Agents: a generation of a name, its channels, and what it asks the engine for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from relaybroker.domain import (
+    agent as agent_machine,
+)
+from relaybroker.domain.events import Harness
+from relaybroker.domain.inputs import SpawnSpec
+
+
+class Membership(msgspec.Struct):
+    """An agent in one channel that it was spawned for."""
+
+    channel: str
+    joined: bool = False
+    left: bool = False
+    """It left, or had itself taken out."""
+    call_id: str = ""
+    """The call that is under way; "" = none."""
+    tries: int = 0
+    retry_at: float = 0.0
+    """When the engine is asked again; 0 = it is being asked, or has answered."""
+    refused: str = ""
+    """Why the engine does not let it in; "" = it has not refused."""
+
+
+class Registration(msgspec.Struct):
+    """One generation of one agent name."""
+
+    stream: str
+    name: str
+    generation: int
+    state: str
+    session_id: str
+    source: str
+    spec: SpawnSpec
+    harness: Harness
+    argv: tuple[str, ...]
+    until: float
+    """The registration must have an outcome by then."""
+    reserved_at: float
+    agent_id: str = ""
+    invocation_id: str = ""
+    request_id: str = ""
+    release_requests: list[str] = msgspec.field(default_factory=list)
+    release_invocations: list[str] = msgspec.field(default_factory=list)
+    live_at: float = 0.0
+    answered_at: float = 0.0
+    """When everybody who asked for it had the answer; 0 = not yet."""
+    hinted: bool = False
+    fingerprint: str = ""
+    """Of the agent's newest token."""
+    stale_token: bool = False
+    """The token was rotated after the program got it."""
+    step: str = ""
+    """Which call of the HTTP route is next or under way; see domain/rules/fallback.py."""
+    call_id: str = ""
+    tries: int = 0
+    retry_at: float = 0.0
+    """When that call is made again; 0 = it is under way."""
+    early: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    """Frames that came for it before the engine's answer, in order."""
+    channels: dict[str, Membership] = msgspec.field(default_factory=dict)
+    """Lower-cased channel -> membership, of those that were asked for."""
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether the engine has yet to say that the agent is in one of its channels, or that it is not let in."""
+        return any(not one.joined and not one.refused for one in self.channels.values())
+
+    @property
+    def waits_for_link(self) -> bool:
+        """Reserved, and `agent.register` has not been sent."""
+        return self.state == agent_machine.AgentState.RESERVED
+
+
+class Act(msgspec.Struct, frozen=True):
+    """Something that an agent asks the engine for in its own name."""
+
+    stream: str
+    """Of its registration."""
+    request_id: str
+    act: str = ""
+    channel: str = ""
+    """That it joins or leaves; "" = none."""

@@ -1,0 +1,96 @@
+"""Decisions about frames for agents that do not live here: kept or left to the engine, answered once, said once.
+
+| what is known of the agent | what becomes of the message | acknowledged |
+|---|---|---|
+| released here, or never registered here, and nobody has its name | a dead letter, before everything else | yes, behind it |
+| its program ended here | left to the engine, which offers it when the agent registers again | no |
+| its name is another agent's, or was since | left to the engine: acknowledgements go by name | no |
+
+On each connection the engine is told once, behind the acknowledgement, that the agent is not here. A frame that comes again on the same
+connection after that changes nothing and leaves nothing: an engine that repeats one for ever fills no log.
+
+Source: spec/node-protocol.md section 4.7; scenario S8; failure-scenarios.md F011, F025; ADR-0064.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relaybroker.domain import events, frames
+from relaybroker.domain.entities import Delivery
+from relaybroker.domain.mailbox import Mailbox, Verdict
+from relaybroker.domain.reasons import Reason
+from relaybroker.domain.rules import link, settling
+from relaybroker.domain.turn import Turn
+
+Open = Callable[[Turn, Mailbox, frames.Deliver, Callable[[Turn, Delivery], None]], None]
+"""Opens a delivery for a frame; what is to be typed is given to the last argument."""
+
+
+def offered(turn: Turn, found: frames.Deliver, agent_id: str, open_delivery: Open) -> None:
+    """Decide about a frame for an agent id that does not live here; it is never typed."""
+    box = turn.state.mailboxes.get(agent_id)
+    reason = Reason.UNKNOWN if box is None or not box.generation else Reason.RETIRED
+    frame_key = f"{found.seq} {found.msg_id} {found.delivery_id}"
+    known = turn.state.strangers.get(agent_id)
+    if known is not None and known.dial == turn.state.link.dial and frame_key in known.frames:
+        turn.changes_nothing = True
+        return
+    keeps = link.is_online(turn) and _is_ours_to_keep(turn, found, box)
+    is_met = known is not None and known.dial == turn.state.link.dial
+    if not is_met:
+        dial = turn.state.link.dial if link.is_online(turn) else 0
+        met = events.StrangerMet(name=found.agent, reason=reason, dial=dial, keeps=keeps)
+        turn.record(met, f"mailbox:{agent_id}", found.agent)
+    if not keeps or not _kept(turn, found.completed(agent_id), agent_id, reason, open_delivery):
+        turn.record(
+            events.FrameIgnored(reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id),
+            f"mailbox:{agent_id}",
+            found.msg_id,
+        )
+    if keeps:
+        _acknowledge(turn, agent_id)
+    if not is_met and link.is_online(turn):
+        _deregister(turn, found, agent_id)
+
+
+def _is_ours_to_keep(turn: Turn, found: frames.Deliver, box: Mailbox | None) -> bool:
+    """Whether the message becomes a dead letter here and is acknowledged."""
+    name = (found.agent or (box.name if box is not None else "")).lower()
+    generation = box.generation if box is not None else 0
+    if not name or turn.state.registration_of(name) is not None:
+        return False
+    if any(other.name.lower() == name and other.generation > generation for other in turn.state.mailboxes.values()):
+        return False  # another one had the name since: the engine may still take it for that one's
+    return not generation or box is None or box.left_by == Reason.AGENT_RELEASED
+
+
+def _deregister(turn: Turn, found: frames.Deliver, agent_id: str) -> None:
+    """The engine is told that the agent is not here: by its id alone where another one has the name."""
+    holder = turn.state.registration_of(found.agent) if found.agent else None
+    if holder is None or holder.agent_id not in ("", agent_id):
+        name = found.agent if holder is None else ""
+        link.send(turn, frames.agent_deregister(f"dereg_{turn.state.position}", agent_id=agent_id, name=name))
+
+
+def _kept(turn: Turn, found: frames.Deliver, agent_id: str, reason: Reason, open_delivery: Open) -> bool:
+    """Make a dead letter of the message, or settle it as one that is not for typing. False if it is not the next one, or known."""
+    if agent_id not in turn.state.mailboxes:
+        turn.record(events.MailboxOpened(name=found.agent, generation=0), f"mailbox:{agent_id}", found.agent)
+    box = turn.state.mailboxes[agent_id]
+    if box.base is None and found.seq:
+        based = events.MailboxBased(base=found.seq - 1, source="adopted" if found.seq > 1 else "first_frame")
+        turn.record(based, f"mailbox:{agent_id}")
+    if box.judge(found.seq, found.msg_id, frames.fan_key_of(found)).verdict is not Verdict.ADMIT:
+        return False
+    before = len(turn.events)
+    open_delivery(turn, box, found, lambda turn, delivery: settling.dead_letter(turn, delivery, reason))
+    return len(turn.events) > before
+
+
+def _acknowledge(turn: Turn, agent_id: str) -> None:
+    """Say how far everything of this agent is settled."""
+    box = turn.state.mailboxes.get(agent_id)
+    if box is not None and box.base is not None and box.floor > 0 and not box.late:
+        turn.record(events.AckSent(up_to=box.floor, dial=turn.state.link.dial), f"mailbox:{agent_id}")
+        settling.send_ack(turn, box)
