@@ -154,22 +154,21 @@ async def agents_live(made: Deployment) -> None:
                 await made.spawn(name)
 
 
-async def rest(made: Deployment) -> dict[str, list[str]]:
-    """Heal everything and wait; the messages that were not typed, by agent."""
+async def rest(made: Deployment) -> tuple[dict[str, list[str]], list[str]]:
+    """Heal everything and wait; the messages that were not typed, by agent, and those of which nobody says why."""
     deadline = time.monotonic() + REST_S
     while True:
         with contextlib.suppress(*UNANSWERED):
             await agents_live(made)
             status = await made.status()
-            if (
-                status["link"]["state"] == "online"
-                and not any(row["waiting"] for row in status["agents"])
-                and not made.missing()
-            ):
-                return {}
+            if status["link"]["state"] == "online" and not any(row["waiting"] for row in status["agents"]):
+                missing = {name: sorted(set(sent) - set(made.received(name))) for name, sent in made.sent.items()}
+                silent = await asyncio.to_thread(unsaid, made, missing)
+                if not silent or time.monotonic() > deadline:
+                    return missing, silent
         if time.monotonic() > deadline:
-            return {name: sorted(set(sent) - set(made.received(name))) for name, sent in made.sent.items()}
-        await asyncio.sleep(0.5)
+            return {}, [f"nothing comes to rest: {await made.status()}"]
+        await asyncio.sleep(2)
 
 
 def unsaid(made: Deployment, missing: dict[str, list[str]]) -> list[str]:
@@ -178,7 +177,7 @@ def unsaid(made: Deployment, missing: dict[str, list[str]]) -> list[str]:
     for messages in missing.values():
         for message in messages:
             told = made.command("why", message, "--json")
-            stories: list[dict[str, Any]] = json.loads(told.stdout) if told.returncode in (0, 10) else []
+            stories: list[dict[str, Any]] = json.loads(told.stdout)["stories"] if told.returncode in (0, 10) else []
             if not stories or not all(story["reason"] for story in stories):
                 found.append(f"{message}: status {told.returncode} {told.stdout[:300]} {told.stderr[:300]}")
     return found
@@ -198,10 +197,10 @@ async def run(folder: Path) -> list[str]:
         posting = asyncio.create_task(night.load())
         await night.nemesis()
         await posting
-        missing = await rest(made)
+        missing, silent = await rest(made)
         sent, typed = sum(map(len, made.sent.values())), sum(len(set(made.received(name))) for name in AGENTS)
         problems += [f"{name}: {count} typed twice" for name, count in made.twice().items()]
-        problems += await asyncio.to_thread(unsaid, made, missing)
+        problems += silent
         down = await asyncio.to_thread(made.command, "down")
         if down.returncode:
             problems.append(f"down: {down.stdout} {down.stderr}")
