@@ -58,14 +58,14 @@ def letters(context: click.Context, parameter: click.Parameter, begun: str) -> l
 
 
 def subjects(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """What `why` can tell of: agents, message ids and delivery ids, the newest first."""
+    """What `why` can tell of: agents, messages and deliveries, the newest first."""
     from relaybroker.audit.deliveries import newest
 
-    found = agents(context, parameter, begun)
+    found = [*agents(context, parameter, begun), *messages(context, parameter, begun)]
     with _log(context) as reader:
         rows = newest(reader, 500) if reader is not None else []
     ids = (identifier for row in reversed(rows) for identifier in (row.msg_id, row.delivery_id))
-    return [*found, *_fitting(ids, begun)]
+    return list(dict.fromkeys([*found, *_fitting(ids, begun)]))
 
 
 def messages(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:

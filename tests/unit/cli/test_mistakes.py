@@ -70,7 +70,7 @@ MISTAKES: tuple[tuple[str, int, str], ...] = (
     ("why del_M --state-dir STATE", 2, "any of"),
     ("log show 100000 --state-dir STATE", 3, "ends at"),
     ("log grep --reason bored --state-dir STATE", 2, "reason"),
-    ("log grep --machine engine --state-dir STATE", 2, "machines"),
+    ("log grep --machine engine --state-dir STATE", 2, "there are: action"),
     ("log grep --text nothing-like-it --state-dir STATE", 3, "relaybroker log stats"),
     ("delivery ls --state akced --state-dir STATE", 2, "acked"),
     ("machine show devilery", 3, "delivery"),

@@ -34,7 +34,9 @@ def test_a_session_that_is_decided_the_same_passes(replay_session, session):
 def test_a_changed_rule_fails_with_the_place(replay_session, session, monkeypatch):
     monkeypatch.setattr("relaybroker.domain.rules.deliveries.INJECT_WINDOW", 0)
     assert delivery.INJECT_WINDOW
-    with pytest.raises(AssertionError, match=r"otherwise\n#\d+ \(line \d+.*FrameArrived: decided differently"):
+    with pytest.raises(
+        AssertionError, match=r"decided differently\n#\d+ \(line \d+.*FrameArrived: decided differently"
+    ):
         replay_session(session)
 
 
