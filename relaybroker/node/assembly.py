@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 SETTLED_S = 0.5
 """How long an answer that shows the state waits for the disk; `/api/status` answers within a second (local-api.md route 21)."""
+NEW_WORK = ("deliver", "action.invoke")
+"""Frames that bring something new: the engine sends them again."""
 
 
 def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str, state: State) -> Vault:
@@ -193,8 +195,8 @@ class Assembly:
         )
 
     async def _deliver_frame(self, item: Input) -> None:
-        """What the engine sends stays with it while the log has no room for more."""
-        if isinstance(item, inputs.FrameArrived):
+        """What the engine asks for stays with it while the log has no room for more; its answers are needed all the same."""
+        if isinstance(item, inputs.FrameArrived) and item.frame.get("type") in NEW_WORK:
             await self.disk.wait()
         await self.runtime.inbox.put(item)
 

@@ -1,8 +1,9 @@
 """The disk of the log: what is left on it, and that nothing new is taken on before the log itself suffers.
 
 A log that cannot be written stops the broker (fail-stop). So that it comes to that as late as possible, a nearly full disk is said, and on
-a full or read-only one nothing new is accepted: spawns, sends and acts of agents are refused, and frames of the engine are not read, which
-keeps them there. What is under way goes on, and releases, flushes and a stop are still done. With room again everything goes on by itself.
+a full or read-only one nothing new is accepted: spawns, sends and acts of agents are refused, and messages and actions of the engine are
+not read, which keeps them there. What is under way goes on, the link comes online, and releases, flushes and a stop are still done. With
+room again everything goes on by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ _log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
 FULL_BYTES = 64 * 2**20
-"""With less nothing new is accepted: what is under way still fits many times over."""
+"""With less nothing new is accepted: what is under way still fits many times over. On a small disk: with less than a twentieth of it."""
+FULL_SHARE = 0.05
+LEAST_BYTES = 2**20
+"""With less nothing new is accepted on any disk."""
 NEARLY_FULL_BYTES = 2**30
 
 Grade = Literal["ok", "nearly_full", "full", "unwritable"]
@@ -42,7 +46,8 @@ def look_at(directory: Path) -> Room:
     free = found.f_bavail * found.f_frsize
     if found.f_flag & os.ST_RDONLY or not os.access(directory, os.W_OK):
         return Room("unwritable", free)
-    if free < FULL_BYTES:
+    size = found.f_blocks * found.f_frsize
+    if free < min(FULL_BYTES, max(LEAST_BYTES, FULL_SHARE * size)):
         return Room("full", free)
     return Room("nearly_full" if free < NEARLY_FULL_BYTES else "ok", free)
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from relaybroker.node.disk import FULL_BYTES, NEARLY_FULL_BYTES, Disk, Room, look_at
+from relaybroker.node.disk import FULL_BYTES, LEAST_BYTES, NEARLY_FULL_BYTES, Disk, Room, look_at
 
 MAY_MOUNT = (
     shutil.which("unshare") is not None
@@ -22,16 +22,18 @@ MAY_MOUNT = (
 
 
 @pytest.mark.parametrize(
-    ("free", "readonly", "grade"),
+    ("size", "free", "readonly", "grade"),
     [
-        (NEARLY_FULL_BYTES, 0, "ok"),
-        (NEARLY_FULL_BYTES - 4096, 0, "nearly_full"),
-        (FULL_BYTES - 4096, 0, "full"),
-        (2**40, os.ST_RDONLY, "unwritable"),
+        (2**40, NEARLY_FULL_BYTES, 0, "ok"),
+        (2**40, NEARLY_FULL_BYTES - 4096, 0, "nearly_full"),
+        (2**40, FULL_BYTES - 4096, 0, "full"),
+        (2**22, 3 * 2**20, 0, "nearly_full"),  # a volume of 4 MiB works, too
+        (2**22, LEAST_BYTES - 4096, 0, "full"),
+        (2**40, 2**40, os.ST_RDONLY, "unwritable"),
     ],
 )
-def test_a_disk_is_graded_by_what_is_left(tmp_path, monkeypatch, free, readonly, grade):
-    found = os.statvfs_result((4096, 4096, 0, 0, free // 4096, 0, 0, 0, readonly, 255))
+def test_a_disk_is_graded_by_what_is_left(tmp_path, monkeypatch, size, free, readonly, grade):
+    found = os.statvfs_result((4096, 4096, size // 4096, 0, free // 4096, 0, 0, 0, readonly, 255))
     monkeypatch.setattr("os.statvfs", lambda _: found)
     assert look_at(tmp_path) == Room(grade, free)
     assert look_at(tmp_path).takes_more is (grade in ("ok", "nearly_full"))
@@ -41,7 +43,7 @@ def test_a_disk_is_graded_by_what_is_left(tmp_path, monkeypatch, free, readonly,
 def test_a_real_disk_that_is_full_and_one_that_is_read_only_are_seen(tmp_path):
     check = "from pathlib import Path; from relaybroker.node.disk import look_at; print(look_at(Path('{0}')).grade)"
     script = (
-        "mount -t tmpfs -o size=100m none {0} && {1} && head -c 60000000 /dev/zero >{0}/filler && {1} && "
+        "mount -t tmpfs -o size=100m none {0} && {1} && head -c 102000000 /dev/zero >{0}/filler && {1} && "
         "rm {0}/filler && {1} && mount -o remount,ro {0} && {1}"
     ).format(tmp_path, f'{sys.executable} -c "{check.format(tmp_path)}"')
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=True)
