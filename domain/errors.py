@@ -57,6 +57,8 @@ class Refusal(StrEnum):
     CONFLICT = "conflict"
     """The state of things forbids it."""
     TOO_LARGE = "too_large"
+    MISMATCH = "mismatch"
+    """It is not of the shape that was asked for."""
     FULL = "full"
     FAILED = "failed"
     """Ours."""

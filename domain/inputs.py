@@ -283,6 +283,10 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     skip_relay_prompt: bool = False
     rows: int = 24
     cols: int = 80
+    result_schema: Any = None
+    """The JSON Schema of the structured result that the agent is asked for."""
+    result_digest: str = ""
+    """By what the token is known with which it hands that in; "" = it is asked for none."""
     supplied_token: str = ""
     """Fingerprint of the agent's token that a local caller brought along; the vault has it as `supplied:<fingerprint>`."""
 

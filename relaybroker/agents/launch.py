@@ -117,7 +117,9 @@ class Launcher:
         environment |= {
             variable: str(self._own_files / wish.session_id / name) for variable, name in harnesses.own_files().items()
         }
-        environment |= scrubbed(wish.env | self._brought(wish))
+        brought = self._brought(wish)
+        environment |= scrubbed(wish.env | brought)
+        environment |= self._result_variables(brought)
         environment[MARK] = wish.session_id
         if wish.agent_id:
             environment |= {
@@ -155,6 +157,11 @@ class Launcher:
         if profile is None or not token or self._server or not tools_of(profile, wish.argv):
             return None
         return Preflight(self._api_url, token)
+
+    def _result_variables(self, brought: dict[str, str]) -> dict[str, str]:
+        """What an agent needs to hand in the result that its spawn asked for; nothing, if it asked for none."""
+        kept = {name: value for name, value in brought.items() if name.startswith("AGENT_RELAY_RESULT_")}
+        return kept | {"AGENT_RELAY_RESULT_URL": f"{self._api_url}/api/agent-result"} if kept else {}
 
     def _brought(self, wish: StartProgram) -> dict[str, str]:
         values = self._environments.values(wish.env_ref) if wish.env_ref else {}

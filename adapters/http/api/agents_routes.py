@@ -19,6 +19,7 @@ from relaybroker.adapters.http.api.bodies import InputBody, Query, ReleaseBody, 
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.resizers import Resizers
+from relaybroker.adapters.http.api.result_route import wanted
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
 from relaybroker.adapters.http.api.touches import Touches
@@ -139,8 +140,12 @@ class AgentRoutes:
             spec = await asyncio.to_thread(spawn_spec, body)
             if token := body.agent_token.get_secret_value().strip():
                 spec = msgspec.structs.replace(spec, supplied_token=self._access.gateway.keep_supplied_token(token))
-            if spec.env_names:
-                reference = await self._keep(variables(body))
+            result = wanted(value)
+            if result is not None:
+                spec = msgspec.structs.replace(spec, result_schema=result.schema, result_digest=result.digest)
+            if spec.env_names or result is not None:
+                brought = variables(body) | ({} if result is None else result.variables)
+                reference = await self._keep(brought)
                 spec = msgspec.structs.replace(spec, env_ref=reference)
             reply = await self._access.ask(
                 lambda request_id: inputs.SpawnRequested(

@@ -474,3 +474,13 @@ class Sent(Answer, frozen=True, kw_only=True):
 
 JsonObject = dict[str, Any]
 """An object whose shape somebody else decides."""
+
+
+class ResultTaken(Answer, frozen=True, kw_only=True):
+    """The result is recorded. `replayed`: it was handed in before."""
+
+    success: bool
+    name: str
+    result_id: str
+    final: bool
+    replayed: bool | UnsetType = UNSET

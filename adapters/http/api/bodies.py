@@ -145,6 +145,15 @@ class ModeBody(Body):
     expected_mode: str = _alias("expected_mode", "expectedMode", default="")
 
 
+class AgentResultBody(Body):
+    """POST /api/agent-result: `data` (or `result`), any JSON value, is required."""
+
+    data: Any = None
+    name: str = _alias("name", "agent", default="")
+    final: bool = _alias("final", "final_result", default=True)
+    metadata: Any = None
+
+
 class ModelBody(Body):
     """POST /api/spawned/{name}/model."""
 

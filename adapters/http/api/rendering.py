@@ -26,6 +26,7 @@ STATUS: Mapping[Refusal, int] = MappingProxyType(
         Refusal.SLOW: 408,
         Refusal.CONFLICT: 409,
         Refusal.TOO_LARGE: 413,
+        Refusal.MISMATCH: 422,
         Refusal.FULL: 429,
         Refusal.FAILED: 500,
         Refusal.NOT_BUILT: 501,
@@ -43,6 +44,7 @@ Rendered = (
     | answers.Redelivered
     | answers.Purged
     | answers.Sent
+    | answers.ResultTaken
     | dict[str, Any]
 )
 
@@ -98,8 +100,13 @@ def rendered(reply: Reply) -> Rendered:
                 "messages": [_taken(one) for one in fetched.messages],
             }
         case replies.ResultKept() as kept:
-            told = {"success": True, "name": kept.name, "result_id": kept.result_id, "final": kept.final}
-            return told | ({"replayed": True} if kept.repeated else {})
+            return answers.ResultTaken(
+                success=True,
+                name=kept.name,
+                result_id=kept.result_id,
+                final=kept.final,
+                replayed=kept.repeated or UNSET,
+            )
         case replies.Enrolling(begun=begun):
             return {"success": True, "begun": begun}
         case replies.ManifestTaken():

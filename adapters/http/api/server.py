@@ -30,6 +30,7 @@ from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
 from relaybroker.adapters.http.api.model_route import ModelRoute
 from relaybroker.adapters.http.api.page_routes import Asset, PageRoutes
 from relaybroker.adapters.http.api.page_sessions import PageSessions
+from relaybroker.adapters.http.api.result_route import ResultRoute
 from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
@@ -131,6 +132,7 @@ class LocalApi:
             self._keyboards,
             memberships,
             ModelRoute(access, agents.write),
+            ResultRoute(access),
             HistoryRoutes(access),
             HoldRoutes(access),
             DeadLetterRoutes(access),

@@ -21,7 +21,6 @@ NOT_BUILT = (
     ("continue_from", "continueFrom"),
     ("restart_policy", "restartPolicy"),
     ("harness_plan", "harnessPlan"),
-    ("agent_result_schema", "agentResultSchema", "resultSchema"),
     ("idempotency_key", "idempotencyKey"),
 )
 """Documented spawn fields without an implementation yet: refused with 501, by name."""

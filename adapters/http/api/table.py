@@ -23,6 +23,7 @@ from relaybroker.adapters.http.api.input_stream import InputStreams
 from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
 from relaybroker.adapters.http.api.model_route import ModelRoute
 from relaybroker.adapters.http.api.page_routes import PageRoutes
+from relaybroker.adapters.http.api.result_route import ResultRoute
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
 
@@ -33,6 +34,7 @@ GROUPS: tuple[type, ...] = (
     InputStreams,
     MembershipRoutes,
     ModelRoute,
+    ResultRoute,
     HistoryRoutes,
     HoldRoutes,
     DeadLetterRoutes,
@@ -53,8 +55,8 @@ ROUTES: tuple[Route, ...] = tuple(route for routes in TABLE.values() for route i
 AGENT_ROUTES: Mapping[str, str] = MappingProxyType({route.key: route.agents for route in ROUTES if route.agents})
 """Route -> what an agent does with it. Nothing else answers an agent."""
 
-NOT_BUILT = (("POST", "/api/agent-result"),)
+NOT_BUILT: tuple[tuple[str, str], ...] = ()
 """Routes of the index that answer 501 until they are built; never 404, which means "no such agent" to clients."""
 
-OPEN_PATHS = frozenset({"/api/agent-result", *(route.path for route in ROUTES if route.is_open)})
+OPEN_PATHS = frozenset({route.path for route in ROUTES if route.is_open})
 """What needs no key. `/api/agent-result` has a token of its own."""

@@ -12,8 +12,6 @@ import pytest
 from relaybroker.adapters.http import proof
 from tests.waiting import WAIT_S
 
-NOT_BUILT = (("POST", "/api/agent-result"),)
-
 
 async def test_whoever_has_the_key_proves_it_for_its_own_port_and_for_a_challenge_only(client, key):
     """A client learns before it tells the key that this is the broker of the key; no answer is good for another port."""
@@ -114,19 +112,12 @@ async def test_no_answer_carries_cors_headers(client):
         assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
-@pytest.mark.parametrize(("method", "path"), NOT_BUILT)
-async def test_a_route_that_is_not_built_yet_says_so_and_is_never_a_404(client, method, path):
-    answer = await client.refused(method, path, {})
-    assert (answer["statusCode"], answer["code"]) == (501, "not_implemented")
-    assert answer["retryable"] is False
-    assert answer.get("name") == ("w1" if "w1" in path else None)
-
-
 async def test_a_result_is_posted_with_its_own_token_and_not_with_the_key(client):
     async with client.http.post(
         client.url + "/api/agent-result", headers={"Authorization": "Bearer arr_1"}
     ) as response:
-        assert response.status == 501
+        assert response.status == 401
+        assert (await response.json())["code"] == "invalid_result_token"
 
 
 async def test_an_unknown_path_is_a_404_in_the_envelope(client):

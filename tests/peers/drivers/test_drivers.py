@@ -90,6 +90,7 @@ async def test_the_npm_driver(npm_package, plain_environment, tmp_path, version)
     assert answers["PtyInputStream.send"] == [1, 1, 1]
     assert answers["SpawnedAgentHandle.waitForIdle"] == "idle"
     assert answers["SpawnedAgentHandle.waitForExit"]["code"] == 7
+    assert answers["SpawnedAgentHandle.waitForResult"] == {"verdict": "yes"}
 
 
 @pytest.mark.peers

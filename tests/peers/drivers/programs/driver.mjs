@@ -95,7 +95,12 @@ await call('HarnessDriverClient.getLastEvent', async () => {
   return { same_id: ack.event_id === sent.event_id };
 });
 await call('SpawnedAgentHandle.waitForIdle', async () => (await cat.waitForIdle(20000)).reason);
-await call('SpawnedAgentHandle.waitForResult', async () => (await cat.waitForResult(300)).reason);
+const worker = await client.spawnPty({
+  name: 'worker', cli: 'sh', agentResultSchema: { type: 'object', required: ['verdict'] },
+  args: ['-c', `node --no-warnings -e "fetch(process.env.AGENT_RELAY_RESULT_URL, {method: 'POST', headers: {Authorization: 'Bearer ' + process.env.AGENT_RELAY_RESULT_TOKEN, 'Content-Type': 'application/json'}, body: JSON.stringify({data: {verdict: 'yes'}})})"; exec cat`],
+});
+await call('SpawnedAgentHandle.waitForResult', async () => (await worker.waitForResult(20000)).data);
+await worker.release();
 const quick = await client.spawnPty({ name: 'quick', cli: 'sh', args: ['-c', 'sleep 1; exit 7'] });
 await call('SpawnedAgentHandle.waitForExit', async () => quick.waitForExit(20000));
 note('SpawnedAgentHandle.exit', { answer: quick.exit?.reason ?? null });
