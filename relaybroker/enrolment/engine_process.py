@@ -160,7 +160,7 @@ def _find_or_start(directory: Path) -> RunningEngine:
         started = _start(directory, wanted) or (_start(directory, 0) if wanted else None)
         if started is None:
             raise EngineStartError(f"the embedded engine did not start; see {directory / 'engine.log'}")
-        _remember(directory, started)
+        _remember_new(directory, started)
         return RunningEngine(_url(started.port), started.pid, started_now=True)
 
 
@@ -182,7 +182,7 @@ def _revive(directory: Path, last: _Record | None) -> _Record | None:
             _log.error("the embedded engine died and does not start on port %d; see its log", record.port)
             return None
         _log.warning("the embedded engine died and was started again")
-        _remember(directory, started)
+        _remember_new(directory, started)
         return started
 
 
@@ -198,6 +198,16 @@ def _end_hung(directory: Path, record: _Record) -> None:
 def _remember(directory: Path, record: _Record) -> None:
     if record != _recall(directory):
         write_private(directory / "engine.json", msgspec.json.encode(record))
+
+
+def _remember_new(directory: Path, record: _Record) -> None:
+    """Remember an engine that was just started; one that cannot be remembered (a full disk) is not left behind."""
+    try:
+        _remember(directory, record)
+    except OSError:
+        if (process := _process(directory, record.pid)) is not None:
+            _stop(process, END_S)
+        raise
 
 
 def _end(directory: Path, grace_s: float) -> bool:

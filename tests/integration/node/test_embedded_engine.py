@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -235,3 +236,17 @@ async def test_an_engine_that_cannot_start_says_where_its_log_is(tmp_path: Path)
     (tmp_path / "engine" / "engine.sqlite").write_bytes(b"this is no database" * 100)
     with pytest.raises(EngineStartError, match=r"engine\.log"):
         await engine_process.find_or_start(tmp_path / "engine")
+
+
+async def test_an_engine_that_cannot_be_remembered_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full at just that moment: nobody would ever end it."""
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(engine_process, "write_private", full)
+    with pytest.raises(OSError, match="No space left"):
+        await engine_process.find_or_start(tmp_path / "engine")
+    assert not await engine_process.end(tmp_path / "engine"), "none lived any more"
