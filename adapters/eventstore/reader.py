@@ -90,9 +90,12 @@ class LogReader:
             FileNotFoundError: there is no database.
             StateCorrupt: its beginning is missing.
         """
-        reader = cls(open_reader(path), Mapper(registry), path)
-        reader.require_beginning()
-        return reader
+        looking = cls(open_reader(path), Mapper(registry), path)
+        try:
+            looking.require_beginning()
+        finally:
+            looking.close()  # a reader that has not been asked yet keeps no broker from tidying up after itself
+        return cls(open_reader(path), Mapper(registry), path)
 
     def require_beginning(self) -> None:
         """Refuse a database whose beginning was archived and whose archive is not there.

@@ -78,8 +78,10 @@ def _reregistering(state: State, event: events.NodeReregistering, _recorded: Rec
     state.link.manifest_stale = False
 
 
-def _token_granted(state: State, _event: events.TokenGranted, _recorded: Recorded, _: Any) -> None:
+def _token_granted(state: State, _event: events.TokenGranted, recorded: Recorded, _: Any) -> None:
     link = state.link
+    if link.has_token and link.remint_times:
+        link.remint_times = [*link.remint_times[:-1], recorded.at]
     link.has_token, link.mint_call, link.mint_failures = True, "", 0
 
 

@@ -126,11 +126,12 @@ def fail(turn: Turn, registration: Registration, reason: Reason, code: str, deta
     )
     releases = (list(registration.release_requests), list(registration.release_invocations))
     said = f"{code}: {detail}" if code else detail
-    if (
+    is_known = (
         registration.state == AgentState.BINDING
         and registration.agent_id
         and _living_holder(turn, registration, registration.agent_id) is None
-    ):
+    )
+    if registration.state == AgentState.REGISTERED or is_known:
         turn.record(events.AgentLeaving(reason=reason, detail=said[:500]), registration.stream, name)
         if link.is_online(turn):
             deregister(turn, registration)

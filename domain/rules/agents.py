@@ -421,10 +421,13 @@ def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str =
         found.stream,
         found.name,
     )
-    if found.state in UNREGISTERED:
+    program = turn.state.workers.get(found.session_id)
+    if (
+        found.state in UNREGISTERED or program is None
+    ):  # none: the log was cut off in front of the program's first record
         agent_outcome.fail(turn, found, Reason.AGENT_RELEASED, "", "released while it was being registered")
     else:
-        stop(turn, turn.state.workers[found.session_id], Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
+        stop(turn, program, Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
     return True
 
 

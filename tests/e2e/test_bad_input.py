@@ -97,7 +97,6 @@ async def test_bad_requests_get_a_code_and_change_nothing(scripted):
         ("POST", "/api/spawn", key, json.dumps({"name": "x", "cli": command, "cwd": "/no/where"}), 400, "invalid_cwd"),
         ("POST", "/api/input/nobody", key, json.dumps({"data": "x"}), 404, "agent_not_found"),
         ("GET", "/api/spawned/nobody/snapshot", key, None, 404, "agent_not_found"),
-        ("GET", "/api/threads", key, None, 501, "not_implemented"),
         ("GET", "/nowhere", key, None, 404, "not_found"),
     ]
     for method, path, headers, body, status, code in cases:

@@ -49,8 +49,8 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_and_loses_nothing(world
     node, healthy = await world.node(), await world.node("healthy")
     ada, eve = await node.agent("ada"), await healthy.agent("eve")
     node.socket._conn.protocol.pause_reading()
-    big = "x" * 500_000
-    for number in range(40):
+    big = "x" * 250_000
+    for number in range(80):
         await world.dm(bob, ada, f"{number} {big}")
     await world.dm(bob, eve)
     await healthy.settle()
@@ -59,8 +59,8 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_and_loses_nothing(world
     assert connection.behind == {ada.id: connection.behind[ada.id]}
     assert connection.outbox._bytes < socket_writer.READY_BYTES + 2 * len(big)
     node.socket._conn.protocol.resume_reading()
-    await node.first(lambda frame: frame.get("seq") == 40)
-    assert node.seqs(ada) == list(range(1, 41))
+    await node.first(lambda frame: frame.get("seq") == 80)
+    assert node.seqs(ada) == list(range(1, 81))
 
 
 async def test_a_peer_that_stays_stalled_is_cut_off_and_gets_everything_on_its_next_socket(world, small):
@@ -68,8 +68,8 @@ async def test_a_peer_that_stays_stalled_is_cut_off_and_gets_everything_on_its_n
     node = await world.node()
     ada = await node.agent("ada")
     node.socket._conn.protocol.pause_reading()
-    for number in range(30):
-        await world.dm(bob, ada, f"{number} {'x' * 500_000}")
+    for number in range(60):
+        await world.dm(bob, ada, f"{number} {'x' * 250_000}")
     connection = world.engine.hub.node(node.id)
 
     async def stalled():
@@ -84,8 +84,8 @@ async def test_a_peer_that_stays_stalled_is_cut_off_and_gets_everything_on_its_n
     await world.until(offline)
     node.socket._conn.protocol.resume_reading()
     again = await world.again(node)
-    await again.first(lambda frame: frame.get("seq") == 30)
-    assert again.seqs(ada) == list(range(1, 31))
+    await again.first(lambda frame: frame.get("seq") == 60)
+    assert again.seqs(ada) == list(range(1, 61))
 
 
 async def test_a_socket_with_too_many_control_frames_is_cut_off(world, monkeypatch):

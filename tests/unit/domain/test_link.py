@@ -80,6 +80,25 @@ def test_a_probe_that_is_rejected_asks_for_one_new_token_within_the_hours_budget
     world.assert_fold_is_live()
 
 
+def test_the_hour_of_a_new_token_begins_when_it_is_there(make_world):
+    """I6: the engine that was away for half an hour before it minted does not let an eleventh token pass within the hour."""
+    world = make_world()
+    world.start()
+    reject(world)
+    world.advance(1800)
+    grant(world)
+    replaced_at = world.now
+    assert world.broker.state.link.remint_times == [replaced_at]
+    assert until_refused(world) == 4
+    for _ in range(5):
+        world.advance(301)
+        assert until_refused(world) == 1
+    while world.now + 301 < replaced_at + 3600:
+        world.advance(301)
+        assert until_refused(world) == 0, "ten tokens within the hour"
+    world.assert_fold_is_live()
+
+
 @pytest.mark.parametrize("spent", ["refused", "waiting"])
 def test_a_person_has_the_node_enrolled_at_once(make_world, spent):
     """ADR-0065: what was spent before does not count."""
