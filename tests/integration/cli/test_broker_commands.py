@@ -148,7 +148,14 @@ def _check_named(shared, named):
 def test_a_screen_is_printed_for_scripts(shared):
     """local-api.md section 4.2: the same order of url and key as existing clients."""
     assert shared.run("agent", "spawn", "shown", "--", "sh", "-c", "printf 'on the screen'; exec cat").returncode == 0
-    shared.until(lambda: "on the screen" in shared.run("dump-pty", "shown").stdout, "it is shown")
+    try:
+        shared.until(lambda: "on the screen" in shared.run("dump-pty", "shown").stdout, "it is shown")
+        _check_printed(shared)
+    finally:
+        assert shared.run("agent", "release", "shown").returncode == 0  # other tests list the agents of this broker
+
+
+def _check_printed(shared):
     ansi = shared.run("dump-pty", "shown", "--format", "ansi")
     assert ansi.stdout.startswith("\x1b[0m\x1b[H\x1b[2J")
     there = shared.connection
