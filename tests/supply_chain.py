@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "build" / "audit"
 SBOM = ROOT / "build" / "sbom.json"
-PATIENCE_S = 240.0
+PATIENCE_S = 90.0
 
 
 def main() -> int:
