@@ -98,20 +98,6 @@ def listed(pid: int) -> Listed | None:
     return Listed(pid, chr(fields[0][0]), int(fields[1]), int(fields[3]), int(fields[19]))
 
 
-def session_members(session: int) -> list[int]:
-    """Live processes (zombies are not) whose session id is `session`. Empty where there is no /proc."""
-    members: list[int] = []
-    try:
-        entries = os.listdir(_PROC)  # noqa: PTH208  # names are enough, and this runs over every process
-    except OSError:
-        return members
-    for entry in entries:
-        here = status(int(entry)) if entry.isdigit() else None
-        if here is not None and here.session == session and here.state not in ("Z", "X"):
-            members.append(int(entry))
-    return members
-
-
 def waits_for_terminal(group: int, terminal: int) -> Wait | None:
     """Whether a process of the foreground group sleeps until somebody types.
 

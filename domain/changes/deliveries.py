@@ -187,7 +187,7 @@ def _delivery_dropped(state: State, event: events.DeliveryDropped, recorded: Rec
     if event.settled:
         _settle(state, delivery)
     elif delivery.seq and delivery.is_owed:
-        doubtful = delivery.msg_id if event.reason is Reason.AMBIGUOUS else ""
+        doubtful = delivery.msg_id if event.reason is Reason.AMBIGUOUS or delivery.doubtful else ""
         state.mailboxes[delivery.agent_id].give_back(delivery.seq, delivery.attempt, doubtful=doubtful)
 
 

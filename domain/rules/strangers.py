@@ -4,7 +4,7 @@
 |---|---|---|
 | released here, or never registered here, and nobody has its name | a dead letter, before everything else | yes, behind it |
 | its program ended here | left to the engine, which offers it when the agent registers again | no |
-| its name is another agent's, or was since | left to the engine: acknowledgements go by name | no |
+| its name is another agent's, or may have been since | left to the engine: acknowledgements go by name | no |
 
 On each connection the engine is told once, behind the acknowledgement, that the agent is not here. A frame that comes again on the same
 connection after that changes nothing and leaves nothing: an engine that repeats one for ever fills no log.
@@ -36,7 +36,7 @@ def offered(turn: Turn, found: frames.Deliver, agent_id: str, open_delivery: Ope
     if known is not None and known.dial == turn.state.link.dial and frame_key in known.frames:
         turn.changes_nothing = True
         return
-    keeps = link.is_online(turn) and _is_ours_to_keep(turn, found, box)
+    keeps = link.is_online(turn) and _is_ours_to_keep(turn, found, agent_id, box)
     is_met = known is not None and known.dial == turn.state.link.dial
     if not is_met:
         dial = turn.state.link.dial if link.is_online(turn) else 0
@@ -54,14 +54,16 @@ def offered(turn: Turn, found: frames.Deliver, agent_id: str, open_delivery: Ope
         _deregister(turn, found, agent_id)
 
 
-def _is_ours_to_keep(turn: Turn, found: frames.Deliver, box: Mailbox | None) -> bool:
+def _is_ours_to_keep(turn: Turn, found: frames.Deliver, agent_id: str, box: Mailbox | None) -> bool:
     """Whether the message becomes a dead letter here and is acknowledged."""
     name = (found.agent or (box.name if box is not None else "")).lower()
     generation = box.generation if box is not None else 0
     if not name or turn.state.registration_of(name) is not None:
         return False
-    if any(other.name.lower() == name and other.generation > generation for other in turn.state.mailboxes.values()):
-        return False  # another one had the name since: the engine may still take it for that one's
+    others = (other for other in turn.state.mailboxes.values() if other is not box and other.name.lower() == name)
+    met = (other for met_id, other in turn.state.strangers.items() if met_id != agent_id and other.name.lower() == name)
+    if any(not 0 < other.generation < generation for other in others) or any(met):
+        return False  # nobody can say that it had the name last: the engine may take the acknowledgement for the other one's
     return not generation or box is None or box.left_by == Reason.AGENT_RELEASED
 
 

@@ -374,7 +374,8 @@ class Conversation:
 
     async def _with_nearest(self, caller: AgentCaller, error: InvalidRequest, name: str) -> InvalidRequest:
         known = await self._known(caller, "/v1/agents/presence", "agent_name")
-        return _nearest(error, f"there is no agent '{name}'", name, known, "list_agents")
+        where = "relaybroker agent ls" if caller.is_operator else "list_agents"
+        return _nearest(error, f"there is no agent '{name}'", name, known, where)
 
     async def _without_channel(self, caller: AgentCaller, error: InvalidRequest, name: str) -> InvalidRequest:
         plain = name.removeprefix("#")
@@ -389,9 +390,9 @@ class Conversation:
             return []
 
 
-def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], tool: str) -> InvalidRequest:
+def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], where: str) -> InvalidRequest:
     found = nearest_names(name, known)
-    more = f"; nearest: {', '.join(found)}" if found else f"; see {tool}"
+    more = f"; nearest: {', '.join(found)}" if found else f"; see {where}"
     return InvalidRequest(
         error.kind, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
     )

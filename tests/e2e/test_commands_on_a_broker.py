@@ -55,7 +55,7 @@ async def test_agents_and_messages_by_command(deployment):
     assert re.search("^link +online", deployment.command("status").stdout, re.MULTILINE)
     missing = deployment.command("message", "send", "nobody-here", "hello")
     assert missing.returncode == 3
-    assert "there is no agent 'nobody-here'" in missing.stderr
+    assert "there is no agent 'nobody-here'; see relaybroker agent ls" in missing.stderr
     assert deployment.command("agent", "release", "w1").returncode == 0
     again = deployment.command("agent", "release", "w1")
     assert (again.returncode, "no agent w1" in again.stderr) == (3, True)

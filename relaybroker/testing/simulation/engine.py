@@ -26,7 +26,6 @@ ROW_LIFE_S = 3600.0
 """A row that is not acknowledged is forgotten after this, by the engine's own clock."""
 EPOCH = 1_700_000_000.0
 MAILBOX_DEPTH = 1000
-OFFLINE_AFTER_S = 45.0
 REDISPATCH_S = 30.0
 OF_AGENT = "agent "
 """Begins the text of a message that an agent sends with its own token; its id follows."""
@@ -34,7 +33,6 @@ OWN = "900"
 """The id of the broker's own identity."""
 PEOPLE = 500
 MESSAGE_IDS = 250_000_000_000_000_000
-ERROR_REPLY_FIELDS = ("v", "id", "type", "code", "message")
 
 Frame = dict[str, Any]
 

@@ -141,6 +141,22 @@ def test_an_agent_that_ends_while_it_fetches_leaves_a_doubt(waiting):
     waiting.assert_fold_is_live()
 
 
+def test_the_doubt_of_a_fetch_stays_with_a_message_that_goes_back_to_the_engine(waiting):
+    """TYPED-ONCE: nobody said what came of the fetch, and then the program ended; the next one is told that it may be a copy."""
+    fetch(waiting)
+    waiting.advance(FETCH_S + 1)
+    session = waiting.broker.state.registration_of("w1").session_id
+    waiting.report(inputs.ProgramExited, session, code=0, signal=None, last_output="", uptime_s=1.0, requested=False)
+    for frame in waiting.sent("agent.deregister"):
+        waiting.frame(type="reply", id=frame["id"], ok=True, data={"deregistered": True})
+    waiting.spawn("w1")
+    waiting.deliver("w1", 1, text="one")
+    ready(waiting)
+    (text,) = waiting.texts("w1")
+    assert "[M1 possible-duplicate]" in text
+    waiting.assert_fold_is_live()
+
+
 def test_what_is_in_custody_and_notices_are_fetched_too(world):
     world.auto_ready = False
     world.spawn("w1")

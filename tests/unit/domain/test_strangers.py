@@ -225,3 +225,16 @@ def test_no_more_than_a_bounded_number_waits_for_a_registration(world):
         world.deliver("w1", seq)
     assert len(world.broker.state.registration_of("w1").early) == MAX_EARLY
     assert {item.event.reason for item in world.events("mailbox.frame_ignored.v1")} == {"hold_full"}
+
+
+def test_an_acknowledgement_by_name_is_not_sent_for_one_of_two_strangers_of_a_name(world):
+    """ACK-FLOOR, ONE-OWNER: the engine might move the other one's cursor with it."""
+    world.agent_ids["ghost"] = "4711"
+    world.deliver("ghost", 1)
+    world.agent_ids["ghost"] = "4712"
+    world.deliver("ghost", 5)
+    assert world.acks("ghost") == [1]
+    world.agent_ids["ghost"] = "4711"
+    world.deliver("ghost", 2)
+    assert world.acks("ghost") == [1]
+    assert len(letters(world)) == 1
