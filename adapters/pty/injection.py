@@ -145,11 +145,12 @@ class Injector:
         for inject in draft.injects:
             if inject.delivery_id not in self._spoiled:
                 self._spoiled.append(inject.delivery_id)
-        if self._current:
-            for inject in draft.injects:
-                self._fail(inject, "composer_unclear", typed="partly")
-            self._end_draft()
-        elif ended:
+        asked_again = [inject for inject in self._queue if draft.place(inject.delivery_id) is not None]
+        for inject in asked_again:
+            self._queue.remove(inject)
+        for inject in draft.injects if self._current else asked_again:
+            self._fail(inject, "composer_unclear", typed="partly")
+        if self._current or ended:
             self._end_draft()
 
     def notify(self) -> None:

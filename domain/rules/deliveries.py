@@ -157,13 +157,18 @@ def pump(turn: Turn, target: Worker) -> None:
         return
     while (target.takes_text or target.blocked_by == DRAFT) and len(target.typing) < INJECT_WINDOW:
         delivery = _next_to_type(turn, target)
-        if delivery is None:
+        if delivery is None or _would_follow_a_draft(turn, target, delivery):
             break
         if 0 < delivery.expires_at <= turn.now and not delivery.in_composer:
             settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
         else:
             _inject(turn, target, delivery)
     _refill(turn, target)
+
+
+def _would_follow_a_draft(turn: Turn, target: Worker, delivery: Delivery) -> bool:
+    """What stands in the composer is finished first: the host takes nothing behind it, and a refusal would hold up both."""
+    return not delivery.in_composer and any(turn.state.deliveries[stream].in_composer for stream in target.typing)
 
 
 def _next_to_type(turn: Turn, target: Worker) -> Delivery | None:

@@ -445,6 +445,8 @@ class Host:
             self._tell(inputs.ProgramUnblocked, session.session_id)
             self._done(session, wanted)
             self._pump(session)
+        elif self._lives(session) and wanted.delivery_id in session.spoiled:
+            self._failed(wanted, "composer_unclear", "partly")  # a person was faster
 
     def _done(self, session: Session, wanted: effects.TypeText, *, evidence: str = "composer") -> None:
         self._watcher.typed(session, wanted)

@@ -24,6 +24,7 @@ from relaybroker.adapters.pty.protocol import (
     Inject,
     Injected,
     InjectFailed,
+    Input,
     Ready,
     Start,
     StartFailed,
@@ -266,5 +267,30 @@ async def test_a_text_that_stands_nowhere_is_given_back_and_holds_up_nothing(tmp
     host.handle(Inject(session_id="s", delivery_id="d3", attempt=1, text="the text of d3"))
     await _until(lambda: _facts(host, Injected))
     assert [json.loads(line).rstrip() for line in log.read_text().splitlines()] == ["the text of d3"]
+    host.end(0.1)
+    await _until(host.finished.is_set)
+
+
+async def test_a_text_that_is_asked_for_again_while_a_person_changes_it_is_given_back(tmp_path):
+    """F085: it waits for its turn when the keys come; it is not typed a second time."""
+    log = tmp_path / "log"
+    host = Host()
+    host.handle(_start(tmp_path, argv=(sys.executable, str(AGENTS / "pops_up.py"), str(log)), profile="claude"))
+    await _until(lambda: _facts(host, Ready))
+    host.handle(Inject(session_id="s", delivery_id="d1", attempt=1, text="the message"))
+    await _until(lambda: _facts(host, InjectFailed))
+    await _until(lambda: len(_facts(host, Blocked)) == 2)
+    host.handle(Input(request_id="r1", session_id="s", data=b"y"))
+    await _until(lambda: _facts(host, Unblocked))
+    host.handle(Confirm(number=host._reports.next_number - 1))
+    host.handle(Inject(session_id="s", delivery_id="d1", attempt=2, text="the message"))
+    host.handle(Input(request_id="r2", session_id="s", data=b" and more\r"))
+    await _until(lambda: _facts(host, InjectFailed))
+    (failed,) = _facts(host, InjectFailed)
+    assert (failed.attempt, failed.reason, failed.typed) == (2, "composer_unclear", "partly")
+    host.handle(Confirm(number=host._reports.next_number - 1))
+    host.handle(Inject(session_id="s", delivery_id="d2", attempt=1, text="later"))
+    await _until(lambda: _facts(host, Injected))
+    assert log.read_text().count("the message") == 1
     host.end(0.1)
     await _until(host.finished.is_set)
