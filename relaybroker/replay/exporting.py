@@ -62,7 +62,7 @@ def export(
 
 def check_input(turn: Turn) -> None:
     """Raise SessionError (`no_inputs`) for a turn of a version that kept no inputs."""
-    if not turn.told:
+    if not turn.input_json:
         raise SessionError("no_inputs", f"position {turn.first}")
 
 

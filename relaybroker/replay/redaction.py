@@ -238,11 +238,11 @@ def _meet(redactor: Redactor, harnesses: Harnesses, turn: Turn) -> None:
 def _again(core: Broker, redactor: Redactor, turn: Turn) -> Turn:
     item = turn.input()
     if isinstance(item, TimePassed):
-        decision, kept = core.on_time(turn.at), turn.told
+        decision, kept = core.on_time(turn.at), turn.input_json
     else:
         if isinstance(item, inputs.BrokerStarted):
             redactor.settings(item.settings)
-        changed = redactor.input(turn.told)
+        changed = redactor.input(turn.input_json)
         assert not isinstance(changed, TimePassed), "an input stays what it is"
         decision, kept = core.handle(changed, turn.at), told.encode(changed)
     before = [recorded.event.topic for recorded in turn.events]
@@ -251,4 +251,4 @@ def _again(core: Broker, redactor: Redactor, turn: Turn) -> Turn:
         raise SessionError("not_replayable", f"position {turn.first}", turn.line)
     redactor.learn(turn.events, decision.events)
     effects = None if turn.effects is None else plain(decision.effects)
-    return Turn(at=turn.at, told=kept, events=decision.events, effects=effects)
+    return Turn(at=turn.at, input_json=kept, events=decision.events, effects=effects)

@@ -123,10 +123,10 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of the core: `told` is what it was told, as it is kept; `effects` plain data, None where they are not known."""
+    """One turn of the core: `input_json` is what it was told, as it is kept; `effects` plain data, None where they are not known."""
 
     at: float
-    told: bytes
+    input_json: bytes
     events: list[Recorded]
     effects: list[Any] | None = None
     line: int = 0
@@ -148,7 +148,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
             SessionError: `unknown_input`.
         """
         try:
-            return told.decode(self.told)
+            return told.decode(self.input_json)
         except NOT_READABLE as error:
             raise SessionError("unknown_input", str(error), self.line) from error
 
@@ -188,7 +188,7 @@ class Writer:
             )
             for recorded in turn.events
         ]
-        self._put(_Line(at=turn.at, input=msgspec.Raw(turn.told), events=events, effects=turn.effects))
+        self._put(_Line(at=turn.at, input=msgspec.Raw(turn.input_json), events=events, effects=turn.effects))
         self._turns += 1
         self._last = turn.last
 
@@ -272,7 +272,7 @@ class Session:
             self._recorded(number, event, position + offset, found.at, cause, heard if offset == 1 else b"")
             for offset, event in enumerate(found.events, 1)
         ]
-        return Turn(at=found.at, told=heard, events=events, effects=found.effects, line=number)
+        return Turn(at=found.at, input_json=heard, events=events, effects=found.effects, line=number)
 
     def _recorded(self, number: int, event: _Event, version: int, at: float, cause: str, heard: bytes) -> Recorded:
         try:
@@ -282,7 +282,13 @@ class Session:
         except NOT_READABLE as error:
             raise SessionError("bad_line", f"{event.topic}: {error}", number) from error
         return Recorded(
-            stream=event.stream, version=version, at=at, causation=cause, correlation=event.corr, event=body, told=heard
+            stream=event.stream,
+            version=version,
+            at=at,
+            causation=cause,
+            correlation=event.corr,
+            event=body,
+            input_json=heard,
         )
 
     def _header(self) -> Header:

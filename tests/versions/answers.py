@@ -95,7 +95,7 @@ def every_form() -> list[Recorded]:
                     causation=f"{stream}@{version}",
                     correlation=f"text-{round_}",
                     event=event,
-                    told=b'{"type":"TimePassed"}',
+                    input_json=b'{"type":"TimePassed"}',
                 )
             )
     return found

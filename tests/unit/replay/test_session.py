@@ -48,8 +48,8 @@ def test_every_turn_has_the_input_that_began_it_or_time(world):
         "FrameArrived",
     ]
     assert any(isinstance(turn.input(), TimePassed) for turn in turns)
-    assert all(turn.told for turn in turns)
-    assert all(not recorded.told for turn in turns for recorded in turn.events[1:])
+    assert all(turn.input_json for turn in turns)
+    assert all(not recorded.input_json for turn in turns for recorded in turn.events[1:])
 
 
 def bare(state):
@@ -88,7 +88,7 @@ def test_a_range_that_the_log_does_not_have_is_refused(log, first, last):
 
 
 def test_a_log_of_a_version_that_kept_no_inputs_cannot_be_exported(world):
-    old = [msgspec.structs.replace(one, told=b"") for one in world.log]
+    old = [msgspec.structs.replace(one, input_json=b"") for one in world.log]
     with pytest.raises(SessionError) as caught:
         export_records(old, io.BytesIO())
     assert caught.value.code == "no_inputs"
