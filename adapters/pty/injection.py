@@ -177,10 +177,10 @@ class Injector:
             access = await self._look()
             if access is None:
                 continue
-            found = self._obstacle(access)
-            if found is not None and not (self._queue[0].while_busy and found.patience_s) and self._draft is None:
-                self._line.occupied_by(found)
-                self._return_queue(found.reason)
+            occupant = self._obstacle(access)
+            if occupant is not None and not (self._queue[0].while_busy and occupant.patience_s) and self._draft is None:
+                self._line.occupied_by(occupant)
+                self._return_queue(occupant.reason)
                 continue
             if self._is_shown(access):
                 await self._show()
@@ -205,8 +205,8 @@ class Injector:
 
     def _obstacle(self, access: Access) -> Occupant | None:
         """Who keeps the next delivery out. What is shown disturbs no person who types."""
-        found = access.occupant
-        return None if found is not None and found.reason == DRIVING and self._is_shown(access) else found
+        occupant = access.occupant
+        return None if occupant is not None and occupant.reason == DRIVING and self._is_shown(access) else occupant
 
     async def _look(self) -> Access | None:
         """Who has the terminal now; None when nothing may be typed at all, or nothing is left to type.
@@ -218,8 +218,8 @@ class Injector:
         wait = FIRST_LOOK_S
         while self._queue and line.may_type():
             access = await line.access()
-            found = self._obstacle(access)
-            if access.question is None and (found is None or not found.is_fleeting):
+            occupant = self._obstacle(access)
+            if access.question is None and (occupant is None or not occupant.is_fleeting):
                 return access
             if access.question is None and asyncio.get_running_loop().time() >= deadline:
                 return access
@@ -404,7 +404,7 @@ class Injector:
                 self._give_back_vanished(draft)
             elif watch.is_late(loop.time()) and not self._draft_stands:
                 self._draft_stands = True
-                self._line.draft_changed(stands=True)
+                self._line.draft_changed(in_composer=True)
 
     async def _enter_again(self, watch: Proof, draft: Draft) -> None:
         line = self._line
@@ -498,7 +498,7 @@ class Injector:
             self._draft = None
         elif not self._draft_stands:
             self._draft_stands = True
-            self._line.draft_changed(stands=True)
+            self._line.draft_changed(in_composer=True)
         for inject in injects:
             self._fail(inject, reason, typed="partly" if draft.written else "no")
         if not draft.written:
@@ -513,7 +513,7 @@ class Injector:
         self._draft = None
         if self._draft_stands:
             self._draft_stands = False
-            self._line.draft_changed(stands=False)
+            self._line.draft_changed(in_composer=False)
             self._news.notify()
 
     def _fail(self, inject: Inject, reason: str, *, typed: str = "no") -> None:
