@@ -89,7 +89,7 @@ class Injector:
         self._queue: deque[Inject] = deque()
         self._current: tuple[Inject, ...] = ()
         self._draft: Draft | None = None
-        self._draft_stands = False
+        self._draft_in_composer = False
         self._spoiled: deque[str] = deque(maxlen=MAX_SPOILED)
         """Deliveries whose draft a person touched: they may have been submitted, so they are never retyped."""
         self._has_echoed = False
@@ -140,7 +140,7 @@ class Injector:
         Enter alone changes nothing in a text that waits for the proof of Enter: what follows is looked at as before.
         """
         draft = self._draft
-        if draft is None or not self._draft_stands or (self._current and data == ENTER):
+        if draft is None or not self._draft_in_composer or (self._current and data == ENTER):
             return
         for inject in draft.injects:
             if inject.delivery_id not in self._spoiled:
@@ -323,7 +323,7 @@ class Injector:
             if not profile.composer:
                 await self._reaction(draft, profile)
                 break
-            if await self._stands(draft, access.foreground) is not Standing.GONE:
+            if await self._wait_until_shown(draft, access.foreground) is not Standing.GONE:
                 break
             draft.rest, draft.written = typed_text.as_typed(draft.text, self._line, profile) or b"", 0
         else:
@@ -340,7 +340,7 @@ class Injector:
         draft.before = proof.before(seen, draft.needle, collects_lines=line.line_discipline()[0])
         return submit if proof.ends_at_cursor(seen, draft.needle) or seen.question is None else None
 
-    async def _stands(self, draft: Draft, foreground: Foreground) -> Standing:
+    async def _wait_until_shown(self, draft: Draft, foreground: Foreground) -> Standing:
         """Wait until the composer shows what was written; GONE when the program dropped it.
 
         A program that starts may take its time, or throw away what came early. Which of the two it was, a space tells: keys are read in
@@ -402,8 +402,8 @@ class Injector:
                 await self._enter_again(watch, draft)
             elif watch.has_vanished(loop.time()):
                 self._give_back_vanished(draft)
-            elif watch.is_late(loop.time()) and not self._draft_stands:
-                self._draft_stands = True
+            elif watch.is_late(loop.time()) and not self._draft_in_composer:
+                self._draft_in_composer = True
                 self._line.draft_changed(in_composer=True)
 
     async def _enter_again(self, watch: Proof, draft: Draft) -> None:
@@ -496,8 +496,8 @@ class Injector:
     def _hand_back(self, injects: tuple[Inject, ...], draft: Draft, reason: str) -> None:
         if not draft.written:
             self._draft = None
-        elif not self._draft_stands:
-            self._draft_stands = True
+        elif not self._draft_in_composer:
+            self._draft_in_composer = True
             self._line.draft_changed(in_composer=True)
         for inject in injects:
             self._fail(inject, reason, typed="partly" if draft.written else "no")
@@ -511,8 +511,8 @@ class Injector:
 
     def _end_draft(self) -> None:
         self._draft = None
-        if self._draft_stands:
-            self._draft_stands = False
+        if self._draft_in_composer:
+            self._draft_in_composer = False
             self._line.draft_changed(in_composer=False)
             self._news.notify()
 

@@ -69,11 +69,11 @@ def check_input(turn: Turn) -> None:
 def export_records(records: list[Recorded], file: IO[bytes], *, name: str = "", says: str = "") -> Exported:
     """As `export`, of a whole log that is at hand."""
     writer = Writer(file, _header(State(), name, says))
-    found = list(_checked(turns_of(records)))
-    for turn in found:
+    turns = list(_checked(turns_of(records)))
+    for turn in turns:
         writer.turn(turn)
     writer.end("range")
-    return Exported(len(found), 1, records[-1].version if records else 0)
+    return Exported(len(turns), 1, records[-1].version if records else 0)
 
 
 def _checked(turns: Iterator[Turn]) -> Iterator[Turn]:

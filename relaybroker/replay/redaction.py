@@ -97,7 +97,7 @@ class Redactor:
             return text
         spoken = any(sign.isspace() for sign in text)
         return _PART.sub(
-            lambda found: found[0] if ours and _is_count(found) else self._part(found[0], ours=ours, spoken=spoken),
+            lambda match: match[0] if ours and _is_count(match) else self._part(match[0], ours=ours, spoken=spoken),
             text,
         )
 
@@ -136,11 +136,11 @@ class Redactor:
             return None
         if isinstance(value, dict):
             return {
-                self.words(key, ours=ours): self.value(found, key, ours=ours and key not in FOREIGN, depth=depth - 1)
-                for key, found in value.items()
+                self.words(key, ours=ours): self.value(member, key, ours=ours and key not in FOREIGN, depth=depth - 1)
+                for key, member in value.items()
             }
         if isinstance(value, list):
-            return [self.value(found, name, ours=ours, depth=depth - 1) for found in value]
+            return [self.value(item, name, ours=ours, depth=depth - 1) for item in value]
         if isinstance(value, str):
             return self._string(value, name, ours=ours)
         if isinstance(value, bool) or value is None or ours or name in NUMBERS:
@@ -173,9 +173,9 @@ class Redactor:
         if state.settings is not None:
             self.settings(state.settings)
         data = msgspec.json.decode(domain_state.encode(state))
-        found = domain_state.decode(msgspec.json.encode([data[0], self.value(data[1])]))
-        assert found is not None, "of this version"
-        return found
+        redacted = domain_state.decode(msgspec.json.encode([data[0], self.value(data[1])]))
+        assert redacted is not None, "of this version"
+        return redacted
 
     def settings(self, settings: inputs.Settings) -> None:
         """This node and this broker keep their names."""
@@ -190,10 +190,10 @@ class Redactor:
             block += 1
 
 
-def _is_count(found: re.Match[str]) -> bool:
+def _is_count(match: re.Match[str]) -> bool:
     """Whether it is the number at the end of one of our names: `delivery:…@55`, `…#2`, `agent:w1:3`."""
-    before = found.string[: found.start()]
-    return found[0].isdigit() and (
+    before = match.string[: match.start()]
+    return match[0].isdigit() and (
         before.endswith(("@", "#")) or (before.endswith(":") and before.startswith("agent:"))
     )
 
