@@ -131,15 +131,15 @@ def test_a_newer_format_is_refused(written):
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(written, members, code):
-    found = refusal(changed_line(written, 4, **members))
-    assert (found.code, found.line) == (code, 5)
+    error = refusal(changed_line(written, 4, **members))
+    assert (error.code, error.line) == (code, 5)
 
 
 def test_a_broken_line_in_the_middle_is_no_cut(written):
     lines = written.splitlines(keepends=True)
     lines[3] = lines[3][:40] + b"\n"
-    found = refusal(b"".join(lines))
-    assert (found.code, found.line) == ("bad_line", 4)
+    error = refusal(b"".join(lines))
+    assert (error.code, error.line) == ("bad_line", 4)
 
 
 def test_turns_that_are_missing_are_noticed_at_the_end(written):
