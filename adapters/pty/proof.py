@@ -209,9 +209,8 @@ class Proof:
             behind = seen.view.between(self._needle) if self._needle else None
             self.answered = behind is None or bool(behind.removesuffix(solid(now_shown)))
             if self._at_once and not self.answered:
-                self._is_still_there = (
-                    True  # a composer that goes on in the next line looks like a prompt that comes again
-                )
+                # A composer that goes on in the next line looks like a prompt that comes again.
+                self._is_still_there = True
                 return ""
             return "prompt" if self._shown.prompt and now_shown == self._shown.prompt else "output"
         if is_sure and self._shown.pasted and not seen.view.bracketed_paste:

@@ -259,9 +259,8 @@ class Bench:
         """The newest message of each of planner's conversations."""
         assert self._planner is not None
         engine, token = self._planner
-        conversations = self._http("GET", f"{engine}/v1/dm/conversations", None, {"Authorization": f"Bearer {token}"})[
-            "data"
-        ]
+        headers = {"Authorization": f"Bearer {token}"}
+        conversations = self._http("GET", f"{engine}/v1/dm/conversations", None, headers)["data"]
         return [one["last_message"] for one in conversations if one["last_message"]]
 
     def events(self, kind: str = "") -> list[dict[str, Any]]:

@@ -94,10 +94,8 @@ async def spawn_by_engine(first, given):
     made = await first.ask_engine("POST", "/v1/actions/spawn/invoke", first.planner, {"input": given})
     path = f"/v1/actions/spawn/invocations/{made['invocation_id']}"
     async with asyncio.timeout(WAIT_S):
-        while (invocation := await first.ask_engine("GET", path, first.planner))["status"] not in (
-            "completed",
-            "failed",
-        ):
+        ended = ("completed", "failed")
+        while (invocation := await first.ask_engine("GET", path, first.planner))["status"] not in ended:
             await asyncio.sleep(0.1)
     return invocation
 
