@@ -415,7 +415,7 @@ class Host:
         if request.format not in ("plain", "ansi"):
             self._answer(Answer(request_id=request.request_id, error="invalid_format"))
             return
-        terminal = await session.settled()
+        terminal, offset = await session.pictured()
         self._answer(
             Answer(
                 request_id=request.request_id,
@@ -424,7 +424,7 @@ class Host:
                     "rows": terminal.rows,
                     "cols": terminal.columns,
                     "cursor": terminal.cursor(),
-                    "offset": session.ring.end,
+                    "offset": offset,
                     "modes": tuple(sorted(terminal.private_modes)),
                     "screen": terminal.plain() if request.format == "plain" else terminal.ansi(),
                 },
