@@ -34,6 +34,7 @@ from relaybroker.domain import (
 )
 
 if TYPE_CHECKING:
+    from relaybroker.domain.entities import Delivery
     from relaybroker.domain.events import Recorded
     from relaybroker.domain.state import State
 
@@ -41,7 +42,6 @@ LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 """Bounds of the buckets of what takes a delivery; a message may wait for a person for days."""
 COMMIT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _TOTALS = ("offered", "typed", "acked", "dropped", "dead_lettered")
-_WAITING = (delivery.DeliveryState.OFFERED, delivery.DeliveryState.HELD, delivery.DeliveryState.QUEUED)
 
 
 class Depths(NamedTuple):
@@ -227,12 +227,16 @@ def _of_deliveries(state: State, now: float) -> Iterator[Metric]:
         if name not in delivery.TABLE.terminal:
             by_state.add_metric((str(name),), sum(found.state == name for found in pending))
     yield by_state
-    waiting = [found.offered_at for found in pending if found.state in _WAITING]
+    waiting = [found.offered_at for found in pending if _waits(found)]
     oldest = now - min(waiting) if waiting else 0.0
     yield _gauge(
         "relay_delivery_oldest_waiting_seconds", "How long the oldest message that is not typed has waited.", oldest
     )
     yield _gauge("relay_dead_letters", "Dead letters that nobody has looked after.", len(state.dead_letters))
+
+
+def _waits(found: Delivery) -> bool:
+    return delivery.PLACES[delivery.DeliveryState(found.state)] in (delivery.Place.UNDECIDED, delivery.Place.WAITING)
 
 
 def _of_agents(state: State) -> Iterator[Metric]:
