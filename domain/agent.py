@@ -24,7 +24,7 @@ MAX_EARLY = 256
 REGISTER_S = 22.0
 """From request to outcome, both routes together; the local API answers a spawn within 25 s."""
 REPLY_S = 8.0
-"""How long `agent.register` may stay unanswered before the registration goes on over HTTP."""
+"""How long `agent.register` may stay unanswered before the registration continues over HTTP."""
 HTTP_TRIES = 3
 HTTP_TRY_S = 3.0
 HTTP_PAUSE_S = 2.0

@@ -1,4 +1,4 @@
-"""What people ask a log, prepared in its database: indexes of identifiers and read-only views.
+"""Prepared queries in the log's database: indexes of identifiers, and read-only views.
 
 All of it is SQL over the one table of events: SQLite keeps an index in the transaction of the row and checks it against
 the table (`integrity_check`), and a view is computed when it is asked. Events that were written in an earlier form have

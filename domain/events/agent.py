@@ -60,7 +60,7 @@ class RegistrationAsked(_Agent, frozen=True, kw_only=True):
     trigger: ClassVar[str] = agent_machine.Trigger.REGISTER
     request_id: str
     until: float = 0.0
-    """The engine answers by then, or the registration goes on over HTTP."""
+    """The engine answers by then, or the registration continues over HTTP."""
 
 
 class ModelSwitched(_Agent, frozen=True, kw_only=True):

@@ -289,7 +289,7 @@ class Bootstrap:
             try:
                 await asyncio.to_thread(self._settle, self._settings, paths, connection, self._notices.progress)
             except OSError as error:
-                _log.warning("the fleet is not as the file wants it: %s", error)
+                _log.warning("the fleet does not match the file: %s", error)
         self._notices.ready(f"ready at {connection.url}")
 
     def _cut_link(self) -> None:

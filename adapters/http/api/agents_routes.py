@@ -224,9 +224,7 @@ class AgentRoutes:
         self._touches.typed(session_id, data)
         return msgspec.convert(found.data["bytes_written"], int)
 
-    @route(
-        "POST /api/agents/by-name/{name}/interrupt", "Press the key that stops what the agent does.", errors=_OF_AGENT
-    )
+    @route("POST /api/agents/by-name/{name}/interrupt", "Press the key that interrupts the agent.", errors=_OF_AGENT)
     async def interrupt(self, request: web.Request) -> Interrupted:
         """POST /api/agents/by-name/{name}/interrupt: Escape for programs with a composer, Ctrl-C for all others."""
         name = request.match_info["name"]

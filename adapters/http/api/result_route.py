@@ -84,7 +84,7 @@ class ResultRoute:
 
     @route(
         "POST /api/agent-result",
-        "Hand in an agent's structured result; with its own token.",
+        "Submit an agent's structured result, with its own token.",
         errors=(401, 409, 422, 429, 503, 504),
         is_open=True,
     )

@@ -18,7 +18,7 @@ def test_help_lists_every_command_and_the_exit_statuses(run):
     assert found.exit_code == 0
     for name in ("demo", "up", "down", "status", "engine", "agent", "message", "delivery", "why", "log", "machine"):
         assert f"\n  {name} " in found.output
-    assert "10 the message was not delivered" in " ".join(found.output.split())
+    assert "10 message not delivered" in " ".join(found.output.split())
     assert "init" not in found.output
 
 
