@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 def config_option(command: Any) -> Any:
     """Which configuration file counts."""
-    text = "Configuration file. Default: RELAYBROKER_CONFIG, else the nearest relaybroker.toml in this "
-    "directory or above, else the one in ~/.config/relaybroker."
+    text = (
+        "Configuration file. Default: RELAYBROKER_CONFIG, else the nearest relaybroker.toml in this directory or above,"
+        " else the one in ~/.config/relaybroker."
+    )
     return click.option("--config", "config_file", metavar="FILE", help=text, shell_complete=completion.files)(command)
 
 

@@ -46,7 +46,7 @@ def _which(command: Any) -> Any:
     "relaybroker service install --system --account relay",
 )
 @service.command("install")
-@click.option("--account", default="", help="With --system: the account to run as. Default: your own.")
+@click.option("--account", default="", help="Account that runs a --system service. Default: your own.")
 @_which
 def install(account: str, name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
     """Write the service file for the project in this directory and start the service. It then starts with the machine."""
