@@ -83,8 +83,10 @@ def events() -> str:
     """Every recorded event with its fields."""
     parts = [
         "# Recorded events\n",
-        "A *fact* was observed outside; a *decision* is the broker's own. The trigger is the transition that "
-        "the event fires in its machine.\n",
+        (
+            "A *fact* was observed outside; a *decision* is the broker's own. The trigger is the transition that "
+            "the event fires in its machine.\n"
+        ),
         "| topic | kind | machine | trigger | fields | meaning |\n|---|---|---|---|---|---|",
     ]
     for topic, event in REGISTRY.items():
