@@ -35,7 +35,7 @@ _Limit = Annotated[int, Meta(ge=1, le=PAGE, description="Maximum number of resul
 _Mode = Annotated[
     Literal["wait", "steer"],
     Meta(
-        description="wait: the recipient gets it when it is free. steer: it is interrupted; use it only for what cannot wait."
+        description="wait: the recipient gets it when it is free. steer: it is interrupted; use it use it only for what cannot wait."
     ),
 ]
 _Attachments = Annotated[tuple[_Name, ...], Meta(max_length=32, description="Ids of files at the engine.")]

@@ -21,13 +21,13 @@ _NAMES = {delivery.DeliveryState.INJECTING: "typing", delivery.DeliveryState.INJ
 
 def _waits_by_event() -> dict[type[Event], str]:
     """What a delivery waits for after each event that moves it to an open state: the state's name, or its entry in `_NAMES`."""
-    found = {}
+    waits = {}
     for event in REGISTRY.values():
         if event.machine == delivery.TABLE.name and event.trigger:
             state = delivery.DeliveryState(delivery.TABLE.target_of(event.trigger))
             if state not in delivery.TABLE.terminal:
-                found[event] = _NAMES.get(state, str(state))
-    return found
+                waits[event] = _NAMES.get(state, str(state))
+    return waits
 
 
 _WAITS = _waits_by_event()
@@ -90,7 +90,7 @@ def _waits(trace: int, root: int, records: Sequence[Recorded], end: Recorded) ->
 
 def _attributes(offer: events.DeliveryOffered, records: Sequence[Recorded], end: Recorded) -> dict[str, Value]:
     typed = next((one.event for one in records if isinstance(one.event, events.DeliveryInjected)), None)
-    found: dict[str, Value] = {
+    attributes: dict[str, Value] = {
         names.SYSTEM: names.THIS_SYSTEM,
         names.OPERATION_NAME: "deliver",
         names.OPERATION_TYPE: names.PROCESS,
@@ -105,12 +105,12 @@ def _attributes(offer: events.DeliveryOffered, records: Sequence[Recorded], end:
         names.STATE: end.event.topic.split(".")[1],
     }
     if offer.thread_id:
-        found[names.CONVERSATION_ID] = offer.thread_id
+        attributes[names.CONVERSATION_ID] = offer.thread_id
     if typed is not None:
-        found[names.EVIDENCE] = typed.evidence
+        attributes[names.EVIDENCE] = typed.evidence
     if error := _error(end):
-        found[names.ERROR_TYPE] = error
-    return found
+        attributes[names.ERROR_TYPE] = error
+    return attributes
 
 
 def _error(end: Recorded) -> str:

@@ -55,8 +55,8 @@ def test_every_route_is_there_once_and_says_what_it_answers():
 
 def described(route: Route) -> bool:
     """Whether the document says which members its answer has."""
-    found = document()["paths"][route.path][route.method.lower()]["responses"]["200"]["content"][route.media]
-    name = found["schema"].get("$ref", "").rpartition("/")[2]
+    content = document()["paths"][route.path][route.method.lower()]["responses"]["200"]["content"][route.media]
+    name = content["schema"].get("$ref", "").rpartition("/")[2]
     return bool(document()["components"]["schemas"].get(name, {}).get("required"))
 
 

@@ -124,11 +124,9 @@ def is_typed_into_only_where_its_composer_is_empty(case, expected):
     )
     assert readiness(profile, look, 1e6) == ("prompt" if is_empty else None)
     front = Foreground(profile, 1, "it", stopped=False, same_group=True, group=1)
-    occupied = occupant(
-        Seen(front, seen, person_types=False, keys_pend=False, spawned=profile, waits=lambda: Wait.READ)
-    )
+    holder = occupant(Seen(front, seen, person_types=False, keys_pend=False, spawned=profile, waits=lambda: Wait.READ))
     is_free = is_empty and not expected.get("busy", False) and "question" not in expected
-    assert (occupied is None and seen.question is None) == is_free
+    assert (holder is None and seen.question is None) == is_free
 
 
 def stranger_asks(case):
