@@ -293,7 +293,7 @@ def log_grep(
     for recorded in matches:
         _print_event(recorded, as_json=as_json)
     if len(matches) == count:
-        say(f"{count} events; more may follow: --after {matches[-1].version}", err=True)
+        say(f"{count} events; there may be more: --after {matches[-1].version}", err=True)
     if not matches:
         fail(Exit.NOT_FOUND, "no event matches. For an overview of the log: relaybroker log stats")
 

@@ -368,8 +368,8 @@ def _remedy(link: dict[str, Any], state: str) -> str:
     """What a person can do about a link that is not online; "" where it heals by itself."""
     if "workspace key" in str(link["detail"]):
         return (
-            "The engine does not know this workspace: its database is another one than before. If it was lost for good, end the broker"
-            f" (relaybroker down), remove {state}/workspace.json and start again: node and agents are enrolled anew;"
+            "The engine does not know this workspace: its database is a different one. If the old one is lost for good, stop the broker"
+            f" (relaybroker down), remove {state}/workspace.json and start again: node and agents are enrolled again;"
             " or start in another directory with --state-dir."
         )
     return ""

@@ -137,7 +137,7 @@ class BrokerClient:
         finally:
             connection.close()
         if response.status >= 300:
-            fail(Exit.REFUSED, f"{path} is refused with {response.status}: {body[:200]}")
+            fail(Exit.REFUSED, f"{path} was refused with {response.status}: {body[:200]}")
         return body
 
     def tell(self, method: str, path: str, body: dict[str, Any], *, timeout_s: float) -> bool:

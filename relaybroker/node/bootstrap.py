@@ -341,7 +341,7 @@ def refusal_of(state: State) -> str:
     link = state.link
     if link.state != "refused" or link.reason is None:
         return ""
-    again = "It asks again by itself every 5 minutes; now: relaybroker node enrol"
+    again = "It asks again every 5 minutes. To ask now: relaybroker node enrol"
     return f"the engine refused this node, {link.reason}: {SENTENCES[link.reason]} {link.detail}\n{again}"
 
 

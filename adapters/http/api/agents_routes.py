@@ -132,7 +132,7 @@ class AgentRoutes:
     async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Spawned:
         """Spawn an agent from a request's value."""
         if self._spawning >= MAX_SPAWNS:
-            raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
+            raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are already open; try again")
         refuse_unbuilt(value)
         body = parse(SpawnBody, value)
         self._spawning += 1
