@@ -155,6 +155,8 @@ class Broker:
                 dead_letters.purge_requested(turn, item)
             case inputs.TerminalTyped() | inputs.TerminalSized():
                 workers.touched(turn, item)
+            case inputs.QuestionAnswered():
+                workers.question_answered(turn, item)
             case inputs.ModelSwitched():
                 agents.model_switched(turn, item)
             case inputs.EnrolRequested():

@@ -178,7 +178,7 @@ def _agents(status: dict[str, Any]) -> Iterator[Finding]:
     for row in status["agents"]:
         subject = f"agent {row['name']}"
         if row["blocked_by"]:
-            yield doubtful(subject, f"asks a question: {row['blocked_by']}", f"relaybroker agent attach {row['name']}")
+            yield doubtful(subject, f"asks a question: {row['blocked_by']}", f"relaybroker agent answer {row['name']}")
         elif row["deaf_since_secs"]:
             wait = "1 message is" if row["waiting"] == 1 else f"{row['waiting']} messages are"
             silent = length(row["deaf_since_secs"])

@@ -189,7 +189,7 @@ def test_an_agent_that_does_not_receive_says_what_waits_and_why(world, log):
     assert [waiting.msg_id for waiting in story.waiting] == ["M1", "M2", "M3"]
     assert "with a dialog (trust) on its screen" in story.verdict
     assert "3 messages are waiting" in story.verdict
-    assert "attach" in story.otherwise
+    assert "agent answer" in story.otherwise
 
 
 @pytest.mark.parametrize(
