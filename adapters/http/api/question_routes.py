@@ -34,6 +34,8 @@ MARK_S = 3.0
 """A program moves the mark of its list within this time after a key."""
 TYPED_S = 0.4
 """A letter is an answer by itself within this time, or it wants Enter behind it."""
+AGAIN_S = 1.5
+"""A list that still stands after this time gets its Enter again."""
 RECORD_WAIT_S = 5.0
 
 Look = Callable[[protocol.Snapshot], Awaitable[protocol.Answer]]
@@ -180,7 +182,7 @@ class QuestionRoutes:
         try:
             async with asyncio.timeout(body.timeout_ms / 1000):
                 await (self._type if option.keys else self._confirm)(registration, option)
-                await self._until_taken(registration, question, asked)
+                await self._until_taken(registration, question, asked, option)
         except TimeoutError:
             raise _not_taken(registration.name) from None
         return option
@@ -213,11 +215,15 @@ class QuestionRoutes:
                 raise _not_taken(registration.name)
             await asyncio.sleep(LOOK_S)
 
-    async def _until_taken(self, registration: Registration, question: str, before: Asked) -> None:
-        still_asks = True
-        while still_asks:
+    async def _until_taken(self, registration: Registration, question: str, before: Asked, option: Option) -> None:
+        """Wait until the question is gone. Programs ignore an Enter that comes too soon (Claude Code): a list gets it again."""
+        loop = asyncio.get_running_loop()
+        pressed = loop.time()
+        while await self._still_asks(registration, question, before):
+            if not option.keys and loop.time() >= pressed + AGAIN_S:
+                await self._confirm(registration, option)
+                pressed = loop.time()
             await asyncio.sleep(LOOK_S)
-            still_asks = await self._still_asks(registration, question, before)
 
     async def _still_asks(self, registration: Registration, question: str, before: Asked) -> bool:
         """Whether the same is asked as before; programs often ask the next thing at once."""
