@@ -204,7 +204,7 @@ class ProgramOccupied(_HostReport, frozen=True, kw_only=True):
 
 
 class ProgramFreed(_HostReport, frozen=True, kw_only=True):
-    """What occupied it is over."""
+    """The program is free again."""
 
 
 class ProgramIdle(_HostReport, frozen=True, kw_only=True):

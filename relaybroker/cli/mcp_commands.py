@@ -9,10 +9,10 @@ import click
 
 @click.command("mcp")
 def mcp() -> None:
-    """Give the agent of this terminal its tools over stdio (Model Context Protocol).
+    """Serve this terminal's agent its tools over stdio (Model Context Protocol).
 
-    For programs that take an MCP server only as a command; where HTTP works, $RELAYBROKER_URL/mcp is the same without a process.
-    Needs RELAYBROKER_URL and RELAY_AGENT_TOKEN, which every agent has.
+    For programs that accept an MCP server only as a command. Where HTTP works, $RELAYBROKER_URL/mcp is the same without an extra
+    process. Needs RELAYBROKER_URL and RELAY_AGENT_TOKEN, which every agent has.
     """
     from relaybroker.mcp.bridge import run
 

@@ -19,17 +19,17 @@ class Agent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cli: str = Field(min_length=1, description="Its command line.")
-    cwd: str = Field(default="", description="Its working directory; relative to the file.")
+    cli: str = Field(min_length=1, description="Command line.")
+    cwd: str = Field(default="", description="Working directory; relative to the file.")
     task: str = Field(default="", description="Typed once the program is ready.")
-    channels: tuple[str, ...] = Field(default=(), description="Channels that it joins.")
-    harness: str = Field(default="", description="What the program is, where its command does not say it.")
-    model: str = Field(default="", description="The model that it shall use, where its harness has an option for it.")
-    team: str = Field(default="", description="The team that it belongs to.")
-    env: dict[str, str] = Field(default_factory=dict, description="For its environment.")
+    channels: tuple[str, ...] = Field(default=(), description="Channels to join.")
+    harness: str = Field(default="", description="Which program this is, if the command does not show it.")
+    model: str = Field(default="", description="Model to use, if the harness has an option for it.")
+    team: str = Field(default="", description="Team that the agent belongs to.")
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables.")
     env_from: tuple[str, ...] = Field(
         default=(),
-        description="Names of variables that it takes over from the shell in which `apply` or `up` runs; for secrets.",
+        description="Variables to take from the shell in which `apply` or `up` runs; for secrets.",
     )
 
     @field_validator("cli")

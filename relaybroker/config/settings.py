@@ -217,7 +217,7 @@ def _workspace_key(
     )
     if explicit:
         if not explicit.startswith("rk_"):
-            raise SettingsError("a workspace key begins with rk_; the one that is given does not")
+            raise SettingsError("a workspace key starts with rk_; the given one does not")
         return explicit, True
     return secrets["RELAY_API_KEY"].strip(), False
 
@@ -238,7 +238,7 @@ def _memberships(listed: str) -> list[_Membership]:
         memberships = decoded if isinstance(decoded, list) else getattr(decoded, "memberships", [decoded])
         if memberships:
             return list(memberships)
-    raise SettingsError("RELAY_WORKSPACES_JSON is no list of {workspace_id, workspace_alias, api_key}")
+    raise SettingsError("RELAY_WORKSPACES_JSON is not a list of {workspace_id, workspace_alias, api_key}")
 
 
 def _key_of_membership(memberships: list[_Membership], default: str) -> str:

@@ -164,7 +164,7 @@ class Show:
         deadline = time.monotonic() + READY_S
         while not all(row["ready"] for row in (await rest.status())["agents"]):
             if time.monotonic() > deadline:
-                raise SystemExit("relaybroker: the agents did not get ready")
+                raise SystemExit("relaybroker: the agents did not become ready")
             await asyncio.sleep(0.05)
 
     async def _talk(self, rest: Rest) -> None:

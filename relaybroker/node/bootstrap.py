@@ -289,7 +289,7 @@ class Bootstrap:
             try:
                 await asyncio.to_thread(self._settle, self._settings, paths, connection, self._notices.progress)
             except OSError as error:
-                _log.warning("the fleet is not as the file wants it: %s", error)
+                _log.warning("the fleet does not match the file: %s", error)
         self._notices.ready(f"ready at {connection.url}")
 
     def _cut_link(self) -> None:
@@ -341,7 +341,7 @@ def refusal_of(state: State) -> str:
     link = state.link
     if link.state != "refused" or link.reason is None:
         return ""
-    again = "It asks again by itself every 5 minutes; now: relaybroker node enrol"
+    again = "It asks again every 5 minutes. To ask now: relaybroker node enrol"
     return f"the engine refused this node, {link.reason}: {SENTENCES[link.reason]} {link.detail}\n{again}"
 
 

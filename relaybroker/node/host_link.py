@@ -198,7 +198,7 @@ class HostLink:
             elif len(self._backlog) < BACKLOG:
                 self._put(translate.reported(self._host_id, response))
             else:
-                self._cut("the broker is too slow for the reports of its PTY host")
+                self._cut("the broker cannot keep up with the reports of its PTY host")
 
     def _lost(self, why: str) -> None:
         if self._host_id:

@@ -89,7 +89,7 @@ class QuestionRoutes:
         self._answering: set[str] = set()
         """Sessions whose question is being answered: by one person at a time."""
 
-    @route("GET /api/questions", "What agents' programs ask, with the options.", errors=(429, 503, 504))
+    @route("GET /api/questions", "List the questions of agents' programs, with their options.", errors=(429, 503, 504))
     async def questions(self, _request: web.Request) -> Questions:
         """GET /api/questions."""
         shown = []
@@ -101,14 +101,16 @@ class QuestionRoutes:
                     raise
         return Questions(questions=shown)
 
-    @route("GET /api/spawned/{name}/question", "What the agent's program asks.", errors=(404, 409, 429, 503, 504))
+    @route(
+        "GET /api/spawned/{name}/question", "Get the question of the agent's program.", errors=(404, 409, 429, 503, 504)
+    )
     async def question(self, request: web.Request) -> QuestionView:
         """GET /api/spawned/{name}/question."""
         return await self._shown(self._asking(request.match_info["name"]))
 
     @route(
         "POST /api/spawned/{name}/answer",
-        "Choose an option of what the agent's program asks.",
+        "Answer the question of the agent's program with one of its options.",
         errors=(404, 409, 429, 503, 504),
         about="name",
     )

@@ -77,7 +77,7 @@ def refuse_unbuilt(value: Mapping[str, object]) -> None:
                 raise unbuilt(name)
     for name in NO_EFFECT:
         if value.get(name) is not None:
-            text = f"'{name}' has no effect here; leave it out"
+            text = f"'{name}' has no effect here; omit it"
             raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field=name)
 
 

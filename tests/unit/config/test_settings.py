@@ -117,7 +117,7 @@ def test_the_workspace_key_has_one_order(
 
 
 def test_an_explicit_key_of_another_kind_is_refused_without_being_shown() -> None:
-    with pytest.raises(SettingsError, match="begins with rk_") as refused:
+    with pytest.raises(SettingsError, match="starts with rk_") as refused:
         take({"RELAY_WORKSPACE_KEY": "at_live_secret"})
     assert "at_live_secret" not in str(refused.value)
 
