@@ -25,6 +25,7 @@ _COMMANDS = {
     "node": ("relaybroker.cli.node_commands", "node", "Enrol this node at its engine."),
     "message": ("relaybroker.cli.message_commands", "message", "Send, answer and read messages."),
     "mcp": ("relaybroker.cli.mcp_commands", "mcp", "Give the agent of this terminal its tools over stdio."),
+    "mcp-args": ("relaybroker.cli.mcp_commands", "mcp_args", "Print what a program is started with to have its tools."),
     "delivery": ("relaybroker.cli.audit_commands", "delivery", "List and show deliveries, from the log."),
     "dead-letters": (
         "relaybroker.cli.dead_letter_commands",

@@ -136,7 +136,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
     key, explicit = _workspace_key(flags, secrets, memberships, chosen.default_workspace)
     node_token = secrets["RELAY_NODE_TOKEN"].strip()
     persist = flags.persist or flags.command == "up"
-    profiles = _harnesses(choice, environ, cwd)
+    profiles = own_harnesses(choice, environ, cwd)
     found: dict[str, Any] = {
         "instance_name": _first(chosen.name, cwd.name, "project"),
         "node_names": tuple(name for name in (flags.name.strip(), flags.instance_name.strip()) if name),
@@ -205,8 +205,12 @@ def _state_directory(choice: Choice, cwd: Path, *, persist: bool) -> Path | None
     return _base(choice, "state_dir", cwd) / choice.chosen.state_dir
 
 
-def _harnesses(choice: Choice, environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
-    """The operator's profiles: of the directory that is named, else of the user's own if there is one."""
+def own_harnesses(choice: Choice, environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
+    """The operator's profiles, file -> text: of the directory that is named, else of the user's own if there is one.
+
+    Raises:
+        SettingsError: one cannot be used; the text names file and key.
+    """
     named = choice.chosen.harnesses
     own = user_directory(environ)
     if named:

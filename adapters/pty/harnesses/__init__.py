@@ -139,6 +139,20 @@ class Mcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 raise ValueError("what env and command_env hold is a JSON object")  # noqa: TRY004 - msgspec places it
 
 
+class ByHand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person writes once into the program's own configuration, for a program that takes MCP servers from there only.
+
+    It is good for every agent, since it names variables and no agent.
+    """
+
+    file: str
+    """Where; `~` is the person's home."""
+    entry: str
+    """What, to be merged into the file."""
+    seen: str = "documented, not tried"
+    """How it is known to work."""
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of program. Times are in milliseconds unless the name says otherwise."""
 
@@ -193,6 +207,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     mcp: Mcp | None = None
     """None: it gets no tools, and `no_mcp` says why; the hint names the command."""
     no_mcp: str = ""
+    by_hand: ByHand | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -411,7 +426,9 @@ def _said(text: str) -> str:
 
 def _did_you_mean(key: str) -> str:
     known = {
-        field for kind in (Profile, Dialog, Sign, Script, Alone, Mcp, ComposerRule) for field in kind.__struct_fields__
+        field
+        for kind in (Profile, Dialog, Sign, Script, Alone, Mcp, ByHand, ComposerRule)
+        for field in kind.__struct_fields__
     }
     near = nearest_names(key, known)
     return f"; nearest: {', '.join(near)}" if near else ""
