@@ -203,6 +203,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An injection with `steer` interrupts the program with Escape first, if it works."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
+    surface: tuple[Literal["reaction", "receipt"], ...] = ()
+    """What others do with its agent's messages, and is told to it in one line each: reactions, read marks."""
     alone: Alone = Alone()
     mcp: Mcp | None = None
     """None: it gets no tools, and `no_mcp` says why; the hint names the command."""
