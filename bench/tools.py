@@ -126,10 +126,10 @@ async def _rate(process: psutil.Process, agents: list[_Agent], calls: int, call:
 
 
 def _bridges(environment: dict[str, str]) -> Figures:
-    found = [_bridge(environment) for _ in range(BRIDGES)]
+    answers = [_bridge(environment) for _ in range(BRIDGES)]
     return {
-        "bridge_answer_s": round(statistics.median(seconds for seconds, _ in found), 3),
-        "bridge_private": round(max(private for _, private in found), 1),
+        "bridge_answer_s": round(statistics.median(seconds for seconds, _ in answers), 3),
+        "bridge_private": round(max(private for _, private in answers), 1),
     }
 
 

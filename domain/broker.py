@@ -110,8 +110,8 @@ class Broker:
         state = self.state
         if self._due_position != state.position:
             is_over = state.settings is None or state.left
-            found = () if is_over else (when for rules in _RULES if (when := rules.deadline(state)) is not None)
-            self._due, self._due_position = min(found, default=None), state.position
+            deadlines = () if is_over else (when for rules in _RULES if (when := rules.deadline(state)) is not None)
+            self._due, self._due_position = min(deadlines, default=None), state.position
         return self._due
 
     def _dispatch(self, turn: Turn, item: Input) -> None:
@@ -261,9 +261,12 @@ def _answered(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered)
 
 
 def _registration_answered(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered) -> None:
-    found = next((found for found in turn.state.registrations.values() if found.call_id == item.call_id), None)
-    if found is not None:
-        fallback.answered(turn, found, item)
+    registration = next(
+        (registration for registration in turn.state.registrations.values() if registration.call_id == item.call_id),
+        None,
+    )
+    if registration is not None:
+        fallback.answered(turn, registration, item)
         return
     stream = turn.state.link.abandoned.get(item.call_id, "")
     _unmatched(turn, item)
@@ -302,9 +305,9 @@ def _reply(turn: Turn, frame: frames.Frame) -> None:
     elif pending.kind == "inventory.sync":
         link.synced(turn, data)
     elif pending.kind == "agent.register":
-        found = turn.state.registrations.get(pending.subject)
-        if found is not None:
-            agents.accepted(turn, found, data, request_id)
+        registration = turn.state.registrations.get(pending.subject)
+        if registration is not None:
+            agents.accepted(turn, registration, data, request_id)
 
 
 def _error(turn: Turn, frame: frames.Frame) -> None:
@@ -319,9 +322,9 @@ def _error(turn: Turn, frame: frames.Frame) -> None:
     if request == "node.register" and not sidecars.manifest_refused(turn, request_id, code, message):
         link.registration_refused(turn, code, message)
     elif request == "agent.register" and pending is not None:
-        found = turn.state.registrations.get(pending.subject)
-        if found is not None:
-            agents.refused(turn, found, code, message)
+        registration = turn.state.registrations.get(pending.subject)
+        if registration is not None:
+            agents.refused(turn, registration, code, message)
     elif code in link.DEAD_TOKEN_CODES and (
         request == "node.heartbeat" or (not request and turn.state.link.state == "registering")
     ):

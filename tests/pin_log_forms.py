@@ -73,14 +73,14 @@ def _alternatives(hint: Any) -> list[Any]:
 
 def _body(kind: Any, chosen: int = 0) -> dict[str, Any]:
     hints = get_type_hints(kind)
-    found = {}
+    body = {}
     for field in msgspec.structs.fields(kind):
         kinds = _alternatives(hints[field.name])
         value = _value(kinds[min(chosen, len(kinds) - 1)])
         if len(kinds) > 1:
             value = {"type": kinds[min(chosen, len(kinds) - 1)].__name__} | value
-        found[field.encode_name] = not value if value is field.default else value  # a default is not written
-    return found
+        body[field.encode_name] = not value if value is field.default else value  # a default is not written
+    return body
 
 
 def _value(hint: Any) -> Any:

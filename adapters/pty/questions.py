@@ -87,12 +87,12 @@ def question_on(profile: Profile, view: View, *, collects_lines: bool, echoes: b
     """The name of what the screen asks; None when it asks nothing. For a screen on which no composer has the cursor."""
     if (collects_lines and not echoes and _PASSWORD.search(view.cursor_line.rstrip())) or _asks_hidden(view):
         return HIDDEN_INPUT
-    found = _structure(view, collects_lines=collects_lines)
+    question = _structure(view, collects_lines=collects_lines)
     if profile.composer and (named := profile.dialog_in(view.joined)) is not None:
         return named
-    if found is None and profile.plain_program and view.alternate and _is_full_screen(view):
+    if question is None and profile.plain_program and view.alternate and _is_full_screen(view):
         return FULL_SCREEN
-    return found
+    return question
 
 
 def _asks_hidden(view: View) -> bool:

@@ -30,22 +30,24 @@ SENDER = "broker"
 def proceed(turn: Turn) -> None:
     """Tell the senders of whatever ended in this turn."""
     while turn.undelivered:
-        found = turn.undelivered.pop(0)
-        sender = turn.state.acting(found.sender_id)
+        undelivered = turn.undelivered.pop(0)
+        sender = turn.state.acting(undelivered.sender_id)
         if sender is not None:
-            text = f"Your message {found.message_id} to {found.recipient} was not delivered: {found.why}"
-            _tell(turn, sender, found.about, text, found.message_id)
+            text = (
+                f"Your message {undelivered.message_id} to {undelivered.recipient} was not delivered: {undelivered.why}"
+            )
+            _tell(turn, sender, undelivered.about, text, undelivered.message_id)
 
 
 def surfaced(turn: Turn, agent_id: str, frame: frames.Deliver) -> None:
     """A reaction or a read mark came for this agent: it hears of it if it is to, and if the message is its own."""
-    found, author = extraction.receipt(frame.payload), turn.state.acting(agent_id)
-    if found is None or author is None or turn.state.posted.get(found.message_id) != agent_id:
+    receipt, author = extraction.receipt(frame.payload), turn.state.acting(agent_id)
+    if receipt is None or author is None or turn.state.posted.get(receipt.message_id) != agent_id:
         return
     wanted = author.spec.surface if author.spec.surface is not None else author.harness.surface
-    if found.kind in wanted and found.who.lower() != author.name.lower():
-        about = f"{found.kind} {frame.delivery_id or found.said}"
-        _tell(turn, author, about, found.said, found.message_id)
+    if receipt.kind in wanted and receipt.who.lower() != author.name.lower():
+        about = f"{receipt.kind} {frame.delivery_id or receipt.said}"
+        _tell(turn, author, about, receipt.said, receipt.message_id)
 
 
 def _tell(turn: Turn, agent: Registration, about: str, text: str, message_id: str) -> None:

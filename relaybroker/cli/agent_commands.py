@@ -81,13 +81,13 @@ def spawn(
 
 def _environment(variables: tuple[str, ...]) -> dict[str, str]:
     """The variables of `--env`. Ends the command for one without value that this shell does not have either."""
-    found = {}
+    environment = {}
     for given in variables:
         name, has_value, value = given.partition("=")
         if not has_value and name not in os.environ:
             fail(Exit.USAGE, f"--env {name}: this shell has no such variable. Give it one: --env {name}=VALUE")
-        found[name] = value if has_value else os.environ[name]
-    return found
+        environment[name] = value if has_value else os.environ[name]
+    return environment
 
 
 @examples("relaybroker agent ls", "relaybroker agent ls --json")

@@ -64,7 +64,7 @@ def mcp_args(command: str, name: str, existing_args: str, state_dir: str | None)
     if not tools_of(profile, argv):
         reason = profile.no_mcp or "its command line has no place for options, or names a server agent-relay already"
     by_hand = None if profile.by_hand is None else {"file": profile.by_hand.file, "entry": profile.by_hand.entry}
-    found = {
+    injection = {
         "args": list(given[1:]),
         "env": with_variables(profile, argv, variables),
         "sideEffectFiles": [],
@@ -72,7 +72,7 @@ def mcp_args(command: str, name: str, existing_args: str, state_dir: str | None)
         "byHand": by_hand,
         "reason": reason,
     }
-    say_json(found)
+    say_json(injection)
 
 
 def _words(text: str, option: str) -> list[str]:
@@ -85,9 +85,9 @@ def _words(text: str, option: str) -> list[str]:
 
 def _list(text: str) -> list[str]:
     try:
-        found = json.loads(text)
+        words = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         fail(Exit.USAGE, "--existing-args is a JSON list of texts")
-    return found
+    return words

@@ -20,9 +20,9 @@ def harness_files(directory: Path) -> dict[str, str]:
     Raises:
         harnesses.HarnessError: the directory or a file cannot be read, or is not what it should be; the text names file and key.
     """
-    found = dict(_texts(directory))
-    harnesses.read(found)
-    return found
+    files = dict(_texts(directory))
+    harnesses.read(files)
+    return files
 
 
 def _texts(directory: Path) -> Iterator[tuple[str, str]]:

@@ -50,9 +50,9 @@ class Rest:
 
     async def _local(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         text = await asyncio.to_thread((self._state / "connection.json").read_text)
-        found = json.loads(text)
-        headers = {"X-API-Key": found["api_key"]}
-        async with self._session.request(method, found["url"] + path, json=body, headers=headers) as response:
+        connection = json.loads(text)
+        headers = {"X-API-Key": connection["api_key"]}
+        async with self._session.request(method, connection["url"] + path, json=body, headers=headers) as response:
             answer = await response.json()
         if response.status >= 300:
             raise SystemExit(f"relaybroker: the broker refused {method} {path}: {answer['message']}")
@@ -92,8 +92,8 @@ class Rest:
 
     async def thread(self, root: str) -> list[tuple[str, str, str]]:
         """A message and every answer in its thread, as the engine has them: id, author, text."""
-        found = await self._ask("GET", f"/v1/messages/{root}/replies", self._workspace)
-        return [(row["id"], row["agent_name"], row["text"]) for row in (found["parent"], *found["replies"])]
+        thread = await self._ask("GET", f"/v1/messages/{root}/replies", self._workspace)
+        return [(row["id"], row["agent_name"], row["text"]) for row in (thread["parent"], *thread["replies"])]
 
     async def unread(self, messages: dict[str, list[str]]) -> int:
         """How many of these deliveries the engine does not show as read (acknowledged) by their recipients."""

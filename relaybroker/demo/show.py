@@ -90,11 +90,13 @@ class Show:
             crossed = await self._crash(rest)
             await self._settle(rest)
             result = await self._count(rest)
-        self._step(f"relaybroker why {crossed}   (a delivery that crossed the crash)")
-        self._show("why", crossed)
-        for root in Said.by_now(self._folder).began:
-            self._step(f"relaybroker message thread {root}   (what ada and bob said to each other)")
-            self._show("message", "thread", root)
+        await self._show(
+            (("why", crossed), "a delivery that crossed the crash"),
+            *(
+                (("message", "thread", root), "what ada and bob said to each other")
+                for root in Said.by_now(self._folder).began
+            ),
+        )
         self._step("taking everything down")
         await self._command("down")
         result["seconds"] = round(time.monotonic() - self._began, 1)
@@ -138,10 +140,10 @@ class Show:
 
     def _is_ready(self) -> bool:
         try:
-            found = json.loads((self._state / "connection.json").read_text(encoding="utf-8"))
+            connection = json.loads((self._state / "connection.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return self._broker is not None and found["pid"] == self._broker.pid
+        return self._broker is not None and connection["pid"] == self._broker.pid
 
     async def _command(self, *words: str) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -313,8 +315,16 @@ class Show:
             "agents_alive": alive,
         }
 
-    def _show(self, *words: str) -> None:
-        found = subprocess.run(
+    async def _show(self, *commands: tuple[tuple[str, ...], str]) -> None:
+        """Run these commands at once, and print each with what it printed."""
+        outputs = await asyncio.gather(*(asyncio.to_thread(self._output, words) for words, _ in commands))
+        for (words, about), output in zip(commands, outputs, strict=True):
+            self._step(f"relaybroker {' '.join(words)}   ({about})")
+            sys.stdout.write(output)
+            sys.stdout.flush()
+
+    def _output(self, words: tuple[str, ...]) -> str:
+        finished = subprocess.run(
             own_program("relaybroker", *words, "--state-dir", str(self._state)),
             capture_output=True,
             text=True,
@@ -322,8 +332,7 @@ class Show:
             cwd=self._folder,
             check=False,
         )
-        sys.stdout.write(found.stdout + found.stderr)
-        sys.stdout.flush()
+        return finished.stdout + finished.stderr
 
 
 def _is_alive(agent: Agent) -> bool:

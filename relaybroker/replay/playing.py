@@ -201,11 +201,11 @@ class Player:
             decision, error = Decision([], []), f"{type(raised).__name__}: {raised}"
         if not decision.events and not error:
             return
-        found = [{**shown(recorded), "position": None} for recorded in decision.events]
-        names = [{"topic": one["topic"], "stream": one["stream"]} for one in found]
+        decided = [{**shown(recorded), "position": None} for recorded in decision.events]
+        names = [{"topic": one["topic"], "stream": one["stream"]} for one in decided]
         if names != self._early:  # the same thing stays due until the recording has it
             self._early = names
-            self._differ("due", turn, "TimePassed", [], found, error, at=due)
+            self._differ("due", turn, "TimePassed", [], decided, error, at=due)
         else:
             self._go_back()
 

@@ -16,9 +16,13 @@ from relaybroker.domain.reasons import Reason
 Body = dict[str, Any]
 
 
-def frame_of(found: Announced) -> Body:
+def frame_of(announcement: Announced) -> Body:
     """An announcement as an event of `/ws` and `/api/events/replay`."""
-    return _body(found.what) | {"epoch": found.epoch, "timestamp": int(found.at * 1000), "seq": found.seq}
+    return _body(announcement.what) | {
+        "epoch": announcement.epoch,
+        "timestamp": int(announcement.at * 1000),
+        "seq": announcement.seq,
+    }
 
 
 def parent_label(source: str) -> str:
@@ -57,8 +61,8 @@ def _body(what: Announcement) -> Body:
                 "last_output": what.last_output,
             }
         case announced.AgentEnded(name=name, reason=reason, last_output=last_output):
-            told = "child_exited" if reason is Reason.WORKER_EXITED else "unknown"
-            return {"kind": "agent_exit", "name": name, "reason": told, "last_output": last_output}
+            wire_reason = "child_exited" if reason is Reason.WORKER_EXITED else "unknown"
+            return {"kind": "agent_exit", "name": name, "reason": wire_reason, "last_output": last_output}
         case announced.AgentTokenRotated(name=name, cause=cause):
             return {"kind": "agent_token_rotated", "name": name, "cause": cause}
         case announced.ChannelJoined(name=name, channel=channel):

@@ -227,9 +227,9 @@ class LocalApi:
             if self._access is None or not route.settled:
                 return await handler(request)
             await self._access.gateway.settled()
-            told = await handler(request)
+            response = await handler(request)
             await self._access.gateway.settled()
-            return told
+            return response
 
         return handle
 

@@ -252,10 +252,10 @@ def profile_for(argv: Sequence[str]) -> Profile:
     """The profile for a command line, through the wrappers that one usually puts before it; `default` when no other is meant for it."""
     words = list(argv)
     for _ in range(len(words)):
-        if not words or (found := of_program(words)).name != DEFAULT or (inner := _unwrapped(words)) is None:
+        if not words or (chosen := of_program(words)).name != DEFAULT or (inner := _unwrapped(words)) is None:
             break
         words = inner
-    return found if words else profiles()[DEFAULT]
+    return chosen if words else profiles()[DEFAULT]
 
 
 def of_program(argv: Sequence[str], executable: str = "") -> Profile:
@@ -391,14 +391,14 @@ def read(files: Mapping[str, str]) -> dict[str, Profile]:
     Raises:
         HarnessError: one of them is none, or two have one name.
     """
-    found: dict[str, Profile] = {}
+    profiles_by_name: dict[str, Profile] = {}
     places: dict[str, str] = {}
     for file, text in files.items():
         one = _read(file, text)
-        if one.name in found:
+        if one.name in profiles_by_name:
             raise HarnessError(f"{file}: name: {places[one.name]} is called {one.name!r}, too")
-        found[one.name], places[one.name] = one, file
-    return found
+        profiles_by_name[one.name], places[one.name] = one, file
+    return profiles_by_name
 
 
 def _read(file: str, text: str) -> Profile:

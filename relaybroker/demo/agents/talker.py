@@ -49,8 +49,8 @@ class Tools:
         result = self._ask("tools/call", name=tool, arguments=arguments)
         if result["isError"]:
             raise RuntimeError(f"{tool}: {result['content']}")
-        found: dict[str, Any] = result["structuredContent"]
-        return found
+        structured: dict[str, Any] = result["structuredContent"]
+        return structured
 
     def _ask(self, method: str, **params: Any) -> dict[str, Any]:
         assert self._bridge.stdin is not None
@@ -60,17 +60,17 @@ class Tools:
             request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
             self._bridge.stdin.write(json.dumps(request).encode() + b"\n")
             self._bridge.stdin.flush()
-        found = answer.get()
-        if "error" in found:
-            raise RuntimeError(f"{method}: {found['error']}")
-        result: dict[str, Any] = found["result"]
+        response = answer.get()
+        if "error" in response:
+            raise RuntimeError(f"{method}: {response['error']}")
+        result: dict[str, Any] = response["result"]
         return result
 
     def _read(self) -> None:
         assert self._bridge.stdout is not None
         for line in self._bridge.stdout:
-            found = json.loads(line)
-            self._answers[found["id"]].put(found)
+            response = json.loads(line)
+            self._answers[response["id"]].put(response)
 
 
 class Talker:
@@ -133,8 +133,8 @@ def main() -> None:
         print("talker ready", flush=True)  # noqa: T201 - this program talks to its terminal
         for line in sys.stdin:
             received.write(line)
-            if found := _HEADER.search(line):
-                heard = (found["id"], found["thread"] or "", found["body"].strip())
+            if header := _HEADER.search(line):
+                heard = (header["id"], header["thread"] or "", header["body"].strip())
                 threading.Thread(target=talker.hear, args=heard, daemon=True).start()
 
 

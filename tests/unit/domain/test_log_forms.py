@@ -40,19 +40,19 @@ def plain(value):
 
 def lost(form, mapper=MAPPER):
     """What a form says and this version does not read; for a superseded one, how what is read differs from what it must become."""
-    found = read(form, mapper)
+    decoded = read(form, mapper)
     if form.get("topic") in mapper.registry.superseded:
-        return found != form["becomes"]
-    return fields(form) - fields(found) or {
-        key: value for key, value in form.get("body", {}).items() if not says(found["body"][key], value)
+        return decoded != form["becomes"]
+    return fields(form) - fields(decoded) or {
+        key: value for key, value in form.get("body", {}).items() if not says(decoded["body"][key], value)
     }
 
 
-def says(found, pinned):
+def says(decoded, pinned):
     """Whether what is read has everything that the form says, and perhaps fields of its own that came later."""
-    if isinstance(found, dict) and isinstance(pinned, dict):
-        return all(key in found and says(found[key], value) for key, value in pinned.items())
-    return found == pinned
+    if isinstance(decoded, dict) and isinstance(pinned, dict):
+        return all(key in decoded and says(decoded[key], value) for key, value in pinned.items())
+    return decoded == pinned
 
 
 @pytest.mark.parametrize("form", FORMS, ids=name_of)

@@ -65,8 +65,8 @@ def test_the_first_event_of_each_turn_says_what_the_core_was_told_and_no_other_d
     def begins(recorded: Recorded) -> bool:
         return recorded.causation == recorded.event_id
 
-    assert all(bool(recorded.told) is begins(recorded) for recorded in world.log)
-    assert {type(told.decode(one.told)) for one in world.log if begins(one)} >= {
+    assert all(bool(recorded.input_json) is begins(recorded) for recorded in world.log)
+    assert {type(told.decode(one.input_json)) for one in world.log if begins(one)} >= {
         inputs.BrokerStarted,
         inputs.FrameArrived,
         inputs.TextTyped,
