@@ -5,7 +5,7 @@ Invariants checked after every step: fold(log) = live state (D14), an acknowledg
 nothing is typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal, nothing that
 has ended is still waited for and every message has one owner (F017), nothing is given back to an engine that has it no more (ONE-OWNER),
 while a person holds an agent nothing is typed but what was flushed (D15), what an agent has read by fetching is given or typed again only
-with the mark, and not at all once that is recorded (FETCHED-ONCE).
+with the mark, and not at all once that is recorded (FETCHED-ONCE), and what others do with a message is told once (TRUE-END).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.rows: dict[str, list[str]] = {name: [] for name in NAMES}
         self.posted: dict[str, float] = {}
         """Message id -> when it was posted, by a clock that the engine shares."""
+        self.said: list[str] = []
+        """Messages that the agents sent."""
         self.judged = 0
         self.acked: dict[str, int] = dict.fromkeys(NAMES, 0)
         self.seen_acks = 0
@@ -52,7 +54,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.world.start()
         self.world.online()
         for name in NAMES:
-            self.world.spawn(name)
+            self.world.spawn(name, surface=("reaction", "receipt"))
 
     # --- the engine -------------------------------------------------------------------------------------------------
 
@@ -126,7 +128,28 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def spawn(self, name: str) -> None:
         if self._is_online() and self.world.broker.state.registration_of(name) is None:
-            self.world.spawn(name)
+            self.world.spawn(name, surface=("reaction", "receipt"))
+
+    @rule(name=st.sampled_from(NAMES))
+    def say(self, name: str) -> None:
+        """An agent sends a message to the other one; the engine takes it."""
+        if not self._live(name):
+            return
+        other = NAMES[1 - NAMES.index(name)]
+        self.said.append(f"{900 + len(self.said)}")
+        agent_id = self.world.agent_ids[name]
+        self.world.tell(inputs.SendRequested(request_id="say", to=other, text="hi", agent_id=agent_id))
+        self.world.answer("/dm", 201, {"id": self.said[-1]})
+
+    @precondition(lambda self: self.said)
+    @rule(name=st.sampled_from(NAMES), kind=st.sampled_from(["message.reacted", "message.read"]), data=st.data())
+    def react(self, name: str, kind: str, data: st.DataObject) -> None:
+        """Somebody does something with a message, and everybody hears of it, perhaps again."""
+        if self._is_online() and name in self.world.agent_ids:
+            message = data.draw(st.sampled_from(self.said[-3:]))
+            happened = {"message_id": message, "agent_name": "carl", "agent_id": "77", "emoji": "x", "action": "added"}
+            key = f"evt_{kind}_{message}_{name}"
+            self.world.deliver(name, 0, msg_id=message, delivery_id=key, payload={"type": kind, "data": happened})
 
     @rule(name=st.sampled_from(NAMES))
     def release(self, name: str) -> None:
@@ -385,6 +408,11 @@ class BrokerMachine(RuleBasedStateMachine):
         for name, seen in numbers.items():
             adopted = any(e.event.source == "adopted" for e in self.world.events("mailbox.based.v1"))
             assert adopted or seen == sorted(seen), f"{name} got {seen}"
+
+    @invariant()
+    def nothing_that_others_do_is_told_twice(self) -> None:
+        notices = [one.event.about for one in self.world.events("delivery.offered.v1") if one.event.source == "notice"]
+        assert len(notices) == len(set(notices)), notices
 
 
 TestBrokerMachine = BrokerMachine.TestCase
