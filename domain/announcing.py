@@ -79,6 +79,11 @@ def _blocked(state: State, event: events.WorkerBlocked, recorded: Recorded) -> _
     yield announcements.AgentBlocked(name=state.workers[_subject(recorded)].name, pattern=event.pattern)
 
 
+def _question_answered(state: State, event: events.QuestionAnswered, recorded: Recorded) -> _Announcements:
+    if (program := state.workers.get(_subject(recorded))) is not None:
+        yield announcements.AgentAnswered(name=program.name, question=event.question, option=event.option)
+
+
 def _idle(state: State, event: events.WorkerIdle, recorded: Recorded) -> _Announcements:
     yield announcements.AgentIdle(
         name=state.workers[_subject(recorded)].name, idle_s=event.idle_s, since=recorded.at - event.idle_s
@@ -427,6 +432,7 @@ ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Announcements]
         events.WorkerReady: _ready,
         events.WorkerAnnounced: _announced,
         events.WorkerBlocked: _blocked,
+        events.QuestionAnswered: _question_answered,
         events.WorkerIdle: _idle,
         events.WorkerStopping: _stopping,
         events.WorkerExited: _exited,

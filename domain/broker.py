@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.domain import engine_status, events, frames, inputs, told
+from relaybroker.domain import engine_status, events, frames, inputs, recorded_input
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.inputs import Input
 from relaybroker.domain.reasons import Reason
@@ -77,7 +77,7 @@ class Broker:
 
     def handle(self, item: Input, now: float) -> Decision:
         """Decide about one input at this moment (epoch seconds). At least one event results, except of a repeated frame for a stranger."""
-        turn = Turn(self.state, now, told.encode(item))
+        turn = Turn(self.state, now, recorded_input.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
         notices.proceed(turn)
@@ -88,7 +88,7 @@ class Broker:
     def on_time(self, now: float) -> Decision:
         """Do whatever is due by now."""
         due = self.next_deadline()
-        turn = Turn(self.state, now, told.encode(told.TimePassed(due=now if due is None else due)))
+        turn = Turn(self.state, now, recorded_input.encode(recorded_input.TimePassed(due=now if due is None else due)))
         link.due(turn)
         _follow_link(turn)
         hosts.due(turn)
@@ -155,6 +155,8 @@ class Broker:
                 dead_letters.purge_requested(turn, item)
             case inputs.TerminalTyped() | inputs.TerminalSized():
                 workers.touched(turn, item)
+            case inputs.QuestionAnswered():
+                workers.question_answered(turn, item)
             case inputs.ModelSwitched():
                 agents.model_switched(turn, item)
             case inputs.EnrolRequested():

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from relaybroker.domain import told
+from relaybroker.domain import recorded_input
 from relaybroker.domain.events import REGISTRY
 
 FORMS = Path(__file__).parents[1] / "fixtures" / "log" / "forms.jsonl"
@@ -32,7 +32,7 @@ def current() -> Iterator[dict[str, Any]]:
     for topic in sorted(REGISTRY):
         for chosen in range(_shapes(REGISTRY[topic])):
             yield {"topic": topic, "body": _body(REGISTRY[topic], chosen)}
-    for kind in sorted(get_args(told.Told), key=lambda kind: kind.__name__):
+    for kind in sorted(get_args(recorded_input.RecordedInput), key=lambda kind: kind.__name__):
         yield {"input": {"type": kind.__name__} | _body(kind)}
 
 

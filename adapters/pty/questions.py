@@ -55,7 +55,7 @@ _FOOT = re.compile(
     | waiting \s for \s user \s confirmation
     """
 )
-_MARKED = re.compile(r"^(?P<before>[\s│┃|]*)(?P<mark>[❯›▸▶►➤◉⏵»◆●•→>*-]|\(\s?[•*xX]\s?\)|\[[xX*]\])\s+(?P<text>\S.*)$")
+MARKED = re.compile(r"^(?P<before>[\s│┃|]*)(?P<mark>[❯›▸▶►➤◉⏵»◆●•→>*-]|\(\s?[•*xX]\s?\)|\[[xX*]\])\s+(?P<text>\S.*)$")
 _STRONG = "❯›▸▶►➤◉⏵»◆"
 _NUMBERED = re.compile(r"(\(?\d{1,2}[.):]|\(?[a-zA-Z][.)])\s")
 _ANSWER = re.compile(
@@ -152,7 +152,7 @@ def _selects(view: View) -> bool:
             continue
         if _IN_ONE_ROW.search(view.trimmed(row)):
             return True
-        marked = _MARKED.match(view.trimmed(row))
+        marked = MARKED.match(view.trimmed(row))
         if marked is not None and any(_are_options(marked, sibling) for sibling in _siblings(view, row, marked)):
             return True
     return False

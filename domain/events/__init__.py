@@ -157,6 +157,7 @@ from relaybroker.domain.events.sidecar import (
     SupervisionEnded,
 )
 from relaybroker.domain.events.worker import (
+    QuestionAnswered,
     TerminalSized,
     TerminalTyped,
     WorkerAnnounced,
@@ -269,6 +270,7 @@ __all__ = [
     "OwnIdentityRefused",
     "OwnIdentityRequested",
     "PendingDrained",
+    "QuestionAnswered",
     "RangeLost",
     "Recorded",
     "RedeliverySkipped",

@@ -328,8 +328,8 @@ def _worker(own: list[Recorded]) -> Verdict:
             sentence = f"{who} is busy ({event.detail}). {SENTENCES[event.reason]}"
             return Verdict(PENDING, state, event.reason, sentence, following)
         case WorkerState.BLOCKED:
-            sentence, attach = f"{who} shows a dialog ({event.pattern}).", f"relaybroker agent attach {launched.name}"
-            return Verdict(PENDING, state, Reason.BLOCKED_BY_DIALOG, sentence, attach)
+            sentence, answer = f"{who} shows a dialog ({event.pattern}).", f"relaybroker agent answer {launched.name}"
+            return Verdict(PENDING, state, Reason.BLOCKED_BY_DIALOG, sentence, answer)
         case WorkerState.STOPPING:
             return Verdict(PENDING, state, "", f"{who} is being stopped.", following)
         case WorkerState.EXITED:

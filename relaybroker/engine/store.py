@@ -37,7 +37,7 @@ _PRAGMAS = (
 
 T = TypeVar("T")
 Settle = Callable[[Any, Exception | None], None]
-"""Told on the event loop what a transaction gave, or why it was rolled back."""
+"""RecordedInput on the event loop what a transaction gave, or why it was rolled back."""
 
 
 class Tx:

@@ -24,9 +24,9 @@ from relaybroker.domain.broker import Broker
 from relaybroker.domain.errors import RelayBrokerError
 from relaybroker.domain.events import Harness, Recorded
 from relaybroker.domain.inputs import BrokerStarted, Settings
+from relaybroker.domain.recorded_input import RecordedInput, TimePassed
 from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
-from relaybroker.domain.told import TimePassed, Told
 from relaybroker.domain.turn import Decision
 from relaybroker.replay.session import EFFECTS, Session, Turn, plain
 
@@ -159,7 +159,7 @@ class Player:
         elif len(self._waiting) >= CATCH_UP:
             self._catch_up()
 
-    def _decide(self, item: Told, now: float) -> Decision:
+    def _decide(self, item: RecordedInput, now: float) -> Decision:
         return self._core.on_time(now) if isinstance(item, TimePassed) else self._core.handle(item, now)
 
     def _sides(self, turn: Turn, decision: Decision) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

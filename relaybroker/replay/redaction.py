@@ -22,13 +22,13 @@ from typing import IO, Any
 
 import msgspec
 
-from relaybroker.domain import events, inputs, told
+from relaybroker.domain import events, inputs, recorded_input
 from relaybroker.domain import state as domain_state
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.decoding import MAX_DEPTH
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.recorded_input import RecordedInput, TimePassed
 from relaybroker.domain.state import State
-from relaybroker.domain.told import TimePassed, Told
 from relaybroker.replay.playing import Harnesses
 from relaybroker.replay.session import EFFECTS, Session, SessionError, Turn, Writer, plain, starting_state
 from relaybroker.replay.vocabulary import words
@@ -163,9 +163,9 @@ class Redactor:
         program, space, rest = line.partition(" ")
         return self.words(program) + space + (self.text(rest) if rest else "")
 
-    def input(self, kept: bytes) -> Told:
+    def input(self, kept: bytes) -> RecordedInput:
         """An input without what somebody wrote."""
-        return told.decode(msgspec.json.encode(self.value(msgspec.json.decode(kept))))
+        return recorded_input.decode(msgspec.json.encode(self.value(msgspec.json.decode(kept))))
 
     def state(self, state: State) -> State:
         """A state without what somebody wrote."""
@@ -244,7 +244,7 @@ def _again(core: Broker, redactor: Redactor, turn: Turn) -> Turn:
             redactor.settings(item.settings)
         changed = redactor.input(turn.input_json)
         assert not isinstance(changed, TimePassed), "an input stays what it is"
-        decision, kept = core.handle(changed, turn.at), told.encode(changed)
+        decision, kept = core.handle(changed, turn.at), recorded_input.encode(changed)
     before = [recorded.event.topic for recorded in turn.events]
     after = [recorded.event.topic for recorded in decision.events]
     if before != after:

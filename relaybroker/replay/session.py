@@ -26,13 +26,13 @@ import msgspec
 
 from relaybroker.adapters.eventstore.errors import UnknownTopic
 from relaybroker.adapters.eventstore.mapper import Mapper
+from relaybroker.domain import recorded_input
 from relaybroker.domain import state as domain_state
-from relaybroker.domain import told
 from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.events import REGISTRY, Recorded
+from relaybroker.domain.recorded_input import RecordedInput
 from relaybroker.domain.state import State
-from relaybroker.domain.told import Told
 
 FORMAT = 1
 EFFECTS = 2
@@ -141,14 +141,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         """Position of its last event."""
         return self.events[-1].version
 
-    def input(self) -> Told:
+    def input(self) -> RecordedInput:
         """What the core was told.
 
         Raises:
             SessionError: `unknown_input`.
         """
         try:
-            return told.decode(self.input_json)
+            return recorded_input.decode(self.input_json)
         except NOT_READABLE as error:
             raise SessionError("unknown_input", str(error), self.line) from error
 

@@ -199,7 +199,7 @@ class AgentRoutes:
         if wanted not in ("", "plain", "text", "ansi"):
             raise InvalidRequest(Refusal.INVALID, "invalid_format", f"unknown format '{wanted}'")
         session_id = self.session_of(request.match_info["name"])
-        answer = await self._ask_host(
+        answer = await self.ask_host(
             Snapshot(request_id=uuid.uuid4().hex, session_id=session_id, format="ansi" if wanted == "ansi" else "plain")
         )
         return msgspec.convert(answer.data, Screen)
@@ -220,7 +220,7 @@ class AgentRoutes:
 
     async def write(self, session_id: str, data: bytes) -> int:
         """Write bytes to the terminal of a session; how many."""
-        answer = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=session_id, data=data))
+        answer = await self.ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=session_id, data=data))
         self._touches.typed(session_id, data)
         return msgspec.convert(answer.data["bytes_written"], int)
 
@@ -245,10 +245,10 @@ class AgentRoutes:
             raise InvalidRequest(Refusal.INVALID, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
         session_id = self.session_of(name)
         if (owner := self._resizers.other_than(body.owner, session_id)) is not None:
-            answer = await self._ask_host(Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
+            answer = await self.ask_host(Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
             size = msgspec.convert(answer.data, Screen)
             return Resized(name=name, rows=size.rows, cols=size.cols, applied=False, owner=owner)
-        await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
+        await self.ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
         self._resizers.resized(body.owner, session_id)
         self._touches.sized(session_id, body.rows, body.cols, body.owner)
         self._viewers.resized(session_id, body.rows, body.cols)
@@ -269,7 +269,8 @@ class AgentRoutes:
         program = self._access.state.workers.get(registration.session_id)
         return registration if program is not None and not program.ended else None
 
-    async def _ask_host(self, request: RawInput | Resize | Snapshot) -> HostAnswer:
+    async def ask_host(self, request: RawInput | Resize | Snapshot) -> HostAnswer:
+        """Ask the PTY host about a terminal. Raises InvalidRequest with why it does not answer."""
         try:
             answer = await self._access.ask_host(request)
         except HostUnavailable as error:

@@ -46,6 +46,8 @@ def _body(what: Announcement) -> Body:
             return _agent("worker_ready", what) | {"evidence": evidence} | late
         case announced.AgentBlocked(name=name, pattern=pattern):
             return {"kind": "agent_blocked", "name": name, "pattern": pattern}
+        case announced.AgentAnswered(name=name, question=question, option=option):
+            return {"kind": "agent_answered", "name": name, "question": question, "option": option}
         case announced.AgentIdle(name=name, idle_s=idle_s, since=since):
             return {"kind": "agent_idle", "name": name, "idle_secs": round(idle_s), "since": rfc3339(since)}
         case announced.AgentReleased(name=name):

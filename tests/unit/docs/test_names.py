@@ -72,7 +72,12 @@ def test_a_name_that_says_nothing_would_be_seen(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["class HandedBack:\n    stands: bool = False", "record(stands=True)", "told.decode(text)", "is_found = True"],
+    [
+        "class HandedBack:\n    stands: bool = False",
+        "record(stands=True)",
+        "recorded_input.decode(text)",
+        "is_found = True",
+    ],
 )
 def test_a_field_a_module_and_a_flag_keep_their_names(text):
     assert not _saying_nothing(text)

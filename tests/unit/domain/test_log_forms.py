@@ -14,7 +14,7 @@ import pytest
 
 from relaybroker.adapters.eventstore.errors import UnknownTopic
 from relaybroker.adapters.eventstore.mapper import Mapper
-from relaybroker.domain import told
+from relaybroker.domain import recorded_input
 from relaybroker.domain.events import REGISTRY, Earlier, Event, Registry
 from tests.pin_log_forms import current, fields, kept, missing
 
@@ -29,7 +29,7 @@ def name_of(form):
 def read(form, mapper=MAPPER):
     """What this version makes of a pinned form."""
     if "input" in form:
-        return {"input": plain(told.decode(json.dumps(form["input"]).encode()))}
+        return {"input": plain(recorded_input.decode(json.dumps(form["input"]).encode()))}
     event = mapper.to_event(form["topic"], json.dumps(form["body"]).encode(), 1, "test")
     return {"topic": event.topic, "body": plain(event)}
 

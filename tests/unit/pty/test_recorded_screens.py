@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses, sight
+from relaybroker.adapters.pty import harnesses, options, sight
 from relaybroker.adapters.pty.composer import PLACEHOLDER_QUIET_S
 from relaybroker.adapters.pty.foreground import Foreground
 from relaybroker.adapters.pty.occupation import Seen, occupant
@@ -29,7 +29,7 @@ CUT_BYTES = 32 * 1024
 LOST_CURSOR = {"qwen/continued"}
 """Understood when the program has been silent for a while."""
 KEYS = {"profile", "origin", "program", "version", "rows", "columns", "composer", "screen_has"}
-OPTIONAL = {"question", "busy", "bracketed_paste", "alternate_screen", "cursor_hidden"}
+OPTIONAL = {"options", "question", "busy", "bracketed_paste", "alternate_screen", "cursor_hidden"}
 
 
 def named(case):
@@ -84,9 +84,13 @@ def test_a_screen_of_a_program_is_understood(case):
     shows_what_its_description_says(case, expected)
     if (case / "output.bin").stat().st_size <= CUT_BYTES:
         assert shown(case, STEP).view() == shown(case).view()
-    assert verdict(read(case)) == (expected["composer"], expected.get("question"), expected.get("busy", False))
+    seen = read(case)
+    assert verdict(seen) == (expected["composer"], expected.get("question"), expected.get("busy", False))
     if profile_of(case).composer:
         is_typed_into_only_where_its_composer_is_empty(case, expected)
+    if seen.question is not None and seen.composer is None:
+        asked = options.asked(shown(case).lines(), shown(case).view().row)
+        assert [f"{one.key} {one.label}" for one in asked.options] == expected.get("options", [])
     if asks_anybody(case):
         assert stranger_asks(case), (
             "an unknown program that asks as the known ones do is not answered by a message either"

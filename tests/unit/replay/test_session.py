@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from relaybroker.domain import state as domain_state
-from relaybroker.domain.told import TimePassed
+from relaybroker.domain.recorded_input import TimePassed
 from relaybroker.replay.exporting import export, export_records
 from relaybroker.replay.playing import Player
 from relaybroker.replay.session import CODES, SessionError, open_session
