@@ -228,6 +228,7 @@ class Host:
             self._broker.close()
         self._broker = connection
         self._lease_s = hello.lease_s
+        _use(hello.harnesses)
         if self._lease is not None:
             self._lease.cancel()
             self._lease = None
@@ -510,3 +511,12 @@ class Host:
     def _output(self, session_id: str, offset: int, data: bytes) -> None:
         if self._broker is not None and self._broker.subscribed:
             self._broker.output(session_id, offset, data)
+
+
+def _use(files: dict[str, str]) -> None:
+    """Know the operator's profiles. A broker of another version may send what this one cannot read: then none of them, loudly."""
+    try:
+        harnesses.use(harnesses.read(files))
+    except harnesses.HarnessError as error:
+        harnesses.use({})
+        _logger.error("the operator's profiles are left out, this host cannot read them: %s", error)  # noqa: TRY400 - a trace says no more

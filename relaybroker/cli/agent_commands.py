@@ -40,6 +40,12 @@ def _common(command: Any) -> Any:
 @click.option("--channel", "channels", multiple=True, help="Channel to join; repeatable.")
 @click.option("--harness", default="", metavar="NAME", help="Which program this is, if the command does not show it.")
 @click.option(
+    "--surface",
+    multiple=True,
+    type=click.Choice(("reaction", "receipt")),
+    help="Tell the agent what others do with its messages; may be repeated.",
+)
+@click.option(
     "--env",
     "variables",
     multiple=True,
@@ -54,14 +60,16 @@ def spawn(
     cwd: str,
     channels: tuple[str, ...],
     harness: str,
+    surface: tuple[str, ...],
     variables: tuple[str, ...],
     state_dir: str | None,
     as_json: bool,
 ) -> None:
     """Start COMMAND as agent NAME in its own terminal. Put `--` before a COMMAND with options."""
     body: dict[str, Any] = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
-    given = (("task", task), ("cwd", cwd), ("harness", harness), ("env", _environment(variables)))
-    body |= {key: value for key, value in given if value}
+    given: dict[str, Any] = {"task": task, "cwd": cwd, "harness": harness, "surface": list(surface)}
+    given["env"] = _environment(variables)
+    body |= {key: value for key, value in given.items() if value}
     answer = BrokerClient.find(state_dir).demand("POST", "/api/spawn", body)
     if as_json:
         say_json(answer)

@@ -29,6 +29,7 @@ _COMMANDS = {
     "node": ("relaybroker.cli.node_commands", "node", "Enrol this node with its engine."),
     "message": ("relaybroker.cli.message_commands", "message", "Send, answer and read messages."),
     "mcp": ("relaybroker.cli.mcp_commands", "mcp", "Serve this terminal's agent its tools over stdio."),
+    "mcp-args": ("relaybroker.cli.mcp_commands", "mcp_args", "Print the arguments that give a program its tools."),
     "delivery": ("relaybroker.cli.audit_commands", "delivery", "List and show deliveries, from the log."),
     "dead-letters": (
         "relaybroker.cli.dead_letter_commands",

@@ -107,6 +107,12 @@ def demo(keep: bool, while_down: int) -> None:
 @click.option("--api-bind", default="", help="Address of the local API.  [default: 127.0.0.1]")
 @state_option
 @config_option
+@click.option(
+    "--harnesses",
+    type=click.Path(path_type=Path),
+    help="Directory with profiles of your own programs.  [default: ~/.config/relaybroker/harnesses]",
+    shell_complete=completion.directories,
+)
 @click.option("--detach", is_flag=True, help="Run in the background; return once the broker is ready.")
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Record this run as a session in this new file, for `replay`."
@@ -118,6 +124,7 @@ def up(
     api_bind: str,
     state_dir: str | None,
     config_file: str | None,
+    harnesses: Path | None,
     detach: bool,
     record: Path | None,
     as_json: bool,
@@ -128,11 +135,19 @@ def up(
     folder, project = place_of(state_dir, os.environ, Path.cwd())
     folder = folder.absolute()
     record = None if record is None else record.absolute()
+    harnesses = None if harnesses is None else harnesses.absolute()
     config = config_path(config_file)
     config = None if config is None else config.absolute()
     os.chdir(project)  # one project is one node, from wherever in it the broker is started
     if detach:
-        given = {"--name": name, "--api-bind": api_bind, "--api-port": api_port, "--config": config, "--record": record}
+        given = {
+            "--name": name,
+            "--api-bind": api_bind,
+            "--api-port": api_port,
+            "--config": config,
+            "--harnesses": harnesses,
+            "--record": record,
+        }
         words = [str(word) for option, value in given.items() if value not in ("", None) for word in (option, value)]
         _detach(folder, words, as_json=as_json)
         return
@@ -150,6 +165,7 @@ def up(
                 state_dir=folder,
                 config=config,
                 record=record,
+                harnesses=harnesses,
             )
         )
     )
@@ -255,6 +271,7 @@ def _connection(path: Path) -> Connection | None:
 @click.option("--api-bind", default="")
 @click.option("--persist", is_flag=True)
 @click.option("--state-dir", default=None)
+@click.option("--harnesses", type=click.Path(path_type=Path))
 def init(
     instance_name: str,
     name: str,
@@ -264,6 +281,7 @@ def init(
     api_bind: str,
     persist: bool,
     state_dir: str | None,
+    harnesses: Path | None,
 ) -> None:
     """The broker as existing clients start it (installed as agent-relay-broker)."""
     from pydantic import SecretStr
@@ -282,6 +300,7 @@ def init(
                 api_bind=api_bind,
                 persist=persist,
                 state_dir=None if state_dir is None else Path(state_dir),
+                harnesses=harnesses,
             )
         )
     )

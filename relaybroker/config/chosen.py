@@ -119,6 +119,12 @@ class Chosen(BaseSettings):
     agent_env: tuple[str, ...] = _setting(
         (), "Names and patterns (MY_*) of additional variables that agents inherit.", "RELAYBROKER_AGENT_ENV"
     )
+    harnesses: str = _setting(
+        "",
+        "Directory with profiles of your own programs (docs/harnesses.md); relative to the file. Else ~/.config/relaybroker/harnesses.",
+        "RELAYBROKER_HARNESSES",
+        flag="--harnesses",
+    )
     log_level: str = _setting("info", "debug, info, warning or error.", "RELAYBROKER_LOG")
     log_to: str = _setting("", "Where diagnostics go: stderr or off. Default: a daily file.", "AGENT_RELAY_BROKER_LOG")
     startup_debug: bool = _setting(False, "Print each start-up step on standard error.", "AGENT_RELAY_STARTUP_DEBUG")

@@ -32,6 +32,7 @@ from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
+from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.service_notices import ServiceNotices
 from relaybroker.adapters.unix_address import address_of
 from relaybroker.adapters.vault import NODE, Vault
@@ -99,6 +100,7 @@ def run(flags: Flags, make_surface: SurfaceFactory, settle: Settle | None = None
     except (SettingsError, OSError) as error:
         _say(f"relaybroker: {error}")
         return 1
+    harnesses.use(harnesses.read(settings.harnesses))
     return _runner()(Bootstrap(settings, os.environ, make_surface, notices, settle).serve())
 
 

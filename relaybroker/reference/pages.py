@@ -14,7 +14,7 @@ import json
 import re
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -183,8 +183,25 @@ def tools_of_programs() -> str:
         else:
             how = "options" if one.mcp.args else _named(tuple(one.mcp.env))
             rows.append(f"| {one.name} | {how} | `{one.mcp.tool.replace('{tool}', 'send_dm')}` |")
-    return "\n".join((_PROGRAMS, *rows)) + "\n"
+    return "\n".join((_PROGRAMS, *rows, _BY_HAND, *_by_hand())) + "\n"
 
+
+def _by_hand() -> Iterator[str]:
+    for one in harnesses.profiles().values():
+        if one.by_hand is not None:
+            entry = one.by_hand.entry.strip()
+            kind = "json" if entry.startswith("{") else "toml"
+            yield f"\n**{one.name}**, `{one.by_hand.file}` ({one.by_hand.seen}):\n\n```{kind}\n{entry}\n```"
+
+
+_BY_HAND = """\
+
+## Once, by hand
+
+Programs that take MCP servers from their user's own file only have the tools as well once this stands there. It names variables and no
+agent, so that it is good for every agent; outside of an agent's terminal it does nothing. The broker does not touch these files, and the
+hint goes on naming the command, which every agent has. `relaybroker mcp-args --cli PROGRAM --agent-name NAME` prints it, and what other
+programs are started with."""
 
 _PROGRAMS = """\
 # How programs get their agent's tools

@@ -121,6 +121,7 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
+        surface=None if body.surface is None else tuple(body.surface),
     )
 
 

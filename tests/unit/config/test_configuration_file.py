@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from relaybroker.config.chosen import SettingsError, choose
 from relaybroker.config.finding import config_file, state_directory
+from relaybroker.config.fleet_file import Agent
 from relaybroker.config.settings import Flags, take_settings
 
 
@@ -87,3 +90,16 @@ def test_file_and_state_are_found_upward_and_no_further_than_the_home_directory(
     assert config_file(None, named, deep) == deep / "other.toml"
     assert config_file("mine.toml", named, deep) == deep / "mine.toml"
     assert state_directory(None, named, deep).state == Path("/there")
+
+
+def test_what_an_agent_is_told_of_its_messages_is_part_of_it_only_where_the_file_says_so(tmp_path):
+    """A fleet that was started before the setting existed is not started again because of it."""
+    plain, silent, told = Agent(cli="x"), Agent(cli="x", surface=()), Agent(cli="x", surface=("reaction",))
+    assert "surface" not in plain.request("a", tmp_path, {})
+    assert silent.request("a", tmp_path, {})["surface"] == ()
+    assert told.request("a", tmp_path, {})["surface"] == ("reaction",)
+    assert len({one.fingerprint(tmp_path) for one in (plain, silent, told)}) == 3
+    former = plain.model_dump(mode="json")
+    del former["surface"]
+    said = msgspec.json.encode([former, str(tmp_path)], order="sorted")
+    assert plain.fingerprint(tmp_path) == hashlib.sha256(said).hexdigest()[:16]
