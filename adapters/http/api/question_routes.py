@@ -9,8 +9,9 @@ Source: spec/real-agents.md; ADR-0072.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 from aiohttp import web
@@ -187,18 +188,20 @@ class QuestionRoutes:
             raise InvalidRequest(Refusal.INVALID, "unknown_option", text, name=registration.name)
         try:
             async with asyncio.timeout(body.timeout_ms / 1000):
-                await (self._type if option.keys else self._confirm)(registration, option)
+                if option.keys:
+                    await self._write(registration.session_id, option.keys)
+                else:
+                    await self._confirm(registration, option)
                 await self._until_taken(registration, question, asked, option)
         except TimeoutError:
             raise _not_taken(registration.name) from None
         return option
 
-    async def _type(self, registration: Registration, option: Option) -> None:
-        """Press what chooses the option; Enter behind a letter that the program only wrote down."""
-        await self._write(registration.session_id, option.keys)
+    async def _press_enter_behind(self, registration: Registration, option: Option) -> None:
+        """Press Enter behind a letter or word that the program only wrote down."""
         await asyncio.sleep(TYPED_S)
         rows, row = await self._screen(registration.session_id)
-        if option.keys.isalpha() and rows[row].rstrip().endswith(option.keys.decode()):
+        if rows[row].rstrip().endswith(option.keys.decode()):
             await self._write(registration.session_id, b"\r")
 
     async def _confirm(self, registration: Registration, option: Option) -> None:
@@ -222,14 +225,20 @@ class QuestionRoutes:
             await asyncio.sleep(LOOK_S)
 
     async def _until_taken(self, registration: Registration, question: str, before: Asked, option: Option) -> None:
-        """Wait until the question is gone. Programs ignore an Enter that comes too soon (Claude Code): a list gets it again."""
+        """Wait until the question is gone, perhaps with its program.
+
+        Programs ignore an Enter that comes too soon (Claude Code): a list gets it again.
+        """
         loop = asyncio.get_running_loop()
         pressed = loop.time()
-        while await self._still_asks(registration, question, before):
-            if not option.keys and loop.time() >= pressed + AGAIN_S:
-                await self._confirm(registration, option)
-                pressed = loop.time()
-            await asyncio.sleep(LOOK_S)
+        with _gone_is_answered():
+            if option.keys.isalpha():
+                await self._press_enter_behind(registration, option)
+            while await self._still_asks(registration, question, before):
+                if not option.keys and loop.time() >= pressed + AGAIN_S:
+                    await self._confirm(registration, option)
+                    pressed = loop.time()
+                await asyncio.sleep(LOOK_S)
 
     async def _still_asks(self, registration: Registration, question: str, before: Asked) -> bool:
         """Whether the same is asked as before; programs often ask the next thing at once."""
@@ -239,6 +248,16 @@ class QuestionRoutes:
         return asked.text == before.text and [one.label for one in asked.options] == [
             one.label for one in before.options
         ]
+
+
+@contextlib.contextmanager
+def _gone_is_answered() -> Iterator[None]:
+    """A terminal that is gone asks nothing more."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.code not in ("agent_not_found", "worker_disappeared"):
+            raise
 
 
 def _view(option: Option) -> OptionView:
