@@ -21,17 +21,40 @@ FULL_SCREEN = "full screen"
 _LAST_ROWS = 24
 _SIBLING_ROWS = 4
 _FOOT_ROWS = 4
+_OPTION_LENGTH = 60
 
-_PASSWORD = re.compile(r"(pass(word|phrase|code)|\bPIN\b|verification code|one-time code)[^\n]{0,80}$", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"(?i)(pass(word|phrase|code)|\bPIN\b|(verification|one-time) code|secret|\btoken\b|credential|\bkey\b"
+    r"|kennwort|passwort|contraseña|mot de passe)[^\n]{0,80}$"
+)
 _CHOICE = re.compile(
     r"""(?ix)
       [\[(] \s* (?:y(?:es)? \s* [/|] \s* n(?:o)? | n(?:o)? \s* [/|] \s* y(?:es)?) (?:\s*[/|]\s*\w+)* \s* [\])]
     | \( y \) es .* \( n \) o
     | \b yes \s* / \s* no \b
     | \b [yn] \s* / \s* [yn] \b
-    | [\[(] \w{1,8} (?:\s*[/|,]\s*\w{1,8}){1,8} [\])] \s* [?:>]? \s* $
+    | [\[(] \w{1,8} (?:\s*[/|,]\s*[\w?!@/]{1,8}){1,24} [\])] \s* [?:>]* \s* $
     | [\[(] \d+ \s* (?:-|\.\.|to) \s* \d+ [\])] \s* [?:>]? \s* $
+    | \b [yn] \s+ or \s+ [yn] \b
+    | \? \s* [\[(] [^\s\[\]()]{1,20} [\])] \s* [?:>]? \s* $
     """
+)
+_DEFAULT = re.compile(r"\w\W{0,3}\s[\[(][^\[\]()]{1,40}[\])]\s*:\s*$|\w:\s+\([^()]{1,60}\)\s*$")
+"""What Enter alone would answer is shown: `Region [eu]:`, `version: (1.0.0)`."""
+_OF_A_FORM = re.compile(r"[\s│┃|]*(?:\?|\[\?\])\s+\w")
+"""How the libraries for prompts, in whatever language, begin a question."""
+_TO_CONFIRM = re.compile(
+    r"(?i)\b(?:type|enter)\b.{1,80}\bto\s+(?:confirm|continue|proceed|approve|accept|overwrite|delete|drop|remove|destroy)\b.{0,80}[:>]\s*$"
+)
+_BARE = re.compile(r"\s*(?:#?\?|\?#)\s*$")
+_NUMBERED_ROW = re.compile(r"\s*[\[(]?\d{1,2}[\]).:]\s+\S")
+_NUMBERED_IN_ONE_ROW = re.compile(r"\s*\*?[\[(]?\d{1,2}[\]).:]\s+\S.*\s{2,}[\[(]?\d{1,2}[\]).:]\s+\S")
+_BEGINS_TO_ASK = re.compile(
+    r"""(?ix) (?: ^ | [.!:;] \s ) \W* (?: which | where | when | who | whose | how \s (?! can | may ) | shall | should | is | are
+      | does | do | did | will | was | has | have ) \b [^?]{1,120} \? \s* $"""
+)
+_WANTS_A_KEY = re.compile(
+    r"(?i)\b(?:press|hit|strike)\s+\W?(?:enter|return|space|any|a key)\b|[<\[](?:enter|return)[>\]]"
 )
 _ASKS = re.compile(
     r"""(?ix) \b (?: are \s you \s sure | do \s you (?:\s really)? \s (?:want|wish|accept|agree|trust) | would \s you \s like \s to
@@ -39,8 +62,10 @@ _ASKS = re.compile(
       | upgrade | trust | abort | retry | save | discard | really ) \b [^?]{0,120} \? \s* $"""
 )
 _PICKS = re.compile(
-    r"(?i)\b(enter|select|choose|pick|type)\b[^.]{0,40}\b(choice|option|number|selection|one|answer)\b[^.]{0,40}[:?>]?\s*$"
+    r"(?i)\b(?:enter|select|choose|pick|type)\b[^.]{0,40}\b(?:choice|option|number|selection|one|answer)\b[^.]{0,40}[:?>]?\s*$"
+    r"|\b(?:choice|selection|option)\s*[:?>]\s*$"
 )
+_ASKING = (_CHOICE, _ASKS, _PICKS, _BEGINS_TO_ASK, _TO_CONFIRM, _WANTS_A_KEY)
 _LOGIN_AT_CURSOR = re.compile(r"(?i)\b(login|user ?name|e-?mail|token|api[ _-]?key|otp|2fa code)\s*[:>?]\s*$")
 _PAGER = re.compile(
     r"(?i)^(--\s?more\s?--.*|\(END\).*|:|.*\bpress (h|q) (for help|to quit).*|lines \d+-\d+.*|.*\(END\)|.*-- ?more ?--.*)$"
@@ -56,6 +81,13 @@ _FOOT = re.compile(
     """
 )
 MARKED = re.compile(r"^(?P<before>[\s│┃|]*)(?P<mark>[❯›▸▶►➤◉⏵»◆●•→>*-]|\(\s?[•*xX]\s?\)|\[[xX*]\])\s+(?P<text>\S.*)$")
+_BOX = re.compile(r"[\s│┃|❯›>→]*(?:\[[ xX*]\]|\([ xX*•]\)|\{[ xX*]\}|[○◯◉●⊙])\s+(?=\S)")
+"""What is before an option that may be chosen together with others."""
+_BUTTONS = re.compile(
+    r"(?i)[\s│┃║|x]*(?:<\s*(?:ok|yes|no|cancel|continue|exit|back|help|next|accept|finish|extra|done|select)\s*>[\s│┃║|x]*)+"
+)
+"""A row with nothing but buttons in a frame (`x` is a frame of a terminal without line drawing)."""
+_ENDS_AS_PROMPT = re.compile(r"(?:[>❯›»$#:?]|(?<!\d)%)\s?$")
 _STRONG = "❯›▸▶►➤◉⏵»◆"
 _NUMBERED = re.compile(r"(\(?\d{1,2}[.):]|\(?[a-zA-Z][.)])\s")
 _ANSWER = re.compile(
@@ -84,10 +116,15 @@ def is_console(view: View) -> bool:
 
 
 def question_on(profile: Profile, view: View, *, collects_lines: bool, echoes: bool) -> str | None:
-    """The name of what the screen asks; None when it asks nothing. For a screen on which no composer has the cursor."""
+    """The name of what the screen asks; None when it asks nothing. For a screen on which no composer has the cursor.
+
+    A program that takes single keys and has the kernel show them (`read -n 1`) waits for one key as an answer: no line editor does that.
+    """
     if (collects_lines and not echoes and _PASSWORD.search(view.cursor_line.rstrip())) or _asks_hidden(view):
         return HIDDEN_INPUT
     question = _structure(view, collects_lines=collects_lines)
+    if profile.plain_program and echoes and not collects_lines:
+        return question or "question"
     if profile.composer and (named := profile.dialog_in(view.joined)) is not None:
         return named
     if question is None and profile.plain_program and view.alternate and _is_full_screen(view):
@@ -102,18 +139,36 @@ def _asks_hidden(view: View) -> bool:
 
 def _structure(view: View, *, collects_lines: bool) -> str | None:
     line = _asked_line(view)
-    if _CHOICE.search(line) or _ASKS.search(line) or _PICKS.search(line):
+    if not collects_lines and not line and _asks_above(view):
+        return "question"
+    if _OF_A_FORM.match(line) or any(pattern.search(line) for pattern in _ASKING) or _below_numbers(view, line):
+        return "question"
+    if _DEFAULT.search(line) and not is_console(view):
         return "question"
     if _LOGIN_AT_CURSOR.search(line):
         return "login"
-    if _pages(view):
+    if _pages(view) or (not collects_lines and _shows_a_page(view)):
         return "pager"
     at_prompt = bool(_PROMPT.search(view.before_cursor)) and not view.rows[view.row][view.column :].strip()
-    if not at_prompt and not collects_lines and _selects(view):
+    if not at_prompt and not collects_lines and (_selects(view) or _stands_on_text(view)):
         return "selection"
     if not at_prompt and _has_foot(view):
         return "question"
     return None
+
+
+def _asks_above(view: View) -> bool:
+    """The row above the cursor's blank row offers a choice, and the program waits for a key."""
+    is_still_empty = view.column == 0 and view.is_blank(view.row) and not view.bracketed_paste
+    return is_still_empty and view.row > 0 and bool(_CHOICE.search(view.trimmed(view.row - 1)))
+
+
+def _below_numbers(view: View, line: str) -> bool:
+    """A bare `?` below a list with numbers, or any prompt below numbers that stand beside each other."""
+    above = [view.trimmed(row) for row in range(max(0, view.row - _SIBLING_ROWS), view.row)]
+    is_prompt = bool(_ENDS_AS_PROMPT.search(line)) and len(line) <= _OPTION_LENGTH
+    is_below_list = bool(_BARE.match(line)) and any(_NUMBERED_ROW.match(row) for row in above)
+    return is_below_list or (is_prompt and any(_NUMBERED_IN_ONE_ROW.match(row) for row in above))
 
 
 def _asked_line(view: View) -> str:
@@ -131,6 +186,15 @@ def _pages(view: View) -> bool:
     return bool(_PAGER.match(view.trimmed(view.row).strip())) and view.row >= len(view.rows) // 3
 
 
+def _shows_a_page(view: View) -> bool:
+    """A full screen above a last row that says something and is no prompt, of a program that takes single keys and no pastes."""
+    last = len(view.rows) - 1
+    if view.row != last or view.bracketed_paste or view.cursor_hidden or not view.before_cursor.strip():
+        return False
+    is_line = _ENDS_AS_PROMPT.search(view.before_cursor) or view.rows[last][view.column :].strip()
+    return not is_line and not any(view.wraps(row) for row in (last - 1, last)) and not any(map(view.is_blank, (0, 1)))
+
+
 def _last_rows(view: View) -> list[int]:
     shown = [row for row in range(len(view.rows)) if not view.is_blank(row)]
     return shown[-_LAST_ROWS:]
@@ -144,16 +208,50 @@ def _has_foot(view: View) -> bool:
     return bool(_FOOT.search(" ".join(view.trimmed(row).strip() for row in near)))
 
 
+def _stands_on_text(view: View) -> bool:
+    """The hidden cursor is at the beginning of a row with text, and more follows: it moves over what can be chosen."""
+    below = view.row + 1
+    is_on_text = view.column == 0 and not view.is_blank(view.row) and not view.is_dim(view.row, 0)
+    return view.cursor_hidden and is_on_text and below < len(view.rows) and not view.is_blank(below)
+
+
 def _selects(view: View) -> bool:
-    """A marked row with siblings in the part of the screen that the cursor is in."""
+    """Boxes, buttons, or a marked row with siblings in the part of the screen that the cursor is in."""
     last = _last_rows(view)
+    is_prompt = bool(_ENDS_AS_PROMPT.search(view.before_cursor))
+    if any(_BUTTONS.fullmatch(view.trimmed(row)) for row in last) or (not is_prompt and _has_boxes(view, last)):
+        return True
     for row in reversed(last):
         if not view.cursor_hidden and not row - _SIBLING_ROWS <= view.row <= last[-1] + 1:
             continue
         if _IN_ONE_ROW.search(view.trimmed(row)):
             return True
         marked = MARKED.match(view.trimmed(row))
-        if marked is not None and any(_are_options(marked, sibling) for sibling in _siblings(view, row, marked)):
+        if marked is None:
+            continue
+        siblings = list(_siblings(view, row, marked))
+        if any(_are_options(marked, sibling) for sibling in siblings):
+            return True
+        if not is_prompt and _is_list(view, row, marked, siblings):
+            return True
+    return False
+
+
+def _is_list(view: View, row: int, marked: re.Match[str], siblings: list[_Sibling]) -> bool:
+    """`>` may begin a prompt or a quotation: it marks an option where the cursor is elsewhere, between siblings without a gap."""
+    near = [sibling for sibling in siblings if not sibling.is_apart and len(sibling.text) <= _OPTION_LENGTH]
+    is_elsewhere = view.cursor_hidden or view.row != row
+    return marked["mark"] == ">" and is_elsewhere and len(marked["text"]) <= _OPTION_LENGTH and len(near) > 1
+
+
+def _has_boxes(view: View, last: list[int]) -> bool:
+    """Two boxes below each other, in the part of the screen that the cursor is in."""
+    for upper in last:
+        lower = upper + 1
+        if lower >= len(view.rows) or not (view.cursor_hidden or upper - _SIBLING_ROWS <= view.row <= last[-1] + 2):
+            continue
+        first, second = _BOX.match(view.rows[upper]), _BOX.match(view.rows[lower])
+        if first is not None and second is not None and first.end() == second.end():
             return True
     return False
 
@@ -191,7 +289,7 @@ def _are_options(marked: re.Match[str], sibling: _Sibling) -> bool:
         return True
     if mark not in _STRONG or sibling.is_apart:
         return False
-    return bool(_ANSWER.match(text) or _ANSWER.match(sibling.text) or len(text) <= 60)
+    return bool(_ANSWER.match(text) or _ANSWER.match(sibling.text) or len(text) <= _OPTION_LENGTH)
 
 
 def _is_full_screen(view: View) -> bool:

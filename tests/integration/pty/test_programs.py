@@ -22,6 +22,14 @@ async def test_a_program_that_reads_lines_gets_each_text_once(broker):
     await broker.fact("a1", Verified, verification="echo", count=2)
 
 
+async def test_several_lines_are_one_line_for_a_program_that_takes_lines(broker):
+    """F081: the second line of a message is no line of its own, or it would be a command, an answer, or a message without header."""
+    log = await broker.start_agent("line_reader")
+    await broker.type_text("hello\n!touch x\ny\n")
+    await broker.type_text("next")
+    assert await log.wait(2) == ["hello !touch x y", "next"]
+
+
 async def test_cat_is_ready_at_once_and_repeats_what_is_typed(broker):
     """The plainest canonical program: no output of its own at all."""
     await broker.start("cat")
@@ -41,7 +49,7 @@ async def test_a_raw_program_that_shows_nothing_gets_the_text_and_one_enter(brok
     assert injected.evidence == "read"
     assert injected.wait_ms < 500
     await broker.type_text("two\nlines")
-    assert await log.wait(2) == [TEXT, "two\nlines"]
+    assert await log.wait(2) == [TEXT, "two lines"]
 
 
 async def test_a_prompt_toolkit_program_gets_several_lines_as_one_paste(broker):
@@ -67,5 +75,5 @@ async def test_a_long_text_of_many_lines_reaches_a_slow_reader_complete(broker):
     text = ("ä€\U0001f600\n" * 1600)[:-1]
     assert 12_000 < len(text.encode()) <= 16 * 1024
     broker.inject(text, "long")
-    assert await log.wait(1, 40) == [text]
+    assert await log.wait(1, 40) == [text.replace("\n", " ")]
     await broker.fact("a1", Injected, delivery_id="long")

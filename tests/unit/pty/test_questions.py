@@ -36,6 +36,21 @@ def asked(seen, profile=DEFAULT, *, collects_lines=False, echoes=False):
         "Terminate batch job (Y/N)? ▮",
         "Save changes? [yes, no, cancel] ▮",
         "Trust this folder? ▮",
+        "(1/2) Stage this hunk [y,n,q,a,d,j,J,g,/,e,?]? ▮",
+        "Commit? [ynq] ▮",
+        "Go on? y or n: ▮",
+        "Which one [a/b] (a): ▮",
+        "Number of nodes [3]: ▮",
+        "version: (1.0.0) ▮",
+        "? Project name ▮",
+        "[?] Name of it: ▮",
+        "How many servers? ▮",
+        "Shall we drop it? ▮",
+        "Your choice: ▮",
+        "Press Enter to deploy...▮",
+        "Hit <Enter> when ready ▮",
+        "[Enter] = yes, Ctrl-C = no▮",
+        "Type the name of the database to drop it: ▮",
     ],
 )
 def test_a_choice_at_the_cursor_is_a_question(line):
@@ -67,6 +82,9 @@ def test_a_question_is_found_however_it_wraps(width):
         ["❯◯ React▮", " ◉ Vue", " ◯ Svelte"],
         ["│  ● Allow once▮", "│  ○ Allow always", "└"],
         ["│  ● Yes / ○ No▮", "└"],
+        ["> [ ] deploy▮", "  [ ] rollback"],
+        ["{ } deploy▮", "( ) rollback", "( ) wait"],
+        ["x          <  OK  >          x▮"],
         ["       <Yes>          < No >▮"],
     ],
 )
@@ -149,6 +167,9 @@ def test_hidden_input_is_found_under_a_known_agent_too(profile):
         ["user@host:~$ ls -l▮"],
         ["In [1]: ▮"],
         ["say something: ▮"],
+        ["How can I help you? ▮"],
+        ["> a quotation", "  of two", "  rows", "agent> ▮"],
+        ["Name: ▮"],
         ["* one", "* two", "* three", "> ▮"],
         ["- [x] done", "- [ ] open", "agent> ▮"],
         ["1. first", "2. second", "> ▮"],
@@ -166,6 +187,42 @@ def test_hidden_input_is_found_under_a_known_agent_too(profile):
 def test_a_prompt_or_output_is_no_question(rows):
     """W4: what a program or a message says about questions does not hold anything up."""
     assert asked(view(*rows)) is None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["1) deploy", "2) rollback", "#? ▮"],
+        ["1) deploy    2) rollback", "?# ▮"],
+        ["*** Commands ***", "  1: status       2: update       3: revert", "What now> ▮"],
+    ],
+)
+def test_a_prompt_that_takes_the_number_of_an_option_is_a_question(rows):
+    """`select` of the shells, `git add -i`."""
+    assert asked(view(*rows), collects_lines=True, echoes=True) == "question"
+
+
+def test_a_choice_above_an_empty_row_waits_for_a_key():
+    assert asked(view("Commit? [ynq]", "▮", paste=False)) == "question"
+    assert asked(view("Commit? [ynq]", "▮"), collects_lines=True, echoes=True) is None
+
+
+def test_a_single_key_that_the_kernel_shows_is_an_answer():
+    """`read -n 1` and `read -q`: whatever the prompt says."""
+    assert asked(view("Really deploy the thing now ▮"), collects_lines=False, echoes=True) == "question"
+
+
+def test_a_list_that_the_hidden_cursor_moves_over_is_a_selection():
+    assert asked(view("Choose", "▮ deploy", " rollback", hidden=True)) == "selection"
+    assert asked(view("Loading", "▮45% of it", hidden=True)) is None
+
+
+def test_a_page_above_a_name_is_a_pager_wherever_its_prompt_comes_from():
+    page = ["some text"] * 23
+    for prompt in ("/etc/services▮", "/etc/services lines 1-22/361 5%▮"):
+        assert asked(view(*page, prompt, paste=False)) == "pager"
+    assert asked(view(*page, "agent> ▮", paste=False)) is None
+    assert asked(view(*page, "/etc/services▮"), collects_lines=True, echoes=True) is None
 
 
 def test_a_full_screen_without_a_line_to_type_in_is_an_obstacle():
