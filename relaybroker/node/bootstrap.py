@@ -10,6 +10,7 @@ Source: spec/local-api.md sections 0.3, 4.6 and 7.3 to 7.5; spec/node-protocol.m
 from __future__ import annotations
 
 import asyncio
+import errno
 import getpass
 import logging
 import os
@@ -110,6 +111,13 @@ def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
     return uvloop.run
 
 
+def _why(error: Exception) -> str:
+    """What a start that failed is about, for a person."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        return "the disk of the state directory is full: the start was given up; make room and start again"
+    return str(error)
+
+
 def _say(text: str) -> None:
     with suppress(OSError):  # the terminal is gone
         sys.stderr.write(f"{text}\n")
@@ -151,7 +159,7 @@ class Bootstrap:
             async with AsyncExitStack() as stack:
                 return await self._serve(stack, lifetime)
         except START_FAILURES as error:
-            _say(str(error) if isinstance(error, StateLocked) else f"relaybroker: {error}")
+            _say(str(error) if isinstance(error, StateLocked) else f"relaybroker: {_why(error)}")
             return 1
         except asyncio.CancelledError:
             if not lifetime.stop_asked:
@@ -230,6 +238,7 @@ class Bootstrap:
         if not lifetime.stop_asked:
             stack.callback(files.withdraw)
             files.publish(connection, (paths.connection, paths.own_connection))
+            lifetime.published()
             surface.open(parts)
             self._phase("ready")
             if why := refusal_of(state):
@@ -272,7 +281,7 @@ class Bootstrap:
         engine = await engine_process.find_or_start(paths.engine)
 
         async def end() -> None:
-            unused = engine.started_now and not lifetime.running
+            unused = engine.started_now and not lifetime.ready
             if (unused or lifetime.leaves_nothing) and not _has_neighbours(paths):
                 await engine_process.end(paths.engine, lifetime.time_left_s())
 
@@ -298,6 +307,8 @@ class Bootstrap:
 
     @staticmethod
     async def _shut(parts: Assembly, lifetime: Lifetime) -> None:
+        if not (lifetime.ready or parts.has_agents):
+            parts.host.end(0.0)  # a start that failed leaves no host without agents behind
         await parts.shut(lifetime.time_left_s())
 
     def _started(self, vault: Vault, node: Node) -> inputs.BrokerStarted:

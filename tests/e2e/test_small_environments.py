@@ -42,6 +42,18 @@ async def test_a_user_id_without_passwd_entry_runs_a_broker_and_agents(deploymen
     assert down.returncode == 0, down.stderr
 
 
+async def test_a_start_that_fails_at_its_last_step_leaves_nothing_running(tmp_path, make_deployment):
+    """A full disk does it; here, what the broker would write last cannot be written. Clients have not seen this broker yet."""
+    made = make_deployment(tmp_path)
+    (made.state / "connection-desk.json" / "in the way").mkdir(parents=True, mode=0o700)
+    made.state.chmod(0o700)
+    ended = made.command("up", "--name", "desk")
+    assert ended.returncode == 1, (ended.stdout, ended.stderr)
+    assert "Traceback" not in ended.stderr
+    assert "engine" in {path.name for path in made.state.iterdir()}, "it came as far as the engine"
+    assert made.processes() == []
+
+
 async def test_down_ends_everything_though_no_file_says_where_it_is(deployment, is_alive):
     """tmux/tmux#4640: cleaners remove sockets, locks and pid files; the broker was killed."""
     await deployment.spawn("ann")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relaybroker.domain.inputs import Input
-from relaybroker.node.inbox import Inbox
+from relaybroker.node.inbox import Inbox, Share
 from tests.waiting import WAIT_S
 
 MakeBench = Callable[..., Any]
@@ -146,6 +146,18 @@ async def test_a_full_inbox_refuses_an_offer_and_makes_a_put_wait(make_input: Ma
     assert [item.call_id for item in await inbox.take(0)] == ["a", "b", "c"]  # type: ignore[union-attr]
     await waiting
     assert [item.call_id for item in await inbox.take(0)] == ["e"]  # type: ignore[union-attr]
+
+
+async def test_a_source_with_a_share_waits_while_others_find_room(make_input: MakeInput) -> None:
+    inbox, share = Inbox(), Share(2)
+    flood = [asyncio.create_task(inbox.put(make_input(f"f{number}"), share)) for number in range(5)]
+    await asyncio.sleep(0)
+    assert len(inbox) == 2
+    assert inbox.offer(make_input("a person"))
+    flood.pop(2).cancel()  # one that waited gives its place up
+    assert [item.call_id for item in await inbox.take(0)] == ["f0", "f1", "a person"]  # type: ignore[union-attr]
+    await asyncio.gather(*flood)
+    assert [item.call_id for item in await inbox.take(0)] == ["f3", "f4"]  # type: ignore[union-attr]
 
 
 async def test_a_flood_of_inputs_does_not_starve_the_rest_of_the_process(
