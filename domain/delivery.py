@@ -42,6 +42,8 @@ MAX_HANDOVERS = 10
 """Times that the PTY host may refuse a delivery before it becomes a dead letter; the waits grow by `HANDOVER_RETRY_S`."""
 MAX_WAITING = 1024
 """Deliveries of one agent that wait (held or queued), as many as an engine's mailbox holds; the next one is refused unacked (ADR-0013)."""
+MAX_WAITING_OF_SENDER = 8192
+"""Messages of one sender that wait here, for all agents together; the next one becomes a dead letter (`sender_quota`)."""
 AUTO_INJECT, MANUAL_FLUSH = "auto_inject", "manual_flush"
 """Delivery modes of an agent: messages are typed as they come, or held until a person flushes them."""
 MAX_FLUSH_HOLDS = 1024

@@ -35,6 +35,13 @@ def _lanes(state: State) -> Iterator[str]:
                 yield f"{program.stream} has ended and {len(streams)} deliveries are {lane}"
     for lane, stream in (expected - standing) + (standing - expected):
         yield f"{stream} is {lane} {standing[lane, stream]} times and should be {expected[lane, stream]} times"
+    waiting = Counter(
+        found.sender
+        for found in state.deliveries.values()
+        if found.source == "engine" and (found.state in _IN_LANE or found.state == DeliveryState.OFFERED)
+    )
+    if waiting != state.waiting_of:
+        yield f"{dict(waiting)} messages wait by sender, and {state.waiting_of} are counted"
     for stream, found in state.deliveries.items():
         if found.state == DeliveryState.OFFERED:
             yield f"{stream} was taken on and nothing was decided"

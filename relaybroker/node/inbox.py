@@ -1,6 +1,6 @@
 """The one queue in front of the core. Bounded; nothing that was taken in is dropped.
 
-Whoever may flood it has a share: what it brings waits until there is room in that, so that others never wait behind more than a round of it.
+Whoever may flood it has a share: what it brings waits until there is room in that, so others never wait behind more than a round of it.
 
 Source: design/architecture.md section 6; spec/node-protocol.md section 0.2 (A3).
 """
