@@ -115,6 +115,8 @@ def _why(error: Exception) -> str:
     """What a start that failed is about, for a person."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
         return "the disk of the state directory is full: the start was given up; make room and start again"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.filename} is on a read-only file system; name another directory with --state-dir"
     return str(error)
 
 
@@ -266,8 +268,10 @@ class Bootstrap:
             state = Path(tempfile.mkdtemp(prefix=f"agent-relay-ephemeral-{os.getpid()}-")).resolve()
             stack.callback(shutil.rmtree, state, ignore_errors=True)
         else:
-            make_private_directory(settings.state_dir)
             state = settings.state_dir.resolve()
+            if why := paths_of(settings.instance_name, state, self._environ, ephemeral=False).too_long:
+                raise SettingsError(why)
+            make_private_directory(settings.state_dir)
         paths = paths_of(settings.instance_name, state, self._environ, ephemeral=settings.state_dir is None)
         ignored = state / ".gitignore"
         if not ignored.exists():
