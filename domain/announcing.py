@@ -488,6 +488,7 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.CallUnmatched,
         events.DeadLettersAsked,
         events.BrokerLeft,
+        events.ClockLeapt,
         events.OwnIdentityGranted,
         events.OwnIdentityRefused,
         events.OwnIdentityRequested,

@@ -14,7 +14,7 @@ Rules:
   in the composer). One that may have been typed is in doubt: the configured policy settles it (`ask`, `at_least_once`, `at_most_once`)
   and the settlement is recorded.
 * A delivery of which the host says nothing is asked for once more; if nothing comes of that, it becomes a dead letter that may have been
-  typed. A deadline that a set clock has passed costs nothing.
+  typed. A deadline that a set clock has passed costs nothing, and no hold grows older by what a clock has leapt over.
 * A drop says whether it counts for the agent's cursor. One that does not is returned, and only while the engine certainly has the row: it
   keeps it and offers it again.
 * `acked` means that the acknowledgement up to this delivery was given to the link after everything below it was settled and durable;

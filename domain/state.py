@@ -87,6 +87,8 @@ class State(msgspec.Struct):
     settings: Settings | None = None
     boot_id: str = ""
     started_at: float = 0.0
+    leapt_s: float = 0.0
+    """By how much the clock has leapt in all: no age of anything that is here."""
     entropy: str = ""
     epoch: str = ""
     stopping_until: float = 0.0

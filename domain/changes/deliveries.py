@@ -47,6 +47,7 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Rec
         state=delivery.TABLE.initial,
         offered_at=recorded.at,
         changed_at=recorded.at,
+        leapt_before_s=state.leapt_s,
         doubtful=event.doubtful,
         in_custody=letter is not None and letter.from_custody,
         sent=recognised(state, event)

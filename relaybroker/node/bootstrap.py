@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from relaybroker.adapters.websocket.link import NodeLink
     from relaybroker.config.connection_file import Connection
     from relaybroker.domain.state import State
+    from relaybroker.node.runtime import Ending
     from relaybroker.node.surface import SurfaceFactory
 
     Settle = Callable[[Settings, Paths, Connection, Callable[[str], None]], None]
@@ -236,6 +237,7 @@ class Bootstrap:
         started = self._started(vault, node)
         await parts.runtime.inbox.put(started)
         ended = asyncio.create_task(parts.runtime.run(parts.dispatcher), name="runtime")
+        stack.push_async_callback(_end, ended)
         await parts.runtime.reached(lambda state: _is_settled(state, started.boot_id), READY_WAIT_S)
         if not lifetime.stop_asked:
             stack.callback(files.withdraw)
@@ -358,6 +360,12 @@ def refusal_of(state: State) -> str:
         return ""
     again = "It asks again by itself every 5 minutes; now: relaybroker node enrol"
     return f"the engine refused this node, {link.reason}: {SENTENCES[link.reason]} {link.detail}\n{again}"
+
+
+async def _end(task: asyncio.Task[Ending]) -> None:
+    """A start that fails ends the loop, too: what it would still say, nobody could hear."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _note_failure(_kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relaybroker.adapters.eventstore.snapshots import Snapshot
 from relaybroker.domain import state as domain_state
+from relaybroker.domain.inputs import ClockLeapt
 from relaybroker.node.clock import SteadyClock
 from relaybroker.node.inbox import Inbox
 
@@ -101,7 +102,7 @@ class Runtime:
         snapshots: where the state is kept now and then; None = nowhere.
         recorder: who records the turns; None = nobody.
         committed: hears of each batch how long it took to become durable, in seconds.
-        clock: epoch seconds; None = a `SteadyClock` that goes on from the newest record.
+        clock: None = one that goes on from the newest record.
         snapshot_every: events between two snapshots.
     """
 
@@ -113,7 +114,7 @@ class Runtime:
         snapshots: SnapshotFile | None,
         recorder: Recorder | None = None,
         committed: Callable[[float], None] = lambda _: None,
-        clock: Callable[[], float] | None = None,
+        clock: SteadyClock | None = None,
         snapshot_every: int = SNAPSHOT_EVERY,
     ) -> None:
         self.inbox = Inbox()
@@ -195,10 +196,12 @@ class Runtime:
             inputs = await self.inbox.take(self._wait_s(idle=idle))
             now = self._now = max(self._now, self._clock())
             turns: list[Decision] = []
+            if leapt_s := self._clock.take_leap():
+                turns.append(self._core.handle(ClockLeapt(by_s=leapt_s), now))
             due = self._core.next_deadline()
             if due is not None and due <= now:
                 turns.append(self._core.on_time(now))
-                idle = not turns[0].events
+                idle = not turns[-1].events
             turns += [self._core.handle(item, now) for item in inputs]
             events = [recorded for turn in turns for recorded in turn.events]
             effects = [effect for turn in turns for effect in turn.effects]

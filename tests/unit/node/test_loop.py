@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relaybroker.domain.inputs import Input
+from relaybroker.node.clock import SteadyClock
 from relaybroker.node.inbox import Inbox, Share
 from tests.waiting import WAIT_S
 
@@ -37,7 +38,7 @@ async def test_inputs_of_one_round_are_decided_at_one_moment(make_bench: MakeBen
 
 async def test_the_clock_never_goes_back(make_bench: MakeBench, make_input: MakeInput) -> None:
     times = iter([100.0, 90.0, 95.0, 120.0])
-    bench = make_bench(clock=lambda: next(times, 120.0))
+    bench = make_bench(clock=SteadyClock(0.0, wall=lambda: next(times, 120.0), pace=lambda: 0.0))
     bench.start()
     for name in ("a", "b", "c", "d"):
         await bench.runtime.inbox.put(make_input(name))
@@ -52,11 +53,27 @@ async def test_what_is_due_happens_without_any_input(make_bench: MakeBench) -> N
     moment = 1000.0
     loop = asyncio.get_running_loop()
     began = loop.time()
-    bench = make_bench(clock=lambda: moment + loop.time() - began)
+    bench = make_bench(clock=SteadyClock(0.0, wall=lambda: moment + loop.time() - began, pace=loop.time))
     bench.core.deadline = moment + 0.2
     bench.start()
     assert (await bench.carried(1))[0][0] == "timer"
     assert bench.core.timed[0] >= moment + 0.2
+
+
+async def test_a_leap_of_the_clock_is_told_to_the_core_before_anything_is_due(
+    make_bench: MakeBench, make_input: MakeInput
+) -> None:
+    wall = 1000.0
+    bench = make_bench(clock=SteadyClock(0.0, wall=lambda: wall, pace=lambda: 0.0))
+    bench.start()
+    await bench.runtime.inbox.put(make_input("a"))
+    await bench.carried(1)
+    wall += 1_000_000.0
+    bench.core.deadline = 2000.0
+    await bench.runtime.inbox.put(make_input("b"))
+    await bench.carried(3)
+    assert [name for name, _ in bench.core.handled] == ["a", "leap of 1e+06 s", "b"]
+    assert [name for name, _, _ in bench.carrier.carried] == ["a", "timer", "b"]
 
 
 async def test_a_deadline_that_nothing_is_done_about_does_not_spin(make_bench: MakeBench) -> None:
