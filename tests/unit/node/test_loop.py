@@ -36,6 +36,21 @@ async def test_inputs_of_one_round_are_decided_at_one_moment(make_bench: MakeBen
     assert len({moment for _, moment in bench.core.handled}) == 1
 
 
+async def test_a_round_that_takes_long_ends_and_the_rest_is_decided_in_the_next_ones(
+    make_bench: MakeBench, make_input: MakeInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relaybroker.node.runtime.ROUND_S", -1.0)
+    passed = iter(range(1, 10_000))
+    bench = make_bench(clock=SteadyClock(0.0, wall=lambda: 1000.0 + next(passed), pace=lambda: 0.0))
+    names = [f"i{number}" for number in range(5)]
+    for name in names:
+        assert bench.runtime.inbox.offer(make_input(name))
+    bench.start()
+    await bench.carried(5)
+    assert [name for name, _ in bench.core.handled] == names
+    assert len({moment for _, moment in bench.core.handled}) == 5
+
+
 async def test_the_clock_never_goes_back(make_bench: MakeBench, make_input: MakeInput) -> None:
     times = iter([100.0, 90.0, 95.0, 120.0])
     bench = make_bench(clock=SteadyClock(0.0, wall=lambda: next(times, 120.0), pace=lambda: 0.0))
