@@ -189,8 +189,8 @@ def require_plain(path: Path) -> None:
         NotPrivateError: there is such a thing.
     """
     with suppress(FileNotFoundError):
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             raise NotPrivateError(f"{path} is not a plain file of ours")
 
 
@@ -217,15 +217,15 @@ def sync_directory(directory: Path) -> None:
 
 
 def _narrow(path: Path, descriptor: int, mode: int) -> None:
-    found = os.fstat(descriptor)
-    if found.st_uid != os.geteuid():
-        raise NotPrivateError(f"{path} belongs to user {found.st_uid}, not to us; it is not used")
-    if stat.S_IMODE(found.st_mode) & _OTHERS:
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid():
+        raise NotPrivateError(f"{path} belongs to user {status.st_uid}, not to us; it is not used")
+    if stat.S_IMODE(status.st_mode) & _OTHERS:
         try:
             os.fchmod(descriptor, mode)
         except OSError as error:
             raise NotPrivateError(f"{path} is open to other users and cannot be narrowed: {error}") from error
-        _log.warning("%s was open to other users (mode %o); narrowed to %o", path, stat.S_IMODE(found.st_mode), mode)
+        _log.warning("%s was open to other users (mode %o); narrowed to %o", path, stat.S_IMODE(status.st_mode), mode)
 
 
 def _sweep(path: Path) -> None:

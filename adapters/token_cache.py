@@ -79,16 +79,16 @@ class TokenCache:
         if self._directory.exists():
             make_private_directory(self._directory)
         try:
-            found = msgspec.json.decode(read_private(self._path), type=dict[str, str])
+            cached = msgspec.json.decode(read_private(self._path), type=dict[str, str])
         except NOT_READABLE as error:
             raise _NotAcceptedError("it is not a JSON object of texts") from error
         for key, value in self._expected.items():
-            if found.get(key) != value:
-                raise _NotAcceptedError(f"its {key} is {'another one' if key in found else 'missing'}")
-        token = found.get("token", "").strip()
+            if cached.get(key) != value:
+                raise _NotAcceptedError(f"its {key} is {'another one' if key in cached else 'missing'}")
+        token = cached.get("token", "").strip()
         if not token:
             raise _NotAcceptedError("it holds no token")
-        return CachedToken(**self._expected, token=token, agent_id=found.get("agent_id", ""))
+        return CachedToken(**self._expected, token=token, agent_id=cached.get("agent_id", ""))
 
 
 class _NotAcceptedError(Exception):

@@ -50,7 +50,7 @@ MEASURES: dict[str, Measure] = {
 
 def compare(names: list[str], plan: Plan) -> dict[str, Figures]:
     """Figures of each broker that can be had; a measurement that one cannot do is told and left out."""
-    found: dict[str, Figures] = {}
+    by_broker: dict[str, Figures] = {}
     for name in names:
         figures: Figures = {}
         samples: dict[str, list[float]] = {key: [] for key in MEDIANS}
@@ -64,8 +64,8 @@ def compare(names: list[str], plan: Plan) -> dict[str, Figures]:
         except NotFetchedError as error:
             print(f"*** {name} IS LEFT OUT, THERE IS NO COMPARISON WITH IT: {error} ***", file=sys.stderr, flush=True)
             continue
-        found[name] = figures | {key: statistics.median(values) for key, values in samples.items() if values}
-    return found
+        by_broker[name] = figures | {key: statistics.median(values) for key, values in samples.items() if values}
+    return by_broker
 
 
 def _measured(measure: Measure, name: str, plan: Plan, what: str) -> Figures:
@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULT, help=f"where the JSON goes (default {RESULT})")
     options = parser.parse_args()
     began = time.monotonic()
-    found = compare(options.only or list(brokers.NAMES), measures.QUICK if options.quick else measures.FULL)
+    by_broker = compare(options.only or list(brokers.NAMES), measures.QUICK if options.quick else measures.FULL)
     machine: dict[str, Any] = {
         "cores": os.cpu_count(),
         "kernel": platform.release(),
@@ -95,12 +95,12 @@ def main() -> int:
         "load": os.getloadavg()[0],
         "seconds": round(time.monotonic() - began),
     }
-    judged = targets.judge(found[brokers.OURS]) if brokers.OURS in found else []
-    print(__doc__, json.dumps(machine), "", table.table(found), sep="\n")
+    judged = targets.judge(by_broker[brokers.OURS]) if brokers.OURS in by_broker else []
+    print(__doc__, json.dumps(machine), "", table.table(by_broker), sep="\n")
     if judged:
         print(f"\n{table.verdicts(judged)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine, "method": __doc__, "brokers": found, "targets": [one._asdict() for one in judged]}
+    result = {"machine": machine, "method": __doc__, "brokers": by_broker, "targets": [one._asdict() for one in judged]}
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"\nwritten to {options.out}")
     return 0 if all(one.met for one in judged) else 1

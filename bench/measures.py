@@ -73,7 +73,7 @@ async def burst(name: str, plan: Plan, agents: int, each: int) -> Figures:
         first, *others = names = [f"a{number}" for number in range(agents)]
         spawned = await session.spawn([first])
         await session.warm_up([first])
-        found: Figures = {"start_s": round(session.start_s, 3), **_spawning(spawned[0])}
+        figures: Figures = {"start_s": round(session.start_s, 3), **_spawning(spawned[0])}
         one = usage.memory(session.processes())
         await session.spawn(others)
         await session.warm_up(others)
@@ -88,14 +88,14 @@ async def burst(name: str, plan: Plan, agents: int, each: int) -> Figures:
         await asyncio.gather(sending, return_exceptions=True)
         if agents == BURSTS[-1][0]:
             full = usage.memory(processes)
-            found |= {"memory_1_resident": one.resident, "memory_1_private": one.private}
-            found |= {"memory_50_resident": full.resident, "memory_50_private": full.private}
-            found["memory_per_agent"] = round((full.private - one.private) / (agents - 1), 2)
+            figures |= {"memory_1_resident": one.resident, "memory_1_private": one.private}
+            figures |= {"memory_50_resident": full.resident, "memory_50_private": full.private}
+            figures["memory_per_agent"] = round((full.private - one.private) / (agents - 1), 2)
         notes, acks = session.notes, session.engine.ack_times
         typed = [notes.enter[mark][0] for mark in marks if mark in notes.enter]
         acked = [acks[session.sent[mark][:2]] for mark in marks if session.sent[mark][:2] in acks]
         both = max(typed + acked, default=began)
-        return found | {
+        return figures | {
             f"{key}_state": "" if state == "done" else f"{state} at {min(len(typed), len(acked))} of {len(marks)}",
             f"{key}_seconds": round((both - began) / 1e9, 2) if state == "done" else None,
             f"{key}_typed_per_s": per_second(began, typed),

@@ -50,10 +50,10 @@ def table(brokers: Mapping[str, Mapping[str, Any]]) -> str:
     return aligned(lines)
 
 
-def verdicts(found: Sequence[Verdict]) -> str:
+def verdicts(judged: Sequence[Verdict]) -> str:
     """Every target with what was measured."""
     lines = [["target", "bound", "measured", ""]]
-    lines += [[one.what, one.bound, shown(one.measured), "met" if one.met else "MISSED"] for one in found]
+    lines += [[one.what, one.bound, shown(one.measured), "met" if one.met else "MISSED"] for one in judged]
     return aligned(lines)
 
 

@@ -19,7 +19,7 @@ class Memory(NamedTuple):
 
 def helpers(roots: Collection[int], agents: Collection[int]) -> list[psutil.Process]:
     """The root processes and all their descendants, cut off at agents."""
-    found: list[psutil.Process] = []
+    processes: list[psutil.Process] = []
     looking = [pid for pid in roots if psutil.pid_exists(pid)]
     while looking:
         try:
@@ -27,8 +27,8 @@ def helpers(roots: Collection[int], agents: Collection[int]) -> list[psutil.Proc
             looking += [child.pid for child in process.children() if child.pid not in agents]
         except psutil.NoSuchProcess:
             continue
-        found.append(process)
-    return found
+        processes.append(process)
+    return processes
 
 
 def cpu_s(processes: Collection[psutil.Process]) -> float:

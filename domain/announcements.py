@@ -46,6 +46,14 @@ class AgentBlocked(_Announcement, frozen=True, kw_only=True):
     pattern: str
 
 
+class AgentAnswered(_Announcement, frozen=True, kw_only=True):
+    """A person chose an option of what was on its screen."""
+
+    name: str
+    question: str
+    option: str
+
+
 class AgentIdle(_Announcement, frozen=True, kw_only=True):
     """Its program has done nothing for so long."""
 
@@ -348,6 +356,7 @@ Announcement = (
     AgentStarted
     | AgentReady
     | AgentBlocked
+    | AgentAnswered
     | AgentIdle
     | AgentReleased
     | AgentExited

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from relaybroker.domain import announcements as told
-from relaybroker.domain import engine_status, events
+from relaybroker.domain import announcements, engine_status, events
 from relaybroker.domain.announcements import Announcement
 from relaybroker.domain.changes.link import rejected_kind
 from relaybroker.domain.delivery import DeliveryState
@@ -24,10 +23,10 @@ from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import State
 from relaybroker.domain.worker import WorkerState
 
-_Told = Iterable[Announcement]
+_Announcements = Iterable[Announcement]
 
 
-def announcements(state: State, recorded: Recorded) -> _Told:
+def announcements_of(state: State, recorded: Recorded) -> _Announcements:
     """What local clients are told of a recorded event, in order."""
     tell = ANNOUNCED.get(type(recorded.event))
     return () if tell is None else tell(state, recorded.event, recorded)
@@ -41,91 +40,96 @@ def _subject(recorded: Recorded) -> str:
 # --- agents and their programs ------------------------------------------------------------------------------------------
 
 
-def _started(state: State, event: events.AgentLive, recorded: Recorded) -> _Told:
-    found = state.registrations[recorded.stream]
-    yield told.AgentStarted(
-        name=found.name,
-        cli=found.spec.cli,
-        model=found.spec.model,
-        session=found.spec.session_ref or found.session_id,
+def _started(state: State, event: events.AgentLive, recorded: Recorded) -> _Announcements:
+    registration = state.registrations[recorded.stream]
+    yield announcements.AgentStarted(
+        name=registration.name,
+        cli=registration.spec.cli,
+        model=registration.spec.model,
+        session=registration.spec.session_ref or registration.session_id,
         pid=event.pid,
-        source=found.source,
+        source=registration.source,
     )
 
 
-def _ready(state: State, event: events.WorkerReady, recorded: Recorded) -> _Told:
+def _ready(state: State, event: events.WorkerReady, recorded: Recorded) -> _Announcements:
     program = state.workers[_subject(recorded)]
     is_first = event.report and program.ready_at == recorded.at
     if is_first and (state.settings is None or not state.settings.ready_after_s):
         yield _is_ready(state, program)
 
 
-def _announced(state: State, _event: events.WorkerAnnounced, recorded: Recorded) -> _Told:
+def _announced(state: State, _event: events.WorkerAnnounced, recorded: Recorded) -> _Announcements:
     yield _is_ready(state, state.workers[_subject(recorded)])
 
 
 def _is_ready(state: State, program: Worker) -> Announcement:
-    found = state.registrations[program.registration]
-    return told.AgentReady(
-        name=found.name,
-        cli=found.spec.cli,
-        model=found.spec.model,
-        session=found.spec.session_ref or found.session_id,
+    registration = state.registrations[program.registration]
+    return announcements.AgentReady(
+        name=registration.name,
+        cli=registration.spec.cli,
+        model=registration.spec.model,
+        session=registration.spec.session_ref or registration.session_id,
         pid=program.pid,
         evidence=program.evidence if program.ready_at else "startup_timeout",
     )
 
 
-def _blocked(state: State, event: events.WorkerBlocked, recorded: Recorded) -> _Told:
-    yield told.AgentBlocked(name=state.workers[_subject(recorded)].name, pattern=event.pattern)
+def _blocked(state: State, event: events.WorkerBlocked, recorded: Recorded) -> _Announcements:
+    yield announcements.AgentBlocked(name=state.workers[_subject(recorded)].name, pattern=event.pattern)
 
 
-def _idle(state: State, event: events.WorkerIdle, recorded: Recorded) -> _Told:
-    yield told.AgentIdle(
+def _question_answered(state: State, event: events.QuestionAnswered, recorded: Recorded) -> _Announcements:
+    if (program := state.workers.get(_subject(recorded))) is not None:
+        yield announcements.AgentAnswered(name=program.name, question=event.question, option=event.option)
+
+
+def _idle(state: State, event: events.WorkerIdle, recorded: Recorded) -> _Announcements:
+    yield announcements.AgentIdle(
         name=state.workers[_subject(recorded)].name, idle_s=event.idle_s, since=recorded.at - event.idle_s
     )
 
 
-def _stopping(state: State, event: events.WorkerStopping, recorded: Recorded) -> _Told:
+def _stopping(state: State, event: events.WorkerStopping, recorded: Recorded) -> _Announcements:
     program = state.workers[_subject(recorded)]
     return _cleared(state, program, program.waiting, event.reason)
 
 
-def _cleared(state: State, program: Worker, streams: list[str], reason: Reason) -> _Told:
+def _cleared(state: State, program: Worker, streams: list[str], reason: Reason) -> _Announcements:
     """What was on its way to a program that ends; each message gets an end of its own besides."""
     if streams:
         ids = tuple(state.deliveries[stream].event_id for stream in streams)
-        yield told.DeliveriesDropped(name=program.name, reason=reason, event_ids=ids)
+        yield announcements.DeliveriesDropped(name=program.name, reason=reason, event_ids=ids)
 
 
-def _exited(state: State, event: events.WorkerExited, recorded: Recorded) -> _Told:
+def _exited(state: State, event: events.WorkerExited, recorded: Recorded) -> _Announcements:
     program = state.workers[_subject(recorded)]
     yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
     yield from _unseen(state, program, event.reason)
     yield from _ended(state, program, event.reason, event.last_output)
 
 
-def _lost(state: State, event: events.WorkerLost, recorded: Recorded) -> _Told:
+def _lost(state: State, event: events.WorkerLost, recorded: Recorded) -> _Announcements:
     program = state.workers[_subject(recorded)]
     yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
     yield from _unseen(state, program, event.reason)
     yield from _ended(state, program, event.reason, "")
 
 
-def _unseen(state: State, program: Worker, reason: Reason) -> _Told:
+def _unseen(state: State, program: Worker, reason: Reason) -> _Announcements:
     """What was typed, and whose echo nobody looks for any more."""
     for stream in program.unseen:
         yield from _typed(state.deliveries[stream], "timeout_fallback", str(reason))
 
 
-def _ended(state: State, program: Worker, reason: Reason, last_output: str) -> _Told:
+def _ended(state: State, program: Worker, reason: Reason, last_output: str) -> _Announcements:
     registration = state.registrations.get(program.registration)
     if registration is None or not registration.live_at:
         return
     if program.stop_reason in (Reason.AGENT_RELEASED, Reason.SHUTDOWN):
-        yield told.AgentReleased(name=program.name)
+        yield announcements.AgentReleased(name=program.name)
         return
-    yield told.AgentExited(
+    yield announcements.AgentExited(
         name=program.name,
         code=program.code,
         signal=program.signal,
@@ -133,20 +137,20 @@ def _ended(state: State, program: Worker, reason: Reason, last_output: str) -> _
         uptime_s=program.uptime_s,
         last_output=last_output,
     )
-    yield told.AgentEnded(name=program.name, reason=reason, last_output=last_output)
+    yield announcements.AgentEnded(name=program.name, reason=reason, last_output=last_output)
 
 
-def _token_rotated(state: State, event: events.AgentTokenRotated, recorded: Recorded) -> _Told:
-    yield told.AgentTokenRotated(name=state.registrations[recorded.stream].name, cause=event.cause)
+def _token_rotated(state: State, event: events.AgentTokenRotated, recorded: Recorded) -> _Announcements:
+    yield announcements.AgentTokenRotated(name=state.registrations[recorded.stream].name, cause=event.cause)
 
 
-def _channel(state: State, event: events.ChannelAnswered, recorded: Recorded) -> _Told:
+def _channel(state: State, event: events.ChannelAnswered, recorded: Recorded) -> _Announcements:
     if engine_status.is_done(event.status) and recorded.stream in state.registrations:
-        yield told.ChannelJoined(name=state.registrations[recorded.stream].name, channel=event.channel)
+        yield announcements.ChannelJoined(name=state.registrations[recorded.stream].name, channel=event.channel)
 
 
-def _result(state: State, event: events.ResultSubmitted, recorded: Recorded) -> _Told:
-    yield told.AgentResult(
+def _result(state: State, event: events.ResultSubmitted, recorded: Recorded) -> _Announcements:
+    yield announcements.AgentResult(
         name=state.registrations[recorded.stream].name,
         result_id=event.result_id,
         data=event.data,
@@ -155,22 +159,22 @@ def _result(state: State, event: events.ResultSubmitted, recorded: Recorded) -> 
     )
 
 
-def _acted(state: State, event: events.ActAnswered, recorded: Recorded) -> _Told:
-    found = state.registrations.get(recorded.stream)
-    if found is not None and event.joined:
-        yield told.ChannelJoined(name=found.name, channel=event.joined)
-    if found is not None and event.left:
-        yield told.ChannelLeft(name=found.name, channel=event.left)
+def _acted(state: State, event: events.ActAnswered, recorded: Recorded) -> _Announcements:
+    registration = state.registrations.get(recorded.stream)
+    if registration is not None and event.joined:
+        yield announcements.ChannelJoined(name=registration.name, channel=event.joined)
+    if registration is not None and event.left:
+        yield announcements.ChannelLeft(name=registration.name, channel=event.left)
 
 
-def _mode_changed(_state: State, event: events.DeliveryModeChanged, recorded: Recorded) -> _Told:
-    yield told.ModeChanged(
+def _mode_changed(_state: State, event: events.DeliveryModeChanged, recorded: Recorded) -> _Announcements:
+    yield announcements.ModeChanged(
         name=event.name, previous=event.previous, mode=event.mode, revision=recorded.version, reason=event.reason
     )
 
 
-def _drained(_state: State, event: events.PendingDrained, _recorded: Recorded) -> _Told:
-    yield told.HoldDrained(name=event.name, count=event.count, cause=event.cause)
+def _drained(_state: State, event: events.PendingDrained, _recorded: Recorded) -> _Announcements:
+    yield announcements.HoldDrained(name=event.name, count=event.count, cause=event.cause)
 
 
 # --- messages to agents ---------------------------------------------------------------------------------------------------
@@ -185,13 +189,13 @@ def _about(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _offered(state: State, event: events.DeliveryOffered, recorded: Recorded) -> _Told:
-    found = state.deliveries[recorded.stream]
+def _offered(state: State, event: events.DeliveryOffered, recorded: Recorded) -> _Announcements:
+    delivery = state.deliveries[recorded.stream]
     if event.source == "engine" and state.announced.get(event.msg_id) == recorded.stream:
-        yield told.MessageSeen(
-            event_id=found.event_id,
+        yield announcements.MessageSeen(
+            event_id=delivery.event_id,
             msg_id=event.msg_id,
-            sender=found.said_by,
+            sender=delivery.said_by,
             target=event.target,
             body=event.body,
             thread_id=event.thread_id,
@@ -201,124 +205,132 @@ def _offered(state: State, event: events.DeliveryOffered, recorded: Recorded) ->
         )
 
 
-def _placed(state: State, _event: Any, recorded: Recorded) -> _Told:
+def _placed(state: State, _event: Any, recorded: Recorded) -> _Announcements:
     """It begins to wait for its terminal: what is announced so comes once, and has an end."""
-    found = state.deliveries[recorded.stream]
-    if found.placed == recorded.version:
-        yield told.DeliveryQueued(
-            **_about(found),
-            sender=found.said_by,
-            target=found.target,
-            attempt=found.attempt,
-            by_hand=found.reason is Reason.MANUAL_FLUSH,
+    delivery = state.deliveries[recorded.stream]
+    if delivery.placed == recorded.version:
+        yield announcements.DeliveryQueued(
+            **_about(delivery),
+            sender=delivery.said_by,
+            target=delivery.target,
+            attempt=delivery.attempt,
+            by_hand=delivery.reason is Reason.MANUAL_FLUSH,
         )
 
 
-def _held(state: State, event: events.DeliveryHeld, recorded: Recorded) -> _Told:
+def _held(state: State, event: events.DeliveryHeld, recorded: Recorded) -> _Announcements:
     yield from _placed(state, event, recorded)
-    found = state.deliveries[recorded.stream]
-    yield told.DeliveryHeld(**_about(found), seq=found.seq, reason=event.reason, until=event.until)
+    delivery = state.deliveries[recorded.stream]
+    yield announcements.DeliveryHeld(**_about(delivery), seq=delivery.seq, reason=event.reason, until=event.until)
 
 
-def _taken_over(state: State, _event: events.DeliveryTakenOver, recorded: Recorded) -> _Told:
-    found = state.deliveries[recorded.stream]
-    yield told.DeliveryTakenOver(**_about(found), seq=found.seq)
+def _taken_over(state: State, _event: events.DeliveryTakenOver, recorded: Recorded) -> _Announcements:
+    delivery = state.deliveries[recorded.stream]
+    yield announcements.DeliveryTakenOver(**_about(delivery), seq=delivery.seq)
 
 
-def _injected(state: State, event: events.DeliveryInjected, recorded: Recorded) -> _Told:
-    yield told.DeliveryInjected(**_about(state.deliveries[recorded.stream]), evidence=event.evidence)
+def _injected(state: State, event: events.DeliveryInjected, recorded: Recorded) -> _Announcements:
+    yield announcements.DeliveryInjected(**_about(state.deliveries[recorded.stream]), evidence=event.evidence)
 
 
-def _fetched(state: State, _event: events.DeliveryFetched, recorded: Recorded) -> _Told:
-    found = state.deliveries[recorded.stream]
-    about = _about(found)
-    yield told.DeliveryInjected(**about, evidence="fetched")
-    yield told.DeliveryRead(**about)
-    yield told.DeliveryConfirmed(**about, sender=found.said_by)
+def _fetched(state: State, _event: events.DeliveryFetched, recorded: Recorded) -> _Announcements:
+    delivery = state.deliveries[recorded.stream]
+    about = _about(delivery)
+    yield announcements.DeliveryInjected(**about, evidence="fetched")
+    yield announcements.DeliveryRead(**about)
+    yield announcements.DeliveryConfirmed(**about, sender=delivery.said_by)
 
 
-def _verified(state: State, event: events.DeliveryVerified, recorded: Recorded) -> _Told:
+def _verified(state: State, event: events.DeliveryVerified, recorded: Recorded) -> _Announcements:
     why = "" if event.verification == "echo" else "verification_timeout"
     return _typed(state.deliveries[recorded.stream], event.verification, why)
 
 
-def _typed(found: Delivery, verification: str, why: str) -> _Told:
+def _typed(delivery: Delivery, verification: str, why: str) -> _Announcements:
     """The good end of a delivery."""
-    about = _about(found)
-    yield told.DeliveryRead(**about)
-    yield told.DeliveryConfirmed(**about, sender=found.said_by)
-    if found.source == "task":
+    about = _about(delivery)
+    yield announcements.DeliveryRead(**about)
+    yield announcements.DeliveryConfirmed(**about, sender=delivery.said_by)
+    if delivery.source == "task":
         synthetic = "initial_task_synthetic_event_id"
-        yield told.DeliveryMarkedRead(**about, status="skipped_synthetic", why=synthetic)
-    elif found.state == DeliveryState.ACKED:
-        yield told.DeliveryMarkedRead(**about, status="marked")
-    yield told.DeliveryVerified(**about, verification=verification, why=why)
+        yield announcements.DeliveryMarkedRead(**about, status="skipped_synthetic", why=synthetic)
+    elif delivery.state == DeliveryState.ACKED:
+        yield announcements.DeliveryMarkedRead(**about, status="marked")
+    yield announcements.DeliveryVerified(**about, verification=verification, why=why)
 
 
-def _acked(state: State, _event: events.DeliveryAcked, recorded: Recorded) -> _Told:
-    found = state.deliveries[recorded.stream]
-    if found.verified and found.source != "task":
-        yield told.DeliveryMarkedRead(**_about(found), status="marked")
+def _acked(state: State, _event: events.DeliveryAcked, recorded: Recorded) -> _Announcements:
+    delivery = state.deliveries[recorded.stream]
+    if delivery.verified and delivery.source != "task":
+        yield announcements.DeliveryMarkedRead(**_about(delivery), status="marked")
 
 
-def _handed_back(state: State, event: events.DeliveryHandedBack, recorded: Recorded) -> _Told:
+def _handed_back(state: State, event: events.DeliveryHandedBack, recorded: Recorded) -> _Announcements:
     if event.reason is Reason.WRITE_BACKOFF:
-        yield told.DeliveryRetried(**_about(state.deliveries[recorded.stream]), attempts=event.failures)
+        yield announcements.DeliveryRetried(**_about(state.deliveries[recorded.stream]), attempts=event.failures)
 
 
-def _dropped(state: State, event: events.DeliveryDropped, recorded: Recorded) -> _Told:
-    found = state.deliveries[recorded.stream]
+def _dropped(state: State, event: events.DeliveryDropped, recorded: Recorded) -> _Announcements:
+    delivery = state.deliveries[recorded.stream]
     if event.reason is Reason.EXPIRED:
-        yield told.DeliveriesDropped(name=found.name, reason=event.reason, event_ids=(found.event_id,))
-    elif not event.settled and found.seq:
-        yield told.DeliveryReturned(**_about(found), reason=event.reason)
-        if found.placed and _lives_on(state, found):  # with its program others go, too: see `_cleared`
-            yield told.DeliveriesDropped(name=found.name, reason=event.reason, event_ids=(found.event_id,))
+        yield announcements.DeliveriesDropped(name=delivery.name, reason=event.reason, event_ids=(delivery.event_id,))
+    elif not event.settled and delivery.seq:
+        yield announcements.DeliveryReturned(**_about(delivery), reason=event.reason)
+        if delivery.placed and _lives_on(state, delivery):  # with its program others go, too: see `_cleared`
+            yield announcements.DeliveriesDropped(
+                name=delivery.name, reason=event.reason, event_ids=(delivery.event_id,)
+            )
     elif event.reason is Reason.AMBIGUOUS:
-        yield from _failed(found, event.reason)
+        yield from _failed(delivery, event.reason)
     elif event.reason is Reason.POISON:
-        yield told.Undeliverable(
-            name=found.name, agent_id=found.agent_id, seq=found.seq, msg_id=found.msg_id, reason=event.reason
+        yield announcements.Undeliverable(
+            name=delivery.name,
+            agent_id=delivery.agent_id,
+            seq=delivery.seq,
+            msg_id=delivery.msg_id,
+            reason=event.reason,
         )
     if event.reason is Reason.AMBIGUOUS:
-        yield _ambiguous(state, found)
+        yield _ambiguous(state, delivery)
 
 
-def _lives_on(state: State, found: Delivery) -> bool:
-    program = state.worker_of_agent(found.agent_id)
+def _lives_on(state: State, delivery: Delivery) -> bool:
+    program = state.worker_of_agent(delivery.agent_id)
     return program is not None and not program.ended and program.state != WorkerState.STOPPING
 
 
-def _failed(delivery: Delivery, reason: Reason) -> _Told:
+def _failed(delivery: Delivery, reason: Reason) -> _Announcements:
     """The end of a delivery that was not typed, as far as is known: its sender is told."""
-    yield told.DeliveryFailed(**_about(delivery), reason=reason)
-    yield told.SenderTold(**_about(delivery), sender=delivery.said_by, attempts=delivery.tries, failure=str(reason))
+    yield announcements.DeliveryFailed(**_about(delivery), reason=reason)
+    yield announcements.SenderTold(
+        **_about(delivery), sender=delivery.said_by, attempts=delivery.tries, failure=str(reason)
+    )
 
 
 def _ambiguous(state: State, delivery: Delivery) -> Announcement:
     assert state.settings is not None
-    return told.DeliveryAmbiguous(**_about(delivery), seq=delivery.seq, policy=state.settings.in_doubt)
+    return announcements.DeliveryAmbiguous(**_about(delivery), seq=delivery.seq, policy=state.settings.in_doubt)
 
 
-def _dead_lettered(state: State, event: events.DeliveryDeadLettered, recorded: Recorded) -> _Told:
-    found = state.deliveries[recorded.stream]
-    yield from _failed(found, event.reason)
+def _dead_lettered(state: State, event: events.DeliveryDeadLettered, recorded: Recorded) -> _Announcements:
+    delivery = state.deliveries[recorded.stream]
+    yield from _failed(delivery, event.reason)
     if event.reason is Reason.AMBIGUOUS:
-        yield _ambiguous(state, found)
-    yield told.DeadLetterAdded(**_about(found), letter_id=found.letter_id, reason=event.reason)
+        yield _ambiguous(state, delivery)
+    yield announcements.DeadLetterAdded(**_about(delivery), letter_id=delivery.letter_id, reason=event.reason)
 
 
-def _letter_removed(_state: State, event: events.DeadLetterRemoved, recorded: Recorded) -> _Told:
-    yield told.DeadLetterRemoved(letter_id=event.letter_id, msg_id=recorded.correlation, reason=event.reason)
+def _letter_removed(_state: State, event: events.DeadLetterRemoved, recorded: Recorded) -> _Announcements:
+    yield announcements.DeadLetterRemoved(letter_id=event.letter_id, msg_id=recorded.correlation, reason=event.reason)
 
 
-def _range_lost(state: State, event: events.RangeLost, recorded: Recorded) -> _Told:
-    yield told.RangeLost(name=state.mailboxes[_subject(recorded)].name, first=event.first, last=event.last)
+def _range_lost(state: State, event: events.RangeLost, recorded: Recorded) -> _Announcements:
+    yield announcements.RangeLost(name=state.mailboxes[_subject(recorded)].name, first=event.first, last=event.last)
 
 
-def _resync(state: State, event: events.ResyncAsked, recorded: Recorded) -> _Told:
+def _resync(state: State, event: events.ResyncAsked, recorded: Recorded) -> _Announcements:
     box = state.mailboxes[_subject(recorded)]
-    yield told.RangeMissing(name=box.name, first=event.first, last=min(box.buffer, default=event.first) - 1)
+    yield announcements.RangeMissing(name=box.name, first=event.first, last=min(box.buffer, default=event.first) - 1)
 
 
 _UNDELIVERABLE = (
@@ -330,11 +342,11 @@ _UNDELIVERABLE = (
 )
 
 
-def _ignored(state: State, event: events.FrameIgnored, recorded: Recorded) -> _Told:
+def _ignored(state: State, event: events.FrameIgnored, recorded: Recorded) -> _Announcements:
     if event.reason in _UNDELIVERABLE:
         agent_id = _subject(recorded)
         box = state.mailboxes.get(agent_id)
-        yield told.Undeliverable(
+        yield announcements.Undeliverable(
             name=box.name if box is not None else "",
             agent_id=agent_id,
             seq=event.seq,
@@ -346,53 +358,55 @@ def _ignored(state: State, event: events.FrameIgnored, recorded: Recorded) -> _T
 # --- the engine -----------------------------------------------------------------------------------------------------------
 
 
-def _link(label: str) -> Callable[[State, Any, Recorded], _Told]:
-    def tell(_state: State, event: Any, _recorded: Recorded) -> _Told:
-        yield told.LinkMoved(state=label, reason=str(getattr(event, "reason", "") or ""))
+def _link(label: str) -> Callable[[State, Any, Recorded], _Announcements]:
+    def tell(_state: State, event: Any, _recorded: Recorded) -> _Announcements:
+        yield announcements.LinkMoved(state=label, reason=str(getattr(event, "reason", "") or ""))
 
     return tell
 
 
-def _rejected(state: State, event: events.FrameRejected, _recorded: Recorded) -> _Told:
+def _rejected(state: State, event: events.FrameRejected, _recorded: Recorded) -> _Announcements:
     kind = rejected_kind(event)
     if kind and state.link.rejected.get(kind) != 1:
         return  # one that a newer engine sends is announced once and counted every time
-    yield told.FrameRejected(frame_type=event.frame_type, reason=event.reason)
+    yield announcements.FrameRejected(frame_type=event.frame_type, reason=event.reason)
 
 
-def _engine_error(_state: State, event: events.EngineErrorReceived, _recorded: Recorded) -> _Told:
-    yield told.EngineErrorHeard(code=event.code, message=event.message, request_id=event.request_id)
+def _engine_error(_state: State, event: events.EngineErrorReceived, _recorded: Recorded) -> _Announcements:
+    yield announcements.EngineErrorHeard(code=event.code, message=event.message, request_id=event.request_id)
 
 
-def _published(state: State, event: events.MessagePublished, recorded: Recorded) -> _Told:
-    found = state.messages[recorded.stream]
-    message_id = event.message_id or found.event_id
+def _published(state: State, event: events.MessagePublished, recorded: Recorded) -> _Announcements:
+    message = state.messages[recorded.stream]
+    message_id = event.message_id or message.event_id
     if state.announced.get(message_id) == recorded.stream:
-        local = state.registration_of(found.to) if target_type(found.to) == "agent" else None
-        yield told.MessageSeen(
-            event_id=found.event_id,
+        local = state.registration_of(message.to) if target_type(message.to) == "agent" else None
+        yield announcements.MessageSeen(
+            event_id=message.event_id,
             msg_id=message_id,
-            sender=found.sender or "human:orchestrator",
-            target=found.to,
-            body=found.text,
-            thread_id=found.thread_id,
+            sender=message.sender or "human:orchestrator",
+            target=message.to,
+            body=message.text,
+            thread_id=message.thread_id,
             workspace_id=state.settings.workspace_id if state.settings is not None else "",
-            mode=found.mode,
+            mode=message.mode,
             names=(local.name,) if local is not None else (),
         )
-    yield told.MessagePublished(event_id=found.event_id, message_id=event.message_id, to=found.to)
+    yield announcements.MessagePublished(event_id=message.event_id, message_id=event.message_id, to=message.to)
 
 
-def _publish_failed(state: State, event: events.MessageWaiting | events.MessageRefused, recorded: Recorded) -> _Told:
-    found = state.messages[recorded.stream]
-    yield told.PublishFailed(event_id=found.event_id, to=found.to, detail=event.detail)
+def _publish_failed(
+    state: State, event: events.MessageWaiting | events.MessageRefused, recorded: Recorded
+) -> _Announcements:
+    message = state.messages[recorded.stream]
+    yield announcements.PublishFailed(event_id=message.event_id, to=message.to, detail=event.detail)
 
 
-def _undelivered(state: State, event: events.DeliveryFailureHeard, _recorded: Recorded) -> _Told:
+def _undelivered(state: State, event: events.DeliveryFailureHeard, _recorded: Recorded) -> _Announcements:
     """The engine could not deliver what an agent of this node, or the broker, had sent."""
     names = {state.own.agent_id: state.own.name}
     names |= {agent_id: state.registrations[stream].name for agent_id, stream in state.agents.items()}
-    yield told.SenderTold(
+    yield announcements.SenderTold(
         name=event.target,
         delivery_id=event.delivery_id,
         event_id=state.sent[event.message_id].event_id if event.message_id in state.sent else event.message_id,
@@ -403,21 +417,22 @@ def _undelivered(state: State, event: events.DeliveryFailureHeard, _recorded: Re
     )
 
 
-def _action(label: str) -> Callable[[State, Any, Recorded], _Told]:
-    def tell(_state: State, event: Any, recorded: Recorded) -> _Told:
-        yield told.ActionMoved(
+def _action(label: str) -> Callable[[State, Any, Recorded], _Announcements]:
+    def tell(_state: State, event: Any, recorded: Recorded) -> _Announcements:
+        yield announcements.ActionMoved(
             invocation_id=_subject(recorded), state=label, reason=getattr(event, "reason", None) or None
         )
 
     return tell
 
 
-ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Told]] = MappingProxyType(
+ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Announcements]] = MappingProxyType(
     {
         events.AgentLive: _started,
         events.WorkerReady: _ready,
         events.WorkerAnnounced: _announced,
         events.WorkerBlocked: _blocked,
+        events.QuestionAnswered: _question_answered,
         events.WorkerIdle: _idle,
         events.WorkerStopping: _stopping,
         events.WorkerExited: _exited,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.domain import engine_status, events, frames, inputs, told
+from relaybroker.domain import engine_status, events, frames, inputs, recorded_input
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.inputs import Input
 from relaybroker.domain.reasons import Reason
@@ -77,7 +77,7 @@ class Broker:
 
     def handle(self, item: Input, now: float) -> Decision:
         """Decide about one input at this moment (epoch seconds). At least one event results, except of a repeated frame for a stranger."""
-        turn = Turn(self.state, now, told.encode(item))
+        turn = Turn(self.state, now, recorded_input.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
         notices.proceed(turn)
@@ -88,7 +88,7 @@ class Broker:
     def on_time(self, now: float) -> Decision:
         """Do whatever is due by now."""
         due = self.next_deadline()
-        turn = Turn(self.state, now, told.encode(told.TimePassed(due=now if due is None else due)))
+        turn = Turn(self.state, now, recorded_input.encode(recorded_input.TimePassed(due=now if due is None else due)))
         link.due(turn)
         _follow_link(turn)
         hosts.due(turn)
@@ -110,8 +110,8 @@ class Broker:
         state = self.state
         if self._due_position != state.position:
             is_over = state.settings is None or state.left
-            found = () if is_over else (when for rules in _RULES if (when := rules.deadline(state)) is not None)
-            self._due, self._due_position = min(found, default=None), state.position
+            deadlines = () if is_over else (when for rules in _RULES if (when := rules.deadline(state)) is not None)
+            self._due, self._due_position = min(deadlines, default=None), state.position
         return self._due
 
     def _dispatch(self, turn: Turn, item: Input) -> None:
@@ -155,6 +155,8 @@ class Broker:
                 dead_letters.purge_requested(turn, item)
             case inputs.TerminalTyped() | inputs.TerminalSized():
                 workers.touched(turn, item)
+            case inputs.QuestionAnswered():
+                workers.question_answered(turn, item)
             case inputs.ModelSwitched():
                 agents.model_switched(turn, item)
             case inputs.EnrolRequested():
@@ -263,9 +265,12 @@ def _answered(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered)
 
 
 def _registration_answered(turn: Turn, item: inputs.EngineAnswered | inputs.EngineUnanswered) -> None:
-    found = next((found for found in turn.state.registrations.values() if found.call_id == item.call_id), None)
-    if found is not None:
-        fallback.answered(turn, found, item)
+    registration = next(
+        (registration for registration in turn.state.registrations.values() if registration.call_id == item.call_id),
+        None,
+    )
+    if registration is not None:
+        fallback.answered(turn, registration, item)
         return
     stream = turn.state.link.abandoned.get(item.call_id, "")
     _unmatched(turn, item)
@@ -304,9 +309,9 @@ def _reply(turn: Turn, frame: frames.Frame) -> None:
     elif pending.kind == "inventory.sync":
         link.synced(turn, data)
     elif pending.kind == "agent.register":
-        found = turn.state.registrations.get(pending.subject)
-        if found is not None:
-            agents.accepted(turn, found, data, request_id)
+        registration = turn.state.registrations.get(pending.subject)
+        if registration is not None:
+            agents.accepted(turn, registration, data, request_id)
 
 
 def _error(turn: Turn, frame: frames.Frame) -> None:
@@ -321,9 +326,9 @@ def _error(turn: Turn, frame: frames.Frame) -> None:
     if request == "node.register" and not sidecars.manifest_refused(turn, request_id, code, message):
         link.registration_refused(turn, code, message)
     elif request == "agent.register" and pending is not None:
-        found = turn.state.registrations.get(pending.subject)
-        if found is not None:
-            agents.refused(turn, found, code, message)
+        registration = turn.state.registrations.get(pending.subject)
+        if registration is not None:
+            agents.refused(turn, registration, code, message)
     elif code in link.DEAD_TOKEN_CODES and (
         request == "node.heartbeat" or (not request and turn.state.link.state == "registering")
     ):

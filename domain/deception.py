@@ -78,10 +78,10 @@ def cleaned(text: str, altered: Counter[str]) -> str:
     if _is_plain(text) or not _SUSPECT.search(text):
         return text
 
-    def judge(found: re.Match[str]) -> str:
-        kind = found.lastgroup or ""
-        if kind == "flag" or _does_work(found.string, found.start(), kind):
-            return found.group()
+    def judge(hidden: re.Match[str]) -> str:
+        kind = hidden.lastgroup or ""
+        if kind == "flag" or _does_work(hidden.string, hidden.start(), kind):
+            return hidden.group()
         altered[kind] += 1
         return ""
 
@@ -201,7 +201,7 @@ def disarmed(text: str, altered: Counter[str]) -> str:
     headers, tags = list(_HEADER.finditer(read)), list(_REMINDER.finditer(read))
     if not headers and not tags:
         return text
-    altered.update({kind: len(found) for kind, found in (("header", headers), ("reminder", tags)) if found})
+    altered.update({kind: len(matches) for kind, matches in (("header", headers), ("reminder", tags)) if matches})
     origin = [at for at, sign in enumerate(text) for _ in _FOLDING[ord(sign)]]
     signs = list(text)
     for tag in tags:

@@ -22,7 +22,7 @@ def is_too_deep(value: Any) -> bool:
     """Whether a value has more than `MAX_DEPTH` levels; level by level, without recursion."""
     level = [value]
     for _ in range(MAX_DEPTH):
-        level = [item for found in level for item in _items(found)]
+        level = [item for container in level for item in _items(container)]
         if not level:
             return False
     return True

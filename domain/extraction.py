@@ -118,13 +118,13 @@ def extract(payload: Any, recipient: str) -> Extract:
     )
 
 
-def is_self_echo(found: Extract, agent_id: str, name: str) -> bool:
+def is_self_echo(extracted: Extract, agent_id: str, name: str) -> bool:
     """Whether a message-class payload was written by its own recipient."""
-    if found.type not in MESSAGE_TYPES:
+    if extracted.type not in MESSAGE_TYPES:
         return False
-    if found.sender_ids:
-        return agent_id in found.sender_ids
-    return found.sender == name and found.sender != UNNAMED
+    if extracted.sender_ids:
+        return agent_id in extracted.sender_ids
+    return extracted.sender == name and extracted.sender != UNNAMED
 
 
 def read_mark(payload: Any) -> tuple[str, str]:
@@ -160,8 +160,8 @@ def _moment(payload: Any, paths: _Paths) -> float:
 
 
 def _target(payload: Any, recipient: str) -> str:
-    if found := _first(payload, _TARGET):
-        return found
+    if target := _first(payload, _TARGET):
+        return target
     channel = _first(payload, _CHANNEL)
     if not channel:
         return recipient

@@ -14,14 +14,13 @@ from relaybroker.domain import (
     agent as agent_machine,
 )
 from relaybroker.domain import (
-    delivery,
-    worker,
-)
-from relaybroker.domain import (
     message as message_machine,
 )
+from relaybroker.domain import (
+    worker,
+)
 from relaybroker.domain.announcements import Announced, MessageSeen
-from relaybroker.domain.announcing import announcements
+from relaybroker.domain.announcing import announcements_of
 from relaybroker.domain.changes import (
     actions,
     agents,
@@ -37,6 +36,7 @@ from relaybroker.domain.changes import (
     workers,
 )
 from relaybroker.domain.changes.conversations import saw
+from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import Event, Recorded
@@ -111,7 +111,7 @@ def apply(state: State, recorded: Recorded) -> None:
         change(state, event, recorded, entity)
     state.position = recorded.version
     state.now = recorded.at
-    for what in announcements(state, recorded):
+    for what in announcements_of(state, recorded):
         state.notified += 1
         state.announcements.append(Announced(state.notified, state.epoch, recorded.at, what))
         if isinstance(what, MessageSeen):
@@ -125,8 +125,8 @@ def _forget(state: State, event: Event, stream: str) -> None:
     """Drop what has ended and can no longer be referred to."""
     match event.machine:
         case "delivery":
-            found = state.deliveries[stream]
-            if found.ended and (found.verified or found.state != delivery.DeliveryState.ACKED):
+            delivery = state.deliveries[stream]
+            if delivery.ended and (delivery.verified or delivery.state != DeliveryState.ACKED):
                 del state.deliveries[stream]
         case "message":
             if state.messages[stream].state in message_machine.TABLE.terminal:

@@ -87,9 +87,9 @@ def read_deliver(frame: Frame) -> Deliver:
     )
 
 
-def fan_key_of(found: Deliver) -> str:
+def fan_key_of(deliver: Deliver) -> str:
     """By what a frame without sequence number is recognised when it comes again."""
-    return fan_key(found.delivery_id, found.msg_id, payload_type(found.payload))
+    return fan_key(deliver.delivery_id, deliver.msg_id, payload_type(deliver.payload))
 
 
 class DeliveryFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +119,7 @@ def read_delivery_failure(frame: Frame) -> DeliveryFailure | None:
 
 def node_register(request_id: str, *, name: str, node_id: str, manifest: Manifest, cursor: bool) -> Frame:
     """The first frame of every connection. `cursor`: the engine knows `relay:delivery-cursor-v1`."""
-    capabilities = [_capability(found) for found in manifest.capabilities]
+    capabilities = [_capability(capability) for capability in manifest.capabilities]
     if cursor:
         capabilities.append({"name": DELIVERY_CURSOR, "kind": "capacity"})
     return {
@@ -146,7 +146,7 @@ def node_heartbeat(
         "type": "node.heartbeat",
         "name": name,
         "node_id": node_id,
-        "capabilities": [_capability(found) for found in manifest.capabilities],
+        "capabilities": [_capability(capability) for capability in manifest.capabilities],
         "max_agents": manifest.max_agents,
         "version": manifest.version,
         "load": load_of(active_agents, manifest.max_agents),
@@ -155,12 +155,12 @@ def node_heartbeat(
     }
 
 
-def _capability(found: Capability) -> Frame:
-    frame: Frame = {"name": found.name}
-    if found.kind:
-        frame["kind"] = found.kind
-    if found.metadata is not None:
-        frame["metadata"] = found.metadata
+def _capability(capability: Capability) -> Frame:
+    frame: Frame = {"name": capability.name}
+    if capability.kind:
+        frame["kind"] = capability.kind
+    if capability.metadata is not None:
+        frame["metadata"] = capability.metadata
     return frame
 
 
@@ -198,7 +198,12 @@ def action_result(request_id: str, *, invocation_id: str, output: Any, error: st
 
 def inventory_sync(request_id: str, agents: Iterable[Registration]) -> Frame:
     """Exactly the agents that live here."""
-    return {"v": 1, "id": request_id, "type": "inventory.sync", "agents": [_row(found) for found in agents]}
+    return {
+        "v": 1,
+        "id": request_id,
+        "type": "inventory.sync",
+        "agents": [_row(registration) for registration in agents],
+    }
 
 
 def _row(registration: Registration) -> Frame:

@@ -407,6 +407,15 @@ class TerminalSized(_Input, frozen=True, kw_only=True):
     owner: str
 
 
+class QuestionAnswered(_Input, frozen=True, kw_only=True):
+    """A person's answer to what a program asked was chosen in its terminal, and the question is gone."""
+
+    request_id: str
+    session_id: str
+    question: str
+    option: str
+
+
 class ModelSwitched(_Input, frozen=True, kw_only=True):
     """An agent's program was told to use another model."""
 
@@ -563,6 +572,7 @@ Input = (
     | PurgeRequested
     | EnrolRequested
     | ModelSwitched
+    | QuestionAnswered
     | TerminalTyped
     | TerminalSized
     | SidecarConnected

@@ -26,12 +26,12 @@ def epoch_seconds(value: Any) -> float:
         if not 0 < value < _LATEST:
             return 0.0
         return float(value) if value < SECONDS_BELOW else value / 1000
-    found = _RFC3339.fullmatch(value.strip()) if isinstance(value, str) else None
-    return _of_text(found) if found else 0.0
+    match = _RFC3339.fullmatch(value.strip()) if isinstance(value, str) else None
+    return _of_text(match) if match else 0.0
 
 
-def _of_text(found: re.Match[str]) -> float:
-    year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
+def _of_text(match: re.Match[str]) -> float:
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     if not 1 <= month <= _MONTHS or not 1 <= day <= 31 or hour > 23 or minute > 59 or second > 60:
         return 0.0
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -39,10 +39,10 @@ def _of_text(found: re.Match[str]) -> float:
     days = before * 365 + before // 4 - before // 100 + before // 400
     days += _DAYS_BEFORE[month - 1] + (leap and month > 2) + day - 1
     offset = 0
-    if found[9]:
-        offset = (int(found[10]) * 60 + int(found[11])) * (1 if found[9] == "+" else -1)
+    if match[9]:
+        offset = (int(match[10]) * 60 + int(match[11])) * (1 if match[9] == "+" else -1)
     seconds = (days - 719_162) * 86_400 + hour * 3600 + minute * 60 + second - offset * 60
-    return max(0.0, seconds + float(found[7] or 0))
+    return max(0.0, seconds + float(match[7] or 0))
 
 
 def rfc3339(epoch_s: float) -> str:

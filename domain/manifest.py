@@ -45,7 +45,11 @@ def of_operator(capabilities: tuple[str, ...], max_agents: int) -> Manifest:
 
 def with_sidecar(operator: Manifest, sidecar: Manifest) -> Manifest:
     """Both together, without a bare `spawn`."""
-    offered = {found.name: found for found in (*operator.capabilities, *sidecar.capabilities) if found.name != "spawn"}
+    offered = {
+        capability.name: capability
+        for capability in (*operator.capabilities, *sidecar.capabilities)
+        if capability.name != "spawn"
+    }
     return msgspec.structs.replace(sidecar, capabilities=tuple(offered.values()))
 
 

@@ -128,7 +128,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.GAP_WAIT: "An earlier message has not arrived yet; this one waits for it.",
     Reason.AGENT_STARTING: "The agent is starting; the message waits until it runs.",
     Reason.NOT_READY: "The agent's program has not shown yet that it takes input; the message waits.",
-    Reason.BLOCKED_BY_DIALOG: "The agent's screen shows a dialog or login that a person must answer (relaybroker agent attach NAME).",
+    Reason.BLOCKED_BY_DIALOG: "The agent's screen shows a dialog or login that a person must answer (relaybroker agent answer NAME).",
     Reason.OUT_OF_TURN: "The message before it has not been typed; this one waits so that the order stays.",
     Reason.WRITE_BACKOFF: "The terminal did not accept the text; it is tried again shortly.",
     Reason.COMPOSER_UNCLEAR: "There is unsent text in the agent's input; nothing is typed on top of it.",

@@ -25,7 +25,9 @@ def contradictions(state: State) -> list[str]:
 def _lanes(state: State) -> Iterator[str]:
     """An open delivery stands in the lane that its state says, of its agent's living worker, once; nothing else does."""
     expected = Counter(
-        (_IN_LANE[found.state], stream) for stream, found in state.deliveries.items() if found.state in _IN_LANE
+        (_IN_LANE[delivery.state], stream)
+        for stream, delivery in state.deliveries.items()
+        if delivery.state in _IN_LANE
     )
     standing: Counter[tuple[str, str]] = Counter()
     for program in state.workers.values():
@@ -36,14 +38,14 @@ def _lanes(state: State) -> Iterator[str]:
     for lane, stream in (expected - standing) + (standing - expected):
         yield f"{stream} is {lane} {standing[lane, stream]} times and should be {expected[lane, stream]} times"
     waiting = Counter(
-        found.sender
-        for found in state.deliveries.values()
-        if found.source == "engine" and (found.state in _IN_LANE or found.state == DeliveryState.OFFERED)
+        delivery.sender
+        for delivery in state.deliveries.values()
+        if delivery.source == "engine" and (delivery.state in _IN_LANE or delivery.state == DeliveryState.OFFERED)
     )
     if waiting != state.waiting_of:
         yield f"{dict(waiting)} messages wait by sender, and {state.waiting_of} are counted"
-    for stream, found in state.deliveries.items():
-        if found.state == DeliveryState.OFFERED:
+    for stream, delivery in state.deliveries.items():
+        if delivery.state == DeliveryState.OFFERED:
             yield f"{stream} was taken on and nothing was decided"
 
 
@@ -51,18 +53,18 @@ def _mailboxes(state: State) -> Iterator[str]:
     """A number is open as long as its delivery is and the engine has it too, and waits for its acknowledgement as long as that is owed."""
     for agent_id, box in state.mailboxes.items():
         for seq, stream in box.open.items():
-            found = state.deliveries.get(stream)
-            if found is None or found.ended or found.state == DeliveryState.INJECTED or found.in_custody:
+            delivery = state.deliveries.get(stream)
+            if delivery is None or delivery.ended or delivery.state == DeliveryState.INJECTED or delivery.in_custody:
                 yield f"mailbox:{agent_id} waits for {seq} of {stream}, which is settled"
         for seq, stream in box.typed.items():
-            found = state.deliveries.get(stream)
-            if found is None or found.state != DeliveryState.INJECTED:
+            delivery = state.deliveries.get(stream)
+            if delivery is None or delivery.state != DeliveryState.INJECTED:
                 yield f"mailbox:{agent_id} owes the acknowledgement of {seq} for {stream}, which is not typed"
 
 
 def _letters(state: State) -> Iterator[str]:
     """A message is a dead letter or under way, never both; and the list is within its limit."""
-    under_way = {found.letter_id for found in state.deliveries.values() if found.state in _IN_LANE}
+    under_way = {delivery.letter_id for delivery in state.deliveries.values() if delivery.state in _IN_LANE}
     for letter_id in state.dead_letters.keys() & under_way:
         yield f"{letter_id} is a dead letter and under way"
     of_custody = sum(letter.from_custody for letter in state.dead_letters.values())

@@ -245,19 +245,22 @@ class State(msgspec.Struct):
     @property
     def is_registering(self) -> bool:
         """Whether the engine may have an agent registered here of which this broker does not know yet."""
-        return any(found.state in agent_machine.ASKED for found in self.registrations.values())
+        return any(registration.state in agent_machine.ASKED for registration in self.registrations.values())
 
     def worker_of_agent(self, agent_id: str) -> Worker | None:
         """The worker of the registration that holds this agent id."""
         stream = self.agents.get(agent_id)
-        found = self.registrations.get(stream) if stream else None
-        return self.workers.get(found.session_id) if found else None
+        registration = self.registrations.get(stream) if stream else None
+        return self.workers.get(registration.session_id) if registration else None
 
     def acting(self, agent_id: str) -> Registration | None:
         """The registration under which this agent may act; None unless it is registered here and not leaving."""
-        found = self.registrations.get(self.agents.get(agent_id, ""))
-        may = found is not None and found.state in (agent_machine.AgentState.REGISTERED, agent_machine.AgentState.LIVE)
-        return found if may else None
+        registration = self.registrations.get(self.agents.get(agent_id, ""))
+        may = registration is not None and registration.state in (
+            agent_machine.AgentState.REGISTERED,
+            agent_machine.AgentState.LIVE,
+        )
+        return registration if may else None
 
     def is_flushed_by_hand(self, name: str) -> bool:
         """Whether the messages of this agent wait for a person."""
@@ -266,7 +269,7 @@ class State(msgspec.Struct):
     def live_registrations(self) -> list[Registration]:
         """Every registration that belongs into the inventory: registered here and not leaving, oldest first."""
         states = (agent_machine.AgentState.REGISTERED, agent_machine.AgentState.LIVE)
-        return [found for found in self.registrations.values() if found.state in states]
+        return [registration for registration in self.registrations.values() if registration.state in states]
 
 
 def _remember(known: dict[str, Any], key: str, value: Any, limit: int) -> None:

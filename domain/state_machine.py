@@ -140,8 +140,8 @@ class Table:
 
     def leaving(self, state: str) -> list[tuple[str, str]]:
         """What can happen in a state, by the library's own query: (trigger, state after it), in reading order."""
-        found = ((trigger, self._machine.get_transitions(trigger, state)) for trigger in self.triggers)
-        return [(trigger, str(rows[0].dest)) for trigger, rows in found if rows]
+        transitions = ((trigger, self._machine.get_transitions(trigger, state)) for trigger in self.triggers)
+        return [(trigger, str(rows[0].dest)) for trigger, rows in transitions if rows]
 
     def mermaid(self) -> str:
         """The table as a Mermaid state diagram, by the library's own export."""

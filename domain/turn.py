@@ -31,8 +31,8 @@ class Turn:
 
     __slots__ = (
         "_cause",
+        "_input_json",
         "_notified",
-        "_told",
         "changes_nothing",
         "effects",
         "events",
@@ -41,7 +41,7 @@ class Turn:
         "undelivered",
     )
 
-    def __init__(self, state: State, now: float, told: bytes = b"") -> None:
+    def __init__(self, state: State, now: float, input_json: bytes = b"") -> None:
         self.state = state
         self.now = now
         self.events: list[Recorded] = []
@@ -51,7 +51,7 @@ class Turn:
         self.changes_nothing = False
         """What came is known to the letter and was answered: it leaves no event."""
         self._cause = ""
-        self._told = told
+        self._input_json = input_json
         self._notified = state.notified
 
     @property
@@ -64,9 +64,9 @@ class Turn:
         """Take the event into the log and the state; IllegalTransition, changing nothing, if the machine forbids it."""
         fold.check(self.state, event, stream)
         version = self.state.position + 1
-        told = b""
+        input_json = b""
         if not self._cause:
-            self._cause, told = f"{stream}@{version}", self._told
+            self._cause, input_json = f"{stream}@{version}", self._input_json
         recorded = Recorded(
             stream=stream,
             version=version,
@@ -74,7 +74,7 @@ class Turn:
             causation=self._cause,
             correlation=correlation,
             event=event,
-            told=told,
+            input_json=input_json,
         )
         fold.apply(self.state, recorded)
         self.events.append(recorded)
@@ -104,7 +104,7 @@ class Turn:
 
     def decision(self) -> Decision:
         """Close the turn: what is to be recorded, what is to be done, and what local clients are told."""
-        told = self.state.notified - self._notified
-        if told:
-            self.effects.extend(effects.Announce(announced=one) for one in self.state.announcements[-told:])
+        announced = self.state.notified - self._notified
+        if announced:
+            self.effects.extend(effects.Announce(announced=one) for one in self.state.announcements[-announced:])
         return Decision(self.events, self.effects)

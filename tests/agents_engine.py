@@ -67,7 +67,7 @@ class AgentsEngine:
 
     def living_here(self) -> dict[str, str]:
         """Names of the agents that this engine offers messages for on our node, with their ids."""
-        return {found.name: found.agent_id for found in self.agents.values() if found.active and found.place == HERE}
+        return {agent.name: agent.agent_id for agent in self.agents.values() if agent.active and agent.place == HERE}
 
     # --- another node -----------------------------------------------------------------------------------------------
 
@@ -91,9 +91,9 @@ class AgentsEngine:
         """The socket ends: what was on its way is gone, and nobody here is reachable."""
         self.inbox.clear()
         self.outbox.clear()
-        for found in self.agents.values():
-            if found.place == HERE:
-                found.active = False
+        for agent in self.agents.values():
+            if agent.place == HERE:
+                agent.active = False
 
     def work(self) -> None:
         """Decide about the oldest frame."""
@@ -132,22 +132,22 @@ class AgentsEngine:
             self._reply(frame, {"agent_id": known.agent_id, "token": known.token, "name": name})
 
     def _deregister(self, frame: Frame) -> None:
-        for found in self.agents.values():
-            if found.agent_id == frame["agent_id"] and found.place == HERE:
-                found.place, found.active = DIRECT, False
+        for agent in self.agents.values():
+            if agent.agent_id == frame["agent_id"] and agent.place == HERE:
+                agent.place, agent.active = DIRECT, False
         self._reply(frame, {"agent_id": frame["agent_id"], "name": frame["name"], "deregistered": True})
 
     def _sync(self, frame: Frame) -> None:
         listed = [row["name"] for row in frame["agents"]]
         known = [self.agents[name] for name in listed if name in self.agents]
-        if any(found.lives_elsewhere for found in known):
+        if any(agent.lives_elsewhere for agent in known):
             self._error(frame, "agent_location_conflict")
             return
-        for found in known:
-            found.place, found.active = HERE, True
-        for found in self.agents.values():
-            if found.place == HERE and found.name not in listed:
-                found.active = False
+        for agent in known:
+            agent.place, agent.active = HERE, True
+        for agent in self.agents.values():
+            if agent.place == HERE and agent.name not in listed:
+                agent.active = False
         self._reply(frame, {"rebound_agents": len(known)})
 
     # --- REST -------------------------------------------------------------------------------------------------------
@@ -163,10 +163,10 @@ class AgentsEngine:
             case "POST", ["agents"]:
                 return self._create(call.body["name"])
             case "GET", ["agents", name] if name in self.agents:
-                found = self.agents[name]
-                return 200, {"id": found.agent_id, "name": name, "status": _status(found)}, ""
+                agent = self.agents[name]
+                return 200, {"id": agent.agent_id, "name": name, "status": _status(agent)}, ""
             case "GET", ["nodes", _, "agents"]:
-                return 200, [vars(found) for found in self.agents.values() if found.place == HERE], ""
+                return 200, [vars(agent) for agent in self.agents.values() if agent.place == HERE], ""
             case "POST", ["agents", name, "takeover"]:
                 return self._take_over(name, call.body["expected_agent_id"])
             case "POST", ["agents", name, "rotate-token"] if name in self.agents:
@@ -187,36 +187,36 @@ class AgentsEngine:
         return 201, {"id": made.agent_id, "name": name, "token": made.token, "status": "online"}, ""
 
     def _take_over(self, name: str, expected: str) -> tuple[int, Any, str]:
-        found = self.agents.get(name)
+        agent = self.agents.get(name)
         if not self.create_only:
             return 404, None, "not_found"
-        if found is None:
+        if agent is None:
             return 404, None, "agent_not_found"
-        if found.agent_id != expected or found.lives_elsewhere:
+        if agent.agent_id != expected or agent.lives_elsewhere:
             return 409, None, "agent_identity_conflict"
-        return self._rotate(found)
+        return self._rotate(agent)
 
-    def _rotate(self, found: Agent) -> tuple[int, Any, str]:
-        assert not found.lives_elsewhere, f"FAIL-CLOSED: the token of {found.name} was rotated under another node"
-        found.token = self._fresh("sha256:t")
-        return 200, {"agent_id": found.agent_id, "name": found.name, "token": found.token}, ""
+    def _rotate(self, agent: Agent) -> tuple[int, Any, str]:
+        assert not agent.lives_elsewhere, f"FAIL-CLOSED: the token of {agent.name} was rotated under another node"
+        agent.token = self._fresh("sha256:t")
+        return 200, {"agent_id": agent.agent_id, "name": agent.name, "token": agent.token}, ""
 
     def _bind(self, name: str) -> tuple[int, Any, str]:
-        found = self.agents.get(name)
-        if found is None:
+        agent = self.agents.get(name)
+        if agent is None:
             return 404, None, "agent_not_found"
         if self.refuses:
             return 409, None, self.refuses
-        assert not found.lives_elsewhere, f"FAIL-CLOSED: {name} was taken from another node"
-        found.place, found.active = HERE, True
-        return 201, {"agent_id": found.agent_id, "node_id": self.node_id}, ""
+        assert not agent.lives_elsewhere, f"FAIL-CLOSED: {name} was taken from another node"
+        agent.place, agent.active = HERE, True
+        return 201, {"agent_id": agent.agent_id, "node_id": self.node_id}, ""
 
     def _unbind(self, name: str) -> tuple[int, Any, str]:
-        found = self.agents.get(name)
-        if found is not None and found.place == HERE:
-            found.place, found.active = DIRECT, False
+        agent = self.agents.get(name)
+        if agent is not None and agent.place == HERE:
+            agent.place, agent.active = DIRECT, False
         return 200, {}, ""
 
 
-def _status(found: Agent) -> str:
-    return "online" if found.active else "offline"
+def _status(agent: Agent) -> str:
+    return "online" if agent.active else "offline"

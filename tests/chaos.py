@@ -175,8 +175,8 @@ class Night:
             path.unlink(missing_ok=True)
 
     async def _fill_ports(self) -> None:
-        found = self._made.connection()
-        ports = [found["port"] if found else 0, int(self._made.engine.rpartition(":")[2])]
+        connection = self._made.connection()
+        ports = [connection["port"] if connection else 0, int(self._made.engine.rpartition(":")[2])]
         held = []
         for _ in range(500):
             with contextlib.suppress(OSError):
@@ -222,14 +222,14 @@ async def rest(made: Deployment) -> tuple[dict[str, list[str]], list[str]]:
 
 def unsaid(made: Deployment, missing: dict[str, list[str]]) -> list[str]:
     """Messages that were not typed and of which nobody says why."""
-    found = []
+    problems = []
     for messages in missing.values():
         for message in messages:
-            told = made.command("why", message, "--json")
-            stories: list[dict[str, Any]] = json.loads(told.stdout)["stories"] if told.returncode in (0, 10) else []
+            done = made.command("why", message, "--json")
+            stories: list[dict[str, Any]] = json.loads(done.stdout)["stories"] if done.returncode in (0, 10) else []
             if not stories or not all(story["reason"] for story in stories):
-                found.append(f"{message}: status {told.returncode} {told.stdout[:300]} {told.stderr[:300]}")
-    return found
+                problems.append(f"{message}: status {done.returncode} {done.stdout[:300]} {done.stderr[:300]}")
+    return problems
 
 
 def expired_at_engine(made: Deployment) -> set[str]:
@@ -270,10 +270,12 @@ async def run(folder: Path) -> list[str]:
         if down.returncode:
             problems.append(f"down: {down.stdout} {down.stderr}")
         left = [
-            found for found in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(found.info["cmdline"] or ())
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if str(folder) in " ".join(process.info["cmdline"] or ())
         ]
         _, left = await asyncio.to_thread(psutil.wait_procs, left, 10)  # the lock is let go a moment before the end
-        problems += [f"left behind: {found.pid} {found.info['cmdline']}" for found in left]
+        problems += [f"left behind: {process.pid} {process.info['cmdline']}" for process in left]
         verified = await asyncio.to_thread(made.command, "log", "verify")
         if verified.returncode:
             problems.append(f"verify: {verified.stdout} {verified.stderr}")

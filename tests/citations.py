@@ -85,8 +85,8 @@ def sources(*folders: str) -> list[Path]:
 
 def documents() -> list[Path]:
     """The documents of the repository."""
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "ADR").glob("*.md")]
-    return sorted([*found, *(ROOT / "fixtures").rglob("README.md"), *(ROOT / "tests").rglob("README.md")])
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "ADR").glob("*.md")]
+    return sorted([*pages, *(ROOT / "fixtures").rglob("README.md"), *(ROOT / "tests").rglob("README.md")])
 
 
 def of_code(path: Path) -> Iterator[Passage]:
@@ -144,8 +144,8 @@ def of_document(path: Path) -> Iterator[Passage]:
 def of_comments(path: Path) -> Iterator[Passage]:
     """Comments of a file that is not Python: what stands behind `#`."""
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if found := re.search(r"(?:^|\s)#+\s.*", line):
-            yield Passage(f"{path.relative_to(ROOT)}:{number}", found[0])
+        if comment := re.search(r"(?:^|\s)#+\s.*", line):
+            yield Passage(f"{path.relative_to(ROOT)}:{number}", comment[0])
 
 
 def of_help() -> Iterator[Passage]:
@@ -189,23 +189,23 @@ _ISSUE = re.compile(r"(?i)\b(issues? (?:\d+|part \d+|\"\w+\"))")
 def cited(text: str) -> Iterator[Citation]:
     """Everything in a passage that can be looked up."""
     text = re.sub(r"\s*\n\s*", " ", text)
-    yield from (Citation("id", found) for found in _ID.findall(text))
-    yield from (Citation("id", found) for found in _NAMED_ID.findall(text) if found not in NO_IDS)
+    yield from (Citation("id", name) for name in _ID.findall(text))
+    yield from (Citation("id", name) for name in _NAMED_ID.findall(text) if name not in NO_IDS)
     for letter, first, last in _RANGE.findall(text):
         if letter in "FUBINRDXWSA":
             yield from (Citation("id", f"{letter}{n:0{len(first)}}") for n in range(int(first), int(last) + 1))
     yield from _sections(text)
-    for found in _CHECKLIST.findall(text):
-        yield from (Citation("section", f"local-api.md checklist {number}") for number in re.findall(r"\d+", found))
-    yield from (Citation("document", found) for found in _DOCUMENT.findall(text))
-    yield from (Citation("decision", found) for found in re.findall(r"ADR-\d{4}", text))
-    yield from (Citation("path", found) for found in (*_PATH.findall(text), *_FILE.findall(text)))
-    yield from (Citation("test", found) for found in _TEST.findall(text))
-    yield from (Citation("module", found) for found in _MODULE.findall(text))
-    yield from (Citation("command", f"relaybroker {found}") for found in _COMMAND.findall(text))
-    yield from (Citation("flag", found) for found in _FLAG.findall(text))
-    yield from (Citation("variable", found) for found in _VARIABLE.findall(text))
-    yield from (Citation("issue", found) for found in _ISSUE.findall(text))
+    for numbers in _CHECKLIST.findall(text):
+        yield from (Citation("section", f"local-api.md checklist {number}") for number in re.findall(r"\d+", numbers))
+    yield from (Citation("document", name) for name in _DOCUMENT.findall(text))
+    yield from (Citation("decision", name) for name in re.findall(r"ADR-\d{4}", text))
+    yield from (Citation("path", name) for name in (*_PATH.findall(text), *_FILE.findall(text)))
+    yield from (Citation("test", name) for name in _TEST.findall(text))
+    yield from (Citation("module", name) for name in _MODULE.findall(text))
+    yield from (Citation("command", f"relaybroker {name}") for name in _COMMAND.findall(text))
+    yield from (Citation("flag", name) for name in _FLAG.findall(text))
+    yield from (Citation("variable", name) for name in _VARIABLE.findall(text))
+    yield from (Citation("issue", name) for name in _ISSUE.findall(text))
 
 
 def _sections(text: str) -> Iterator[Citation]:
@@ -216,18 +216,18 @@ def _sections(text: str) -> Iterator[Citation]:
         at, word, before = page.end(), "section", ""
         if quoted := _QUOTED.match(text, at):
             yield Citation("section", f'{page[1]}.md "{quoted[1]}"')
-        while found := _SECTION.match(text, at):
-            word = (found["word"] or word).rstrip("s")
-            number = found["number"]
-            if number.isalpha() and not (found["word"] or before.isalpha()):
+        while match := _SECTION.match(text, at):
+            word = (match["word"] or word).rstrip("s")
+            number = match["number"]
+            if number.isalpha() and not (match["word"] or before.isalpha()):
                 break
-            if "to" in found["separator"] or found["separator"] == "-":
+            if "to" in match["separator"] or match["separator"] == "-":
                 *_, last = number.split(".")
                 head, _, first = before.rpartition(".")
                 for middle in range(int(first) + 1, int(last)):
                     yield Citation("section", f"{page[1]}.md {word} {f'{head}.' if head else ''}{middle}")
             yield Citation("section", f"{page[1]}.md {word} {number}")
-            at, before = found.end(), number
+            at, before = match.end(), number
 
 
 # --- whether it is there ------------------------------------------------------------------------------------------------------
@@ -240,41 +240,41 @@ def missing(citation: Citation, *, in_tests: bool = False) -> str:
         return ""
     match kind:
         case "id":
-            found = name in ids()
+            resolves = name in ids()
         case "section":
             page, _, rest = name.partition(" ")
-            found = rest in headings(page) or (rest.startswith('"') and rest.strip('"') in headings(page))
+            resolves = rest in headings(page) or (rest.startswith('"') and rest.strip('"') in headings(page))
         case "document":
-            found = _is_document(name)
+            resolves = _is_document(name)
         case "decision":
-            found = any((ROOT / "ADR").glob(f"{name.removeprefix('ADR-')}-*.md"))
+            resolves = any((ROOT / "ADR").glob(f"{name.removeprefix('ADR-')}-*.md"))
         case "path":
-            found = _is_path(name)
+            resolves = _is_path(name)
         case "test":
-            found = name in tests()
+            resolves = name in tests()
         case "module":
-            found = _is_module(name)
+            resolves = _is_module(name)
         case "command":
             return _wrong_in_command(name.split()[1:])
         case "flag":
-            found = name in flags()
+            resolves = name in flags()
         case "variable":
             known = variables(*CODE) if in_tests else variables(*PRODUCT)
             prefix = name.rstrip("*")
-            found = any(one == name or (prefix.endswith("_") and one.startswith(prefix)) for one in known)
+            resolves = any(one == name or (prefix.endswith("_") and one.startswith(prefix)) for one in known)
         case _:
-            found = False
-    return "" if found else f"{kind} {name}"
+            resolves = False
+    return "" if resolves else f"{kind} {name}"
 
 
 @functools.cache
 def ids() -> frozenset[str]:
     """The ids that have a row: the first column of the tables of docs/spec."""
-    found: set[str] = set()
+    named: set[str] = set()
     for page in ("node-protocol.md", "failure-scenarios.md", "conversation.md"):
         for row in re.findall(r"^\| ([A-Z][\w, -]*) \|", (SPEC / page).read_text("utf-8"), re.MULTILINE):
-            found |= {one for one in row.split(", ") if re.fullmatch(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*", one)}
-    return frozenset(found)
+            named |= {one for one in row.split(", ") if re.fullmatch(r"[A-Z][A-Z0-9]*(-[A-Z0-9]+)*", one)}
+    return frozenset(named)
 
 
 @functools.cache
@@ -285,23 +285,23 @@ def headings(page: str) -> frozenset[str]:
         return frozenset()
     text = path.read_text("utf-8")
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    found = set(titles)
+    places = set(titles)
     for title in titles:
         if number := re.match(r"(\d+(?:\.\d+)*)[. ]", title):
-            found.add(f"section {number[1]}")
+            places.add(f"section {number[1]}")
         if letter := re.match(r"([A-H])\. ", title):
-            found |= {f"section {letter[1]}", f"section 3.{letter[1]}"}
+            places |= {f"section {letter[1]}", f"section 3.{letter[1]}"}
         if letter := re.match(r"Appendix ([A-Z])\.", title):
-            found.add(f"appendix {letter[1]}")
+            places.add(f"appendix {letter[1]}")
     if page == "local-api.md":
         routes, _, rest = text.partition("### 1.2")[2].partition("### 1.3")
         for row in re.findall(r"^\| ([\d–, ]+) \|", routes, re.MULTILINE):
             for part in row.split(", "):
                 first, _, last = part.partition("–")
-                found |= {f"route {number}" for number in range(int(first), int(last or first) + 1)}
+                places |= {f"route {number}" for number in range(int(first), int(last or first) + 1)}
         items = rest.partition("## 10.")[2].partition("## 11.")[0]
-        found |= {f"checklist {number}" for number in re.findall(r"^(\d+)\. ", items, re.MULTILINE)}
-    return frozenset(found)
+        places |= {f"checklist {number}" for number in re.findall(r"^(\d+)\. ", items, re.MULTILINE)}
+    return frozenset(places)
 
 
 def _is_document(name: str) -> bool:
@@ -330,11 +330,11 @@ def _files() -> frozenset[str]:
 @functools.cache
 def tests() -> frozenset[str]:
     """The names of all tests."""
-    found = (
+    names_by_file = (
         re.findall(r"^(?: {4})?(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
         for path in sources("tests")
     )
-    return frozenset(name for names in found for name in names)
+    return frozenset(name for names in names_by_file for name in names)
 
 
 @functools.cache
@@ -342,13 +342,13 @@ def _is_module(name: str) -> bool:
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
-            found = importlib.import_module(".".join(parts[:length]))
+            named = importlib.import_module(".".join(parts[:length]))
         except ModuleNotFoundError:
             continue
         for part in parts[length:]:
-            if not hasattr(found, part):
-                return part in getattr(found, "__annotations__", {}) or part in getattr(found, "__struct_fields__", ())
-            found = getattr(found, part)
+            if not hasattr(named, part):
+                return part in getattr(named, "__annotations__", {}) or part in getattr(named, "__struct_fields__", ())
+            named = getattr(named, part)
         return True
     return False
 
@@ -356,10 +356,10 @@ def _is_module(name: str) -> bool:
 @functools.cache
 def commands() -> dict[tuple[str, ...], click.Command]:
     """Every command by its words; `()` is the program itself."""
-    found: dict[tuple[str, ...], click.Command] = {}
+    by_words: dict[tuple[str, ...], click.Command] = {}
 
     def walk(command: click.Command, names: tuple[str, ...]) -> None:
-        found[names] = command
+        by_words[names] = command
         if isinstance(command, click.Group):
             with click.Context(command) as context:
                 for name in (*command.list_commands(context), *(_HIDDEN if not names else ())):
@@ -368,21 +368,21 @@ def commands() -> dict[tuple[str, ...], click.Command]:
                     walk(below, (*names, name))
 
     walk(cli, ())
-    return found
+    return by_words
 
 
 @functools.cache
 def flags() -> frozenset[str]:
     """Every option of ours: of the commands, and of the modules that are run by `python -m`."""
-    found = {
+    options = {
         name for command in commands().values() for one in command.params for name in one.opts + one.secondary_opts
     }
     for path in sources(*CODE):
         source = path.read_text("utf-8")
         for words in re.findall(r"\badd_?(?:argument|option)\(([^)]*)", source):
-            found |= set(re.findall(r'"(--[a-z][\w-]*)"', words))
-        found |= set(re.findall(r'(?:==|\bin) [\[(]?"(--[a-z][\w-]*)"', source))
-    return frozenset({"--help", *found})
+            options |= set(re.findall(r'"(--[a-z][\w-]*)"', words))
+        options |= set(re.findall(r'(?:==|\bin) [\[(]?"(--[a-z][\w-]*)"', source))
+    return frozenset({"--help", *options})
 
 
 @functools.cache

@@ -31,20 +31,20 @@ _SPELT = {
 
 def runtime() -> dict[str, Distribution]:
     """Every package that an installation of relaybroker brings along, by name."""
-    found: dict[str, Distribution] = {}
+    distributions: dict[str, Distribution] = {}
     waiting = [Requirement("relaybroker")]
     while waiting:
         wanted = waiting.pop()
         name = re.sub(r"[-_.]+", "-", wanted.name).lower()
-        if name in found:
+        if name in distributions:
             continue
-        found[name] = distribution(name)
-        for line in found[name].requires or ():
+        distributions[name] = distribution(name)
+        for line in distributions[name].requires or ():
             needed = Requirement(line)
             extras = wanted.extras or {""}
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
                 waiting.append(needed)
-    return found
+    return distributions
 
 
 def licences(package: Distribution) -> set[str]:

@@ -44,9 +44,12 @@ def write(
             for name in agents:
                 world.deliver(name, seq, msg_id=f"M{seq}_{name}", text=TEXT)
             world.now += 0.5
-        for found in list(world.broker.state.deliveries.values()):
+        for delivery in list(world.broker.state.deliveries.values()):
             world.report(
-                inputs.TextVerified, found.session_id, delivery_id=found.typing_id, verification="timeout_fallback"
+                inputs.TextVerified,
+                delivery.session_id,
+                delivery_id=delivery.typing_id,
+                verification="timeout_fallback",
             )
         rows = []
         for recorded in world.log:

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from relaybroker.domain import told
+from relaybroker.domain import recorded_input
 from relaybroker.domain.events import REGISTRY
 
 FORMS = Path(__file__).parents[1] / "fixtures" / "log" / "forms.jsonl"
@@ -32,7 +32,7 @@ def current() -> Iterator[dict[str, Any]]:
     for topic in sorted(REGISTRY):
         for chosen in range(_shapes(REGISTRY[topic])):
             yield {"topic": topic, "body": _body(REGISTRY[topic], chosen)}
-    for kind in sorted(get_args(told.Told), key=lambda kind: kind.__name__):
+    for kind in sorted(get_args(recorded_input.RecordedInput), key=lambda kind: kind.__name__):
         yield {"input": {"type": kind.__name__} | _body(kind)}
 
 
@@ -73,14 +73,14 @@ def _alternatives(hint: Any) -> list[Any]:
 
 def _body(kind: Any, chosen: int = 0) -> dict[str, Any]:
     hints = get_type_hints(kind)
-    found = {}
+    body = {}
     for field in msgspec.structs.fields(kind):
         kinds = _alternatives(hints[field.name])
         value = _value(kinds[min(chosen, len(kinds) - 1)])
         if len(kinds) > 1:
             value = {"type": kinds[min(chosen, len(kinds) - 1)].__name__} | value
-        found[field.encode_name] = not value if value is field.default else value  # a default is not written
-    return found
+        body[field.encode_name] = not value if value is field.default else value  # a default is not written
+    return body
 
 
 def _value(hint: Any) -> Any:

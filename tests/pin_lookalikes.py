@@ -45,28 +45,28 @@ _FORMS = {
 
 def confusables() -> dict[str, str]:
     """Character -> what it looks like, in ASCII."""
-    found = {}
+    looks_like = {}
     for written, others in confusables_data.items():
         sign = written.strip("\u200e")
         looks = [other["c"] for other in others if other["c"].isascii()]
         if len(sign) == 1 and not sign.isascii() and looks and unicodedata.normalize("NFKD", sign) != looks[0]:
-            found[sign] = looks[0]
-    return found
+            looks_like[sign] = looks[0]
+    return looks_like
 
 
 def variants(known: dict[str, str]) -> dict[str, str]:
     """Character -> the letter or bracket that it is a form of, where it does not look the same."""
-    found = {sign: look for look, signs in _FORMS.items() for sign in signs}
+    letters = {sign: look for look, signs in _FORMS.items() for sign in signs}
     for sign in map(chr, range(128, sys.maxunicode + 1)):
         if (match := _NAMED.fullmatch(unicodedata.name(sign, ""))) and not unicodedata.normalize("NFKD", sign)[
             0
         ].isascii():
-            found[sign] = next(filter(None, match.groups())).lower()
-    for sign, letter in list(found.items()):
+            letters[sign] = next(filter(None, match.groups())).lower()
+    for sign, letter in list(letters.items()):
         for other in confusables_data.get(sign, ()):
             if len(other["c"]) == 1 and not other["c"].isascii():
-                found.setdefault(other["c"], letter)
-    return {sign: letter for sign, letter in sorted(found.items()) if sign not in known}
+                letters.setdefault(other["c"], letter)
+    return {sign: letter for sign, letter in sorted(letters.items()) if sign not in known}
 
 
 def table(name: str, meaning: str, pairs: dict[str, str]) -> Iterator[str]:

@@ -168,9 +168,9 @@ class ScriptedEngine:
         """Wait until something holds that frames, requests or dials bring about; what it returned."""
         try:
             async with asyncio.timeout(limit_s), self._changed:
-                while not (found := holds()):
+                while not (answer := holds()):
                     await self._changed.wait()
-                return found
+                return answer
         except TimeoutError:
             said = [heard.frame["type"] for heard in self.heard[-12:]]
             raise AssertionError(f"not within {limit_s} s: {what or holds}; last frames {said}") from None
@@ -279,8 +279,8 @@ class ScriptedEngine:
             await self._hang()
         wanted = f"{asked.method} {asked.path}"
         route = next((answer for key, answer in self.routes.items() if re.fullmatch(key, wanted)), self._fair_rest)
-        found = route(asked)
-        status, data = await found if isinstance(found, Awaitable) else found
+        routed = route(asked)
+        status, data = await routed if isinstance(routed, Awaitable) else routed
         if status == 0:
             await self._hang()
         if status >= 400:
@@ -323,8 +323,8 @@ class ScriptedEngine:
 
     def created(self, name: str) -> dict[str, Any]:
         """The data of an agent that is made over HTTP."""
-        found = self.registered(name)
-        return self._shown(name) | {"token": found["token"], "status": "online"}
+        registered = self.registered(name)
+        return self._shown(name) | {"token": registered["token"], "status": "online"}
 
     def _shown(self, name: str) -> dict[str, Any]:
         agent_id = self.agents[name]

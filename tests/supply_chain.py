@@ -49,18 +49,18 @@ def main() -> int:
             file=sys.stderr,
         )
         return 0
-    return _told(packages)
+    return _print_known(packages)
 
 
-def _told(packages: list[dict[str, Any]]) -> int:
-    asked = [found for found in packages if "skip_reason" not in found]
-    known = [(found, one) for found in asked for one in found["vulns"]]
+def _print_known(packages: list[dict[str, Any]]) -> int:
+    asked = [package for package in packages if "skip_reason" not in package]
+    known = [(package, one) for package in asked for one in package["vulns"]]
     print(f"{len(asked)} of {len(packages)} packages were looked up: {len(known)} known vulnerabilities")
     if not asked:
         print("SKIPPED: the registry here has no vulnerability data; nothing was checked", file=sys.stderr)
-    for found, one in known:
+    for package, one in known:
         print(
-            f"{found['name']} {found['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'no version'}"
+            f"{package['name']} {package['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'no version'}"
         )
     return 1 if known else 0
 

@@ -285,7 +285,7 @@ class World:
     def call(self, path: str) -> HttpCall:
         """The newest engine call whose path ends like this."""
         return next(
-            found for found in reversed(self.effects) if isinstance(found, HttpCall) and found.path.endswith(path)
+            effect for effect in reversed(self.effects) if isinstance(effect, HttpCall) and effect.path.endswith(path)
         )
 
     def calls(self, path: str) -> list[HttpCall]:
@@ -309,8 +309,8 @@ class World:
         return [f["up_to_seq"] for f in self.frames if f["type"] == "delivery.ack" and f["agent"] == name]
 
     def texts(self, name: str) -> list[str]:
-        found = self.broker.state.registration_of(name)
-        return self.typed.get(found.session_id, []) if found else []
+        registration = self.broker.state.registration_of(name)
+        return self.typed.get(registration.session_id, []) if registration else []
 
     def events(self, topic: str) -> list[Recorded]:
         return [recorded for recorded in self.log if recorded.event.topic == topic]

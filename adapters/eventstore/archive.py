@@ -86,10 +86,10 @@ class Line(msgspec.Struct, frozen=True):
 def listing_of(journal: Path) -> tuple[int, ...]:
     """Which list of segments this is, without reading it; () = there is none. A new one is another file."""
     try:
-        found = (journal.with_suffix(".archive") / "archive.json").stat()
+        status = (journal.with_suffix(".archive") / "archive.json").stat()
     except FileNotFoundError:
         return ()
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class Archive:
@@ -123,7 +123,9 @@ class Archive:
         follows = all(segment.first == end + 1 for segment, end in zip(listing.segments, ends, strict=False))
         if listing.format != FORMAT or not follows:
             raise StateCorrupt(directory / "archive.json", "it is of another format, or has a gap")
-        if not all(_SEGMENT_FILE.fullmatch(found.file) and _CHAIN.fullmatch(found.chain) for found in listing.segments):
+        if not all(
+            _SEGMENT_FILE.fullmatch(segment.file) and _CHAIN.fullmatch(segment.chain) for segment in listing.segments
+        ):
             raise StateCorrupt(directory / "archive.json", "it names what is no segment")
         return cls(directory, listing.segments)
 

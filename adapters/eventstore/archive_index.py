@@ -115,13 +115,13 @@ def _extend(path: Path, archive: Archive, mapper: Mapper) -> None:
     target = wanted(archive)
     with closing(sqlite3.connect(path, isolation_level=None, timeout=LOCK_PATIENCE_S)) as database:
         database.execute("BEGIN IMMEDIATE")
-        found = _begun(database)
-        if found is None or found.made_by != target.made_by or not _is_behind(archive, found):
+        extent = _begun(database)
+        if extent is None or extent.made_by != target.made_by or not _is_behind(archive, extent):
             _clear(database)
-            found = Extent(target.made_by, 0, "")
+            extent = Extent(target.made_by, 0, "")
         database.executemany(
             f"INSERT INTO {TABLE} VALUES (?, ?, ?, ?, ?, ?)",
-            (entry(row, mapper) for row in archive.rows(found.last)),
+            (entry(row, mapper) for row in archive.rows(extent.last)),
         )
         database.execute("DELETE FROM extent")
         database.execute("INSERT INTO extent VALUES (?, ?, ?)", target)
@@ -143,9 +143,9 @@ def _begun(database: sqlite3.Connection) -> Extent | None:
     return Extent(*row) if row else None
 
 
-def _is_behind(archive: Archive, found: Extent) -> bool:
+def _is_behind(archive: Archive, extent: Extent) -> bool:
     """Whether the index is of the beginning of this very archive."""
-    return any((segment.last, segment.chain) == (found.last, found.chain) for segment in archive.segments)
+    return any((segment.last, segment.chain) == (extent.last, extent.chain) for segment in archive.segments)
 
 
 def _clear(database: sqlite3.Connection) -> None:

@@ -80,14 +80,14 @@ def prepare(cursor: SQLiteCursor) -> None:
     Takes time only when something must be made: 2 s per 1,000,000 events for an index, and for copies 2 s per 1,000,000 events and 20 s
     per 1,000,000 of earlier forms.
     """
-    found = _made(cursor)
-    if _is_whole(found):
+    made = _made(cursor)
+    if _is_whole(made):
         return
     for kind, name, sql in definitions():
-        if found.get(name) == sql.encode():
+        if made.get(name) == sql.encode():
             continue
         if kind == "table":  # its indexes go with it
-            found = {key: value for key, value in found.items() if not key.startswith("earlier_")}
+            made = {key: value for key, value in made.items() if not key.startswith("earlier_")}
         cursor.execute(f"DROP {kind} IF EXISTS {name}")
         cursor.execute(sql)
     if SUPERSEDED:
@@ -99,12 +99,12 @@ def is_prepared(cursor: SQLiteCursor) -> bool:
     return _is_whole(_made(cursor))
 
 
-def _is_whole(found: Mapping[str, bytes]) -> bool:
+def _is_whole(made: Mapping[str, bytes]) -> bool:
     """Whether nothing is missing or different; then no copy is missing either.
 
     This version writes no earlier form, and any that does has other views, which it makes when it opens the log.
     """
-    return all(found.get(definition.name) == definition.sql.encode() for definition in definitions())
+    return all(made.get(definition.name) == definition.sql.encode() for definition in definitions())
 
 
 def fill(cursor: SQLiteCursor, table: str) -> None:

@@ -59,22 +59,24 @@ def attribute(name: str, events: Iterable[type[Event]], row: str = "") -> str:
     if len(topics) == 1:
         (path,) = topics
         return field(path, row)
-    cases = " ".join(f"WHEN {row}topic IN ({listed(found)}) THEN {field(path, row)}" for path, found in topics.items())
+    cases = " ".join(
+        f"WHEN {row}topic IN ({listed(path_topics)}) THEN {field(path, row)}" for path, path_topics in topics.items()
+    )
     return f"CASE {cases} END"
 
 
 def looked_up(event: type[Event], body: Mapping[str, Any]) -> dict[str, Any]:
     """What of a body (plain data) may be asked for."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, *inner in _places(event):
         if key not in body:
             continue
         value = body[key]
         if not inner:
-            found[key] = value
+            values[key] = value
         elif isinstance(value, dict) and inner[0] in value:
-            found[key] = {inner[0]: value[inner[0]]}
-    return found
+            values[key] = {inner[0]: value[inner[0]]}
+    return values
 
 
 @cache

@@ -173,7 +173,7 @@ def _database_findings(reader: LogReader) -> list[Finding]:
             if row is None or row[0] != wanted:
                 return [Finding(0, "", "database", "the events table is missing or has other columns")]
             cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
-            if foreign := sorted(str(found[0]) for found in cursor.fetchall()):
+            if foreign := sorted(str(trigger[0]) for trigger in cursor.fetchall()):
                 return [Finding(0, "", "database", f"somebody else's triggers are in it: {', '.join(foreign)}")]
             cursor.execute(f"PRAGMA integrity_check({MAX_FINDINGS})")
             answers = [str(row[0]) for row in cursor.fetchall()]

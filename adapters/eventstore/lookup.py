@@ -90,11 +90,11 @@ SUPERSEDED = tuple(REGISTRY.superseded)
 
 def entered(machine: str) -> dict[str, str]:
     """Topic -> state that it leads to, for the events that move this machine."""
-    table, found = MACHINE_OF[machine], {}
+    table, states = MACHINE_OF[machine], {}
     for topic, event in REGISTRY.items():
         if event.machine == machine and event.trigger:
-            found[topic] = table.target_of(event.trigger)
-    return found
+            states[topic] = table.target_of(event.trigger)
+    return states
 
 
 def _moves(machine: str) -> list[type[Event]]:

@@ -156,7 +156,7 @@ class Mapper:
                 causation=envelope.cause,
                 correlation=envelope.corr,
                 event=self.to_event(topic, envelope.body, position, stream),
-                told=bytes(envelope.input),
+                input_json=bytes(envelope.input),
             )
         except NOT_READABLE as error:
             raise CorruptEvent(position, stream, str(error)) from error
@@ -220,7 +220,7 @@ class Mapper:
 
 def _content(recorded: Recorded) -> _Content | _Turn:
     content = (recorded.at, recorded.causation, recorded.correlation, recorded.event)
-    return _Turn(*content, msgspec.Raw(recorded.told)) if recorded.told else _Content(*content)
+    return _Turn(*content, msgspec.Raw(recorded.input_json)) if recorded.input_json else _Content(*content)
 
 
 def _has_column_types(stored: StoredEvent) -> bool:

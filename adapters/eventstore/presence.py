@@ -36,10 +36,10 @@ class Presence:
     def missing(self) -> str:
         """Which file is not there any more, or is another one; "" when all are."""
         for suffix, what in _SUFFIXES.items():
-            known, found = self._known[suffix], _identity(side_file(self._path, suffix))
+            known, present = self._known[suffix], _identity(side_file(self._path, suffix))
             if known is None:
-                self._known[suffix] = found
-            elif found != known:
+                self._known[suffix] = present
+            elif present != known:
                 return what
         return ""
 
@@ -54,7 +54,7 @@ class Presence:
         recorder.copy_to(copy)
         for suffix in ("", "-wal", "-shm"):
             place = side_file(self._path, suffix)
-            if (found := _identity(place)) is not None and found != self._known.get(suffix):
+            if (identity := _identity(place)) is not None and identity != self._known.get(suffix):
                 place.rename(side_file(place, f".foreign-{int(time.time())}"))
         copy.replace(self._path)
         for suffix in ("-wal", "-shm"):
@@ -65,7 +65,7 @@ class Presence:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat(follow_symlinks=False)
+        status = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

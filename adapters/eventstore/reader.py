@@ -75,7 +75,7 @@ class LogReader:
         self._making_scope = Lock()
         self._own_index: TemporaryDirectory[str] | None = None
         self.watch: Callable[[int], None] | None = None
-        """Told, while the log is read in order, up to which position; None = nobody asks."""
+        """RecordedInput, while the log is read in order, up to which position; None = nobody asks."""
 
     @classmethod
     def open(
@@ -130,15 +130,15 @@ class LogReader:
                         self.watch(row.id)
                 after = self.archive.last
                 continue
-            found = self._select(after, page, upto)
+            page_rows = self._select(after, page, upto)
             if after < self.archive.last:
                 continue  # they were moved into the archive meanwhile
-            yield from found
-            if self.watch is not None and found:
-                self.watch(found[-1].id)
-            if len(found) < page:
+            yield from page_rows
+            if self.watch is not None and page_rows:
+                self.watch(page_rows[-1].id)
+            if len(page_rows) < page:
                 return
-            after = found[-1].id
+            after = page_rows[-1].id
 
     def read(self, after: int = 0, upto: int | None = None, page: int = PAGE) -> Iterator[tuple[int, Recorded]]:
         """(position, record) with `after < position <= upto` in log order; `upto` None = all there is.
@@ -168,8 +168,8 @@ class LogReader:
         rows: Sequence[StoredEvent] = self._ask(
             lambda recorder: recorder.select_events(stream, gt=after, lte=upto, desc=newest is not None, limit=newest)
         )
-        found = [self.mapper.to_recorded(row, 0) for row in rows]
-        return found if newest is None else found[::-1]
+        records = [self.mapper.to_recorded(row, 0) for row in rows]
+        return records if newest is None else records[::-1]
 
     def read_at(self, positions: Iterable[int]) -> list[Recorded]:
         """The records at these positions, as far as there are such; as for `read_stream`."""

@@ -298,8 +298,8 @@ class JournalRecorder(SQLiteApplicationRecorder):
                 connection.cursor().sqlite_cursor.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     def _free_pages(self) -> int:
-        (found,) = self.query("PRAGMA freelist_count")
-        return int(found[0])
+        (row,) = self.query("PRAGMA freelist_count")
+        return int(row[0])
 
     def checkpoint(self) -> None:
         """Move the WAL into the database file, as far as readers at work allow; waits for none of them."""

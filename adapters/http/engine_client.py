@@ -188,8 +188,8 @@ class EngineClient:
             return response.status, await _read_bounded(response)
 
     def _move_token_into_vault(self, call: HttpCall, data: dict[str, Any]) -> dict[str, Any]:
-        found = data.get("agent_id") if call.capture.startswith(SUPPLIED) else data.get("id") or data.get("agent_id")
-        agent_id = found if isinstance(found, str) else ""
+        given_id = data.get("agent_id") if call.capture.startswith(SUPPLIED) else data.get("id") or data.get("agent_id")
+        agent_id = given_id if isinstance(given_id, str) else ""
         if call.capture.startswith(SUPPLIED) and is_agent_id(agent_id):
             self._vault.adopt(call.capture.removeprefix(SUPPLIED), agent_id)
         if not _holds_token(data):

@@ -180,7 +180,7 @@ def _start_detached(socket_path: str, log_path: str) -> str:
 
 def _start(scope: list[str], socket_path: str, log_path: str) -> str:
     """Start a host and wait until it listens. "" when one listens or serves already, else what it said."""
-    ready, told = os.pipe()
+    ready_reader, ready_writer = os.pipe()
     try:
         started = subprocess.Popen(
             scope
@@ -193,29 +193,29 @@ def _start(scope: list[str], socket_path: str, log_path: str) -> str:
                 "--pid-file",
                 f"{socket_path}.pid",
                 "--ready-fd",
-                str(told),
+                str(ready_writer),
                 "--open-files",
                 str(descriptors.started_with()),
             ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            pass_fds=(told,),
+            pass_fds=(ready_writer,),
             start_new_session=True,
             cwd="/",
             env=_host_environment(NEEDED if scope else ()),
         )
-        os.close(told)
-        told = -1
-        listens = os.read(ready, 1)
+        os.close(ready_writer)
+        ready_writer = -1
+        listens = os.read(ready_reader, 1)
         assert started.stderr is not None
         said = b"" if listens else started.stderr.read(2000)
         started.stderr.close()
         started.wait()
     finally:
-        os.close(ready)
-        if told >= 0:
-            os.close(told)
+        os.close(ready_reader)
+        if ready_writer >= 0:
+            os.close(ready_writer)
     if listens or b"another host serves" in said:
         return ""
     return said.decode("utf-8", "replace").strip() or "it ended without a word"

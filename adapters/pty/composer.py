@@ -77,11 +77,11 @@ def find(rules: Sequence[ComposerRule], view: View, quiet_s: float = math.inf) -
         is_out = (rule.needs_paste and not view.bracketed_paste) or (rule.shows_cursor and view.cursor_hidden)
         if is_out or quiet_s < rule.steady_s:
             continue
-        if (found := _FRAMES[rule.frame](rule, view)) is not None:
-            return found
+        if (composer := _FRAMES[rule.frame](rule, view)) is not None:
+            return composer
     if quiet_s < PLACEHOLDER_QUIET_S:
         return None
-    return next((found for rule in rules if rule.placeholder and (found := _with_placeholder(rule, view))), None)
+    return next((composer for rule in rules if rule.placeholder and (composer := _with_placeholder(rule, view))), None)
 
 
 def _with_placeholder(rule: ComposerRule, view: View) -> Composer | None:
@@ -134,9 +134,9 @@ def _open(rule: ComposerRule, view: View) -> Composer | None:
     while bottom + 1 < len(view.rows) and not view.is_blank(bottom + 1) and rest.match(view.rows[bottom + 1]):
         bottom += 1
     bottom = max(bottom, view.row)
-    found = _composer(view, row, bottom, first.end())
+    composer = _composer(view, row, bottom, first.end())
     is_shown = not rule.below or any(_compiled(rule.below).match(line) for line in view.rows[bottom + 1 :])
-    return found if is_shown or not found.is_empty else None
+    return composer if is_shown or not composer.is_empty else None
 
 
 def _behind_bar(rule: ComposerRule, view: View) -> Composer | None:

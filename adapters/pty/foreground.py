@@ -60,14 +60,14 @@ def look(group: int, spawned: int, chosen: Profile, *, named: bool) -> Foregroun
         named: the operator named that profile; it stands for the program that was spawned whatever its command looks like.
     """
     same = group == spawned
-    found = _reader(group, 0)
-    if found is None:
+    reader = _reader(group, 0)
+    if reader is None:
         return Foreground(chosen, group, chosen.name, stopped=False, same_group=same, group=group)
-    if same and (named or found.profile.name == DEFAULT) and chosen.treatment == "type":
-        is_shell_behind = found.profile.treatment != "type" and found.pid != spawned
+    if same and (named or reader.profile.name == DEFAULT) and chosen.treatment == "type":
+        is_shell_behind = reader.profile.treatment != "type" and reader.pid != spawned
         if not is_shell_behind:
-            return Foreground(chosen, found.pid, found.name, stopped=found.stopped, same_group=True, group=group)
-    return Foreground(found.profile, found.pid, found.name, stopped=found.stopped, same_group=same, group=group)
+            return Foreground(chosen, reader.pid, reader.name, stopped=reader.stopped, same_group=True, group=group)
+    return Foreground(reader.profile, reader.pid, reader.name, stopped=reader.stopped, same_group=same, group=group)
 
 
 def _reader(group: int, depth: int) -> _Process | None:
@@ -114,8 +114,8 @@ def _behind(members: Sequence[_Process], depth: int) -> _Process | None:
     for process in members:
         for device in _terminals_held(process.pid):
             group = group_on_terminal(device)
-            if group and (found := _reader(group, depth + 1)) is not None:
-                return found._replace(stopped=found.stopped or process.stopped)
+            if group and (reader := _reader(group, depth + 1)) is not None:
+                return reader._replace(stopped=reader.stopped or process.stopped)
     return None
 
 

@@ -111,9 +111,9 @@ class Gate:
 
     def look_now(self, foreground: Foreground, view: View) -> Sight:
         """Read the (settled) screen; a question is noticed, and reported when it stands."""
-        found = self._sight(foreground, view)
-        self._notice(found.question)
-        return found
+        seen = self._sight(foreground, view)
+        self._notice(seen.question)
+        return seen
 
     def close(self) -> None:
         """Look no more."""
@@ -157,9 +157,9 @@ class Gate:
             self._look_due = self._loop.call_later(LOOK_DELAY_S, self._look)
             return
         foreground = self._watched.foreground()
-        found = self.look_now(foreground, self._watched.terminal.view())
-        if self.state == "booting" and found.question is None:
-            look = self._what_is_seen(found)
+        seen = self.look_now(foreground, self._watched.terminal.view())
+        if self.state == "booting" and seen.question is None:
+            look = self._what_is_seen(seen)
             evidence = readiness(foreground.profile, look, self._loop.time() - self._since)
             if evidence is not None:
                 self._is_ready = True
@@ -173,9 +173,9 @@ class Gate:
             return Sight(None, works=False, question=None)
         collects_lines, echoes = self._watched.process.line_discipline()
         quiet = self._loop.time() - self._watched.last_output_at
-        found = sight.read(profile, view, collects_lines=collects_lines, echoes=echoes, quiet_s=quiet)
-        if found.question is None or profile.composer or not self._typed:
-            return found
+        seen = sight.read(profile, view, collects_lines=collects_lines, echoes=echoes, quiet_s=quiet)
+        if seen.question is None or profile.composer or not self._typed:
+            return seen
         return sight.read(profile, without_typed(view, self._typed), collects_lines=collects_lines, echoes=echoes)
 
     def _notice(self, question: str | None) -> None:
@@ -204,12 +204,12 @@ class Gate:
             self._watched.report(Unblocked())
         self._watched.gate_moved()
 
-    def _what_is_seen(self, found: Sight) -> Look:
+    def _what_is_seen(self, seen: Sight) -> Look:
         watched = self._watched
         collects_lines, _echoes = watched.process.line_discipline()
         return Look(
             hook=self._hook_seen,
-            composer=found.composer is not None and found.composer.is_empty,
+            composer=seen.composer is not None and seen.composer.is_empty,
             output_bytes=watched.ring.end,
             quiet_s=self._loop.time() - watched.last_output_at,
             collects_lines=collects_lines,
@@ -244,6 +244,6 @@ def _rest_after(shown: str, typed: Iterable[str]) -> str | None:
     """What of a typed text must follow on the next rows when this row shows its beginning."""
     for text in typed:
         at = shown.find(text[:_BEGINNING])
-        if at >= 0 and text.startswith(found := shown[at:]):
-            return text[len(found) :]
+        if at >= 0 and text.startswith(beginning := shown[at:]):
+            return text[len(beginning) :]
     return None

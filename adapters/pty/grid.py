@@ -119,7 +119,7 @@ class Grid(pyte.Screen):
 
 def _faint(attributes: tuple[int, ...]) -> bool | None:
     """What the parameters of one SGR say last about intensity; None = nothing."""
-    found: bool | None = None
+    is_faint: bool | None = None
     codes = iter(attributes or (0,))
     for code in codes:
         if code in _COLOUR_PREFIXES:
@@ -127,10 +127,10 @@ def _faint(attributes: tuple[int, ...]) -> bool | None:
             for _ in range(skipped):
                 next(codes, None)
         elif code == _FAINT:
-            found = True
+            is_faint = True
         elif code in (0, _NORMAL_INTENSITY):
-            found = False
-    return found
+            is_faint = False
+    return is_faint
 
 
 _COLOURS = ("black", "red", "green", "brown", "blue", "magenta", "cyan", "white")

@@ -89,7 +89,7 @@ class Injector:
         self._queue: deque[Inject] = deque()
         self._current: tuple[Inject, ...] = ()
         self._draft: Draft | None = None
-        self._draft_stands = False
+        self._draft_in_composer = False
         self._spoiled: deque[str] = deque(maxlen=MAX_SPOILED)
         """Deliveries whose draft a person touched: they may have been submitted, so they are never retyped."""
         self._has_echoed = False
@@ -140,7 +140,7 @@ class Injector:
         Enter alone changes nothing in a text that waits for the proof of Enter: what follows is looked at as before.
         """
         draft = self._draft
-        if draft is None or not self._draft_stands or (self._current and data == ENTER):
+        if draft is None or not self._draft_in_composer or (self._current and data == ENTER):
             return
         for inject in draft.injects:
             if inject.delivery_id not in self._spoiled:
@@ -177,10 +177,10 @@ class Injector:
             access = await self._look()
             if access is None:
                 continue
-            found = self._obstacle(access)
-            if found is not None and not (self._queue[0].while_busy and found.patience_s) and self._draft is None:
-                self._line.occupied_by(found)
-                self._return_queue(found.reason)
+            occupant = self._obstacle(access)
+            if occupant is not None and not (self._queue[0].while_busy and occupant.patience_s) and self._draft is None:
+                self._line.occupied_by(occupant)
+                self._return_queue(occupant.reason)
                 continue
             if self._is_shown(access):
                 await self._show()
@@ -205,8 +205,8 @@ class Injector:
 
     def _obstacle(self, access: Access) -> Occupant | None:
         """Who keeps the next delivery out. What is shown disturbs no person who types."""
-        found = access.occupant
-        return None if found is not None and found.reason == DRIVING and self._is_shown(access) else found
+        occupant = access.occupant
+        return None if occupant is not None and occupant.reason == DRIVING and self._is_shown(access) else occupant
 
     async def _look(self) -> Access | None:
         """Who has the terminal now; None when nothing may be typed at all, or nothing is left to type.
@@ -218,8 +218,8 @@ class Injector:
         wait = FIRST_LOOK_S
         while self._queue and line.may_type():
             access = await line.access()
-            found = self._obstacle(access)
-            if access.question is None and (found is None or not found.is_fleeting):
+            occupant = self._obstacle(access)
+            if access.question is None and (occupant is None or not occupant.is_fleeting):
                 return access
             if access.question is None and asyncio.get_running_loop().time() >= deadline:
                 return access
@@ -323,7 +323,7 @@ class Injector:
             if not profile.composer:
                 await self._reaction(draft, profile)
                 break
-            if await self._stands(draft, access.foreground) is not Standing.GONE:
+            if await self._wait_until_shown(draft, access.foreground) is not Standing.GONE:
                 break
             draft.rest, draft.written = typed_text.as_typed(draft.text, self._line, profile) or b"", 0
         else:
@@ -340,7 +340,7 @@ class Injector:
         draft.before = proof.before(seen, draft.needle, collects_lines=line.line_discipline()[0])
         return submit if proof.ends_at_cursor(seen, draft.needle) or seen.question is None else None
 
-    async def _stands(self, draft: Draft, foreground: Foreground) -> Standing:
+    async def _wait_until_shown(self, draft: Draft, foreground: Foreground) -> Standing:
         """Wait until the composer shows what was written; GONE when the program dropped it.
 
         A program that starts may take its time, or throw away what came early. Which of the two it was, a space tells: keys are read in
@@ -402,9 +402,9 @@ class Injector:
                 await self._enter_again(watch, draft)
             elif watch.has_vanished(loop.time()):
                 self._give_back_vanished(draft)
-            elif watch.is_late(loop.time()) and not self._draft_stands:
-                self._draft_stands = True
-                self._line.draft_changed(stands=True)
+            elif watch.is_late(loop.time()) and not self._draft_in_composer:
+                self._draft_in_composer = True
+                self._line.draft_changed(in_composer=True)
 
     async def _enter_again(self, watch: Proof, draft: Draft) -> None:
         line = self._line
@@ -496,9 +496,9 @@ class Injector:
     def _hand_back(self, injects: tuple[Inject, ...], draft: Draft, reason: str) -> None:
         if not draft.written:
             self._draft = None
-        elif not self._draft_stands:
-            self._draft_stands = True
-            self._line.draft_changed(stands=True)
+        elif not self._draft_in_composer:
+            self._draft_in_composer = True
+            self._line.draft_changed(in_composer=True)
         for inject in injects:
             self._fail(inject, reason, typed="partly" if draft.written else "no")
         if not draft.written:
@@ -511,9 +511,9 @@ class Injector:
 
     def _end_draft(self) -> None:
         self._draft = None
-        if self._draft_stands:
-            self._draft_stands = False
-            self._line.draft_changed(stands=False)
+        if self._draft_in_composer:
+            self._draft_in_composer = False
+            self._line.draft_changed(in_composer=False)
             self._news.notify()
 
     def _fail(self, inject: Inject, reason: str, *, typed: str = "no") -> None:

@@ -107,7 +107,7 @@ class Kin:
         return frozenset(
             helper
             for helper, owner in self._owner.items()
-            if (found := self._table.get(helper.pid)) is not None and found.session != owner
+            if (process := self._table.get(helper.pid)) is not None and process.session != owner
         )
 
     def rest(self) -> list[int]:
@@ -202,8 +202,8 @@ def mark_of(pid: int) -> str:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return ""
-    found = next((entry for entry in environment.split(b"\0") if entry.startswith(wanted)), b"")
-    return found.removeprefix(wanted).decode("utf-8", "replace")
+    variable = next((entry for entry in environment.split(b"\0") if entry.startswith(wanted)), b"")
+    return variable.removeprefix(wanted).decode("utf-8", "replace")
 
 
 def with_descendants(roots: Iterable[int], table: Mapping[int, Listed]) -> set[int]:
@@ -220,17 +220,17 @@ def kill_all(pids: Iterable[int]) -> None:
 
 
 def _children(table: Mapping[int, Listed]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
+    children: dict[int, list[int]] = {}
     for process in table.values():
-        found.setdefault(process.parent, []).append(process.pid)
-    return found
+        children.setdefault(process.parent, []).append(process.pid)
+    return children
 
 
 def _below(root: int, children: Mapping[int, list[int]]) -> list[int]:
-    found: list[int] = []
+    descendants: list[int] = []
     waiting = list(children.get(root, ()))
     while waiting:
         pid = waiting.pop()
-        found.append(pid)
+        descendants.append(pid)
         waiting.extend(children.get(pid, ()))
-    return found
+    return descendants

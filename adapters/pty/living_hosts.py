@@ -66,7 +66,7 @@ def nudge(pid: int) -> None:
 
 def _hosts() -> list[tuple[int, str]]:
     """(Process id, path of the socket) of every host of this user."""
-    found: list[tuple[int, int, str]] = []
+    hosts: list[tuple[int, int, str]] = []
     try:
         entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]  # noqa: PTH208  # names are enough
     except OSError:
@@ -82,5 +82,5 @@ def _hosts() -> list[tuple[int, str]]:
             continue
         here = listed(pid)
         if here is not None and here.state not in "ZX":
-            found.append((here.started, pid, os.fsdecode(words[words.index(b"--socket") + 1])))
-    return [(pid, socket) for _, pid, socket in sorted(found)]
+            hosts.append((here.started, pid, os.fsdecode(words[words.index(b"--socket") + 1])))
+    return [(pid, socket) for _, pid, socket in sorted(hosts)]

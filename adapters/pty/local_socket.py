@@ -42,10 +42,10 @@ def prepare_directory(path: str) -> None:
     """Make the socket's directory (0700), or check that nobody else can put files there. Raises SocketRefused."""
     directory = Path(path).parent
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.stat()
-    if found.st_uid != os.getuid():
-        raise SocketRefused(f"{directory} belongs to user {found.st_uid}; the socket needs a directory of your own")
-    if stat.S_IMODE(found.st_mode) & 0o022:
+    status = directory.stat()
+    if status.st_uid != os.getuid():
+        raise SocketRefused(f"{directory} belongs to user {status.st_uid}; the socket needs a directory of your own")
+    if stat.S_IMODE(status.st_mode) & 0o022:
         raise SocketRefused(f"{directory} can be written by others; run: chmod 700 {directory}")
 
 

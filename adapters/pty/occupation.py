@@ -171,18 +171,18 @@ class Occupation:
         self._closed = False
         self._repaint_at = math.inf
 
-    def note(self, found: Occupant | None) -> None:
+    def note(self, holder: Occupant | None) -> None:
         """Somebody has the terminal, or it is free: what is new is reported, and watched until it is free."""
-        if found != self._reported and not self._closed:
+        if holder != self._reported and not self._closed:
             if self._reported is not None:
                 self._watched.report(Freed())
-            if found is not None:
-                self._watched.report(Occupied(reason=found.reason, detail=found.detail, patience_s=found.patience_s))
-            self._reported = found
-            is_stale = found is not None and found.may_be_stale
+            if holder is not None:
+                self._watched.report(Occupied(reason=holder.reason, detail=holder.detail, patience_s=holder.patience_s))
+            self._reported = holder
+            is_stale = holder is not None and holder.may_be_stale
             self._repaint_at = asyncio.get_running_loop().time() + REPAINT_S if is_stale else math.inf
             self._watched.occupation_moved()
-        if found is not None and self._tick is None and not self._closed:
+        if holder is not None and self._tick is None and not self._closed:
             self._tick = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
 
     def forget(self) -> None:

@@ -83,8 +83,8 @@ def processes() -> dict[int, Listed]:
         entries = os.listdir(_PROC)  # noqa: PTH208  # names are enough
     except OSError:
         return {}
-    found = (listed(int(entry)) for entry in entries if entry.isdigit())
-    return {process.pid: process for process in found if process is not None}
+    listings = (listed(int(entry)) for entry in entries if entry.isdigit())
+    return {process.pid: process for process in listings if process is not None}
 
 
 def listed(pid: int) -> Listed | None:
@@ -144,17 +144,17 @@ def group_on_terminal(terminal: int) -> int:
 
 def family(group: int) -> list[int]:
     """The group's leader and its descendants in the same group, outermost first (a shim often waits for the real program)."""
-    found: list[int] = []
+    members: list[int] = []
     waiting = [group]
-    while waiting and len(found) < 64:
+    while waiting and len(members) < 64:
         pid = waiting.pop(0)
         here = status(pid)
         if here is None or here.group != group or here.state in ("Z", "X"):
             continue
-        found.append(pid)
+        members.append(pid)
         for task in _tasks(pid):
             waiting.extend(int(child) for child in read_file(f"/proc/{pid}/task/{task}/children", 4096).split())
-    return found
+    return members
 
 
 def _tasks(pid: int) -> list[str]:

@@ -122,7 +122,7 @@ class Proof:
         self._shown = shown
         self._output_at = output_at
         self._begun = self._entered = now
-        self._stands = False
+        self._is_still_there = False
         self._stood = shown.stood
         self._consumed_at: float | None = None
         self._empty_since: float | None = None
@@ -144,7 +144,7 @@ class Proof:
         """The evidence, blank as long as there is none. `seen`: the terminal now; None when no screen is needed."""
         self._last_output = max(self._entered, line.last_output_at)
         self._reacted = line.ring.end > self._output_at
-        self._stands = False
+        self._is_still_there = False
         unread = line.unread()
         if unread:
             self._consumed_at = None
@@ -166,7 +166,7 @@ class Proof:
         match standing(seen):
             case Standing.TEXT:
                 self._stood = True
-                self._stands = self._is_ours(seen)
+                self._is_still_there = self._is_ours(seen)
                 return ""
             case Standing.GONE:
                 if self._stood:
@@ -179,8 +179,8 @@ class Proof:
                 return "turn" if self._stood and self._reacted else ""
             case Standing.UNKNOWN if self._is_where_it_was(seen):
                 self._stood = True
-                self._stands = seen.view.bracketed_paste == self._shown.pasted
-                return "" if self._stands else "turn"
+                self._is_still_there = seen.view.bracketed_paste == self._shown.pasted
+                return "" if self._is_still_there else "turn"
             case Standing.UNKNOWN:
                 is_gone = now - self._entered >= GONE_S and not (self._shown.worked and self._is_on(seen))
                 return "turn" if self._stood and self._reacted and is_gone else ""
@@ -209,14 +209,15 @@ class Proof:
             behind = seen.view.between(self._needle) if self._needle else None
             self.answered = behind is None or bool(behind.removesuffix(solid(now_shown)))
             if self._at_once and not self.answered:
-                self._stands = True  # a composer that goes on in the next line looks like a prompt that comes again
+                # A composer that goes on in the next line looks like a prompt that comes again.
+                self._is_still_there = True
                 return ""
             return "prompt" if self._shown.prompt and now_shown == self._shown.prompt else "output"
         if is_sure and self._shown.pasted and not seen.view.bracketed_paste:
             return "turn"
         if is_sure and known and now - self._entered >= 2 * SURE_S and seen.waits() is Wait.NO:
             return "turn"
-        self._stands = True
+        self._is_still_there = True
         return ""
 
     def _is_where_it_was(self, seen: Access) -> bool:
@@ -228,7 +229,7 @@ class Proof:
 
     def wants_enter(self, now: float) -> bool:
         """Whether the text stands although the program has read Enter: it was taken for something else."""
-        if not self._stands or now - self._last_output < QUIET_S:
+        if not self._is_still_there or now - self._last_output < QUIET_S:
             return False
         wait = FIRST_ENTER_S if self._reacted else MUTE_ENTER_S
         return now - self._entered >= wait * (1 << (self.enters - 1))

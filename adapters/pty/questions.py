@@ -55,7 +55,7 @@ _FOOT = re.compile(
     | waiting \s for \s user \s confirmation
     """
 )
-_MARKED = re.compile(r"^(?P<before>[\s│┃|]*)(?P<mark>[❯›▸▶►➤◉⏵»◆●•→>*-]|\(\s?[•*xX]\s?\)|\[[xX*]\])\s+(?P<text>\S.*)$")
+MARKED = re.compile(r"^(?P<before>[\s│┃|]*)(?P<mark>[❯›▸▶►➤◉⏵»◆●•→>*-]|\(\s?[•*xX]\s?\)|\[[xX*]\])\s+(?P<text>\S.*)$")
 _STRONG = "❯›▸▶►➤◉⏵»◆"
 _NUMBERED = re.compile(r"(\(?\d{1,2}[.):]|\(?[a-zA-Z][.)])\s")
 _ANSWER = re.compile(
@@ -87,12 +87,12 @@ def question_on(profile: Profile, view: View, *, collects_lines: bool, echoes: b
     """The name of what the screen asks; None when it asks nothing. For a screen on which no composer has the cursor."""
     if (collects_lines and not echoes and _PASSWORD.search(view.cursor_line.rstrip())) or _asks_hidden(view):
         return HIDDEN_INPUT
-    found = _structure(view, collects_lines=collects_lines)
+    question = _structure(view, collects_lines=collects_lines)
     if profile.composer and (named := profile.dialog_in(view.joined)) is not None:
         return named
-    if found is None and profile.plain_program and view.alternate and _is_full_screen(view):
+    if question is None and profile.plain_program and view.alternate and _is_full_screen(view):
         return FULL_SCREEN
-    return found
+    return question
 
 
 def _asks_hidden(view: View) -> bool:
@@ -152,7 +152,7 @@ def _selects(view: View) -> bool:
             continue
         if _IN_ONE_ROW.search(view.trimmed(row)):
             return True
-        marked = _MARKED.match(view.trimmed(row))
+        marked = MARKED.match(view.trimmed(row))
         if marked is not None and any(_are_options(marked, sibling) for sibling in _siblings(view, row, marked)):
             return True
     return False

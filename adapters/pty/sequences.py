@@ -88,15 +88,15 @@ class SequenceSplitter:
         return len(text)
 
     def _sequence(self, text: str, start: int, pieces: list[str | Control]) -> int:
-        found = _SEQUENCE.match(text, start)
-        if found is not None:
-            if found["string"]:
+        match = _SEQUENCE.match(text, start)
+        if match is not None:
+            if match["string"]:
                 self._in_string = True
-            elif found["final"]:
-                pieces.append(Control(found["final"], _numbers(found["parameters"]), found["private"], found["middle"]))
-            elif found["escape"]:
-                pieces.append(Control(found["escape"], csi=False))
-            return found.end()
+            elif match["final"]:
+                pieces.append(Control(match["final"], _numbers(match["parameters"]), match["private"], match["middle"]))
+            elif match["escape"]:
+                pieces.append(Control(match["escape"], csi=False))
+            return match.end()
         if _INCOMPLETE.match(text, start):
             self._carry = text[start:]
             return len(text)

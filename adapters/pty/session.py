@@ -242,8 +242,8 @@ class Session:
         sight = look()
         now, person = self._loop.time(), self._occupation.person
         pend = not person.is_answered(now, self.unread())
-        found = occupant(Seen(front, sight, person.types(now), pend, self.profile, self._waits))
-        return Access(front, view, lambda: sight, found, self._waits)
+        holder = occupant(Seen(front, sight, person.types(now), pend, self.profile, self._waits))
+        return Access(front, view, lambda: sight, holder, self._waits)
 
     def foreground(self, known: Foreground | None = None) -> Foreground:
         """The program that has the keyboard now."""
@@ -279,8 +279,8 @@ class Session:
     def typing(self, text: str) -> None:
         self._gate.typing(text)
 
-    def draft_changed(self, *, stands: bool) -> None:
-        self.report(Blocked(pattern=DRAFT) if stands else Unblocked())
+    def draft_changed(self, *, in_composer: bool) -> None:
+        self.report(Blocked(pattern=DRAFT) if in_composer else Unblocked())
         self._occupation.forget()
 
     # --- what the gate asks (gate.Watched) ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from relaybroker.adapters.pty import composer
+from relaybroker.adapters.pty.composer import find as find_composer
 from relaybroker.adapters.pty.questions import FULL_SCREEN, question_on
 
 if TYPE_CHECKING:
@@ -31,26 +31,28 @@ def read(profile: Profile, view: View, *, collects_lines: bool, echoes: bool, qu
     """Look at a screen. `collects_lines`, `echoes`: the terminal's line discipline; `quiet_s`: since the last output."""
     if profile.treatment == "hold":
         return Sight(None, works=False, question=FULL_SCREEN)
-    found = composer.find(profile.composer, view, quiet_s) if not collects_lines else None
-    if found is None:
+    composer = find_composer(profile.composer, view, quiet_s) if not collects_lines else None
+    if composer is None:
         question = question_on(profile, view, collects_lines=collects_lines, echoes=echoes)
     else:
-        question = next((sign.name for sign in profile.obstacles if _shows(sign, view, found)), None)
-    return Sight(found, any(_shows(sign, view, found) for sign in profile.busy), question)
+        question = next((sign.name for sign in profile.obstacles if _shows(sign, view, composer)), None)
+    return Sight(composer, any(_shows(sign, view, composer) for sign in profile.busy), question)
 
 
-def _shows(sign: Sign, view: View, found: Composer | None) -> bool:
+def _shows(sign: Sign, view: View, composer: Composer | None) -> bool:
     if sign.place == "cursor":
-        rows = [view.row, view.row - 1] if found is None else []
-    elif found is None:
+        rows = [view.row, view.row - 1] if composer is None else []
+    elif composer is None:
         return False
     elif sign.place == "above":
-        rows = [row for row in range(found.top - 1, -1, -1) if not view.is_blank(row) and not view.is_rule(row)][
+        rows = [row for row in range(composer.top - 1, -1, -1) if not view.is_blank(row) and not view.is_rule(row)][
             : sign.within
         ]
     else:
         rows = [
-            row for row in range(found.bottom + 1, len(view.rows)) if not view.is_blank(row) and not view.is_rule(row)
+            row
+            for row in range(composer.bottom + 1, len(view.rows))
+            if not view.is_blank(row) and not view.is_rule(row)
         ][: sign.within]
     pattern = _compiled(sign.pattern)
     return any(row >= 0 and pattern.match(view.trimmed(row)) for row in rows)

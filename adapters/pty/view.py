@@ -111,19 +111,19 @@ class View:
         return self._ends(self.rows[last], last, text)
 
     def _ends(self, line: str, row: int, text: str) -> bool:
-        found = solid(line)
-        while len(found) < len(text) and text.endswith(found) and row > 0:
+        tail = solid(line)
+        while len(tail) < len(text) and text.endswith(tail) and row > 0:
             row -= 1
-            found = solid(self.rows[row]) + found
-        return found.endswith(text)
+            tail = solid(self.rows[row]) + tail
+        return tail.endswith(text)
 
     def between(self, text: str) -> str | None:
         """What stands between the last `text` above the cursor and the cursor, as `text_until_cursor`; None = the text is not there."""
-        found, row = solid(self.before_cursor), self.row
-        while (at := found.rfind(text)) < 0 and row > 0:
+        above, row = solid(self.before_cursor), self.row
+        while (at := above.rfind(text)) < 0 and row > 0:
             row -= 1
-            found = solid(self.rows[row]) + found
-        return None if at < 0 else found[at + len(text) :]
+            above = solid(self.rows[row]) + above
+        return None if at < 0 else above[at + len(text) :]
 
     @cached_property
     def text_after_cursor(self) -> str:
@@ -140,8 +140,8 @@ _UNSURE = re.compile(
 
 def bare(text: str, *, lower: bool = True) -> str:
     """`text` without white space and vertical frames."""
-    found = _SPACE_AND_FRAME.sub("", text)
-    return found.lower() if lower else found
+    stripped = _SPACE_AND_FRAME.sub("", text)
+    return stripped.lower() if lower else stripped
 
 
 def solid(text: str) -> str:

@@ -72,13 +72,18 @@ def _fell_back(
 
 
 def _called(state: State, event: events.RegistrationCalled, recorded: Recorded, _: Any) -> None:
-    found = state.registrations[recorded.stream]
-    found.step, found.call_id, found.tries, found.retry_at = event.step, event.call_id, event.tries, 0.0
+    registration = state.registrations[recorded.stream]
+    registration.step, registration.call_id, registration.tries, registration.retry_at = (
+        event.step,
+        event.call_id,
+        event.tries,
+        0.0,
+    )
 
 
 def _delayed(state: State, event: events.RegistrationDelayed, recorded: Recorded, _: Any) -> None:
-    found = state.registrations[recorded.stream]
-    found.call_id, found.retry_at = "", event.until
+    registration = state.registrations[recorded.stream]
+    registration.call_id, registration.retry_at = "", event.until
 
 
 def _binding(_state: State, event: events.AgentBinding, _recorded: Recorded, registration: Registration) -> None:
@@ -132,8 +137,8 @@ def _abandon_call(state: State, registration: Registration) -> None:
 
 
 def _token_rotated(state: State, event: events.AgentTokenRotated, recorded: Recorded, _: Any) -> None:
-    found = state.registrations[recorded.stream]
-    found.fingerprint, found.stale_token = event.fingerprint, True
+    registration = state.registrations[recorded.stream]
+    registration.fingerprint, registration.stale_token = event.fingerprint, True
     state.link.abandoned.pop(event.request_id, None)
 
 
@@ -163,11 +168,11 @@ def _agent_leaving(state: State, event: events.AgentLeaving, recorded: Recorded,
 
 
 def _release_asked(state: State, event: events.ReleaseAsked, recorded: Recorded, _: Any) -> None:
-    found = state.registrations[recorded.stream]
+    registration = state.registrations[recorded.stream]
     if event.request_id:
-        found.release_requests.append(event.request_id)
+        registration.release_requests.append(event.request_id)
     if event.invocation_id:
-        found.release_invocations.append(event.invocation_id)
+        registration.release_invocations.append(event.invocation_id)
 
 
 def _late_registration(state: State, event: events.LateRegistrationRefused, _recorded: Recorded, _: Any) -> None:
@@ -176,8 +181,8 @@ def _late_registration(state: State, event: events.LateRegistrationRefused, _rec
 
 def _channel_asked(state: State, event: events.ChannelAsked, recorded: Recorded, _: Any) -> None:
     state.calls[event.call_id] = f"{recorded.stream} {event.channel}"
-    found = state.registrations[recorded.stream]
-    membership = found.channels.setdefault(event.channel.lower(), Membership(event.channel))
+    registration = state.registrations[recorded.stream]
+    membership = registration.channels.setdefault(event.channel.lower(), Membership(event.channel))
     membership.call_id, membership.retry_at, membership.refused = event.call_id, 0.0, ""
     membership.tries += 1
 
@@ -185,8 +190,8 @@ def _channel_asked(state: State, event: events.ChannelAsked, recorded: Recorded,
 def _channel_answered(state: State, event: events.ChannelAnswered, recorded: Recorded, _: Any) -> None:
     for call_id in [known for known, subject in state.calls.items() if subject == f"{recorded.stream} {event.channel}"]:
         del state.calls[call_id]
-    found = state.registrations.get(recorded.stream)
-    membership = found.channels.get(event.channel.lower()) if found is not None else None
+    registration = state.registrations.get(recorded.stream)
+    membership = registration.channels.get(event.channel.lower()) if registration is not None else None
     if membership is None:
         return
     membership.call_id = ""
@@ -199,19 +204,19 @@ def _channel_answered(state: State, event: events.ChannelAnswered, recorded: Rec
 
 
 def _spawn_answered(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
-    found = state.registrations[recorded.stream]
-    found.request_id, found.invocation_id, found.answered_at = "", "", recorded.at
+    registration = state.registrations[recorded.stream]
+    registration.request_id, registration.invocation_id, registration.answered_at = "", "", recorded.at
 
 
 def _act_asked(state: State, event: events.ActAsked, recorded: Recorded, _: Any) -> None:
     channel = event.arguments.get("name" if event.act == "create_channel" else "channel", "")
-    found = state.registrations.get(recorded.stream)
+    registration = state.registrations.get(recorded.stream)
     state.acts[event.call_id] = Act(
         recorded.stream,
         event.request_id,
         event.act,
         channel.removeprefix("#"),
-        agent_id=found.agent_id if found is not None else "",
+        agent_id=registration.agent_id if registration is not None else "",
         reads=event.arguments.get("message_id", "") if event.act == MARK_READ else "",
         key=event.key,
     )
@@ -223,13 +228,18 @@ def _act_answered(state: State, event: events.ActAnswered, recorded: Recorded, _
     act = state.acts.pop(event.call_id)
     if act.key in state.acted:
         state.acted[act.key].answer = event.answer
-    found = state.registrations.get(recorded.stream)
-    if found is None or not act.channel or act.act not in MEMBERSHIP_ACTS or not engine_status.is_done(event.status):
+    registration = state.registrations.get(recorded.stream)
+    if (
+        registration is None
+        or not act.channel
+        or act.act not in MEMBERSHIP_ACTS
+        or not engine_status.is_done(event.status)
+    ):
         return
     key = act.channel.lower()
-    if key not in found.channels and len(found.channels) >= MEMBERSHIPS_KEPT:
+    if key not in registration.channels and len(registration.channels) >= MEMBERSHIPS_KEPT:
         return
-    membership = found.channels.setdefault(key, Membership(act.channel))
+    membership = registration.channels.setdefault(key, Membership(act.channel))
     membership.joined, membership.left = act.act != "leave_channel", act.act == "leave_channel"
     membership.retry_at, membership.refused, membership.call_id = 0.0, "", ""
 

@@ -103,14 +103,14 @@ def _delivery_injecting(state: State, event: events.DeliveryInjecting, recorded:
 
 
 def _delivery_taken_over(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
-    found = state.deliveries[recorded.stream]
-    _settle(state, found)
-    found.in_custody = True
+    delivery = state.deliveries[recorded.stream]
+    _settle(state, delivery)
+    delivery.in_custody = True
 
 
 def _delivery_asked_again(state: State, event: events.DeliveryAskedAgain, recorded: Recorded, _: Any) -> None:
-    found = state.deliveries[recorded.stream]
-    found.asked_again, found.until = True, event.until
+    delivery = state.deliveries[recorded.stream]
+    delivery.asked_again, delivery.until = True, event.until
 
 
 def _delivery_injected(state: State, event: events.DeliveryInjected, recorded: Recorded, delivery: Delivery) -> None:

@@ -99,7 +99,7 @@ def _link_opened(state: State, event: events.LinkOpened, recorded: Recorded, lin
 
 def _link_online(state: State, event: events.LinkOnline, recorded: Recorded, link: Link) -> None:
     _link_step(state, event, recorded, link)
-    link.pending = {key: found for key, found in link.pending.items() if found.kind != "node.register"}
+    link.pending = {key: pending for key, pending in link.pending.items() if pending.kind != "node.register"}
     link.online_at = link.heard_at = recorded.at
     link.base_delay = link_machine.BACKOFF_FIRST_S
     link.remints, link.probing = 0, False
@@ -167,8 +167,8 @@ def _inventory(state: State, event: events.InventoryPublished, recorded: Recorde
 def _frame_noted(state: State, event: events.FrameNoted, recorded: Recorded, _: Any) -> None:
     state.link.heard_at = recorded.at
     if event.frame_type == "reply":
-        found = state.link.pending.pop(event.detail, None)
-        if found is not None and found.kind == "inventory.sync":
+        request = state.link.pending.pop(event.detail, None)
+        if request is not None and request.kind == "inventory.sync":
             state.link.synced_at, state.link.sync_retry_s = recorded.at, 0.0
 
 

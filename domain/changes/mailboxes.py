@@ -85,12 +85,12 @@ def _stranger_met(state: State, event: events.StrangerMet, recorded: Recorded, _
 
 def note_stranger(state: State, agent_id: str, frame_key: str) -> None:
     """A frame for an agent that is not here was dealt with."""
-    found = state.strangers.get(agent_id)
-    if found is not None and frame_key not in found.frames:
-        found.messages += 1
-        found.frames[frame_key] = None
-        if len(found.frames) > STRANGER_FRAMES_KEPT:
-            del found.frames[next(iter(found.frames))]
+    stranger = state.strangers.get(agent_id)
+    if stranger is not None and frame_key not in stranger.frames:
+        stranger.messages += 1
+        stranger.frames[frame_key] = None
+        if len(stranger.frames) > STRANGER_FRAMES_KEPT:
+            del stranger.frames[next(iter(stranger.frames))]
 
 
 def _resync_asked(state: State, event: events.ResyncAsked, recorded: Recorded, _: Any) -> None:

@@ -105,9 +105,9 @@ def _message_ended(state: State, _event: Any, _recorded: Recorded, message: Mess
 
 
 def _message_answered(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
-    found = state.messages[recorded.stream]
-    found.answer_by = 0.0
-    found.joined.clear()
+    message = state.messages[recorded.stream]
+    message.answer_by = 0.0
+    message.joined.clear()
 
 
 def _message_joined(state: State, event: events.MessageJoined, recorded: Recorded, _: Any) -> None:

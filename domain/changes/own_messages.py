@@ -19,7 +19,9 @@ def recognised(state: State, event: events.DeliveryOffered) -> Sent | None:
     """How the message of a delivery was sent from here; None, if it was not."""
     known = state.sent.get(event.msg_id)
     if known is None and event.source == "engine":
-        open_one = next((found for found in state.firsts() if found.tries and _is_copy(state, found, event)), None)
+        open_one = next(
+            (message for message in state.firsts() if message.tries and _is_copy(state, message, event)), None
+        )
         if open_one is not None:
             known = remember(state, event.msg_id, open_one)
     return known

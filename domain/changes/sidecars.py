@@ -21,23 +21,23 @@ def _connected(state: State, event: events.SidecarConnected, recorded: Recorded,
     load_changed(state, recorded.at)
 
 
-def _serving(state: State, event: events.SidecarServing, recorded: Recorded, found: Sidecar) -> None:
-    found.handlers = event.names
+def _serving(state: State, event: events.SidecarServing, recorded: Recorded, sidecar: Sidecar) -> None:
+    sidecar.handlers = event.names
     for name in event.names:
         state.handler_grace.pop(name, None)
     load_changed(state, recorded.at)
 
 
-def _paused(state: State, _event: Any, recorded: Recorded, found: Sidecar) -> None:
-    found.handlers = ()
+def _paused(state: State, _event: Any, recorded: Recorded, sidecar: Sidecar) -> None:
+    sidecar.handlers = ()
     load_changed(state, recorded.at)
 
 
-def _gone(state: State, event: events.SidecarGone, recorded: Recorded, found: Sidecar) -> None:
-    dropped = {name: event.grace_until for name in found.handlers if name.startswith(PLACEMENT)}
+def _gone(state: State, event: events.SidecarGone, recorded: Recorded, sidecar: Sidecar) -> None:
+    dropped = {name: event.grace_until for name in sidecar.handlers if name.startswith(PLACEMENT)}
     former = {name: until for name, until in state.handler_grace.items() if until > recorded.at}
     state.handler_grace = former | dropped if event.grace_until else {}
-    if state.supervised is not None and found.proven(recorded.at):
+    if state.supervised is not None and sidecar.proven(recorded.at):
         state.supervised.failures = 0
     state.sidecar = None
     load_changed(state, recorded.at)

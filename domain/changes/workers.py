@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from relaybroker.domain import (
-    delivery,
     events,
     worker,
 )
 from relaybroker.domain.changes.hosts import reported
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.entities import Crash, Worker
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import State
@@ -100,11 +100,11 @@ def _worker_lost(state: State, event: events.WorkerLost, recorded: Recorded, pro
 
 def _stop_verifying(state: State, gone: Worker) -> None:
     """No verification comes any more from this worker: what was acked is done."""
-    for found in state.deliveries.values():
-        is_typed = found.state in (delivery.DeliveryState.INJECTED, delivery.DeliveryState.ACKED)
-        if found.session_id == gone.session_id and is_typed and not found.verified:
-            found.verified = True
-            gone.unseen.append(found.stream)
+    for delivery in state.deliveries.values():
+        is_typed = delivery.state in (DeliveryState.INJECTED, DeliveryState.ACKED)
+        if delivery.session_id == gone.session_id and is_typed and not delivery.verified:
+            delivery.verified = True
+            gone.unseen.append(delivery.stream)
 
 
 CHANGES: Changes = {

@@ -158,6 +158,7 @@ from relaybroker.domain.events.sidecar import (
     SupervisionEnded,
 )
 from relaybroker.domain.events.worker import (
+    QuestionAnswered,
     TerminalSized,
     TerminalTyped,
     WorkerAnnounced,
@@ -271,6 +272,7 @@ __all__ = [
     "OwnIdentityRefused",
     "OwnIdentityRequested",
     "PendingDrained",
+    "QuestionAnswered",
     "RangeLost",
     "Recorded",
     "RedeliverySkipped",

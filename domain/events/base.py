@@ -45,8 +45,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     correlation: str
     """What the event is about across streams: a message id, an invocation id, an agent name, or ""."""
     event: Event
-    told: bytes = b""
-    """On the first event of a turn: what the core was told (`relaybroker.domain.told`), as JSON; b"" on all others."""
+    input_json: bytes = b""
+    """On the first event of a turn: what the core was told (`relaybroker.domain.recorded_input`), as JSON; b"" on all others."""
 
     @property
     def event_id(self) -> str:

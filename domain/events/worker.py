@@ -75,6 +75,17 @@ class TerminalSized(Event, frozen=True, kw_only=True):
     owner: str = ""
 
 
+class QuestionAnswered(Event, frozen=True, kw_only=True):
+    """A person chose an option of what the program asked, by a command or the local API. `question`: its name; `option`: the label."""
+
+    topic: ClassVar[str] = "worker.question_answered.v1"
+    machine: ClassVar[str] = "worker"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    question: str
+    option: str
+
+
 class WorkerBlocked(_Worker, frozen=True, kw_only=True):
     """A dialog or login is on the screen."""
 

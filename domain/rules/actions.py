@@ -205,10 +205,10 @@ def _spec(
     fields: dict[str, Any] = {}
     unread: list[str] = []
     for key, read in (("args", _words), ("cwd", _text)):
-        found = next((value for source in given if (value := read(source.get(key)))), None)
-        if found and turn.settings.remote_args:
-            fields[key] = found
-        elif found:
+        given_value = next((value for source in given if (value := read(source.get(key)))), None)
+        if given_value and turn.settings.remote_args:
+            fields[key] = given_value
+        elif given_value:
             unread.append(key)
     unread += [key for key in ("env", "team") if any(source.get(key) for source in given)]
     spec = SpawnSpec(

@@ -76,11 +76,11 @@ def requested(turn: Turn, request: ActRequested) -> None:
     except InvalidRequest as error:
         agents.refuse(turn, request.request_id, "act", error)
         return
-    found = turn.state.acting(request.agent_id)
+    registration = turn.state.acting(request.agent_id)
     stream, name, auth = (
         (turn.broker, turn.state.own.name, "own")
-        if found is None
-        else (found.stream, found.name, f"agent:{found.agent_id}")
+        if registration is None
+        else (registration.stream, registration.name, f"agent:{registration.agent_id}")
     )
     call_id = f"act_{turn.fresh('act')}"
     turn.record(
@@ -164,33 +164,33 @@ def answered(turn: Turn, act: Act, answer: EngineAnswered | EngineUnanswered) ->
             detail = message
         case EngineUnanswered(detail=detail):
             status, code = engine_status.UNANSWERED, "engine_unavailable"
-    told: ActAnswer
+    reply: ActAnswer
     if isinstance(answer, EngineAnswered) and engine_status.is_done(status):
-        told = replies.Done(data=answer.data)
+        reply = replies.Done(data=answer.data)
     else:
-        told = replies.refused(engine_status.refusal_of(status, code, detail))
+        reply = replies.refused(engine_status.refusal_of(status, code, detail))
     turn.record(
         events.ActAnswered(
             call_id=answer.call_id,
             status=status,
             code=code,
             detail=detail[:500],
-            answer=told if act.key else None,
+            answer=reply if act.key else None,
             **_moved(turn, act, status),
         ),
         act.stream,
     )
-    if isinstance(told, replies.Done) and act.reads and act.agent_id:
+    if isinstance(reply, replies.Done) and act.reads and act.agent_id:
         reads.marked_here(turn, act.agent_id, act.reads)
-    turn.effect(Reply(request_id=act.request_id, answer=told))
+    turn.effect(Reply(request_id=act.request_id, answer=reply))
 
 
 def _moved(turn: Turn, act: Act, status: int) -> dict[str, str]:
     """Which membership really changes by the answer."""
-    found = turn.state.registrations.get(act.stream)
-    if found is None or not act.channel or act.act not in MEMBERSHIP_ACTS or not engine_status.is_done(status):
+    registration = turn.state.registrations.get(act.stream)
+    if registration is None or not act.channel or act.act not in MEMBERSHIP_ACTS or not engine_status.is_done(status):
         return {}
-    known = {channel.lower() for channel in channels.joined(found, turn.settings)}
+    known = {channel.lower() for channel in channels.joined(registration, turn.settings)}
     is_member = act.channel.lower() in known
     if act.act == "leave_channel":
         return {"left": act.channel} if is_member else {}

@@ -132,10 +132,10 @@ def reserve(
         stream,
         spec.name,
     )
-    found = turn.state.registrations[stream]
+    registration = turn.state.registrations[stream]
     if link.is_online(turn):
-        _register(turn, found)
-    return found
+        _register(turn, registration)
+    return registration
 
 
 def check_name(turn: Turn, name: str) -> None:
@@ -179,19 +179,19 @@ def _register(turn: Turn, registration: Registration) -> None:
 
 def link_online(turn: Turn) -> None:
     """The link takes frames again: what is owed for agents goes out, deregistrations before registrations."""
-    for found in list(turn.state.registrations.values()):
-        if found.state == AgentState.DEREGISTERING:
-            agent_outcome.deregister(turn, found)
-    for found in list(turn.state.registrations.values()):
-        if found.waits_for_link:
-            _register(turn, found)
+    for registration in list(turn.state.registrations.values()):
+        if registration.state == AgentState.DEREGISTERING:
+            agent_outcome.deregister(turn, registration)
+    for registration in list(turn.state.registrations.values()):
+        if registration.waits_for_link:
+            _register(turn, registration)
 
 
 def link_lost(turn: Turn) -> None:
     """Registrations that waited for an answer on the lost socket go on over HTTP, unless nobody but a sidecar waits."""
-    for found in list(turn.state.registrations.values()):
-        if couplings.LINK_DROPS_REGISTRATION.concerns(found.state):
-            _unanswered(turn, found, "node_control_disconnected", "the link to the engine was lost")
+    for registration in list(turn.state.registrations.values()):
+        if couplings.LINK_DROPS_REGISTRATION.concerns(registration.state):
+            _unanswered(turn, registration, "node_control_disconnected", "the link to the engine was lost")
 
 
 def _unanswered(turn: Turn, registration: Registration, code: str, detail: str) -> None:
@@ -314,13 +314,13 @@ def _spawn_warning(turn: Turn, registration: Registration, pending: list[str]) -
 def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUnanswered) -> None:
     """The engine answered for a channel. The last answer for an agent that is live is also that of its spawn."""
     stream, _, channel = subject.partition(" ")
-    found = turn.state.registrations.get(stream)
-    if found is None or found.state not in (AgentState.REGISTERED, AgentState.LIVE):
+    registration = turn.state.registrations.get(stream)
+    if registration is None or registration.state not in (AgentState.REGISTERED, AgentState.LIVE):
         channels.answered(turn, stream, None, channel, answer)
         return
-    channels.answered(turn, stream, found, channel, answer)
-    if _waits_for_channels(found) and not found.is_joining:
-        _answer_late(turn, found)
+    channels.answered(turn, stream, registration, channel, answer)
+    if _waits_for_channels(registration) and not registration.is_joining:
+        _answer_late(turn, registration)
 
 
 def not_started(turn: Turn, program: Worker, report: ProgramNotStarted) -> None:
@@ -379,22 +379,22 @@ def ended(turn: Turn, program: Worker, reason: Reason, detail: str, *, may_live:
     """One clean-up for every way in which a worker ends: deliveries, waiting callers, the engine, the host."""
     settling.worker_ended(turn, program, reason)
     turn.effect(ForgetProgram(session_id=program.session_id))
-    found = turn.state.registrations.get(program.registration)
-    if found is None or not couplings.WORKER_ENDS_REGISTRATION.concerns(found.state):
+    registration = turn.state.registrations.get(program.registration)
+    if registration is None or not couplings.WORKER_ENDS_REGISTRATION.concerns(registration.state):
         return
-    request_id, invocation_id = found.request_id, found.invocation_id
-    releases = (list(found.release_requests), list(found.release_invocations))
-    turn.record(events.AgentLeaving(reason=reason, detail=detail[:500]), found.stream, found.name)
+    request_id, invocation_id = registration.request_id, registration.invocation_id
+    releases = (list(registration.release_requests), list(registration.release_invocations))
+    turn.record(events.AgentLeaving(reason=reason, detail=detail[:500]), registration.stream, registration.name)
     agent_outcome.answer_failure(
-        turn, request_id, invocation_id, found.name, agent_outcome.spawn_reason(reason), detail
+        turn, request_id, invocation_id, registration.name, agent_outcome.spawn_reason(reason), detail
     )
     request_ids, invocation_ids = releases
     agent_outcome.answer_releases(
-        turn, found.name, [], invocation_ids
+        turn, registration.name, [], invocation_ids
     )  # node-protocol.md section 3.7: the result goes first
     if link.is_online(turn):
-        agent_outcome.deregister(turn, found)
-    agent_outcome.answer_releases(turn, found.name, request_ids, [], may_live=may_live)
+        agent_outcome.deregister(turn, registration)
+    agent_outcome.answer_releases(turn, registration.name, request_ids, [], may_live=may_live)
 
 
 # --- release ------------------------------------------------------------------------------------------------------------------
@@ -413,19 +413,19 @@ def release_requested(turn: Turn, request: ReleaseRequested) -> None:
 
 def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str = "", reason: str = "") -> bool:
     """End the agent of this name; False if there is none."""
-    found = turn.state.registration_of(name)
-    if found is None or found.state == AgentState.DEREGISTERING:
+    registration = turn.state.registration_of(name)
+    if registration is None or registration.state == AgentState.DEREGISTERING:
         return False
     turn.record(
         events.ReleaseAsked(request_id=request_id, invocation_id=invocation_id, reason=reason[:500]),
-        found.stream,
-        found.name,
+        registration.stream,
+        registration.name,
     )
-    program = turn.state.workers.get(found.session_id)
+    program = turn.state.workers.get(registration.session_id)
     if (
-        found.state in UNREGISTERED or program is None
+        registration.state in UNREGISTERED or program is None
     ):  # none: the log was cut off in front of the program's first record
-        agent_outcome.fail(turn, found, Reason.AGENT_RELEASED, "", "released while it was being registered")
+        agent_outcome.fail(turn, registration, Reason.AGENT_RELEASED, "", "released while it was being registered")
     else:
         stop(turn, program, Reason.AGENT_RELEASED, worker.RELEASE_GRACE_S)
     return True
@@ -457,9 +457,9 @@ def end_program(turn: Turn, program: Worker) -> None:
 
 def fail_unregistered(turn: Turn, reason: Reason, detail: str = "") -> None:
     """Spawns that are not registered yet end now."""
-    for found in list(turn.state.registrations.values()):
-        if couplings.BROKER_DROPS_REGISTRATION.concerns(found.state):
-            agent_outcome.fail(turn, found, reason, "", detail)
+    for registration in list(turn.state.registrations.values()):
+        if couplings.BROKER_DROPS_REGISTRATION.concerns(registration.state):
+            agent_outcome.fail(turn, registration, reason, "", detail)
 
 
 def broker_started(turn: Turn) -> None:
@@ -469,12 +469,14 @@ def broker_started(turn: Turn) -> None:
 
 def model_switched(turn: Turn, request: ModelSwitched) -> None:
     """Keep which model an agent uses."""
-    found = turn.state.registration_of(request.name)
-    if found is None:
+    registration = turn.state.registration_of(request.name)
+    if registration is None:
         error = InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{request.name}'", name=request.name)
         refuse(turn, request.request_id, "model", error)
         return
-    turn.record(events.ModelSwitched(request_id=request.request_id, model=request.model), found.stream, found.name)
+    turn.record(
+        events.ModelSwitched(request_id=request.request_id, model=request.model), registration.stream, registration.name
+    )
     turn.effect(Reply(request_id=request.request_id, answer=replies.Done(data={"model": request.model})))
 
 
@@ -483,13 +485,13 @@ def model_switched(turn: Turn, request: ModelSwitched) -> None:
 
 def due(turn: Turn) -> None:
     """Registrations and workers whose time is up."""
-    for found in list(turn.state.registrations.values()):
-        if found.state in UNREGISTERED:
-            _registration_due(turn, found)
-        elif found.state in (AgentState.REGISTERED, AgentState.LIVE):
-            channels.due(turn, found)
-            if _waits_for_channels(found) and _answer_by(found) <= turn.now:
-                _answer_late(turn, found)
+    for registration in list(turn.state.registrations.values()):
+        if registration.state in UNREGISTERED:
+            _registration_due(turn, registration)
+        elif registration.state in (AgentState.REGISTERED, AgentState.LIVE):
+            channels.due(turn, registration)
+            if _waits_for_channels(registration) and _answer_by(registration) <= turn.now:
+                _answer_late(turn, registration)
     for program in list(turn.state.workers.values()):
         if program.ends_at and program.end_due <= turn.now:
             turn.record(events.WorkerEndAsked(), program.stream, program.name)
@@ -521,26 +523,28 @@ def _reply_due(state: BrokerState, registration: Registration) -> float:
 
 
 def _worker_due(turn: Turn, program: Worker) -> None:
-    found = turn.state.registrations[program.registration]
+    registration = turn.state.registrations[program.registration]
     if program.state == WorkerState.LAUNCHING:
         turn.effect(StopProgram(session_id=program.session_id, grace_s=0.0, reason="start_timeout"))
         lost(turn, program, "the PTY host did not start the program in time")
     elif program.state == WorkerState.STOPPING:
         turn.effect(StopProgram(session_id=program.session_id, grace_s=0.0, reason="stop_timeout"))
         lost(turn, program, "the PTY host did not report the end of the program in time", may_live=True)
-    elif found.state == AgentState.REGISTERED:
-        survived(turn, found, program)
+    elif registration.state == AgentState.REGISTERED:
+        survived(turn, registration, program)
 
 
 def deadline(state: BrokerState) -> float | None:
     """When a registration or worker needs attention next."""
     times = []
-    for found in state.registrations.values():
-        if found.state in UNREGISTERED:
-            times += [found.until, _reply_due(state, found)] + ([found.retry_at] if found.retry_at else [])
-        elif found.channels and found.state in (AgentState.REGISTERED, AgentState.LIVE):
-            times += [membership.retry_at for membership in found.channels.values() if membership.retry_at]
-            times += [_answer_by(found)] if _waits_for_channels(found) else []
+    for registration in state.registrations.values():
+        if registration.state in UNREGISTERED:
+            times += [registration.until, _reply_due(state, registration)] + (
+                [registration.retry_at] if registration.retry_at else []
+            )
+        elif registration.channels and registration.state in (AgentState.REGISTERED, AgentState.LIVE):
+            times += [membership.retry_at for membership in registration.channels.values() if membership.retry_at]
+            times += [_answer_by(registration)] if _waits_for_channels(registration) else []
     for program in state.workers.values():
         times += [program.until] if program.until and not program.ended else []
         times += [program.end_due] if program.ends_at else []

@@ -96,7 +96,7 @@ def _ask(
 def answered(
     turn: Turn, stream: str, registration: Registration | None, channel: str, answer: EngineAnswered | EngineUnanswered
 ) -> None:
-    """The engine answered a join or a creation, or did not. `found`: None if the agent is leaving or gone."""
+    """The engine answered a join or a creation, or did not. `registration`: None if the agent is leaving or gone."""
     status, detail, code = engine_status.UNANSWERED_CHANNEL, "", ""
     if isinstance(answer, EngineAnswered):
         status, code = answer.status, answer.code

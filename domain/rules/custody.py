@@ -48,4 +48,4 @@ def deadline(state: State) -> float | None:
     """When the next message is taken over."""
     boxes = (state.mailboxes.get(agent_id) for agent_id in state.agents)
     oldest = (_first(state, box) for box in boxes if box is not None)
-    return min((found.custody_at for found in oldest if found is not None), default=None)
+    return min((delivery.custody_at for delivery in oldest if delivery is not None), default=None)

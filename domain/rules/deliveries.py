@@ -150,7 +150,7 @@ def flushable(turn: Turn, target: Worker, count: int) -> bool:
     if not turn.state.is_flushed_by_hand(target.name):
         return False
     waiting = (turn.state.deliveries[stream] for stream in target.waiting)
-    return sum(found.reason is Reason.MANUAL_FLUSH for found in waiting) >= count
+    return sum(delivery.reason is Reason.MANUAL_FLUSH for delivery in waiting) >= count
 
 
 # --- typing -------------------------------------------------------------------------------------------------------------
@@ -381,17 +381,17 @@ def due(turn: Turn) -> None:
 
 def _overdue(turn: Turn, target: Worker) -> list[str]:
     """What has waited as long as it may. Texts are typed in order, and so do holds end, unless a person holds some of them."""
-    deliveries, found = turn.state.deliveries, []
+    deliveries, overdue = turn.state.deliveries, []
     for stream in target.typing:
         if not 0.0 < deliveries[stream].until <= turn.now:
             break
-        found.append(stream)
+        overdue.append(stream)
     for stream in target.waiting:
         if deliveries[stream].state == DeliveryState.HELD and deliveries[stream].until <= turn.now:
-            found.append(stream)
+            overdue.append(stream)
         elif not turn.state.is_flushed_by_hand(target.name):
             break
-    return found
+    return overdue
 
 
 def _expire(turn: Turn, delivery: Delivery) -> None:
@@ -432,9 +432,9 @@ def deadline(state: BrokerState) -> float | None:
 def _ends_of_waits(state: BrokerState, target: Worker) -> list[float]:
     """When what waits for this worker has waited long enough; a retry that cannot begin now waits for something else than time."""
     can_go = state.host.attached and not target.draining and (target.takes_text or target.blocked_by == DRAFT)
-    found = [state.deliveries[stream].until for stream in target.typing[:1]]
+    ends = [state.deliveries[stream].until for stream in target.typing[:1]]
     for stream in target.waiting if state.is_flushed_by_hand(target.name) else target.waiting[:1]:
         delivery = state.deliveries[stream]
         if delivery.state == DeliveryState.HELD or can_go:
-            found.append(delivery.until)
-    return [until for until in found if until]
+            ends.append(delivery.until)
+    return [until for until in ends if until]

@@ -20,10 +20,10 @@ def requested(turn: Turn, request: EnrolRequested) -> None:
         error = InvalidRequest(Refusal.UNAVAILABLE, "shutting_down", "the broker is stopping")
         agents.refuse(turn, request.request_id, "enrol", error)
         return
-    found = turn.state.link.state
-    waits = found in (LinkState.REFUSED, LinkState.BACKING_OFF)
+    link_state = turn.state.link.state
+    waits = link_state in (LinkState.REFUSED, LinkState.BACKING_OFF)
     turn.record(events.EnrolAsked(request_id=request.request_id, begins=waits), turn.node)
-    if found == LinkState.REFUSED:
+    if link_state == LinkState.REFUSED:
         link.begin(turn)
     elif waits:
         link.advance(turn)

@@ -28,8 +28,8 @@ from relaybroker.domain.turn import Turn
 
 def requested(turn: Turn, request: FetchRequested) -> None:
     """The agent gets what waits for it, and the id of the fetch ("" where nothing does)."""
-    found = turn.state.acting(request.agent_id)
-    if found is None:
+    registration = turn.state.acting(request.agent_id)
+    if registration is None:
         agents.refuse(turn, request.request_id, "fetch", agents.over(request.agent_id))
         return
     if turn.state.stopping_until:
@@ -39,8 +39,8 @@ def requested(turn: Turn, request: FetchRequested) -> None:
     fetch_id = f"fetch_{turn.fresh('fetch')}"
     turn.record(
         events.FetchAsked(request_id=request.request_id, fetch_id=fetch_id, limit=request.limit),
-        found.stream,
-        found.name,
+        registration.stream,
+        registration.name,
     )
     target = turn.state.worker_of_agent(request.agent_id)
     if target is not None:
@@ -114,7 +114,7 @@ def _give_back(turn: Turn, target: Worker, fetch_id: str, *, doubtful: bool) -> 
 
 def _being_fetched(turn: Turn, target: Worker, fetch_id: str) -> list[Delivery]:
     waiting = [turn.state.deliveries[stream] for stream in target.waiting]
-    return [found for found in waiting if found.fetch_id and fetch_id in ("", found.fetch_id)]
+    return [delivery for delivery in waiting if delivery.fetch_id and fetch_id in ("", delivery.fetch_id)]
 
 
 def broker_started(turn: Turn) -> None:

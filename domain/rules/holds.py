@@ -86,8 +86,8 @@ def revision_of(state: State, name: str) -> int:
 
 def _refusal(turn: Turn, request: DeliveryModeRequested) -> InvalidRequest | None:
     state, name = turn.state, request.name
-    found = state.flush_holds.get(name.lower())
-    if program_of(state, name) is None and (found is None or request.mode == MANUAL_FLUSH):
+    hold = state.flush_holds.get(name.lower())
+    if program_of(state, name) is None and (hold is None or request.mode == MANUAL_FLUSH):
         return InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
     has_other = bool(request.expected) and request.expected != mode_of(state, name)
     if has_other or (request.revision is not None and request.revision != revision_of(state, name)):
@@ -95,7 +95,7 @@ def _refusal(turn: Turn, request: DeliveryModeRequested) -> InvalidRequest | Non
         now = mode_set(state, name)
         present = {"mode": now.mode, "held": now.held, "revision": now.revision}
         return InvalidRequest(Refusal.CONFLICT, "revision_conflict", text, name=name, **present)
-    if request.mode == MANUAL_FLUSH and found is None and len(state.flush_holds) >= MAX_FLUSH_HOLDS:
+    if request.mode == MANUAL_FLUSH and hold is None and len(state.flush_holds) >= MAX_FLUSH_HOLDS:
         return InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_FLUSH_HOLDS} agents are held already", name=name)
     return None
 
@@ -121,15 +121,15 @@ def flush_requested(turn: Turn, request: FlushRequested) -> None:
 
 def program_of(state: State, name: str) -> Worker | None:
     """The program that runs under this name, whatever its spelling."""
-    found = state.registration_of(name)
-    program = state.workers.get(found.session_id) if found is not None else None
+    registration = state.registration_of(name)
+    program = state.workers.get(registration.session_id) if registration is not None else None
     return None if program is None or program.ended else program
 
 
 def held(state: State, target: Worker | None) -> list[Delivery]:
     """What waits for a person to flush it, in order."""
     waiting = target.waiting if target is not None else ()
-    return [found for stream in waiting if (found := state.deliveries[stream]).reason is Reason.MANUAL_FLUSH]
+    return [delivery for stream in waiting if (delivery := state.deliveries[stream]).reason is Reason.MANUAL_FLUSH]
 
 
 def _stream(name: str) -> str:

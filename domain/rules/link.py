@@ -343,7 +343,7 @@ def publish_inventory(turn: Turn) -> None:
     agents = turn.state.live_registrations()
     request_id = f"sync_{turn.fresh('sync')}"
     turn.record(
-        events.InventoryPublished(request_id=request_id, names=tuple(found.name for found in agents)), turn.node
+        events.InventoryPublished(request_id=request_id, names=tuple(agent.name for agent in agents)), turn.node
     )
     send(turn, frames.inventory_sync(request_id, agents))
 
@@ -389,7 +389,9 @@ def due(turn: Turn) -> None:
                 pass
     if link.state != LinkState.ONLINE:
         return
-    if late := next((found for found in link.pending.values() if _is_vital(found) and found.until <= turn.now), None):
+    if late := next(
+        (request for request in link.pending.values() if _is_vital(request) and request.until <= turn.now), None
+    ):
         turn.effect(CloseLink(dial=link.dial, detail="no_answer"))
         back_off(turn, Reason.NO_ANSWER, f"{late.kind} was not answered")
         return
@@ -424,5 +426,5 @@ def deadline(state: BrokerState) -> float | None:
     if link.state != LinkState.ONLINE:
         return link.until or None
     times = [link.next_heartbeat, _sync_due(state)]
-    times += [found.until for found in link.pending.values() if _is_vital(found)]
+    times += [request.until for request in link.pending.values() if _is_vital(request)]
     return min(times)

@@ -26,69 +26,69 @@ AGE_NOTED_S = 60.0
 
 def offered(turn: Turn, frame: frames.Frame) -> None:
     """Decide about one `deliver` frame."""
-    found = frames.read_deliver(frame)
-    registration = _recipient(turn, found)
-    agent_id = found.agent_id or (registration.agent_id if registration else "")
+    offer = frames.read_deliver(frame)
+    registration = _recipient(turn, offer)
+    agent_id = offer.agent_id or (registration.agent_id if registration else "")
     if not agent_id:
-        raise FrameRejected(Reason.NO_IDENTITY, f"no agent id for {found.agent!r}"[:200], "deliver")
+        raise FrameRejected(Reason.NO_IDENTITY, f"no agent id for {offer.agent!r}"[:200], "deliver")
     box = turn.state.mailboxes.get(agent_id)
-    if registration is None and (coming := _registering(turn, found)) is not None:
-        _keep_early(turn, coming, found, frame)
+    if registration is None and (coming := _registering(turn, offer)) is not None:
+        _keep_early(turn, coming, offer, frame)
         return
     if registration is None or box is None:
-        strangers.offered(turn, found, agent_id, _open)
+        strangers.offered(turn, offer, agent_id, _open)
         return
-    found = found.completed(agent_id)
-    verdict = box.judge(found.seq, found.msg_id, frames.fan_key_of(found))
+    offer = offer.completed(agent_id)
+    verdict = box.judge(offer.seq, offer.msg_id, frames.fan_key_of(offer))
     if verdict.verdict is not Verdict.IGNORE and deliveries.is_full(turn, registration):
-        _ignore(turn, box, found, Reason.HOLD_FULL)
+        _ignore(turn, box, offer, Reason.HOLD_FULL)
         return
     match verdict.verdict:
         case Verdict.IGNORE:
             assert verdict.reason is not None
-            _ignore(turn, box, found, verdict.reason, advances=verdict.advances)
+            _ignore(turn, box, offer, verdict.reason, advances=verdict.advances)
             _after_ignored(turn, box, verdict.reason, advances=verdict.advances)
         case Verdict.BUFFER:
             turn.record(
-                events.FrameBuffered(seq=found.seq, frame=frame, until=turn.now + GIVE_UP_S),
+                events.FrameBuffered(seq=offer.seq, frame=frame, until=turn.now + GIVE_UP_S),
                 f"mailbox:{agent_id}",
-                found.msg_id,
+                offer.msg_id,
             )
         case Verdict.ADMIT:
-            if found.seq == 1 and box.base is None:
+            if offer.seq == 1 and box.base is None:
                 turn.record(events.MailboxBased(base=0, source="first_frame"), f"mailbox:{agent_id}")
-            _admit(turn, box, found)
+            _admit(turn, box, offer)
     drain_buffer(turn, box)
 
 
-def _recipient(turn: Turn, found: frames.Deliver) -> Registration | None:
+def _recipient(turn: Turn, offer: frames.Deliver) -> Registration | None:
     state = turn.state
-    if found.agent_id:
-        stream = state.agents.get(found.agent_id)
+    if offer.agent_id:
+        stream = state.agents.get(offer.agent_id)
         registration = state.registrations.get(stream) if stream else None
     else:
-        registration = state.registration_of(found.agent)
+        registration = state.registration_of(offer.agent)
     if registration is None or registration.state not in (AgentState.REGISTERED, AgentState.LIVE):
         return None
     return registration
 
 
-def _registering(turn: Turn, found: frames.Deliver) -> Registration | None:
+def _registering(turn: Turn, offer: frames.Deliver) -> Registration | None:
     """The registration under way that this frame may be for."""
-    holder = turn.state.registration_of(found.agent) if found.agent else None
-    is_coming = holder is not None and holder.state in UNREGISTERED and holder.agent_id in ("", found.agent_id)
+    holder = turn.state.registration_of(offer.agent) if offer.agent else None
+    is_coming = holder is not None and holder.state in UNREGISTERED and holder.agent_id in ("", offer.agent_id)
     return holder if is_coming else None
 
 
-def _keep_early(turn: Turn, coming: Registration, found: frames.Deliver, frame: frames.Frame) -> None:
+def _keep_early(turn: Turn, coming: Registration, offer: frames.Deliver, frame: frames.Frame) -> None:
     """A frame that comes before the engine's answer waits for it: no longer than that takes, and no more than `MAX_EARLY`."""
     if frame not in coming.early and len(coming.early) < MAX_EARLY:
-        event: events.Event = events.EarlyFrameKept(seq=found.seq, msg_id=found.msg_id, frame=frame)
-        turn.record(event, coming.stream, found.msg_id)
+        event: events.Event = events.EarlyFrameKept(seq=offer.seq, msg_id=offer.msg_id, frame=frame)
+        turn.record(event, coming.stream, offer.msg_id)
     else:
         reason = Reason.IN_PROGRESS if frame in coming.early else Reason.HOLD_FULL
-        event = events.FrameIgnored(reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id)
-        turn.record(event, f"mailbox:{found.agent_id or coming.name}", found.msg_id)
+        event = events.FrameIgnored(reason=reason, seq=offer.seq, msg_id=offer.msg_id, delivery_id=offer.delivery_id)
+        turn.record(event, f"mailbox:{offer.agent_id or coming.name}", offer.msg_id)
 
 
 def early(turn: Turn, kept: list[frames.Frame]) -> None:
@@ -97,13 +97,13 @@ def early(turn: Turn, kept: list[frames.Frame]) -> None:
         offered(turn, frame)
 
 
-def _ignore(turn: Turn, box: Mailbox, found: frames.Deliver, reason: Reason, *, advances: bool = False) -> None:
+def _ignore(turn: Turn, box: Mailbox, offer: frames.Deliver, reason: Reason, *, advances: bool = False) -> None:
     turn.record(
         events.FrameIgnored(
-            reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id, advances=advances
+            reason=reason, seq=offer.seq, msg_id=offer.msg_id, delivery_id=offer.delivery_id, advances=advances
         ),
         f"mailbox:{box.agent_id}",
-        found.msg_id,
+        offer.msg_id,
     )
 
 
@@ -114,50 +114,50 @@ def _after_ignored(turn: Turn, box: Mailbox, reason: Reason, *, advances: bool) 
         settling.send_ack(turn, box)
 
 
-def _admit(turn: Turn, box: Mailbox, found: frames.Deliver) -> None:
-    _open(turn, box, found, deliveries.place)
+def _admit(turn: Turn, box: Mailbox, offer: frames.Deliver) -> None:
+    _open(turn, box, offer, deliveries.place)
 
 
-def _open(turn: Turn, box: Mailbox, found: frames.Deliver, place: Callable[[Turn, Delivery], None]) -> None:
+def _open(turn: Turn, box: Mailbox, offer: frames.Deliver, place: Callable[[Turn, Delivery], None]) -> None:
     """Open a delivery for the frame and decide what happens to it first; what is for typing is given to `place`."""
-    attempt = box.returned.get(found.seq, 0) + 1
-    unnamed = f"{found.msg_id}_{extraction.payload_type(found.payload)}_{box.agent_id}"
-    name = found.delivery_id or unnamed
+    attempt = box.returned.get(offer.seq, 0) + 1
+    unnamed = f"{offer.msg_id}_{extraction.payload_type(offer.payload)}_{box.agent_id}"
+    name = offer.delivery_id or unnamed
     stream = f"delivery:{name}#{attempt}" if attempt > 1 else f"delivery:{name}"
-    reused = found.seq > 0 and box.is_reused(found.delivery_id, found.msg_id)
+    reused = offer.seq > 0 and box.is_reused(offer.delivery_id, offer.msg_id)
     if reused or stream in turn.state.deliveries or name in turn.state.dead_letters:
-        _ignore(turn, box, found, Reason.DELIVERY_ID_REUSED)
+        _ignore(turn, box, offer, Reason.DELIVERY_ID_REUSED)
         return
-    poison = found.poison
-    extract = extraction.extract(found.payload, box.name)
+    poison = offer.poison
+    extract = extraction.extract(offer.payload, box.name)
     turn.record(
         events.DeliveryOffered(
-            delivery_id=found.delivery_id,
+            delivery_id=offer.delivery_id,
             attempt=attempt,
             agent_id=box.agent_id,
             name=box.name,
-            seq=found.seq,
-            msg_id=found.msg_id,
+            seq=offer.seq,
+            msg_id=offer.msg_id,
             source="engine",
             sender=extract.sender,
             target=extract.target,
             body="" if poison else extract.body,
             thread_id=extract.thread_id,
             priority=extract.priority,
-            mode=found.mode,
+            mode=offer.mode,
             payload_type=extract.type,
             workspace_id=turn.settings.workspace_id,
             expires_at=extract.expires_at,
-            aged_s=_aged_s(turn, found, extract),
-            late=box.base is not None and 0 < found.seq <= box.base,
+            aged_s=_aged_s(turn, offer, extract),
+            late=box.base is not None and 0 < offer.seq <= box.base,
         ),
         stream,
-        found.msg_id,
+        offer.msg_id,
     )
     delivery = turn.state.deliveries[stream]
     if reason := _why_not_typed(box, extract, poison=poison):
         settling.drop(turn, delivery, reason, settled=True)
-        reader, read = extraction.read_mark(found.payload)
+        reader, read = extraction.read_mark(offer.payload)
         if reader == box.agent_id and read:
             reads.marked_by_engine(turn, reader, read)
     elif 0 < delivery.expires_at <= turn.now:
@@ -170,9 +170,9 @@ def _open(turn: Turn, box: Mailbox, found: frames.Deliver, place: Callable[[Turn
         place(turn, delivery)
 
 
-def _aged_s(turn: Turn, found: frames.Deliver, extract: extraction.Extract) -> float:
+def _aged_s(turn: Turn, offer: frames.Deliver, extract: extraction.Extract) -> float:
     """How long the engine has had it, where that matters: it forgets what it has had for an hour."""
-    aged_s = round(turn.now - extract.posted_at, 3) if found.seq and extract.posted_at else 0.0
+    aged_s = round(turn.now - extract.posted_at, 3) if offer.seq and extract.posted_at else 0.0
     return min(aged_s, ENGINE_KEEPS_S) if aged_s > AGE_NOTED_S else 0.0
 
 
@@ -189,11 +189,11 @@ def _why_not_typed(box: Mailbox, extract: extraction.Extract, *, poison: bool) -
 def drain_buffer(turn: Turn, box: Mailbox) -> None:
     """Admit whatever has become the next one."""
     while (seq := box.next_buffered) is not None:
-        found = frames.read_deliver(box.buffer[seq]).completed(box.agent_id)
-        if found.msg_id in box.seen:
-            _ignore(turn, box, found, Reason.DUPLICATE, advances=True)
+        offer = frames.read_deliver(box.buffer[seq]).completed(box.agent_id)
+        if offer.msg_id in box.seen:
+            _ignore(turn, box, offer, Reason.DUPLICATE, advances=True)
         else:
-            _admit(turn, box, found)
+            _admit(turn, box, offer)
     settling.acknowledge(turn, box)
 
 

@@ -123,11 +123,11 @@ def _as_agent(turn: Turn, request: SendRequested) -> SendRequested:
     """The request of an agent as that agent's: under its name, with keys that only it has; any other request as it is."""
     if not isinstance(request.agent_id, str):
         return request
-    found = turn.state.acting(request.agent_id)
-    if found is None:
+    registration = turn.state.acting(request.agent_id)
+    if registration is None:
         raise agents.over(request.agent_id)
     key = f"agent:{request.agent_id}:{request.key}" if request.key else ""
-    return msgspec.structs.replace(request, sender=found.name, key=key)
+    return msgspec.structs.replace(request, sender=registration.name, key=key)
 
 
 def _check(turn: Turn, request: SendRequested) -> None:
@@ -171,7 +171,7 @@ def _check_names(turn: Turn, request: SendRequested) -> None:
     sender = request.sender
     is_own = sender.lower() in (*_OWN_SENDERS, turn.state.own.name.lower())
     if not is_own and turn.state.registration_of(sender) is None:
-        here = [found.name for found in turn.state.live_registrations()]
+        here = [registration.name for registration in turn.state.live_registrations()]
         nearest = nearest_names(sender, here)
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         text = f"no agent '{sender[:140]}' lives here{hint}. Nothing was sent."
@@ -183,8 +183,8 @@ def _check_names(turn: Turn, request: SendRequested) -> None:
 
 def _check_place(turn: Turn, to: str) -> None:
     """Raise InvalidRequest if the message is for a local agent alone that has no place for one more, with those on their way to it."""
-    found = turn.state.registration_of(to) if target_type(to) == "agent" else None
-    program = turn.state.workers.get(found.session_id) if found is not None else None
+    registration = turn.state.registration_of(to) if target_type(to) == "agent" else None
+    program = turn.state.workers.get(registration.session_id) if registration is not None else None
     if not turn.settings.checks_places or program is None or program.ended:
         return
     coming = sum(1 for one in turn.state.messages.values() if one.to.lower() == to.lower())

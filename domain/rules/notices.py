@@ -28,10 +28,10 @@ SENDER = "broker"
 def proceed(turn: Turn) -> None:
     """Tell the senders of whatever ended in this turn."""
     while turn.undelivered:
-        found = turn.undelivered.pop(0)
-        sender = turn.state.acting(found.sender_id)
-        if sender is not None and found.about not in turn.state.noticed and _has_room(turn, sender):
-            _offer(turn, sender, found)
+        undelivered = turn.undelivered.pop(0)
+        sender = turn.state.acting(undelivered.sender_id)
+        if sender is not None and undelivered.about not in turn.state.noticed and _has_room(turn, sender):
+            _offer(turn, sender, undelivered)
 
 
 def _has_room(turn: Turn, sender: Registration) -> bool:
@@ -40,7 +40,7 @@ def _has_room(turn: Turn, sender: Registration) -> bool:
     return is_there and not turn.state.stopping_until and not deliveries.is_full(turn, sender)
 
 
-def _offer(turn: Turn, sender: Registration, found: Undelivered) -> None:
+def _offer(turn: Turn, sender: Registration, undelivered: Undelivered) -> None:
     notice_id = f"notice_{turn.fresh('notice')}"
     stream = f"delivery:{notice_id}"
     turn.record(
@@ -54,11 +54,11 @@ def _offer(turn: Turn, sender: Registration, found: Undelivered) -> None:
             source=NOTICE,
             sender=SENDER,
             target=sender.name,
-            body=f"Your message {found.message_id} to {found.recipient} was not delivered: {found.why}",
+            body=f"Your message {undelivered.message_id} to {undelivered.recipient} was not delivered: {undelivered.why}",
             workspace_id=turn.settings.workspace_id,
-            about=found.about,
+            about=undelivered.about,
         ),
         stream,
-        found.message_id,
+        undelivered.message_id,
     )
     deliveries.place(turn, turn.state.deliveries[stream])

@@ -83,7 +83,11 @@ def proceed(turn: Turn) -> None:
     if not state.stopping_until:
         return
     overdue = turn.now >= state.stopping_until
-    if state.agents_too and turn.now < _drain_at(state) and any(not found.ended for found in state.workers.values()):
+    if (
+        state.agents_too
+        and turn.now < _drain_at(state)
+        and any(not program.ended for program in state.workers.values())
+    ):
         return
     match state.link.state:
         case LinkState.ONLINE:

@@ -32,7 +32,9 @@ def due(turn: Turn) -> None:
 
 def deadline(state: State) -> float | None:
     """When the next program is announced."""
-    return min((when for found in state.workers.values() if (when := _due_at(state, found)) is not None), default=None)
+    return min(
+        (when for program in state.workers.values() if (when := _due_at(state, program)) is not None), default=None
+    )
 
 
 def _due_at(state: State, program: Worker) -> float | None:

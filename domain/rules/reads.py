@@ -35,4 +35,4 @@ def marked_here(turn: Turn, agent_id: str, message_id: str) -> None:
 def _waiting(turn: Turn, agent_id: str, message_id: str) -> list[Delivery]:
     program = turn.state.worker_of_agent(agent_id)
     waiting = [turn.state.deliveries[stream] for stream in program.waiting] if program is not None else []
-    return [found for found in waiting if found.msg_id == message_id and not found.in_composer]
+    return [delivery for delivery in waiting if delivery.msg_id == message_id and not delivery.in_composer]

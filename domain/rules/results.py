@@ -28,14 +28,14 @@ MAX_BYTES = 256 * 1024
 
 def requested(turn: Turn, request: ResultRequested) -> None:
     """An agent hands in a result."""
-    found = turn.state.acting(request.agent_id)
-    if found is None:
+    registration = turn.state.acting(request.agent_id)
+    if registration is None:
         agents.refuse(turn, request.request_id, "result", agents.over(request.agent_id))
         return
     encoded = msgspec.json.encode((request.data, request.metadata), order="deterministic")
     fingerprint = hashlib.blake2b(encoded, digest_size=16).hexdigest()
     try:
-        former = _former(found, fingerprint, len(encoded), final=request.final)
+        former = _former(registration, fingerprint, len(encoded), final=request.final)
     except InvalidRequest as error:
         agents.refuse(turn, request.request_id, "result", error)
         return
@@ -53,14 +53,14 @@ def requested(turn: Turn, request: ResultRequested) -> None:
                 metadata=request.metadata,
                 fingerprint=fingerprint,
             ),
-            found.stream,
-            found.name,
+            registration.stream,
+            registration.name,
         )
-    answer = replies.ResultKept(name=found.name, result_id=result_id, final=request.final, repeated=bool(former))
+    answer = replies.ResultKept(name=registration.name, result_id=result_id, final=request.final, repeated=bool(former))
     turn.effect(Reply(request_id=request.request_id, answer=answer))
 
 
-def _former(found: Registration, fingerprint: str, size: int, *, final: bool) -> str:
+def _former(registration: Registration, fingerprint: str, size: int, *, final: bool) -> str:
     """The id of the final result, if this is that one again; "" if there is none.
 
     Raises:
@@ -70,9 +70,11 @@ def _former(found: Registration, fingerprint: str, size: int, *, final: bool) ->
         raise InvalidRequest(
             Refusal.TOO_LARGE, "body_too_large", f"a result has at most {MAX_BYTES // 1024} KiB", field="data"
         )
-    result_id, _, known = found.final_result.partition(" ")
+    result_id, _, known = registration.final_result.partition(" ")
     if result_id and not (final and known == fingerprint):
         raise InvalidRequest(
-            Refusal.CONFLICT, "result_already_final", f"{found.name} has handed in its final result ({result_id})"
+            Refusal.CONFLICT,
+            "result_already_final",
+            f"{registration.name} has handed in its final result ({result_id})",
         )
     return result_id

@@ -21,9 +21,9 @@ from relaybroker.domain.worker import WorkerState
 def unfinished_turns(turn: Turn) -> None:
     """Finish what the log shows as begun."""
     _offered(turn)
-    for found in list(turn.state.registrations.values()):
-        if found.state in (AgentState.REGISTERED, AgentState.LIVE):
-            _agent(turn, found)
+    for registration in list(turn.state.registrations.values()):
+        if registration.state in (AgentState.REGISTERED, AgentState.LIVE):
+            _agent(turn, registration)
     for agent_id in list(turn.state.agents):
         box = turn.state.mailboxes.get(agent_id)
         if box is not None and box.next_buffered is not None:

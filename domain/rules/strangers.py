@@ -27,36 +27,36 @@ Open = Callable[[Turn, Mailbox, frames.Deliver, Callable[[Turn, Delivery], None]
 """Opens a delivery for a frame; what is to be typed is given to the last argument."""
 
 
-def offered(turn: Turn, found: frames.Deliver, agent_id: str, open_delivery: Open) -> None:
+def offered(turn: Turn, offer: frames.Deliver, agent_id: str, open_delivery: Open) -> None:
     """Decide about a frame for an agent id that does not live here; it is never typed."""
     box = turn.state.mailboxes.get(agent_id)
     reason = Reason.UNKNOWN if box is None or not box.generation else Reason.RETIRED
-    frame_key = f"{found.seq} {found.msg_id} {found.delivery_id}"
+    frame_key = f"{offer.seq} {offer.msg_id} {offer.delivery_id}"
     known = turn.state.strangers.get(agent_id)
     if known is not None and known.dial == turn.state.link.dial and frame_key in known.frames:
         turn.changes_nothing = True
         return
-    keeps = link.is_online(turn) and _is_ours_to_keep(turn, found, agent_id, box)
+    keeps = link.is_online(turn) and _is_ours_to_keep(turn, offer, agent_id, box)
     is_met = known is not None and known.dial == turn.state.link.dial
     if not is_met:
         dial = turn.state.link.dial if link.is_online(turn) else 0
-        met = events.StrangerMet(name=found.agent, reason=reason, dial=dial, keeps=keeps)
-        turn.record(met, f"mailbox:{agent_id}", found.agent)
-    if not keeps or not _kept(turn, found.completed(agent_id), agent_id, reason, open_delivery):
+        met = events.StrangerMet(name=offer.agent, reason=reason, dial=dial, keeps=keeps)
+        turn.record(met, f"mailbox:{agent_id}", offer.agent)
+    if not keeps or not _kept(turn, offer.completed(agent_id), agent_id, reason, open_delivery):
         turn.record(
-            events.FrameIgnored(reason=reason, seq=found.seq, msg_id=found.msg_id, delivery_id=found.delivery_id),
+            events.FrameIgnored(reason=reason, seq=offer.seq, msg_id=offer.msg_id, delivery_id=offer.delivery_id),
             f"mailbox:{agent_id}",
-            found.msg_id,
+            offer.msg_id,
         )
     if keeps:
         _acknowledge(turn, agent_id)
     if not is_met and link.is_online(turn):
-        _deregister(turn, found, agent_id)
+        _deregister(turn, offer, agent_id)
 
 
-def _is_ours_to_keep(turn: Turn, found: frames.Deliver, agent_id: str, box: Mailbox | None) -> bool:
+def _is_ours_to_keep(turn: Turn, offer: frames.Deliver, agent_id: str, box: Mailbox | None) -> bool:
     """Whether the message becomes a dead letter here and is acknowledged."""
-    name = (found.agent or (box.name if box is not None else "")).lower()
+    name = (offer.agent or (box.name if box is not None else "")).lower()
     generation = box.generation if box is not None else 0
     if not name or turn.state.registration_of(name) is not None:
         return False
@@ -67,26 +67,26 @@ def _is_ours_to_keep(turn: Turn, found: frames.Deliver, agent_id: str, box: Mail
     return not generation or box is None or box.left_by == Reason.AGENT_RELEASED
 
 
-def _deregister(turn: Turn, found: frames.Deliver, agent_id: str) -> None:
+def _deregister(turn: Turn, offer: frames.Deliver, agent_id: str) -> None:
     """The engine is told that the agent is not here: by its id alone where another one has the name."""
-    holder = turn.state.registration_of(found.agent) if found.agent else None
+    holder = turn.state.registration_of(offer.agent) if offer.agent else None
     if holder is None or holder.agent_id not in ("", agent_id):
-        name = found.agent if holder is None else ""
+        name = offer.agent if holder is None else ""
         link.send(turn, frames.agent_deregister(f"dereg_{turn.state.position}", agent_id=agent_id, name=name))
 
 
-def _kept(turn: Turn, found: frames.Deliver, agent_id: str, reason: Reason, open_delivery: Open) -> bool:
+def _kept(turn: Turn, offer: frames.Deliver, agent_id: str, reason: Reason, open_delivery: Open) -> bool:
     """Make a dead letter of the message, or settle it as one that is not for typing. False if it is not the next one, or known."""
     if agent_id not in turn.state.mailboxes:
-        turn.record(events.MailboxOpened(name=found.agent, generation=0), f"mailbox:{agent_id}", found.agent)
+        turn.record(events.MailboxOpened(name=offer.agent, generation=0), f"mailbox:{agent_id}", offer.agent)
     box = turn.state.mailboxes[agent_id]
-    if box.base is None and found.seq:
-        based = events.MailboxBased(base=found.seq - 1, source="adopted" if found.seq > 1 else "first_frame")
+    if box.base is None and offer.seq:
+        based = events.MailboxBased(base=offer.seq - 1, source="adopted" if offer.seq > 1 else "first_frame")
         turn.record(based, f"mailbox:{agent_id}")
-    if box.judge(found.seq, found.msg_id, frames.fan_key_of(found)).verdict is not Verdict.ADMIT:
+    if box.judge(offer.seq, offer.msg_id, frames.fan_key_of(offer)).verdict is not Verdict.ADMIT:
         return False
     before = len(turn.events)
-    open_delivery(turn, box, found, lambda turn, delivery: settling.dead_letter(turn, delivery, reason))
+    open_delivery(turn, box, offer, lambda turn, delivery: settling.dead_letter(turn, delivery, reason))
     return len(turn.events) > before
 
 

@@ -5,8 +5,8 @@ Source: design/architecture.md section 5; spec/node-protocol.md section 0.5.
 
 from __future__ import annotations
 
-from relaybroker.domain import events, inputs
-from relaybroker.domain.effects import ConfirmReports, ForgetProgram, StopProgram
+from relaybroker.domain import events, inputs, replies
+from relaybroker.domain.effects import ConfirmReports, ForgetProgram, Reply, StopProgram
 from relaybroker.domain.entities import Worker
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.rules import agents, deliveries, readiness
@@ -151,6 +151,14 @@ def touched(turn: Turn, touch: inputs.TerminalTyped | inputs.TerminalSized) -> N
         else events.TerminalSized(rows=touch.rows, cols=touch.cols, owner=touch.owner)
     )
     turn.record(event, f"worker:{touch.session_id}", program.name if program is not None else "")
+
+
+def question_answered(turn: Turn, answer: inputs.QuestionAnswered) -> None:
+    """Keep what a person chose, also for a program that has ended by now: perhaps because of it."""
+    program = turn.state.workers.get(answer.session_id)
+    event = events.QuestionAnswered(request_id=answer.request_id, question=answer.question, option=answer.option)
+    turn.record(event, f"worker:{answer.session_id}", program.name if program is not None else "")
+    turn.effect(Reply(request_id=answer.request_id, answer=replies.Done(data={"option": answer.option})))
 
 
 def withheld(turn: Turn, report: inputs.ProgramWithheld) -> None:

@@ -127,9 +127,9 @@ def inherited(environment: Mapping[str, str], named: Iterable[str] = ()) -> dict
     """
     patterns = [*chain.from_iterable(INHERITED.values()), *named]
     wanted = re.compile("|".join(map(translate, patterns)))
-    found = {name: value for name, value in environment.items() if wanted.match(name) and not is_protected(name)}
-    locale = {} if found.keys() & {"LC_ALL", "LC_CTYPE", "LANG"} else {"LANG": "C.UTF-8"}
-    return {"PATH": DEFAULT_PATH} | locale | found
+    kept = {name: value for name, value in environment.items() if wanted.match(name) and not is_protected(name)}
+    locale = {} if kept.keys() & {"LC_ALL", "LC_CTYPE", "LANG"} else {"LANG": "C.UTF-8"}
+    return {"PATH": DEFAULT_PATH} | locale | kept
 
 
 PRECEDENCE = """

@@ -79,12 +79,12 @@ def _words(start: Start) -> tuple[str, ...] | None:
 
 
 def _version(words: tuple[str, ...], start: Start) -> _Version:
-    found = find_command(words[-1], start.env, start.cwd)
+    command = find_command(words[-1], start.env, start.cwd)
     try:
-        status = Path(found or "").stat() if found else None
+        status = Path(command or "").stat() if command else None
     except OSError:
         status = None
-    return (*words[:-1], found or words[-1]), status.st_mtime_ns if status else 0, status.st_size if status else 0
+    return (*words[:-1], command or words[-1]), status.st_mtime_ns if status else 0, status.st_size if status else 0
 
 
 def _with_option(start: Start, words: tuple[str, ...], *, given: bool) -> Start:

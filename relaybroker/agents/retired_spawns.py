@@ -43,7 +43,8 @@ class RetiredSpawns:
         self._environments = environments
         self._own_files = own_files
         self._kept = {
-            found.stream: _Kept(found.spec.env_ref, found.session_id) for found in state.registrations.values()
+            registration.stream: _Kept(registration.spec.env_ref, registration.session_id)
+            for registration in state.registrations.values()
         }
         self._tasks: set[asyncio.Task[None]] = set()
 

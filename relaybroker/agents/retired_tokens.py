@@ -33,7 +33,11 @@ class RetiredTokens:
     def __init__(self, vault: Vault, state: State) -> None:
         self._vault = vault
         self._state = state
-        self._holders = {found.stream: found.agent_id for found in state.registrations.values() if found.agent_id}
+        self._holders = {
+            registration.stream: registration.agent_id
+            for registration in state.registrations.values()
+            if registration.agent_id
+        }
         self._owed: set[str] = set()
         """Agents that are over and still have messages to be published."""
         self._tasks: set[asyncio.Task[None]] = set()

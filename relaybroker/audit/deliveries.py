@@ -48,8 +48,8 @@ def newest(log: LogReader, count: int, *, state: str = "", agent: str = "", befo
         rows += _states(log, offers, state)
         before, looked_at = offers[-1], min(2 * looked_at, LOOKED_AT)
     rows = rows[:count]
-    told = _told(log, [row.stream for row in rows])
-    return [msgspec.structs.replace(row, **told.get(row.stream, _UNTOLD)) for row in reversed(rows)]
+    later = _later_facts(log, [row.stream for row in rows])
+    return [msgspec.structs.replace(row, **later.get(row.stream, _NOTHING_LATER)) for row in reversed(rows)]
 
 
 def _offers(log: LogReader, agent: str, before: int, limit: int) -> list[int]:
@@ -73,13 +73,13 @@ def _states(log: LogReader, offers: list[int], state: str) -> list[Row]:
     return [Row(**dict(row), verification="", in_custody=False) for row in rows]
 
 
-_UNTOLD: dict[str, Any] = {"verification": "", "in_custody": False}
+_NOTHING_LATER: dict[str, Any] = {"verification": "", "in_custody": False}
 
 
-def _told(log: LogReader, streams: list[str]) -> dict[str, dict[str, Any]]:
+def _later_facts(log: LogReader, streams: list[str]) -> dict[str, dict[str, Any]]:
     """What later events of these streams say: the first verification, and whether custody was taken."""
     verified, taken = events.DeliveryVerified, events.DeliveryTakenOver
-    found: dict[str, dict[str, Any]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for batch in _batches(streams):
         rows = log.query(
             f"SELECT originator_id AS stream, topic, {attribute('verification', [verified])} AS verification FROM {LOG}"
@@ -87,12 +87,12 @@ def _told(log: LogReader, streams: list[str]) -> dict[str, dict[str, Any]]:
             (*batch, verified.topic, taken.topic),
         )
         for row in rows:
-            one = found.setdefault(row["stream"], dict(_UNTOLD))
+            one = facts.setdefault(row["stream"], dict(_NOTHING_LATER))
             if row["topic"] == taken.topic:
                 one["in_custody"] = True
             else:
                 one["verification"] = one["verification"] or row["verification"]
-    return found
+    return facts
 
 
 def _batches(streams: list[str]) -> Iterator[list[str]]:

@@ -69,17 +69,17 @@ def find(log: LogReader, wanted: str) -> tuple[str, list[Subject]]:
     """
     if not (wanted and is_text(wanted)):
         raise NotFoundError(wanted)
-    found = _exact(log, wanted)
-    if not found and len(wanted) >= SHORTEST_PREFIX:
+    subjects = _exact(log, wanted)
+    if not subjects and len(wanted) >= SHORTEST_PREFIX:
         choices = _begin_so(log, wanted)
         if len(choices) > 1:
             raise AmbiguousError(choices[:CHOICES])
         if choices:
             wanted = choices[0]
-            found = _exact(log, wanted)
-    if not found:
+            subjects = _exact(log, wanted)
+    if not subjects:
         raise NotFoundError(wanted)
-    return wanted, list(dict.fromkeys(_whole(log, subject) for subject in found[:STORIES]))
+    return wanted, list(dict.fromkeys(_whole(log, subject) for subject in subjects[:STORIES]))
 
 
 def _exact(log: LogReader, wanted: str) -> list[Subject]:
@@ -115,18 +115,18 @@ def _of_message(log: LogReader, wanted: str) -> list[Subject]:
         f"SELECT position, originator_id AS stream FROM {LOG} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? ORDER BY position",
         (wanted,),
     )
-    found: dict[str, list[int]] = {}
+    by_stream: dict[str, list[int]] = {}
     for row in rows:
-        found.setdefault(row["stream"], []).append(row["position"])
+        by_stream.setdefault(row["stream"], []).append(row["position"])
     # A frame of which a delivery came is told with the delivery, and what the engine said of a message with the message.
-    own = [Subject(stream) for stream in found if not stream.startswith(_SHARED)]
-    return own or [Subject(stream, tuple(positions)) for stream, positions in found.items()]
+    own = [Subject(stream) for stream in by_stream if not stream.startswith(_SHARED)]
+    return own or [Subject(stream, tuple(positions)) for stream, positions in by_stream.items()]
 
 
 def deliveries_of(log: LogReader, message_id: str) -> list[Subject]:
     """Every delivery of a message to an agent here, with all of its attempts."""
-    found = [subject for subject in _of_message(log, message_id) if subject.stream.startswith("delivery:")]
-    return list(dict.fromkeys(_whole(log, subject) for subject in found[:STORIES]))
+    subjects = [subject for subject in _of_message(log, message_id) if subject.stream.startswith("delivery:")]
+    return list(dict.fromkeys(_whole(log, subject) for subject in subjects[:STORIES]))
 
 
 def failures_of(log: LogReader, message_id: str) -> list[int]:
@@ -151,15 +151,15 @@ def _numbered_frames(log: LogReader, name: str, seq: int) -> list[Subject]:
     """Frames with this number of an agent's mailbox of which no delivery came: ignored, waiting, never seen."""
     seqs, first, last = (attribute(name, _OF_MAILBOXES) for name in ("seq", "first", "last"))
     covers = f"{seqs} = :seq OR :seq BETWEEN {first} AND {last}"
-    found = []
+    subjects = []
     for mailbox in _mailboxes(log, name):
         rows = log.query(
             f"SELECT position FROM {LOG} WHERE originator_id = :stream AND ({covers}) ORDER BY position",
             {"stream": mailbox, "seq": seq},
         )
         if rows:
-            found.append(Subject(mailbox, tuple(row["position"] for row in rows)))
-    return found
+            subjects.append(Subject(mailbox, tuple(row["position"] for row in rows)))
+    return subjects
 
 
 def _mailboxes(log: LogReader, name: str) -> list[str]:
@@ -196,12 +196,12 @@ def _begin_so(log: LogReader, wanted: str) -> list[str]:
         f"SELECT DISTINCT {MESSAGE_ID} AS id FROM {LOG} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} >= ? AND {MESSAGE_ID} < ? LIMIT ?",
         (wanted, wanted + _LAST, limit),
     )
-    found = dict.fromkeys(row["id"] for row in rows)
+    ids = dict.fromkeys(row["id"] for row in rows)
     for kind in ("delivery:", "action:", "message:", "agent:", "node:"):
         for subject in streams(log, kind + wanted, limit=limit):
             known = subject.stream.removeprefix(kind).partition("#")[0]
-            found[known.rpartition(":")[0] if kind == "agent:" else known] = None
-    return sorted(found)
+            ids[known.rpartition(":")[0] if kind == "agent:" else known] = None
+    return sorted(ids)
 
 
 def streams(log: LogReader, name: str, *, exact: bool = False, limit: int = STORIES) -> list[Subject]:
@@ -209,9 +209,9 @@ def streams(log: LogReader, name: str, *, exact: bool = False, limit: int = STOR
     if exact:
         rows = log.query(f"SELECT 1 FROM {LOG} WHERE originator_id = ? LIMIT 1", (name,))
         return [Subject(name)] if rows else []
-    found: list[Subject] = []
+    subjects: list[Subject] = []
     after = name
-    while len(found) < limit:
+    while len(subjects) < limit:
         rows = log.query(
             f"SELECT originator_id AS stream FROM {LOG} WHERE originator_id >= ? AND originator_id < ? ORDER BY originator_id LIMIT 1",
             (after, name + _LAST),
@@ -219,6 +219,6 @@ def streams(log: LogReader, name: str, *, exact: bool = False, limit: int = STOR
         if not rows:
             break
         stream = rows[0]["stream"]
-        found.append(Subject(stream))
+        subjects.append(Subject(stream))
         after = stream + "\0"
-    return found
+    return subjects

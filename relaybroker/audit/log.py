@@ -28,12 +28,12 @@ def journals_of(state: Path, name: str = "") -> dict[str, Path]:
     if name and name not in every:
         known = f"; there are: {', '.join(every)}" if every else ""
         raise NoLog(f"no broker called {name!r} has a log in {state}{known}")
-    found = {one: path for one, path in every.items() if name in ("", one)}
-    if len(found) > 1:
-        found = {one: path for one, path in found.items() if _holds_events(path)} or found
-    if not found:
+    journals = {one: path for one, path in every.items() if name in ("", one)}
+    if len(journals) > 1:
+        journals = {one: path for one, path in journals.items() if _holds_events(path)} or journals
+    if not journals:
         raise NoLog(f"no log in {state}")
-    return dict(sorted(found.items(), key=lambda item: _written_at(item[1]), reverse=True))
+    return dict(sorted(journals.items(), key=lambda item: _written_at(item[1]), reverse=True))
 
 
 def journal_of(state: Path, name: str = "") -> Path:

@@ -73,7 +73,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 def newest(log: LogReader, wanted: Wanted) -> list[Said]:
     """The newest messages that fit, oldest first."""
-    found: list[Said] = []
+    fitting: list[Said] = []
     seen: set[str] = set()
     for said in _all(log):
         key = said.message_id or said.event_id
@@ -85,10 +85,10 @@ def newest(log: LogReader, wanted: Wanted) -> list[Said]:
         if not _is_with(said, states, wanted):
             continue
         seen.add(key)
-        found.append(said)
-        if len(found) >= wanted.limit:
+        fitting.append(said)
+        if len(fitting) >= wanted.limit:
             break
-    return found[::-1]
+    return fitting[::-1]
 
 
 def marks(log: LogReader, message_ids: list[str]) -> dict[str, list[Mark]]:
@@ -163,8 +163,8 @@ def _mark(log: LogReader, said: Said) -> set[str]:
 
 
 def _marks(log: LogReader, message_id: str) -> tuple[list[Mark], set[str]]:
-    found = [reached(log, subject) for subject in deliveries_of(log, message_id)]
-    return [_as_mark(agent, verdict) for agent, verdict in found], {verdict.state for _, verdict in found}
+    verdicts = [reached(log, subject) for subject in deliveries_of(log, message_id)]
+    return [_as_mark(agent, verdict) for agent, verdict in verdicts], {verdict.state for _, verdict in verdicts}
 
 
 def _as_mark(agent: str, verdict: Verdict) -> Mark:

@@ -64,29 +64,29 @@ class Questions:
         question = conversations.Wanted(**wanted)
         async with self._turn:
             try:
-                found = await asyncio.to_thread(self._messages, question)
+                messages = await asyncio.to_thread(self._messages, question)
             except BadSearchError as error:
                 raise InvalidRequest(Refusal.INVALID, "invalid_field", str(error), field="agent") from error
-        return [msgspec.to_builtins(one) for one in found]
+        return [msgspec.to_builtins(one) for one in messages]
 
     def _messages(self, wanted: conversations.Wanted) -> list[conversations.Said]:
-        found = conversations.newest(self._log, wanted)
-        if not found and wanted.agent:
+        messages = conversations.newest(self._log, wanted)
+        if not messages and wanted.agent:
             check_agent(self._log, wanted.agent)
-        return found
+        return messages
 
     async def marks(self, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
         """What became of these messages for each agent here, as `relaybroker.audit.messages.Mark`."""
         async with self._turn:
-            found = await asyncio.to_thread(conversations.marks, self._log, message_ids)
-        return {message_id: [msgspec.to_builtins(mark) for mark in marks] for message_id, marks in found.items()}
+            marks_by_id = await asyncio.to_thread(conversations.marks, self._log, message_ids)
+        return {message_id: [msgspec.to_builtins(mark) for mark in marks] for message_id, marks in marks_by_id.items()}
 
     async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
         """The newest deliveries that fit, newest first, as `relaybroker delivery ls` has them."""
         count = wanted.pop("limit")
         async with self._turn:
-            found = await asyncio.to_thread(newest, self._log, count, **wanted)
-        return [msgspec.to_builtins(row) for row in reversed(found)]
+            rows = await asyncio.to_thread(newest, self._log, count, **wanted)
+        return [msgspec.to_builtins(row) for row in reversed(rows)]
 
     async def search(self, **filters: Any) -> list[dict[str, Any]]:
         """Events that fit the filters of `Search`, in log order, as `relaybroker log grep --json` gives them.
@@ -96,7 +96,7 @@ class Questions:
         """
         async with self._turn:
             try:
-                found = await asyncio.to_thread(search, self._log, Search(**filters))
+                matches = await asyncio.to_thread(search, self._log, Search(**filters))
             except BadSearchError as error:
                 raise InvalidRequest(Refusal.INVALID, "invalid_field", str(error)) from error
-        return [exported(recorded) for recorded in found]
+        return [exported(recorded) for recorded in matches]

@@ -110,12 +110,12 @@ def _with_text(
             return []
         old = [*conditions, f"position <= {log.archive.last}"]
         fits = None if len(conditions) == 1 else set(_positions(log, old, values, newest=False, limit=-1))
-        found = (
+        positions = (
             row.id
             for row in log.archive.rows(wanted.after)
             if (fits is None or row.id in fits) and log.mapper.says(row, wanted.text, row.id)
         )
-        return list(deque(found, limit)) if wanted.newest else list(islice(found, limit))
+        return list(deque(positions, limit)) if wanted.newest else list(islice(positions, limit))
 
     if wanted.newest:
         newest = in_database(limit)
@@ -220,10 +220,10 @@ def _time(wanted: Search) -> _Condition:
 
 def turn_of(log: LogReader, position: int) -> list[Recorded]:
     """The event at a position with what it belongs to: the fact that caused it and all that followed from that at once."""
-    found = log.read_at([position])
-    if not found:
+    records = log.read_at([position])
+    if not records:
         return []
-    cause = found[0].causation
+    cause = records[0].causation
     first = int(cause.rpartition("@")[2])
     together = []
     for _, recorded in log.read(first - 1, page=TURN_PAGE):

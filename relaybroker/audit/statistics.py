@@ -62,17 +62,17 @@ def statistics(log: LogReader) -> Statistics:
     )
 
 
-def as_lines(found: Statistics) -> list[Any]:
+def as_lines(numbers: Statistics) -> list[Any]:
     """The numbers as lines for a person."""
-    lines = [f"{found.events} events in {found.streams} streams, {found.stored_bytes / 1e6:.1f} MB"]
-    if found.archived:
-        lines.append(f"{found.archived} of the events are in the archive; they are counted")
-    if found.first_at is not None and found.last_at is not None:
-        lines.append(f"over {(found.last_at - found.first_at) / 3600:.2f} hours")
-    for view, states in found.states.items():
+    lines = [f"{numbers.events} events in {numbers.streams} streams, {numbers.stored_bytes / 1e6:.1f} MB"]
+    if numbers.archived:
+        lines.append(f"{numbers.archived} of the events are in the archive; they are counted")
+    if numbers.first_at is not None and numbers.last_at is not None:
+        lines.append(f"over {(numbers.last_at - numbers.first_at) / 3600:.2f} hours")
+    for view, states in numbers.states.items():
         if states:
             lines.append(f"{view}: " + ", ".join(f"{times} {state}" for state, times in states.items()))
-    for reason, topics in found.reasons.items():
+    for reason, topics in numbers.reasons.items():
         lines += [f"  {times:>8} {reason:<20} {topic}" for topic, times in topics.items()]
-    lines += [f"  {times:>8} {topic}" for topic, times in found.topics.items()]
+    lines += [f"  {times:>8} {topic}" for topic, times in numbers.topics.items()]
     return lines

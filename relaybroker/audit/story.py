@@ -134,16 +134,16 @@ def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
     first, last = own[0].version, own[-1].version
     if not _is_settled(own):
         last = log.position
-    found = [*_copies(log, own), *_wishes(log, own), *_losses(log, own), *_failures(log, own)]
+    surroundings = [*_copies(log, own), *_wishes(log, own), *_losses(log, own), *_failures(log, own)]
     for session in _sessions(log, own):
         stream = f"worker:{session}"
-        found += log.read_stream(stream, upto=first, newest=1)  # in what state the program was
-        found += log.read_stream(stream, after=first, upto=last, newest=SURROUNDING_STEPS)
+        surroundings += log.read_stream(stream, upto=first, newest=1)  # in what state the program was
+        surroundings += log.read_stream(stream, after=first, upto=last, newest=SURROUNDING_STEPS)
     for prefix, wanted in _UPHEAVALS.items():
         for subject in streams(log, prefix):
             within = log.read_stream(subject.stream, after=first, upto=last, newest=SURROUNDING_STEPS)
-            found += [recorded for recorded in within if isinstance(recorded.event, wanted)]
-    return found
+            surroundings += [recorded for recorded in within if isinstance(recorded.event, wanted)]
+    return surroundings
 
 
 def _losses(log: LogReader, own: list[Recorded]) -> list[Recorded]:
@@ -158,9 +158,10 @@ def _losses(log: LogReader, own: list[Recorded]) -> list[Recorded]:
     )
     ranges = log.read_at([row["position"] for row in rows])
     return [
-        found
-        for found in ranges
-        if isinstance(found.event, events.RangeLost) and found.event.first <= (offered.seq or 0) <= found.event.last
+        recorded
+        for recorded in ranges
+        if isinstance(recorded.event, events.RangeLost)
+        and recorded.event.first <= (offered.seq or 0) <= recorded.event.last
     ]
 
 

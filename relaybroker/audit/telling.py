@@ -37,6 +37,6 @@ def chain(story: Story) -> Iterator[str]:
     yield f"  next: {story.next}"
 
 
-def detail(found: dict[str, Any]) -> str:
+def detail(fields: dict[str, Any]) -> str:
     """The fields of an event."""
-    return " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in found.items())
+    return " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in fields.items())

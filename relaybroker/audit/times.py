@@ -26,7 +26,7 @@ def length(seconds: float) -> str:
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    large, of_large, small, of_small = next(found for found in _LARGEST if whole >= found[1])
+    large, of_large, small, of_small = next(units for units in _LARGEST if whole >= units[1])
     return f"{whole // of_large}{large} {whole % of_large // of_small:02d}{small}"
 
 

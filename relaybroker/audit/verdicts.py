@@ -100,12 +100,12 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case DeliveryState.ACKED:
             how = _how_typed(_last(own, events.DeliveryInjected), fetched=_last(own, events.DeliveryFetched))
-            told = (
+            acknowledged = (
                 f"acknowledged to the engine (up to {event.up_to})" if event.up_to else "nothing is owed to the engine"
             )
             if kept:
-                told = "the engine was told when it was taken into custody"
-            return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {told}.{_alterations(own)}", show)
+                acknowledged = "the engine was told when it was taken into custody"
+            return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {acknowledged}.{_alterations(own)}", show)
         case DeliveryState.DROPPED:
             returned = _returned(around) if offered.seq and not event.settled else ""
             sentence = f"{who} was not typed: {SENTENCES[event.reason]}{_doubt(own)}{returned}"
@@ -132,8 +132,8 @@ def _doubt(own: list[Recorded]) -> str:
     policy, _, cause = event.detail.partition(": ")
     if event.reason is not Reason.AMBIGUOUS or not cause:
         return ""
-    told = SENTENCES[Reason(cause)] if cause in list(Reason) else cause
-    return f" What happened: {told} ({policy})"
+    sentence = SENTENCES[Reason(cause)] if cause in list(Reason) else cause
+    return f" What happened: {sentence} ({policy})"
 
 
 def _in_custody(own: list[Recorded]) -> bool:
@@ -223,9 +223,9 @@ def _published(said: str, message_id: str, around: list[Recorded], receipts: Seq
         )
         return Verdict(PENDING, "published", "", f"{said} {held}", show)
     outcomes = {receipt.verdict.outcome for receipt in receipts}
-    outcome = next(found for found in (PENDING, NOT_DELIVERED, DELIVERED) if found in outcomes)
-    told = ", ".join(f"{receipt.agent}: {receipt.verdict.state}" for receipt in receipts)
-    return Verdict(outcome, "published", "", f"{said} Here: {told}.", f"relaybroker why {message_id}")
+    outcome = next(candidate for candidate in (PENDING, NOT_DELIVERED, DELIVERED) if candidate in outcomes)
+    states = ", ".join(f"{receipt.agent}: {receipt.verdict.state}" for receipt in receipts)
+    return Verdict(outcome, "published", "", f"{said} Here: {states}.", f"relaybroker why {message_id}")
 
 
 def _agent(own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) -> Verdict:
@@ -328,8 +328,8 @@ def _worker(own: list[Recorded]) -> Verdict:
             sentence = f"{who} is busy ({event.detail}). {SENTENCES[event.reason]}"
             return Verdict(PENDING, state, event.reason, sentence, following)
         case WorkerState.BLOCKED:
-            sentence, attach = f"{who} shows a dialog ({event.pattern}).", f"relaybroker agent attach {launched.name}"
-            return Verdict(PENDING, state, Reason.BLOCKED_BY_DIALOG, sentence, attach)
+            sentence, answer = f"{who} shows a dialog ({event.pattern}).", f"relaybroker agent answer {launched.name}"
+            return Verdict(PENDING, state, Reason.BLOCKED_BY_DIALOG, sentence, answer)
         case WorkerState.STOPPING:
             return Verdict(PENDING, state, "", f"{who} is being stopped.", following)
         case WorkerState.EXITED:

@@ -16,7 +16,7 @@ LOOKED_AT = MAX_WAITING
 
 def waiting_for(log: LogReader, name: str) -> list[Waiting]:
     """What is not settled of the newest messages for this agent, oldest first."""
-    found: dict[int, Waiting] = {}
+    by_position: dict[int, Waiting] = {}
     for numbers in (f"{OFFERED_SEQ} IS NULL", f"{OFFERED_SEQ} = 0", f"{OFFERED_SEQ} > 0"):
         rows = log.query(
             "SELECT position, msg_id, seq, state, reason, changed_at, until FROM v_deliveries"
@@ -24,7 +24,7 @@ def waiting_for(log: LogReader, name: str) -> list[Waiting]:
         )
         for row in rows:
             if row["state"] not in TABLE.terminal:
-                found[row["position"]] = Waiting(
+                by_position[row["position"]] = Waiting(
                     msg_id=row["msg_id"],
                     seq=row["seq"],
                     state=row["state"],
@@ -32,7 +32,7 @@ def waiting_for(log: LogReader, name: str) -> list[Waiting]:
                     since=row["changed_at"],
                     until=row["until"] or 0.0,
                 )
-    return [waiting for _, waiting in sorted(found.items())]
+    return [waiting for _, waiting in sorted(by_position.items())]
 
 
 def _newest(log: LogReader, name: str, numbers: str) -> list[int]:

@@ -73,13 +73,13 @@ def spawn(
 
 def _environment(variables: tuple[str, ...]) -> dict[str, str]:
     """The variables of `--env`. Ends the command for one without value that this shell does not have either."""
-    found = {}
+    environment = {}
     for given in variables:
         name, has_value, value = given.partition("=")
         if not has_value and name not in os.environ:
             fail(Exit.USAGE, f"--env {name}: this shell has no such variable. Give it one: --env {name}=VALUE")
-        found[name] = value if has_value else os.environ[name]
-    return found
+        environment[name] = value if has_value else os.environ[name]
+    return environment
 
 
 @examples("relaybroker agent ls", "relaybroker agent ls --json")
@@ -201,6 +201,55 @@ def flush(name: str, state_dir: str | None, as_json: bool) -> None:
         say_json(answer)
         return
     say(f"Released {answer['flushed']}; {answer['remaining']} still held.")
+
+
+@examples("relaybroker agent questions", "relaybroker agent questions --json")
+@agent.command()
+@_common
+def questions(state_dir: str | None, as_json: bool) -> None:
+    """List what agents' programs ask, with the options."""
+    asked = BrokerClient.find(state_dir).demand("GET", "/api/questions")["questions"]
+    if as_json:
+        say_json({"questions": asked})
+        return
+    shown = [(one["name"], one["question"], _in_one_row(one["options"])) for one in asked]
+    table(("AGENT", "QUESTION", "OPTIONS"), shown, empty="No agent asks anything.")
+
+
+def _in_one_row(options: list[dict[str, Any]]) -> str:
+    return " | ".join(f"{option['key']} {option['label']}" for option in options) or "a text or keys: attach to it"
+
+
+@examples("relaybroker agent answer w1", "relaybroker agent answer w1 2", "relaybroker agent answer w1 'Yes, I trust'")
+@agent.command()
+@click.argument("name", shell_complete=completion.agents)
+@click.argument("option", required=False)
+@_common
+def answer(name: str, option: str | None, state_dir: str | None, as_json: bool) -> None:
+    """Choose OPTION of what NAME's program asks: its number or letter, its label, or how that begins. Without OPTION, show the question."""
+    client, path = BrokerClient.find(state_dir), f"/api/spawned/{segment(name)}"
+    if option is None:
+        question = client.demand("GET", f"{path}/question")
+        say_json(question) if as_json else _show_question(question)
+        return
+    chosen = client.demand("POST", f"{path}/answer", {"option": option})
+    if as_json:
+        say_json(chosen)
+        return
+    say(f"{chosen['name']}: chose {chosen['option']!r}.")
+
+
+def _show_question(question: dict[str, Any]) -> None:
+    say(f"{question['name']} asks ({question['question']}):")
+    for line in question["text"]:
+        say(f"  {line}")
+    for option in question["options"]:
+        more = f"  ({option['more']})" if "more" in option else ""
+        say(f"{'>' if option['marked'] else ' '} {option['key']:>3}  {option['label']}{more}")
+    if question["options"]:
+        say(f"Answer: relaybroker agent answer {question['name']} {question['options'][0]['key']}")
+    else:
+        say(f"It wants a text or keys: relaybroker agent attach {question['name']}")
 
 
 @examples("relaybroker agent attach w1")

@@ -114,10 +114,10 @@ class _Attached:
             async with aiohttp.ClientSession(self._client.url, headers=headers) as session:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(part(work)) for work in (self._show(session, seen), self._type(session))]
-                    found = await ended
+                    outcome = await ended
                     for task in tasks:
                         task.cancel()
-                return found
+                return outcome
         finally:
             loop.remove_reader(sys.stdin.fileno())
 

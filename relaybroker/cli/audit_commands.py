@@ -43,10 +43,10 @@ def _log(state_dir: str | None, name: str) -> Iterator[LogReader]:
     from relaybroker.audit.log import NoLog, journals_of
 
     try:
-        found = journals_of(state_directory(state_dir), name)
+        journals = journals_of(state_directory(state_dir), name)
     except NoLog as error:
         fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
-    (chosen, path), *others = found.items()
+    (chosen, path), *others = journals.items()
     if others:
         names = ", ".join(other for other, _ in others)
         say(f"relaybroker: this is the log of {chosen}; --name shows another: {names}", err=True)
@@ -212,7 +212,7 @@ _FILTERS = (
 )
 
 
-def _found(reader: LogReader, wanted: Search) -> list[Recorded]:
+def _matching(reader: LogReader, wanted: Search) -> list[Recorded]:
     from relaybroker.audit.search import BadSearchError, search
 
     try:
@@ -242,12 +242,12 @@ def log_tail(
     hidden = () if upkeep or filters["topic"] else UPKEEP
     with _log(state_dir, name) as reader:
         last = reader.position
-        for recorded in _found(reader, Search(**filters, hidden=hidden, limit=count, newest=True)):  # type: ignore[arg-type] # all are text
+        for recorded in _matching(reader, Search(**filters, hidden=hidden, limit=count, newest=True)):  # type: ignore[arg-type] # all are text
             _print_event(recorded, as_json=as_json)
             last = max(last, recorded.version)
         while follow:
             time.sleep(_FOLLOW_S)
-            for recorded in _found(reader, Search(**filters, hidden=hidden, after=last, limit=1000)):  # type: ignore[arg-type] # all are text
+            for recorded in _matching(reader, Search(**filters, hidden=hidden, after=last, limit=1000)):  # type: ignore[arg-type] # all are text
                 last = recorded.version
                 _print_event(recorded, as_json=as_json)
 
@@ -284,12 +284,12 @@ def log_grep(
 
     wanted = Search(**filters, since=moment(since), until=moment(until), after=after, limit=count)  # type: ignore[arg-type] # all are text
     with _log(state_dir, name) as reader:
-        found = _found(reader, wanted)
-    for recorded in found:
+        matches = _matching(reader, wanted)
+    for recorded in matches:
         _print_event(recorded, as_json=as_json)
-    if len(found) == count:
-        say(f"{count} events; more may follow: --after {found[-1].version}", err=True)
-    if not found:
+    if len(matches) == count:
+        say(f"{count} events; more may follow: --after {matches[-1].version}", err=True)
+    if not matches:
         fail(Exit.NOT_FOUND, "no event fits. What the log has: relaybroker log stats")
 
 
@@ -315,11 +315,11 @@ def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> 
             _print_event(recorded, as_json=False)
             continue
         say(f"#{position} {recorded.event.topic}", bold=True)
-        found = exported(recorded)
+        event = exported(recorded)
         for key in ("stream", "kind", "causation", "correlation"):
-            say(f"  {key:<12} {found[key]}")
+            say(f"  {key:<12} {event[key]}")
         say(f"  {'at':<12} {times.moment(recorded.at)} ({times.iso(recorded.at)})")
-        for key, value in found["body"].items():
+        for key, value in event["body"].items():
             say(f"  {key:<12} {json.dumps(value, ensure_ascii=False)}")
 
 
@@ -334,23 +334,23 @@ def log_stats(state_dir: str | None, name: str, as_json: bool) -> None:
     from relaybroker.audit.statistics import as_lines, statistics
 
     with _log(state_dir, name) as reader:
-        found = statistics(reader)
+        numbers = statistics(reader)
     if as_json:
-        say_json(msgspec.to_builtins(found))
+        say_json(msgspec.to_builtins(numbers))
         return
-    for line in as_lines(found):
+    for line in as_lines(numbers):
         say(line)
 
 
 def _print_event(recorded: Recorded, *, as_json: bool) -> None:
     from relaybroker.audit.search import exported
 
-    found = exported(recorded)
+    event = exported(recorded)
     if as_json:
-        say_json(found, indent=None)
+        say_json(event, indent=None)
     else:
         say(
-            f"#{found['position']:<7} {times.moment(recorded.at)} {found['topic']:<32} {recorded.stream:<40} {detail(found['body'])[:160]}"
+            f"#{event['position']:<7} {times.moment(recorded.at)} {event['topic']:<32} {recorded.stream:<40} {detail(event['body'])[:160]}"
         )
 
 
@@ -483,17 +483,17 @@ def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
     with _log(state_dir, name) as reader:
         events = reader.position
         with progress("verifying", events) as reader.watch:
-            found = verify(reader)
+            verified = verify(reader)
     if as_json:
-        facts = {"events": events, "folded": found.state.position, "compared_at": found.compared_at}
-        say_json(facts | {"problems": found.problems}, indent=None)
-    elif found.problems:
-        for problem in found.problems:
+        facts = {"events": events, "folded": verified.state.position, "compared_at": verified.compared_at}
+        say_json(facts | {"problems": verified.problems}, indent=None)
+    elif verified.problems:
+        for problem in verified.problems:
             say(problem, err=True)
     else:
-        live = f", and at {found.compared_at} to the state that the broker had" if found.compared_at else ""
+        live = f", and at {verified.compared_at} to the state that the broker had" if verified.compared_at else ""
         say(f"{events} events verified: order, topics, hash chain and fold are sound{live}")
-    if found.problems:
+    if verified.problems:
         raise SystemExit(int(Exit.FAILED))
 
 
@@ -534,23 +534,23 @@ def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
     if len(fits) != 1:
         near = did_you_mean(name, list(MACHINES))
         fail(Exit.NOT_FOUND, f"No machine named {name!r}.{near} There are: {', '.join(MACHINES)}")
-    found = MACHINES[fits[0]]
+    chosen = MACHINES[fits[0]]
     if as_json:
         edges = [
-            {"from": source, "trigger": trigger, "to": target} for (source, trigger), target in found.edges.items()
+            {"from": source, "trigger": trigger, "to": target} for (source, trigger), target in chosen.edges.items()
         ]
-        say_json({"name": found.name, "states": found.states, "edges": edges})
+        say_json({"name": chosen.name, "states": chosen.states, "edges": edges})
     elif mermaid:
-        for line in found.mermaid().splitlines():
+        for line in chosen.mermaid().splitlines():
             say(line)
     else:
-        for line in (*found.rules.splitlines(), ""):
+        for line in (*chosen.rules.splitlines(), ""):
             say(line)
-        for state in found.states:
-            exits = found.leaving(state)
+        for state in chosen.states:
+            exits = chosen.leaving(state)
             say(state if exits else f"{state}  (final)")
             for trigger, target in exits:
                 say(f"  {trigger:<14} -> {target}")
-        for row in (row for row in COUPLINGS if row.table is found):
-            states = ", ".join(state for state in found.states if state in row.states)
+        for row in (row for row in COUPLINGS if row.table is chosen):
+            states = ", ".join(state for state in chosen.states if state in row.states)
             say(f"When {row.when}, in {states}: {row.trigger}, {row.then}{'; but ' + row.but if row.but else ''}.")

@@ -20,7 +20,7 @@ def require_text(words: Sequence[str]) -> None:
             raise CommandError(Exit.USAGE, f"the argument {word!r} is not UTF-8")
 
 
-def told(error: Exception) -> CommandError | None:
+def as_command_error(error: Exception) -> CommandError | None:
     """The failure as a person is told it; None = it is not one that was to be expected."""
     from eventsourcing.persistence import PersistenceError
 

@@ -20,7 +20,7 @@ from relaybroker.audit.times import ago, length
 from relaybroker.cli import completion
 from relaybroker.cli.agent_commands import waits
 from relaybroker.cli.client import BrokerClient, state_directory
-from relaybroker.cli.config_commands import config_option, found_config
+from relaybroker.cli.config_commands import config_option, config_path
 from relaybroker.cli.exits import Exit, fail
 from relaybroker.cli.node_commands import refusal
 from relaybroker.cli.options import examples, json_option, state_option
@@ -66,7 +66,7 @@ def _run(flags: Flags) -> int:
     return run(flags, make_local_api, _settle)
 
 
-def _settle(settings: Settings, paths: Paths, connection: Connection, told: Callable[[str], None]) -> None:
+def _settle(settings: Settings, paths: Paths, connection: Connection, report: Callable[[str], None]) -> None:
     """Start the agents of the configuration file, and end those that it named before."""
     from relaybroker.fleet.applying import apply, memory_of
 
@@ -78,9 +78,9 @@ def _settle(settings: Settings, paths: Paths, connection: Connection, told: Call
         if one.problem:
             said = f"{FLEET}{one.step.name} is not as the file wants it: {one.problem}"
             say(f"relaybroker: {said}", err=True)
-            told(said)
+            report(said)
         elif one.step.kind not in ("keep", "leave"):
-            told(f"{FLEET}{one.step.name}: {one.step.kind}")
+            report(f"{FLEET}{one.step.name}: {one.step.kind}")
 
     apply(settings.agents, settings.cwd, memory_of(paths.state, paths.name), client.answer, os.environ, say_done)
 
@@ -128,7 +128,7 @@ def up(
     folder, project = place_of(state_dir, os.environ, Path.cwd())
     folder = folder.absolute()
     record = None if record is None else record.absolute()
-    config = found_config(config_file)
+    config = config_path(config_file)
     config = None if config is None else config.absolute()
     os.chdir(project)  # one project is one node, from wherever in it the broker is started
     if detach:
@@ -176,17 +176,17 @@ def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
                 env=environment_for(listener),
             )
         fleet = _wait_until_ready(process, listener, log, before)
-    found = _connection(folder / "connection.json")
-    if found is None:
+    connection = _connection(folder / "connection.json")
+    if connection is None:
         fail(Exit.FAILED, f"the broker is ready, but {folder}/connection.json cannot be read; see: relaybroker status")
-    _check_accepted(found)
+    _check_accepted(connection)
     following = "relaybroker status" if fleet else "relaybroker agent spawn NAME -- COMMAND"
     if as_json:
-        say_json(msgspec.to_builtins(found) | {"fleet": fleet})
+        say_json(msgspec.to_builtins(connection) | {"fleet": fleet})
     else:
         for line in fleet:
             say(line)
-        say(f"broker is ready at {found.url} (pid {found.pid}). Next: {following}")
+        say(f"broker is ready at {connection.url} (pid {connection.pid}). Next: {following}")
     if any(" is not as the file wants it" in line for line in fleet):
         raise SystemExit(int(Exit.REFUSED))
 
@@ -220,23 +220,23 @@ _OF = re.compile(r"^(?P<what>.*), (?P<done>\d+) of (?P<total>\d+)$")
 
 
 def _show_start(watch: Watch, status: str) -> None:
-    found = _OF.match(status)
-    if found:
-        watch.says(found["what"])
-        watch.total(int(found["total"]))
-        watch(int(found["done"]))
+    match = _OF.match(status)
+    if match:
+        watch.says(match["what"])
+        watch.total(int(match["total"]))
+        watch(int(match["done"]))
     elif status:
         watch.says(status)
         watch(0)
 
 
-def _check_accepted(found: Connection) -> None:
+def _check_accepted(connection: Connection) -> None:
     """End the command if the engine refused the node: the broker runs, and can do nothing."""
-    link = BrokerClient(found.url, found.api_key).demand("GET", "/api/session")["link"]
+    link = BrokerClient(connection.url, connection.api_key).demand("GET", "/api/session")["link"]
     if link["state"] == "refused":
         fail(
             Exit.REFUSED,
-            f"{refusal(link)}\nThe broker runs (pid {found.pid}) and is not ready; end it: relaybroker down",
+            f"{refusal(link)}\nThe broker runs (pid {connection.pid}) and is not ready; end it: relaybroker down",
         )
 
 
@@ -302,12 +302,12 @@ def down(state_dir: str | None) -> None:
     ended: list[str] = []
     while is_locked(folder):
         for path in folder.glob("connection*.json"):  # each broker of the directory has one of its own
-            found = _connection(path)
-            if found is None or found.pid in granted:
+            connection = _connection(path)
+            if connection is None or connection.pid in granted:
                 continue
-            broker = BrokerClient(found.url, found.api_key)
+            broker = BrokerClient(connection.url, connection.api_key)
             if broker.is_proven(ASK_S) and broker.tell("POST", "/api/shutdown", {}, timeout_s=ASK_S):
-                granted.add(found.pid)
+                granted.add(connection.pid)
         if time.monotonic() > deadline:
             if not (killed := kill_hung(folder)):
                 fail(
@@ -328,16 +328,16 @@ def down(state_dir: str | None) -> None:
 def status(state_dir: str | None, as_json: bool) -> None:
     """Show the state of the broker, its link and its agents."""
     client = BrokerClient.find(state_dir)
-    found = client.demand("GET", "/api/status")
+    report = client.demand("GET", "/api/status")
     session = client.demand("GET", "/api/session")
-    places = {"api": client.url, "engine": found["node"]["engine"], "state_dir": str(state_directory(state_dir))}
+    places = {"api": client.url, "engine": report["node"]["engine"], "state_dir": str(state_directory(state_dir))}
     if as_json:
-        say_json(found | {"places": places})
+        say_json(report | {"places": places})
         return
-    link, totals, host = found["link"], found["totals"], found["host"]
+    link, totals, host = report["link"], report["totals"], report["host"]
     reason = f" ({link['reason']}: {link['detail']})" if link["reason"] else ""
     rows: list[tuple[str, object]] = [
-        ("node", f"{found['node']['name']}  {found['node']['id']}"),
+        ("node", f"{report['node']['name']}  {report['node']['id']}"),
         ("up", f"{length(session['uptime_secs'])}, version {session['broker_version']}"),
         ("link", f"{link['state']}{reason}, last heard {ago(link['heard_secs_ago'])}"),
         ("engine", places["engine"]),
@@ -345,22 +345,22 @@ def status(state_dir: str | None, as_json: bool) -> None:
         ("state", places["state_dir"]),
         ("host", f"{'attached' if host['attached'] else 'not attached'}, pid {host['pid']}"),
     ]
-    if locked_s := found.get("log_locked_secs"):
+    if locked_s := report.get("log_locked_secs"):
         held = f"another program has held its write lock for {length(locked_s)}; nothing is accepted until it lets go"
         rows.append(("log", held))
-    if found["disk"]["state"] != "ok":
-        free = f"{found['disk']['state'].replace('_', ' ')}, {found['disk']['free_bytes'] // 2**20} MiB free"
+    if report["disk"]["state"] != "ok":
+        free = f"{report['disk']['state'].replace('_', ' ')}, {report['disk']['free_bytes'] // 2**20} MiB free"
         rows.append(("disk", f"{free}; make room, or archive the log: relaybroker log archive"))
     counts = (
         f"offered {totals['offered']}, typed {totals['typed']}, acked {totals['acked']}, dropped {totals['dropped']}"
     )
-    letters = f"{found['dead_letter_count']} now, {totals['dead_lettered']} in all"
-    rows += [("totals", counts), ("dead letters", letters), ("agents", found["agent_count"])]
+    letters = f"{report['dead_letter_count']} now, {totals['dead_lettered']} in all"
+    rows += [("totals", counts), ("dead letters", letters), ("agents", report["agent_count"])]
     facts(rows)
     if (remedy := _remedy(link, places["state_dir"])) and link["state"] != "online":
         say(remedy)
     say()
-    shown = [(row["name"], row["worker"] or row["registration"], row["typed"], waits(row)) for row in found["agents"]]
+    shown = [(row["name"], row["worker"] or row["registration"], row["typed"], waits(row)) for row in report["agents"]]
     table(("AGENT", "STATE", "TYPED", "WAITING"), shown)
 
 

@@ -29,9 +29,9 @@ RETRY_S = 30.0
 
 def state_directory(option: str | None) -> Path:
     """The state directory that a command is about: the one that is named, else the nearest, from here upward."""
-    from relaybroker.config.finding import state_directory as found
+    from relaybroker.config.finding import state_directory as nearest
 
-    return found(option, os.environ, Path.cwd()).state
+    return nearest(option, os.environ, Path.cwd()).state
 
 
 class BrokerClient:
@@ -61,17 +61,17 @@ class BrokerClient:
     def _recorded(cls, state_dir: str | None) -> BrokerClient:
         path = state_directory(state_dir) / "connection.json"
         try:
-            found = connection_file.read(path)
+            recorded = connection_file.read(path)
         except OSError as error:
             fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
-        if found is None:
+        if recorded is None:
             hint = "Start one: relaybroker up --detach"
             if (said := last_words.read(path.parent)) is not None:
                 hint = f"The last one ended {length(max(0.0, time.time() - said.at))} ago: {said.why}. {hint}"
             if path.parent.is_dir():
                 hint += "; what the log knows: relaybroker log tail"
             fail(Exit.NO_BROKER, f"no broker runs here ({path} names none). {hint}")
-        client = cls(found.url, found.api_key)
+        client = cls(recorded.url, recorded.api_key)
         client.require_proof()
         return client
 
@@ -131,14 +131,14 @@ class BrokerClient:
         try:
             connection.request("GET", path, headers={"X-API-Key": self.key})
             response = connection.getresponse()
-            found = response.read().decode("utf-8", "replace")
+            body = response.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
             fail(Exit.NO_BROKER, f"the broker at {self.url} does not answer ({error}). See: relaybroker doctor")
         finally:
             connection.close()
         if response.status >= 300:
-            fail(Exit.REFUSED, f"{path} is refused with {response.status}: {found[:200]}")
-        return found
+            fail(Exit.REFUSED, f"{path} is refused with {response.status}: {body[:200]}")
+        return body
 
     def tell(self, method: str, path: str, body: dict[str, Any], *, timeout_s: float) -> bool:
         """Ask for something that is looked after by other means; whether it was granted."""

@@ -61,18 +61,18 @@ def subjects(context: click.Context, parameter: click.Parameter, begun: str) -> 
     """What `why` can tell of: agents, messages and deliveries, the newest first."""
     from relaybroker.audit.deliveries import newest
 
-    found = [*agents(context, parameter, begun), *messages(context, parameter, begun)]
+    names = [*agents(context, parameter, begun), *messages(context, parameter, begun)]
     with _log(context) as reader:
         rows = newest(reader, 500) if reader is not None else []
     ids = (identifier for row in reversed(rows) for identifier in (row.msg_id, row.delivery_id))
-    return list(dict.fromkeys([*found, *_fitting(ids, begun)]))
+    return list(dict.fromkeys([*names, *_fitting(ids, begun)]))
 
 
 def messages(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """Ids of messages, the newest first: in an agent's terminal of those that it can see."""
     del parameter
-    found = _used(context, "find_messages", limit=100).get("messages", ())
-    return _fitting((row["message_id"] for row in reversed(found) if row["message_id"]), begun)
+    rows = _used(context, "find_messages", limit=100).get("messages", ())
+    return _fitting((row["message_id"] for row in reversed(rows) if row["message_id"]), begun)
 
 
 def machines(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
@@ -138,10 +138,10 @@ def _log(context: click.Context) -> Iterator[LogReader | None]:
     from relaybroker.audit.log import NoLog, reading
     from relaybroker.cli.client import state_directory
 
-    found = contextlib.ExitStack()
-    with found:
+    stack = contextlib.ExitStack()
+    with stack:
         try:
-            reader = found.enter_context(reading(state_directory(context.params.get("state_dir")), ""))
+            reader = stack.enter_context(reading(state_directory(context.params.get("state_dir")), ""))
         except (NoLog, StateCorrupt, OSError):
             reader = None
         yield reader

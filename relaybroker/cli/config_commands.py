@@ -26,14 +26,14 @@ def config_option(command: Any) -> Any:
     return click.option("--config", "config_file", metavar="FILE", help=text, shell_complete=completion.files)(command)
 
 
-def found_config(option: str | None) -> Path | None:
+def config_path(option: str | None) -> Path | None:
     """The configuration file that is meant; a named one must be there."""
     from relaybroker.config.finding import config_file
 
-    found = config_file(option, os.environ, Path.cwd())
-    if found is not None and not found.is_file():
-        fail(Exit.NOT_FOUND, f"there is no configuration file {found}. Every setting: relaybroker config")
-    return found
+    file = config_file(option, os.environ, Path.cwd())
+    if file is not None and not file.is_file():
+        fail(Exit.NOT_FOUND, f"there is no configuration file {file}. Every setting: relaybroker config")
+    return file
 
 
 def chosen(option: str | None) -> Choice:
@@ -41,7 +41,7 @@ def chosen(option: str | None) -> Choice:
     from relaybroker.config.chosen import SettingsError, choose
 
     try:
-        return choose({}, os.environ, found_config(option))
+        return choose({}, os.environ, config_path(option))
     except SettingsError as error:
         fail(Exit.USAGE, str(error), "settings")
 

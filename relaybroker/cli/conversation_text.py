@@ -22,34 +22,34 @@ def one_line(text: str) -> str:
     return words if len(words) <= WIDTH else f"{words[: WIDTH - 1]}…"
 
 
-def inbox_lines(found: Row) -> Iterator[str]:
+def inbox_lines(inbox: Row) -> Iterator[str]:
     """What waits and what is not read."""
-    told = False
-    for one in found.get("messages", ()):
-        told = True
+    has_any = False
+    for one in inbox.get("messages", ()):
+        has_any = True
         place = f" in {one['target']}" if str(one["target"]).startswith("#") else ""
         again = " possible-duplicate" if one["possible_duplicate"] else ""
         first, *more = one["text"].splitlines() or [""]
         yield f"message {one['message_id']}{again}  from {one['from']}{place}: {first}"
         yield from (f"        {line}" for line in more)
-    for one in found.get("waiting", ()):
-        told = True
+    for one in inbox.get("waiting", ()):
+        has_any = True
         place = f" in {one['target']}" if str(one["target"]).startswith("#") else ""
         why = f": {one['why']}" if one["why"] else ""
         yield f"waits   {one['message_id']}  from {one['from']}{place}, {one['age_secs']:.0f} s{why}"
-    for one in found["unread_dms"]:
-        told = True
+    for one in inbox["unread_dms"]:
+        has_any = True
         last = one["last_message"] or {"id": "", "text": ""}
         yield f"unread  {last['id']}  from {one['from']}: {one_line(last['text'])}  ({one['unread_count']} unread)"
-    for one in found["unread_channels"]:
-        told = True
+    for one in inbox["unread_channels"]:
+        has_any = True
         yield f"unread  #{one['channel_name']}  ({one['unread_count']} unread)"
-    for one in found["mentions"]:
-        told = True
+    for one in inbox["mentions"]:
+        has_any = True
         yield f"mention {one['id']}  from {one['agent_name']} in #{one['channel_name']}: {one_line(one['text'])}"
-    if found.get("unread_unknown"):
-        yield f"what is unread is not known: {found['unread_unknown']}"
-    elif not told:
+    if inbox.get("unread_unknown"):
+        yield f"what is unread is not known: {inbox['unread_unknown']}"
+    elif not has_any:
         yield "No messages waiting, none unread."
 
 
@@ -88,10 +88,10 @@ def said_line(one: Row) -> str:
 
 
 def _marks(one: Row) -> str:
-    told = [f"{mark['agent']}: {_mark(mark)}" for mark in one["marks"]]
-    if not told and one.get("readers"):
-        told = [f"read by {', '.join(one['readers'])}"]
-    return "; ".join(told)
+    marks = [f"{mark['agent']}: {_mark(mark)}" for mark in one["marks"]]
+    if not marks and one.get("readers"):
+        marks = [f"read by {', '.join(one['readers'])}"]
+    return "; ".join(marks)
 
 
 def _mark(mark: Row) -> str:

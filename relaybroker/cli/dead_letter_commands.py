@@ -65,11 +65,11 @@ def show(identifier: str, state_dir: str | None, as_json: bool) -> None:
     """One dead letter with its words. IDENTIFIER is its id, its message id, or a unique prefix of one."""
     client = BrokerClient.find(state_dir)
     (letter_id,) = _resolve(client, (identifier,))
-    found = client.demand("GET", f"/api/dead-letters/{segment(letter_id)}")["dead_letter"]
+    letter = client.demand("GET", f"/api/dead-letters/{segment(letter_id)}")["dead_letter"]
     if as_json:
-        say_json(found)
+        say_json(letter)
         return
-    facts(list(found.items()))
+    facts(list(letter.items()))
 
 
 @examples(
@@ -142,7 +142,7 @@ def _body(client: BrokerClient, identifiers: tuple[str, ...], *, every: bool, ag
 def _resolve(client: BrokerClient, identifiers: tuple[str, ...]) -> list[str]:
     """The letters that are meant by ids, message ids or unique prefixes. Ends the command if one means none or several."""
     rows = _rows(client)
-    found = []
+    letter_ids = []
     for wanted in identifiers:
         names = [(row["id"], row["event_id"], row["message_id"]) for row in rows]
         fits = [name[0] for name in names if wanted in name] or [
@@ -154,5 +154,5 @@ def _resolve(client: BrokerClient, identifiers: tuple[str, ...]) -> list[str]:
                 Exit.USAGE if fits else Exit.NOT_FOUND,
                 f"No dead letter {wanted!r}.{several} See: relaybroker dead-letters ls",
             )
-        found += fits
-    return found
+        letter_ids += fits
+    return letter_ids

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from relaybroker.cli.client import state_directory
-from relaybroker.cli.config_commands import config_option, found_config
+from relaybroker.cli.config_commands import config_option, config_path
 from relaybroker.cli.exits import Exit
 from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
@@ -29,15 +29,15 @@ def doctor(config_file: str | None, state_dir: str | None, as_json: bool) -> Non
     """Check machine, settings, places, log, processes, link and agents; each with what to do. Exit status 1 if something is broken."""
     import msgspec
 
-    found = list(_findings(config_file, state_dir))
+    findings = list(_findings(config_file, state_dir))
     if as_json:
-        say_json({"checks": [msgspec.to_builtins(one) for one in found]})
+        say_json({"checks": [msgspec.to_builtins(one) for one in findings]})
     else:
-        for one in found:
+        for one in findings:
             say(f"{_SIGNS[one.grade]:<7}{one.subject:<14} {one.says}", bold=one.grade == "broken")
             if one.next:
                 say(f"{'':<22}-> {one.next}")
-    if any(one.grade == "broken" for one in found):
+    if any(one.grade == "broken" for one in findings):
         raise SystemExit(int(Exit.FAILED))
 
 
@@ -46,7 +46,7 @@ def _findings(config_file: str | None, state_dir: str | None) -> Iterator[Findin
 
     state = state_directory(state_dir)
     yield from machine.program()
-    yield from machine.settings(found_config(config_file), os.environ)
+    yield from machine.settings(config_path(config_file), os.environ)
     yield from machine.places(state, os.environ)
     if state.is_dir():
         yield from broker.log(state)

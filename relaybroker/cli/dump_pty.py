@@ -29,8 +29,8 @@ def dump_pty(name: str, form: str, broker_url: str, api_key: str, state_dir: str
         api_key or os.environ.get("RELAY_BROKER_API_KEY", ""),
     )
     if not url or not key:
-        found = BrokerClient.find(state_dir)
-        url, key = url or found.url, key or found.key
+        client = BrokerClient.find(state_dir)
+        url, key = url or client.url, key or client.key
     status, answer = BrokerClient(url, key).ask("GET", f"/api/spawned/{segment(name)}/snapshot?format={form}")
     if status >= 300:
         fail(Exit.NOT_FOUND if status == 404 else Exit.FAILED, f"broker returned {status}: {json.dumps(answer)}")

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from relaybroker.cli.border import require_text, told
+from relaybroker.cli.border import as_command_error, require_text
 from relaybroker.cli.exits import Exit, show
 from relaybroker.config.nearest import did_you_mean
 
@@ -48,8 +48,8 @@ class Tree(Group):
         if cmd_name not in self._commands:
             return None
         module, attribute, _ = self._commands[cmd_name]
-        found: click.Command = getattr(importlib.import_module(module), attribute)
-        return found
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -63,7 +63,7 @@ class Tree(Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            if (sentence := told(error)) is None:
+            if (sentence := as_command_error(error)) is None:
                 raise
             raise sentence from error
 

@@ -163,15 +163,15 @@ def wait(message_id: str, until: str, timeout_s: float, state_dir: str | None, a
 def inbox(limit: int, mark: bool, state_dir: str | None, as_json: bool) -> None:
     """What is not read yet. In an agent's terminal it takes what waits for that agent: what it shows is not typed any more."""
     client = whoever(state_dir)
-    found = client.use("check_inbox", limit=limit)
+    answer = client.use("check_inbox", limit=limit)
     if as_json:
-        say_json(found)
+        say_json(answer)
     else:
-        for line in inbox_lines(found):
+        for line in inbox_lines(answer):
             say(line)
     if mark:
-        shown = [one["last_message"]["id"] for one in found["unread_dms"] if one["last_message"]]
-        for message_id in (*shown, *(one["id"] for one in found["mentions"])):
+        shown = [one["last_message"]["id"] for one in answer["unread_dms"] if one["last_message"]]
+        for message_id in (*shown, *(one["id"] for one in answer["mentions"])):
             client.use("mark_message_read", message_id=message_id)
 
 
@@ -182,11 +182,11 @@ def inbox(limit: int, mark: bool, state_dir: str | None, as_json: bool) -> None:
 @json_option
 def thread(message_id: str, state_dir: str | None, as_json: bool) -> None:
     """The message MESSAGE_ID and its answers, oldest first, with what became of each for its recipients."""
-    found = whoever(state_dir).use("read_thread", message_id=message_id.strip("[]"))
+    answer = whoever(state_dir).use("read_thread", message_id=message_id.strip("[]"))
     if as_json:
-        say_json(found)
+        say_json(answer)
         return
-    for line in thread_lines(found["messages"]):
+    for line in thread_lines(answer["messages"]):
         say(line)
 
 
@@ -197,11 +197,11 @@ def thread(message_id: str, state_dir: str | None, as_json: bool) -> None:
 @json_option
 def show(message_id: str, state_dir: str | None, as_json: bool) -> None:
     """The message MESSAGE_ID, who has read it, and what became of it for each recipient."""
-    found = whoever(state_dir).use("show_message", message_id=message_id.strip("[]"))
+    answer = whoever(state_dir).use("show_message", message_id=message_id.strip("[]"))
     if as_json:
-        say_json(found)
+        say_json(answer)
         return
-    for line in message_lines(found):
+    for line in message_lines(answer):
         say(line)
 
 
@@ -255,9 +255,9 @@ def _list(state_dir: str | None, text: str, *, as_json: bool, **filters: Any) ->
         filters["thread"] = filters["thread"].strip("[]")
     since, until = (moment(filters.pop(name)) for name in ("since", "until"))
     given = {name: value for name, value in filters.items() if value}
-    found = whoever(state_dir).use("find_messages", text=text, since=since, until=until, **given)["messages"]
+    messages = whoever(state_dir).use("find_messages", text=text, since=since, until=until, **given)["messages"]
     if as_json:
-        say_json({"messages": found})
-    for one in () if as_json else found:
+        say_json({"messages": messages})
+    for one in () if as_json else messages:
         say(said_line(one))
-    return len(found)
+    return len(messages)

@@ -96,8 +96,8 @@ def _redact(file: Path, target: Path) -> None:
 def _print(outcome: Outcome, count: int, until: int | None) -> None:
     from relaybroker.replay import telling
 
-    for found in outcome.differences[:count]:
-        for line in telling.difference(found):
+    for difference in outcome.differences[:count]:
+        for line in telling.difference(difference):
             say(line)
     if len(outcome.differences) > count:
         say(f"{len(outcome.differences) - count} more: -n {len(outcome.differences)}")
@@ -114,7 +114,7 @@ def _print(outcome: Outcome, count: int, until: int | None) -> None:
 def _as_data(outcome: Outcome, count: int, *, with_state: bool) -> dict[str, Any]:
     import msgspec
 
-    found: dict[str, Any] = {
+    data: dict[str, Any] = {
         "turns": outcome.turns,
         "events": outcome.events,
         "complete": outcome.complete,
@@ -124,5 +124,5 @@ def _as_data(outcome: Outcome, count: int, *, with_state: bool) -> dict[str, Any
     if with_state:
         state = msgspec.json.decode(msgspec.json.encode(outcome.state))
         state.pop("announcements")
-        found["state"] = state
-    return found
+        data["state"] = state
+    return data

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from relaybroker.cli.config_commands import config_option, found_config
+from relaybroker.cli.config_commands import config_option, config_path
 from relaybroker.cli.exits import Exit, fail
 from relaybroker.cli.groups import Group
 from relaybroker.cli.options import examples, json_option
@@ -50,22 +50,22 @@ def _which(command: Any) -> Any:
 @_which
 def install(account: str, name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
     """Write the service file of the project of this directory and start it; from then on it starts with the machine."""
-    found = _service(name, config_file, system=system, account=account)
+    unit = _service(name, config_file, system=system, account=account)
     if dry_run:
-        _show(found, found.install, as_json=as_json, file=True)
+        _show(unit, unit.install, as_json=as_json, file=True)
         return
     try:
-        found.path.parent.mkdir(parents=True, exist_ok=True)
-        found.path.write_text(found.text, encoding="utf-8")
+        unit.path.parent.mkdir(parents=True, exist_ok=True)
+        unit.path.write_text(unit.text, encoding="utf-8")
     except PermissionError as error:
-        fail(Exit.REFUSED, f"{found.path} cannot be written: {error.strerror}. Run it as root, or without --system")
+        fail(Exit.REFUSED, f"{unit.path} cannot be written: {error.strerror}. Run it as root, or without --system")
     except OSError as error:
-        fail(Exit.FAILED, f"{found.path} cannot be written: {error}")
-    _run(found.install)
+        fail(Exit.FAILED, f"{unit.path} cannot be written: {error}")
+    _run(unit.install)
     if as_json:
-        say_json({"service": found.name, "file": str(found.path), "secrets": str(found.secrets)})
+        say_json({"service": unit.name, "file": str(unit.path), "secrets": str(unit.secrets)})
     else:
-        say(f"{found.name} is installed ({found.path}) and started; variables for it: {found.secrets}")
+        say(f"{unit.name} is installed ({unit.path}) and started; variables for it: {unit.secrets}")
 
 
 @examples("relaybroker service status")
@@ -73,23 +73,23 @@ def install(account: str, name: str, system: bool, dry_run: bool, config_file: s
 @_which
 def status(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
     """Whether the service is installed as this version would write it, and what the service manager says of it."""
-    found = _service(name, config_file, system=system)
-    there = found.path.is_file()
-    same = there and found.path.read_text(encoding="utf-8") == found.text
+    unit = _service(name, config_file, system=system)
+    there = unit.path.is_file()
+    same = there and unit.path.read_text(encoding="utf-8") == unit.text
     if dry_run:
-        _show(found, [found.status], as_json=as_json, file=False)
+        _show(unit, [unit.status], as_json=as_json, file=False)
         return
     if not there:
         fail(
             Exit.NOT_FOUND,
-            f"{found.name} is not installed ({found.path} is not there). Install it: relaybroker service install",
+            f"{unit.name} is not installed ({unit.path} is not there). Install it: relaybroker service install",
         )
-    done = _manager(found.status)
+    done = _manager(unit.status)
     if as_json:
-        say_json({"service": found.name, "file": str(found.path), "current": same, "active": done.returncode == 0})
+        say_json({"service": unit.name, "file": str(unit.path), "current": same, "active": done.returncode == 0})
     else:
         differs = "" if same else "; this version would write it otherwise: relaybroker service install"
-        say(f"{found.name}: {found.path}{differs}")
+        say(f"{unit.name}: {unit.path}{differs}")
         for line in (done.stdout + done.stderr).splitlines():
             say(line)
     if done.returncode:
@@ -101,12 +101,12 @@ def status(name: str, system: bool, dry_run: bool, config_file: str | None, as_j
 @_which
 def restart(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
     """End the broker and not its agents, and start it again; after an upgrade, or with other settings."""
-    found = _service(name, config_file, system=system)
+    unit = _service(name, config_file, system=system)
     if dry_run:
-        _show(found, found.restart, as_json=as_json, file=False)
+        _show(unit, unit.restart, as_json=as_json, file=False)
         return
-    _run(found.restart)
-    say_json({"service": found.name}) if as_json else say(f"{found.name} runs again; its agents were not touched")
+    _run(unit.restart)
+    say_json({"service": unit.name}) if as_json else say(f"{unit.name} runs again; its agents were not touched")
 
 
 @examples("relaybroker service uninstall --dry-run")
@@ -114,16 +114,16 @@ def restart(name: str, system: bool, dry_run: bool, config_file: str | None, as_
 @_which
 def uninstall(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
     """Stop the service, its agents too, and remove its file. Log and settings stay."""
-    found = _service(name, config_file, system=system)
+    unit = _service(name, config_file, system=system)
     if dry_run:
-        _show(found, [*found.uninstall[:1], ["rm", str(found.path)], *found.uninstall[1:]], as_json=as_json, file=False)
+        _show(unit, [*unit.uninstall[:1], ["rm", str(unit.path)], *unit.uninstall[1:]], as_json=as_json, file=False)
         return
-    if not found.path.is_file():
-        fail(Exit.NOT_FOUND, f"{found.name} is not installed ({found.path} is not there)")
-    _run(found.uninstall[:1])
-    found.path.unlink()
-    _run(found.uninstall[1:])
-    say_json({"service": found.name}) if as_json else say(f"{found.name} is removed; the log stays where it is")
+    if not unit.path.is_file():
+        fail(Exit.NOT_FOUND, f"{unit.name} is not installed ({unit.path} is not there)")
+    _run(unit.uninstall[:1])
+    unit.path.unlink()
+    _run(unit.uninstall[1:])
+    say_json({"service": unit.name}) if as_json else say(f"{unit.name} is removed; the log stays where it is")
 
 
 def _service(name: str, config_file: str | None, *, system: bool, account: str = "") -> Service:
@@ -131,7 +131,7 @@ def _service(name: str, config_file: str | None, *, system: bool, account: str =
     from relaybroker.config.finding import state_directory
     from relaybroker.service.unit import Wanted, launchd, systemd
 
-    config = found_config(config_file)
+    config = config_path(config_file)
     place = state_directory(None, os.environ, Path.cwd())
     project = (config.parent if config is not None and config.name == "relaybroker.toml" else place.project).absolute()
     named = name or chosen(config_file).chosen.name or project.name or "project"
@@ -147,16 +147,16 @@ def _service(name: str, config_file: str | None, *, system: bool, account: str =
     return systemd(wanted, os.environ, system=system, account=account or (getpass.getuser() if system else ""))
 
 
-def _show(found: Service, commands: list[list[str]], *, as_json: bool, file: bool) -> None:
+def _show(unit: Service, commands: list[list[str]], *, as_json: bool, file: bool) -> None:
     if as_json:
-        text = {"text": found.text} if file else {}
+        text = {"text": unit.text} if file else {}
         say_json(
-            {"service": found.name, "file": str(found.path), "secrets": str(found.secrets), "commands": commands} | text
+            {"service": unit.name, "file": str(unit.path), "secrets": str(unit.secrets), "commands": commands} | text
         )
         return
     if file:
-        say(f"# {found.path}")
-        for line in found.text.splitlines():
+        say(f"# {unit.path}")
+        for line in unit.text.splitlines():
             say(line)
         say("# then")
     for command in commands:

@@ -37,7 +37,7 @@ class Watch:
         self._client = client
         self._known = known
         self._as_json = as_json
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self.message_id = known if known.isdigit() else ""
 
     def until(self, stage: str, timeout_s: float) -> Exit:
@@ -84,20 +84,20 @@ class Watch:
 
     def _at_engine(self, stage: str) -> set[str]:
         readers = self._client.use("get_message_readers", message_id=self.message_id)["readers"]
-        found = {"typed", "acked", "read"} if readers else set()
+        stages = {"typed", "acked", "read"} if readers else set()
         if stage == "reply":
             talk: dict[str, Any] = self._client.use("get_message_thread", message_id=self.message_id)
             parent = talk.get("parent") or {}
             answers = [row for row in talk.get("replies", ()) if row.get("agent_id") != parent.get("agent_id")]
             if answers:
-                found.add("reply")
-        return found
+                stages.add("reply")
+        return stages
 
     def _tell(self, stage: str, detail: str) -> None:
         """Print a stage, once."""
-        if stage in self._told:
+        if stage in self._printed:
             return
-        self._told.add(stage)
+        self._printed.add(stage)
         if self._as_json:
             say_json({"stage": stage, "message_id": self.message_id, "detail": detail}, indent=None)
         else:
@@ -106,5 +106,5 @@ class Watch:
 
 def _published(stories: list[dict[str, Any]]) -> str:
     """The id under which a stored message was published, from its verdict; "" if it was not."""
-    told = next((story for story in stories if story["subject"].startswith("message:")), None)
-    return str(told.get("message_id", "")) if told is not None else ""
+    published = next((story for story in stories if story["subject"].startswith("message:")), None)
+    return str(published.get("message_id", "")) if published is not None else ""

@@ -31,10 +31,10 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str
         say(_GAP.join(fitted).rstrip(), bold=not number)
 
 
-def facts(found: Sequence[tuple[str, object]]) -> None:
+def facts(pairs: Sequence[tuple[str, object]]) -> None:
     """Print names with their values below each other."""
-    width = max(len(name) for name, _ in found)
-    for name, value in found:
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
         say(f"{name:<{width}}  {'-' if value in (None, '') else value}")
 
 

@@ -97,17 +97,17 @@ class Top(App[str]):
     async def refresh_now(self) -> None:
         """Ask once and show it."""
         try:
-            status, found = await asyncio.to_thread(self._ask, "GET", "/api/status", None)
+            status, answer = await asyncio.to_thread(self._ask, "GET", "/api/status", None)
         except OSError as error:
             self._head(
                 f"the broker does not answer: {error}", "it is looked for again; relaybroker up --detach starts it"
             )
             return
         if status >= 300:
-            self._head(f"refused: {found.get('message', status)}", "")
+            self._head(f"refused: {answer.get('message', status)}", "")
             return
-        self._head(*_summary(found))
-        self._fill({row["name"]: row for row in found["agents"]})
+        self._head(*_summary(answer))
+        self._fill({row["name"]: row for row in answer["agents"]})
 
     def _head(self, first: str, second: str) -> None:
         self.query_one("#head", Static).update(f"{plain(first)}\n{plain(second)}")
@@ -199,17 +199,17 @@ class Top(App[str]):
         self.set_timer(SHOWN_SAID_S, lambda: said.update(""))
 
 
-def _summary(found: dict[str, Any]) -> tuple[str, str]:
-    link, totals, node = found["link"], found["totals"], found["node"] or {"name": "?", "engine": "?"}
+def _summary(status: dict[str, Any]) -> tuple[str, str]:
+    link, totals, node = status["link"], status["totals"], status["node"] or {"name": "?", "engine": "?"}
     reason = f" ({link['reason']})" if link["reason"] else ""
     first = (
         f"{node['name']}  link {link['state']}{reason}, heard {ago(link['heard_secs_ago'])}  engine {node['engine']}"
     )
-    host = "host attached" if found["host"]["attached"] else "HOST NOT ATTACHED"
+    host = "host attached" if status["host"]["attached"] else "HOST NOT ATTACHED"
     counts = "  ".join(f"{name} {totals[name]}" for name in ("offered", "typed", "acked", "dropped"))
     return (
         first,
-        f"{host}  {counts}  dead letters {found['dead_letter_count']}  waiting {found['pending_delivery_count']}",
+        f"{host}  {counts}  dead letters {status['dead_letter_count']}  waiting {status['pending_delivery_count']}",
     )
 
 

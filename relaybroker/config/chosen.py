@@ -136,10 +136,10 @@ class Chosen(BaseSettings):
     @field_validator("capabilities")
     @classmethod
     def _are_placements(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        found = tuple(name if name.startswith("spawn:") else f"spawn:{name}" for name in names)
-        if "spawn:" in found:
+        placements = tuple(name if name.startswith("spawn:") else f"spawn:{name}" for name in names)
+        if "spawn:" in placements:
             raise ValueError("a capability needs the name of a program, as in spawn:claude")
-        return found
+        return placements
 
     @field_validator("auto_answer")
     @classmethod
@@ -197,7 +197,7 @@ def choose(flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | No
     """
     _refuse_unknown(environ)
     from_file = _in_file(file)
-    from_environ = {name: found for name, found in _in_environ(environ).items() if name not in flags}
+    from_environ = {name: setting for name, setting in _in_environ(environ).items() if name not in flags}
     origins = {name: Origin("default", "") for name in Chosen.model_fields}
     origins |= {name: Origin("file", f"{name} in {file}") for name in from_file}
     origins |= {name: Origin("variable", variable) for name, (variable, _) in from_environ.items()}
@@ -249,7 +249,7 @@ def flag_of(name: str) -> str:
 
 
 def _in_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
-    found: dict[str, tuple[str, Any]] = {}
+    settings: dict[str, tuple[str, Any]] = {}
     for name, field in Chosen.model_fields.items():
         variable = next((one for one in variables_of(name) if one in environ), None)
         if variable is None:
@@ -259,8 +259,8 @@ def _in_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
         if name == "startup_debug":
             value = text.lower() not in _OFF
         if value or name == "engine_url":
-            found[name] = (variable, value)
-    return found
+            settings[name] = (variable, value)
+    return settings
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -277,15 +277,15 @@ def _in_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{file} is no TOML: {error}") from error
-    for name in found:
+    for name in settings:
         if name in SECRETS:
             raise SettingsError(f"{name} in {file}: a secret stands in no file; set the variable {SECRETS[name]}")
-    return found
+    return settings
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:

@@ -44,8 +44,8 @@ def publish(connection: Connection, paths: Iterable[Path]) -> None:
 def withdraw(connection: Connection, paths: Iterable[Path]) -> None:
     """Remove those files that are still about this very broker (pid and port); another broker's file stays."""
     for path in paths:
-        found = read(path)
-        if found is not None and (found.pid, found.port) == (connection.pid, connection.port):
+        recorded = read(path)
+        if recorded is not None and (recorded.pid, recorded.port) == (connection.pid, connection.port):
             remove_private(path)
 
 

@@ -42,10 +42,10 @@ def state_directory(option: str | Path | None, environ: Mapping[str, str], cwd: 
 def _named_in(file: Path) -> Path:
     """The state directory that a configuration file names; one that cannot be read says so when the broker is started."""
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8")).get("state_dir")
+        state_dir = tomllib.loads(file.read_text(encoding="utf-8")).get("state_dir")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return STATE
-    return Path(found) if isinstance(found, str) and found else STATE
+    return Path(state_dir) if isinstance(state_dir, str) and state_dir else STATE
 
 
 def config_file(option: str | Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:

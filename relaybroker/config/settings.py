@@ -131,7 +131,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
     key, explicit = _workspace_key(flags, secrets, memberships, chosen.default_workspace)
     node_token = secrets["RELAY_NODE_TOKEN"].strip()
     persist = flags.persist or flags.command == "up"
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "instance_name": _first(chosen.name, cwd.name, "project"),
         "node_names": tuple(name for name in (flags.name.strip(), flags.instance_name.strip()) if name),
         "cwd": cwd,
@@ -167,7 +167,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "agents": None if choice.file is None else chosen.agents,
     }
     try:
-        return Settings(**found)
+        return Settings(**values)
     except ValueError as error:
         raise SettingsError(str(error)) from error
 
@@ -232,10 +232,10 @@ def _memberships(listed: str) -> list[_Membership]:
         return []
     for shape in (list[_Membership], _Memberships, _Membership):
         try:
-            found: Any = msgspec.json.decode(listed, type=shape)
+            decoded: Any = msgspec.json.decode(listed, type=shape)
         except NOT_READABLE:
             continue
-        memberships = found if isinstance(found, list) else getattr(found, "memberships", [found])
+        memberships = decoded if isinstance(decoded, list) else getattr(decoded, "memberships", [decoded])
         if memberships:
             return list(memberships)
     raise SettingsError("RELAY_WORKSPACES_JSON is no list of {workspace_id, workspace_alias, api_key}")

@@ -90,11 +90,11 @@ class Tally:
 
     def messages(self) -> dict[str, list[str]]:
         """Message id -> names of its recipients."""
-        found: dict[str, list[str]] = defaultdict(list)
+        receivers: dict[str, list[str]] = defaultdict(list)
         for name, ids in self._by_agent.items():
             for message in ids:
-                found[message].append(name)
-        return found
+                receivers[message].append(name)
+        return receivers
 
     def missing(self, received: dict[str, list[str]]) -> int:
         """Deliveries that have not arrived."""

@@ -50,9 +50,9 @@ class Rest:
 
     async def _local(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         text = await asyncio.to_thread((self._state / "connection.json").read_text)
-        found = json.loads(text)
-        headers = {"X-API-Key": found["api_key"]}
-        async with self._session.request(method, found["url"] + path, json=body, headers=headers) as response:
+        connection = json.loads(text)
+        headers = {"X-API-Key": connection["api_key"]}
+        async with self._session.request(method, connection["url"] + path, json=body, headers=headers) as response:
             answer = await response.json()
         if response.status >= 300:
             raise SystemExit(f"relaybroker: the broker refused {method} {path}: {answer['message']}")

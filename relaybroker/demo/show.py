@@ -125,10 +125,10 @@ class Show:
 
     def _is_ready(self) -> bool:
         try:
-            found = json.loads((self._state / "connection.json").read_text(encoding="utf-8"))
+            connection = json.loads((self._state / "connection.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return self._broker is not None and found["pid"] == self._broker.pid
+        return self._broker is not None and connection["pid"] == self._broker.pid
 
     async def _command(self, *words: str) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -264,7 +264,7 @@ class Show:
 
     def _explain(self, message: str) -> None:
         self._step(f"relaybroker why {message}   (a delivery that crossed the crash)")
-        found = subprocess.run(
+        finished = subprocess.run(
             own_program("relaybroker", "why", message, "--state-dir", str(self._state)),
             capture_output=True,
             text=True,
@@ -272,7 +272,7 @@ class Show:
             cwd=self._folder,
             check=False,
         )
-        sys.stdout.write(found.stdout + found.stderr)
+        sys.stdout.write(finished.stdout + finished.stderr)
         sys.stdout.flush()
 
 

@@ -176,7 +176,7 @@ def _agents(status: dict[str, Any]) -> Iterator[Finding]:
     for row in status["agents"]:
         subject = f"agent {row['name']}"
         if row["blocked_by"]:
-            yield doubtful(subject, f"asks something: {row['blocked_by']}", f"relaybroker agent attach {row['name']}")
+            yield doubtful(subject, f"asks something: {row['blocked_by']}", f"relaybroker agent answer {row['name']}")
         elif row["deaf_since_secs"]:
             says = f"{row['waiting']} messages wait, and nothing was typed for {length(row['deaf_since_secs'])}: {row['waiting_reason']}"
             yield doubtful(subject, says, f"relaybroker agent show {row['name']}")

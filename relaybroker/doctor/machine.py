@@ -89,11 +89,11 @@ def places(state: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _directory(subject: str, path: Path) -> Iterator[Finding]:
-    found = path.stat()
-    if found.st_uid != os.geteuid():
+    status = path.stat()
+    if status.st_uid != os.geteuid():
         yield broken(
             subject,
-            f"{path} belongs to the user with number {found.st_uid}",
+            f"{path} belongs to the user with number {status.st_uid}",
             "run as that user, or name another --state-dir",
         )
         return
@@ -103,7 +103,7 @@ def _directory(subject: str, path: Path) -> Iterator[Finding]:
     if not os.access(path, os.W_OK | os.X_OK):
         yield broken(subject, f"{path} cannot be written", f"chmod u+rwx {shlex.quote(str(path))}")
         return
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(status.st_mode) & 0o077:
         yield doubtful(subject, f"others may look into {path}", f"chmod 700 {shlex.quote(str(path))}")
     kind = _file_system(path)
     if kind in _NETWORK:

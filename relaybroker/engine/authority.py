@@ -88,8 +88,8 @@ _SHARED = Rule(SHARED)
 _AGENT = Rule(ITSELF, workspace=False)
 
 
-def _agent(reach: Reach, *, told: bool = False) -> Rule:
-    return Rule(reach, workspace=False, workspace_is_told=told)
+def _agent(reach: Reach, *, workspace_is_told: bool = False) -> Rule:
+    return Rule(reach, workspace=False, workspace_is_told=workspace_is_told)
 
 
 AUTHORITY: Mapping[str, Rule] = MappingProxyType(
@@ -122,10 +122,10 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "POST /v1/channels/{name}/join": _AGENT,
         "POST /v1/channels/{name}/leave": _AGENT,
         "POST /v1/channels/{name}/{verb}": _AGENT,
-        "POST /v1/channels/{name}/invite": _agent(IN_CHANNEL, told=True),
+        "POST /v1/channels/{name}/invite": _agent(IN_CHANNEL, workspace_is_told=True),
         "GET /v1/channels/{name}/read-status": Rule(IN_CHANNEL),
         "GET /v1/channels/{name}/messages": Rule(IN_CHANNEL),
-        "POST /v1/channels/{name}/messages": _agent(ANY_CHANNEL, told=True),
+        "POST /v1/channels/{name}/messages": _agent(ANY_CHANNEL, workspace_is_told=True),
         "GET /v1/messages/{id}": Rule(MEMBER_READS),
         "GET /v1/messages/{id}/replies": Rule(MEMBER_READS),
         "GET /v1/messages/{id}/reactions": Rule(MEMBER_READS),
@@ -146,7 +146,7 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "GET /v1/actions": _SHARED,
         "GET /v1/actions/{name}": _SHARED,
         "DELETE /v1/actions/{name}": Rule(Reach("actions that it handles", _handles_action)),
-        "POST /v1/actions/{name}/invoke": _agent(Reach("actions that are available to it"), told=True),
+        "POST /v1/actions/{name}/invoke": _agent(Reach("actions that are available to it"), workspace_is_told=True),
         "GET /v1/actions/{name}/invocations/{id}": Rule(
             Reach("what it invoked, and what it handles", _takes_part_in_invocation)
         ),

@@ -60,8 +60,8 @@ def create(
 def set_topic(tx: Tx, engine: Engine, channel: sqlite3.Row, topic: str | None) -> sqlite3.Row:
     """The channel with what it is for said anew."""
     tx.run("UPDATE channels SET topic = ? WHERE id = ?", topic, channel["id"])
-    told = {"type": "channel.updated", "channel": {"name": channel["name"], "topic": topic}}
-    tx.after(lambda: engine.hub.publish(channel["workspace_id"], told))
+    event = {"type": "channel.updated", "channel": {"name": channel["name"], "topic": topic}}
+    tx.after(lambda: engine.hub.publish(channel["workspace_id"], event))
     return find(tx, channel["workspace_id"], channel["name"])
 
 

@@ -72,15 +72,15 @@ def _open_conversation(
 
 def open_group(tx: Tx, engine: Engine, caller: Caller, names: list[str], title: str | None) -> dict[str, Any]:
     """A group conversation of the caller and these agents."""
-    found = {agents.find(tx, caller.workspace_id, name)["id"] for name in names} | {caller.id}
+    participants = {agents.find(tx, caller.workspace_id, name)["id"] for name in names} | {caller.id}
     conversation_id, channel_id = engine.ids.next(), f"dmch_{engine.ids.next()}"
-    _open_conversation(tx, caller.workspace_id, conversation_id, channel_id, "group", title, found)
+    _open_conversation(tx, caller.workspace_id, conversation_id, channel_id, "group", title, participants)
     return {
         "id": conversation_id,
         "channel_id": channel_id,
         "dm_type": "group",
         "name": title,
-        "participants": [{"agent_id": agent_id} for agent_id in sorted(found, key=int)],
+        "participants": [{"agent_id": agent_id} for agent_id in sorted(participants, key=int)],
         "created_at": ids.iso(tx.now),
     }
 

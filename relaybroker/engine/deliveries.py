@@ -229,10 +229,10 @@ def listing(tx: Tx, engine: Engine, agent_id: str, status: str | None, limit: in
         f"SELECT * FROM deliveries WHERE agent_id = ? AND status IN ({marks}) ORDER BY seq LIMIT ?",
         agent_id, *wanted, limit,
     )  # fmt: skip
-    found = []
+    items = []
     for row in rows:
         message = tx.the("SELECT * FROM messages WHERE id = ?", row["message_id"])
-        found.append(
+        items.append(
             view(row)
             | {
                 "message": {
@@ -246,7 +246,7 @@ def listing(tx: Tx, engine: Engine, agent_id: str, status: str | None, limit: in
                 }
             }
         )
-    return found
+    return items
 
 
 def view(row: sqlite3.Row) -> dict[str, Any]:

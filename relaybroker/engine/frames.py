@@ -200,5 +200,5 @@ def parse(text: str) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         raise FrameError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
-    found: dict[str, Any] = frame.model_dump(exclude_unset=True, by_alias=True)
-    return found
+    fields: dict[str, Any] = frame.model_dump(exclude_unset=True, by_alias=True)
+    return fields

@@ -50,12 +50,16 @@ def _deeper_than(value: Any, depth: int) -> bool:
     for _ in range(depth):
         if not level:
             return False
-        level = [item for found in level for item in _containers(found)]
+        level = [item for container in level for item in _containers(container)]
     return bool(level)
 
 
-def _containers(found: dict[str, Any] | list[Any]) -> list[dict[str, Any] | list[Any]]:
-    return [item for item in (found.values() if isinstance(found, dict) else found) if isinstance(item, dict | list)]
+def _containers(container: dict[str, Any] | list[Any]) -> list[dict[str, Any] | list[Any]]:
+    return [
+        item
+        for item in (container.values() if isinstance(container, dict) else container)
+        if isinstance(item, dict | list)
+    ]
 
 
 def _integer(digits: str) -> int:

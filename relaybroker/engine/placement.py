@@ -51,10 +51,10 @@ def choose(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> str:
         if not has_room(tx, node):
             raise unavailable()
         return str(node["id"])
-    found = least_loaded(tx, engine, caller.workspace_id, capability)
-    if found is None:
+    node_id = least_loaded(tx, engine, caller.workspace_id, capability)
+    if node_id is None:
         raise unavailable()
-    return found
+    return node_id
 
 
 def least_loaded(tx: Tx, engine: Engine, workspace_id: str, capability: str, tried: Collection[str] = ()) -> str | None:

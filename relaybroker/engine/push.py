@@ -100,9 +100,9 @@ def _window(tx: Tx, engine: Engine, connection: NodeConnection, starts: dict[str
         room = WINDOW - len(rows)
         if not room:
             break
-        found = _open_rows(tx, connection.node_id, agent_id, start, room)
-        rows += found
-        following[agent_id] = found[-1].seq + 1 if len(found) == room else None
+        agent_rows = _open_rows(tx, connection.node_id, agent_id, start, room)
+        rows += agent_rows
+        following[agent_id] = agent_rows[-1].seq + 1 if len(agent_rows) == room else None
 
     def hand_over() -> None:
         connection.is_reading = False

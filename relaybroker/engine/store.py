@@ -37,7 +37,7 @@ _PRAGMAS = (
 
 T = TypeVar("T")
 Settle = Callable[[Any, Exception | None], None]
-"""Told on the event loop what a transaction gave, or why it was rolled back."""
+"""RecordedInput on the event loop what a transaction gave, or why it was rolled back."""
 
 
 class Tx:
@@ -240,6 +240,6 @@ def _require_plain(path: Path) -> None:
 
 
 def _require_durability(connection: sqlite3.Connection) -> None:
-    found = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous"))
-    if found != ("wal", 2):
-        raise sqlite3.OperationalError(f"this file system does not offer durable commits: {found}")
+    pragmas = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous"))
+    if pragmas != ("wal", 2):
+        raise sqlite3.OperationalError(f"this file system does not offer durable commits: {pragmas}")

@@ -105,22 +105,22 @@ async def keep_alive(directory: Path, on_silence: Callable[[], None]) -> None:
     """
     record = await asyncio.to_thread(_recall, directory)
     answered = time.monotonic()
-    told = False
+    is_reported = False
     while True:
         await asyncio.sleep(_WATCH_S)
         try:
             record = await asyncio.to_thread(_revive, directory, record)
             silent = record is not None and not await asyncio.to_thread(_answers, directory, record.port, LIFE_SIGN_S)
             if not silent:
-                answered, told = time.monotonic(), False
-            elif time.monotonic() - answered >= SILENT_S and not told:
-                told = True
+                answered, is_reported = time.monotonic(), False
+            elif time.monotonic() - answered >= SILENT_S and not is_reported:
+                is_reported = True
                 _log.warning("the embedded engine has not answered for %g s", SILENT_S)
                 on_silence()
             elif record is not None and time.monotonic() - answered >= HUNG_S:
                 _log.warning("the embedded engine hangs: it is ended and started again")
                 await asyncio.to_thread(_end_hung, directory, record)
-                answered, told = time.monotonic(), False
+                answered, is_reported = time.monotonic(), False
         except OSError as error:  # no descriptors or no space now: there may be some at the next look
             _log.warning("the embedded engine cannot be looked after: %s", error)
 
@@ -147,15 +147,17 @@ def _find_or_start(directory: Path) -> RunningEngine:
     make_private_directory(directory)
     with exclusive_lock(directory / "engine.lock"):
         record = _recall(directory)
-        found = _engine_of(directory, record)
-        if found is not None:
+        process = _engine_of(directory, record)
+        if process is not None:
             port = (
-                record.port if record is not None and record.pid == found.pid else _told_port(directory / "ready.json")
+                record.port
+                if record is not None and record.pid == process.pid
+                else _reported_port(directory / "ready.json")
             )
             if port is not None and _eventually(lambda: _answers(directory, port), START_S / 2):
-                _remember(directory, _Record(pid=found.pid, port=port))
-                return RunningEngine(_url(port), found.pid, started_now=False)
-            _stop(found, END_S)
+                _remember(directory, _Record(pid=process.pid, port=port))
+                return RunningEngine(_url(port), process.pid, started_now=False)
+            _stop(process, END_S)
         wanted = record.port if record is not None else 0
         started = _start(directory, wanted) or (_start(directory, 0) if wanted else None)
         if started is None:
@@ -253,22 +255,26 @@ def _start(directory: Path, port: int, *more: str) -> _Record | None:
     finally:
         log.close()
 
-    def told() -> bool:
-        return process.poll() is not None or _told_port(ready) is not None
+    def has_reported() -> bool:
+        return process.poll() is not None or _reported_port(ready) is not None
 
-    _eventually(told, START_S)
-    found = _told_port(ready)
-    if process.poll() is None and found is not None and _eventually(lambda: _answers(directory, found), START_S):
+    _eventually(has_reported, START_S)
+    reported_port = _reported_port(ready)
+    if (
+        process.poll() is None
+        and reported_port is not None
+        and _eventually(lambda: _answers(directory, reported_port), START_S)
+    ):
         for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
             del _children[pid]
         _children[process.pid] = process
-        return _Record(pid=process.pid, port=found)
+        return _Record(pid=process.pid, port=reported_port)
     process.kill()
     process.wait()
     return None
 
 
-def _told_port(ready: Path) -> int | None:
+def _reported_port(ready: Path) -> int | None:
     with suppress(FileNotFoundError, *NOT_READABLE):
         return msgspec.json.decode(read_plain(ready), type=_Ready).port
     return None

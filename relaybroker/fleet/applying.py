@@ -48,7 +48,7 @@ def apply(
     memory: Path,
     ask: Ask,
     environ: Mapping[str, str],
-    told: Callable[[Done], None],
+    report: Callable[[Done], None],
 ) -> list[Done]:
     """Make it so; what cannot be done is told, and the rest is done all the same.
 
@@ -58,7 +58,7 @@ def apply(
     wanted = {name: agent.fingerprint(project) for name, agent in fleet.items()}
     running, applied = _running(ask), _recall(memory)
     kept = {name: one for name, one in applied.items() if running.get(name) == one.session}
-    found: list[Done] = []
+    results: list[Done] = []
     for step in plan(wanted, running, applied):
         problem = ""
         if step.kind in ("stop", "restart"):
@@ -71,9 +71,9 @@ def apply(
             if session:
                 kept[step.name] = Applied(wanted[step.name], session)
         write_private(memory, msgspec.json.encode(kept))
-        found.append(Done(step, problem))
-        told(found[-1])
-    return found
+        results.append(Done(step, problem))
+        report(results[-1])
+    return results
 
 
 def _start(agent: Agent, name: str, project: Path, ask: Ask, environ: Mapping[str, str]) -> str:

@@ -128,7 +128,7 @@ class Conversation:
             case arguments.ReadThread(message_id=message_id):
                 return await self._reading.thread(caller, message_id)
             case arguments.FindMessages():
-                return {"messages": await self._reading.found(caller, wanted)}
+                return {"messages": await self._reading.find(caller, wanted)}
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -324,12 +324,12 @@ class Conversation:
     async def _unread(self, caller: AgentCaller, limit: int) -> Result:
         """What the engine says is not read; an engine that does not answer keeps nobody from what waits here."""
         try:
-            found = _as_object(await self._access.look(caller, "/v1/inbox"), "inbox")
+            inbox = _as_object(await self._access.look(caller, "/v1/inbox"), "inbox")
         except InvalidRequest as error:
             if error.kind is not Refusal.UNAVAILABLE:
                 raise
             return {"unread_channels": [], "mentions": [], "unread_dms": [], "unread_unknown": error.message}
-        return {name: rows[:limit] if isinstance(rows, list) else rows for name, rows in found.items()}
+        return {name: rows[:limit] if isinstance(rows, list) else rows for name, rows in inbox.items()}
 
     async def _search(self, caller: AgentCaller, wanted: arguments.SearchMessages) -> Result:
         places = [wanted.channel] if wanted.channel is not None else await self._reading.places(caller)
@@ -359,16 +359,16 @@ class Conversation:
     async def _why(self, caller: AgentCaller, message_id: str) -> list[Result]:
         unknown = InvalidRequest(Refusal.ABSENT, "unknown_id", f"you neither sent nor received a message {message_id}")
         try:
-            found = await self._access.gateway.audit.why(message_id)
+            audited = await self._access.gateway.audit.why(message_id)
         except InvalidRequest as error:
             raise unknown from error
-        stories: list[Result] = msgspec.to_builtins(found)
+        stories: list[Result] = msgspec.to_builtins(audited)
         sent = caller.is_operator or any(_says(story, "author_id", caller) for story in stories)
         theirs = [story for story in stories if sent or _says(story, "agent_id", caller)]
-        told = [_told(story) for story in theirs if story["subject"].startswith(("delivery:", "message:"))]
-        if not told:
+        shown = [_for_agent(story) for story in theirs if story["subject"].startswith(("delivery:", "message:"))]
+        if not shown:
             raise unknown
-        return told
+        return shown
 
     # --- names that are nearest -----------------------------------------------------------------------------------------
 
@@ -391,10 +391,10 @@ class Conversation:
 
 
 def _nearest(error: InvalidRequest, text: str, name: str, known: Iterable[str], where: str) -> InvalidRequest:
-    found = nearest_names(name, known)
-    more = f"; nearest: {', '.join(found)}" if found else f"; see {where}"
+    nearest = nearest_names(name, known)
+    more = f"; nearest: {', '.join(nearest)}" if nearest else f"; see {where}"
     return InvalidRequest(
-        error.kind, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": found})
+        error.kind, error.code, f"{text}{more}. Nothing was sent.", **(error.extra | {"nearest": nearest})
     )
 
 
@@ -410,7 +410,7 @@ def _says(story: Result, field: str, caller: AgentCaller) -> bool:
     )
 
 
-def _told(story: Result) -> Result:
+def _for_agent(story: Result) -> Result:
     """A story as an agent is told it: of its own events only, without what other programs and the operator had to do with it."""
     kept = {
         name: story[name] for name in ("subject", "outcome", "state", "reason", "verdict", "otherwise", "message_id")
@@ -421,12 +421,12 @@ def _told(story: Result) -> Result:
     return kept | {"steps": steps}
 
 
-def _as_object(found: Any, name: str) -> Result:
-    return found if isinstance(found, dict) else {name: found}
+def _as_object(answer: Any, name: str) -> Result:
+    return answer if isinstance(answer, dict) else {name: answer}
 
 
-def _objects(found: Any) -> list[Result]:
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+def _objects(answer: Any) -> list[Result]:
+    return [row for row in answer if isinstance(row, dict)] if isinstance(answer, list) else []
 
 
 def _number(text: Any) -> int:

@@ -71,18 +71,18 @@ def with_variables(
 
     A variable that holds no JSON object is left as it is: the program would not take it either.
     """
-    found = dict(environment)
+    variables = dict(environment)
     if profile.mcp is None or _place(profile, argv) is None:
-        return found
+        return variables
     for name, plain in profile.mcp.env.items():
         (value,) = _filled((profile.mcp.command_env[name],), server) if server else (plain,)
         try:
-            given = json.loads(found.get(name) or "{}")
+            given = json.loads(variables.get(name) or "{}")
         except ValueError:
             continue
         if isinstance(given, dict):
-            found[name] = json.dumps(_merged(given, json.loads(value)))
-    return found
+            variables[name] = json.dumps(_merged(given, json.loads(value)))
+    return variables
 
 
 def _merged(given: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:

@@ -47,13 +47,13 @@ class Reading:
         shown = await self._access.look(caller, f"/v1/messages/{message_id}")
         message = _row(shown)
         message["readers"] = await self._readers(caller, message_id)
-        (found,) = await self._marked(caller, [message])
-        return found
+        (marked,) = await self._marked(caller, [message])
+        return marked
 
     async def thread(self, caller: AgentCaller, message_id: str) -> Row:
         """A message and its answers, oldest first, with their marks."""
-        found = await self._access.look(caller, f"/v1/messages/{message_id}/replies")
-        rows = [_row(found.get("parent")), *map(_row, found.get("replies") or [])] if isinstance(found, dict) else []
+        answer = await self._access.look(caller, f"/v1/messages/{message_id}/replies")
+        rows = [_row(answer.get("parent")), *map(_row, answer.get("replies") or [])] if isinstance(answer, dict) else []
         marked = await self._marked(caller, rows)
         unknown = [row for row in marked if not row["marks"]][-READERS_ASKED:]
         readers = await asyncio.gather(*(self._readers(caller, str(row.get("id"))) for row in unknown))
@@ -61,7 +61,7 @@ class Reading:
             row["readers"] = read_by
         return {"messages": marked}
 
-    async def found(self, caller: AgentCaller, wanted: arguments.FindMessages) -> list[Row]:
+    async def find(self, caller: AgentCaller, wanted: arguments.FindMessages) -> list[Row]:
         """The newest messages that fit."""
         if caller.is_operator:
             asked = msgspec.structs.asdict(wanted)
@@ -96,8 +96,8 @@ class Reading:
         """Messages of a channel (`#name`) or conversation, newest first; `query` as the engine takes it."""
         name = place.removeprefix("#")
         kind = "dm" if not place.startswith("#") and target_type(name) == "conversation" else "channels"
-        found = await self._access.look(caller, f"/v1/{kind}/{path_segment(name)}/messages?{urlencode(query)}")
-        return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+        answer = await self._access.look(caller, f"/v1/{kind}/{path_segment(name)}/messages?{urlencode(query)}")
+        return [row for row in answer if isinstance(row, dict)] if isinstance(answer, list) else []
 
     async def places(self, caller: AgentCaller) -> list[str]:
         """The caller's channels and conversations."""
@@ -108,10 +108,10 @@ class Reading:
         return named + [str(row["id"]) for row in talks or [] if isinstance(row, dict) and row.get("id")]
 
     async def _readers(self, caller: AgentCaller, message_id: str) -> list[str]:
-        found = await self._access.look(caller, f"/v1/messages/{message_id}/readers")
+        answer = await self._access.look(caller, f"/v1/messages/{message_id}/readers")
         return (
-            [str(row.get("agent_name", "")) for row in found if isinstance(row, dict)]
-            if isinstance(found, list)
+            [str(row.get("agent_name", "")) for row in answer if isinstance(row, dict)]
+            if isinstance(answer, list)
             else []
         )
 
@@ -126,8 +126,8 @@ class Reading:
         return marked
 
 
-def _row(found: Any) -> Row:
-    return dict(found) if isinstance(found, dict) else {}
+def _row(answer: Any) -> Row:
+    return dict(answer) if isinstance(answer, dict) else {}
 
 
 def _said(row: Row) -> Row:

@@ -82,9 +82,9 @@ class AgentToolbox:
         if request.method == "tools/call":
             result, fetch_id = await self._called(caller, request, key)
             return protocol.result(request, result, SERVER), fetch_id
-        return self._told(request), ""
+        return self._protocol_answer(request), ""
 
-    def _told(self, request: Request) -> bytes:
+    def _protocol_answer(self, request: Request) -> bytes:
         match request:
             case Request(method="initialize", stateless=False):
                 return protocol.result(request, protocol.initialized(request, SERVER, INSTRUCTIONS), SERVER)

@@ -136,8 +136,8 @@ def _name(kind: type[AnyArguments]) -> str:
 
 @functools.cache
 def _schema(kind: type[AnyArguments]) -> dict[str, Any]:
-    _, found = msgspec.json.schema_components([kind])
-    schema: dict[str, Any] = found[kind.__name__]
+    _, components = msgspec.json.schema_components([kind])
+    schema: dict[str, Any] = components[kind.__name__]
     return {key: value for key, value in schema.items() if key not in ("title", "description")}
 
 
@@ -167,9 +167,9 @@ def tool_of(name: str, *, operator: bool = False, model: bool = False, may: Cont
         InvalidRequest: `unknown_tool`, with the names that are nearest.
     """
     known = {tool.name: tool for tool in offered(operator=operator, model=model, may=may)}
-    found = known.get(name)
-    if found is not None:
-        return found
+    exact = known.get(name)
+    if exact is not None:
+        return exact
     nearest = nearest_names(name, known)
     text = f"there is no tool '{name[:128]}'" + (f"; nearest: {', '.join(nearest)}" if nearest else "")
     raise InvalidRequest(Refusal.ABSENT, "unknown_tool", text)

@@ -97,12 +97,14 @@ class Metrics:
             "relay_agent_crashes", "Programs of agents that ended by themselves, badly.", ("agent",), registry=kept
         )
         self._registry.register(_OfState(self))
-        going_on = [found for found in state().deliveries.values() if not found.ended]
-        self._offered = {found.stream: found.offered_at for found in going_on}
+        going_on = [open_delivery for open_delivery in state().deliveries.values() if not open_delivery.ended]
+        self._offered = {open_delivery.stream: open_delivery.offered_at for open_delivery in going_on}
         self._typed = {
-            found.stream: found.changed_at for found in going_on if found.state == delivery.DeliveryState.INJECTED
+            open_delivery.stream: open_delivery.changed_at
+            for open_delivery in going_on
+            if open_delivery.state == delivery.DeliveryState.INJECTED
         }
-        self._names = {found.stream: found.name for found in state().workers.values()}
+        self._names = {program.stream: program.name for program in state().workers.values()}
         self._stopping: set[str] = set()
 
     def committed(self, seconds: float) -> None:
@@ -188,7 +190,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 def _of_broker(state: State, now: float, version: str) -> Iterator[Metric]:
     settings, counted = state.settings, state.counters
-    running = sum(not found.ended for found in state.workers.values())
+    running = sum(not program.ended for program in state.workers.values())
     node = (
         {}
         if settings is None
@@ -222,12 +224,12 @@ def _of_deliveries(state: State, now: float) -> Iterator[Metric]:
     by_state = GaugeMetricFamily(
         "relay_deliveries_open", "Deliveries that are not settled, by state.", labels=("state",)
     )
-    pending = [found for found in state.deliveries.values() if not found.ended]
+    pending = [open_delivery for open_delivery in state.deliveries.values() if not open_delivery.ended]
     for name in delivery.TABLE.states:
         if name not in delivery.TABLE.terminal:
-            by_state.add_metric((str(name),), sum(found.state == name for found in pending))
+            by_state.add_metric((str(name),), sum(open_delivery.state == name for open_delivery in pending))
     yield by_state
-    waiting = [found.offered_at for found in pending if found.state in _WAITING]
+    waiting = [open_delivery.offered_at for open_delivery in pending if open_delivery.state in _WAITING]
     oldest = now - min(waiting) if waiting else 0.0
     yield _gauge(
         "relay_delivery_oldest_waiting_seconds", "How long the oldest message that is not typed has waited.", oldest
@@ -239,10 +241,10 @@ def _of_agents(state: State) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("relay_agent_waiting", "Messages that wait for an agent.", labels=("agent",))
     typed = CounterMetricFamily("relay_agent_typed", "Messages typed to the program of an agent.", labels=("agent",))
     memory = GaugeMetricFamily("relay_agent_memory_bytes", "Memory of the program of an agent.", labels=("agent",))
-    for found in (one for one in state.workers.values() if one.pid and not one.ended):
-        waiting.add_metric((found.name,), len(found.waiting))
-        typed.add_metric((found.name,), found.typed)
-        memory.add_metric((found.name,), _memory(found.pid))
+    for program in (one for one in state.workers.values() if one.pid and not one.ended):
+        waiting.add_metric((program.name,), len(program.waiting))
+        typed.add_metric((program.name,), program.typed)
+        memory.add_metric((program.name,), _memory(program.pid))
     yield from (waiting, typed, memory)
     yield _gauge("relay_agent_waiting_limit", "How many may wait for one agent.", delivery.MAX_WAITING)
 
@@ -291,4 +293,4 @@ def _memory(pid: int) -> int:
 def names(metrics: Sequence[Metric]) -> set[str]:
     """The names of these families as queries write them."""
     ending = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",)}
-    return {f"{found.name}{end}" for found in metrics for end in ending.get(found.type, ("",))}
+    return {f"{metric.name}{end}" for metric in metrics for end in ending.get(metric.type, ("",))}

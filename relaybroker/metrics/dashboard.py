@@ -17,8 +17,8 @@ class Panel(NamedTuple):
 
 
 def _quantiles(metric: str) -> tuple[tuple[str, str], ...]:
-    found = 'histogram_quantile({q}, sum by (le) (rate({m}_bucket{{instance=~"$instance"}}[$__rate_interval])))'
-    return tuple((found.format(q=q, m=metric), f"p{int(100 * q)}") for q in (0.5, 0.99))
+    expression = 'histogram_quantile({q}, sum by (le) (rate({m}_bucket{{instance=~"$instance"}}[$__rate_interval])))'
+    return tuple((expression.format(q=q, m=metric), f"p{int(100 * q)}") for q in (0.5, 0.99))
 
 
 PANELS = (

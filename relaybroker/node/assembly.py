@@ -77,7 +77,7 @@ def open_vault(settings: Settings, paths: Paths, node: Node, workspace_key: str,
         own_cache=cache(paths.own_tokens),
         pinned_node_token=settings.node_token.get_secret_value(),
     )
-    living = {found.agent_id for found in state.registrations.values()}
+    living = {registration.agent_id for registration in state.registrations.values()}
     vault.forget_agents_except(living | {message.author_id for message in state.messages.values()})
     return vault
 
@@ -90,8 +90,8 @@ def open_environments(paths: Paths, state: State) -> SpawnEnvironments:
     """
     write_command(paths.commands)
     environments = SpawnEnvironments(paths.environments)
-    environments.forget_except({found.spec.env_ref for found in state.registrations.values()})
-    living = {found.session_id for found in state.registrations.values()}
+    environments.forget_except({registration.spec.env_ref for registration in state.registrations.values()})
+    living = {registration.session_id for registration in state.registrations.values()}
     for directory in paths.own_files.glob("*"):
         if directory.name not in living:
             remove_own_files(directory)

@@ -382,14 +382,14 @@ def _is_settled(state: State, boot_id: str) -> bool:
 
 
 def _open_journal(
-    paths: Paths, on_failure: Callable[[BaseException], None], told: Callable[[str], None]
+    paths: Paths, on_failure: Callable[[BaseException], None], report: Callable[[str], None]
 ) -> tuple[Journal, SnapshotFile, State]:
     """The journal, its snapshots, and the state at its end."""
-    told("checking the log")
+    report("checking the log")
     journal = Journal.open(str(paths.journal), registry=REGISTRY, on_failure=on_failure)
     snapshots = SnapshotFile(side_file(paths.journal, ".snapshot"), payload_version=SNAPSHOT_FORMAT)
     try:
-        return journal, snapshots, recover(journal, snapshots, told)
+        return journal, snapshots, recover(journal, snapshots, report)
     except BaseException:
         journal.close()
         raise

@@ -42,11 +42,11 @@ class Room(NamedTuple):
 
 def look_at(directory: Path) -> Room:
     """How the disk of a directory is."""
-    found = os.statvfs(directory)
-    free = found.f_bavail * found.f_frsize
-    if found.f_flag & os.ST_RDONLY or not os.access(directory, os.W_OK):
+    file_system = os.statvfs(directory)
+    free = file_system.f_bavail * file_system.f_frsize
+    if file_system.f_flag & os.ST_RDONLY or not os.access(directory, os.W_OK):
         return Room("unwritable", free)
-    size = found.f_blocks * found.f_frsize
+    size = file_system.f_blocks * file_system.f_frsize
     if free < min(FULL_BYTES, max(LEAST_BYTES, FULL_SHARE * size)):
         return Room("full", free)
     return Room("nearly_full" if free < NEARLY_FULL_BYTES else "ok", free)
@@ -75,24 +75,24 @@ class Disk:
     async def look(self) -> None:
         """Look once."""
         try:
-            found = await asyncio.to_thread(self._look, self._directory)
+            room = await asyncio.to_thread(self._look, self._directory)
         except OSError as error:
             _log.warning("the disk of %s cannot be looked at: %s", self._directory, error)
             return
-        if found.grade != self.room.grade:
-            level = logging.INFO if found.grade == "ok" else logging.ERROR
+        if room.grade != self.room.grade:
+            level = logging.INFO if room.grade == "ok" else logging.ERROR
             _log.log(
-                level, "the disk of the log is %s, %d MiB are free", found.grade.replace("_", " "), found.free // 2**20
+                level, "the disk of the log is %s, %d MiB are free", room.grade.replace("_", " "), room.free // 2**20
             )
-        self._take(found)
+        self._take(room)
 
     async def wait(self) -> None:
         """Returns when something new may be accepted."""
         await self._open.wait()
 
-    def _take(self, found: Room) -> None:
-        self.room = found
-        if found.takes_more:
+    def _take(self, room: Room) -> None:
+        self.room = room
+        if room.takes_more:
             self._open.set()
         else:
             self._open.clear()

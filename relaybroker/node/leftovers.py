@@ -67,14 +67,14 @@ def _hosts(state: Path) -> list[psutil.Process]:
     for path in state.resolve().glob("host-*.pid"):
         with contextlib.suppress(OSError, ValueError):
             pids.append(int(read_plain(path)))
-    found = []
+    hosts = []
     for pid in dict.fromkeys(pids):
         with contextlib.suppress(ValueError, OverflowError, psutil.Error):
             process = psutil.Process(pid)
             words = process.cmdline()
             if living_hosts.runs_host(words) and any(str(state.resolve()) in word for word in words):
-                found.append(process)
-    return found
+                hosts.append(process)
+    return hosts
 
 
 def _end(process: psutil.Process) -> bool:

@@ -24,10 +24,10 @@ TOLD_EVERY = 20_000
 """Events between two words about how far it is."""
 
 
-def recover(journal: Journal, snapshots: SnapshotFile, told: Callable[[str], None] = lambda _: None) -> State:
+def recover(journal: Journal, snapshots: SnapshotFile, report: Callable[[str], None] = lambda _: None) -> State:
     """The state at the end of the journal; its time depends on the tail after the snapshot, not on history.
 
-    `told` hears how far it is.
+    `report` hears how far it is.
 
     Raises:
         CorruptLog: a record does not fit; every byte is kept.
@@ -38,6 +38,6 @@ def recover(journal: Journal, snapshots: SnapshotFile, told: Callable[[str], Non
     for position, recorded in journal.read(after=base):
         fold.apply(state, recorded)
         if not position % TOLD_EVERY:
-            told(f"reading the log, {position} of {journal.position}")
+            report(f"reading the log, {position} of {journal.position}")
     _log.info("recovered to position %d from a snapshot at %d", state.position, base)
     return state

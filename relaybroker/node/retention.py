@@ -50,8 +50,8 @@ def _first_since(log: LogReader, moment: float) -> int:
     low, high = log.archive.last + 1, log.position + 1
     while low < high:
         middle = (low + high) // 2
-        found = log.read_at([middle])
-        if found and found[0].at < moment:
+        records = log.read_at([middle])
+        if records and records[0].at < moment:
             low = middle + 1
         else:
             high = middle

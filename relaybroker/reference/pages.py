@@ -213,9 +213,9 @@ def commands() -> str:
         parts.append(f"{'#' * (len(words) + 1)} {' '.join(words)}\n\n```\n{command.get_help(context)}\n```\n")
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
-                found = command.get_command(context, name)
-                assert found is not None
-                add(found, [*words, name], context)
+                subcommand = command.get_command(context, name)
+                assert subcommand is not None
+                add(subcommand, [*words, name], context)
 
     add(cli, ["relaybroker"], None)
     return "\n".join(parts)
@@ -287,7 +287,9 @@ def guarantees() -> str:
     parts = ["# Guarantees\n", "Each promise with the tests that name its id. `make test` runs all of them.\n"]
     for subject, promises in GUARANTEES.items():
         parts.append(f"## {subject}\n\n| id | promise | kept by |\n|---|---|---|")
-        parts += [f"| {found.id} | {found.promise} | {'<br>'.join(named.get(found.id, []))} |" for found in promises]
+        parts += [
+            f"| {promise.id} | {promise.promise} | {'<br>'.join(named.get(promise.id, []))} |" for promise in promises
+        ]
         parts.append("")
     parts.append(f"## Not promised\n{NOT_PROMISED}")
     return "\n".join(parts)
@@ -296,7 +298,7 @@ def guarantees() -> str:
 @functools.cache
 def tests_by_id() -> dict[str, list[str]]:
     """Guarantee -> the tests (`file::name`, or a whole file) whose docstrings name it."""
-    ids = {found.id for promises in GUARANTEES.values() for found in promises}
+    ids = {promise.id for promises in GUARANTEES.values() for promise in promises}
     named: dict[str, list[str]] = {}
     for path in sorted(TESTS.rglob("test_*.py")):
         place, tree = path.relative_to(TESTS.parent).as_posix(), ast.parse(path.read_text(encoding="utf-8"))

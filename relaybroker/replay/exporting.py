@@ -62,18 +62,18 @@ def export(
 
 def check_input(turn: Turn) -> None:
     """Raise SessionError (`no_inputs`) for a turn of a version that kept no inputs."""
-    if not turn.told:
+    if not turn.input_json:
         raise SessionError("no_inputs", f"position {turn.first}")
 
 
 def export_records(records: list[Recorded], file: IO[bytes], *, name: str = "", says: str = "") -> Exported:
     """As `export`, of a whole log that is at hand."""
     writer = Writer(file, _header(State(), name, says))
-    found = list(_checked(turns_of(records)))
-    for turn in found:
+    turns = list(_checked(turns_of(records)))
+    for turn in turns:
         writer.turn(turn)
     writer.end("range")
-    return Exported(len(found), 1, records[-1].version if records else 0)
+    return Exported(len(turns), 1, records[-1].version if records else 0)
 
 
 def _checked(turns: Iterator[Turn]) -> Iterator[Turn]:

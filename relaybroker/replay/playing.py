@@ -24,9 +24,9 @@ from relaybroker.domain.broker import Broker
 from relaybroker.domain.errors import RelayBrokerError
 from relaybroker.domain.events import Harness, Recorded
 from relaybroker.domain.inputs import BrokerStarted, Settings
+from relaybroker.domain.recorded_input import RecordedInput, TimePassed
 from relaybroker.domain.rules.agents import HarnessOf
 from relaybroker.domain.state import State
-from relaybroker.domain.told import TimePassed, Told
 from relaybroker.domain.turn import Decision
 from relaybroker.replay.session import EFFECTS, Session, Turn, plain
 
@@ -159,7 +159,7 @@ class Player:
         elif len(self._waiting) >= CATCH_UP:
             self._catch_up()
 
-    def _decide(self, item: Told, now: float) -> Decision:
+    def _decide(self, item: RecordedInput, now: float) -> Decision:
         return self._core.on_time(now) if isinstance(item, TimePassed) else self._core.handle(item, now)
 
     def _sides(self, turn: Turn, decision: Decision) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -201,11 +201,11 @@ class Player:
             decision, error = Decision([], []), f"{type(raised).__name__}: {raised}"
         if not decision.events and not error:
             return
-        found = [{**shown(recorded), "position": None} for recorded in decision.events]
-        names = [{"topic": one["topic"], "stream": one["stream"]} for one in found]
+        decided = [{**shown(recorded), "position": None} for recorded in decision.events]
+        names = [{"topic": one["topic"], "stream": one["stream"]} for one in decided]
         if names != self._early:  # the same thing stays due until the recording has it
             self._early = names
-            self._differ("due", turn, "TimePassed", [], found, error, at=due)
+            self._differ("due", turn, "TimePassed", [], decided, error, at=due)
         else:
             self._go_back()
 

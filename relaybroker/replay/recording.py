@@ -114,4 +114,4 @@ class Recording:
 
 def _turn(decision: Decision) -> Turn:
     first = decision.events[0]
-    return Turn(at=first.at, told=first.told, events=decision.events, effects=plain(decision.effects))
+    return Turn(at=first.at, input_json=first.input_json, events=decision.events, effects=plain(decision.effects))

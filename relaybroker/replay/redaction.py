@@ -22,13 +22,13 @@ from typing import IO, Any
 
 import msgspec
 
-from relaybroker.domain import events, inputs, told
+from relaybroker.domain import events, inputs, recorded_input
 from relaybroker.domain import state as domain_state
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.decoding import MAX_DEPTH
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.recorded_input import RecordedInput, TimePassed
 from relaybroker.domain.state import State
-from relaybroker.domain.told import TimePassed, Told
 from relaybroker.replay.playing import Harnesses
 from relaybroker.replay.session import EFFECTS, Session, SessionError, Turn, Writer, plain, starting_state
 from relaybroker.replay.vocabulary import words
@@ -97,7 +97,7 @@ class Redactor:
             return text
         spoken = any(sign.isspace() for sign in text)
         return _PART.sub(
-            lambda found: found[0] if ours and _is_count(found) else self._part(found[0], ours=ours, spoken=spoken),
+            lambda match: match[0] if ours and _is_count(match) else self._part(match[0], ours=ours, spoken=spoken),
             text,
         )
 
@@ -136,11 +136,11 @@ class Redactor:
             return None
         if isinstance(value, dict):
             return {
-                self.words(key, ours=ours): self.value(found, key, ours=ours and key not in FOREIGN, depth=depth - 1)
-                for key, found in value.items()
+                self.words(key, ours=ours): self.value(member, key, ours=ours and key not in FOREIGN, depth=depth - 1)
+                for key, member in value.items()
             }
         if isinstance(value, list):
-            return [self.value(found, name, ours=ours, depth=depth - 1) for found in value]
+            return [self.value(item, name, ours=ours, depth=depth - 1) for item in value]
         if isinstance(value, str):
             return self._string(value, name, ours=ours)
         if isinstance(value, bool) or value is None or ours or name in NUMBERS:
@@ -163,9 +163,9 @@ class Redactor:
         program, space, rest = line.partition(" ")
         return self.words(program) + space + (self.text(rest) if rest else "")
 
-    def input(self, kept: bytes) -> Told:
+    def input(self, kept: bytes) -> RecordedInput:
         """An input without what somebody wrote."""
-        return told.decode(msgspec.json.encode(self.value(msgspec.json.decode(kept))))
+        return recorded_input.decode(msgspec.json.encode(self.value(msgspec.json.decode(kept))))
 
     def state(self, state: State) -> State:
         """A state without what somebody wrote."""
@@ -173,9 +173,9 @@ class Redactor:
         if state.settings is not None:
             self.settings(state.settings)
         data = msgspec.json.decode(domain_state.encode(state))
-        found = domain_state.decode(msgspec.json.encode([data[0], self.value(data[1])]))
-        assert found is not None, "of this version"
-        return found
+        redacted = domain_state.decode(msgspec.json.encode([data[0], self.value(data[1])]))
+        assert redacted is not None, "of this version"
+        return redacted
 
     def settings(self, settings: inputs.Settings) -> None:
         """This node and this broker keep their names."""
@@ -190,10 +190,10 @@ class Redactor:
             block += 1
 
 
-def _is_count(found: re.Match[str]) -> bool:
+def _is_count(match: re.Match[str]) -> bool:
     """Whether it is the number at the end of one of our names: `delivery:…@55`, `…#2`, `agent:w1:3`."""
-    before = found.string[: found.start()]
-    return found[0].isdigit() and (
+    before = match.string[: match.start()]
+    return match[0].isdigit() and (
         before.endswith(("@", "#")) or (before.endswith(":") and before.startswith("agent:"))
     )
 
@@ -238,17 +238,17 @@ def _meet(redactor: Redactor, harnesses: Harnesses, turn: Turn) -> None:
 def _again(core: Broker, redactor: Redactor, turn: Turn) -> Turn:
     item = turn.input()
     if isinstance(item, TimePassed):
-        decision, kept = core.on_time(turn.at), turn.told
+        decision, kept = core.on_time(turn.at), turn.input_json
     else:
         if isinstance(item, inputs.BrokerStarted):
             redactor.settings(item.settings)
-        changed = redactor.input(turn.told)
+        changed = redactor.input(turn.input_json)
         assert not isinstance(changed, TimePassed), "an input stays what it is"
-        decision, kept = core.handle(changed, turn.at), told.encode(changed)
+        decision, kept = core.handle(changed, turn.at), recorded_input.encode(changed)
     before = [recorded.event.topic for recorded in turn.events]
     after = [recorded.event.topic for recorded in decision.events]
     if before != after:
         raise SessionError("not_replayable", f"position {turn.first}", turn.line)
     redactor.learn(turn.events, decision.events)
     effects = None if turn.effects is None else plain(decision.effects)
-    return Turn(at=turn.at, told=kept, events=decision.events, effects=effects)
+    return Turn(at=turn.at, input_json=kept, events=decision.events, effects=effects)

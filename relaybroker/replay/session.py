@@ -26,13 +26,13 @@ import msgspec
 
 from relaybroker.adapters.eventstore.errors import UnknownTopic
 from relaybroker.adapters.eventstore.mapper import Mapper
+from relaybroker.domain import recorded_input
 from relaybroker.domain import state as domain_state
-from relaybroker.domain import told
 from relaybroker.domain.decoding import NOT_READABLE
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.events import REGISTRY, Recorded
+from relaybroker.domain.recorded_input import RecordedInput
 from relaybroker.domain.state import State
-from relaybroker.domain.told import Told
 
 FORMAT = 1
 EFFECTS = 2
@@ -123,10 +123,10 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of the core: `told` is what it was told, as it is kept; `effects` plain data, None where they are not known."""
+    """One turn of the core: `input_json` is what it was told, as it is kept; `effects` plain data, None where they are not known."""
 
     at: float
-    told: bytes
+    input_json: bytes
     events: list[Recorded]
     effects: list[Any] | None = None
     line: int = 0
@@ -141,22 +141,22 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         """Position of its last event."""
         return self.events[-1].version
 
-    def input(self) -> Told:
+    def input(self) -> RecordedInput:
         """What the core was told.
 
         Raises:
             SessionError: `unknown_input`.
         """
         try:
-            return told.decode(self.told)
+            return recorded_input.decode(self.input_json)
         except NOT_READABLE as error:
             raise SessionError("unknown_input", str(error), self.line) from error
 
 
 def plain(effects: Iterable[Effect]) -> list[Any]:
     """Effects as the data that a file holds."""
-    found: list[Any] = msgspec.json.decode(msgspec.json.encode(list(effects)))
-    return found
+    data: list[Any] = msgspec.json.decode(msgspec.json.encode(list(effects)))
+    return data
 
 
 def starting_state(state: State) -> msgspec.Raw:
@@ -188,7 +188,7 @@ class Writer:
             )
             for recorded in turn.events
         ]
-        self._put(_Line(at=turn.at, input=msgspec.Raw(turn.told), events=events, effects=turn.effects))
+        self._put(_Line(at=turn.at, input=msgspec.Raw(turn.input_json), events=events, effects=turn.effects))
         self._turns += 1
         self._last = turn.last
 
@@ -230,10 +230,10 @@ class Session:
         """
         if not bytes(self.header.state):
             return State()
-        found = domain_state.decode(bytes(self.header.state))
-        if found is None:
+        state = domain_state.decode(bytes(self.header.state))
+        if state is None:
             raise SessionError("old_state", f"written by {self.header.broker}", 1)
-        return found
+        return state
 
     def __iter__(self) -> Iterator[Turn]:
         position, at = self.header.after, 0.0
@@ -259,20 +259,20 @@ class Session:
                 if self.end.last != position:
                     raise SessionError("out_of_order", f"it ends at {self.end.last}, its turns at {position}", number)
                 return None
-            found = self._lines.decode(line)
+            entry = self._lines.decode(line)
         except NOT_READABLE as error:
             if not line.endswith(b"\n") and not self._file.peek(1):  # type: ignore[attr-defined] # opened buffered
                 return None  # the writer was killed in the middle of its last line
             raise SessionError("bad_line", str(error), number) from error
-        if not found.events:
+        if not entry.events:
             raise SessionError("bad_line", "a turn without events", number)
-        cause = f"{found.events[0].stream}@{position + 1}"
-        heard = bytes(found.input)
+        cause = f"{entry.events[0].stream}@{position + 1}"
+        heard = bytes(entry.input)
         events = [
-            self._recorded(number, event, position + offset, found.at, cause, heard if offset == 1 else b"")
-            for offset, event in enumerate(found.events, 1)
+            self._recorded(number, event, position + offset, entry.at, cause, heard if offset == 1 else b"")
+            for offset, event in enumerate(entry.events, 1)
         ]
-        return Turn(at=found.at, told=heard, events=events, effects=found.effects, line=number)
+        return Turn(at=entry.at, input_json=heard, events=events, effects=entry.effects, line=number)
 
     def _recorded(self, number: int, event: _Event, version: int, at: float, cause: str, heard: bytes) -> Recorded:
         try:
@@ -282,7 +282,13 @@ class Session:
         except NOT_READABLE as error:
             raise SessionError("bad_line", f"{event.topic}: {error}", number) from error
         return Recorded(
-            stream=event.stream, version=version, at=at, causation=cause, correlation=event.corr, event=body, told=heard
+            stream=event.stream,
+            version=version,
+            at=at,
+            causation=cause,
+            correlation=event.corr,
+            event=body,
+            input_json=heard,
         )
 
     def _header(self) -> Header:

@@ -15,12 +15,12 @@ from relaybroker.replay.playing import Difference
 _KINDS = {"decided": "decided differently", "due": "due at another time", "raised": "the core failed"}
 
 
-def difference(found: Difference) -> Iterator[str]:
+def difference(diff: Difference) -> Iterator[str]:
     """One difference as lines: where, and a diff of the decisions (`-` recorded, `+` decided now)."""
-    yield f"#{found.position} (line {found.line}, {moment(found.at)}) {found.cause}: {_KINDS[found.kind]}"
-    if found.error:
-        yield f"  ! {found.error}"
-    for line in difflib.ndiff(list(_lines(found.recorded)), list(_lines(found.decided))):
+    yield f"#{diff.position} (line {diff.line}, {moment(diff.at)}) {diff.cause}: {_KINDS[diff.kind]}"
+    if diff.error:
+        yield f"  ! {diff.error}"
+    for line in difflib.ndiff(list(_lines(diff.recorded)), list(_lines(diff.decided))):
         if not line.startswith("?"):
             yield f"  {line}"
 
@@ -45,22 +45,22 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-def state(found: State) -> Iterator[str]:
+def state(shown: State) -> Iterator[str]:
     """What a state says to a person: link, host, agents, and what is under way."""
-    now = found.now
-    yield f"#{found.position} {moment(now)}"
-    link = views.link(found, now)
+    now = shown.now
+    yield f"#{shown.position} {moment(now)}"
+    link = views.link(shown, now)
     reason = f" ({link.reason}: {link.detail})" if link.reason else ""
     yield f"link    {link.state}{reason}, dial {link.dial}"
-    yield f"host    {'attached' if found.host.attached else 'not attached'}"
-    for registration in found.registrations.values():
-        worker = found.workers.get(registration.session_id)
-        mailbox = found.mailboxes.get(registration.agent_id)
+    yield f"host    {'attached' if shown.host.attached else 'not attached'}"
+    for registration in shown.registrations.values():
+        worker = shown.workers.get(registration.session_id)
+        mailbox = shown.mailboxes.get(registration.agent_id)
         cursor = "" if mailbox is None else f", cursor {mailbox.floor}"
         yield f"agent   {registration.name}  {registration.state}, program {worker.state if worker else '-'}{cursor}"
-    for delivery in (one for one in found.deliveries.values() if not one.ended):
+    for delivery in (one for one in shown.deliveries.values() if not one.ended):
         yield f"message {delivery.msg_id} for {delivery.name}  {delivery.state}"
-    for action in found.open_actions():
+    for action in shown.open_actions():
         yield f"action  {action.invocation_id} {action.action}  {action.state}"
-    for message in found.messages.values():
+    for message in shown.messages.values():
         yield f"outbox  {message.event_id} to {message.to}  {message.state}"

@@ -21,4 +21,4 @@ def turns_of(records: Iterable[Recorded]) -> Iterator[Turn]:
 
 
 def _turn(together: list[Recorded]) -> Turn:
-    return Turn(at=together[0].at, told=together[0].told, events=together)
+    return Turn(at=together[0].at, input_json=together[0].input_json, events=together)

@@ -31,23 +31,23 @@ WORD = re.compile(r"[A-Za-z0-9]+")
 @cache
 def words() -> frozenset[str]:
     """Every word of the source, and of the programs that are known by name."""
-    found: set[str] = set()
+    vocabulary: set[str] = set()
     for name in _modules():
         spec = find_spec(name)
         assert spec is not None, "it was just listed"
         assert spec.origin is not None, "our modules are files"
         code = SourceFileLoader(name, spec.origin).get_code(name)
         if code is not None:
-            found.update(word for constant in _constants(code) for word in WORD.findall(constant))
+            vocabulary.update(word for constant in _constants(code) for word in WORD.findall(constant))
     for profile in harnesses.profiles().values():
-        found.update(word for text in (profile.name, *profile.commands) for word in WORD.findall(text))
-    return frozenset(word for word in found if not word.isdigit())
+        vocabulary.update(word for text in (profile.name, *profile.commands) for word in WORD.findall(text))
+    return frozenset(word for word in vocabulary if not word.isdigit())
 
 
 def _modules() -> Iterator[str]:
     for package in _PACKAGES:
         yield package
-        yield from (found.name for found in pkgutil.walk_packages(import_module(package).__path__, f"{package}."))
+        yield from (module.name for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}."))
 
 
 def _constants(code: CodeType) -> Iterator[str]:

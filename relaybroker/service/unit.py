@@ -50,8 +50,8 @@ def program() -> list[str]:
     script = Path(sys.executable).with_name("relaybroker")
     if script.exists():
         return [str(script)]
-    found = shutil.which("relaybroker")
-    return [found] if found else [sys.executable, "-P", "-m", "relaybroker"]
+    installed = shutil.which("relaybroker")
+    return [installed] if installed else [sys.executable, "-P", "-m", "relaybroker"]
 
 
 def command_of(wanted: Wanted) -> list[str]:

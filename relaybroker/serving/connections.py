@@ -78,21 +78,21 @@ class Connections:
         async def ask(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
-            found = None if request.transport is None else self._open.get(request.transport)
-            if found is None:
+            connection = None if request.transport is None else self._open.get(request.transport)
+            if connection is None:
                 return await handler(request)
-            found.waits = True
+            connection.waits = True
             try:
                 return await handler(request)
             finally:
-                found.rests()
+                connection.rests()
 
         return ask
 
     def vouch(self, request: web.Request) -> None:
         """A valid key or token came over this connection."""
-        if request.transport is not None and (found := self._open.get(request.transport)) is not None:
-            found.vouched = True
+        if request.transport is not None and (connection := self._open.get(request.transport)) is not None:
+            connection.vouched = True
 
     def admit(self, transport: asyncio.BaseTransport, connection: _Connection) -> bool:
         """Whether there is room for one more; another one may have to go."""
@@ -107,22 +107,22 @@ class Connections:
             self._open.pop(transport, None)
 
     def _make_room(self) -> bool:
-        strangers = [found for found in self._open.values() if not found.vouched]
-        resting = [found for found in strangers if not found.waits]
+        strangers = [connection for connection in self._open.values() if not connection.vouched]
+        resting = [connection for connection in strangers if not connection.waits]
         if not (going := resting or strangers):
             return False
-        most, _ = Counter(found.peer for found in going).most_common(1)[0]
-        next(found for found in going if found.peer == most).abort()
+        most, _ = Counter(connection.peer for connection in going).most_common(1)[0]
+        next(connection for connection in going if connection.peer == most).abort()
         return True
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._head_s / _LOOKS)
             now = asyncio.get_running_loop().time()
-            for found in list(self._open.values()):
-                patience = self._idle_s if found.has_asked else self._head_s
-                if not found.waits and now - found.since > patience:
-                    found.abort()
+            for connection in list(self._open.values()):
+                patience = self._idle_s if connection.has_asked else self._head_s
+                if not connection.waits and now - connection.since > patience:
+                    connection.abort()
 
 
 class _Connection(asyncio.Protocol):

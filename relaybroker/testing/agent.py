@@ -46,8 +46,8 @@ def main() -> None:
             if options.exits_on and options.exits_on in line:
                 sys.exit(3)
             time.sleep(options.works)
-            if options.answers and (found := _HEADER.search(line)):
-                _answer(found["sender"], f"I am {os.environ['RELAY_AGENT_NAME']}; you said: {found['body'].strip()}")
+            if options.answers and (header := _HEADER.search(line)):
+                _answer(header["sender"], f"I am {os.environ['RELAY_AGENT_NAME']}; you said: {header['body'].strip()}")
 
 
 def _say(text: str) -> None:

@@ -119,11 +119,11 @@ class LiveBroker:
 
     def _pids(self) -> list[int]:
         """Of the PTY host and the engine, as long as they run here."""
-        found = [path.read_text(encoding="utf-8") for path in self.state_dir.glob("host-*.pid")]
+        pids = [path.read_text(encoding="utf-8") for path in self.state_dir.glob("host-*.pid")]
         ready = self.state_dir / "engine" / "ready.json"
         if ready.exists():
-            found.append(str(json.loads(ready.read_text(encoding="utf-8"))["pid"]))
-        return [int(pid) for pid in found if pid.strip().isdecimal() and self._is_ours(int(pid))]
+            pids.append(str(json.loads(ready.read_text(encoding="utf-8"))["pid"]))
+        return [int(pid) for pid in pids if pid.strip().isdecimal() and self._is_ours(int(pid))]
 
     def _is_ours(self, pid: int) -> bool:
         try:
@@ -135,15 +135,15 @@ class LiveBroker:
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"the broker ended with status {self._process.returncode}\n{self.output()}")
-        found = self._connection()
-        return found is not None and found["pid"] == self._process.pid
+        connection = self._connection()
+        return connection is not None and connection["pid"] == self._process.pid
 
     def _connection(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = json.loads((self.state_dir / "connection.json").read_text(encoding="utf-8"))
+            connection: dict[str, Any] = json.loads((self.state_dir / "connection.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found
+        return connection
 
     def environment(self) -> dict[str, str]:
         """What the broker and the commands are given: nothing of the user's own broker."""
@@ -260,9 +260,11 @@ class LiveBroker:
         Raises:
             Refused: there is no such agent, or the tool did not do it.
         """
-        found = self._environment_of(name)
-        headers = {"Authorization": f"Bearer {found['RELAY_AGENT_TOKEN']}"}
-        status, answer = _request("POST", f"{found['RELAYBROKER_URL']}/api/agent/tools/{tool}", headers, arguments)
+        environment = self._environment_of(name)
+        headers = {"Authorization": f"Bearer {environment['RELAY_AGENT_TOKEN']}"}
+        status, answer = _request(
+            "POST", f"{environment['RELAYBROKER_URL']}/api/agent/tools/{tool}", headers, arguments
+        )
         if status >= 300:
             raise Refused(status, answer.get("code", ""), answer.get("message", ""))
         return answer
@@ -349,10 +351,10 @@ class LiveBroker:
             Refused: any other answer than success.
             OSError: no broker answers.
         """
-        found = self._connection()
-        if found is None:
+        connection = self._connection()
+        if connection is None:
             raise ConnectionError("no broker runs here")
-        status, answer = _request(method, found["url"] + path, {"X-API-Key": found["api_key"]}, body)
+        status, answer = _request(method, connection["url"] + path, {"X-API-Key": connection["api_key"]}, body)
         if status >= 300:
             raise Refused(status, answer.get("code", ""), answer.get("message", ""))
         return answer
@@ -394,10 +396,10 @@ class LiveBroker:
 
     def _row(self, name: str) -> dict[str, Any]:
         rows = self.api("GET", "/api/spawned")["agents"]
-        found = next((row for row in rows if row["name"] == name), None)
-        if found is None:
+        agent_row = next((row for row in rows if row["name"] == name), None)
+        if agent_row is None:
             raise Refused(404, "agent_not_found", f"no agent {name}")
-        return dict(found)
+        return dict(agent_row)
 
 
 def _holds(holds: Callable[[], Any]) -> bool:

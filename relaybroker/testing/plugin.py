@@ -75,8 +75,8 @@ def live_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live
 @pytest.fixture(params=["simulated_broker", "live_broker"])
 def any_broker(request: pytest.FixtureRequest) -> TestBroker:
     """The test runs twice, on a simulated and on a live broker; see `relaybroker.testing.broker`."""
-    found: TestBroker = request.getfixturevalue(request.param)
-    return found
+    broker: TestBroker = request.getfixturevalue(request.param)
+    return broker
 
 
 _SIMULATED, _LIVE = frozenset({"seed", "in_doubt", "engine", "terminals"}), frozenset({"environment"})

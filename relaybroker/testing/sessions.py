@@ -36,7 +36,7 @@ def replay_session(path: Path | str, *, until: int | None = None, what_if: Seque
     if what_if:
         return outcome
     if outcome.differences:
-        shown = "\n".join(line for found in outcome.differences[:SHOWN] for line in telling.difference(found))
+        shown = "\n".join(line for difference in outcome.differences[:SHOWN] for line in telling.difference(difference))
         count = len(outcome.differences)
         raise AssertionError(f"{path}: {count} of {outcome.turns} turns are decided differently\n{shown}")
     if until is None and not outcome.complete:

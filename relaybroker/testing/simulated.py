@@ -164,7 +164,7 @@ class SimulatedBroker:
         """
         spec = inputs.SpawnSpec(name=name, cli=cli, task=task)
         self._ask(lambda request_id: inputs.SpawnRequested(request_id=request_id, spec=spec))
-        self.wait(lambda: (found := self._session(name)) and found.was_ready, what=f"{name} takes input")
+        self.wait(lambda: (session := self._session(name)) and session.was_ready, what=f"{name} takes input")
 
     def release(self, name: str) -> None:
         """End an agent as a person does.
@@ -286,10 +286,10 @@ class SimulatedBroker:
         return Message(msg_id, to, seqs.get(to, 0))
 
     def _id_of(self, name: str) -> str:
-        found = self._world.engine.id_of(name)
-        if not found:
+        agent_id = self._world.engine.id_of(name)
+        if not agent_id:
             raise Refused(404, "agent_not_found", f"there is nobody called {name} at the engine")
-        return found
+        return agent_id
 
     def send(self, to: str, text: str, *, sender: str = "", thread: str = "", key: str = "") -> dict[str, Any]:
         """Send a message through the local API, as an agent that lives here or (by default) as the broker itself; the API's answer.
@@ -386,14 +386,14 @@ class SimulatedBroker:
             AssertionError: it is none, or for another reason; with its story.
         """
 
-        def found() -> DeadLetter | None:
+        def dead_letter() -> DeadLetter | None:
             if not self._world.node.is_up:
                 return None
             letters = (one for one in self.dead_letters() if one.msg_id == message.msg_id)
             return next((one for one in letters if not reason or one.reason == reason), None)
 
-        self._expect(found, within_s, f"a dead letter{f' ({reason})' if reason else ''}", (message,))
-        letter = found()
+        self._expect(dead_letter, within_s, f"a dead letter{f' ({reason})' if reason else ''}", (message,))
+        letter = dead_letter()
         assert letter is not None
         return letter
 
@@ -406,9 +406,9 @@ class SimulatedBroker:
         end = self.now + within_s
         while True:
             stories = self.stories(message)
-            found = next((one for one in stories if (one.state, one.reason) == (state, reason)), None)
-            if found is not None:
-                return found
+            story = next((one for one in stories if (one.state, one.reason) == (state, reason)), None)
+            if story is not None:
+                return story
             if self.now >= end:
                 raise AssertionError(f"not {state} {reason} within {within_s:g} s\n{self.why(message)}")
             self.advance(min(1.0, end - self.now))
@@ -447,10 +447,10 @@ class SimulatedBroker:
         Raises:
             Refused: no broker runs.
         """
-        found = self._world.state
-        if found is None:
+        state = self._world.state
+        if state is None:
             raise Refused(503, "not_running", "the broker does not run")
-        return found
+        return state
 
     # --- faults -------------------------------------------------------------------------------------------------------------------
 
@@ -506,14 +506,14 @@ class SimulatedBroker:
 
     def _session(self, name: str) -> hosts.Session | None:
         ended = ("stopping", "exited")
-        found = [one for one in self._world.host.sessions.values() if one.name == name and one.state not in ended]
-        return found[-1] if found else None
+        living = [one for one in self._world.host.sessions.values() if one.name == name and one.state not in ended]
+        return living[-1] if living else None
 
     def _living(self, name: str) -> hosts.Session:
-        found = self._session(name)
-        if found is None:
+        session = self._session(name)
+        if session is None:
             raise Refused(404, "agent_not_found", f"no program of {name} runs")
-        return found
+        return session
 
     def _must_run(self) -> None:
         if not self._world.node.is_up:

@@ -119,10 +119,10 @@ def place_of(state: Path, broker: str) -> Path:
     return state / f"traces-{broker}.json"
 
 
-def everything(export: TraceExport, told: Callable[[Sent], None]) -> int:
+def everything(export: TraceExport, report: Callable[[Sent], None]) -> int:
     """Send all that has ended by now; how many deliveries."""
     many = 0
     while (sent := export.round()).deliveries:
         many += sent.deliveries
-        told(sent)
+        report(sent)
     return many

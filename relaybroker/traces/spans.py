@@ -81,7 +81,7 @@ def _waits(trace: int, root: int, records: Sequence[Recorded], end: Recorded) ->
 
 def _attributes(offer: events.DeliveryOffered, records: Sequence[Recorded], end: Recorded) -> dict[str, Value]:
     typed = next((one.event for one in records if isinstance(one.event, events.DeliveryInjected)), None)
-    found: dict[str, Value] = {
+    attributes: dict[str, Value] = {
         names.SYSTEM: names.THIS_SYSTEM,
         names.OPERATION_NAME: "deliver",
         names.OPERATION_TYPE: names.PROCESS,
@@ -96,12 +96,12 @@ def _attributes(offer: events.DeliveryOffered, records: Sequence[Recorded], end:
         names.STATE: end.event.topic.split(".")[1],
     }
     if offer.thread_id:
-        found[names.CONVERSATION_ID] = offer.thread_id
+        attributes[names.CONVERSATION_ID] = offer.thread_id
     if typed is not None:
-        found[names.EVIDENCE] = typed.evidence
+        attributes[names.EVIDENCE] = typed.evidence
     if error := _error(end):
-        found[names.ERROR_TYPE] = error
-    return found
+        attributes[names.ERROR_TYPE] = error
+    return attributes
 
 
 def _error(end: Recorded) -> str:

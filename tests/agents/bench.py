@@ -196,8 +196,8 @@ class Bench:
 
     def agent(self, name: str = "w1") -> dict[str, Any]:
         """What the broker says of it; empty when it is gone."""
-        found = self.api("GET", "/api/spawned")["agents"]
-        return next((one for one in found if one["name"] == name), {})
+        agents = self.api("GET", "/api/spawned")["agents"]
+        return next((one for one in agents if one["name"] == name), {})
 
     def tap(self, name: str = "w1") -> Tap:
         return self.taps[name]
@@ -259,19 +259,20 @@ class Bench:
         """The newest message of each of planner's conversations."""
         assert self._planner is not None
         engine, token = self._planner
-        found = self._http("GET", f"{engine}/v1/dm/conversations", None, {"Authorization": f"Bearer {token}"})["data"]
-        return [one["last_message"] for one in found if one["last_message"]]
+        headers = {"Authorization": f"Bearer {token}"}
+        conversations = self._http("GET", f"{engine}/v1/dm/conversations", None, headers)["data"]
+        return [one["last_message"] for one in conversations if one["last_message"]]
 
     def events(self, kind: str = "") -> list[dict[str, Any]]:
         """What the broker announced."""
-        found: list[dict[str, Any]] = []
+        events: list[dict[str, Any]] = []
         while True:
-            since = found[-1]["seq"] if found else 0
+            since = events[-1]["seq"] if events else 0
             more = self.api("GET", f"/api/events/replay?sinceSeq={since}")["events"]
             if not more:
                 break
-            found += more
-        return [one for one in found if not kind or one["kind"] == kind]
+            events += more
+        return [one for one in events if not kind or one["kind"] == kind]
 
     def acked(self) -> set[str]:
         """Ids of the messages that were acknowledged."""
@@ -279,12 +280,12 @@ class Bench:
 
     def arrivals(self) -> dict[str, int]:
         """How often each message stands in the conversation that the program leads with the model."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for one in self.model.requests(self.since):
             if one["main"]:
                 for identifier, count in one["ids"].items():
-                    found[identifier] = max(count, found.get(identifier, 0))
-        return found
+                    counts[identifier] = max(count, counts.get(identifier, 0))
+        return counts
 
     def text_of(self, identifier: str) -> str:
         """What arrived at the model after the header of this message, up to the next header."""
@@ -304,10 +305,10 @@ class Bench:
     def until(self, holds: Callable[[], Any], limit_s: float, what: str) -> Any:
         """Wait for a condition; AssertionError with everything that helps when it does not come."""
         deadline = time.monotonic() + limit_s * PATIENCE
-        while not (found := holds()):
+        while not (answer := holds()):
             assert time.monotonic() < deadline, f"not within {limit_s * PATIENCE:.0f} s: {what}\n{self.account()}"
             time.sleep(0.05)
-        return found
+        return answer
 
     def stays(self, holds: Callable[[], Any], seconds: float, what: str) -> None:
         """A condition that must hold all the time."""

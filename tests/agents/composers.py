@@ -21,20 +21,20 @@ def composer(program: str, screen: Screen) -> str | None:
 
 def _rest(screen: Screen, first: int, last: int, start: int) -> str:
     """Text of rows `first` to `last` (0-based, inclusive) from column `start` on; faint text is a placeholder."""
-    found = []
+    rows = []
     for row in range(first, last + 1):
         line, look = screen.lines[row], screen.attributes(row + 1)
-        found.append("".join(c for at, c in enumerate(line) if at >= start and (at >= len(look) or look[at] != "f")))
-    return "\n".join(found).replace("\xa0", " ").strip()
+        rows.append("".join(c for at, c in enumerate(line) if at >= start and (at >= len(look) or look[at] != "f")))
+    return "\n".join(rows).replace("\xa0", " ").strip()
 
 
 def _between_rules(screen: Screen, prompt: str) -> str | None:
     lines, row = screen.lines, screen.cursor[0] - 1
     up = next((at for at in range(row - 1, -1, -1) if _is_rule(lines[at])), None)
     down = next((at for at in range(row, len(lines)) if _is_rule(lines[at])), None)
-    if up is None or down is None or down - up < 2 or not (found := re.match(prompt, lines[up + 1])):
+    if up is None or down is None or down - up < 2 or not (match := re.match(prompt, lines[up + 1])):
         return None
-    return _rest(screen, up + 1, down - 1, found.end())
+    return _rest(screen, up + 1, down - 1, match.end())
 
 
 def _is_rule(line: str) -> bool:
@@ -42,8 +42,8 @@ def _is_rule(line: str) -> bool:
 
 
 def _claude(screen: Screen) -> str | None:
-    found = _between_rules(screen, r"^[❯!#](?:\s|$)")
-    return None if found is None or re.match(r"\d\. ", found) else found
+    draft = _between_rules(screen, r"^[❯!#](?:\s|$)")
+    return None if draft is None or re.match(r"\d\. ", draft) else draft
 
 
 def _codex(screen: Screen) -> str | None:
@@ -65,8 +65,8 @@ def _gemini(screen: Screen) -> str | None:
         first -= 1
     if not lines[first].startswith((" > ", " ! ", " * ")) or not any(_RULE.match(one) for one in lines[:first]):
         return None
-    found = _rest(screen, first, row, 3)
-    return "" if found.startswith("Type your message or @path") else found
+    draft = _rest(screen, first, row, 3)
+    return "" if draft.startswith("Type your message or @path") else draft
 
 
 def _opencode(screen: Screen) -> str | None:
@@ -85,9 +85,9 @@ def _opencode(screen: Screen) -> str | None:
 
 
 def _qwen(screen: Screen) -> str | None:
-    found = _between_rules(screen, r"^\s*[>!*](?:\s|$)")
+    draft = _between_rules(screen, r"^\s*[>!*](?:\s|$)")
     is_ghost = screen.cursor[1] == 3  # a suggested next prompt
-    return "" if found is not None and (is_ghost or found.startswith("Type your message or @path")) else found
+    return "" if draft is not None and (is_ghost or draft.startswith("Type your message or @path")) else draft
 
 
 def _copilot(screen: Screen) -> str | None:
@@ -101,8 +101,8 @@ def _pi(screen: Screen) -> str | None:
 
 
 def _cline(screen: Screen) -> str | None:
-    found = _between_rules(screen, r"^\s*❯(?:\s|$)")
-    return "" if found is not None and found.startswith(("What can I do for you?", "Ask anything")) else found
+    draft = _between_rules(screen, r"^\s*❯(?:\s|$)")
+    return "" if draft is not None and draft.startswith(("What can I do for you?", "Ask anything")) else draft
 
 
 def _aider(screen: Screen) -> str | None:
@@ -112,8 +112,8 @@ def _aider(screen: Screen) -> str | None:
     for first in range(row, max(row - 12, -1), -1):
         if re.search(r"\(Y\)es/\(N\)o", "".join(lines[max(0, first - 1) : row + 1])):
             return None
-        if found := re.match(r"^(?:[\w-]+(?: multi)?)?>(?:\s|$)", lines[first]):
-            return _rest(screen, first, row, found.end())
+        if match := re.match(r"^(?:[\w-]+(?: multi)?)?>(?:\s|$)", lines[first]):
+            return _rest(screen, first, row, match.end())
     return None
 
 

@@ -62,9 +62,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write what was found, for the table in docs/real-agents.md."""
-    found = session.config.stash[_results]
-    if found and (place := os.environ.get("RESULTS")):
-        entry = {"t": time.strftime("%Y-%m-%d"), "results": found}
+    results = session.config.stash[_results]
+    if results and (place := os.environ.get("RESULTS")):
+        entry = {"t": time.strftime("%Y-%m-%d"), "results": results}
         Path(place).write_text(json.dumps(entry, indent=1, ensure_ascii=False))
 
 
@@ -90,8 +90,8 @@ def installed(request: pytest.FixtureRequest) -> Installed:
 def model() -> Iterator[Model]:
     """The model server."""
     ROOT.mkdir(parents=True, exist_ok=True)
-    with running(ROOT / "requests.jsonl") as found:
-        yield found
+    with running(ROOT / "requests.jsonl") as server:
+        yield server
 
 
 def new_folder() -> Path:

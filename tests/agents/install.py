@@ -47,7 +47,7 @@ class Installed(NamedTuple):
 
     def command(self) -> Path:
         """The file that a user starts."""
-        return next(found for one in self.path if (found := one / self.program).exists())
+        return next(command for one in self.path if (command := one / self.program).exists())
 
 
 def cache() -> Path:
@@ -163,11 +163,11 @@ def main() -> int:
     given = parser.parse_args()
     for program in given.programs or PROGRAMS:
         try:
-            found = install(program, newest=given.newest)
+            installed = install(program, newest=given.newest)
         except OutOfReachError as error:
             print(f"REAL PROGRAMS NOT INSTALLED: {program}: {error}", file=sys.stderr)
             return 77
-        print(f"{program} {found.version}: {found.command()}")
+        print(f"{program} {installed.version}: {installed.command()}")
     return 0
 
 

@@ -108,8 +108,8 @@ def decide(prompt: Prompt, number: int, delay_s: float) -> Answer:
     if not prompt.main:
         return Answer(text="Mock title" if prompt.schema is None else json.dumps(least(prompt.schema)))
     text = "\n".join(prompt.texts)
-    if found := re.search(r"\bDELAY (\d+(?:\.\d+)?)", text):
-        delay_s = float(found[1])
+    if match := re.search(r"\bDELAY (\d+(?:\.\d+)?)", text):
+        delay_s = float(match[1])
     if prompt.results:
         return Answer(text=f"DONE: {prompt.results[-1][:_SHOWN]!r}", delay_s=delay_s)
     if (call := wanted_call(text)) is not None:
@@ -119,24 +119,24 @@ def decide(prompt: Prompt, number: int, delay_s: float) -> Answer:
         if (tool := offered(name, prompt.tools)) is None:
             return Answer(text=f"NO SUCH TOOL {name}; offered: {' '.join(sorted(prompt.tools))}")
         return Answer(tool=tool, arguments=arguments, delay_s=delay_s)
-    if found := re.search(r"\bRUNSHELL ([^\n]+)", text):
-        return shell(found[1].strip(), prompt.tools, delay_s)
-    if found := re.search(r"\bSAY (?=\")", text):
-        return Answer(text=json.JSONDecoder(strict=False).raw_decode(text, found.end())[0], delay_s=delay_s)
+    if match := re.search(r"\bRUNSHELL ([^\n]+)", text):
+        return shell(match[1].strip(), prompt.tools, delay_s)
+    if match := re.search(r"\bSAY (?=\")", text):
+        return Answer(text=json.JSONDecoder(strict=False).raw_decode(text, match.end())[0], delay_s=delay_s)
     said = [one.rstrip() for one in prompt.texts if not re.fullmatch(r"\s*<([\w-]+)>.*</\1>\s*", one, re.DOTALL)]
     return Answer(text=f"ACK {number}: {(said or [''])[-1][-_SHOWN:]!r}", delay_s=delay_s)
 
 
 def wanted_call(text: str) -> tuple[str, dict[str, Any] | None] | None:
     """Tool and arguments of the last `CALLTOOL name {json}` that is not itself within such a JSON."""
-    found, at = None, 0
+    call, at = None, 0
     while match := re.compile(r"\bCALLTOOL (\S+) (?=\{)").search(text, at):
         try:
             arguments, at = json.JSONDecoder(strict=False).raw_decode(text, match.end())
         except json.JSONDecodeError:
             arguments, at = None, match.end()
-        found = (match[1], arguments)
-    return found
+        call = (match[1], arguments)
+    return call
 
 
 def offered(name: str, tools: Iterable[str]) -> str | None:
@@ -147,8 +147,8 @@ def offered(name: str, tools: Iterable[str]) -> str | None:
         lambda one: one.lower() == name.lower(),
         lambda one: re.search(rf"(?:__|::|[._\-/]){re.escape(name)}$", one) is not None,
     ):
-        if found := next((one for one in names if fits(one)), None):
-            return found
+        if fitting := next((one for one in names if fits(one)), None):
+            return fitting
     return None
 
 
@@ -209,11 +209,11 @@ def read_chat(body: dict[str, Any]) -> Prompt:
     texts: list[str] = []
     results: list[str] = []
     for message in after_last(body.get("messages", []), "assistant"):
-        found = ["".join(b.get("text", "") for b in as_blocks(message.get("content")))]
+        blocks = ["".join(b.get("text", "") for b in as_blocks(message.get("content")))]
         if message.get("role") == "user":
             texts += [b.get("text", "") for b in as_blocks(message.get("content"))]
         elif message.get("role") in ("tool", "function"):
-            results += found
+            results += blocks
     tools = {tool["function"]["name"]: tool["function"].get("parameters", {}) for tool in body.get("tools") or []}
     form = body.get("response_format") or {}
     schema = (form.get("json_schema") or {}).get("schema", {} if form.get("type") == "json_object" else None)
@@ -290,7 +290,7 @@ _RELAY = re.compile(r"Relay message from [^\n]*?\[([\w-]+)")
 
 def relay_ids(texts: Iterable[str]) -> dict[str, int]:
     """How often each relay message is there, by the header that the broker writes."""
-    return dict(Counter(found for text in texts for found in _RELAY.findall(text)))
+    return dict(Counter(relay_id for text in texts for relay_id in _RELAY.findall(text)))
 
 
 def after_last(messages: list[dict[str, Any]], role: str) -> list[dict[str, Any]]:
@@ -635,8 +635,8 @@ class Model:
 
     def tools(self) -> dict[str, Any]:
         """What was last offered."""
-        found: dict[str, Any] = self._json("/_tools")
-        return found
+        tools: dict[str, Any] = self._json("/_tools")
+        return tools
 
     def control(self, **settings: float) -> None:
         """`delay_s`, `fail`."""

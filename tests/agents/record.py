@@ -102,8 +102,8 @@ class Recorder:
         """The question as the rules name it, if this case was recorded before at any size; else its kind."""
         for known in sorted((Path("fixtures/terminals") / self.program).glob(f"{case}*/expected.toml")):
             if re.fullmatch(rf"{case}(?:-\d+x\d+)?", known.parent.name):
-                found: str | None = tomllib.loads(known.read_text()).get("question")
-                return found
+                question: str | None = tomllib.loads(known.read_text()).get("question")
+                return question
         return dialog or None
 
     def keep(
@@ -112,7 +112,7 @@ class Recorder:
     ) -> None:  # fmt: skip
         """Write what is there now. `composer`: empty, draft or none; waited for, since some echo late."""
         wanted: dict[str, Callable[[str | None], bool]] = {
-            "empty": lambda found: found == "", "draft": bool, "none": lambda _: True,
+            "empty": lambda draft: draft == "", "draft": bool, "none": lambda _: True,
         }  # fmt: skip
         terminal.until(lambda screen: wanted[composer](composer_of(self.program, screen)), 20, f"composer: {composer}")
         terminal.until_quiet(quiet_s, 2)

@@ -113,8 +113,8 @@ class Soak:
         self._settle([asked, *later], 180)
 
     def _dialogs(self) -> list[tuple[str, Dialog]]:
-        found = DIALOGS[self.bench.program].items()
-        return [(k, v) for k, v in found if v.setup is None and not v.prompt.startswith("/") and "\f" not in v.prompt]
+        dialogs = DIALOGS[self.bench.program].items()
+        return [(k, v) for k, v in dialogs if v.setup is None and not v.prompt.startswith("/") and "\f" not in v.prompt]
 
     def _resize(self) -> None:
         rows, columns = self.random.choice(_SIZES)

@@ -52,15 +52,15 @@ class _Screen(pyte.Screen):
 
 def _without_colours(attrs: Sequence[int]) -> list[int]:
     """The codes without the arguments of 38 and 48, in which a 2 or 5 means something else."""
-    found, at = [], 0
+    codes, at = [], 0
     while at < len(attrs):
         code = attrs[at]
         if code in (38, 48, 58) and at + 1 < len(attrs):
             at += 5 if attrs[at + 1] == 2 else 3
             continue
-        found.append(code)
+        codes.append(code)
         at += 1
-    return found
+    return codes
 
 
 class Screen:
@@ -250,8 +250,8 @@ class Terminal:
         deadline = time.monotonic() + limit_s
         while True:
             with self.lock:
-                if found := holds(self.screen):
-                    return found
+                if answer := holds(self.screen):
+                    return answer
                 text = self.screen.text
             assert time.monotonic() < deadline, f"not within {limit_s} s: {what or holds}\n{text}"
             assert not self.exited.is_set(), f"the program ended before: {what or holds}\n{text}"
@@ -298,13 +298,13 @@ class Terminal:
 def processes_with(variable: str, value: str) -> list[int]:
     """Processes that were started with this variable, zombies left out."""
     wanted = f"{variable}={value}".encode()
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with suppress(OSError):
                 if wanted in (entry / "environ").read_bytes().split(b"\0") and _state(entry) not in "ZX":
-                    found.append(int(entry.name))
-    return found
+                    pids.append(int(entry.name))
+    return pids
 
 
 def _state(entry: Path) -> str:
@@ -313,11 +313,11 @@ def _state(entry: Path) -> str:
 
 def session_members(leader: int) -> list[int]:
     """Processes of the session that `leader` leads, zombies left out."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) == leader and fields[0] not in "ZX":
-                    found.append(int(entry.name))
-    return found
+                    pids.append(int(entry.name))
+    return pids

@@ -84,8 +84,8 @@ def test_a_program_that_ends_acknowledges_nothing_more(started: Callable[..., Be
     bench.stays(lambda: second not in bench.acked(), 1, "it waits")
     bench.signal(signal.SIGKILL, int(bench.agent()["pid"]))
     bench.until(lambda: not bench.agent() or not bench.agent().get("ready"), 15, "the broker knows that it is gone")
-    told = {one["kind"] for one in bench.events() if one.get("message_id") == second}
-    assert second in bench.arrivals() or "delivery_injected" not in told, bench.account()
+    kinds = {one["kind"] for one in bench.events() if one.get("message_id") == second}
+    assert second in bench.arrivals() or "delivery_injected" not in kinds, bench.account()
 
 
 @pytest.mark.holds("kill -9 of the broker: 4 of 4 once, agent alive")
@@ -127,10 +127,10 @@ def _is_ready(bench: Bench, name: str) -> bool:
 
 def _results(bench: Bench, since: int, name: str) -> str:
     """What the shell tool gave; a person approves when it asks."""
-    found = [text for one in bench.model.requests(since) for text in one["results"]]
-    if not found and any(word in bench.screen(name) for word in ("1. Yes", "1. Allow once", "Allow once")):
+    results = [text for one in bench.model.requests(since) for text in one["results"]]
+    if not results and any(word in bench.screen(name) for word in ("1. Yes", "1. Allow once", "Allow once")):
         bench.keys("\r", name)
-    return "\n".join(found)
+    return "\n".join(results)
 
 
 def _environment(pid: int) -> dict[str, str]:

@@ -63,7 +63,7 @@ def _ask(bench: Bench, dialog: Dialog, probe: str) -> None:
         text = prompt.replace("PROJECT", str(bench.home.project)).replace("PROBE", probe)
         if text.startswith("/"):
             bench.typed(text)
-            bench.until(partial(_stands, bench, text), 10, f"{text} stands there")
+            bench.until(partial(_is_shown, bench, text), 10, f"{text} stands there")
             bench.keys("\r")
             continue
         identifier = bench.send(text)
@@ -75,7 +75,7 @@ def _is_there_or_asked(bench: Bench, identifier: str, dialog: Dialog) -> bool:
     return identifier in bench.arrivals() or _shows(bench, dialog.shows)
 
 
-def _stands(bench: Bench, text: str) -> bool:
+def _is_shown(bench: Bench, text: str) -> bool:
     return (bench.composer() or "").startswith(text)
 
 

@@ -41,9 +41,9 @@ def answering(installed: Installed, model: Model) -> Iterator[Bench]:
 def test_a_model_answers_with_the_agents_tools(answering: Bench) -> None:
     bench = answering
     if (search := SEARCHES.get(bench.program)) is not None:
-        found = bench.post(f'CALLTOOL {search} {{"query": "select:mcp__agent-relay__send_dm", "max_results": 3}}')
-        bench.until_arrived([found], 30)
-        bench.until_acked([found], 30)
+        search_call = bench.post(f'CALLTOOL {search} {{"query": "select:mcp__agent-relay__send_dm", "max_results": 3}}')
+        bench.until_arrived([search_call], 30)
+        bench.until_acked([search_call], 30)
     send = '{"to": "planner", "text": "pong"}'
     through = f'tool_call {{"name": "mcp__agent-relay__send_dm", "arguments": {send}}}'
     bench.post(f"CALLTOOL {through}" if bench.program == "qwen" else f"CALLTOOL send_dm {send}")

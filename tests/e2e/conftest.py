@@ -41,11 +41,11 @@ class Deployment:
         self.workspace = self.planner = self.engine = ""
 
     def environment(self) -> dict[str, str]:
-        found = {key: value for key, value in os.environ.items() if not key.startswith(("RELAY", "AGENT_RELAY"))}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("RELAY", "AGENT_RELAY"))}
         for name, place in (("XDG_DATA_HOME", "data"), ("XDG_STATE_HOME", "log"), ("XDG_RUNTIME_DIR", "run")):
             (self.folder / place).mkdir(mode=0o700, exist_ok=True)
-            found[name] = str(self.folder / place)
-        return found | self.extra
+            environment[name] = str(self.folder / place)
+        return environment | self.extra
 
     async def start(self) -> None:
         with (self.folder / "broker.out").open("ab") as output:
@@ -62,8 +62,8 @@ class Deployment:
     def _answers(self) -> bool:
         assert self.broker is not None
         assert self.broker.poll() is None, (self.folder / "broker.out").read_text()
-        found = self.connection()
-        return found is not None and found["pid"] == self.broker.pid
+        connection = self.connection()
+        return connection is not None and connection["pid"] == self.broker.pid
 
     def connection(self) -> dict[str, Any] | None:
         try:
@@ -84,18 +84,18 @@ class Deployment:
 
     async def until_api(self, holds: Callable[[Any], bool], what: str) -> Any:
         deadline = time.monotonic() + WAIT_S
-        while not holds(found := await self.status()):
-            assert time.monotonic() < deadline, f"never: {what}\n{json.dumps(found)}\n{self.tail()}"
+        while not holds(status := await self.status()):
+            assert time.monotonic() < deadline, f"never: {what}\n{json.dumps(status)}\n{self.tail()}"
             await asyncio.sleep(0.05)
-        return found
+        return status
 
     async def until_events(self, holds: Callable[[Any], bool], what: str) -> Any:
         """Local events become visible when they are durable, a moment after the status shows their effect."""
         deadline = time.monotonic() + WAIT_S
-        while not holds(found := (await self.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]):
+        while not holds(events := (await self.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]):
             assert time.monotonic() < deadline, f"never: {what}\n{self.tail()}"
             await asyncio.sleep(0.05)
-        return found
+        return events
 
     def tail(self) -> str:
         return (self.folder / "broker.out").read_text(errors="replace")[-3000:]
@@ -103,10 +103,10 @@ class Deployment:
     # --- the two APIs -------------------------------------------------------------------------------------------------
 
     async def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        found = self.connection()
-        assert found is not None
-        headers = {"X-API-Key": found["api_key"]}
-        async with self.session.request(method, found["url"] + path, json=body, headers=headers) as response:
+        connection = self.connection()
+        assert connection is not None
+        headers = {"X-API-Key": connection["api_key"]}
+        async with self.session.request(method, connection["url"] + path, json=body, headers=headers) as response:
             return response.status, await response.json()
 
     async def status(self) -> Any:
@@ -134,9 +134,9 @@ class Deployment:
         self.sent.setdefault(name, [])
 
     async def post(self, name: str, text: str) -> str:
-        found = await self.ask_engine("POST", "/v1/dm", self.planner, {"to": name, "text": text})
-        self.sent[name].append(found["id"])
-        return str(found["id"])
+        posted = await self.ask_engine("POST", "/v1/dm", self.planner, {"to": name, "text": text})
+        self.sent[name].append(posted["id"])
+        return str(posted["id"])
 
     # --- what came of it ---------------------------------------------------------------------------------------------------
 

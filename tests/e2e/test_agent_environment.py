@@ -59,12 +59,12 @@ async def test_an_agent_gets_a_terminals_environment_from_a_broker_that_was_star
     """F116."""
     async with started_from(make_deployment, tmp_path, **HOSTILE) as deployment:
         await deployment.spawn("ann")
-        found = environment_of(deployment.pids["ann"])
+        environment = environment_of(deployment.pids["ann"])
     gone = HOSTILE.keys() - {"TERM", "ANTHROPIC_BASE_URL", "MY_TEAM_TOKEN"}
-    assert not gone & found.keys()
-    assert (found["TERM"], found["COLORTERM"]) == ("xterm-256color", "truecolor")
-    assert (found["ANTHROPIC_BASE_URL"], found["MY_TEAM_TOKEN"]) == ("http://127.0.0.1:9", "t-1")
-    assert found["RELAY_AGENT_NAME"] == "ann"
+    assert not gone & environment.keys()
+    assert (environment["TERM"], environment["COLORTERM"]) == ("xterm-256color", "truecolor")
+    assert (environment["ANTHROPIC_BASE_URL"], environment["MY_TEAM_TOKEN"]) == ("http://127.0.0.1:9", "t-1")
+    assert environment["RELAY_AGENT_NAME"] == "ann"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "ksh", "fish"])
@@ -80,7 +80,7 @@ async def test_a_shell_leaves_nothing_of_an_agents_terminal_in_the_persons_histo
     async with started_from(make_deployment, tmp_path, **hostile) as deployment:
         status, answer = await deployment.api("POST", "/api/spawn", {"name": "w1", "cli": shell})
         assert status == 200, answer
-        await deployment.until_api(lambda found: found["agents"][0]["ready"], "the shell is ready")
+        await deployment.until_api(lambda shown: shown["agents"][0]["ready"], "the shell is ready")
         await deployment.api("POST", "/api/input/w1", {"data": f"echo '{WORDS}' | tr a-z A-Z\r"})
         await on_screen(deployment, "CORRECT-HORSE")
         await deployment.api("POST", "/api/input/w1", {"data": "exit\r"})
@@ -91,11 +91,11 @@ async def test_a_shell_leaves_nothing_of_an_agents_terminal_in_the_persons_histo
 
 async def on_screen(deployment, words: str) -> None:
     for _ in range(200):
-        _, found = await deployment.api("GET", "/api/spawned/w1/snapshot?format=plain")
-        if words in str(found):
+        _, screen = await deployment.api("GET", "/api/spawned/w1/snapshot?format=plain")
+        if words in str(screen):
             return
         await asyncio.sleep(0.05)
-    raise AssertionError(found)
+    raise AssertionError(screen)
 
 
 async def test_what_a_spawn_names_is_in_the_environment_and_nowhere_else(deployment, monkeypatch):
@@ -113,11 +113,11 @@ async def test_what_a_spawn_names_is_in_the_environment_and_nowhere_else(deploym
         "--json",
         "ann",
     )
-    told = deployment.command(*words, "env", "LATE=1", sys.executable, str(AGENTS / "note_taker.py"), "notes")
-    assert told.returncode == 0, told.stderr
-    pid = json.loads(told.stdout)["pid"]
-    found = environment_of(pid)
-    assert (found["MY_KEY"], found["SHARED_KEY"], found["LATE"]) == ("secret-one", "secret-two", "1")
+    done = deployment.command(*words, "env", "LATE=1", sys.executable, str(AGENTS / "note_taker.py"), "notes")
+    assert done.returncode == 0, done.stderr
+    pid = json.loads(done.stdout)["pid"]
+    environment = environment_of(pid)
+    assert (environment["MY_KEY"], environment["SHARED_KEY"], environment["LATE"]) == ("secret-one", "secret-two", "1")
     deployment.kill_broker()
     await deployment.start()
     exported = deployment.command("log", "export", "--session").stdout + deployment.command("log", "export").stdout
@@ -130,9 +130,9 @@ async def test_what_a_spawn_names_is_in_the_environment_and_nowhere_else(deploym
 
 
 async def test_an_unknown_harness_is_refused_with_the_nearest(deployment):
-    told = deployment.command("agent", "spawn", "--harness", "cluade", "ann", "cat")
-    assert told.returncode == 5
-    assert "claude" in told.stderr
+    done = deployment.command("agent", "spawn", "--harness", "cluade", "ann", "cat")
+    assert done.returncode == 5
+    assert "claude" in done.stderr
     assert (await deployment.status())["agents"] == []
 
 

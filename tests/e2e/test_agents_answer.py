@@ -137,8 +137,8 @@ def test_the_operator_talks_and_reads_along(live_broker):
     asked = json.loads(command(live_broker, "message", "send", "w1", "first", "--json"))["message_id"]
     assert command(live_broker, "message", "reply", asked, "second").startswith("published as ")
     live_broker.expect_typed("w1", "second")
-    told = command(live_broker, "message", "send", "w1", "to you alone", "--wait", "acked", "--json").splitlines()
-    receipt, *stages = map(json.loads, told)
+    lines = command(live_broker, "message", "send", "w1", "to you alone", "--wait", "acked", "--json").splitlines()
+    receipt, *stages = map(json.loads, lines)
     assert [one["stage"] for one in stages if one["stage"] != "read"] == ["typed", "acked"]
     talk = command(live_broker, "message", "thread", asked).splitlines()
     assert talk[0].endswith("test: first")

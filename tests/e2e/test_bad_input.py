@@ -83,8 +83,8 @@ async def test_a_frame_of_ten_megabytes_is_settled_with_a_reason(scripted):
 async def test_bad_requests_get_a_code_and_change_nothing(scripted):
     """U24: the error names what was wrong."""
     _engine, made = scripted
-    found = made.connection()
-    url, key = found["url"], {"X-API-Key": found["api_key"]}
+    connection = made.connection()
+    url, key = connection["url"], {"X-API-Key": connection["api_key"]}
     command = shlex.join([sys.executable, "-c", "pass"])
     before = (await made.status())["log_position"]
     cases = [

@@ -32,8 +32,8 @@ async def test_agents_and_engine_go_on_and_the_next_broker_adopts_them(deploymen
     assert all(is_alive(pid) for pid in pids)
     await deployment.post("ann", "while nobody was there")
     await deployment.start()
-    found = await deployment.until_api(lambda s: s["agents"], "the agent is there")
-    assert [(agent["name"], agent["pid"]) for agent in found["agents"]] == [("ann", deployment.pids["ann"])]
+    status = await deployment.until_api(lambda s: s["agents"], "the agent is there")
+    assert [(agent["name"], agent["pid"]) for agent in status["agents"]] == [("ann", deployment.pids["ann"])]
     await deployment.post("ann", "after")
     await deployment.until(lambda: not deployment.missing(), "everything arrives")
     assert deployment.twice() == {}
@@ -96,7 +96,7 @@ async def test_a_real_terminal_that_is_closed_is_such_a_hangup(deployment, is_al
     )
     os.close(theirs)
     await deployment.until(
-        lambda: (found := deployment.connection()) is not None and found["pid"] == deployment.broker.pid,
+        lambda: (connection := deployment.connection()) is not None and connection["pid"] == deployment.broker.pid,
         "the broker is ready",
     )
     os.close(ours)

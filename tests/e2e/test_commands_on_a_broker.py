@@ -122,21 +122,21 @@ async def test_a_person_holds_flushes_and_looks_through_dead_letters(deployment)
     """U13, F018, F029: with the commands alone."""
 
     def run(*words: str, status: int = 0) -> str:
-        found = deployment.command(*words)
-        assert found.returncode == status, found.stderr
-        return found.stdout + found.stderr
+        done = deployment.command(*words)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
 
     await deployment.spawn("ann")
     assert "ann: manual_flush; 0 held." in run("agent", "mode", "ann", "manual_flush", "--reason", "I drive")
     await deployment.post("ann", "held for a moment")
-    await deployment.until_api(lambda found: found["agents"][0]["held_count"], "held")
+    await deployment.until_api(lambda shown: shown["agents"][0]["held_count"], "held")
     assert "held for a moment" in run("agent", "pending", "ann")
     assert "held by hand: relaybroker agent flush ann" in run("status")
     assert "Released 1; 0 still held." in run("agent", "flush", "ann")
     await deployment.until(lambda: not deployment.missing(), "typed")
     assert "ann: auto_inject;" in run("agent", "mode", "ann", "auto_inject")
     big = await deployment.post("ann", "x" * 20_000)
-    await deployment.until_api(lambda found: found["dead_letter_count"], "a dead letter")
+    await deployment.until_api(lambda shown: shown["dead_letter_count"], "a dead letter")
     assert "too_large" in run("dead-letters", "ls")
     assert json.loads(run("dead-letters", "show", big, "--json"))["body_bytes"] == 20_000
     assert "[too_large]" in run("dead-letters", "redeliver", big, status=5)
@@ -145,5 +145,5 @@ async def test_a_person_holds_flushes_and_looks_through_dead_letters(deployment)
     run("dead-letters", "purge", status=2)
     assert "Purged 1." in run("dead-letters", "purge", "--all", "--agent", "ann")
     assert run("dead-letters", "ls") == "no dead letters\n"
-    told = deployment.command("why", big)
-    assert "left the list: A person removed the dead letter" in told.stdout
+    why = deployment.command("why", big)
+    assert "left the list: A person removed the dead letter" in why.stdout

@@ -63,8 +63,8 @@ def failing(tmp_path_factory):
 async def _ready_or_ended(made):
     deadline = time.monotonic() + WAIT_S
     while made.broker.poll() is None:
-        found = made.connection()
-        if found is not None and found["pid"] == made.broker.pid:
+        connection = made.connection()
+        if connection is not None and connection["pid"] == made.broker.pid:
             return True
         assert time.monotonic() < deadline, f"neither ready nor ended\n{made.tail()}"
         await asyncio.sleep(0.05)
@@ -114,7 +114,7 @@ async def test_a_call_that_fails_costs_nothing_and_is_said(kind, at, ever, faili
 
         made.extra = {}
         await made.start()
-        await made.until_api(lambda found: found["link"]["state"] == "online", "online")
+        await made.until_api(lambda status: status["link"]["state"] == "online", "online")
         if not made.planner:
             await made.meet()
         if not any(row["name"] == "w1" for row in (await made.status())["agents"]):

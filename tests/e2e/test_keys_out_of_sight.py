@@ -74,13 +74,13 @@ async def test_keys_are_in_nobodys_arguments_and_environment_and_go_to_no_strang
         assert KEY.encode() not in content, part
         assert OPERATORS.encode() not in content, part
     assert "memfd" not in "".join(_open_files(process)), "read once and closed"
-    found = made.connection()
-    assert found["api_key"] == OPERATORS
+    connection = made.connection()
+    assert connection["api_key"] == OPERATORS
 
     made.broker.send_signal(signal.SIGKILL)
     made.broker.wait()
     heard: list[bytes] = []
-    with socket.create_server(("127.0.0.1", found["port"])) as thief:
+    with socket.create_server(("127.0.0.1", connection["port"])) as thief:
 
         def listen():
             while True:
@@ -104,7 +104,7 @@ async def test_keys_are_in_nobodys_arguments_and_environment_and_go_to_no_strang
             assert "another program listens" in got.stderr
         thief.shutdown(socket.SHUT_RDWR)
     assert heard
-    assert not [told for told in heard if OPERATORS.encode() in told or b"secret words" in told]
+    assert not [request for request in heard if OPERATORS.encode() in request or b"secret words" in request]
 
 
 def test_a_stolen_port_of_the_engine_gets_no_token_and_stops_nothing(live_broker):

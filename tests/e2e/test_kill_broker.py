@@ -44,12 +44,12 @@ async def test_kills_at_random_moments_under_load_lose_and_repeat_nothing(deploy
         await deployment.start()
     await asyncio.gather(*bursts)
     await deployment.until(lambda: not deployment.missing(), "everything arrives")
-    found = await deployment.until_api(lambda s: not s["pending_delivery_count"], "everything is settled")
+    status = await deployment.until_api(lambda s: not s["pending_delivery_count"], "everything is settled")
 
     print(f"seed {SEED}: {sum(map(len, deployment.sent.values()))} messages, in flight at the kills {in_flight}")
     assert sum(count > 0 for count in in_flight) >= KILLS // 2, "the kills hit a broker at work"
     assert deployment.twice() == {}
-    assert {row["name"]: row["pid"] for row in found["agents"]} == deployment.pids
+    assert {row["name"]: row["pid"] for row in status["agents"]} == deployment.pids
     for name in names:
         order = [int(message) for message in deployment.received(name)]
         assert order == sorted(order), "typed in the order of the engine"
@@ -83,11 +83,11 @@ async def test_why_tells_the_story_with_the_broker_stopped(deployment):
     message = await deployment.post("ann", "tell me")
     await deployment.until_api(lambda s: s["totals"]["acked"] == 1, "acknowledged")
     deployment.kill_broker()
-    told = deployment.command("why", message)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith("ACKED: ")
+    done = deployment.command("why", message)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ACKED: ")
     for topic in ("delivery.offered.v1", "delivery.injecting.v1", "delivery.injected.v1", "delivery.acked.v1"):
-        assert topic in told.stdout
+        assert topic in done.stdout
     assert deployment.command("why", "no-such-message").returncode == 3
 
 

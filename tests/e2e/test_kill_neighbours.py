@@ -21,8 +21,8 @@ async def test_a_killed_host_is_said_and_the_next_agents_work(deployment, is_ali
     await deployment.until_api(lambda s: s["host"]["attached"] and s["agent_count"] == 0, "a new host, no agents")
     await deployment.until(lambda: not any(is_alive(pid) for pid in deployment.pids.values()), "the agents are gone")
 
-    found = await deployment.until_api(lambda s: not s["pending_delivery_count"], "nothing is left open")
-    assert found["pending_deliveries"] == []
+    status = await deployment.until_api(lambda s: not s["pending_delivery_count"], "nothing is left open")
+    assert status["pending_deliveries"] == []
     events = await deployment.until_events(lambda e: sum(x["kind"] == "agent_exited" for x in e) == 2, "both ends")
     exits = {event["name"]: event["reason"] for event in events if event["kind"] == "agent_exited"}
     assert exits == {"ann": "worker_lost", "bob": "worker_lost"}
@@ -43,8 +43,8 @@ async def test_a_killed_engine_comes_back_and_everything_resumes(deployment, is_
         await deployment.post("ann", f"before {number}")
     os.kill(deployment.engine_pid(), signal.SIGKILL)
     await deployment.until_api(lambda s: s["link"]["state"] != "online", "the broker sees that the engine is gone")
-    found = await deployment.until_api(lambda s: s["link"]["state"] == "online", "the engine is back")
-    assert found["agents"][0]["pid"] == deployment.pids["ann"]
+    status = await deployment.until_api(lambda s: s["link"]["state"] == "online", "the engine is back")
+    assert status["agents"][0]["pid"] == deployment.pids["ann"]
     await deployment.post("ann", "after")
     await deployment.until(lambda: not deployment.missing(), "everything arrives")
     assert deployment.twice() == {}

@@ -14,9 +14,9 @@ async def _readers(deployment, message):
 
 async def _until_read(deployment, message):
     async with asyncio.timeout(WAIT_S):
-        while not (found := await _readers(deployment, message)):
+        while not (readers := await _readers(deployment, message)):
             await asyncio.sleep(0.02)
-    return found
+    return readers
 
 
 async def test_the_acknowledgement_is_the_read_receipt(deployment):
@@ -27,7 +27,7 @@ async def test_the_acknowledgement_is_the_read_receipt(deployment):
     mode = "/api/spawned/ann/delivery-mode"
     assert (await deployment.api("PUT", mode, {"mode": "manual_flush"}))[0] == 200
     held = await deployment.post("ann", "held")
-    await deployment.until_api(lambda found: found["pending_delivery_count"] == 1, "it is held")
+    await deployment.until_api(lambda status: status["pending_delivery_count"] == 1, "it is held")
     assert await _readers(deployment, held) == []
     assert (await deployment.api("PUT", mode, {"mode": "auto_inject"}))[1]["flushed"] == 1
     assert await _until_read(deployment, held) == ["ann"]

@@ -25,13 +25,13 @@ SENDERS = {"ann": "ann", "bob": "bob", "human:eve": "desk", "human:joe": "desk",
 
 async def _at_engine(deployment):
     """Author, text and mode of every message that the engine has in the channel, in its order."""
-    found, before = [], ""
+    messages, before = [], ""
     while True:
         path = f"/v1/channels/general/messages?limit=100{before}"
         page = await deployment.ask_engine("GET", path, deployment.planner)
-        found += [(row["agent_name"], row["text"], row["injection_mode"]) for row in page]
+        messages += [(row["agent_name"], row["text"], row["injection_mode"]) for row in page]
         if len(page) < 100:
-            return found[::-1]
+            return messages[::-1]
         before = f"&before={page[-1]['id']}"
 
 
@@ -41,8 +41,8 @@ async def _until_published(deployment, count):
         while True:
             try:
                 deployment.engine = json.loads((deployment.state / "engine" / "ready.json").read_text())["url"]
-                if len(found := await _at_engine(deployment)) >= count:
-                    return found
+                if len(messages := await _at_engine(deployment)) >= count:
+                    return messages
             except (aiohttp.ClientError, OSError, ValueError):
                 pass
             await asyncio.sleep(0.1)
@@ -102,14 +102,14 @@ async def test_sends_in_flight_at_kills_of_broker_and_engine_arrive_once_and_in_
     log = [json.loads(line) for line in deployment.command("log", "export").stdout.splitlines()]
     waited = [record for record in log if record["topic"] == "message.waiting.v1"]
     assert len(waited) >= KILLS // 2, "the kills hit sends in flight"
-    found = await _at_engine(deployment)
-    assert Counter(text for _, text, _ in found) == Counter(public), "each exactly once, refused ones not at all"
-    for author, text, mode in found:
+    messages = await _at_engine(deployment)
+    assert Counter(text for _, text, _ in messages) == Counter(public), "each exactly once, refused ones not at all"
+    for author, text, mode in messages:
         sender, _, number = text.rpartition(" ")
         assert author == SENDERS[sender], "its true sender"
         assert mode == ("steer" if int(number) % 2 else "wait"), "its mode"
     for sender in SENDERS:
-        numbers = [int(text.rpartition(" ")[2]) for _, text, _ in found if text.rpartition(" ")[0] == sender]
+        numbers = [int(text.rpartition(" ")[2]) for _, text, _ in messages if text.rpartition(" ")[0] == sender]
         assert numbers == list(range(len(numbers))), "in the order in which it was sent"
     assert sum(record["topic"] == "message.published.v1" for record in log) == len(public)
 
@@ -127,8 +127,8 @@ async def test_messages_that_were_answered_as_stored_go_out_after_the_outage_in_
     deployment.kill_broker()
     os.kill(stopped, signal.SIGCONT)
     await deployment.start()
-    found = await _until_published(deployment, 5)
+    messages = await _until_published(deployment, 5)
     log = [json.loads(line) for line in deployment.command("log", "export").stdout.splitlines()]
     accepted = [record["body"]["text"] for record in log if record["topic"] == "message.accepted.v1"]
     assert sorted(accepted) == texts
-    assert [(author, text) for author, text, _ in found] == [("ann", text) for text in accepted]
+    assert [(author, text) for author, text, _ in messages] == [("ann", text) for text in accepted]

@@ -173,7 +173,7 @@ async def test_a_broker_that_is_started_after_a_cleaner_adopts_its_agents(deploy
         file.unlink()
     deployment.kill_broker()
     await deployment.start()
-    found = await deployment.until_api(lambda s: s["agents"], "the agent is there")
-    assert [agent["pid"] for agent in found["agents"]] == [deployment.pids["ann"]]
+    status = await deployment.until_api(lambda s: s["agents"], "the agent is there")
+    assert [agent["pid"] for agent in status["agents"]] == [deployment.pids["ann"]]
     await deployment.post("ann", "after")
     await deployment.until(lambda: not deployment.missing(), "it arrives")

@@ -33,7 +33,7 @@ async def pair(make_deployment, tmp_path):
         await second.start()
         second.engine, second.workspace, second.planner = first.engine, first.workspace, first.planner
         for deployment in made:
-            await deployment.until_api(lambda found: found["link"]["state"] == "online", "online")
+            await deployment.until_api(lambda status: status["link"]["state"] == "online", "online")
         yield first, second
     finally:
         for deployment in reversed(made):
@@ -64,7 +64,7 @@ async def test_two_brokers_of_one_name_are_two_nodes_and_keep_their_tokens(pair,
     for one in pair:
         one.kill_broker()
         await one.start()
-        await one.until_api(lambda found: found["link"]["state"] == "online", "online again")
+        await one.until_api(lambda status: status["link"]["state"] == "online", "online again")
     assert tokens(tmp_path) == before
     online = {key: node["name"] for key, node in (await nodes_of(first)).items() if node["status"] == "online"}
     assert online == named
@@ -87,35 +87,36 @@ async def test_agents_of_one_node_message_agents_of_the_other(pair):
     await first.until(lambda: (first.folder / "ann.notes").read_text().endswith("from bob\n"), "ann has it")
     assert (second.folder / "bob.notes").read_text().startswith("Relay message from ann ")
     assert len(first.received("ann")) == len(second.received("bob")) == 1
-    await second.until_api(lambda found: found["totals"]["acked"] >= 1, "acked")
+    await second.until_api(lambda shown: shown["totals"]["acked"] >= 1, "acked")
 
 
 async def spawn_by_engine(first, given):
     made = await first.ask_engine("POST", "/v1/actions/spawn/invoke", first.planner, {"input": given})
     path = f"/v1/actions/spawn/invocations/{made['invocation_id']}"
     async with asyncio.timeout(WAIT_S):
-        while (found := await first.ask_engine("GET", path, first.planner))["status"] not in ("completed", "failed"):
+        ended = ("completed", "failed")
+        while (invocation := await first.ask_engine("GET", path, first.planner))["status"] not in ended:
             await asyncio.sleep(0.1)
-    return found
+    return invocation
 
 
 async def names_at(deployment):
-    return {found["name"] for found in (await deployment.api("GET", "/api/spawned"))[1]["agents"]}
+    return {agent["name"] for agent in (await deployment.api("GET", "/api/spawned"))[1]["agents"]}
 
 
 async def test_spawns_go_where_they_should(pair):
     """A targeted one to its node, others to the one with fewer agents; release through the engine; ROSTER (F053, U25)."""
     first, second = pair
     target = (await second.status())["node"]["name"]
-    found = await spawn_by_engine(first, {"name": "aimed", "cli": "cat", "target_node": target})
-    assert found["output"] == {"spawned": True, "name": "aimed"}
+    invocation = await spawn_by_engine(first, {"name": "aimed", "cli": "cat", "target_node": target})
+    assert invocation["output"] == {"spawned": True, "name": "aimed"}
     assert await names_at(second) == {"aimed"}
 
     await second.until_api(lambda _: True, "")
     ids = {(await one.status())["node"]["id"]: one for one in pair}
     await until_counted(first, {key: len(await names_at(one)) for key, one in ids.items()})
-    found = await spawn_by_engine(first, {"name": "free", "cli": "cat"})
-    assert found["output"]["spawned"] is True
+    invocation = await spawn_by_engine(first, {"name": "free", "cli": "cat"})
+    assert invocation["output"]["spawned"] is True
     assert await names_at(first) == {"free"}
 
     await until_counted(first, dict.fromkeys(ids, 1))

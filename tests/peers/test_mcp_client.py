@@ -34,18 +34,18 @@ def agent(live_broker):
 def test_the_official_client_lists_and_uses_the_tools_over_http(live_broker, agent, pypi_venv, mode, version):
     python = pypi_venv("mcp-client", CLIENT)
     planner = live_broker.engine("POST", "/v1/agents", {"name": "planner"})["token"]
-    found = used(python, mode, f"{agent['RELAYBROKER_URL']}/mcp", agent)
-    assert (found["server"], found["version"]) == ("agent-relay", version)
-    check(live_broker, found, planner, f"hello over {mode}")
+    report = used(python, mode, f"{agent['RELAYBROKER_URL']}/mcp", agent)
+    assert (report["server"], report["version"]) == ("agent-relay", version)
+    check(live_broker, report, planner, f"hello over {mode}")
 
 
 def test_the_official_client_uses_the_tools_over_the_bridge(live_broker, agent, pypi_venv):
     python = pypi_venv("mcp-client", CLIENT)
     planner = live_broker.engine("POST", "/v1/agents", {"name": "planner"})["token"]
     for mode, version in (("legacy", "2025-11-25"), ("auto", "2026-07-28")):
-        found = used(python, mode, f"{sys.executable} -m relaybroker mcp", agent)
-        assert (found["server"], found["version"]) == ("agent-relay", version)
-        check(live_broker, found, planner, f"hello over {mode}")
+        report = used(python, mode, f"{sys.executable} -m relaybroker mcp", agent)
+        assert (report["server"], report["version"]) == ("agent-relay", version)
+        check(live_broker, report, planner, f"hello over {mode}")
 
 
 def used(python, mode, where, agent):
@@ -58,12 +58,12 @@ def used(python, mode, where, agent):
     return json.loads(done.stdout)
 
 
-def check(live_broker, found, planner, text):
-    assert found["tools"] == list(EVERYBODYS)
-    assert found["read_only"] == [name for name, tool in EVERYBODYS.items() if tool.changes == "nothing"]
-    assert (found["sent"]["status"], found["sent"]["from"]) == ("published", "w1")
-    assert found["lost"][0] is True
-    assert "nearest: planner" in found["lost"][1]
-    assert {"w1", "planner"} <= set(found["agents"])
+def check(live_broker, report, planner, text):
+    assert report["tools"] == list(EVERYBODYS)
+    assert report["read_only"] == [name for name, tool in EVERYBODYS.items() if tool.changes == "nothing"]
+    assert (report["sent"]["status"], report["sent"]["from"]) == ("published", "w1")
+    assert report["lost"][0] is True
+    assert "nearest: planner" in report["lost"][1]
+    assert {"w1", "planner"} <= set(report["agents"])
     last = live_broker.engine("GET", "/v1/dm/conversations", token=planner)[0]["last_message"]
-    assert (last["id"], last["text"]) == (found["sent"]["message_id"], text)
+    assert (last["id"], last["text"]) == (report["sent"]["message_id"], text)

@@ -50,12 +50,12 @@ class Reference:
         deadline = time.monotonic() + limit_s
         while True:
             try:
-                found = await ask()
-                if holds(found):
-                    return found
+                answer = await ask()
+                if holds(answer):
+                    return answer
             except (aiohttp.ClientError, ValueError, AssertionError) as error:
-                found = error
-            assert time.monotonic() < deadline, f"not within {limit_s:.0f} s: {what}; last: {found!r}"
+                answer = error
+            assert time.monotonic() < deadline, f"not within {limit_s:.0f} s: {what}; last: {answer!r}"
             await asyncio.sleep(0.1)
 
 
@@ -112,7 +112,7 @@ def _start(binary: Path, port: int, folder: Path, environment: dict[str, str]) -
 
 async def _story(reference: Reference, key: str) -> None:
     status, _ = await reference.until(
-        lambda: reference.local("GET", "/api/session"), lambda found: found[0] == 200, "the reference broker is up"
+        lambda: reference.local("GET", "/api/session"), lambda reply: reply[0] == 200, "the reference broker is up"
     )
     assert status == 200
     await reference.until(

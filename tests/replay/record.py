@@ -31,8 +31,8 @@ def main(wanted: list[str]) -> None:
 
 def _record(story: Story, folder: Path) -> None:
     drafts = made(story, folder)
-    if found := [f"{name} {problem}" for name, draft in drafts.items() for problem in problems(draft, name)]:
-        sys.exit("nothing is written:\n" + "\n".join(found))
+    if faults := [f"{name} {problem}" for name, draft in drafts.items() for problem in problems(draft, name)]:
+        sys.exit("nothing is written:\n" + "\n".join(faults))
     for name, draft in drafts.items():
         recordings.path_of(name).write_bytes(draft.read_bytes())
         print(f"{name}: {draft.stat().st_size // 1024} KiB")
@@ -55,9 +55,9 @@ def made(story: Story, folder: Path) -> dict[str, Path]:
 
 def problems(draft: Path, name: str) -> list[str]:
     """Why a draft is no recording of this name."""
-    found = [f"is decided otherwise at #{one.position}: {one.cause}" for one in recordings.play(draft).differences]
-    found += [f"does not show {subject} often enough" for subject in recordings.missing(draft, name)]
-    return found + [f"holds {leak}" for leak in recordings.private(draft)]
+    faults = [f"is decided otherwise at #{one.position}: {one.cause}" for one in recordings.play(draft).differences]
+    faults += [f"does not show {subject} often enough" for subject in recordings.missing(draft, name)]
+    return faults + [f"holds {leak}" for leak in recordings.private(draft)]
 
 
 if __name__ == "__main__":

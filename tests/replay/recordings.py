@@ -55,13 +55,13 @@ def play(path: Path) -> Outcome:
 
 def shown(path: Path) -> Counter[str]:
     """What happens in it, and how often: each topic, and each topic with each of its reasons, under every name it had."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     with open_session(path) as session:
         for recorded in (one for turn in session for one in turn.events):
             reason = getattr(recorded.event, "reason", None)
             for topic in topics_of(type(recorded.event)):
-                found.update([topic, f"{topic} {reason}"] if reason else [topic])
-    return found
+                counts.update([topic, f"{topic} {reason}"] if reason else [topic])
+    return counts
 
 
 def missing(path: Path, name: str) -> Counter[str]:
@@ -72,4 +72,4 @@ def missing(path: Path, name: str) -> Counter[str]:
 def private(path: Path) -> list[str]:
     """What is in it and must not be."""
     text = path.read_text(encoding="utf-8")
-    return [f"{what}: {found.group()}" for what, pattern in PRIVATE.items() for found in pattern.finditer(text)]
+    return [f"{what}: {match.group()}" for what, pattern in PRIVATE.items() for match in pattern.finditer(text)]

@@ -57,10 +57,10 @@ async def agent(node: Node, holds: Callable[[dict[str, Any]], Any], name: str = 
     deadline = time.monotonic() + WAIT_S
     while True:
         rows = (await node.api("GET", "/api/spawned"))[1]["agents"]
-        found = next((row for row in rows if row["name"] == name), None)
-        if found is not None and holds(found):
-            return dict(found)
-        assert time.monotonic() < deadline, f"{found}\n{node.output()}"
+        own_row = next((row for row in rows if row["name"] == name), None)
+        if own_row is not None and holds(own_row):
+            return dict(own_row)
+        assert time.monotonic() < deadline, f"{own_row}\n{node.output()}"
         await asyncio.sleep(0.02)
 
 
@@ -185,10 +185,10 @@ async def sidecar_drop(folder: Path) -> tuple[Path, ...]:
         await engine.online()
 
         async def connect() -> Sidecar:
-            found = node.connection()
-            assert found is not None
-            url = found["url"].replace("http", "ws") + "/api/fleet/ws"
-            made = Sidecar(await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]}))
+            connection = node.connection()
+            assert connection is not None
+            url = connection["url"].replace("http", "ws") + "/api/fleet/ws"
+            made = Sidecar(await node.session.ws_connect(url, headers={"X-API-Key": connection["api_key"]}))
             await made.ask("register_handlers", names=["echo", "spawn:fancy"])
             return made
 
@@ -276,7 +276,7 @@ async def two_nodes(folder: Path) -> tuple[Path, ...]:
         second.extra |= {"RELAYCAST_BASE_URL": first.engine, "AGENT_RELAY_WORKSPACE_KEY": first.workspace}
         await second.start()
         for one in made:
-            await one.until_api(lambda found: found["link"]["state"] == "online", "online")
+            await one.until_api(lambda shown: shown["link"]["state"] == "online", "online")
         await first.spawn("ann")
         await second.spawn("bob")
         for sender, to, one in (("ann", "bob", first), ("bob", "ann", second)):
@@ -284,7 +284,7 @@ async def two_nodes(folder: Path) -> tuple[Path, ...]:
             status, answer = await one.api("POST", "/api/send", message)
             assert (status, answer["relaycast_published"], answer["local"]) == (200, True, False), answer
         for one in made:
-            await one.until_api(lambda found: found["totals"]["acked"] == 1, "acknowledged")
+            await one.until_api(lambda shown: shown["totals"]["acked"] == 1, "acknowledged")
         for one in reversed(made):
             assert one.broker is not None
             one.broker.terminate()

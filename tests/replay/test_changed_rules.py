@@ -45,12 +45,12 @@ def a_hole_is_asked_for_once(monkeypatch):
 
 
 def a_repeated_message_does_not_take_its_place(monkeypatch):
-    _judged_otherwise(monkeypatch, lambda found: msgspec.structs.replace(found, advances=False))
+    _judged_otherwise(monkeypatch, lambda judgement: msgspec.structs.replace(judgement, advances=False))
 
 
 def a_second_message_of_a_number_is_called_stale(monkeypatch):
-    def stale(found):
-        return Judgement(found.verdict, Reason.STALE) if found.reason is Reason.SEQ_CONFLICT else found
+    def stale(judgement):
+        return Judgement(judgement.verdict, Reason.STALE) if judgement.reason is Reason.SEQ_CONFLICT else judgement
 
     _judged_otherwise(monkeypatch, stale)
 
@@ -59,8 +59,8 @@ def a_second_message_of_a_number_is_called_stale(monkeypatch):
 
 
 def what_is_settled_is_called_a_duplicate(monkeypatch):
-    def duplicate(found):
-        return Judgement(found.verdict, Reason.DUPLICATE) if found.reason is Reason.STALE else found
+    def duplicate(judgement):
+        return Judgement(judgement.verdict, Reason.DUPLICATE) if judgement.reason is Reason.STALE else judgement
 
     _judged_otherwise(monkeypatch, duplicate)
 
@@ -134,8 +134,8 @@ def urgent_messages_are_typed_into_dialogs(monkeypatch):
     why_held = deliveries._why_held
 
     def held(turn, target, delivery, *, steered):
-        found = why_held(turn, target, delivery, steered=steered)
-        return None if steered and found is Reason.BLOCKED_BY_DIALOG else found
+        reason = why_held(turn, target, delivery, steered=steered)
+        return None if steered and reason is Reason.BLOCKED_BY_DIALOG else reason
 
     monkeypatch.setattr(deliveries, "_why_held", held)
 
@@ -210,13 +210,13 @@ EXERCISED_BY = {
 
 
 def _differing() -> set[str]:
-    found = set()
+    names = set()
     for name, expected in recordings.expected().items():
         differences = recordings.play(recordings.path_of(name)).differences
         assert not [one.error for one in differences if one.error], "it decides otherwise, it does not break"
         if {one.position for one in differences} != expected.otherwise:
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 @pytest.mark.parametrize("change", EXERCISED_BY, ids=lambda change: change.__name__)

@@ -19,11 +19,11 @@ def test_every_recording_is_in_the_table_and_the_other_way_round():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_it_is_decided_the_same_but_for_what_was_changed_on_purpose(name):
-    found = CliRunner().invoke(cli, ["replay", str(recordings.path_of(name)), "--json", "-n", "10000"])
-    told = json.loads(found.stdout)
-    assert (told["complete"], found.stderr) == (True, "")
-    assert {one["position"] for one in told["differences"]} == EXPECTED[name].otherwise
-    assert found.exit_code == (1 if EXPECTED[name].otherwise else 0)
+    done = CliRunner().invoke(cli, ["replay", str(recordings.path_of(name)), "--json", "-n", "10000"])
+    outcome = json.loads(done.stdout)
+    assert (outcome["complete"], done.stderr) == (True, "")
+    assert {one["position"] for one in outcome["differences"]} == EXPECTED[name].otherwise
+    assert done.exit_code == (1 if EXPECTED[name].otherwise else 0)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -43,14 +43,14 @@ class Node:
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
 
     def environment(self) -> dict[str, str]:
-        found = {key: value for key, value in os.environ.items() if not key.startswith(("RELAY", "AGENT_RELAY"))}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("RELAY", "AGENT_RELAY"))}
         for name, place in (("XDG_DATA_HOME", "data"), ("XDG_STATE_HOME", "log"), ("XDG_RUNTIME_DIR", "run")):
             (self.folder / place).mkdir(mode=0o700, exist_ok=True)
-            found[name] = str(self.folder / place)
-        found |= {"RELAYCAST_BASE_URL": self.engine.url, "AGENT_RELAY_WORKSPACE_KEY": KEY}
-        found |= {"CLOCK_SET": str(self.folder / "clock")}
-        found["PYTHONPATH"] = str(HERE.parents[1])
-        return found | self.extra
+            environment[name] = str(self.folder / place)
+        environment |= {"RELAYCAST_BASE_URL": self.engine.url, "AGENT_RELAY_WORKSPACE_KEY": KEY}
+        environment |= {"CLOCK_SET": str(self.folder / "clock")}
+        environment["PYTHONPATH"] = str(HERE.parents[1])
+        return environment | self.extra
 
     def launch(self) -> None:
         """Start the process; returns at once."""
@@ -72,7 +72,9 @@ class Node:
         self.launch()
         assert self.process is not None
         pid = self.process.pid
-        await self.until(lambda: (found := self.connection()) is not None and found["pid"] == pid, what="ready")
+        await self.until(
+            lambda: (connection := self.connection()) is not None and connection["pid"] == pid, what="ready"
+        )
 
     def _program(self) -> list[str]:
         if self.rate == 1.0:
@@ -92,20 +94,20 @@ class Node:
     async def until(self, holds: Callable[[], Any], limit_s: float = WAIT_S, what: str = "") -> Any:
         """Wait until something holds that can be seen on this machine."""
         deadline = time.monotonic() + limit_s
-        while not (found := holds()):
+        while not (answer := holds()):
             assert time.monotonic() < deadline, f"not within {limit_s} s: {what}\n{self.output()}"
             assert self.process is None or self.process.poll() is None, self.output()
             await asyncio.sleep(0.02)
-        return found
+        return answer
 
     def output(self) -> str:
         return (self.folder / "broker.out").read_text(errors="replace")[-4000:]
 
     async def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        found = self.connection()
-        assert found is not None
-        headers = {"X-API-Key": found["api_key"]}
-        async with self.session.request(method, found["url"] + path, json=body, headers=headers) as response:
+        connection = self.connection()
+        assert connection is not None
+        headers = {"X-API-Key": connection["api_key"]}
+        async with self.session.request(method, connection["url"] + path, json=body, headers=headers) as response:
             return response.status, await response.json()
 
     async def link(self) -> dict[str, Any]:
@@ -113,10 +115,10 @@ class Node:
 
     async def until_link(self, state: str, limit_s: float = WAIT_S) -> dict[str, Any]:
         deadline = time.monotonic() + limit_s
-        while (found := await self.link())["state"] != state:
-            assert time.monotonic() < deadline, f"link is {found}\n{self.output()}"
+        while (link := await self.link())["state"] != state:
+            assert time.monotonic() < deadline, f"link is {link}\n{self.output()}"
             await asyncio.sleep(0.02)
-        return found
+        return link
 
     async def spawn(self, name: str, **more: Any) -> dict[str, Any]:
         """Start an agent that writes down every line it gets."""

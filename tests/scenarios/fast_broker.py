@@ -59,7 +59,7 @@ class Clock:
         if isinstance(request, protocol.Start | protocol.Stop):
             self._owed[request.session_id] = time.monotonic() + HOST_S
 
-    def told(self, item: Any) -> None:
+    def answered(self, item: Any) -> None:
         """The PTY host has said something, or is gone."""
         if isinstance(item, inputs.ProgramStarted | inputs.ProgramNotStarted | inputs.ProgramExited):
             self._owed.pop(item.session_id, None)
@@ -122,7 +122,7 @@ if __name__ == "__main__":
     JournalRecorder.insert_events = clock.stand_still_during(JournalRecorder.insert_events)  # type: ignore[method-assign]
     send, put = HostLink.send, HostLink._put
     HostLink.send = lambda self, request: (clock.asked(request), send(self, request))[1]  # type: ignore[method-assign]
-    HostLink._put = lambda self, item: (clock.told(item), put(self, item))[1]  # type: ignore[method-assign]
+    HostLink._put = lambda self, item: (clock.answered(item), put(self, item))[1]  # type: ignore[method-assign]
     time.time = lambda: _BEGAN + clock.now - began + off()
     asyncio.set_event_loop_policy(FastPolicy(clock))
     sys.modules["uvloop"] = None  # type: ignore[assignment]

@@ -37,7 +37,7 @@ async def test_a_spawn_without_cli_runs_the_suffix(make_node, engine):
     await engine.invoke("inv_1", "spawn:cat", {"name": "w1", "task": None, "channel": None})
     assert (await result(engine, "inv_1"))["output"] == {"spawned": True, "name": "w1"}
     listed = (await node.api("GET", "/api/spawned"))[1]["agents"]
-    assert [(found["name"], found["parent"]) for found in listed] == [("w1", "Relaycast")]
+    assert [(agent["name"], agent["parent"]) for agent in listed] == [("w1", "Relaycast")]
 
 
 async def test_one_invocation_runs_once_and_answers_the_same_across_a_kill(node, engine):
@@ -148,7 +148,7 @@ async def test_the_inventory_lists_exactly_who_lives(make_node, engine):
     engine.handshakes = [503] * 2
     await engine.drop()
     await node.until_link("backing_off")
-    pids = {found["name"]: found["pid"] for found in (await node.api("GET", "/api/spawned"))[1]["agents"]}
+    pids = {agent["name"]: agent["pid"] for agent in (await node.api("GET", "/api/spawned"))[1]["agents"]}
     os.kill(pids["short_lived"], signal.SIGKILL)
     await node.logged("worker.exited.v1")
     await engine.online(4)

@@ -120,7 +120,7 @@ FATES = {
 }
 
 
-class Told(NamedTuple):
+class RecordedInput(NamedTuple):
     """What a chaotic run left, and what was said of it while it ran."""
 
     node: Node
@@ -152,77 +152,79 @@ async def _tell(folder):
             await node.close()
         given = {asked.token for asked in engine.asked if asked.token} | set(engine.given)
         assert len(given) > 3
-        return Told(node, answers, by_command, exported.stdout.encode(), {KEY, api_key} | given)
+        return RecordedInput(node, answers, by_command, exported.stdout.encode(), {KEY, api_key} | given)
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def explained(tmp_path_factory):
     """One run for all; its broker has ended."""
     return asyncio.run(_tell(tmp_path_factory.mktemp("chaos")))
 
 
-def test_every_fate_of_a_chaotic_run_is_explained_by_a_broker_that_runs(told):
-    found = {wanted: (story["outcome"], story["state"], story["reason"]) for wanted, story in told.answers.items()}
-    assert found == {wanted: fate[1:] for wanted, fate in FATES.items()}
-    wanted, status, stories = told.by_command
-    assert (status, stories) == (FATES[wanted][0], [_with_moments(told.answers[wanted])]), (
+def test_every_fate_of_a_chaotic_run_is_explained_by_a_broker_that_runs(explained):
+    fates = {wanted: (story["outcome"], story["state"], story["reason"]) for wanted, story in explained.answers.items()}
+    assert fates == {wanted: fate[1:] for wanted, fate in FATES.items()}
+    wanted, status, stories = explained.by_command
+    assert (status, stories) == (FATES[wanted][0], [_with_moments(explained.answers[wanted])]), (
         "the command says the same beside the broker"
     )
 
 
-def stopped(told, wanted):
+def stopped(explained, wanted):
     """Exit status and the one story, by the command, in this process."""
-    done = CliRunner().invoke(app.cli, ["why", wanted, "--json", "--state-dir", str(told.node.state)])
+    done = CliRunner().invoke(app.cli, ["why", wanted, "--json", "--state-dir", str(explained.node.state)])
     (story,) = json.loads(done.stdout)["stories"]
     return done.exit_code, story
 
 
-def test_every_fate_of_a_chaotic_run_is_explained_after_its_end(told):
+def test_every_fate_of_a_chaotic_run_is_explained_after_its_end(explained):
     returned = {"M-WAITS": (10, "not delivered", "dropped", "shutdown")}
     for wanted, (status, outcome, state, reason) in (FATES | returned).items():
-        found, story = stopped(told, wanted)
-        assert (found, story["outcome"], story["state"], story["reason"]) == (status, outcome, state, reason), wanted
+        ended_with, story = stopped(explained, wanted)
+        assert (ended_with, story["outcome"], story["state"], story["reason"]) == (status, outcome, state, reason), (
+            wanted
+        )
         assert bool(story["otherwise"]) == bool(reason)
 
 
-def test_the_stories_of_a_chaotic_run_are_told_in_order(told):
-    steps = [step["event"] for step in stopped(told, "M-TYPED")[1]["steps"]]
+def test_the_stories_of_a_chaotic_run_are_told_in_order(explained):
+    steps = [step["event"] for step in stopped(explained, "M-TYPED")[1]["steps"]]
     assert steps.index("delivery.injected.v1") < steps.index("delivery.acked.v1")
     assert steps.count("mailbox.frame_ignored.v1") == 2, "the engine's copies, before and after the kill"
-    steps = [step["event"] for step in stopped(told, "M-DOUBT")[1]["steps"]]
+    steps = [step["event"] for step in stopped(explained, "M-DOUBT")[1]["steps"]]
     assert steps.index("delivery.dead_lettered.v1") < steps.index("broker.dead_letters_asked.v1")
     assert steps.index("broker.dead_letters_asked.v1") < steps.index("delivery.injected.v1")
-    held = [step for step in stopped(told, "M-HELD")[1]["steps"] if step["event"] == "delivery.held.v1"]
+    held = [step for step in stopped(explained, "M-HELD")[1]["steps"] if step["event"] == "delivery.held.v1"]
     assert [step["detail"]["reason"] for step in held] == ["manual_flush"]
 
 
-def test_of_what_never_was_the_log_knows_nothing(told):
-    status, said = why(told.node, "M-NOBODY")
+def test_of_what_never_was_the_log_knows_nothing(explained):
+    status, said = why(explained.node, "M-NOBODY")
     assert status == 3
     assert "knows nothing" in said
 
 
-def test_no_token_or_key_is_in_what_the_log_says_or_in_any_file_beside_it(told):
+def test_no_token_or_key_is_in_what_the_log_says_or_in_any_file_beside_it(explained):
     """I5: every token that was ever used in a busy run, by value."""
-    node = told.node
+    node = explained.node
     kept = {
         path.relative_to(node.folder): path.read_bytes()
         for path in [*node.state.rglob("*"), *(node.folder / "log").rglob("*"), node.folder / "broker.out"]
         if path.is_file()
     }
     assert any(path.suffix == ".sqlite" for path in kept)
-    kept["log export"] = told.exported
+    kept["log export"] = explained.exported
     for path, content in kept.items():
         assert not SECRET.findall(content), path
-        assert not [secret for secret in told.secrets if secret.encode() in content], path
+        assert not [secret for secret in explained.secrets if secret.encode() in content], path
 
 
 @pytest.mark.parametrize("more", [(), ("--redact",)], ids=["with-bodies", "redacted"])
-def test_the_recording_of_a_chaotic_run_replays_to_the_same_decisions(told, tmp_path, more):
+def test_the_recording_of_a_chaotic_run_replays_to_the_same_decisions(explained, tmp_path, more):
     """D14, REPLAY: over kills and outages, with bodies and without."""
     exported = tmp_path / "session.jsonl"
-    place = ("--state-dir", told.node.state, "-o", exported)
-    assert relaybroker(told.node, "log", "export", "--session", *more, *place).returncode == 0
-    played = relaybroker(told.node, "replay", exported)
+    place = ("--state-dir", explained.node.state, "-o", exported)
+    assert relaybroker(explained.node, "log", "export", "--session", *more, *place).returncode == 0
+    played = relaybroker(explained.node, "replay", exported)
     assert played.returncode == 0, played.stdout + played.stderr
     assert ("after the outage" in exported.read_text()) == (not more)

@@ -33,10 +33,10 @@ async def agent(node, holds, name="w1", limit_s=WAIT_S):
     deadline = time.monotonic() + limit_s
     while True:
         rows = (await node.api("GET", "/api/spawned"))[1]["agents"]
-        found = next((row for row in rows if row["name"] == name), None)
-        if found is not None and holds(found):
-            return found
-        assert time.monotonic() < deadline, f"{found}\n{node.output()}"
+        own_row = next((row for row in rows if row["name"] == name), None)
+        if own_row is not None and holds(own_row):
+            return own_row
+        assert time.monotonic() < deadline, f"{own_row}\n{node.output()}"
         await asyncio.sleep(0.02)
 
 
@@ -158,8 +158,8 @@ async def test_a_host_killed_with_a_message_leaves_it_to_the_policy_also_over_a_
     expected = ["after"] if policy == "at_most_once" else ["perhaps", "after"]
     await node.typed("w1", *expected)
     assert ("possible-duplicate" in node.notes("w1")[0]) == (policy != "at_most_once")
-    told = (await node.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]
-    assert [event["policy"] for event in told if event["kind"] == "delivery_ambiguous"] == [policy]
+    events = (await node.api("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]
+    assert [event["policy"] for event in events if event["kind"] == "delivery_ambiguous"] == [policy]
     assert (await node.api("GET", "/api/dead-letters"))[1]["count"] == 0
 
 
@@ -169,9 +169,9 @@ async def test_a_booting_agent_holds_its_messages_and_says_so(node, engine, tmp_
     command = shlex.join([sys.executable, str(PTY_AGENTS / "boots_slowly.py"), str(log), "3"])
     assert (await node.api("POST", "/api/spawn", {"name": "w1", "cli": command}))[0] == 200
     await engine.deliver("w1", 1, "when you are ready")
-    found = await agent(node, lambda row: row["waiting"])
-    (hold,) = found["holds"]
-    assert (hold["reason"], hold["count"], found["waiting_reason"]) == ("not_ready", 1, "not_ready")
+    agent_row = await agent(node, lambda row: row["waiting"])
+    (hold,) = agent_row["holds"]
+    assert (hold["reason"], hold["count"], agent_row["waiting_reason"]) == ("not_ready", 1, "not_ready")
     assert hold["until_ms"] - hold["since_ms"] == HOLD_S * 1000
     assert engine.frames("delivery.ack") == []
     await acked(engine, "w1", 1)
@@ -187,13 +187,13 @@ async def test_a_dialog_holds_messages_until_a_person_answers_it(node, engine, t
     assert (await node.api("POST", "/api/spawn", {"name": "w1", "cli": str(program)}))[0] == 200
     await agent(node, lambda row: row["worker"] == "blocked")
     await engine.deliver("w1", 1, "hello")
-    found = await agent(node, lambda row: row["waiting"])
-    assert [row["reason"] for row in found["holds"]] == ["blocked_by_dialog"]
-    assert found["blocked_by"] == "claude trust"
+    agent_row = await agent(node, lambda row: row["waiting"])
+    assert [row["reason"] for row in agent_row["holds"]] == ["blocked_by_dialog"]
+    assert agent_row["blocked_by"] == "claude trust"
     assert (await node.api("PUT", MODE, {"mode": "manual_flush"}))[0] == 200
     assert (await node.api("POST", "/api/input/w1", {"data": "y"}))[0] == 200
-    found = await agent(node, lambda row: row["ready"])
-    assert [row["reason"] for row in found["holds"]] == ["manual_flush"]
+    agent_row = await agent(node, lambda row: row["ready"])
+    assert [row["reason"] for row in agent_row["holds"]] == ["manual_flush"]
     assert lines(log) == [{"dialog": "y"}]
     assert (await node.api("PUT", MODE, {"mode": "auto_inject"}))[1]["flushed"] == 1
     await acked(engine, "w1", 1)
@@ -230,8 +230,8 @@ async def test_a_message_waits_while_the_shell_runs_a_command(node, engine, tmp_
     await node.until(swallowed.exists, what="cat")
     await engine.deliver("w1", 1, "one")
     await engine.deliver("w1", 2, "two", mode="steer")
-    found = await agent(node, lambda row: row["held_count"] == 2)
-    assert ([row["reason"] for row in found["holds"]], found["worker"]) == (["agent_busy"], "busy")
+    agent_row = await agent(node, lambda row: row["held_count"] == 2)
+    assert ([row["reason"] for row in agent_row["holds"]], agent_row["worker"]) == (["agent_busy"], "busy")
     story = (await node.api("GET", "/api/why/w1"))[1]["stories"][0]
     assert (story["outcome"], story["reason"]) == ("pending", "agent_busy")
     assert "busy (cat has the terminal)" in story["verdict"]
@@ -252,8 +252,8 @@ async def test_a_message_waits_until_a_person_has_submitted_the_line(node, engin
     await node.spawn("w1")
     assert (await node.api("POST", "/api/input/w1", {"data": "half a "}))[0] == 200
     await engine.deliver("w1", 1, "the message", mode="steer")
-    found = await agent(node, lambda row: row["held_count"] == 1)
-    assert [row["reason"] for row in found["holds"]] == ["human_driving"]
+    agent_row = await agent(node, lambda row: row["held_count"] == 1)
+    assert [row["reason"] for row in agent_row["holds"]] == ["human_driving"]
     assert (await node.api("POST", "/api/input/w1", {"data": "line\r"}))[0] == 200
     await acked(engine, "w1", 1)
     await node.until(lambda: len(node.notes("w1")) == 2, what="both")

@@ -240,6 +240,6 @@ async def test_a_refused_creation_is_not_repeated(make_node, engine):
     engine.routes["POST /v1/nodes"] = lambda _: (403, {"code": "forbidden"})
     node = make_node()
     await node.start()
-    found = await node.until_link("refused")
-    assert "403 forbidden" in found["detail"]
+    link = await node.until_link("refused")
+    assert "403 forbidden" in link["detail"]
     assert len(engine.requests("POST", "/v1/nodes")) == 1

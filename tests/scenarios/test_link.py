@@ -109,8 +109,8 @@ async def test_a_node_that_the_engine_does_not_know_mints_and_an_operators_token
     engine.answers["node.register"] = lambda _: error("node_id_mismatch")
     pinned = make_node(rate=20, RELAY_NODE_TOKEN="nt_live_of_the_operator")
     await pinned.start()
-    found = await pinned.until_link("refused")
-    assert "RELAY_NODE_TOKEN" in found["detail"]
+    link = await pinned.until_link("refused")
+    assert "RELAY_NODE_TOKEN" in link["detail"]
     assert len(engine.requests("POST", "/v1/nodes")) == 2
 
 
@@ -165,9 +165,9 @@ async def test_a_refused_registration_shows_the_engines_code(make_node, engine):
     engine.answers["node.register"] = lambda _: error("node_control_failed")
     node = make_node(rate=20)
     await node.start()
-    found = await node.until_link("backing_off")
-    assert "node_control_failed" in found["detail"]
-    assert found["last_error"]["code"] == "node_control_failed"
+    link = await node.until_link("backing_off")
+    assert "node_control_failed" in link["detail"]
+    assert link["last_error"]["code"] == "node_control_failed"
 
 
 async def test_a_start_never_waits_for_the_mint(make_node, engine):

@@ -21,9 +21,9 @@ async def connect():
     opened = []
 
     async def open_one(node):
-        found = node.connection()
-        url = found["url"].replace("http", "ws") + "/api/fleet/ws"
-        made = await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]})
+        connection = node.connection()
+        url = connection["url"].replace("http", "ws") + "/api/fleet/ws"
+        made = await node.session.ws_connect(url, headers={"X-API-Key": connection["api_key"]})
         opened.append(made)
         return Sidecar(made)
 
@@ -128,7 +128,7 @@ async def test_a_sidecars_own_spawn_handler_wins_and_spawns_for_its_invocation(n
     assert (await engine.frame("action.result", invocation_id="inv_1"))["output"]["spawned"] is True
     assert len(engine.frames("action.result")) == 1
     assert (await sidecar.ask("send_input", name="w1", data="x"))["result"]["bytes_written"] == 1
-    assert [found["name"] for found in (await sidecar.ask("list_agents"))["result"]["agents"]] == ["w1"]
+    assert [agent["name"] for agent in (await sidecar.ask("list_agents"))["result"]["agents"]] == ["w1"]
     assert (await sidecar.ask("release_agent", name="w1"))["result"]["existed"] is True
 
 
@@ -195,7 +195,7 @@ async def test_a_supervised_sidecar_is_started_again_without_the_brokers_secrets
     node = make_node(rate=4)
     await node.start()
     await engine.online()
-    found = node.connection()
+    connection = node.connection()
     program = tmp_path / "fleet.py"
     program.write_text(
         textwrap.dedent(
@@ -219,8 +219,8 @@ async def test_a_supervised_sidecar_is_started_again_without_the_brokers_secrets
             """
         )
     )
-    url = found["url"].replace("http", "ws") + "/api/fleet/ws"
-    opened = await node.session.ws_connect(url, headers={"X-API-Key": found["api_key"]})
+    url = connection["url"].replace("http", "ws") + "/api/fleet/ws"
+    opened = await node.session.ws_connect(url, headers={"X-API-Key": connection["api_key"]})
     first = Sidecar(opened)
     await first.ask(
         "register_node",
@@ -228,7 +228,7 @@ async def test_a_supervised_sidecar_is_started_again_without_the_brokers_secrets
         supervision={
             "argv": [sys.executable, str(program)],
             "cwd": str(tmp_path),
-            "env": {"FLEET_URL": url, "FLEET_KEY": found["api_key"], "FLEET_SECRET": "mine"},
+            "env": {"FLEET_URL": url, "FLEET_KEY": connection["api_key"], "FLEET_SECRET": "mine"},
         },
     )
     await opened.close()
@@ -248,21 +248,21 @@ async def test_a_supervised_sidecar_is_started_again_without_the_brokers_secrets
 
 
 async def test_the_fleet_socket_needs_the_key_and_an_upgrade(node):
-    found = node.connection()
-    async with node.session.get(found["url"] + "/api/fleet/ws") as response:
+    connection = node.connection()
+    async with node.session.get(connection["url"] + "/api/fleet/ws") as response:
         assert response.status == 401
     assert (await node.api("GET", "/api/fleet/ws"))[0] == 400
 
 
 async def test_a_sidecar_that_does_not_read_is_closed(node, engine):
     """BOUNDED: 128 frames wait at most; the loop of the broker stays free."""
-    found = node.connection()
+    connection = node.connection()
     with socket.socket() as silent:
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        silent.connect(("127.0.0.1", int(found["url"].rpartition(":")[2])))
+        silent.connect(("127.0.0.1", int(connection["url"].rpartition(":")[2])))
         upgrade = (
             "GET /api/fleet/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\nX-API-Key: {found['api_key']}\r\n\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\nX-API-Key: {connection['api_key']}\r\n\r\n"
         )
         text = b'{"v":2,"type":"register_handlers","request_id":"1","payload":{"names":["echo"]}}'
         silent.sendall(upgrade.encode() + bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)

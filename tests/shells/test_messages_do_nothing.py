@@ -130,8 +130,8 @@ class Terminal:
     def children(self):
         """Processes below the shell."""
         pid = self.session.pid
-        found = Path(f"/proc/{pid}/task/{pid}/children")
-        return found.read_text().split() if found.exists() else []
+        listed = Path(f"/proc/{pid}/task/{pid}/children")
+        return listed.read_text().split() if listed.exists() else []
 
     async def remembered(self):
         """All that the shell has of variables, functions, aliases, jobs and history."""
@@ -140,9 +140,9 @@ class Terminal:
         file = self.home / "dump"
         await self.keys(self.kind.dump.format(file=file).encode() + b"\r")
         await self.sync()
-        found = file.read_text(errors="replace")
+        history = file.read_text(errors="replace")
         file.unlink()
-        return found
+        return history
 
     async def stop(self):
         self.session.keys(self.kind.leave, lambda _error: None)

@@ -176,6 +176,6 @@ MUTATIONS = {
 def test_a_broken_rule_is_found(mutate, promise, monkeypatch):
     """architecture.md section 9; ADR-0020."""
     mutate(monkeypatch)
-    found = next((outcome.violation for outcome in map(run, SEEDS) if outcome.violation), "")
-    assert found
-    assert promise in found
+    violation = next((outcome.violation for outcome in map(run, SEEDS) if outcome.violation), "")
+    assert violation
+    assert promise in violation

@@ -79,15 +79,15 @@ def recording(name: str) -> list[Recorded]:
 def every_form() -> list[Recorded]:
     """Each pinned form as this version reads it, twice over with different ids, in streams named as the core names them."""
     forms = Path(__file__).parents[2] / "fixtures" / "log" / "forms.jsonl"
-    mapper, found = Mapper(REGISTRY), []
+    mapper, records = Mapper(REGISTRY), []
     lines = [line for line in map(json.loads, forms.read_text("utf-8").splitlines()) if "topic" in line]
     for round_ in ("one", "two"):
         for line in sorted(lines, key=lambda line: (not _begins(line["topic"]), line["topic"])):
             body = json.dumps(_named(line["body"], f"text-{round_}"))
             event = mapper.to_event(line["topic"], body.encode(), 0, "")
-            version = len(found) + 1
+            version = len(records) + 1
             stream = f"{event.machine}:{_names(event.machine, round_)}"
-            found.append(
+            records.append(
                 Recorded(
                     stream=stream,
                     version=version,
@@ -95,10 +95,10 @@ def every_form() -> list[Recorded]:
                     causation=f"{stream}@{version}",
                     correlation=f"text-{round_}",
                     event=event,
-                    told=b'{"type":"TimePassed"}',
+                    input_json=b'{"type":"TimePassed"}',
                 )
             )
-    return found
+    return records
 
 
 def _named(value: Any, name: str) -> Any:
@@ -208,36 +208,36 @@ async def _http(path: Path, known: list[str]) -> list[Any]:
     from relaybroker.domain.errors import InvalidRequest
 
     recorder = recorders.open_reader(path)
-    found: list[Any] = []
+    answers: list[Any] = []
     with closing(LogReader(recorder, Mapper(REGISTRY), path)) as log:
         questions = Questions(log)
         for one in known:
             try:
-                found.append(msgspec.to_builtins(await questions.why(one)))
+                answers.append(msgspec.to_builtins(await questions.why(one)))
             except InvalidRequest as error:
-                found.append(str(error))
+                answers.append(str(error))
         wanted: tuple[dict[str, Any], ...] = (
             {"machine": "delivery"},
             {"text": "text-two"},
             {"newest": True, "limit": 7},
         )
-        return found + [await questions.search(**filters) for filters in wanted]
+        return answers + [await questions.search(**filters) for filters in wanted]
 
 
 def _identifiers(path: Path) -> list[str]:
     """Streams, and all that a person would call them."""
-    found: dict[str, None] = {"node": None, "nobody": None}
+    ids: dict[str, None] = {"node": None, "nobody": None}
     for recorded in _read(path):
         kind, _, rest = recorded.stream.partition(":")
-        found[recorded.stream] = None
-        found[rest.partition("#")[0].partition(":")[0]] = None
+        ids[recorded.stream] = None
+        ids[rest.partition("#")[0].partition(":")[0]] = None
         event = recorded.event
         for name in ("msg_id", "message_id", "delivery_id", "invocation_id"):
             if value := getattr(event, name, None):
-                found[value] = None
+                ids[value] = None
         if kind == "delivery" and hasattr(event, "seq"):
-            found[f"{event.name}@{event.seq}"] = None
-    return [one for one in found if one]
+            ids[f"{event.name}@{event.seq}"] = None
+    return [one for one in ids if one]
 
 
 def _read(path: Path) -> list[Recorded]:
@@ -254,7 +254,7 @@ def _records(path: Path) -> list[Any]:
 def _views(path: Path) -> dict[str, Any]:
     """What every view says; as the database has it, when this version has opened it for writing."""
     with closing(LogReader.open(path, registry=REGISTRY)) as log:
-        found = {}
+        rows = {}
         for kind, name, _ in earlier_events.definitions():
             if kind != "view":
                 continue
@@ -264,8 +264,8 @@ def _views(path: Path) -> dict[str, Any]:
                 statement = f"SELECT * FROM {name} ORDER BY 1, 2"
             if name == "v_events" and log.archive.last:
                 continue
-            found[name] = [list(row) for row in log.query(statement)]
-        return found
+            rows[name] = [list(row) for row in log.query(statement)]
+        return rows
 
 
 def play() -> dict[str, Any]:

@@ -32,10 +32,10 @@ def upcast(body: dict[str, Any]) -> dict[str, Any]:
 
 def hasty(body: dict[str, Any]) -> dict[str, Any]:
     """The same, but what waits until some moment waits a second less: an upcast that changes the meaning."""
-    found = upcast(body)
-    if until := found.get(f"until{SUFFIX}"):
-        found[f"until{SUFFIX}"] = until - 1.0
-    return found
+    raised = upcast(body)
+    if until := raised.get(f"until{SUFFIX}"):
+        raised[f"until{SUFFIX}"] = until - 1.0
+    return raised
 
 
 def substitute(base: Any, form: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

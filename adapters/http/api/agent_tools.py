@@ -89,10 +89,10 @@ class AgentToolRoutes:
     async def who(self, request: web.Request) -> Own:
         """GET /api/agent."""
         caller = caller_of(request)
-        found = views.own(self._access.state, caller.agent_id, self._access.now())
-        if found is None:
+        own = views.own(self._access.state, caller.agent_id, self._access.now())
+        if own is None:
             raise InvalidRequest(Refusal.UNKNOWN_CALLER, "unauthorized", "the agent is no longer registered here")
-        return found
+        return own
 
     @route("GET /api/agent/tools", "List the calling agent's tools.", agents="what it can do, as tools")
     async def listing(self, request: web.Request) -> Tools:

@@ -199,10 +199,10 @@ class AgentRoutes:
         if wanted not in ("", "plain", "text", "ansi"):
             raise InvalidRequest(Refusal.INVALID, "invalid_format", f"unknown format '{wanted}'")
         session_id = self.session_of(request.match_info["name"])
-        found = await self._ask_host(
+        answer = await self.ask_host(
             Snapshot(request_id=uuid.uuid4().hex, session_id=session_id, format="ansi" if wanted == "ansi" else "plain")
         )
-        return msgspec.convert(found.data, Screen)
+        return msgspec.convert(answer.data, Screen)
 
     @route("POST /api/input/{name}", "Write to the agent's terminal.", errors=_OF_AGENT)
     async def type_raw(self, request: web.Request, body: InputBody) -> Written:
@@ -220,9 +220,9 @@ class AgentRoutes:
 
     async def write(self, session_id: str, data: bytes) -> int:
         """Write bytes to the terminal of a session; how many."""
-        found = await self._ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=session_id, data=data))
+        answer = await self.ask_host(RawInput(request_id=uuid.uuid4().hex, session_id=session_id, data=data))
         self._touches.typed(session_id, data)
-        return msgspec.convert(found.data["bytes_written"], int)
+        return msgspec.convert(answer.data["bytes_written"], int)
 
     @route(
         "POST /api/agents/by-name/{name}/interrupt", "Press the key that stops what the agent does.", errors=_OF_AGENT
@@ -231,11 +231,11 @@ class AgentRoutes:
         """POST /api/agents/by-name/{name}/interrupt: Escape for programs with a composer, Ctrl-C for all others."""
         name = request.match_info["name"]
         session_id = self.session_of(name)
-        found = self._find(name)
-        assert found is not None, "its session was found"
-        key = "escape" if harnesses.profile(found.harness.profile).composer else "ctrl_c"
+        registration = self._find(name)
+        assert registration is not None, "its session was found"
+        key = "escape" if harnesses.profile(registration.harness.profile).composer else "ctrl_c"
         await self.write(session_id, _KEYS[key])
-        return Interrupted(success=True, name=found.name, sent=key)
+        return Interrupted(success=True, name=registration.name, sent=key)
 
     @route("POST /api/resize/{name}", "Resize the agent's terminal.", errors=_OF_AGENT)
     async def resize(self, request: web.Request, body: ResizeBody) -> Resized:
@@ -245,10 +245,10 @@ class AgentRoutes:
             raise InvalidRequest(Refusal.INVALID, "invalid_request", "invalid_dimensions: rows and cols must be >= 1")
         session_id = self.session_of(name)
         if (owner := self._resizers.other_than(body.owner, session_id)) is not None:
-            found = await self._ask_host(Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
-            size = msgspec.convert(found.data, Screen)
+            answer = await self.ask_host(Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
+            size = msgspec.convert(answer.data, Screen)
             return Resized(name=name, rows=size.rows, cols=size.cols, applied=False, owner=owner)
-        await self._ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
+        await self.ask_host(Resize(request_id=uuid.uuid4().hex, session_id=session_id, rows=body.rows, cols=body.cols))
         self._resizers.resized(body.owner, session_id)
         self._touches.sized(session_id, body.rows, body.cols, body.owner)
         self._viewers.resized(session_id, body.rows, body.cols)
@@ -256,29 +256,30 @@ class AgentRoutes:
 
     def session_of(self, name: str) -> str:
         """The session of the agent of this name; 404 if its program does not exist."""
-        found = self._find(name)
-        if found is None:
+        registration = self._find(name)
+        if registration is None:
             raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
-        return found.session_id
+        return registration.session_id
 
     def _find(self, name: str) -> Registration | None:
         """The agent of this name, whatever its spelling, if its program exists."""
-        found = self._access.state.registration_of(name)
-        if found is None:
+        registration = self._access.state.registration_of(name)
+        if registration is None:
             return None
-        program = self._access.state.workers.get(found.session_id)
-        return found if program is not None and not program.ended else None
+        program = self._access.state.workers.get(registration.session_id)
+        return registration if program is not None and not program.ended else None
 
-    async def _ask_host(self, request: RawInput | Resize | Snapshot) -> HostAnswer:
+    async def ask_host(self, request: RawInput | Resize | Snapshot) -> HostAnswer:
+        """Ask the PTY host about a terminal. Raises InvalidRequest with why it does not answer."""
         try:
-            found = await self._access.ask_host(request)
+            answer = await self._access.ask_host(request)
         except HostUnavailable as error:
             raise InvalidRequest(
                 Refusal.UNAVAILABLE, "worker_disappeared", f"the PTY host is not there: {error}"
             ) from error
         except HostBackpressure as error:
             raise InvalidRequest(Refusal.FULL, "queue_full", str(error)) from error
-        if found.error:
-            kind, code = _HOST_ERRORS.get(found.error, (Refusal.FAILED, "internal_error"))
-            raise InvalidRequest(kind, code, _HOST_TEXTS.get(found.error) or found.error.replace("_", " "))
-        return found
+        if answer.error:
+            kind, code = _HOST_ERRORS.get(answer.error, (Refusal.FAILED, "internal_error"))
+            raise InvalidRequest(kind, code, _HOST_TEXTS.get(answer.error) or answer.error.replace("_", " "))
+        return answer

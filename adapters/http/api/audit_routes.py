@@ -163,15 +163,15 @@ class AuditRoutes:
     @route("GET /api/deliveries", "The newest deliveries, of all or of an agent or in a state.")
     async def deliveries(self, _request: web.Request, query: DeliveriesQuery) -> Deliveries:
         """GET /api/deliveries."""
-        found = await self._log.deliveries(**query.model_dump())
-        rows = [msgspec.convert(row, DeliveryRow) for row in found]
+        records = await self._log.deliveries(**query.model_dump())
+        rows = [msgspec.convert(row, DeliveryRow) for row in records]
         return Deliveries(deliveries=rows, before=rows[-1].position if len(rows) == query.limit else 0)
 
     @route("GET /api/log", "Search the events of the log.")
     async def search(self, _request: web.Request, query: LogQuery) -> LogEvents:
         """GET /api/log."""
-        found = await self._log.search(**query.model_dump())
-        events = [msgspec.convert(row, LogEvent) for row in found]
+        matches = await self._log.search(**query.model_dump())
+        events = [msgspec.convert(row, LogEvent) for row in matches]
         return LogEvents(events=events, last=events[-1].position if events else query.after)
 
 
@@ -191,7 +191,7 @@ def machine_view(table: Table, states: list[str]) -> MachineView:
 
 def _states_of(machine: str, state: State) -> list[str]:
     """In which states those of this machine are."""
-    found = {
+    states = {
         "link": [state.link.state],
         "agent": [one.state for one in state.registrations.values()],
         "worker": [one.state for one in state.workers.values()],
@@ -200,4 +200,4 @@ def _states_of(machine: str, state: State) -> list[str]:
         "message": [one.state for one in state.messages.values()],
         "sidecar": [state.sidecar.state] if state.sidecar is not None else [],
     }
-    return [str(one) for one in found[machine]]
+    return [str(one) for one in states[machine]]

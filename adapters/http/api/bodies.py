@@ -161,6 +161,14 @@ class ModelBody(Body):
     timeout_ms: int = Field(default=5000, ge=0, le=20_000, validation_alias=AliasChoices("timeout_ms", "timeoutMs"))
 
 
+class AnswerBody(Body):
+    """POST /api/spawned/{name}/answer."""
+
+    option: str = Field(default="", max_length=256)
+    question: str = Field(default="", max_length=256)
+    timeout_ms: int = Field(default=10_000, ge=0, le=60_000, validation_alias=AliasChoices("timeout_ms", "timeoutMs"))
+
+
 class ChannelsBody(Body):
     """POST /api/spawned/{name}/subscribe and /unsubscribe."""
 

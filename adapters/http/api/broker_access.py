@@ -116,8 +116,8 @@ class BrokerAccess:
     def agent_of(self, token: str) -> AgentCaller | None:
         """The agent that this token lets act here; None if it is nobody's newest, or its registration does not live."""
         agent_id = self.gateway.agent_of(token)
-        found = self.state.acting(agent_id) if agent_id else None
-        return None if found is None else AgentCaller(agent_id, found.name)
+        registration = self.state.acting(agent_id) if agent_id else None
+        return None if registration is None else AgentCaller(agent_id, registration.name)
 
     def operator(self) -> AgentCaller:
         """The operator, as the broker's own identity.

@@ -215,10 +215,10 @@ class BrokerRoutes:
     @route("GET /api/status", "Get the state of the broker, its link and its agents.")
     async def status(self, _request: web.Request) -> Status:
         """GET /api/status."""
-        found = views.status(self._access.state, time.time())
+        status = views.status(self._access.state, time.time())
         room = self._access.gateway.disk_room()
         return msgspec.structs.replace(
-            found,
+            status,
             log_locked_secs=log_locked_s(self._access),
             disk=DiskView(state=room.grade, free_bytes=room.free),
         )
@@ -233,17 +233,17 @@ class BrokerRoutes:
     async def metrics(self, _request: web.Request, query: MetricsQuery) -> Metrics:
         """GET /api/metrics."""
         state, wanted, now = self._access.state, query.agent, time.time()
-        programs = [found for found in views.live_workers(state) if wanted in (None, found.name)]
+        programs = [program for program in views.live_workers(state) if wanted in (None, program.name)]
         if wanted is not None and not programs:
             raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{wanted}'")
         agents = [
             AgentMetrics(
-                name=found.name,
-                pid=found.pid,
-                memory_bytes=_memory(found.pid),
-                uptime_secs=int(max(0.0, now - found.launched_at)),
+                name=program.name,
+                pid=program.pid,
+                memory_bytes=_memory(program.pid),
+                uptime_secs=int(max(0.0, now - program.launched_at)),
             )
-            for found in sorted(programs, key=lambda found: found.name)
+            for program in sorted(programs, key=lambda program: program.name)
         ]
         return Metrics(agents=agents, broker=views.broker_metrics(state, now))
 

@@ -58,12 +58,12 @@ class DeadLetterRoutes:
     async def show(self, request: web.Request) -> OneDeadLetter:
         """GET /api/dead-letters/{id}."""
         letter_id = request.match_info["id"]
-        found = self._access.state.dead_letters.get(letter_id)
-        if found is None:
+        letter = self._access.state.dead_letters.get(letter_id)
+        if letter is None:
             raise InvalidRequest(
                 Refusal.ABSENT, "not_found", f"there is no dead letter '{letter_id[:200]}'", id=letter_id[:200]
             )
-        return OneDeadLetter(dead_letter=views.dead_letter(found, self._access.now()))
+        return OneDeadLetter(dead_letter=views.dead_letter(letter, self._access.now()))
 
     @route(
         "POST /api/dead-letters/redeliver",

@@ -16,9 +16,13 @@ from relaybroker.domain.reasons import Reason
 Body = dict[str, Any]
 
 
-def frame_of(found: Announced) -> Body:
+def frame_of(announcement: Announced) -> Body:
     """An announcement as an event of `/ws` and `/api/events/replay`."""
-    return _body(found.what) | {"epoch": found.epoch, "timestamp": int(found.at * 1000), "seq": found.seq}
+    return _body(announcement.what) | {
+        "epoch": announcement.epoch,
+        "timestamp": int(announcement.at * 1000),
+        "seq": announcement.seq,
+    }
 
 
 def parent_label(source: str) -> str:
@@ -42,6 +46,8 @@ def _body(what: Announcement) -> Body:
             return _agent("worker_ready", what) | {"evidence": evidence} | late
         case announced.AgentBlocked(name=name, pattern=pattern):
             return {"kind": "agent_blocked", "name": name, "pattern": pattern}
+        case announced.AgentAnswered(name=name, question=question, option=option):
+            return {"kind": "agent_answered", "name": name, "question": question, "option": option}
         case announced.AgentIdle(name=name, idle_s=idle_s, since=since):
             return {"kind": "agent_idle", "name": name, "idle_secs": round(idle_s), "since": rfc3339(since)}
         case announced.AgentReleased(name=name):
@@ -57,8 +63,8 @@ def _body(what: Announcement) -> Body:
                 "last_output": what.last_output,
             }
         case announced.AgentEnded(name=name, reason=reason, last_output=last_output):
-            told = "child_exited" if reason is Reason.WORKER_EXITED else "unknown"
-            return {"kind": "agent_exit", "name": name, "reason": told, "last_output": last_output}
+            wire_reason = "child_exited" if reason is Reason.WORKER_EXITED else "unknown"
+            return {"kind": "agent_exit", "name": name, "reason": wire_reason, "last_output": last_output}
         case announced.AgentTokenRotated(name=name, cause=cause):
             return {"kind": "agent_token_rotated", "name": name, "cause": cause}
         case announced.ChannelJoined(name=name, channel=channel):

@@ -109,7 +109,7 @@ class EventRoutes:
 
         async def heard(message: str) -> None:
             if session_id:
-                await self._viewers.told(viewer, session_id, message)
+                await self._viewers.received(viewer, session_id, message)
 
         self._access.gateway.watch_output(on=True)
         try:

@@ -196,8 +196,8 @@ class _Client:
     def _missing(self) -> dict[str, Any] | None:
         """The gap to announce before the next frame, if any."""
         if self._gap is not None:
-            found, self._gap = self._gap, None
-            return found
+            unannounced, self._gap = self._gap, None
+            return unannounced
         state = self._stream.state()
         before_first = max(self._sent, oldest(state) - 1)
         if before_first == self._sent and not self._overflowed:

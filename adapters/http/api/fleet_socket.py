@@ -125,10 +125,10 @@ class FleetSockets:
 
     def close(self, connection: str, detail: str) -> None:
         """Close a connection after what was sent before and the answer to the frame that is being handled."""
-        if (found := self._open.get(connection)) is not None:
-            found.closing = detail
-            if not found.busy:
-                found.end()
+        if (open_connection := self._open.get(connection)) is not None:
+            open_connection.closing = detail
+            if not open_connection.busy:
+                open_connection.end()
 
     async def close_all(self) -> None:
         """End every connection, all at the same time."""
@@ -211,7 +211,9 @@ class FleetSockets:
             raise InvalidRequest(Refusal.CONFLICT, "frame_failed", f"node_id_mismatch: this node is {own}")
         manifest = Manifest(
             name=offered.name.strip(),
-            capabilities=tuple(Capability(found.name, found.kind, found.metadata) for found in offered.capabilities),
+            capabilities=tuple(
+                Capability(capability.name, capability.kind, capability.metadata) for capability in offered.capabilities
+            ),
             max_agents=offered.max_agents,
             tags=tuple(offered.tags),
             version=offered.version,

@@ -50,42 +50,42 @@ class MembershipRoutes:
 
     async def subscribe_as(self, name: str, wanted: list[str]) -> Channels:
         """Join each channel; one that does not exist is created."""
-        found = self._find(name)
+        registration = self._find(name)
         for channel in _plain(wanted):
             try:
-                await self._act(found, "join_channel", channel=channel)
+                await self._act(registration, "join_channel", channel=channel)
             except InvalidRequest as error:
                 if error.code != "channel_not_found":
                     raise
-                await self._act(found, "create_channel", name=channel)
-        return self._after(found)
+                await self._act(registration, "create_channel", name=channel)
+        return self._after(registration)
 
     async def unsubscribe_as(self, name: str, wanted: list[str]) -> Channels:
         """Leave each channel."""
-        found = self._find(name)
+        registration = self._find(name)
         for channel in _plain(wanted):
-            await self._act(found, "leave_channel", channel=channel)
-        return self._after(found)
+            await self._act(registration, "leave_channel", channel=channel)
+        return self._after(registration)
 
     def _find(self, name: str) -> Registration:
-        found = self._access.state.registration_of(name)
-        if found is None or self._access.state.acting(found.agent_id) is None:
+        registration = self._access.state.registration_of(name)
+        if registration is None or self._access.state.acting(registration.agent_id) is None:
             raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
-        return found
+        return registration
 
-    async def _act(self, found: Registration, act: str, **arguments: str) -> None:
+    async def _act(self, registration: Registration, act: str, **arguments: str) -> None:
         reply = await self._access.ask(
             lambda request_id: inputs.ActRequested(
-                request_id=request_id, agent_id=found.agent_id, act=act, arguments=arguments
+                request_id=request_id, agent_id=registration.agent_id, act=act, arguments=arguments
             ),
             ACT_WAIT_S,
         )
         rendered(reply)
 
-    def _after(self, found: Registration) -> Channels:
+    def _after(self, registration: Registration) -> Channels:
         state = self._access.state
         assert state.settings is not None
-        return Channels(name=found.name, channels=channels.joined(found, state.settings))
+        return Channels(name=registration.name, channels=channels.joined(registration, state.settings))
 
 
 def _plain(names: list[str]) -> list[str]:

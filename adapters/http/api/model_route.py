@@ -62,38 +62,39 @@ class ModelRoute:
             raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: model", field="model")
         if not MODEL.fullmatch(model):
             raise InvalidRequest(Refusal.INVALID, "invalid_model", f"'{model[:140]}' is no model name", field="model")
-        found = self._find(request.match_info["name"])
-        command = harnesses.profile(found.harness.profile).model_command
+        registration = self._find(request.match_info["name"])
+        command = harnesses.profile(registration.harness.profile).model_command
         if not command:
-            text = f"'{found.spec.cli}' has no command that switches its model"
-            raise InvalidRequest(Refusal.CONFLICT, "model_switch_unsupported", text, name=found.name)
-        await self._until_free(found, body.timeout_ms / 1000)
-        await self._write(found.session_id, command.format(model=model).encode())
+            text = f"'{registration.spec.cli}' has no command that switches its model"
+            raise InvalidRequest(Refusal.CONFLICT, "model_switch_unsupported", text, name=registration.name)
+        await self._until_free(registration, body.timeout_ms / 1000)
+        await self._write(registration.session_id, command.format(model=model).encode())
         await asyncio.sleep(ENTER_S)
-        await self._write(found.session_id, b"\r")
+        await self._write(registration.session_id, b"\r")
         reply = await self._access.ask(
-            lambda request_id: inputs.ModelSwitched(request_id=request_id, name=found.name, model=model), RECORD_WAIT_S
+            lambda request_id: inputs.ModelSwitched(request_id=request_id, name=registration.name, model=model),
+            RECORD_WAIT_S,
         )
         rendered(reply)
-        return ModelSet(success=True, name=found.name, model=model)
+        return ModelSet(success=True, name=registration.name, model=model)
 
     def _find(self, name: str) -> Registration:
-        found = self._access.state.registration_of(name)
-        program = self._access.state.workers.get(found.session_id) if found is not None else None
-        if found is None or program is None or program.ended:
+        registration = self._access.state.registration_of(name)
+        program = self._access.state.workers.get(registration.session_id) if registration is not None else None
+        if registration is None or program is None or program.ended:
             raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
-        return found
+        return registration
 
-    async def _until_free(self, found: Registration, timeout_s: float) -> None:
+    async def _until_free(self, registration: Registration, timeout_s: float) -> None:
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while not self._is_free(found):
+        while not self._is_free(registration):
             if asyncio.get_running_loop().time() >= deadline:
-                text = f"'{found.name}' had no free prompt within {timeout_s:g} s; nothing was typed"
-                raise InvalidRequest(Refusal.NO_ANSWER, "request_timeout", text, name=found.name)
+                text = f"'{registration.name}' had no free prompt within {timeout_s:g} s; nothing was typed"
+                raise InvalidRequest(Refusal.NO_ANSWER, "request_timeout", text, name=registration.name)
             await asyncio.sleep(LOOK_S)
 
-    def _is_free(self, found: Registration) -> bool:
-        program = self._access.state.workers.get(found.session_id)
+    def _is_free(self, registration: Registration) -> bool:
+        program = self._access.state.workers.get(registration.session_id)
         if program is None or program.ended:
             raise InvalidRequest(Refusal.UNAVAILABLE, "worker_disappeared", "the agent's program has ended")
         return program.state == "ready" and not program.typing

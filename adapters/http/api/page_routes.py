@@ -127,8 +127,8 @@ class PageRoutes:
     @route("GET /api/page/session", "What the session of this browser may do.", settled=False)
     async def session(self, request: web.Request) -> SessionView:
         """GET /api/page/session."""
-        found = self._sessions.of(request)
-        return SessionView(csrf=found.csrf if found else "", read_only=found.read_only if found else False)
+        session = self._sessions.of(request)
+        return SessionView(csrf=session.csrf if session else "", read_only=session.read_only if session else False)
 
     @route("POST /api/page/leave", "Log this browser out.")
     async def leave(self, request: web.Request) -> Left:
@@ -137,5 +137,5 @@ class PageRoutes:
         return Left(left=True)
 
     def _file(self, name: str) -> web.Response:
-        found = self._assets[name]
-        return web.Response(body=found.body, content_type=found.media, charset="utf-8", headers=HEADERS)
+        asset = self._assets[name]
+        return web.Response(body=asset.body, content_type=asset.media, charset="utf-8", headers=HEADERS)

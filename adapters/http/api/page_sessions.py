@@ -110,11 +110,11 @@ class PageSessions:
     def of(self, request: web.Request) -> PageSession | None:
         """The session of a request; None if it has none."""
         cookie = request.cookies.get(COOKIE, "")
-        found = self._sessions.get(_digest(cookie)) if cookie else None
-        if found is not None and self._clock() >= found.until:
+        session = self._sessions.get(_digest(cookie)) if cookie else None
+        if session is not None and self._clock() >= session.until:
             self.leave(request)
             return None
-        return found
+        return session
 
     def leave(self, request: web.Request) -> None:
         """End the session of a request."""
@@ -143,10 +143,10 @@ def not_logged_in() -> web.Response:
     return web.Response(status=401, text=_NOT_LOGGED_IN, content_type="text/html", headers=HEADERS)
 
 
-def _keep(found: dict[str, _Value], key: str, value: _Value) -> None:
-    found[key] = value
-    while len(found) > LIMIT:
-        del found[next(iter(found))]
+def _keep(kept: dict[str, _Value], key: str, value: _Value) -> None:
+    kept[key] = value
+    while len(kept) > LIMIT:
+        del kept[next(iter(kept))]
 
 
 def _digest(secret: str) -> str:

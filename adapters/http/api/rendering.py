@@ -135,15 +135,15 @@ def _spawned(spawned: replies.Spawned) -> answers.Spawned:
     )
 
 
-def _taken(found: replies.FetchedMessage) -> dict[str, Any]:
+def _taken(message: replies.FetchedMessage) -> dict[str, Any]:
     return {
-        "message_id": found.msg_id,
-        "from": found.sender,
-        "target": found.target,
-        "thread_id": found.thread_id or None,
-        "text": found.text,
-        "waited_secs": found.waited_s,
-        "possible_duplicate": found.doubtful,
+        "message_id": message.msg_id,
+        "from": message.sender,
+        "target": message.target,
+        "thread_id": message.thread_id or None,
+        "text": message.text,
+        "waited_secs": message.waited_s,
+        "possible_duplicate": message.doubtful,
     }
 
 

@@ -35,10 +35,10 @@ class Resizers:
 
     def other_than(self, owner: str, session_id: str) -> str | None:
         """Whose terminal it is, if it is another one's; None = this one may give it a size."""
-        found = self._owners.get(session_id)
-        if not owner or found is None or found.owner == owner or self._clock() - found.at >= STALE_S:
+        claim = self._owners.get(session_id)
+        if not owner or claim is None or claim.owner == owner or self._clock() - claim.at >= STALE_S:
             return None
-        return found.owner
+        return claim.owner
 
     def resized(self, owner: str, session_id: str) -> None:
         """This one gave the terminal a size."""

@@ -90,22 +90,22 @@ class ResultRoute:
     )
     async def hand_in(self, request: web.Request, body: Annotated[dict[str, Any], AgentResultBody]) -> ResultTaken:
         """POST /api/agent-result."""
-        found = self._agent_of(request)
+        registration = self._agent_of(request)
         given = parse(AgentResultBody, body)
         whole = msgspec.json.decode(await request.read() or b"{}")  # here null is a value
-        if given.name.strip() not in ("", found.name):
+        if given.name.strip() not in ("", registration.name):
             raise _unknown("invalid_result_token")
         key = next((key for key in _DATA_KEYS if key in whole), None)
         if key is None:
             raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: data", field="data")
-        trouble = next(jsonschema_rs.validator_for(found.spec.result_schema).iter_errors(whole[key]), None)
+        trouble = next(jsonschema_rs.validator_for(registration.spec.result_schema).iter_errors(whole[key]), None)
         if trouble is not None:
             said = f"the result does not fit its schema: {trouble.message[:300]}"
-            raise InvalidRequest(Refusal.MISMATCH, "result_schema_mismatch", said, field=key, name=found.name)
+            raise InvalidRequest(Refusal.MISMATCH, "result_schema_mismatch", said, field=key, name=registration.name)
         reply = await self._access.ask(
             lambda request_id: inputs.ResultRequested(
                 request_id=request_id,
-                agent_id=found.agent_id,
+                agent_id=registration.agent_id,
                 data=whole[key],
                 final=given.final,
                 metadata=whole.get("metadata"),
@@ -123,9 +123,9 @@ class ResultRoute:
             raise _unknown("missing_result_token")
         digest = digest_of(token)
         living = self._access.state.live_registrations()
-        for found in living:
-            if found.spec.result_digest and hmac.compare_digest(found.spec.result_digest, digest):
-                return found
+        for registration in living:
+            if registration.spec.result_digest and hmac.compare_digest(registration.spec.result_digest, digest):
+                return registration
         raise _unknown("invalid_result_token")
 
 

@@ -150,18 +150,18 @@ def _shape(hint: Any) -> Any:
     return None if inspect.isclass(hint) and issubclass(hint, web.StreamResponse) else hint
 
 
-def served(found: Route, group: object) -> Handler:
+def served(endpoint: Route, group: object) -> Handler:
     """The handler of this route, as aiohttp calls it."""
-    handler = getattr(group, found.name)
+    handler = getattr(group, endpoint.name)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        value = await read_json(request) if found.body is not None else {}
-        with about(found.about, request.match_info.get(found.about, value.get(found.about))):
+        value = await read_json(request) if endpoint.body is not None else {}
+        with about(endpoint.about, request.match_info.get(endpoint.about, value.get(endpoint.about))):
             given: dict[str, Any] = {}
-            if found.body is not None:
-                given["body"] = value if found.is_raw else parse(found.body, value)
-            if found.query is not None:
-                given["query"] = _query(found.query, request)
+            if endpoint.body is not None:
+                given["body"] = value if endpoint.is_raw else parse(endpoint.body, value)
+            if endpoint.query is not None:
+                given["query"] = _query(endpoint.query, request)
             made = await handler(request, **given)
         return made if isinstance(made, web.StreamResponse) else answer(made)
 

@@ -30,6 +30,7 @@ from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
 from relaybroker.adapters.http.api.model_route import ModelRoute
 from relaybroker.adapters.http.api.page_routes import Asset, PageRoutes
 from relaybroker.adapters.http.api.page_sessions import PageSessions
+from relaybroker.adapters.http.api.question_routes import QuestionRoutes
 from relaybroker.adapters.http.api.result_route import ResultRoute
 from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
@@ -132,6 +133,7 @@ class LocalApi:
             self._keyboards,
             memberships,
             ModelRoute(access, agents.write),
+            QuestionRoutes(access, agents.ask_host, agents.write),
             ResultRoute(access),
             HistoryRoutes(access),
             HoldRoutes(access),
@@ -227,9 +229,9 @@ class LocalApi:
             if self._access is None or not route.settled:
                 return await handler(request)
             await self._access.gateway.settled()
-            told = await handler(request)
+            response = await handler(request)
             await self._access.gateway.settled()
-            return told
+            return response
 
         return handle
 

@@ -23,6 +23,7 @@ from relaybroker.adapters.http.api.input_stream import InputStreams
 from relaybroker.adapters.http.api.membership_routes import MembershipRoutes
 from relaybroker.adapters.http.api.model_route import ModelRoute
 from relaybroker.adapters.http.api.page_routes import PageRoutes
+from relaybroker.adapters.http.api.question_routes import QuestionRoutes
 from relaybroker.adapters.http.api.result_route import ResultRoute
 from relaybroker.adapters.http.api.routing import Route, routes_of
 from relaybroker.adapters.http.api.send_route import SendRoute
@@ -34,6 +35,7 @@ GROUPS: tuple[type, ...] = (
     InputStreams,
     MembershipRoutes,
     ModelRoute,
+    QuestionRoutes,
     ResultRoute,
     HistoryRoutes,
     HoldRoutes,

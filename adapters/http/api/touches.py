@@ -38,22 +38,22 @@ class Touches:
 
     def typed(self, session_id: str, keys: bytes) -> None:
         """A person wrote these bytes to a terminal."""
-        found = self._open.get(session_id)
-        if found is None:
-            found = self._open[session_id] = _Typed()
+        typed = self._open.get(session_id)
+        if typed is None:
+            typed = self._open[session_id] = _Typed()
             asyncio.get_running_loop().call_later(WINDOW_S, self._tell, session_id)
-        found.frames += 1
-        found.size += len(keys)
-        found.digest.update(keys)
+        typed.frames += 1
+        typed.size += len(keys)
+        typed.digest.update(keys)
 
     def sized(self, session_id: str, rows: int, cols: int, owner: str) -> None:
         """A person gave a terminal this size."""
         self._offer(TerminalSized(session_id=session_id, rows=rows, cols=cols, owner=owner))
 
     def _tell(self, session_id: str) -> None:
-        found = self._open[session_id]
+        typed = self._open[session_id]
         fact = TerminalTyped(
-            session_id=session_id, frames=found.frames, size=found.size, digest=found.digest.hexdigest()
+            session_id=session_id, frames=typed.frames, size=typed.size, digest=typed.digest.hexdigest()
         )
         if self._offer(fact):
             del self._open[session_id]

@@ -66,7 +66,7 @@ class Viewers:
         """Session -> viewer -> size, the newest last."""
         self._turn = asyncio.Lock()
 
-    async def told(self, viewer: object, session_id: str, message: str) -> None:
+    async def received(self, viewer: object, session_id: str, message: str) -> None:
         """What a viewer sent. Anything but a size is ignored, as on every `/ws`."""
         try:
             said = msgspec.json.decode(message, type=SizeMessage)

@@ -38,20 +38,20 @@ def _text(reason: Reason | None) -> str | None:
 
 def link(state: State, now: float) -> answers.Link:
     """How the node stands with its engine, with the ages that prove it."""
-    found = state.link
-    error = found.last_error
+    node_link = state.link
+    error = node_link.last_error
     return answers.Link(
-        state=found.state,
-        reason=_text(found.reason),
-        detail=found.detail,
-        since_secs=_age(now, found.since),
-        next_step_in_secs=round(found.until - now, 3) if found.until else None,
-        dial=found.dial,
-        registered_secs_ago=_age(now, found.online_at) if found.state == "online" else None,
-        synced_secs_ago=_age(now, found.synced_at),
-        heard_secs_ago=_age(now, found.heard_at),
-        remints=found.remints,
-        capabilities_not_accepted=list(found.not_accepted),
+        state=node_link.state,
+        reason=_text(node_link.reason),
+        detail=node_link.detail,
+        since_secs=_age(now, node_link.since),
+        next_step_in_secs=round(node_link.until - now, 3) if node_link.until else None,
+        dial=node_link.dial,
+        registered_secs_ago=_age(now, node_link.online_at) if node_link.state == "online" else None,
+        synced_secs_ago=_age(now, node_link.synced_at),
+        heard_secs_ago=_age(now, node_link.heard_at),
+        remints=node_link.remints,
+        capabilities_not_accepted=list(node_link.not_accepted),
         last_error=None
         if error is None
         else answers.LastError(code=error.code, message=error.message, secs_ago=_age(now, error.at)),
@@ -60,11 +60,13 @@ def link(state: State, now: float) -> answers.Link:
 
 def sidecar(state: State, now: float) -> answers.SidecarView | None:
     """The connected sidecar and what it serves; None when there is none."""
-    found = state.sidecar
-    if found is None:
+    node_sidecar = state.sidecar
+    if node_sidecar is None:
         return None
     return answers.SidecarView(
-        handlers=list(found.handlers), serving=found.state == "serving", since_secs=_age(now, found.since)
+        handlers=list(node_sidecar.handlers),
+        serving=node_sidecar.state == "serving",
+        since_secs=_age(now, node_sidecar.since),
     )
 
 
@@ -73,14 +75,14 @@ def strangers(state: State) -> list[answers.StrangerView]:
     return [
         answers.StrangerView(
             agent_id=agent_id,
-            name=found.name or None,
-            reason=str(found.reason),
-            why=SENTENCES[found.reason],
-            since_ms=_ms(found.since),
-            messages=found.messages,
-            kept_as_dead_letters=found.keeps,
+            name=stranger.name or None,
+            reason=str(stranger.reason),
+            why=SENTENCES[stranger.reason],
+            since_ms=_ms(stranger.since),
+            messages=stranger.messages,
+            kept_as_dead_letters=stranger.keeps,
         )
-        for agent_id, found in state.strangers.items()
+        for agent_id, stranger in state.strangers.items()
     ]
 
 
@@ -108,13 +110,16 @@ def memberships(state: State) -> list[answers.Membership]:
 
 def pending(state: State) -> list[Delivery]:
     """Deliveries that are accepted and not in a terminal state, oldest first."""
-    return sorted((found for found in state.deliveries.values() if not found.ended), key=lambda found: found.offered_at)
+    return sorted(
+        (open_delivery for open_delivery in state.deliveries.values() if not open_delivery.ended),
+        key=lambda open_delivery: open_delivery.offered_at,
+    )
 
 
 def is_proven(state: State) -> bool:
     """Whether this socket was seen to work: registered, an inventory answered on it, a frame heard (U04)."""
-    found = state.link
-    return found.state == "online" and 0.0 < found.online_at <= found.synced_at and found.heard_at > 0.0
+    node_link = state.link
+    return node_link.state == "online" and 0.0 < node_link.online_at <= node_link.synced_at and node_link.heard_at > 0.0
 
 
 def health(state: State, now: float, *, known: bool) -> answers.Health:
@@ -138,12 +143,15 @@ def health(state: State, now: float, *, known: bool) -> answers.Health:
 
 def agents(state: State, now: float) -> list[answers.AgentView]:
     """Every agent that is live or on its way, by name."""
-    return [agent(state, found, now) for found in sorted(_shown(state), key=lambda found: found.name)]
+    return [
+        agent(state, registration, now)
+        for registration in sorted(_shown(state), key=lambda registration: registration.name)
+    ]
 
 
 def _shown(state: State) -> list[Registration]:
     over = (agent_machine.AgentState.DEREGISTERING, *agent_machine.TABLE.terminal)
-    return [found for found in state.registrations.values() if found.state not in over]
+    return [registration for registration in state.registrations.values() if registration.state not in over]
 
 
 def agent(state: State, registration: Registration, now: float) -> answers.AgentView:
@@ -219,8 +227,8 @@ def _holds(state: State, name: str, waiting: list[Delivery], now: float) -> list
 
 def mode(state: State, name: str) -> answers.Mode:
     """The delivery mode of an agent's name."""
-    found = holds.mode_set(state, name)
-    return answers.Mode(mode=found.mode, held=found.held, revision=found.revision)
+    mode_set = holds.mode_set(state, name)
+    return answers.Mode(mode=mode_set.mode, held=mode_set.held, revision=mode_set.revision)
 
 
 def held_messages(state: State, name: str) -> list[answers.HeldMessage]:
@@ -265,24 +273,24 @@ def _deaf_since(program: Worker | None, waiting: list[Delivery], now: float) -> 
     """Seconds since anything was typed although messages wait, once that is longer than `DEAF_S`; else None (U03)."""
     if program is None or not waiting:
         return None
-    still_s = now - max(program.last_typed_at, min(found.offered_at for found in waiting))
+    still_s = now - max(program.last_typed_at, min(queued.offered_at for queued in waiting))
     return round(still_s, 3) if still_s >= DEAF_S else None
 
 
 def own(state: State, agent_id: str, now: float) -> answers.Own | None:
     """What an agent is told of itself, without what the messages say; None if it is no longer registered here."""
-    found = state.acting(agent_id)
-    if found is None or state.settings is None:
+    registration = state.acting(agent_id)
+    if registration is None or state.settings is None:
         return None
     waiting = waiting_for(state, agent_id)
     return answers.Own(
-        name=found.name,
+        name=registration.name,
         agent_id=agent_id,
         node=answers.Node(id=state.settings.node_id, name=state.node_name),
         workspace_id=state.settings.workspace_id,
-        channels=channels.joined(found, state.settings),
-        channels_pending=channels.pending(found, state.settings),
-        delivery_mode=holds.mode_of(state, found.name),
+        channels=channels.joined(registration, state.settings),
+        channels_pending=channels.pending(registration, state.settings),
+        delivery_mode=holds.mode_of(state, registration.name),
         engine_connected=state.link.state == "online",
         waiting_count=len(waiting),
         waiting=[_waits(item, now) for item in waiting[:WAITING_SHOWN]],
@@ -309,10 +317,12 @@ def _waits(delivery: Delivery, now: float) -> answers.WaitingMessage:
 
 
 def _node(state: State) -> answers.NodeView | None:
-    found = state.settings
-    if found is None:
+    settings = state.settings
+    if settings is None:
         return None
-    return answers.NodeView(id=found.node_id, name=state.node_name, broker=found.broker_name, engine=found.base_url)
+    return answers.NodeView(
+        id=settings.node_id, name=state.node_name, broker=settings.broker_name, engine=settings.base_url
+    )
 
 
 def status(state: State, now: float) -> answers.Status:
@@ -322,7 +332,7 @@ def status(state: State, now: float) -> answers.Status:
         agent_count=len(listed),
         agents=listed,
         pending_delivery_count=len(open_deliveries),
-        pending_deliveries=[delivery(found, now) for found in open_deliveries],
+        pending_deliveries=[delivery(open_delivery, now) for open_delivery in open_deliveries],
         dead_letter_count=len(state.dead_letters),
         auth=_auth(state),
         link=link(state, now),
@@ -382,7 +392,7 @@ def delivery(delivery: Delivery, now: float) -> answers.DeliveryView:
 
 def dead_letters(state: State, now: float, agent: str = "") -> list[answers.DeadLetterView]:
     """The dead letters (of one agent), oldest first, without their words."""
-    return [_letter(found, now) for found in state.dead_letters.values() if agent in ("", found.name)]
+    return [_letter(letter, now) for letter in state.dead_letters.values() if agent in ("", letter.name)]
 
 
 def dead_letter(letter: DeadLetter, now: float) -> answers.DeadLetterView:
@@ -421,10 +431,10 @@ def broker_metrics(state: State, now: float) -> answers.BrokerMetrics:
         total_agents_spawned=state.counters.spawned,
         total_crashes=state.counters.crashed,
         total_restarts=0,
-        active_agents=sum(1 for found in state.workers.values() if not found.ended),
+        active_agents=sum(1 for program in state.workers.values() if not program.ended),
     )
 
 
 def live_workers(state: State) -> list[Worker]:
     """The workers whose programs run."""
-    return [found for found in state.workers.values() if found.pid and not found.ended]
+    return [program for program in state.workers.values() if program.pid and not program.ended]

@@ -206,10 +206,10 @@ def profile_for(argv: Sequence[str]) -> Profile:
     """The profile for a command line, through the wrappers that one usually puts before it; `default` when no other is meant for it."""
     words = list(argv)
     for _ in range(len(words)):
-        if not words or (found := of_program(words)).name != DEFAULT or (inner := _unwrapped(words)) is None:
+        if not words or (chosen := of_program(words)).name != DEFAULT or (inner := _unwrapped(words)) is None:
             break
         words = inner
-    return found if words else profiles()[DEFAULT]
+    return chosen if words else profiles()[DEFAULT]
 
 
 def of_program(argv: Sequence[str], executable: str = "") -> Profile:
@@ -314,11 +314,11 @@ def profiles() -> dict[str, Profile]:
         (file for file in resources.files(__name__).iterdir() if file.name.endswith(".toml")),
         key=lambda file: file.name,
     )
-    found = [msgspec.toml.decode(file.read_bytes(), type=Profile) for file in files]
-    for one in found:
+    loaded = [msgspec.toml.decode(file.read_bytes(), type=Profile) for file in files]
+    for one in loaded:
         for pattern in (*(sign.pattern for sign in (*one.busy, *one.obstacles)), *_patterns(one)):
             re.compile(pattern)
-    return {one.name: one for one in found}
+    return {one.name: one for one in loaded}
 
 
 def _patterns(of: Profile) -> list[str]:

@@ -32,9 +32,9 @@ def main() -> None:
         print("chat agent ready", flush=True)  # noqa: T201 - this program talks to its terminal
         for line in sys.stdin:
             received.write(line)
-            found = _HEADER.search(line)
-            if found and found["body"].rstrip().endswith("?"):
-                _answer(found["sender"], f"I am {os.environ['RELAY_AGENT_NAME']}, you asked: {found['body'].strip()}")
+            header = _HEADER.search(line)
+            if header and header["body"].rstrip().endswith("?"):
+                _answer(header["sender"], f"I am {os.environ['RELAY_AGENT_NAME']}, you asked: {header['body'].strip()}")
 
 
 if __name__ == "__main__":

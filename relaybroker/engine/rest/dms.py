@@ -50,8 +50,8 @@ async def _dm_messages(request: web.Request) -> web.Response:
     def work(tx: Tx, caller: Caller) -> list[dict[str, Any]]:
         row = conversations.conversation_of(tx, caller, request.match_info["conversation"])
         picked = ("id", "agent_id", "agent_name", "text", "injection_mode", "attachments", "created_at")
-        found = messages.page(tx, row["channel_id"], limit, low, high)
-        return [{key: messages.view(item)[key] for key in picked} for item in found]
+        rows = messages.page(tx, row["channel_id"], limit, low, high)
+        return [{key: messages.view(item)[key] for key in picked} for item in rows]
 
     return ok(await as_caller(request, work))
 

@@ -33,13 +33,13 @@ async def _list_messages(request: web.Request) -> web.Response:
 
     def work(tx: Tx, caller: Caller) -> list[dict[str, Any]]:
         row = channels.find(tx, caller.workspace_id, request.match_info["name"])
-        found = messages.page(tx, row["id"], limit + 1, low, high)
-        return [messages.view(item) for item in found]
+        rows = messages.page(tx, row["id"], limit + 1, low, high)
+        return [messages.view(item) for item in rows]
 
-    found = await as_caller(request, work)
-    more = len(found) > limit
-    found = found[:limit]
-    return ok(found, cursor={"next": found[-1]["id"] if more else None, "has_more": more})
+    views = await as_caller(request, work)
+    more = len(views) > limit
+    views = views[:limit]
+    return ok(views, cursor={"next": views[-1]["id"] if more else None, "has_more": more})
 
 
 @routes.get("/v1/messages/{id}")

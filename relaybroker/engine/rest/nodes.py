@@ -37,7 +37,7 @@ async def _list_nodes(request: web.Request) -> web.Response:
         shown = [nodes.view(tx, engine, row) for row in rows if name in (None, row["name"])]
         if capability is None:
             return shown
-        return [item for item in shown if any(found["name"] == capability for found in item["capabilities"])]
+        return [item for item in shown if any(offered["name"] == capability for offered in item["capabilities"])]
 
     return ok(await as_caller(request, work))
 

@@ -114,7 +114,7 @@ class Attempt:
 
 
 class Promises:
-    """Watches one world. Told by the engine, the host and the node; asked by nobody."""
+    """Watches one world. RecordedInput by the engine, the host and the node; asked by nobody."""
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
@@ -213,9 +213,9 @@ class Promises:
 
     def _typing_message(self, session: Session, attempt: Attempt, wanted: effects.TypeText) -> None:
         story, seq = self._story(attempt.agent_id), attempt.seq
-        found = _CONTEXT.search(wanted.text)
-        _hold(found is not None and found[1] == attempt.msg_id, f"{attempt.msg_id} is typed as {wanted.text!r}")
-        assert found is not None
+        context = _CONTEXT.search(wanted.text)
+        _hold(context is not None and context[1] == attempt.msg_id, f"{attempt.msg_id} is typed as {wanted.text!r}")
+        assert context is not None
         if seq:
             _hold(
                 story.posted.get(seq) == attempt.msg_id, f"{attempt.msg_id} is not message {seq} of {attempt.agent_id}"
@@ -224,7 +224,7 @@ class Promises:
         former = story.touched.get(key)
         if former is not None and (seq or 0) - former <= mailbox.SEEN_WINDOW:
             _hold(
-                bool(seq) and "possible-duplicate" in found[2],
+                bool(seq) and "possible-duplicate" in context[2],
                 f"TYPED-ONCE: {attempt.msg_id} (seq {seq}) of {attempt.agent_id} is typed again, silently",
             )
             self.marks.reach("typed again with the mark")

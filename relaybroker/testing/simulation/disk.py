@@ -135,14 +135,14 @@ class Disk:
 
     def recover(self, *, use_snapshot: bool, extra: Sequence[Row] = ()) -> State:
         """The state at the end of the log, as a start would fold it; `extra` are records that are not durable yet."""
-        found, after = State(), 0
+        folded, after = State(), 0
         if self.snapshot is not None and (use_snapshot or self.base):
             decoded = state.decode(self.snapshot[1])
             assert decoded is not None, "a snapshot of this very program"
-            found, after = decoded, self.snapshot[0]
+            folded, after = decoded, self.snapshot[0]
         for number, row in enumerate([*self.rows[after - self.base :], *extra], after + 1):
-            fold.apply(found, self._mapper.to_recorded(row.stored, number))
-        return found
+            fold.apply(folded, self._mapper.to_recorded(row.stored, number))
+        return folded
 
     def records(self) -> list[Recorded]:
         """Every durable record that is kept, read back from its stored form."""

@@ -241,11 +241,11 @@ class Engine:
 
     def _post_all(self, said: Said, payload: Any, mode: str) -> dict[str, int]:
         """A row for every recipient of whom a program may run: its name, and the number that the message has there."""
-        found = {}
+        seqs = {}
         for one in self.talk.audience(said.place, said.sender_id) or ():
             if one in self.agents and (row := self.post(self.agents[one], payload, said.msg_id, mode)) is not None:
-                found[self.agents[one].name] = row.seq
-        return found
+                seqs[self.agents[one].name] = row.seq
+        return seqs
 
     def push(self, agent: Agent, seq: int) -> None:
         """Offer one row on the live socket, if there is one and the row is still there."""
@@ -461,29 +461,29 @@ class Engine:
                 agent = self.create(body["name"])
                 return 201, self._identity(agent), ""
             case "GET", ["agents", name]:
-                found = self.named(name)
-                if found is None:
+                registered = self.named(name)
+                if registered is None:
                     return 404, None, "agent_not_found"
-                status = "active" if found.online else "offline"
-                return 200, {"id": found.agent_id, "name": name, "status": status}, ""
+                status = "active" if registered.online else "offline"
+                return 200, {"id": registered.agent_id, "name": name, "status": status}, ""
             case "POST", ["agents", name, "takeover"]:
-                found = self.named(name)
-                if found is None:
+                registered = self.named(name)
+                if registered is None:
                     return 404, None, "agent_not_found"
-                if found.agent_id != body["expected_agent_id"]:
+                if registered.agent_id != body["expected_agent_id"]:
                     return 409, None, "agent_id_mismatch"
-                return 200, self._identity(found), ""
+                return 200, self._identity(registered), ""
             case "POST", ["nodes", _, "agents"]:
-                found = self.named(body["agent_name"])
-                if found is None:
+                registered = self.named(body["agent_name"])
+                if registered is None:
                     return 404, None, "agent_not_found"
-                found.here = found.online = True
-                data: Frame = {"agent_id": found.agent_id, "node_id": NODE_ID}
-                return 201, data | ({"delivery_ack_seq": found.acked} if self.traits.knows_cursor else {}), ""
+                registered.here = registered.online = True
+                data: Frame = {"agent_id": registered.agent_id, "node_id": NODE_ID}
+                return 201, data | ({"delivery_ack_seq": registered.acked} if self.traits.knows_cursor else {}), ""
             case "DELETE", ["nodes", _, "agents", name]:
-                found = self.named(name)
-                if found is not None:
-                    found.here = found.online = False
+                registered = self.named(name)
+                if registered is not None:
+                    registered.here = registered.online = False
                 return 204, None, ""
             case "POST", ["channels"]:
                 self.talk.join(str(body["name"]), self._caller(call))

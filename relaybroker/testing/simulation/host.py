@@ -83,15 +83,15 @@ class Session:
     """Part of `current` is in the terminal."""
     entered: bool = False
     """Enter is there, too; what is wanting is the proof."""
-    stands: bool = False
-    """So long that a person was called."""
+    waits_for_person: bool = False
+    """The proof is wanting so long that a person was called."""
     draft: str = ""
     """Delivery whose half-typed text stands in the composer."""
     dialog: bool = False
     occupied: str = ""
     """Who has the terminal (a reason of `relaybroker.adapters.pty.protocol.Occupied`): what is to be typed is handed back."""
     patience_s: float = 0.0
-    told: bool = False
+    is_reported: bool = False
     """The broker knows that it is occupied."""
     spoiled: dict[str, None] = field(default_factory=dict)
     """Half-typed deliveries that a person may have submitted: never typed again."""
@@ -140,8 +140,8 @@ class Host:
         """Make this the broker's connection: what there is, then every report that is not confirmed."""
         self.connection = connection
         listed = tuple(
-            inputs.HostSession(session_id=found.session_id, pid=7, state=found.state)
-            for found in self.sessions.values()
+            inputs.HostSession(session_id=session.session_id, pid=7, state=session.state)
+            for session in self.sessions.values()
         )
         connection.to_broker.send(inputs.HostAttached(host_id=self.host_id, host_pid=5, sessions=listed))
         for report in self._reports:
@@ -174,8 +174,8 @@ class Host:
             case effects.StopProgram():
                 self._stop(request.session_id, request.grace_s)
             case effects.ForgetProgram(session_id=session_id):
-                found = self.sessions.get(session_id)
-                if found is not None and found.state == "exited":
+                ended = self.sessions.get(session_id)
+                if ended is not None and ended.state == "exited":
                     del self.sessions[session_id]
                     self._proofs = {key: proof for key, proof in self._proofs.items() if key[0] != session_id}
             case effects.ConfirmReports(report=number):
@@ -234,7 +234,7 @@ class Host:
     def open_dialog(self, session: Session) -> None:
         """A dialog or login comes up."""
         if self._lives(session) and session.state in ("booting", "ready") and not session.draft:
-            session.state, session.dialog, session.told = "blocked", True, False
+            session.state, session.dialog, session.is_reported = "blocked", True, False
             self._tell(inputs.ProgramBlocked, session.session_id, pattern="permission")
             if session.entered:
                 pass  # what it holds is seen when the dialog is gone
@@ -246,7 +246,7 @@ class Host:
 
     def clear(self, session: Session) -> None:
         """A person answers the dialog, or changes or clears a text that stands."""
-        if session.stands and not session.dialog and self._lives(session):
+        if session.waits_for_person and not session.dialog and self._lives(session):
             assert session.current is not None
             session.spoiled[session.current.delivery_id] = None
             self._interrupted(session, "composer_unclear")
@@ -268,7 +268,7 @@ class Host:
             self._submitted(session, session.current)
 
     def _unblock(self, session: Session) -> None:
-        session.stands = False
+        session.waits_for_person = False
         session.state = "ready" if session.was_ready else "booting"
         self._tell(inputs.ProgramUnblocked, session.session_id)
 
@@ -280,8 +280,8 @@ class Host:
     def free(self, session: Session) -> None:
         """The terminal is free again."""
         if self._lives(session) and session.occupied:
-            told, session.occupied, session.told = session.told, "", False
-            if told:
+            was_reported, session.occupied, session.is_reported = session.is_reported, "", False
+            if was_reported:
                 self._tell(inputs.ProgramFreed, session.session_id)
             self._pump(session)
 
@@ -295,8 +295,8 @@ class Host:
             return False
         session.current = None
         session.queue.appendleft(wanted)
-        if not session.told:
-            session.told = True
+        if not session.is_reported:
+            session.is_reported = True
             self._tell(
                 inputs.ProgramOccupied,
                 session.session_id,
@@ -393,7 +393,7 @@ class Host:
         session.begun = True
         if self._random.random() < self.traits.half_typed:
             session.current, session.begun = None, False
-            session.draft, session.state, session.told = wanted.delivery_id, "blocked", False
+            session.draft, session.state, session.is_reported = wanted.delivery_id, "blocked", False
             self._tell(inputs.ProgramBlocked, session.session_id, pattern=DRAFT)
             self._failed(wanted, "pty_write_failed", "partly")
             return
@@ -419,7 +419,7 @@ class Host:
         if session.dialog:
             self._timeline.after(1.0, self._late, session, wanted)
         elif session.state == "ready":
-            session.stands, session.state, session.told = True, "blocked", False
+            session.waits_for_person, session.state, session.is_reported = True, "blocked", False
             self._watcher.stood(went_in=False)
             self._tell(inputs.ProgramBlocked, session.session_id, pattern=DRAFT)
 
@@ -430,7 +430,7 @@ class Host:
         if session.dialog:
             self._timeline.after(1.0, self._submitted, session, wanted)
             return
-        if session.stands:
+        if session.waits_for_person:
             self._watcher.stood(went_in=True)
             self._unblock(session)
         session.current, session.begun, session.entered = None, False, False

@@ -326,9 +326,9 @@ def program_ends(world: World) -> None:
 @move(1.5)
 def dialog(world: World) -> None:
     """A dialog comes up, and somebody answers it after a while (or an hour)."""
-    found = world.sessions("booting", "ready")
-    if found:
-        session = world.random.choice(found)
+    sessions = world.sessions("booting", "ready")
+    if sessions:
+        session = world.random.choice(sessions)
         world.host.open_dialog(session)
         world.timeline.after(world.random.choice((0.5, 20.0, 4000.0)), world.host.clear, session)
 
@@ -345,9 +345,9 @@ OCCUPATIONS = (
 @move(2)
 def occupation(world: World) -> None:
     """A program works or is stopped, a shell runs a command, a person types or left a text, for a while (or an hour)."""
-    found = world.sessions("booting", "ready")
-    if found:
-        session = world.random.choice(found)
+    sessions = world.sessions("booting", "ready")
+    if sessions:
+        session = world.random.choice(sessions)
         reason, patience_s = world.random.choice(OCCUPATIONS)
         world.host.occupy(session, reason, patience_s)
         world.timeline.after(world.random.choice((0.5, 30.0, 900.0, 4000.0)), world.host.free, session)
@@ -363,9 +363,9 @@ def a_person_clears(world: World) -> None:
 @move(1)
 def silence(world: World) -> None:
     """A program falls silent."""
-    found = world.sessions("ready")
-    if found:
-        world.host.fall_silent(world.random.choice(found))
+    sessions = world.sessions("ready")
+    if sessions:
+        world.host.fall_silent(world.random.choice(sessions))
 
 
 # --- what breaks --------------------------------------------------------------------------------------------------------------

@@ -157,19 +157,19 @@ def unrest(world: World) -> str:
     state = world.state
     if state is None or not world.node.is_online:
         return f"the link is not online ({state.link.state if state else 'no process'})"
-    open_messages = [found.stream for found in state.messages.values()]
+    open_messages = [message.stream for message in state.messages.values()]
     if open_messages:
         return f"messages are not published: {open_messages}"
     if world.engine.invocations:
         return f"invocations have no result: {list(world.engine.invocations)}"
     undelivered = [
-        f"{found.stream} {found.state} {found.reason}"
-        for found in state.deliveries.values()
-        if not found.ended and not (found.state == "injected" and not _is_awaited(world, found))
+        f"{delivery.stream} {delivery.state} {delivery.reason}"
+        for delivery in state.deliveries.values()
+        if not delivery.ended and not (delivery.state == "injected" and not _is_awaited(world, delivery))
     ]
     if undelivered:
         return f"deliveries are open: {undelivered[:5]}"
-    living = {found.agent_id: found.name for found in state.live_registrations()}
+    living = {registration.agent_id: registration.name for registration in state.live_registrations()}
     for agent_id, name in living.items():
         offered = world.engine.agents[agent_id]
         if world.engine.names.get(name) != agent_id:
@@ -181,19 +181,23 @@ def unrest(world: World) -> str:
     elsewhere = [agent.name for agent in world.engine.agents.values() if agent.online and agent.agent_id not in living]
     if elsewhere:
         return f"R1: the engine thinks that {elsewhere} are here"
-    stuck = [found.stream for found in state.registrations.values() if found.agent_id not in living]
+    stuck = [
+        registration.stream for registration in state.registrations.values() if registration.agent_id not in living
+    ]
     if stuck:
         return f"registrations do not end: {stuck}"
-    orphans = [found.session_id for found in world.host.sessions.values() if found.session_id not in state.workers]
+    orphans = [
+        session.session_id for session in world.host.sessions.values() if session.session_id not in state.workers
+    ]
     if orphans:
         return f"programs run that nobody knows: {orphans}"
     return ""
 
 
-def _is_awaited(world: World, found: Delivery) -> bool:
+def _is_awaited(world: World, delivery: Delivery) -> bool:
     """Whether its acknowledgement matters to anybody: its agent is here and the engine still has a row (not those that expired there)."""
-    offered = world.engine.agents[found.agent_id]
-    return world.state is not None and found.agent_id in world.state.agents and bool(offered.rows)
+    offered = world.engine.agents[delivery.agent_id]
+    return world.state is not None and delivery.agent_id in world.state.agents and bool(offered.rows)
 
 
 def _trace(world: World, trace: Callable[[str], None]) -> None:

@@ -249,7 +249,7 @@ class World:
 
     def sessions(self, *states: str) -> list[Session]:
         """Programs in one of these states, oldest first."""
-        return [found for found in self.host.sessions.values() if found.state in states]
+        return [session for session in self.host.sessions.values() if session.state in states]
 
     def request_id(self) -> str:
         """An id for a local request."""

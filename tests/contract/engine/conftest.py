@@ -74,7 +74,7 @@ class Node:
         """Send with an id; what was replied."""
         request_id = f"{frame['type']}-{next(self.ids)}"
         await self.send(id=request_id, **frame)
-        return await self.first(lambda found: found.get("id") == request_id)
+        return await self.first(lambda sent: sent.get("id") == request_id)
 
     async def first(self, wanted: Callable[[dict[str, Any]], bool]):
         """The first frame like this, arrived or yet to come."""

@@ -24,8 +24,8 @@ def invokes(node):
 
 async def ended(world, invocation):
     async def settled():
-        found = await shown(world, invocation)
-        return found if found["status"] in ("completed", "failed") else None
+        state = await shown(world, invocation)
+        return state if state["status"] in ("completed", "failed") else None
 
     return await world.until(settled)
 
@@ -38,15 +38,15 @@ async def test_a_capability_becomes_an_action_that_its_node_carries_out(world, c
     assert (invocation["status"], invocation["dispatched_node_id"], invocation["handler_node_id"]) == (
         "dispatched", node.id, node.id,
     )  # fmt: skip
-    frame = await node.first(lambda found: found["type"] == "action.invoke")
+    frame = await node.first(lambda sent: sent["type"] == "action.invoke")
     assert frame == {
         "v": 1, "type": "action.invoke", "invocation_id": invocation["invocation_id"], "action": "echo", "input": {"a": 1},
     }  # fmt: skip
     await node.send(type="action.result", invocation_id=invocation["invocation_id"], output={"b": None})
-    told = await home.first(lambda found: found.get("payload", {}).get("type") == "action.completed")
-    assert (told["seq"], told["msg_id"]) == (0, invocation["invocation_id"])
-    assert told["delivery_id"] == f"evt_action_completed_{invocation['invocation_id']}_{caller.id}"
-    assert told["payload"]["data"] == {
+    notice = await home.first(lambda sent: sent.get("payload", {}).get("type") == "action.completed")
+    assert (notice["seq"], notice["msg_id"]) == (0, invocation["invocation_id"])
+    assert notice["delivery_id"] == f"evt_action_completed_{invocation['invocation_id']}_{caller.id}"
+    assert notice["payload"]["data"] == {
         "invocation_id": invocation["invocation_id"], "action_name": "echo", "status": "completed", "output": {"b": None},
         "error": None,
     }  # fmt: skip
@@ -59,8 +59,8 @@ async def test_a_null_output_completes_and_a_second_result_changes_nothing(world
     await node.send(type="action.result", invocation_id=invocation["invocation_id"], output=None)
     await node.send(type="action.result", invocation_id=invocation["invocation_id"], error="too late")
     await node.settle()
-    found = await shown(world, invocation)
-    assert (found["status"], found["output"], found["error"]) == ("completed", None, None)
+    completed = await shown(world, invocation)
+    assert (completed["status"], completed["output"], completed["error"]) == ("completed", None, None)
 
 
 async def test_the_result_of_another_node_is_ignored(world, caller):
@@ -77,8 +77,8 @@ async def test_an_error_fails_the_invocation(world, caller):
     invocation = (await invoke(world, caller, "echo")).data
     await node.send(type="action.result", invocation_id=invocation["invocation_id"], error="broken")
     assert (await ended(world, invocation))["error"] == "broken"
-    told = await home.first(lambda found: found.get("payload", {}).get("type") == "action.failed")
-    assert (told["payload"]["data"]["error"], told["payload"]["data"]["output"]) == ("broken", None)
+    notice = await home.first(lambda sent: sent.get("payload", {}).get("type") == "action.failed")
+    assert (notice["payload"]["data"]["error"], notice["payload"]["data"]["output"]) == ("broken", None)
 
 
 async def test_unknown_actions_and_callers_without_an_agent_are_refused(world, caller):
@@ -96,8 +96,8 @@ async def test_an_action_that_is_not_for_the_caller_is_denied_and_the_caller_tol
     )
     answer = await invoke(world, caller, "echo")
     assert (answer.status, answer.code) == (403, "action_denied")
-    told = await home.first(lambda found: found.get("payload", {}).get("type") == "action.denied")
-    assert (told["seq"], told["msg_id"], told["payload"]["data"]["caller_name"]) == (0, "echo", "caller")
+    notice = await home.first(lambda sent: sent.get("payload", {}).get("type") == "action.denied")
+    assert (notice["seq"], notice["msg_id"], notice["payload"]["data"]["caller_name"]) == (0, "echo", "caller")
 
 
 async def test_handlers_must_exist_and_be_one(world, caller):
@@ -127,7 +127,7 @@ async def test_an_agent_handler_gets_the_work_and_completes_it_over_rest(world, 
     ada = await node.agent("ada")
     await world.post("/v1/actions", {"name": "sum", "description": "d", "handler_agent": "ada"}, token=ada.token)
     invocation = (await invoke(world, caller, "sum", {"n": 1})).data
-    frame = await node.first(lambda found: found["type"] == "action.invoke")
+    frame = await node.first(lambda sent: sent["type"] == "action.invoke")
     assert (frame["agent_id"], frame["agent_name"], frame["action"]) == (ada.id, "ada", "sum")
     path = f"/v1/actions/sum/invocations/{invocation['invocation_id']}/complete"
     assert (await world.post(path, {"output": 1}, token=caller.token)).code == "forbidden"
@@ -184,7 +184,7 @@ async def test_a_spawn_goes_to_the_least_loaded_node_then_the_emptiest_then_the_
     assert (invocation["action_name"], invocation["dispatched_node_id"]) == ("spawn", nodes["c"].id)
     await nodes["c"].beat(load=0.1, active_agents=3)
     assert (await invoke(world, caller, "spawn", SPAWN)).data["dispatched_node_id"] == nodes["b"].id
-    frame = await nodes["c"].first(lambda found: found["type"] == "action.invoke")
+    frame = await nodes["c"].first(lambda sent: sent["type"] == "action.invoke")
     assert (frame["action"], frame["input"]) == ("spawn:claude", SPAWN)
 
 
@@ -240,7 +240,7 @@ async def test_the_spawn_route_forwards_exactly_the_input_of_the_contract(world)
     node = await world.node(capabilities=["spawn:claude"])
     answer = await world.post("/v1/agents/spawn", SPAWN | {"model": "opus", "metadata": {"a": 1}})
     assert answer.status == 201
-    frame = await node.first(lambda found: found["type"] == "action.invoke")
+    frame = await node.first(lambda sent: sent["type"] == "action.invoke")
     assert frame["input"] == SPAWN | {
         "channel": None, "persona": None, "model": "opus", "metadata": {"a": 1, "model": "opus"},
     }  # fmt: skip
@@ -257,11 +257,11 @@ async def test_an_unavailable_handler_sends_the_spawn_to_another_node_and_fails_
     invocation = (await invoke(world, caller, "spawn", SPAWN)).data
     result = {"type": "action.result", "invocation_id": invocation["invocation_id"], "error": "handler_unavailable"}
     await one.send(**result)
-    await two.first(lambda found: found.get("invocation_id") == invocation["invocation_id"])
+    await two.first(lambda sent: sent.get("invocation_id") == invocation["invocation_id"])
     assert (await world.get("/v1/nodes/one")).data["handlers_live"] is False
     await two.send(**result)
-    told = await home.first(lambda found: found.get("payload", {}).get("type") == "action.failed")
-    assert told["payload"]["data"]["error"] == "handler_unavailable"
+    notice = await home.first(lambda sent: sent.get("payload", {}).get("type") == "action.failed")
+    assert notice["payload"]["data"]["error"] == "handler_unavailable"
 
 
 async def test_without_a_result_the_same_invocation_is_sent_again(open_world):
@@ -284,7 +284,7 @@ async def test_a_spawn_without_a_result_goes_to_a_node_that_was_not_tried(open_w
     one, two = await world.node("one", ["spawn:claude"]), await world.node("two", ["spawn:claude"])
     invocation = (await invoke(world, caller, "spawn", SPAWN)).data
     assert invocation["dispatched_node_id"] == one.id
-    await two.first(lambda found: found.get("invocation_id") == invocation["invocation_id"])
+    await two.first(lambda sent: sent.get("invocation_id") == invocation["invocation_id"])
     await two.send(type="action.result", invocation_id=invocation["invocation_id"], output={"spawned": True})
     assert (await ended(world, invocation))["dispatched_node_id"] == two.id
 
@@ -310,7 +310,7 @@ async def test_the_end_of_a_node_sends_its_open_work_elsewhere(world, caller):
     invocation = (await invoke(world, caller, "spawn", SPAWN)).data
     assert invocation["dispatched_node_id"] == one.id
     await one.close()
-    await two.first(lambda found: found.get("invocation_id") == invocation["invocation_id"])
+    await two.first(lambda sent: sent.get("invocation_id") == invocation["invocation_id"])
 
 
 # --- release ----------------------------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ async def test_a_release_frees_the_slot_and_leaves_a_note(world):
     node = await world.node(max_agents=1)
     ada = await node.agent("ada")
     invocation = (await world.post("/v1/agents/release", {"name": "ada", "reason": "done"})).data
-    frame = await node.first(lambda found: found["type"] == "action.invoke")
+    frame = await node.first(lambda sent: sent["type"] == "action.invoke")
     assert (frame["action"], frame["input"]) == ("release", {"name": "ada", "reason": "done", "delete_agent": False})
     await node.send(type="action.result", invocation_id=invocation["invocation_id"], output={"released": True})
     await node.settle()

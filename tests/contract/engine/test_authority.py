@@ -35,7 +35,7 @@ def _path(world, route):
     """The path of a route, about what ada and bob have among themselves."""
     path = route.partition(" ")[2]
     name = "dig" if "/actions/" in path else "host-1" if "/nodes/" in path else "ada" if "/agents/" in path else "room"
-    found = {
+    values = {
         "{name}": name,
         "{id}": world.dug if "/invocations/" in path else world.said["id"],
         "{conversation}": world.conversation,
@@ -43,7 +43,7 @@ def _path(world, route):
         "{verb}": "mute",
         "{agent}": "ada",
     }
-    for mark, value in found.items():
+    for mark, value in values.items():
         path = path.replace(mark, value)
     return path
 
@@ -75,9 +75,9 @@ async def test_the_kinds_of_tokens_are_those_of_the_table(room):
         if route.startswith("DELETE"):
             continue  # asked below: they would take away what the next one asks about
         answer = await _ask(room, route, room.key)
-        told = answer.status == 403 and answer.code == "agent_token_required"
+        names_the_kind = answer.status == 403 and answer.code == "agent_token_required"
         assert (answer.status != 401) == ("W" in rule.letters), (route, answer.body)
-        assert told == rule.workspace_is_told, (route, answer.body)
+        assert names_the_kind == rule.workspace_is_told, (route, answer.body)
         if not rule.agent:
             assert (await _ask(room, route, room.carol.token)).status == 401, route
 

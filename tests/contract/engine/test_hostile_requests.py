@@ -71,7 +71,7 @@ async def test_no_request_to_any_route_is_an_internal_error(world, route):
     method, _, path = route.partition(" ")
     rule = AUTHORITY.get(route)
     token = ada.token if rule is not None and rule.agent is not None and not rule.workspace else world.key
-    requests = [(found, None, {}) for found in _paths(path, said)]
+    requests = [(target, None, {}) for target in _paths(path, said)]
     usual = _filled(
         path,
         {
@@ -86,11 +86,11 @@ async def test_no_request_to_any_route_is_an_internal_error(world, route):
     if method != "GET":
         requests += [(usual, raw, {}) for raw in RAW] + [(usual, b"{}", headers) for headers in HEADERS]
         requests += [(usual, json.dumps(body).encode(), {}) for body in bodies(PLAUSIBLE.get(route, {"x": 1}))]
-    for found, body, headers in requests:
+    for target, body, headers in requests:
         given = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"} | headers
         async with world.session.request(
-            method, URL(world.engine.base_url + found, encoded=True), data=body, headers=given
+            method, URL(world.engine.base_url + target, encoded=True), data=body, headers=given
         ) as answer:
             text = await answer.read()
-            assert answer.status < 500 or answer.status == 503, (found[:100], (body or b"")[:200], text[:300], SEED)
+            assert answer.status < 500 or answer.status == 503, (target[:100], (body or b"")[:200], text[:300], SEED)
     assert (await world.get("/v1/workspace")).status == 200

@@ -236,9 +236,9 @@ async def test_a_direct_conversation_has_one_name_from_both_sides(world):
     assert all(re.fullmatch(r"del_\d+", row["id"]) for row in rows)
     answer = await world.get(path, token=eve.token)
     assert (answer.status, answer.code) == (403, "forbidden")
-    (found,) = (await world.get("/v1/dm/conversations", token=bob.token)).data
-    assert (found["type"], found["unread_count"], found["last_message"]["text"]) == ("1:1", 2, "3")
-    assert sorted(row["agent_name"] for row in found["participants"]) == ["ada", "bob"]
+    (conversation,) = (await world.get("/v1/dm/conversations", token=bob.token)).data
+    assert (conversation["type"], conversation["unread_count"], conversation["last_message"]["text"]) == ("1:1", 2, "3")
+    assert sorted(row["agent_name"] for row in conversation["participants"]) == ["ada", "bob"]
 
 
 async def test_a_group_has_its_participants_and_refuses_others(world):

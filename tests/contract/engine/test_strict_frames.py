@@ -65,7 +65,7 @@ async def test_an_invalid_frame_gets_an_error_with_a_fresh_id_and_the_socket_sta
 async def test_what_is_no_json_gets_the_same_error(world, text):
     node = await world.node()
     await node.socket.send_str(text)
-    assert (await node.first(lambda found: found["type"] == "error"))["code"] == "invalid_message"
+    assert (await node.first(lambda sent: sent["type"] == "error"))["code"] == "invalid_message"
 
 
 @pytest.mark.parametrize(

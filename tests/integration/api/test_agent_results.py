@@ -28,9 +28,13 @@ async def test_a_result_is_recorded_and_told(client, token, header, key):
     status, body = await hand_in(client, token, {key: {"verdict": "yes"}, "name": "w1", "metadata": [1]}, header)
     assert (status, body["success"], body["name"]) == (200, True, "w1")
     _, events = await client.ask("GET", "/api/events/replay?sinceSeq=0")
-    (told,) = [event for event in events["events"] if event["kind"] == "agent_result"]
-    assert (told["name"], told["result_id"], told["data"]) == ("w1", body["result_id"], {"verdict": "yes"})
-    assert (told["final"], told["metadata"]) == (True, [1])
+    (announced,) = [event for event in events["events"] if event["kind"] == "agent_result"]
+    assert (announced["name"], announced["result_id"], announced["data"]) == (
+        "w1",
+        body["result_id"],
+        {"verdict": "yes"},
+    )
+    assert (announced["final"], announced["metadata"]) == (True, [1])
 
 
 async def test_a_result_that_does_not_fit_its_schema_may_be_tried_again(client, token):
@@ -60,8 +64,8 @@ async def test_several_results_may_come_and_one_final_one(client, token):
     ],
 )
 async def test_who_may_not_or_gives_nothing_is_refused(client, token, given, body, status, code):
-    found, refused = await hand_in(client, token if given == "its own" else given, body)
-    assert (found, refused["code"]) == (status, code)
+    answer_status, refused = await hand_in(client, token if given == "its own" else given, body)
+    assert (answer_status, refused["code"]) == (status, code)
 
 
 async def test_the_token_ends_with_its_agent_and_is_nowhere_but_in_its_environment(client, token):

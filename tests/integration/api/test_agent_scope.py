@@ -218,11 +218,11 @@ async def test_every_tool_works_and_changes_what_it_says_it_changes(client, tool
 
 async def test_a_search_looks_through_the_agents_places_and_says_how_far(client):
     agent = await client.agent()
-    _, found = await agent.tool("search_messages", query="ship")
-    assert [(row["id"], row["in"]) for row in found["messages"]] == [("78", "dm_1"), ("77", "#general")]
-    assert found["looked_at"] == {"conversations": 2, "of": 2, "newest_of_each": 100}
-    _, found = await agent.tool("search_messages", **{"query": "ship", "from": "planner"})
-    assert [row["id"] for row in found["messages"]] == ["77"]
+    _, answer = await agent.tool("search_messages", query="ship")
+    assert [(row["id"], row["in"]) for row in answer["messages"]] == [("78", "dm_1"), ("77", "#general")]
+    assert answer["looked_at"] == {"conversations": 2, "of": 2, "newest_of_each": 100}
+    _, answer = await agent.tool("search_messages", **{"query": "ship", "from": "planner"})
+    assert [row["id"] for row in answer["messages"]] == ["77"]
 
 
 @pytest.mark.parametrize(
@@ -271,9 +271,9 @@ async def test_a_refusal_stands_where_the_nearest_names_cannot_be_had(client):
 )
 async def test_what_cannot_be_done_is_refused_with_a_stable_code(client, envelope, tool, arguments, status, code):
     agent = await client.agent()
-    found, answer = await agent.tool(tool, **arguments)
-    envelope(found, answer)
-    assert (found, answer["code"]) == (status, code), answer
+    answer_status, answer = await agent.tool(tool, **arguments)
+    envelope(answer_status, answer)
+    assert (answer_status, answer["code"]) == (status, code), answer
 
 
 async def test_why_is_told_to_who_sent_or_received_it_and_to_nobody_else(client):
@@ -315,8 +315,8 @@ async def test_an_agent_starts_and_ends_others_only_where_the_operator_allows_it
     assert await listed(agent) & {"spawn", "remove_agent"} == {"spawn"}
     status, answer = await agent.tool("spawn", **wanted)
     assert (status, answer["name"]) == (200, "w2")
-    _, found = await client.ask("GET", "/api/spawned")
-    assert {row["name"]: row["parent"] for row in found["agents"]}["w2"] == "w1"
+    _, spawned = await client.ask("GET", "/api/spawned")
+    assert {row["name"]: row["parent"] for row in spawned["agents"]}["w2"] == "w1"
     status, answer = await agent.tool("spawn", **wanted | {"name": "w3", "cli": "bash"})
     assert (status, answer["code"]) == (403, "cli_not_allowed")
     assert "this node offers cat" in answer["message"]
@@ -326,8 +326,8 @@ async def test_an_agent_starts_and_ends_others_only_where_the_operator_allows_it
     allow(client, "release")
     status, answer = await agent.tool("remove_agent", name="w2", reason="done")
     assert status == 200, answer
-    _, found = await client.ask("GET", "/api/log?topic=agent.release_asked.v1")
-    assert found["events"][-1]["body"]["reason"] == "w1 asked for it: done"
+    _, log = await client.ask("GET", "/api/log?topic=agent.release_asked.v1")
+    assert log["events"][-1]["body"]["reason"] == "w1 asked for it: done"
 
 
 async def test_a_group_is_opened_once_for_the_same_agents(client):

@@ -39,7 +39,7 @@ async def test_the_log_is_searched_by_every_filter(client):
         status, answer = await client.ask("GET", f"/api/log?{query}")
         assert status == 200
         assert answer["events"], query
-        assert {REGISTRY[found["topic"]].machine for found in answer["events"]} <= kinds, query
+        assert {REGISTRY[event["topic"]].machine for event in answer["events"]} <= kinds, query
         assert answer["last"] == answer["events"][-1]["position"]
 
 

@@ -208,11 +208,11 @@ async def test_a_priority_is_a_number_from_0_to_4(client, priority):
     assert client.broker.offered == []
 
 
-@pytest.mark.parametrize(("given", "told"), [(0, 0), (4, 4), (None, msgspec.UNSET)])
-async def test_a_priority_reaches_the_core(client, given, told):
+@pytest.mark.parametrize(("given", "priority"), [(0, 0), (4, 4), (None, msgspec.UNSET)])
+async def test_a_priority_reaches_the_core(client, given, priority):
     """B15, F039: it works, or is refused; null is none."""
     await client.ask("POST", "/api/send", {"to": "#general", "text": "x", "priority": given})
-    assert sent(client).priority == told
+    assert sent(client).priority == priority
 
 
 @pytest.mark.parametrize("field", ["idempotency_key", "idempotencyKey"])

@@ -67,8 +67,8 @@ async def test_threads_are_what_was_said_the_newest_first(client):
     await client.spawn("w1")
     deliver(client, "w1", 1, "in the channel")
     await client.ask("POST", "/api/send", {"to": "w1", "text": "for you alone", "from": "human:ann"})
-    found = (await client.ask("GET", "/api/threads"))[1]["threads"]
-    assert [(row["threadId"], row["lastMessage"], row["unreadCount"]) for row in found] == [
+    threads = (await client.ask("GET", "/api/threads"))[1]["threads"]
+    assert [(row["threadId"], row["lastMessage"], row["unreadCount"]) for row in threads] == [
         ("direct:human:ann:w1", "for you alone", 0),
         ("77", "in the channel", 0),
     ]
@@ -79,7 +79,7 @@ async def test_threads_are_what_was_said_the_newest_first(client):
         1,
         1,
     )
-    assert stats["oldestMessageDate"] == found[-1]["lastMessageAt"]
+    assert stats["oldestMessageDate"] == threads[-1]["lastMessageAt"]
 
 
 def test_a_preview_is_cut_between_characters():
@@ -93,14 +93,14 @@ async def test_crashes_are_counted_by_what_they_have_in_common(client):
     for name, code, signal in (("w1", 3, None), ("w2", None, 11), ("w3", 139, None), ("w4", 0, None)):
         await client.spawn(name)
         await end(client, name, code, signal)
-    _, found = await client.ask("GET", "/api/crash-insights")
-    assert [(one["agent_name"], one["exit_code"], one["signal"], one["category"]) for one in found["recent"]] == [
+    _, answer = await client.ask("GET", "/api/crash-insights")
+    assert [(one["agent_name"], one["exit_code"], one["signal"], one["category"]) for one in answer["recent"]] == [
         ("w1", 3, None, "error"),
         ("w2", None, "11", "segfault"),
         ("w3", 139, None, "segfault"),
     ]
-    assert found["patterns"][0] == {"category": "segfault", "count": 2, "agents": ["w2", "w3"]}
-    assert (found["total_crashes"], found["health_score"]) == (3, 70)
+    assert answer["patterns"][0] == {"category": "segfault", "count": 2, "agents": ["w2", "w3"]}
+    assert (answer["total_crashes"], answer["health_score"]) == (3, 70)
 
 
 async def end(client, name, code, signal):

@@ -42,9 +42,9 @@ async def pending(client, count):
     await client.until(holds, f"{count} held")
     status, answer = await client.ask("GET", "/api/spawned/w1/pending")
     assert status == 200
-    found = answer["pending"]
-    assert len(found) == count
-    return found
+    messages = answer["pending"]
+    assert len(messages) == count
+    return messages
 
 
 async def letters(client, count, query=""):
@@ -107,14 +107,16 @@ async def test_going_back_to_auto_inject_drains_before_the_answer_and_is_announc
     _, answer = await client.ask("PUT", MODE, {"mode": "auto_inject"})
     assert (answer["mode"], answer["flushed"], answer["held"]) == ("auto_inject", 1, 0)
     await client.until(lambda: client.broker.state.counters.acked == 1, "acknowledged")
-    told = (await client.ask("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]
-    kinds = [item["kind"] for item in told]
+    events = (await client.ask("GET", "/api/events/replay?sinceSeq=0"))[1]["events"]
+    kinds = [item["kind"] for item in events]
     wanted = (
         "agent_inbound_delivery_mode_changed", "relay_inbound", "delivery_queued",
         "agent_inbound_delivery_mode_changed", "agent_pending_drained", "delivery_injected",
     )  # fmt: skip
     assert [kind for kind in kinds if kind in wanted] == list(wanted)
-    assert next(item for item in told if item["kind"] == "delivery_queued")["reason"] == "inbound_delivery_manual_flush"
+    assert (
+        next(item for item in events if item["kind"] == "delivery_queued")["reason"] == "inbound_delivery_manual_flush"
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def _paths(path):
 def _requests(key):
     method, _, path = key.partition(" ")
     usual = next(iter(_paths(path)))
-    for found in _paths(path):
-        yield method, found, None, {}
+    for target in _paths(path):
+        yield method, target, None, {}
     if method == "GET":
         return
     for raw in RAW:

@@ -173,5 +173,5 @@ async def test_what_people_type_and_size_leaves_facts_and_no_key(client, keyboar
     assert [(item.rows, item.cols, item.owner) for item in facts(inputs.TerminalSized)] == [(40, 100, "ann")]
     logged = "".join(str(one) for one in facts(inputs.TerminalTyped))
     assert secret not in logged
-    status, found = await client.ask("GET", "/api/log?topic=worker.terminal_typed.v1")
-    assert status == 200, found
+    status, answer = await client.ask("GET", "/api/log?topic=worker.terminal_typed.v1")
+    assert status == 200, answer

@@ -110,8 +110,8 @@ async def test_a_client_without_a_handshake_discovers_and_uses_a_tool(client):
 )
 async def test_a_request_says_the_same_in_its_body_and_its_headers(client, headers, meta, status, code):
     agent = await client.agent()
-    found, answer = await modern(agent, "tools/list", {"_meta": meta}, **headers)
-    assert (found, answer.get("error", {}).get("code")) == (status, code), answer
+    answer_status, answer = await modern(agent, "tools/list", {"_meta": meta}, **headers)
+    assert (answer_status, answer.get("error", {}).get("code")) == (status, code), answer
 
 
 @pytest.mark.parametrize("method", ["initialize", "ping", "resources/list"])
@@ -274,8 +274,8 @@ async def test_what_waits_is_given_to_the_agent_over_mcp_and_http_and_never_type
     _, answer = await agent.tool("check_inbox")
     assert [row["message_id"] for row in answer["messages"]] == ["78"]
     await client.until(lambda: not client.broker.state.deliveries)
-    _, found = await client.ask("GET", "/api/log?topic=delivery.fetched.v1")
-    assert len(found["events"]) == 2
+    _, log = await client.ask("GET", "/api/log?topic=delivery.fetched.v1")
+    assert len(log["events"]) == 2
     _, answer = await agent.tool("check_inbox")
     assert (answer["messages"], answer["waiting"]) == ([], [])
 

@@ -49,8 +49,8 @@ async def test_the_operator_acts_as_itself_and_the_log_says_so(client, operator)
     assert status == 200
     call = client.broker.called[-1]
     assert (call.path, call.auth) == ("/v1/messages/77/read", "own")
-    _, found = await client.ask("GET", "/api/log?topic=agent.act_asked.v1")
-    (asked,) = found["events"]
+    _, answer = await client.ask("GET", "/api/log?topic=agent.act_asked.v1")
+    (asked,) = answer["events"]
     assert asked["stream"].startswith("broker:")
     assert client.broker.state.acts == {}
 
@@ -60,8 +60,8 @@ async def test_a_thread_has_a_mark_per_recipient_and_the_engines_readers_where_n
     await client.ask("PUT", "/api/spawned/w1/delivery-mode", {"mode": "manual_flush"})
     deliver(client, agent)
     await client.until(lambda: client.broker.state.deliveries)
-    _, found = await operator("read_thread", message_id="77")
-    first, answer = found["messages"]
+    _, thread = await operator("read_thread", message_id="77")
+    first, answer = thread["messages"]
     assert [(mark["agent"], mark["mark"], mark["reason"]) for mark in first["marks"]] == [
         ("w1", "waits", "manual_flush")
     ]
@@ -80,16 +80,16 @@ async def test_everything_that_went_through_the_broker_is_found_by_what_it_is(cl
     await operator("send_dm", to="planner", text="Ships at noon")
     await client.until(lambda: len(client.broker.state.deliveries) == 0)
 
-    async def found(**wanted):
+    async def texts(**wanted):
         _, answer = await operator("find_messages", **wanted)
         return [row["text"] for row in answer["messages"]]
 
-    assert await found() == ["Ship it", "ready?", "Ships at noon"]
-    assert await found(text="ship") == ["Ship it", "Ships at noon"]
-    assert await found(channel="#lab", limit=1) == ["ready?"]
-    assert await found(agent="W1", state="acked") == ["Ship it", "ready?"]
-    assert await found(thread="78") == ["ready?"]
-    assert await found(since=2e9) == []
+    assert await texts() == ["Ship it", "ready?", "Ships at noon"]
+    assert await texts(text="ship") == ["Ship it", "Ships at noon"]
+    assert await texts(channel="#lab", limit=1) == ["ready?"]
+    assert await texts(agent="W1", state="acked") == ["Ship it", "ready?"]
+    assert await texts(thread="78") == ["ready?"]
+    assert await texts(since=2e9) == []
     status, answer = await operator("find_messages", agent="w11")
     assert (status, answer["code"]) == (400, "invalid_field")
     assert "nearest: w1" in answer["message"]
@@ -100,10 +100,10 @@ async def test_an_agent_reads_along_what_it_can_see_and_only_its_own_marks(clien
     for one in (agent, other):
         deliver(client, one)
     await client.until(lambda: len(client.broker.state.deliveries) == 0)
-    _, found = await agent.tool("read_thread", message_id="77")
-    assert [mark["agent"] for mark in found["messages"][0]["marks"]] == ["w1"]
-    _, found = await agent.tool("find_messages", text="ship")
-    assert [row["text"] for row in found["messages"]] == ["Ship it", "shipped"]
+    _, shown = await agent.tool("read_thread", message_id="77")
+    assert [mark["agent"] for mark in shown["messages"][0]["marks"]] == ["w1"]
+    _, shown = await agent.tool("find_messages", text="ship")
+    assert [row["text"] for row in shown["messages"]] == ["Ship it", "shipped"]
     status, answer = await agent.tool("find_messages", state="acked")
     assert (status, answer["code"]) == (403, "agent_scope")
 

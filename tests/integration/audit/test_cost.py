@@ -72,9 +72,9 @@ def test_why_reads_what_the_story_needs_and_not_the_log(directories):
 
         def counted(*arguments):
             nonlocal given
-            found = ask(*arguments)
-            given += len(found)
-            return found
+            rows = ask(*arguments)
+            given += len(rows)
+            return rows
 
         log.query = counted
         (story,) = tell(log, "M150_agent-1")

@@ -104,8 +104,8 @@ class Desk:
 
     @property
     def connection(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.state / "connection.json").read_text())
-        return found
+        connection: dict[str, Any] = json.loads((self.state / "connection.json").read_text())
+        return connection
 
     def kill_broker(self) -> None:
         process = psutil.Process(self.connection["pid"])
@@ -115,10 +115,10 @@ class Desk:
     @staticmethod
     def until(holds: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + WAIT_S
-        while not (found := holds()):
+        while not (answer := holds()):
             assert time.monotonic() < deadline, what
             time.sleep(0.02)
-        return found
+        return answer
 
     def close(self) -> None:
         """End what belongs to this directory and nothing else."""

@@ -127,9 +127,9 @@ def test_the_log_can_be_followed_while_it_grows(shared):
     positions = [first["position"]]
     topic = ""
     while topic != "delivery.acked.v1":
-        found = json.loads(follower.stdout.readline())
-        positions.append(found["position"])
-        topic = found["topic"]
+        event = json.loads(follower.stdout.readline())
+        positions.append(event["position"])
+        topic = event["topic"]
     assert positions == list(range(positions[0], positions[0] + len(positions))), "nothing skipped, nothing twice"
     follower.terminate()
     follower.communicate(timeout=WAIT_S)

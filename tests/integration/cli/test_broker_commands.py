@@ -58,8 +58,8 @@ def test_a_node_that_the_engine_refuses_is_an_error_with_its_reason_and_is_enrol
 
 def test_a_node_that_is_online_needs_no_enrolment(shared):
     assert health(shared)["ready"] is True
-    found = shared.run("node", "enrol")
-    assert (found.returncode, found.stdout) == (0, "the node was online already\n")
+    done = shared.run("node", "enrol")
+    assert (done.returncode, done.stdout) == (0, "the node was online already\n")
 
 
 def test_a_second_broker_is_refused_and_does_not_touch_the_output_of_the_first(shared):
@@ -116,17 +116,17 @@ def test_down_waits_for_a_broker_that_is_starting_instead_of_ending_its_host(des
 def test_a_damaged_connection_file_is_named_with_what_to_do(desk, content):
     desk.state.mkdir(mode=0o700)
     (desk.state / "connection.json").write_text(content)
-    found = desk.run("agent", "ls")
-    assert found.returncode == 4
-    assert str(desk.state / "connection.json") in found.stderr
-    assert "relaybroker up --detach" in found.stderr
-    assert "Traceback" not in found.stderr
+    done = desk.run("agent", "ls")
+    assert done.returncode == 4
+    assert str(desk.state / "connection.json") in done.stderr
+    assert "relaybroker up --detach" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_environment_names_a_broker_too_and_no_output_shows_its_key(shared):
     """Local-api 4.2: RELAY_BROKER_URL and RELAY_BROKER_API_KEY."""
-    found = shared.connection
-    named = {"RELAY_BROKER_URL": found["url"], "RELAY_BROKER_API_KEY": found["api_key"]}
+    connection = shared.connection
+    named = {"RELAY_BROKER_URL": connection["url"], "RELAY_BROKER_API_KEY": connection["api_key"]}
     (shared.state / "connection.json").rename(shared.state / "hidden")
     try:
         _check_named(shared, named)

@@ -39,9 +39,9 @@ def test_the_agents_of_the_file_run_and_change_with_it(desk):
     assert agents == {"writer": "cat -u"}
     shown = json.loads(desk.run("config", "--json").stdout)
     assert shown["file"] == str(file)
-    found = {row["name"]: (row["value"], row["from"]) for row in shown["settings"]}
-    assert found["default_channels"] == (["build"], "file")
-    assert found["in_doubt"] == ("ask", "default")
+    settings = {row["name"]: (row["value"], row["from"]) for row in shown["settings"]}
+    assert settings["default_channels"] == (["build"], "file")
+    assert settings["in_doubt"] == ("ask", "default")
     file.write_text("nmae = 1")
     wrong = desk.run("config")
     assert (wrong.returncode, "Did you mean name" in wrong.stderr) == (2, True)

@@ -45,9 +45,9 @@ def desk(tmp_path_factory):
         assert made.run("message", "send", "bob", "for later").returncode == 0
         made.until(
             lambda: (
-                (found := json.loads(made.run("status", "--json").stdout))["dead_letter_count"] == 1
-                and found["totals"]["acked"] >= 1
-                and any(row["held_count"] for row in found["agents"])
+                (status := json.loads(made.run("status", "--json").stdout))["dead_letter_count"] == 1
+                and status["totals"]["acked"] >= 1
+                and any(row["held_count"] for row in status["agents"])
             ),
             "everything is as the page shall show it",
         )
@@ -127,12 +127,12 @@ def test_a_story_says_what_why_says_and_is_saved_without_what_people_wrote(page,
     page.get_by_role("link", name="Messages").click()
     page.get_by_role("link", name=desk.typed).first.click()
     verdict = page.locator(".verdict").inner_text()
-    told = json.loads(desk.run("why", desk.typed, "--json").stdout)["stories"][0]
-    assert told["verdict"] in verdict
+    story = json.loads(desk.run("why", desk.typed, "--json").stdout)["stories"][0]
+    assert story["verdict"] in verdict
     page.locator("table", has_text="What happened").locator("details").first.click()
     assert page.title() != "owned"
     steps = page.locator("table", has_text="What happened").locator("tbody tr").count()
-    assert steps == len(told["steps"])
+    assert steps == len(story["steps"])
     _picture(page, "story")
     address = page.url
     page.goto("about:blank")
@@ -142,7 +142,7 @@ def test_a_story_says_what_why_says_and_is_saved_without_what_people_wrote(page,
         page.get_by_role("button", name="Save as a file").click()
     download.value.save_as(tmp_path / "why.html")
     saved = (tmp_path / "why.html").read_text()
-    assert told["verdict"].split(" ", 3)[0] in saved
+    assert story["verdict"].split(" ", 3)[0] in saved
     assert "onerror" not in saved
     assert "<script" not in saved
 
@@ -178,12 +178,12 @@ def test_the_log_is_searched_by_address_and_by_keyboard(page, desk):
 def test_page_status_and_metrics_say_the_same_of_the_same_moment(page, desk):
     """What is counted in the log is counted on the page, in `status` and for Prometheus."""
     status = json.loads(desk.run("status", "--json").stdout)
-    told = dict(
+    metrics = dict(
         re.findall(
             r'^relay_deliveries_total\{outcome="(\w+)"\} ([\d.]+)$', desk.run("metrics", "show").stdout, re.MULTILINE
         )
     )
-    assert {name: float(value) for name, value in told.items()} == {name: status["totals"][name] for name in told}
+    assert {name: float(value) for name, value in metrics.items()} == {name: status["totals"][name] for name in metrics}
     page.get_by_role("link", name="Machines").click()
     machine = page.locator("table", has=page.locator("caption", has_text=re.compile("^delivery$")))
     waiting = machine.locator("tbody tr", has=page.locator("td:first-child", has_text=re.compile("^held$")))

@@ -98,25 +98,25 @@ def test_as_the_first_process_of_a_container_it_reaps_is_restarted_and_ends_clea
 def test_the_doctor_sees_that_all_is_well_and_what_is_not(running):
     def checks():
         done = running.run("doctor", "--json")
-        found = json.loads(done.stdout)["checks"]
-        return done.returncode, {one["subject"]: one for one in found}
+        listed = json.loads(done.stdout)["checks"]
+        return done.returncode, {one["subject"]: one for one in listed}
 
-    status, found = checks()
-    assert status == 0, found
-    assert {"program", "settings", "state", "log desk", "broker", "host", "api", "link", "engine"} <= set(found)
-    assert [one for one in found.values() if one["grade"] == "broken"] == []
+    status, by_subject = checks()
+    assert status == 0, by_subject
+    assert {"program", "settings", "state", "log desk", "broker", "host", "api", "link", "engine"} <= set(by_subject)
+    assert [one for one in by_subject.values() if one["grade"] == "broken"] == []
     (running.folder / "relaybroker.toml").write_text('max_agents = 1\n[agents.a]\ncli = "no-such-program"\n')
     running.state.chmod(0o755)
     running.kill_broker()
-    status, found = checks()
+    status, by_subject = checks()
     assert status == 1
-    assert found["agent a"]["grade"] == "broken"
-    assert "chmod 700" in found["state"]["next"] or found["state"]["grade"] == "ok"
-    assert "relaybroker up --detach" in found["host"]["next"], "agents without a broker"
-    assert found["api"]["grade"] == "broken"
+    assert by_subject["agent a"]["grade"] == "broken"
+    assert "chmod 700" in by_subject["state"]["next"] or by_subject["state"]["grade"] == "ok"
+    assert "relaybroker up --detach" in by_subject["host"]["next"], "agents without a broker"
+    assert by_subject["api"]["grade"] == "broken"
     shown = running.run("doctor")
     assert "-> take it over: relaybroker up --detach" in shown.stdout
-    assert all(one["next"] for one in found.values() if one["grade"] != "ok")
+    assert all(one["next"] for one in by_subject.values() if one["grade"] != "ok")
     assert running.run("down").returncode == 0
 
 

@@ -34,8 +34,8 @@ def test_the_broker_of_a_project_is_found_from_any_directory_in_it(desk):
     deep.mkdir(parents=True)
     project = desk.folder / "project"
     assert _run(desk, project, "up", "--detach").returncode == 0
-    found = json.loads(_run(desk, deep, "status", "--json").stdout)
-    assert found["places"]["state_dir"] == str(project / ".agentworkforce" / "relay")
+    status = json.loads(_run(desk, deep, "status", "--json").stdout)
+    assert status["places"]["state_dir"] == str(project / ".agentworkforce" / "relay")
     again = _run(desk, deep, "up", "--detach")
     assert again.returncode == 1
     assert "already running in this directory" in again.stderr, "it is the same project, not a new one"
@@ -53,9 +53,9 @@ def test_a_refused_start_leaves_no_log_behind(shared):
     assert "Traceback" not in refused.stderr
     assert list(shared.state.glob("*other.sqlite*")) == []
     for words in (("why", "w1"), ("log", "verify"), ("delivery", "ls"), ("log", "tail")):
-        found = shared.run(*words)
-        assert found.returncode in (0, 11), found.stderr
-        assert "--name" not in found.stderr
+        done = shared.run(*words)
+        assert done.returncode in (0, 11), done.stderr
+        assert "--name" not in done.stderr
 
 
 def test_a_start_tells_its_listener_what_it_does_until_it_is_ready(desk):

@@ -107,11 +107,11 @@ class Socket:
     async def ask(self, **frame):
         await self.send(id="ask", **frame)
         while True:
-            found = await self.receive()
-            if found.get("id") == "ask":
-                assert found["ok"], found
-                return found["data"]
-            self.frames.append(found)
+            received = await self.receive()
+            if received.get("id") == "ask":
+                assert received["ok"], received
+                return received["data"]
+            self.frames.append(received)
 
     async def register(self, name, node_id, capabilities=()):
         return await self.ask(

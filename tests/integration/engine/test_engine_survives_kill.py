@@ -78,14 +78,14 @@ async def test_no_acknowledged_post_is_lost_and_numbers_go_on_without_gaps(engin
         await engine.start()
     async with client.node(direct["token"]) as node:
         await node.register(direct["node_name"], direct["node_id"])
-        found = {}
-        while len(found) < max(len(accepted), len(written)):
+        by_seq = {}
+        while len(by_seq) < max(len(accepted), len(written)):
             frame = await node.receive()
             if frame["type"] == "deliver":
-                found[frame["seq"]] = frame
-    assert sorted(found) == list(range(1, len(found) + 1))
-    assert {seq: found[seq] for seq in written} == written, "what was written to the socket was durable before"
-    stored = {(frame["msg_id"], frame["payload"]["data"]["text"]) for frame in found.values()}
+                by_seq[frame["seq"]] = frame
+    assert sorted(by_seq) == list(range(1, len(by_seq) + 1))
+    assert {seq: by_seq[seq] for seq in written} == written, "what was written to the socket was durable before"
+    stored = {(frame["msg_id"], frame["payload"]["data"]["text"]) for frame in by_seq.values()}
     assert set(accepted) <= stored
 
 
@@ -138,8 +138,8 @@ async def test_open_invocations_reach_their_node_after_a_kill_and_can_be_complet
         ]
         await node.send(type="action.result", invocation_id=invocation["invocation_id"], output="done")
         await node.settle()
-    found = await client.get(f"/v1/actions/echo/invocations/{invocation['invocation_id']}")
-    assert (found["status"], found["output"]) == ("completed", "done")
+    completed = await client.get(f"/v1/actions/echo/invocations/{invocation['invocation_id']}")
+    assert (completed["status"], completed["output"]) == ("completed", "done")
 
 
 async def test_a_spawn_under_way_stays_with_its_node_over_a_restart(engine, client):

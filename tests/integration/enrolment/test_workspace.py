@@ -58,9 +58,9 @@ async def test_a_workspace_is_made_once_and_kept_privately(service: Any, tmp_pat
     service.answers = [MADE]
     path = tmp_path / "workspace.json"
     for _ in range(2):
-        found = await resolve(settings(service), service.url, path, user="u")
-        assert (found.workspace_id, found.key) == ("ws_made", KEY)
-        assert KEY not in repr(found)
+        workspace = await resolve(settings(service), service.url, path, user="u")
+        assert (workspace.workspace_id, workspace.key) == ("ws_made", KEY)
+        assert KEY not in repr(workspace)
     [(method, where, _, body)] = service.requests
     assert (method, where) == ("POST", "/v1/workspaces")
     assert len(body["name"]) == len("relay-") + 8
@@ -70,15 +70,15 @@ async def test_a_workspace_is_made_once_and_kept_privately(service: Any, tmp_pat
 async def test_starts_at_the_same_moment_make_one_workspace(service: Any, tmp_path: Path) -> None:
     service.answers = [MADE]
     path = tmp_path / "workspace.json"
-    found = await asyncio.gather(*(resolve(settings(service), service.url, path, user="u") for _ in range(4)))
+    workspaces = await asyncio.gather(*(resolve(settings(service), service.url, path, user="u") for _ in range(4)))
     assert len(service.requests) == 1
-    assert {one.workspace_id for one in found} == {"ws_made"}
+    assert {one.workspace_id for one in workspaces} == {"ws_made"}
 
 
 async def test_a_name_that_is_taken_gives_way_to_another(service: Any, tmp_path: Path) -> None:
     service.answers = [TAKEN, MADE]
-    found = await resolve(settings(service), service.url, tmp_path / "workspace.json", user="u")
-    assert found.workspace_id == "ws_made"
+    workspace = await resolve(settings(service), service.url, tmp_path / "workspace.json", user="u")
+    assert workspace.workspace_id == "ws_made"
     names = [body["name"] for _, _, _, body in service.requests]
     assert len(set(names)) == 2
 
@@ -97,8 +97,8 @@ async def test_a_given_key_is_asked_about_once_and_never_kept(service: Any, tmp_
     service.answers = [FOUND]
     path = tmp_path / "workspace.json"
     for _ in range(2):
-        found = await resolve(settings(service, RELAY_WORKSPACE_KEY=KEY), service.url, path, user="u")
-        assert (found.workspace_id, found.key) == ("ws_found", KEY)
+        workspace = await resolve(settings(service, RELAY_WORKSPACE_KEY=KEY), service.url, path, user="u")
+        assert (workspace.workspace_id, workspace.key) == ("ws_found", KEY)
     assert [(method, where, auth) for method, where, auth, _ in service.requests] == [
         ("GET", "/v1/workspace", f"Bearer {KEY}")
     ]
@@ -122,8 +122,10 @@ async def test_an_explicit_key_that_is_refused_is_fatal(service: Any, tmp_path: 
 
 async def test_a_key_that_is_not_explicit_gives_way(service: Any, tmp_path: Path) -> None:
     service.answers = [REFUSED, MADE]
-    found = await resolve(settings(service, RELAY_API_KEY="rk_live_old"), service.url, tmp_path / "w.json", user="u")
-    assert (found.workspace_id, found.key) == ("ws_made", KEY)
+    workspace = await resolve(
+        settings(service, RELAY_API_KEY="rk_live_old"), service.url, tmp_path / "w.json", user="u"
+    )
+    assert (workspace.workspace_id, workspace.key) == ("ws_made", KEY)
 
 
 async def test_a_workspace_of_another_engine_is_not_used(service: Any, tmp_path: Path) -> None:
@@ -137,8 +139,10 @@ async def test_a_workspace_of_another_engine_is_not_used(service: Any, tmp_path:
 
 
 async def test_a_node_token_alone_asks_nothing(service: Any, tmp_path: Path) -> None:
-    found = await resolve(settings(service, RELAY_NODE_TOKEN="nt_live_x"), service.url, tmp_path / "w.json", user="u")
-    assert found == (UNKNOWN, "")
+    workspace = await resolve(
+        settings(service, RELAY_NODE_TOKEN="nt_live_x"), service.url, tmp_path / "w.json", user="u"
+    )
+    assert workspace == (UNKNOWN, "")
     assert service.requests == []
 
 

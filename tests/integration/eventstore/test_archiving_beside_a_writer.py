@@ -58,8 +58,8 @@ async def test_readers_within_and_beside_the_broker_miss_nothing_while_it_goes_o
     async def look(reader):
         looks = 0
         while not stop.is_set():
-            found = await asyncio.to_thread(_whole, reader)
-            assert found == list(range(1, len(found) + 1))
+            positions = await asyncio.to_thread(_whole, reader)
+            assert positions == list(range(1, len(positions) + 1))
             looks += 1
         return looks
 

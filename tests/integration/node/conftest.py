@@ -80,10 +80,10 @@ class Engine:
     async def frame(self, kind: str, count: int = 1) -> list[dict[str, Any]]:
         """The frames of one kind, as soon as there are this many."""
         async with asyncio.timeout(WAIT_S):
-            while len(found := [frame for frame in self.frames if frame["type"] == kind]) < count:
+            while len(frames := [frame for frame in self.frames if frame["type"] == kind]) < count:
                 self.changed.clear()
                 await self.changed.wait()
-        return found
+        return frames
 
     async def _rest(self, request: web.Request) -> web.StreamResponse:
         authorization = request.headers.get("Authorization", "")

@@ -43,9 +43,9 @@ def recovered(path, keep=False):
 
     def counted(after):
         nonlocal given
-        for found in read(after=after):
+        for record in read(after=after):
             given += 1
-            yield found
+            yield record
 
     journal.read = counted
     try:
@@ -89,12 +89,12 @@ def test_a_process_that_folded_a_long_log_is_as_large_as_one_that_folded_a_short
     """Memory is bounded by live state and one page of the log."""
     kib = []
     for path in logs[0].values():
-        told = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(path)],
             capture_output=True,
             text=True,
             check=True,
             cwd=Path(__file__).parents[3],
         )
-        kib.append(json.loads(told.stdout)["kib"])
+        kib.append(json.loads(done.stdout)["kib"])
     assert kib[1] < 1.2 * kib[0], kib

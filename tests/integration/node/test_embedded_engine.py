@@ -192,11 +192,11 @@ async def test_two_brokers_of_one_directory_share_the_engine_until_the_last_ends
 
 
 async def test_starts_at_the_same_moment_start_one_engine(tmp_path: Path) -> None:
-    found = await asyncio.gather(*(engine_process.find_or_start(tmp_path / "engine") for _ in range(4)))
-    assert len({engine.pid for engine in found}) == 1
-    assert sum(engine.started_now for engine in found) == 1
+    engines = await asyncio.gather(*(engine_process.find_or_start(tmp_path / "engine") for _ in range(4)))
+    assert len({engine.pid for engine in engines}) == 1
+    assert sum(engine.started_now for engine in engines) == 1
     assert await engine_process.end(tmp_path / "engine")
-    assert not psutil.pid_exists(found[0].pid)
+    assert not psutil.pid_exists(engines[0].pid)
     assert not await engine_process.end(tmp_path / "engine")
 
 

@@ -94,7 +94,7 @@ async def test_the_host_raises_its_limit_and_agents_get_the_one_from_before(brok
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert resource.prlimit(welcome.host_pid, resource.RLIMIT_NOFILE)[0] > 256
-    told = broker.directory / "limit"
-    await broker.start("sh", "-c", f"ulimit -S -n > {told}; cat", wait=Started)
-    await broker.until(lambda: told.exists() and told.read_text(), "the limit", DEADLINE_S)
-    assert told.read_text().strip() == "256"
+    reported = broker.directory / "limit"
+    await broker.start("sh", "-c", f"ulimit -S -n > {reported}; cat", wait=Started)
+    await broker.until(lambda: reported.exists() and reported.read_text(), "the limit", DEADLINE_S)
+    assert reported.read_text().strip() == "256"

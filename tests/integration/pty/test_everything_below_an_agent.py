@@ -65,8 +65,10 @@ async def test_a_release_leaves_the_daemons_of_another_agent_alone(broker, is_al
     ours = await _daemons(broker, session_id="a1")
     theirs = await _daemons(broker, session_id="a2")
     await _release(broker, "a1")
-    told = (ours["session"], ours["daemon"])
-    await broker.until(lambda: not any(is_alive(pid) for pid in told), "those that can be told are gone", DEADLINE_S)
+    recognisable = (ours["session"], ours["daemon"])
+    await broker.until(
+        lambda: not any(is_alive(pid) for pid in recognisable), "those that can be told are gone", DEADLINE_S
+    )
     assert all(is_alive(pid) for pid in theirs.values())
     await _release(broker, "a2")
     every = [*ours.values(), *theirs.values()]

@@ -164,5 +164,5 @@ async def test_a_stopped_program_is_seen_to_be_stopped(tmp_path):
 
 async def test_a_program_that_is_gone_leaves_the_profile_that_was_chosen(tmp_path):
     chosen = harnesses.profile("codex")
-    found = look(2**22 - 3, 2**22 - 3, chosen, named=False)
-    assert (found.profile, found.stopped) == (chosen, False)
+    foreground = look(2**22 - 3, 2**22 - 3, chosen, named=False)
+    assert (foreground.profile, foreground.stopped) == (chosen, False)

@@ -240,9 +240,9 @@ async def _fill(fd):
 
 
 @pytest.mark.parametrize(
-    ("habit", "told"), [("ignores", ("pty_write_failed", "no")), ("forgets", ("composer_unclear", "partly"))]
+    ("habit", "outcome"), [("ignores", ("pty_write_failed", "no")), ("forgets", ("composer_unclear", "partly"))]
 )
-async def test_a_text_that_stands_nowhere_is_given_back_and_holds_up_nothing(tmp_path, monkeypatch, habit, told):
+async def test_a_text_that_stands_nowhere_is_given_back_and_holds_up_nothing(tmp_path, monkeypatch, habit, outcome):
     """F084, PROOF: a program that reads and ignores what comes at a bad moment. What it showed of it decides what is known."""
     for module, bound, seconds in (
         (injection, "STANDS_S", 0.2), (injection, "DROPPED_QUIET_S", 0.1), (injection, "MUTE_S", 0.4), (proof, "LATE_S", 0.5),
@@ -259,8 +259,8 @@ async def test_a_text_that_stands_nowhere_is_given_back_and_holds_up_nothing(tmp
         host.handle(Inject(session_id="s", delivery_id=name, attempt=1, text=f"the text of {name}", marker=name))
     await _until(lambda: len(_facts(host, InjectFailed)) == 2)
     given_back = {one.delivery_id: (one.reason, one.typed) for one in _facts(host, InjectFailed)}
-    assert given_back["d1"] == told
-    assert given_back["d2"] in (told, ("out_of_turn", "no"))  # in the same paste, or behind it
+    assert given_back["d1"] == outcome
+    assert given_back["d2"] in (outcome, ("out_of_turn", "no"))  # in the same paste, or behind it
     assert not _facts(host, Injected)
     (tmp_path / "log.go").touch()
     host.handle(Confirm(number=host._reports.next_number - 1))

@@ -145,7 +145,7 @@ async def test_a_program_that_ends_while_it_boots_is_reported_with_its_last_word
 
 async def _session(directory, script, profile="default", idle=0.0):
     facts = []
-    found = msgspec.structs.replace(harnesses.profile(profile), settle_ms=0, gap_ms=0)
+    quick = msgspec.structs.replace(harnesses.profile(profile), settle_ms=0, gap_ms=0)
     argv = (sys.executable, "-c", script)
     env = {"PATH": "/usr/bin:/bin", "TERM": "xterm"}
     process = await spawn(argv, env=env, cwd=str(directory), rows=24, cols=80, umask=0o022)
@@ -153,7 +153,7 @@ async def _session(directory, script, profile="default", idle=0.0):
         session_id="s", name="s", argv=argv, env=env, cwd=str(directory), profile=profile, idle_threshold_s=idle
     )
     session = Session(
-        start, process, profile=found, on_fact=lambda _id, fact: facts.append(fact), on_output=lambda *_: None
+        start, process, profile=quick, on_fact=lambda _id, fact: facts.append(fact), on_output=lambda *_: None
     )
     return session, facts
 

@@ -390,9 +390,9 @@ async def test_a_peer_that_does_not_read_is_disconnected_at_the_bound(engine: An
     for _ in range(1000):
         bench.link.send(1, frame)
     [closed] = await bench.wait(LinkClosed)
-    found = re.fullmatch(r"outbound_overflow: (\d+) frames of (\d+) bytes are waiting", closed.detail)
-    assert found is not None, closed.detail
-    frames, waiting = map(int, found.groups())
+    match = re.fullmatch(r"outbound_overflow: (\d+) frames of (\d+) bytes are waiting", closed.detail)
+    assert match is not None, closed.detail
+    frames, waiting = map(int, match.groups())
     assert 32 * 1024 * 1024 - 100_100 < waiting <= 32 * 1024 * 1024
     assert frames == waiting // len(json.dumps(frame, separators=(",", ":")))
     bench.link.dial(2)

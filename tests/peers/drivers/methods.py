@@ -16,8 +16,8 @@ WORKS = "works"
 
 def table() -> dict[str, dict[str, str]]:
     """Class -> method -> `works`, or the code of the refusal and why."""
-    found: dict[str, dict[str, str]] = tomllib.loads((HERE / "methods.toml").read_text())
-    return found
+    methods: dict[str, dict[str, str]] = tomllib.loads((HERE / "methods.toml").read_text())
+    return methods
 
 
 def refusal_of(outcome: str) -> str | None:

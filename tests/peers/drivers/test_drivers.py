@@ -53,12 +53,12 @@ async def run(command, environment, folder):
     return json.loads(out.decode().strip().splitlines()[-1])
 
 
-def compare(found, *classes):
+def compare(report, *classes):
     """Every public method was called, is in the table, and came to what the table says."""
     expected = {f"{name}.{method}": outcome for name in classes for method, outcome in table()[name].items()}
-    assert set(found["known"]) - set(expected) == set(), "methods of which the table says nothing"
-    results = {method: outcome for method, outcome in found["results"].items() if method.split(".")[0] in classes}
-    assert set(found["known"]) <= set(results), "methods that were not called"
+    assert set(report["known"]) - set(expected) == set(), "methods of which the table says nothing"
+    results = {method: outcome for method, outcome in report["results"].items() if method.split(".")[0] in classes}
+    assert set(report["known"]) <= set(results), "methods that were not called"
     wrong = {
         method: outcome
         for method, outcome in results.items()
@@ -82,8 +82,8 @@ async def test_the_npm_driver(npm_package, plain_environment, tmp_path, version)
     shutil.copy(PROGRAMS / "driver.mjs", program)
     private = ",".join(f"HarnessDriverClient.{name}" for name in PRIVATE)
     command = ["node", "--no-warnings", "--experimental-websocket", program]
-    found = await run(command, plain_environment | {"PRIVATE": private}, tmp_path / "driver")
-    answers = compare(found, "HarnessDriverClient", "SpawnedAgentHandle", "PtyInputStream")
+    report = await run(command, plain_environment | {"PRIVATE": private}, tmp_path / "driver")
+    answers = compare(report, "HarnessDriverClient", "SpawnedAgentHandle", "PtyInputStream")
     assert answers["HarnessDriverClient.queryEvents"] is True, "worker_ready comes behind agent_spawned"
     assert answers["HarnessDriverClient.getPending"] == {"same_id": True, "from": "human:ann"}
     assert answers["HarnessDriverClient.getLastEvent"] == {"same_id": True}
@@ -99,8 +99,8 @@ async def test_the_npm_driver(npm_package, plain_environment, tmp_path, version)
 async def test_the_pypi_sdk(pypi_venv, plain_environment, tmp_path, version):
     """A program that is ready at once is waited for and found ready."""
     python = await asyncio.to_thread(pypi_venv, f"venv-agent-relay-{version}", f"agent-relay-sdk=={version}", "aiohttp")
-    found = await run([python, PROGRAMS / "driver.py"], plain_environment, tmp_path / "sdk")
-    answers = compare(found, "AgentRelayClient", "AgentRelay", "Agent")
+    report = await run([python, PROGRAMS / "driver.py"], plain_environment, tmp_path / "sdk")
+    answers = compare(report, "AgentRelayClient", "AgentRelay", "Agent")
     assert answers["AgentRelay.spawn_and_wait"] == "ready"
     assert answers["AgentRelay.wait_for_agent_message"] == "second"
     assert answers["AgentRelayClient.query_events"] is True

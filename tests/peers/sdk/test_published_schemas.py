@@ -34,9 +34,9 @@ class Recorder:
         request_id = f"r{len(self.frames)}-{frame['type']}"
         await self.node.send_json({"v": 1, "id": request_id} | frame)
         async with asyncio.timeout(WAIT_S):
-            while not (found := [item for item in self.frames if item.get("id") == request_id]):
+            while not (replies := [item for item in self.frames if item.get("id") == request_id]):
                 await asyncio.sleep(0.005)
-        return found[0].get("data")
+        return replies[0].get("data")
 
 
 @pytest.fixture
@@ -127,5 +127,5 @@ async def test_everything_that_the_engine_says_passes_the_published_schemas(
     lines += [{"kind": "event", "value": event} for event in recorder.events]
     recorded = tmp_path / "recorded.jsonl"
     recorded.write_text("\n".join(json.dumps(line) for line in lines))
-    found = await node_script("types.mjs", npm_package("@relaycast/types", "5.0.5"), RECORDED=str(recorded))
-    assert (found["checked"], found["refused"]) == (len(lines), [])
+    verdict = await node_script("types.mjs", npm_package("@relaycast/types", "5.0.5"), RECORDED=str(recorded))
+    assert (verdict["checked"], verdict["refused"]) == (len(lines), [])

@@ -53,8 +53,8 @@ class BrokerMachine(RuleBasedStateMachine):
         return self.world.broker.state.link.state == "online"
 
     def _live(self, name: str) -> bool:
-        found = self.world.broker.state.registration_of(name)
-        return found is not None and found.state == "live"
+        registration = self.world.broker.state.registration_of(name)
+        return registration is not None and registration.state == "live"
 
     @rule(name=st.sampled_from(NAMES))
     def post(self, name: str) -> None:
@@ -127,17 +127,19 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def die(self, name: str) -> None:
-        found = self.world.broker.state.registration_of(name)
-        if found is None or found.session_id not in self.world.sessions:
+        registration = self.world.broker.state.registration_of(name)
+        if registration is None or registration.session_id not in self.world.sessions:
             return
-        self.world.pending_text = [text for text in self.world.pending_text if text.session_id != found.session_id]
-        worker = self.world.broker.state.workers[found.session_id]
+        self.world.pending_text = [
+            text for text in self.world.pending_text if text.session_id != registration.session_id
+        ]
+        worker = self.world.broker.state.workers[registration.session_id]
         for stream in list(worker.typing):
             delivery = self.world.broker.state.deliveries[stream]
             if delivery.typing_id not in self.world.done:
                 self.world.report(
                     inputs.TextNotTyped,
-                    found.session_id,
+                    registration.session_id,
                     delivery_id=delivery.typing_id,
                     attempt=delivery.tries,
                     reason="worker_exited",
@@ -145,7 +147,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 )
         self.world.report(
             inputs.ProgramExited,
-            found.session_id,
+            registration.session_id,
             code=1,
             signal=None,
             last_output="",

@@ -45,7 +45,7 @@ def as_read(text):
 def headers(text):
     """Where a header begins, for a reader who cares neither for white space nor for quotation marks."""
     glance = re.sub(r"[\s>\"'*_`~-]", "", as_read(text))
-    return [found.start() for found in re.finditer(re.escape("relaymessagefrom".translate(ONE_SHAPE)), glance)]
+    return [match.start() for match in re.finditer(re.escape("relaymessagefrom".translate(ONE_SHAPE)), glance)]
 
 
 def tags(text):
@@ -161,13 +161,13 @@ def test_whoever_reads_the_typed_text_finds_one_header_and_it_is_the_brokers(sen
     text, _ = compose(harness=HARNESS, sender=sender, target=target, msg_id=msg_id, body=body, thread_id=thread_id)
     assert headers(text) == [0]
     assert not tags(text)
-    found = HEADER.fullmatch(text)
-    assert found is not None, text
-    context = found["context"].split(" ")
+    header = HEADER.fullmatch(text)
+    assert header is not None, text
+    context = header["context"].split(" ")
     assert context[0] == (marker_of(msg_id) or "no-id")
     assert [part for part in context[1:] if not part.startswith("thread:")] == []
     assert len(context) <= 2
-    assert (found["place"] is not None) == target.startswith("#")
+    assert (header["place"] is not None) == target.startswith("#")
 
 
 @given(body=BODIES)

@@ -83,7 +83,7 @@ class LinkMachine(RuleBasedStateMachine):
         return str(self.serial)
 
     def pending(self, kind: str) -> list[str]:
-        return [request_id for request_id, found in self.link.pending.items() if found.kind == kind]
+        return [request_id for request_id, request in self.link.pending.items() if request.kind == kind]
 
     def socket_is_open(self) -> bool:
         return self.link.state in ("registering", "online")
@@ -115,7 +115,7 @@ class LinkMachine(RuleBasedStateMachine):
                 self.answer_sync("")
             elif self.pending("agent.register"):
                 self.answer_agent("", self.number_of(self.pending("agent.register")[0]))
-            elif any(found.call_id for found in self.world.broker.state.registrations.values()):
+            elif any(registration.call_id for registration in self.world.broker.state.registrations.values()):
                 self.answer_http(201, 4)
 
     @rule(answers=st.integers(1, 4), name=st.sampled_from(NAMES))
@@ -220,14 +220,18 @@ class LinkMachine(RuleBasedStateMachine):
         else:
             self.world.frame(type="reply", id=request_id, ok=True, data=data)
 
-    @precondition(lambda self: any(found.call_id for found in self.world.broker.state.registrations.values()))
+    @precondition(
+        lambda self: any(registration.call_id for registration in self.world.broker.state.registrations.values())
+    )
     @rule(status=st.sampled_from([201, 201, 201, 404, 409, 429, 500, 0]), agent=st.integers(1, 4))
     def answer_http(self, status: int, agent: int) -> None:
-        found = next(found for found in self.world.broker.state.registrations.values() if found.call_id)
+        registration = next(
+            registration for registration in self.world.broker.state.registrations.values() if registration.call_id
+        )
         if not status:
-            self.world.tell(inputs.EngineUnanswered(call_id=found.call_id, detail="timeout"))
+            self.world.tell(inputs.EngineUnanswered(call_id=registration.call_id, detail="timeout"))
             return
-        agent_id = found.agent_id or f"a{agent}"
+        agent_id = registration.agent_id or f"a{agent}"
         data = {
             "id": agent_id,
             "agent_id": agent_id,
@@ -236,7 +240,9 @@ class LinkMachine(RuleBasedStateMachine):
             "node_id": self.world.settings.node_id,
         }
         self.world.tell(
-            inputs.EngineAnswered(call_id=found.call_id, status=status, data=data if status == 201 else None, code="x")
+            inputs.EngineAnswered(
+                call_id=registration.call_id, status=status, data=data if status == 201 else None, code="x"
+            )
         )
 
     @precondition(lambda self: self.socket_is_open())
@@ -384,12 +390,12 @@ class LinkMachine(RuleBasedStateMachine):
     def no_living_agent_is_deregistered(self) -> None:
         """R4, R5: looked at where it happens, in the last decision's frames."""
         state = self.world.broker.state
-        for found in state.registrations.values():
-            if found.state == AgentState.REGISTERING:
+        for registration in state.registrations.values():
+            if registration.state == AgentState.REGISTERING:
                 rivals = [
                     other
                     for other in state.registrations.values()
-                    if other.name == found.name and other.state == AgentState.DEREGISTERING
+                    if other.name == registration.name and other.state == AgentState.DEREGISTERING
                 ]
                 assert not rivals, "R5"
         undone = {
@@ -423,7 +429,7 @@ class LinkMachine(RuleBasedStateMachine):
         state = self.world.broker.state
         listed = [frame for frame in self.world.frames if frame["type"] == "inventory.sync"][-1]["agents"]
         assert {row["agent_id"] for row in listed} == set(state.agents), "R1, R2, R6"
-        assert {found.state for found in state.registrations.values()} <= {"live"}, state.registrations
+        assert {registration.state for registration in state.registrations.values()} <= {"live"}, state.registrations
         assert self.registered_limit[state.link.dial] == state.manifest.max_agents, "N1, N5"
 
 

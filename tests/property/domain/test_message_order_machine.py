@@ -40,18 +40,18 @@ class Outbox(RuleBasedStateMachine):
 
     @rule(choice=st.randoms(use_true_random=False), status=st.sampled_from([201, 201, 0, 0, 429, 404]))
     def answer(self, choice, status: int) -> None:
-        if not (open_calls := [found for found in self.messages() if found.call_id]):
+        if not (open_calls := [message for message in self.messages() if message.call_id]):
             return
-        found = choice.choice(open_calls)
-        number = int(found.text)
+        message = choice.choice(open_calls)
+        number = int(message.text)
         self.turned_away.discard(number)
         if status == 429:
             self.turned_away.add(number)
         if status:
             data = {"id": f"M{number}"}
-            self.tell(inputs.EngineAnswered(call_id=found.call_id, status=status, data=data, code="said"))
+            self.tell(inputs.EngineAnswered(call_id=message.call_id, status=status, data=data, code="said"))
         else:
-            self.tell(inputs.EngineUnanswered(call_id=found.call_id, detail="refused"))
+            self.tell(inputs.EngineUnanswered(call_id=message.call_id, detail="refused"))
 
     @rule(seconds=st.sampled_from([0.4, 3.0, RETRY_MAX_S]))
     def wait(self, seconds: float) -> None:
@@ -60,7 +60,7 @@ class Outbox(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        self.turned_away -= {int(found.text) for found in self.messages() if found.call_id}
+        self.turned_away -= {int(message.text) for message in self.messages() if message.call_id}
         self.world.crash()
         self.world.start()
         self.world.online()
@@ -72,7 +72,7 @@ class Outbox(RuleBasedStateMachine):
 
     @invariant()
     def what_is_with_the_engine_is_bounded(self) -> None:
-        assert sum(bool(found.call_id) for found in self.messages()) <= message_machine.AT_ONCE
+        assert sum(bool(message.call_id) for message in self.messages()) <= message_machine.AT_ONCE
 
     @invariant()
     def nothing_is_due_that_was_not_begun(self) -> None:
@@ -82,7 +82,7 @@ class Outbox(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The engine is there: everything goes out."""
         for _ in range(20):
-            while open_calls := [found for found in self.messages() if found.call_id]:
+            while open_calls := [message for message in self.messages() if message.call_id]:
                 self.tell(inputs.EngineAnswered(call_id=open_calls[0].call_id, status=201, data={"id": "M"}))
             self.world.advance(RETRY_MAX_S)
             self.look()
@@ -108,7 +108,7 @@ class Outbox(RuleBasedStateMachine):
         self.tried[number] = self.tried.get(number, 0) + 1
         if self.tried[number] > 1:
             return
-        open_numbers = {int(found.text) for found in self.messages()}
+        open_numbers = {int(message.text) for message in self.messages()}
         sender, to, priority = self.sent[number]
         for other in open_numbers - {number}:
             if self.sent[other][:2] != (sender, to):

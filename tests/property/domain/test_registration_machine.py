@@ -57,7 +57,9 @@ class RegistrationWorld(World):
     def _take(self, decision: Any) -> None:
         super()._take(decision)
         state = self.broker.state
-        registering = {found.name for found in state.registrations.values() if found.state in UNREGISTERED}
+        registering = {
+            registration.name for registration in state.registrations.values() if registration.state in UNREGISTERED
+        }
         asked: set[str] = set()
         kinds = {effect.frame["type"] for effect in decision.effects if isinstance(effect, effects.SendFrame)}
         if "inventory.sync" in kinds and "node.register" not in kinds and self.asking:
@@ -70,14 +72,18 @@ class RegistrationWorld(World):
                     assert not (key.startswith("undo_") and name in registering), f"R4: {name} is being registered"
                     assert name not in asked, "R5"
                 case effects.SendFrame(frame={"type": "agent.register", "name": name}):
-                    owed = [found for found in state.registrations.values() if found.name == name]
-                    assert all(found.state != AgentState.DEREGISTERING for found in owed), "R5"
+                    owed = [registration for registration in state.registrations.values() if registration.name == name]
+                    assert all(registration.state != AgentState.DEREGISTERING for registration in owed), "R5"
                     asked.add(name)
                 case effects.SendFrame(frame={"type": "inventory.sync", "agents": rows}):
                     living = {program.agent_id for program in state.workers.values() if not program.ended}
                     assert {row["agent_id"] for row in rows} == living, "R1"
                 case effects.EngineCall(call_id=call_id) if call_id.startswith("register_"):
-                    callers = {found.stream for found in state.registrations.values() if found.call_id == call_id}
+                    callers = {
+                        registration.stream
+                        for registration in state.registrations.values()
+                        if registration.call_id == call_id
+                    }
                     assert not callers & self.refused, "R9"
                 case _:
                     pass
@@ -179,18 +185,18 @@ class RegistrationMachine(RuleBasedStateMachine):
         self.wanted[request_id] = self.world.now
         self.world.tell(inputs.ReleaseRequested(request_id=request_id, name=name))
         owed = any(
-            found.name == name and found.state == AgentState.DEREGISTERING
-            for found in self.state.registrations.values()
+            registration.name == name and registration.state == AgentState.DEREGISTERING
+            for registration in self.state.registrations.values()
         )
         if owed and request_id in self.world.replies:
             assert self.world.replies[request_id].body.get("release_pending"), "F106: the engine is not told yet"
 
     @rule(name=st.sampled_from(NAMES))
     def program_dies(self, name: str) -> None:
-        found = self.state.registration_of(name)
-        if found is not None and found.session_id in self.world.sessions:
+        registration = self.state.registration_of(name)
+        if registration is not None and registration.session_id in self.world.sessions:
             ending: dict[str, Any] = {"signal": None, "last_output": "", "uptime_s": 1.0, "requested": False}
-            self.world.report(inputs.ProgramExited, found.session_id, code=1, **ending)
+            self.world.report(inputs.ProgramExited, registration.session_id, code=1, **ending)
 
     # --- the engine -------------------------------------------------------------------------------------------------
 
@@ -306,7 +312,9 @@ class RegistrationMachine(RuleBasedStateMachine):
         """R2, R6, ROSTER within 5 s of link time, without a new connection: the engine's account is the broker's."""
         dial = self.link.dial
         for _ in range(2):
-            if self.link.state != "online" or any(found.state in UNREGISTERED for found in self._registrations()):
+            if self.link.state != "online" or any(
+                registration.state in UNREGISTERED for registration in self._registrations()
+            ):
                 return
             self.run_fairly()
             self.world.advance(5.0)
@@ -318,7 +326,7 @@ class RegistrationMachine(RuleBasedStateMachine):
         return self.state.registrations.values()
 
     def _living(self) -> dict[str, str]:
-        return {found.name: found.agent_id for found in self.state.live_registrations()}
+        return {registration.name: registration.agent_id for registration in self.state.live_registrations()}
 
     # --- the link, the host, the process, time ------------------------------------------------------------------------
 
@@ -365,7 +373,9 @@ class RegistrationMachine(RuleBasedStateMachine):
         self.engine.answers.clear()
         self.world.crash()
         self.world.start()
-        assert not any(found.state in UNREGISTERED for found in self._registrations()), "nobody waits for it any more"
+        assert not any(registration.state in UNREGISTERED for registration in self._registrations()), (
+            "nobody waits for it any more"
+        )
 
     @rule(seconds=st.sampled_from([0.1, 0.3, 2.1, 5.1, 8.1, 14.0, 31.0, 61.0]))
     def wait(self, seconds: float) -> None:
@@ -388,10 +398,14 @@ class RegistrationMachine(RuleBasedStateMachine):
     def the_inventory_is_the_living_programs(self) -> None:
         state = self.state
         living = {program.session_id for program in state.workers.values() if not program.ended}
-        assert {found.session_id for found in state.live_registrations()} == living, "R1"
+        assert {registration.session_id for registration in state.live_registrations()} == living, "R1"
         assert set(self.world.sessions) == living, "a program that nobody knows, or an agent without one"
         if self.link.state == "online":
-            owed = [found.name for found in state.registrations.values() if found.state == AgentState.DEREGISTERING]
+            owed = [
+                registration.name
+                for registration in state.registrations.values()
+                if registration.state == AgentState.DEREGISTERING
+            ]
             assert not owed, "R6"
 
     @invariant()
@@ -399,18 +413,18 @@ class RegistrationMachine(RuleBasedStateMachine):
         """R8, F128, BOUNDED."""
         state = self.state
         streams = set(state.registrations)
-        sessions = {found.session_id for found in state.registrations.values()}
+        sessions = {registration.session_id for registration in state.registrations.values()}
         assert set(state.names.values()) <= streams
         assert set(state.agents.values()) <= streams
         assert set(state.workers) <= sessions
-        assert {found.session_id for found in state.deliveries.values()} <= sessions | {""}
+        assert {delivery.session_id for delivery in state.deliveries.values()} <= sessions | {""}
         asked = {pending.subject for pending in self.link.pending.values() if pending.kind == "agent.register"}
         assert asked <= streams
 
     @invariant()
     def the_token_in_use_is_the_one_that_is_kept(self) -> None:
-        for found in self.state.live_registrations():
-            assert self.world.vault[found.agent_id] == found.fingerprint, "R7"
+        for registration in self.state.live_registrations():
+            assert self.world.vault[registration.agent_id] == registration.fingerprint, "R7"
 
     def teardown(self) -> None:
         """A fair engine from here on: everything comes to rest."""
@@ -428,7 +442,7 @@ class RegistrationMachine(RuleBasedStateMachine):
             self.run_fairly()
         self.everybody_is_answered_once_and_in_time()
         self.the_inventory_is_the_living_programs()
-        assert {found.state for found in self._registrations()} <= {AgentState.LIVE}, "ONE-END"
+        assert {registration.state for registration in self._registrations()} <= {AgentState.LIVE}, "ONE-END"
         assert self.engine.living_here() == self._living(), "R2, R6, ROSTER"
         self.world.assert_fold_is_live()
 

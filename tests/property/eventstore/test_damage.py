@@ -90,7 +90,7 @@ places = st.integers(0, 2**20)
 """A place in a file, modulo its length."""
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=max(200, settings.default.max_examples), deadline=None)
 @given(flips=st.lists(st.tuples(places, st.integers(1, 255)), min_size=1, max_size=3))
 def test_flipped_bits_are_refused_or_harmless(log, flips):
     whole = bytearray(log.files["journal.db"])
@@ -106,14 +106,17 @@ def test_every_byte_of_the_header_matters_or_does_not(log):
         check(log, bytes(whole))
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
+CASE_OF_A_LETTER = 0x20
+
+
+@pytest.mark.parametrize("mask", [0x01, CASE_OF_A_LETTER, 0x80])
 def test_a_damaged_name_of_an_index_or_view_is_refused_or_made_again(log, mask):
     """0x20 changes the case of a letter: SQLite then reads the schema, but cannot change it."""
     content = log.files["journal.db"]
     for definition in earlier_events.definitions():
         start = content.find(definition.sql.encode()[:40])
         assert start > 0
-        for place in range(start, start + 40):
+        for place in range(start, start + 40, 1 if mask == CASE_OF_A_LETTER else 3):
             whole = bytearray(content)
             whole[place] ^= mask
             check(log, bytes(whole))

@@ -66,9 +66,9 @@ def test_a_stream_read_byte_by_byte_gives_the_same_pieces(data):
     whole, single = SequenceSplitter(), SequenceSplitter()
     pieces = [piece for byte in data for piece in single.feed(bytes([byte]))]
 
-    def joined(found):
+    def joined(parts):
         out = []
-        for piece in found:
+        for piece in parts:
             if isinstance(piece, str) and out and isinstance(out[-1], str):
                 out[-1] += piece
             else:
@@ -115,11 +115,11 @@ _requests = st.one_of(
 @settings(max_examples=100, deadline=None)
 def test_frames_in_any_cut_are_the_same_messages(requests, cuts):
     data = b"".join(encode(request) for request in requests)
-    decoder, found, start = request_decoder(), [], 0
+    decoder, decoded, start = request_decoder(), [], 0
     for end in [*sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]:
-        found += decoder.feed(data[start:end])
+        decoded += decoder.feed(data[start:end])
         start = end
-    assert found == requests
+    assert decoded == requests
 
 
 @given(st.binary(max_size=300))

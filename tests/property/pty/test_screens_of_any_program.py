@@ -99,18 +99,18 @@ def read(profile, seen):
 
 def may_type(profile, seen):
     """Whether the gate opens on this screen, and nothing keeps a message out."""
-    found, of = read(profile, seen), harnesses.profile(profile)
+    shown, of = read(profile, seen), harnesses.profile(profile)
     look = Look(
         hook=False,
-        composer=found.composer is not None and found.composer.is_empty,
+        composer=shown.composer is not None and shown.composer.is_empty,
         output_bytes=1 << 20,
         quiet_s=1e6,
         collects_lines=False,
         waits_for_keyboard=lambda: Wait.READ,
     )
     front = Foreground(of, 1, "it", stopped=False, same_group=True, group=1)
-    occupied = occupant(Seen(front, found, person_types=False, keys_pend=False, spawned=of, waits=lambda: Wait.READ))
-    return readiness(of, look, 1e6) is not None and occupied is None and found.question is None
+    occupied = occupant(Seen(front, shown, person_types=False, keys_pend=False, spawned=of, waits=lambda: Wait.READ))
+    return readiness(of, look, 1e6) is not None and occupied is None and shown.question is None
 
 
 def _without_prompts(prose):
@@ -126,10 +126,10 @@ agents = st.sampled_from(AGENTS)
 def test_prose_around_an_empty_composer_asks_nothing_and_holds_nothing_up(profile, prose, width):
     """W4: neither a program's words nor a message's make a dialog, at no width."""
     seen = screen(profile, prose, "", width)
-    found = read(profile, seen)
-    assert found.composer is not None
-    assert found.composer.is_empty
-    assert found.question is None
+    shown = read(profile, seen)
+    assert shown.composer is not None
+    assert shown.composer.is_empty
+    assert shown.question is None
 
 
 @given(agents, _prose, WIDTHS)
@@ -147,12 +147,12 @@ def test_prose_is_no_work(profile, prose, width):
 def test_a_draft_of_any_text_at_any_width_keeps_everything_out(profile, prose, text, width):
     """F084: nothing is typed behind what stands in a composer."""
     seen = screen(profile, prose, text, width)
-    found = read(profile, seen)
+    shown = read(profile, seen)
     assert not may_type(profile, seen)
-    assert found.composer is not None
-    assert found.question is None
+    assert shown.composer is not None
+    assert shown.question is None
     whole = text.split("\n")[-1] if profile == "aider" else text
-    assert "".join(found.composer.text.split()) == "".join(whole.split())
+    assert "".join(shown.composer.text.split()) == "".join(whole.split())
 
 
 @given(agents, _prose, WIDTHS, st.integers(0, ROWS - 1), st.integers(0, 199))

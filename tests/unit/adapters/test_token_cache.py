@@ -23,9 +23,9 @@ def file(tmp_path: Path) -> Path:
 def test_a_stored_token_is_found_again(make_cache: MakeCache, tmp_path: Path) -> None:
     assert make_cache().load() is None
     assert make_cache().store("nt_live_secret")
-    found = make_cache().load()
-    assert found is not None
-    assert found.token == "nt_live_secret"
+    cached = make_cache().load()
+    assert cached is not None
+    assert cached.token == "nt_live_secret"
     path = tmp_path / "data" / "node-tokens" / "node_1.json"
     assert json.loads(path.read_text()) == GOOD
     assert path.read_text().count("\n") == 1
@@ -77,8 +77,8 @@ def test_a_loose_file_is_repaired_and_then_used(make_cache: MakeCache, file: Pat
     file.write_text(json.dumps(GOOD))
     file.chmod(0o644)
     file.parent.chmod(0o755)
-    found = make_cache().load()
-    assert found is not None
+    cached = make_cache().load()
+    assert cached is not None
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 

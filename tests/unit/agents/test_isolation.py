@@ -115,18 +115,18 @@ class Unready:
 
 
 async def test_a_program_whose_tools_do_not_answer_is_not_started_and_the_core_hears_why(tmp_path):
-    host, told = Host(), []
+    host, heard = Host(), []
 
     async def tell(item: Any) -> None:
-        told.append(item)
+        heard.append(item)
 
     requests = HostRequests(host, tell)
     requests.start(start(tmp_path, "cat"), Unready())
     requests.send(Stop(session_id="ws_1", grace_s=1.0, reason="agent_released"))
     async with asyncio.timeout(WAIT_S):
-        while not told:
+        while not heard:
             await asyncio.sleep(0.01)
-    assert (told[0].session_id, told[0].reason, told[0].detail) == (
+    assert (heard[0].session_id, heard[0].reason, heard[0].detail) == (
         "ws_1",
         "mcp_injection_failed",
         "nobody listens there",

@@ -30,23 +30,23 @@ def log(first, last, *, at_ms=1000):
     ],
 )
 def test_a_gap_is_there_exactly_when_something_is_missing(first, last, since, reason, dropped):
-    found = gap(log(first, last), since, last, None)
-    assert (found and found["reason"]) == reason
-    if found:
-        assert (found["droppedCount"], found["seq"], found["oldestAvailable"]) == (dropped, first - 1, first)
+    missing = gap(log(first, last), since, last, None)
+    assert (missing and missing["reason"]) == reason
+    if missing:
+        assert (missing["droppedCount"], missing["seq"], missing["oldestAvailable"]) == (dropped, first - 1, first)
 
 
 def test_with_nothing_stored_a_gap_points_to_the_first_event_to_come():
-    found = gap(State(epoch="ep_1"), 7, 0, None)
-    assert found is not None
-    assert (found["reason"], found["seq"], found["oldestAvailable"]) == ("cursor_ahead", 0, 1)
+    missing = gap(State(epoch="ep_1"), 7, 0, None)
+    assert missing is not None
+    assert (missing["reason"], missing["seq"], missing["oldestAvailable"]) == ("cursor_ahead", 0, 1)
     assert gap(State(epoch="ep_1"), 0, 0, None) is None
 
 
 def test_the_epoch_of_the_client_decides_before_its_number():
-    found = gap(log(1, 5), 5, 5, "ep_0")
-    assert found is not None
-    assert found["reason"] == "epoch_changed"
+    missing = gap(log(1, 5), 5, 5, "ep_0")
+    assert missing is not None
+    assert missing["reason"] == "epoch_changed"
     assert gap(log(1, 5), 5, 5, "ep_1") is None
 
 

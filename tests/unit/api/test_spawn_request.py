@@ -25,7 +25,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def found(cli, **fields):
+def is_found(cli, **fields):
     try:
         spawn_spec(SpawnBody(name="w1", cli=cli, **fields))
     except InvalidRequest as error:
@@ -35,25 +35,25 @@ def found(cli, **fields):
 
 @pytest.mark.parametrize("directory", ["path", ".local/bin", ".opencode/bin", ".claude/local"])
 def test_a_program_is_found_on_path_and_in_the_usual_places(home, directory):
-    assert not found("my-agent --flag")
+    assert not is_found("my-agent --flag")
     make_program(home / directory / "my-agent")
-    assert found("my-agent --flag")
+    assert is_found("my-agent --flag")
 
 
 def test_a_path_is_taken_from_the_working_directory_of_the_agent(home):
     make_program(home / "work" / "run.sh")
-    assert found("./run.sh", cwd=str(home / "work"))
-    assert not found("./run.sh", cwd=str(home))
-    assert found(str(home / "work" / "run.sh"))
+    assert is_found("./run.sh", cwd=str(home / "work"))
+    assert not is_found("./run.sh", cwd=str(home))
+    assert is_found(str(home / "work" / "run.sh"))
 
 
 def test_a_file_that_is_no_program_is_not_one(home):
     make_program(home / "path" / "data").chmod(0o644)
-    assert not found("data")
-    assert not found(str(home / "path" / "data"))
-    assert not found(str(home))
+    assert not is_found("data")
+    assert not is_found(str(home / "path" / "data"))
+    assert not is_found(str(home))
 
 
 def test_without_path_the_systems_default_is_searched(home, monkeypatch):
     monkeypatch.delenv("PATH")
-    assert found("cat") == any(os.access(f"{part}/cat", os.X_OK) for part in ("/bin", "/usr/bin"))
+    assert is_found("cat") == any(os.access(f"{part}/cat", os.X_OK) for part in ("/bin", "/usr/bin"))

@@ -96,8 +96,8 @@ def add_delivery(state, name, number, delivery_state, *, age, reason=None):
 
 
 def the_agent(state):
-    (found,) = views.agents(state, NOW)
-    return found
+    (agent,) = views.agents(state, NOW)
+    return agent
 
 
 def test_a_view_changes_nothing(state):
@@ -131,14 +131,14 @@ def test_a_sync_of_a_former_socket_proves_nothing_about_this_one(state):
 
 def test_the_link_gives_its_ages(state):
     """U04."""
-    found = views.link(state, NOW)
-    assert (found.registered_secs_ago, found.synced_secs_ago, found.heard_secs_ago) == (50.0, 49.0, 2.0)
+    link = views.link(state, NOW)
+    assert (link.registered_secs_ago, link.synced_secs_ago, link.heard_secs_ago) == (50.0, 49.0, 2.0)
 
 
 def test_a_link_that_waits_says_why_and_until_when(state):
     state.link.state, state.link.reason, state.link.until = "backing_off", Reason.DIAL_FAILED, NOW + 4
-    found = views.link(state, NOW)
-    assert (found.reason, found.next_step_in_secs, found.registered_secs_ago) == ("dial_failed", 4.0, None)
+    link = views.link(state, NOW)
+    assert (link.reason, link.next_step_in_secs, link.registered_secs_ago) == ("dial_failed", 4.0, None)
 
 
 def test_health_shows_a_stranger_no_workspace_and_no_detail(state):
@@ -150,10 +150,10 @@ def test_health_shows_a_stranger_no_workspace_and_no_detail(state):
 def test_an_agent_says_when_it_was_typed_to_last_and_where_its_cursor_stands(state):
     """U03."""
     state.mailboxes["id_w1"] = Mailbox(agent_id="id_w1", name="w1", generation=1)
-    found = the_agent(state)
-    assert (found.typed, found.last_typed_secs_ago) == (2, 30.0)
-    assert (found.cursor, found.ack_floor) == (None, None)
-    assert (found.acked, found.gap_buffered, found.waiting, found.in_terminal, found.held_count) == (None, 0, 0, 0, 0)
+    agent = the_agent(state)
+    assert (agent.typed, agent.last_typed_secs_ago) == (2, 30.0)
+    assert (agent.cursor, agent.ack_floor) == (None, None)
+    assert (agent.acked, agent.gap_buffered, agent.waiting, agent.in_terminal, agent.held_count) == (None, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def test_messages_that_wait_say_why_and_for_how_long(state, delivery_state, reas
     """U03."""
     add_delivery(state, "w1", 1, delivery_state, age=7, reason=reason)
     add_delivery(state, "w1", 2, delivery_state, age=3, reason=reason)
-    found = the_agent(state)
-    assert (found.waiting, found.waiting_since_secs, found.waiting_reason) == (2, 7.0, shown)
-    assert found.held_count == (2 if delivery_state == "held" else 0)
+    agent = the_agent(state)
+    assert (agent.waiting, agent.waiting_since_secs, agent.waiting_reason) == (2, 7.0, shown)
+    assert agent.held_count == (2 if delivery_state == "held" else 0)
 
 
 def test_messages_that_wait_for_a_lost_host_or_behind_others_say_so(state):
@@ -218,14 +218,14 @@ def test_open_deliveries_are_listed_oldest_first_with_their_stage_and_counted(st
     add_delivery(state, "w1", 1, "held", age=7, reason=Reason.NOT_READY)
     add_delivery(state, "w1", 3, "injected", age=2)
     add_delivery(state, "w1", 4, "acked", age=1)
-    found = views.status(state, NOW)
-    assert [(item.delivery_id, item.state) for item in found.pending_deliveries] == [
+    status = views.status(state, NOW)
+    assert [(item.delivery_id, item.state) for item in status.pending_deliveries] == [
         ("del_1", "held"),
         ("del_2", "queued"),
         ("del_3", "injected"),
     ]
-    assert found.pending_delivery_count == views.health(state, NOW, known=True).pending_delivery_count == 3
-    first = found.pending_deliveries[0]
+    assert status.pending_delivery_count == views.health(state, NOW, known=True).pending_delivery_count == 3
+    first = status.pending_deliveries[0]
     assert (first.held, first.last_error, first.age_ms) == (True, "not_ready", 7000)
     assert (first.worker_name, first.event_id, first.sender, first.to) == ("w1", "M1", "alice", "w1")
 
@@ -239,14 +239,14 @@ def test_agents_are_sorted_and_those_that_are_over_are_left_out(state):
     add_agent(state, "a1")
     add_agent(state, "zz")
     state.registrations["agent:zz:1"].state = "deregistering"
-    assert [found.name for found in views.agents(state, NOW)] == ["a1", "w1"]
+    assert [agent.name for agent in views.agents(state, NOW)] == ["a1", "w1"]
     assert views.health(state, NOW, known=True).agent_count == 2
 
 
 def test_an_agent_without_a_program_yet_is_listed_without_numbers_of_one(state):
     state.workers.clear()
-    found = the_agent(state)
-    assert (found.pid, found.worker, found.ready, found.last_activity_ms) == (None, None, False, None)
+    agent = the_agent(state)
+    assert (agent.pid, agent.worker, agent.ready, agent.last_activity_ms) == (None, None, False, None)
 
 
 def test_a_state_before_the_first_input_has_every_view():

@@ -80,21 +80,21 @@ def test_an_event_is_shown_with_its_cause_and_what_followed(busy, world):
 
 
 def test_statistics_count_what_the_log_has(busy, world):
-    found = statistics(busy)
-    assert found.events == len(world.log)
-    assert found.streams == len({item.stream for item in world.log})
-    assert sum(found.topics.values()) == found.events
-    assert found.states["deliveries"] == {"acked": 2}
-    assert found.states["agents"] == {"gone": 1, "live": 1}
-    assert found.reasons["seq_conflict"] == {"mailbox.frame_ignored.v1": 1}
-    assert as_lines(found)[0].startswith(f"{found.events} events")
+    numbers = statistics(busy)
+    assert numbers.events == len(world.log)
+    assert numbers.streams == len({item.stream for item in world.log})
+    assert sum(numbers.topics.values()) == numbers.events
+    assert numbers.states["deliveries"] == {"acked": 2}
+    assert numbers.states["agents"] == {"gone": 1, "live": 1}
+    assert numbers.reasons["seq_conflict"] == {"mailbox.frame_ignored.v1": 1}
+    assert as_lines(numbers)[0].startswith(f"{numbers.events} events")
 
 
 def test_statistics_of_an_empty_log_are_nought(tmp_path, written, log):
     from tests.world import World
 
-    found = statistics(log(World()))
-    assert (found.events, found.first_at, found.topics) == (0, None, {})
+    numbers = statistics(log(World()))
+    assert (numbers.events, numbers.first_at, numbers.topics) == (0, None, {})
 
 
 def test_every_view_answers_and_gives_the_states_of_the_fold(busy, world):
@@ -128,6 +128,6 @@ def test_an_index_that_is_missing_or_old_is_made_when_the_log_is_opened_for_writ
     database.close()
     recorders.open_sqlite(path).close()
     with sqlite3.connect(path) as database:
-        found = dict(database.execute("SELECT name, sql FROM sqlite_schema WHERE name IN ('i_message', 'v_links')"))
+        schema = dict(database.execute("SELECT name, sql FROM sqlite_schema WHERE name IN ('i_message', 'v_links')"))
     database.close()
-    assert found == {item.name: item.sql for item in earlier_events.definitions() if item.name in found}
+    assert schema == {item.name: item.sql for item in earlier_events.definitions() if item.name in schema}

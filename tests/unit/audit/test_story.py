@@ -90,11 +90,11 @@ def test_all_attempts_of_a_delivery_are_one_story_and_the_last_one_decides(world
         (story,) = tell(log(world), wanted)
         assert (story.outcome, story.state) == ("delivered", "acked")
         assert story.verdict.startswith("attempt 2 of message M-TWICE for w1 (a person asked for it) was typed")
-        told = [(step.who, step.event) for step in story.steps]
-        assert told.index(("broker", "delivery.dead_lettered.v1")) < told.index(
+        steps = [(step.who, step.event) for step in story.steps]
+        assert steps.index(("broker", "delivery.dead_lettered.v1")) < steps.index(
             ("caller", "broker.dead_letters_asked.v1")
         )
-        assert told.index(("caller", "broker.dead_letters_asked.v1")) < told.index(("caller", "delivery.offered.v1"))
+        assert steps.index(("caller", "broker.dead_letters_asked.v1")) < steps.index(("caller", "delivery.offered.v1"))
     assert tell(log(world), "M-OTHER")[0].verdict.startswith("message M-OTHER")
 
 
@@ -108,9 +108,9 @@ def test_copies_of_the_frame_and_restarts_in_between_belong_to_the_story(world, 
     world.online()
     world.deliver("w1", 1)
     (story,) = tell(log(world), "M1")
-    told = [step.event for step in story.steps]
-    assert "broker.started.v1" in told
-    assert "mailbox.frame_ignored.v1" in told
+    topics = [step.event for step in story.steps]
+    assert "broker.started.v1" in topics
+    assert "mailbox.frame_ignored.v1" in topics
 
 
 def test_an_ignored_frame_has_a_story_of_its_own(world, log):
@@ -232,9 +232,9 @@ def test_the_evidence_of_a_hold_belongs_to_the_story_of_the_message(world, log):
     world.deliver("w1", 1)
     world.report(inputs.ProgramUnblocked, session)
     (story,) = tell(log(world), "M1")
-    told = [(step.who, step.event) for step in story.steps]
-    assert told.index(("host", "worker.blocked.v1")) < told.index(("broker", "delivery.held.v1"))
-    assert ("host", "worker.unblocked.v1") in told
+    steps = [(step.who, step.event) for step in story.steps]
+    assert steps.index(("host", "worker.blocked.v1")) < steps.index(("broker", "delivery.held.v1"))
+    assert ("host", "worker.unblocked.v1") in steps
 
 
 def test_only_the_newest_generation_of_an_agent_is_told(world, log):

@@ -24,10 +24,10 @@ def state(world, written):
 
 def test_a_whole_log_has_no_problems_and_folds_to_its_end(world, state):
     with reading(state) as reader:
-        found = verify(reader)
-    assert found.problems == []
-    assert found.state == world.broker.state
-    assert found.compared_at == 0
+        verified = verify(reader)
+    assert verified.problems == []
+    assert verified.state == world.broker.state
+    assert verified.compared_at == 0
 
 
 def test_the_fold_is_compared_with_the_state_that_the_broker_wrote_down(world, state):
@@ -35,8 +35,8 @@ def test_the_fold_is_compared_with_the_state_that_the_broker_wrote_down(world, s
     snapshots = SnapshotFile(side_file(path, ".snapshot"), payload_version=SNAPSHOT_FORMAT)
     with reading(state) as reader:
         snapshots.save(reader, Snapshot(len(world.log), encode(world.broker.state)))
-        found = verify(reader)
-        assert (found.problems, found.compared_at) == ([], len(world.log))
+        verified = verify(reader)
+        assert (verified.problems, verified.compared_at) == ([], len(world.log))
         world.broker.state.counters.typed += 1
         snapshots.save(reader, Snapshot(len(world.log), encode(world.broker.state)))
         (problem,) = verify(reader).problems

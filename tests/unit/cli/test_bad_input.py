@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from relaybroker.cli.app import cli
-from relaybroker.cli.border import told
+from relaybroker.cli.border import as_command_error
 from relaybroker.cli.exits import LAST, Exit
 
 BAD = (
@@ -85,8 +85,8 @@ def _edit(statement, *values):
 def _of_row(change):
     def edit(state):
         with closing(sqlite3.connect(state / "journal-desk.sqlite")) as database:
-            (found,) = database.execute("SELECT state FROM stored_events WHERE rowid = 20").fetchone()
-            database.execute("UPDATE stored_events SET state = ? WHERE rowid = 20", (change(bytes(found)),))
+            (row_state,) = database.execute("SELECT state FROM stored_events WHERE rowid = 20").fetchone()
+            database.execute("UPDATE stored_events SET state = ? WHERE rowid = 20", (change(bytes(row_state)),))
             database.commit()
 
     return edit
@@ -140,9 +140,9 @@ def test_every_reading_command_says_of_a_damaged_log_what_is_wrong(damage, run, 
 
 def test_what_no_command_expects_keeps_its_trace():
     """A fault of ours is not hidden behind a sentence."""
-    assert told(KeyError("x")) is None
-    assert told(AssertionError()) is None
-    assert told(OSError(28, "No space left on device", "/x")).message == "/x: No space left on device"
+    assert as_command_error(KeyError("x")) is None
+    assert as_command_error(AssertionError()) is None
+    assert as_command_error(OSError(28, "No space left on device", "/x")).message == "/x: No space left on device"
 
 
 # --- files of the state directory -----------------------------------------------------------------------------------------------

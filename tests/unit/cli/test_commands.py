@@ -14,12 +14,12 @@ from relaybroker.domain.machines import MACHINES
 
 
 def test_help_lists_every_command_and_the_exit_statuses(run):
-    found = run("--help")
-    assert found.exit_code == 0
+    done = run("--help")
+    assert done.exit_code == 0
     for name in ("demo", "up", "down", "status", "engine", "agent", "message", "delivery", "why", "log", "machine"):
-        assert f"\n  {name} " in found.output
-    assert "10 the message was not delivered" in " ".join(found.output.split())
-    assert "init" not in found.output
+        assert f"\n  {name} " in done.output
+    assert "10 the message was not delivered" in " ".join(done.output.split())
+    assert "init" not in done.output
 
 
 def test_help_imports_nothing_heavy():
@@ -32,9 +32,9 @@ def test_help_imports_nothing_heavy():
 def test_why_ends_with_a_status_that_says_the_outcome(run, state):
     assert run("why", "M1", "--state-dir", state).exit_code == 0
     assert run("why", "M2", "--state-dir", state).exit_code == 11
-    found = run("why", "nothing", "--state-dir", state)
-    assert found.exit_code == 3
-    assert "delivery ls" in found.output
+    done = run("why", "nothing", "--state-dir", state)
+    assert done.exit_code == 3
+    assert "delivery ls" in done.output
 
 
 def test_why_as_json_has_verdict_and_steps(run, state):
@@ -58,29 +58,29 @@ def test_the_log_is_shown_exported_and_verified(run, state):
 
 
 def test_a_directory_without_a_log_is_not_found(run, tmp_path):
-    found = run("log", "tail", "--state-dir", tmp_path)
-    assert found.exit_code == 3
-    assert "--state-dir" in found.output
+    done = run("log", "tail", "--state-dir", tmp_path)
+    assert done.exit_code == 3
+    assert "--state-dir" in done.output
 
 
 @pytest.mark.parametrize(
     "words", [("status",), ("agent", "ls"), ("message", "send", "w1", "hi"), ("agent", "spawn", "x", "cat")]
 )
 def test_without_a_broker_commands_say_so_and_what_to_do(run, tmp_path, words):
-    found = (
+    done = (
         run(*words, "--state-dir", tmp_path)
         if words[1:2] != ("spawn",)
         else run("agent", "spawn", "--state-dir", tmp_path, "x", "cat")
     )
-    assert found.exit_code == 4
-    assert "relaybroker up" in found.output
+    assert done.exit_code == 4
+    assert "relaybroker up" in done.output
 
 
 def test_a_variable_without_value_that_this_shell_does_not_have_is_a_usage_error(run, tmp_path, monkeypatch):
     monkeypatch.delenv("MY_KEY", raising=False)
-    found = run("agent", "spawn", "--state-dir", tmp_path, "--env", "MY_KEY", "x", "cat")
-    assert found.exit_code == 2
-    assert "--env MY_KEY=VALUE" in found.output
+    done = run("agent", "spawn", "--state-dir", tmp_path, "--env", "MY_KEY", "x", "cat")
+    assert done.exit_code == 2
+    assert "--env MY_KEY=VALUE" in done.output
 
 
 def test_machines_are_listed_and_drawn(run):

@@ -106,8 +106,8 @@ def made(tmp_path_factory):
     (folder / "secret.toml").write_text('workspace_key = "rk_live_secret"')
     (folder / "agent.toml").write_text('[agents.w1]\ncli = "cat"\nchanels = []')
     (folder / "good.toml").write_text('name = "nobody-installed-this"')
-    found = {"STATE": state, "FOLDER": folder, "DEAD": dead, "DAMAGED": damaged, "BROKEN": broken}
-    return {name: str(path) for name, path in found.items()}
+    by_word = {"STATE": state, "FOLDER": folder, "DEAD": dead, "DAMAGED": damaged, "BROKEN": broken}
+    return {name: str(path) for name, path in by_word.items()}
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_one_call_is_one_line(capsys_disabled):
 def test_no_command_prints_in_another_way():
     """`click.echo`, `print` and writes to a standard stream occur in `output.py` alone; `attach.py` shows a terminal."""
     ways = {("click", "echo"), ("click", "secho"), ("stdout", "write"), ("stderr", "write")}
-    found = []
+    prints = []
     for path in CLI.glob("*.py"):
         if path.name in ("output.py", "attach.py"):
             continue
@@ -83,10 +83,10 @@ def test_no_command_prints_in_another_way():
                 continue
             match node.func:
                 case ast.Name(id="print"):
-                    found.append(f"{path.name}:{node.lineno}")
+                    prints.append(f"{path.name}:{node.lineno}")
                 case ast.Attribute(value=ast.Name(id=of) | ast.Attribute(attr=of), attr=name) if (of, name) in ways:
-                    found.append(f"{path.name}:{node.lineno}")
-    assert found == []
+                    prints.append(f"{path.name}:{node.lineno}")
+    assert prints == []
 
 
 def test_a_reason_of_a_peer_is_one_line_of_the_log_file(tmp_path):

@@ -19,36 +19,36 @@ def session(run, state):
 def test_a_log_is_exported_as_a_session_and_played(run, session):
     header = json.loads(session.read_text().splitlines()[0])
     assert (header["session"], header["name"], header["says"], header["source"]) == (1, "two", "Two.", "log")
-    found = run("replay", session)
-    assert found.exit_code == 0, found.output
-    assert "No differences." in found.output
+    done = run("replay", session)
+    assert done.exit_code == 0, done.output
+    assert "No differences." in done.output
 
 
 def test_a_difference_is_shown_with_its_place_and_ends_with_1(run, session, monkeypatch):
     monkeypatch.setattr("relaybroker.domain.delivery.INJECT_WINDOW", 0)
     monkeypatch.setattr("relaybroker.domain.rules.deliveries.INJECT_WINDOW", 0)
-    found = run("replay", session)
-    assert found.exit_code == 1
-    assert "FrameArrived: decided differently" in found.output
-    assert "  - #" in found.output
+    done = run("replay", session)
+    assert done.exit_code == 1
+    assert "FrameArrived: decided differently" in done.output
+    assert "  - #" in done.output
     as_data = json.loads(run("replay", session, "--json", "-n", "1").output)
     assert as_data["different"] >= 1
     assert len(as_data["differences"]) == 1
 
 
 def test_a_state_is_shown_at_a_position(run, session):
-    found = run("replay", session, "--until", "20")
-    assert found.exit_code == 0
-    assert "#20 " in found.output
-    assert "agent   w1" in found.output
+    done = run("replay", session, "--until", "20")
+    assert done.exit_code == 0
+    assert "#20 " in done.output
+    assert "agent   w1" in done.output
     state = json.loads(run("replay", session, "--until", "20", "--json").output)["state"]
     assert state["position"] == 20
 
 
 def test_what_if_is_a_question_and_no_failure(run, session):
-    found = run("replay", session, "--what-if", "default_channels=a,b")
-    assert found.exit_code == 0
-    assert "difference" in found.output
+    done = run("replay", session, "--what-if", "default_channels=a,b")
+    assert done.exit_code == 0
+    assert "difference" in done.output
     assert run("replay", session, "--what-if", "weather=fair").exit_code == 2
 
 
@@ -67,9 +67,9 @@ def test_a_bad_file_is_refused_with_a_code(run, session, tmp_path):
 def test_a_session_that_was_cut_off_is_played_and_said_to_be_so(run, session):
     lines = session.read_bytes().splitlines(keepends=True)
     session.write_bytes(b"".join(lines[:-1]))
-    found = run("replay", session)
-    assert found.exit_code == 0
-    assert "cut off" in found.output
+    done = run("replay", session)
+    assert done.exit_code == 0
+    assert "cut off" in done.output
 
 
 def test_redacted_sessions_come_from_the_log_and_from_a_file(run, session, state, tmp_path):

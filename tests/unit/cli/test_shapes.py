@@ -22,9 +22,9 @@ def _leaves(
         return
     context = click.Context(command)
     for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from _leaves(found, (*words, name))
+        subcommand = command.get_command(context, name)
+        assert subcommand is not None
+        yield from _leaves(subcommand, (*words, name))
 
 
 LEAVES = dict(_leaves())
@@ -44,9 +44,9 @@ def test_every_command_shows_examples_of_itself_that_can_be_parsed(words):
             command: click.Command = cli
             context = click.Context(cli, info_name="relaybroker", **cli.context_settings)
             while isinstance(command, click.Group):
-                found = command.get_command(context, given.pop(0))
-                assert found is not None, line
-                command = found
+                subcommand = command.get_command(context, given.pop(0))
+                assert subcommand is not None, line
+                command = subcommand
             command.make_context("example", given, parent=context, resilient_parsing=False)
 
 
@@ -62,10 +62,10 @@ def test_every_command_shows_examples_of_itself_that_can_be_parsed(words):
     ],
 )
 def test_an_answer_is_one_object_with_its_list_under_a_plural_name(run, state, words, plural):
-    found = json.loads(run(*words, "--json", "--state-dir", state).output)
-    assert isinstance(found, dict)
-    assert "error" not in found
-    assert not plural or isinstance(found[plural], list)
+    answer = json.loads(run(*words, "--json", "--state-dir", state).output)
+    assert isinstance(answer, dict)
+    assert "error" not in answer
+    assert not plural or isinstance(answer[plural], list)
 
 
 @pytest.mark.parametrize(
@@ -85,17 +85,17 @@ def test_an_answer_is_one_object_with_its_list_under_a_plural_name(run, state, w
 )
 def test_a_failure_is_an_object_too_and_says_the_same_as_the_exit_status(run, state, words, status, code):
     place = () if words[0] == "replay" else ("--state-dir", state)
-    found = run(*words, *place, "--json")
-    said = json.loads(found.stdout)["error"]
-    assert (found.exit_code, said["status"], said["code"]) == (status, status, code)
+    done = run(*words, *place, "--json")
+    said = json.loads(done.stdout)["error"]
+    assert (done.exit_code, said["status"], said["code"]) == (status, status, code)
     assert said["message"]
-    assert found.stderr == ""
+    assert done.stderr == ""
 
 
 def test_json_behind_two_dashes_is_another_programs(run, tmp_path):
-    found = run("agent", "spawn", "x", "--state-dir", tmp_path, "--", "claude", "--json")
-    assert found.exit_code == 4
-    assert found.stderr.startswith("relaybroker: no broker runs here")
+    done = run("agent", "spawn", "x", "--state-dir", tmp_path, "--", "claude", "--json")
+    assert done.exit_code == 4
+    assert done.stderr.startswith("relaybroker: no broker runs here")
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_json_behind_two_dashes_is_another_programs(run, tmp_path):
     ],
 )
 def test_a_misspelt_word_gets_the_nearest_one(run, words, meant):
-    found = run(*words)
-    assert found.exit_code != 0
-    assert f"Did you mean {meant}" in found.stderr.replace("'", "")
+    done = run(*words)
+    assert done.exit_code != 0
+    assert f"Did you mean {meant}" in done.stderr.replace("'", "")
 
 
 def test_the_word_that_other_tools_use_is_understood(run, tmp_path):
@@ -146,8 +146,8 @@ def test_a_log_of_nothing_hides_no_other(run, state):
 
 def test_of_several_logs_why_asks_all_and_others_say_which_they_read(run, state):
     (state / "journal-other.sqlite").write_bytes((state / "journal-desk.sqlite").read_bytes())
-    told = run("why", "M1", "--state-dir", state, "--json")
-    assert len(json.loads(told.stdout)["stories"]) == 2
+    done = run("why", "M1", "--state-dir", state, "--json")
+    assert len(json.loads(done.stdout)["stories"]) == 2
     tail = run("log", "tail", "--state-dir", state)
     assert tail.exit_code == 0
     assert "--name shows another" in tail.stderr
@@ -178,9 +178,9 @@ def test_a_list_is_aligned_by_cells_and_never_wraps_in_a_terminal(capsys, monkey
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_gets_what_completes(run, shell):
-    found = run("completion", shell)
-    assert found.exit_code == 0
-    assert "_RELAYBROKER_COMPLETE" in found.output
+    done = run("completion", shell)
+    assert done.exit_code == 0
+    assert "_RELAYBROKER_COMPLETE" in done.output
 
 
 def test_identifiers_and_names_are_completed(run, state, monkeypatch):
@@ -191,5 +191,5 @@ def test_identifiers_and_names_are_completed(run, state, monkeypatch):
         "COMP_CWORD": "4",
         "_RELAYBROKER_COMPLETE": "bash_complete",
     }
-    found = CliRunner().invoke(cli, [], env=words, prog_name="relaybroker")
-    assert {line.partition(",")[2] for line in found.output.splitlines()} >= {"M1", "M2"}
+    done = CliRunner().invoke(cli, [], env=words, prog_name="relaybroker")
+    assert {line.partition(",")[2] for line in done.output.splitlines()} >= {"M1", "M2"}

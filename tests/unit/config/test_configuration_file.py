@@ -24,10 +24,15 @@ def file(tmp_path):
 def test_a_flag_counts_before_a_variable_and_a_variable_before_the_file(file, tmp_path):
     path = file('name = "filed"\nmax_agents = 3\napi_port = 7001\nin_doubt = "at_most_once"\nstate_dir = "kept"\n')
     environ = {"RELAYBROKER_MAX_AGENTS": "4", "AGENT_RELAY_BROKER_NAME": "set"}
-    found = take_settings(Flags(config=path, api_port=0, name="given"), environ, tmp_path / "below")
-    assert (found.instance_name, found.max_agents, found.api_port, found.in_doubt) == ("given", 4, 0, "at_most_once")
-    assert found.state_dir == tmp_path / "kept", "relative to the file, not to where the command runs"
-    assert found.agents == {}
+    settings = take_settings(Flags(config=path, api_port=0, name="given"), environ, tmp_path / "below")
+    assert (settings.instance_name, settings.max_agents, settings.api_port, settings.in_doubt) == (
+        "given",
+        4,
+        0,
+        "at_most_once",
+    )
+    assert settings.state_dir == tmp_path / "kept", "relative to the file, not to where the command runs"
+    assert settings.agents == {}
     assert take_settings(Flags(), {}, tmp_path).agents is None
 
 

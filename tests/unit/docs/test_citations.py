@@ -65,17 +65,17 @@ class Looked(defaultdict[str, list[str]]):
 
 @functools.cache
 def looked() -> Looked:
-    found = Looked()
+    tally = Looked()
     for path in sources(*CODE):
-        found.up(of_code(path), in_tests=path.relative_to(ROOT).parts[0] not in PRODUCT)
+        tally.up(of_code(path), in_tests=path.relative_to(ROOT).parts[0] not in PRODUCT)
     for path in sources(*PRODUCT):
-        found.up(of_texts(path), kinds=IN_TEXTS)
+        tally.up(of_texts(path), kinds=IN_TEXTS)
     for path in documents():
-        found.up(of_document(path), in_tests=path.relative_to(ROOT).parts[0] == "tests")
-    found.up(of_help())
+        tally.up(of_document(path), in_tests=path.relative_to(ROOT).parts[0] == "tests")
+    tally.up(of_help())
     for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *sorted((ROOT / "adapters").rglob("*.toml"))):
-        found.up(of_comments(path), in_tests=True)
-    return found
+        tally.up(of_comments(path), in_tests=True)
+    return tally
 
 
 @pytest.mark.parametrize("kind", [*AT_LEAST, "issue"])

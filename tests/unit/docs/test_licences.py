@@ -9,6 +9,8 @@ def test_every_package_that_users_install_has_a_licence_that_is_allowed():
     packages = runtime()
     assert {"aiohttp", "msgspec", "pyte", "multidict"} <= set(packages), "the closure, not the first level"
     odd = {
-        name: licences(found) for name, found in packages.items() if not licences(found) or licences(found) - ALLOWED
+        name: licences(package)
+        for name, package in packages.items()
+        if not licences(package) or licences(package) - ALLOWED
     }
     assert odd == {}

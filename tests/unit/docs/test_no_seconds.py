@@ -48,15 +48,15 @@ def _outside_lambdas(node: ast.AST) -> Iterator[ast.AST]:
 
 def _lasted(tree: ast.AST) -> set[str]:
     """Variables that hold how long something took, or several such."""
-    found = set()
+    names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and any(map(_is_difference, _outside_lambdas(node.value))):
-            found |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+            names |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
             list_name = node.func.value
             if isinstance(list_name, ast.Name) and any(map(_is_difference, ast.walk(node))):
-                found.add(list_name.id)
-    return found
+                names.add(list_name.id)
+    return names
 
 
 def _asserted(tree: ast.AST) -> list[int]:
@@ -98,7 +98,7 @@ def _hasty(tree: ast.AST) -> list[int]:
     return lines
 
 
-def _found(look, pattern):
+def _places(look, pattern):
     return [
         f"{path.relative_to(TESTS)}:{line}"
         for path in sorted(TESTS.rglob(pattern))
@@ -109,11 +109,11 @@ def _found(look, pattern):
 
 
 def test_no_test_compares_how_long_something_took_with_a_figure():
-    assert _found(_asserted, "test_*.py") == []
+    assert _places(_asserted, "test_*.py") == []
 
 
 def test_no_deadline_is_one_that_a_slow_machine_misses():
-    assert _found(_hasty, "*.py") == []
+    assert _places(_hasty, "*.py") == []
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def tests():
-    found = set()
+    names = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
-        found.update(re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
-    return found
+        names.update(re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    return names
 
 
 def test_the_threats_are_a_table():

@@ -94,7 +94,7 @@ def test_an_act_is_in_the_log_before_the_engine_is_asked_and_its_answer_before_t
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "told"),
+    ("status", "code", "refusal"),
     [
         (403, "not_a_member", (403, "not_a_member")),
         (401, "agent_token_invalid", (502, "engine_error")),
@@ -102,11 +102,11 @@ def test_an_act_is_in_the_log_before_the_engine_is_asked_and_its_answer_before_t
     ],
 )
 def test_the_engines_refusal_is_told_with_its_code_where_the_caller_can_do_something_about_it(
-    world, status, code, told
+    world, status, code, refusal
 ):
     act(world, world.spawn("w1"))
     answer(world, calls(world, "act_")[0], status, code=code)
-    assert (world.replies["a1"].status, world.replies["a1"].body["code"]) == told
+    assert (world.replies["a1"].status, world.replies["a1"].body["code"]) == refusal
 
 
 def test_an_engine_that_does_not_answer_is_said_to_be_away(world):
@@ -306,8 +306,8 @@ def test_a_result_is_recorded_and_told_and_only_one_is_final(world):
     agent_id = world.spawn("w1")
     part = submit(world, agent_id, "r1", {"half": 1}, final=False)
     last = submit(world, agent_id, "r2", {"done": True}, metadata="m")
-    told = [body for body in world.notified if body["kind"] == "agent_result"]
-    assert [(body["name"], body["data"], body["final"], body["result_id"]) for body in told] == [
+    announced = [body for body in world.notified if body["kind"] == "agent_result"]
+    assert [(body["name"], body["data"], body["final"], body["result_id"]) for body in announced] == [
         ("w1", {"half": 1}, False, part.body["result_id"]),
         ("w1", {"done": True}, True, last.body["result_id"]),
     ]

@@ -64,7 +64,7 @@ def left_behind(world):
         "calls": dict(state.calls),
         "acts": dict(state.acts),
         "unfinished": list(state.unfinished),
-        "early": [one for found in state.registrations.values() for one in found.early],
+        "early": [one for registration in state.registrations.values() for one in registration.early],
     }
 
 

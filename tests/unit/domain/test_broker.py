@@ -197,8 +197,8 @@ def test_a_program_whose_readiness_nobody_saw_is_reported_with_a_reason(world):
     session = world.broker.state.registration_of("w1").session_id
     world.report(inputs.ProgramReady, session, evidence="unverified")
     world.advance(1.0)
-    (told,) = [body for body in world.notified if body["kind"] == "worker_ready"]
-    assert (told["evidence"], told["reason"]) == ("unverified", "startup_timeout")
+    (announcement,) = [body for body in world.notified if body["kind"] == "worker_ready"]
+    assert (announcement["evidence"], announcement["reason"]) == ("unverified", "startup_timeout")
 
 
 def test_only_the_task_of_a_spawn_is_asked_for_as_one(world):

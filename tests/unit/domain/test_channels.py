@@ -51,8 +51,8 @@ def test_a_spawn_is_answered_when_the_agent_is_in_its_channels(spawn):
 def test_the_join_is_under_way_while_the_program_starts(world):
     world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat", channels=("ops",))))
     world.accept("w1")
-    order = [type(found) for found in world.effects]
-    join = next(n for n, found in enumerate(world.effects) if found == world.call("/join"))
+    order = [type(effect) for effect in world.effects]
+    join = next(n for n, effect in enumerate(world.effects) if effect == world.call("/join"))
     assert join < order.index(effects.StartProgram)
     world.answer("/join", 200)
     assert "r1" not in world.replies, "its program has not survived its first moments"
@@ -97,7 +97,7 @@ def test_a_channel_that_comes_and_goes_is_not_asked_for_without_a_pause(spawn):
         world.answer("/v1/channels", 409, **TAKEN)
         world.advance(RETRY_MAX_S)
     assert len(world.calls("/join")) == 5
-    asked = [found.at for found in world.events("agent.channel_asked.v1")]
+    asked = [recorded.at for recorded in world.events("agent.channel_asked.v1")]
     assert len(set(asked)) >= 4
 
 
@@ -133,7 +133,7 @@ def test_retries_of_a_join_slow_down_to_one_a_minute(spawn):
     for _ in range(20):
         world.answer("/join", 503, code="unavailable")
         world.advance(RETRY_MAX_S)
-    asked = [found.at for found in world.events("agent.channel_asked.v1")]
+    asked = [recorded.at for recorded in world.events("agent.channel_asked.v1")]
     pauses = [round(later - earlier) for earlier, later in itertools.pairwise(asked)]
     assert pauses[0] >= RETRY_FIRST_S
     assert set(pauses[6:]) == {RETRY_MAX_S}
@@ -186,7 +186,7 @@ def test_a_crash_between_acceptance_and_the_joins_loses_none(world):
     """D14: from every prefix of the log."""
     world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat", channels=("ops",))))
     world.accept("w1")
-    topics = [found.event.topic for found in world.log]
+    topics = [recorded.event.topic for recorded in world.log]
     for cut in range(topics.index("agent.registration_accepted.v1") + 1, len(topics) + 1):
         again = type(world)()
         again.log, again.boots, again.now = world.log[:cut], 1, world.now
@@ -208,9 +208,9 @@ def test_the_engine_hears_of_a_release_before_the_caller_does(world):
     world.effects.clear()
     world.tell(inputs.ReleaseRequested(request_id="x1", name="w1"))
     order = [
-        found.frame["type"] if isinstance(found, effects.SendFrame) else "reply"
-        for found in world.effects
-        if isinstance(found, effects.Reply)
-        or (isinstance(found, effects.SendFrame) and found.frame["type"] == "agent.deregister")
+        effect.frame["type"] if isinstance(effect, effects.SendFrame) else "reply"
+        for effect in world.effects
+        if isinstance(effect, effects.Reply)
+        or (isinstance(effect, effects.SendFrame) and effect.frame["type"] == "agent.deregister")
     ]
     assert order == ["agent.deregister", "reply"]

@@ -114,7 +114,9 @@ def test_a_night_on_hold_costs_nothing(ready, hold):
     assert words(ready) == ["one", "two", "three"]
     assert (ready.events("delivery.dropped.v1"), letters(ready)) == ([], [])
     assert views.status(ready.broker.state, ready.now).totals.dropped == 0
-    assert [found.event.up_to for found in ready.events("delivery.acked.v1")] == [0, 0, 0], "nothing is owed any more"
+    assert [recorded.event.up_to for recorded in ready.events("delivery.acked.v1")] == [0, 0, 0], (
+        "nothing is owed any more"
+    )
     assert contradictions(ready.broker.state) == []
     ready.assert_fold_is_live()
 
@@ -291,7 +293,7 @@ def test_what_is_in_custody_when_the_agent_ends_becomes_a_dead_letter_that_can_b
     """The engine has it no more; what the engine still keeps goes back to it as before (F024)."""
     end(kept)
     assert letters(kept) == [("M1", reason), ("M2", reason)]
-    assert [found.event.settled for found in kept.events("delivery.dropped.v1")] == [False]
+    assert [recorded.event.settled for recorded in kept.events("delivery.dropped.v1")] == [False]
     assert kept.broker.state.mailboxes[kept.agent_ids["w1"]].returned == {3: 1}
     kept.auto_ready = True
     kept.spawn("w1")
@@ -331,7 +333,7 @@ def test_the_senders_own_moment_counts_on(ready):
     data = {"id": "M2", "agent_id": "55", "agent_name": "alice", "text": "stop", **until}
     ready.deliver("w1", 2, payload={"type": "message.created", "data": data})
     ready.advance(3 * HOUR)
-    assert [found.event.reason for found in ready.events("delivery.dropped.v1")] == ["expired"]
+    assert [recorded.event.reason for recorded in ready.events("delivery.dropped.v1")] == ["expired"]
     ready.report(inputs.ProgramUnblocked, session_of(ready))
     assert words(ready) == ["one"]
 
@@ -381,8 +383,11 @@ def test_custody_is_seen_in_every_view(kept):
     assert [row.in_custody for row in views.status(state, kept.now).pending_deliveries] == [True, True, False]
     (row,) = views.agents(state, kept.now)
     assert (row.in_custody, row.waiting, row.acked) == (2, 3, 2)
-    told = [item for item in kept.notified if item["kind"] == "delivery_taken_over"]
-    assert [(item["name"], item["event_id"], item["seq_no"]) for item in told] == [("w1", "M1", 1), ("w1", "M2", 2)]
+    announced = [item for item in kept.notified if item["kind"] == "delivery_taken_over"]
+    assert [(item["name"], item["event_id"], item["seq_no"]) for item in announced] == [
+        ("w1", "M1", 1),
+        ("w1", "M2", 2),
+    ]
     set_mode(kept, "manual_flush")
     assert [row.in_custody for row in views.held_messages(state, "w1")] == [True, True, False]
 

@@ -135,9 +135,9 @@ def test_ten_frames_for_an_agent_that_is_gone_are_one_dead_letter(ready):
 
 def test_a_dead_letter_is_kept_when_nobody_listens(ready):
     """F026: no `/ws` client decides anything; the notification is a consequence of the record."""
-    told = len(ready.notified)
+    before = len(ready.notified)
     ready.deliver("w1", 1, text=BIG)
-    assert [item["kind"] for item in ready.notified[told:]] == [
+    assert [item["kind"] for item in ready.notified[before:]] == [
         "relay_inbound",
         "delivery_failed",
         "message_delivery_failed",
@@ -362,7 +362,9 @@ def test_a_kill_at_any_record_on_the_way_to_the_list_and_back_leaves_exactly_one
         world.log = whole[:cut]
         state = world.fold()
         box = state.mailboxes[world.agent_ids["w1"]]
-        is_open = [found for found in state.deliveries.values() if not found.ended and found.state != "injected"]
+        is_open = [
+            delivery for delivery in state.deliveries.values() if not delivery.ended and delivery.state != "injected"
+        ]
         typed = any(item.event.topic == "delivery.injected.v1" for item in world.log)
         owners = len(is_open) + len(state.dead_letters) + typed
         assert owners == 1, f"after {whole[cut - 1].event.topic}: {owners} owners"

@@ -17,8 +17,8 @@ def ready(world):
 
 def verify_all(world):
     """The verification windows end: what is acked leaves the memory."""
-    for found in list(world.broker.state.deliveries.values()):
-        world.report(inputs.TextVerified, found.session_id, delivery_id=found.typing_id, verification="echo")
+    for delivery in list(world.broker.state.deliveries.values()):
+        world.report(inputs.TextVerified, delivery.session_id, delivery_id=delivery.typing_id, verification="echo")
 
 
 @pytest.mark.parametrize("first", ["typed", "dead letter", "typed, and the broker was killed"])

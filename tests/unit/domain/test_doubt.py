@@ -49,8 +49,8 @@ def not_typed(world, *, typed="no", reason="pty_write_failed", wait_s=0.0):
 
 
 def open_one(world):
-    (found,) = [item for item in world.broker.state.deliveries.values() if not item.ended]
-    return found
+    (delivery,) = [item for item in world.broker.state.deliveries.values() if not item.ended]
+    return delivery
 
 
 def policies_told(world):
@@ -328,7 +328,7 @@ def test_a_text_whose_echo_is_never_seen_is_written_and_not_verified():
     assert not [item for item in world.notified if item["kind"] == "delivery_verified"]
     world.report(inputs.TextVerified, text.session_id, verification="timeout_fallback", **about)
     assert [item.event.verification for item in world.events("delivery.verified.v1")] == ["timeout_fallback"]
-    told = [item["verification"] for item in world.notified if item["kind"] == "delivery_verified"]
-    assert told == ["timeout_fallback"]
+    announced = [item["verification"] for item in world.notified if item["kind"] == "delivery_verified"]
+    assert announced == ["timeout_fallback"]
     assert "echo" not in str([item for item in world.notified if item["kind"].startswith("delivery_")])
     assert views.status(world.broker.state, world.now).pending_deliveries == []

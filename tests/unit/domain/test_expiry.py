@@ -26,8 +26,8 @@ def test_a_message_that_has_expired_when_it_arrives_is_dropped_and_counts(world)
     expiring(world, "w1", 1, world.now - 1)
     world.deliver("w1", 2)
     assert dropped(world) == [("expired", True)]
-    told = [body for body in world.notified if body["kind"] == "delivery_dropped"]
-    assert [(body["name"], body["reason"], body["event_ids"]) for body in told] == [("w1", "expired", ["M1"])]
+    announced = [body for body in world.notified if body["kind"] == "delivery_dropped"]
+    assert [(body["name"], body["reason"], body["event_ids"]) for body in announced] == [("w1", "expired", ["M1"])]
     assert world.acks("w1") == [1, 2]
     assert len(world.texts("w1")) == 1
 
@@ -115,7 +115,7 @@ def test_a_late_failure_of_an_earlier_try_does_not_touch_the_new_one(world):
 
     world.not_typed(first, reason="pty_write_failed", typed="partly")
     assert world.events("host.report_ignored.v1")
-    assert [found.state for found in world.broker.state.deliveries.values()] == ["injecting"]
+    assert [delivery.state for delivery in world.broker.state.deliveries.values()] == ["injecting"]
     world.type_next()
     assert world.acks("w1") == [1]
     world.assert_fold_is_live()

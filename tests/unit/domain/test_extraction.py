@@ -174,14 +174,14 @@ def test_the_priority_is_a_number_or_else_a_label(payload, priority):
 )
 def test_an_agents_own_message_is_known_by_its_id_or_else_by_its_name(data, echo):
     """4.9 self-echo."""
-    found = extract({"type": "message.sent", "data": data}, "w1")
-    assert is_self_echo(found, "100", "w1") is echo
+    extracted = extract({"type": "message.sent", "data": data}, "w1")
+    assert is_self_echo(extracted, "100", "w1") is echo
 
 
 def test_a_message_without_author_is_no_echo_for_an_agent_that_is_called_like_the_default():
-    found = extract({"type": "message.created", "data": {"text": "hello"}}, "relaycast")
-    assert found.sender == "relaycast"
-    assert not is_self_echo(found, "100", "relaycast")
+    extracted = extract({"type": "message.created", "data": {"text": "hello"}}, "relaycast")
+    assert extracted.sender == "relaycast"
+    assert not is_self_echo(extracted, "100", "relaycast")
 
 
 def test_an_action_result_of_ones_own_is_no_echo():

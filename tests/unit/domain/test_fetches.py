@@ -26,7 +26,7 @@ def ready(world):
 
 
 def why(world):
-    return [str(found.reason or "") for found in world.broker.state.deliveries.values()]
+    return [str(delivery.reason or "") for delivery in world.broker.state.deliveries.values()]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def publish(world, call):
     world.tell(inputs.EngineAnswered(call_id=call.call_id, status=201, data={"id": "77"}))
 
 
-def told(world, prefix=""):
+def announced(world, prefix=""):
     return [body for body in world.notified if "event_id" in body and body["kind"].startswith(prefix)]
 
 
@@ -47,12 +47,12 @@ def test_a_message_has_the_id_of_its_answer_and_its_callers_name_in_everything_t
         publish(world, call)
     world.report_verified(world.broker.state.registration_of("w1").session_id)
 
-    assert {body["event_id"] for body in told(world)} == {event_id, world.replies["s1"].body["event_id"]}
-    (inbound,) = told(world, "relay_inbound")
-    (queued,) = told(world, "delivery_queued")
-    (confirmed,) = told(world, "message_delivery_confirmed")
+    assert {body["event_id"] for body in announced(world)} == {event_id, world.replies["s1"].body["event_id"]}
+    (inbound,) = announced(world, "relay_inbound")
+    (queued,) = announced(world, "delivery_queued")
+    (confirmed,) = announced(world, "message_delivery_confirmed")
     assert inbound["from"] == queued["from"] == confirmed["from"] == "human:ann"
-    assert [body["kind"] for body in told(world, "delivery_")] == [
+    assert [body["kind"] for body in announced(world, "delivery_")] == [
         "delivery_queued", "delivery_injected", "delivery_ack", "delivery_read_ack", "delivery_verified",
     ]  # fmt: skip
     world.assert_fold_is_live()
@@ -66,7 +66,9 @@ def test_an_answer_that_came_before_the_engines_has_the_same_id(world):
     assert (world.replies["s1"].body["publish_pending"], world.replies["s1"].body["event_id"]) == (True, event_id)
     copy(world, "w1")
     world.tell(inputs.EngineUnanswered(call_id=call.call_id, detail="timeout"))
-    assert {body["event_id"] for body in told(world, "delivery_") + told(world, "relay_inbound")} == {event_id}
+    assert {body["event_id"] for body in announced(world, "delivery_") + announced(world, "relay_inbound")} == {
+        event_id
+    }
 
 
 def test_a_message_that_is_held_is_listed_under_its_id_and_its_senders_name(world):
@@ -79,7 +81,7 @@ def test_a_message_that_is_held_is_listed_under_its_id_and_its_senders_name(worl
     assert (row.event_id, row.message_id, row.sender) == (event_id, "77", "human:ann")
     (open_one,) = views.status(world.broker.state, world.now).pending_deliveries
     assert (open_one.event_id, open_one.sender) == (event_id, "human:ann")
-    assert [body["reason"] for body in told(world, "delivery_queued")] == ["inbound_delivery_manual_flush"]
+    assert [body["reason"] for body in announced(world, "delivery_queued")] == ["inbound_delivery_manual_flush"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_another_message_is_not_taken_for_ours(world, other):
     world.spawn("w1")
     event_id, _ = send(world, "w1")
     copy(world, "w1", **other)
-    assert event_id not in {body["event_id"] for body in told(world, "delivery_")}
+    assert event_id not in {body["event_id"] for body in announced(world, "delivery_")}
 
 
 def test_a_dead_letter_and_its_new_attempt_keep_the_id(world):
@@ -102,10 +104,10 @@ def test_a_dead_letter_and_its_new_attempt_keep_the_id(world):
     world.not_typed(world.pending_text.pop(0), reason="ambiguous", typed="unknown")
     (letter,) = views.dead_letters(world.broker.state, world.now)
     assert (letter.event_id, letter.sender) == (event_id, "human:ann")
-    (added,) = told(world, "dead_letter_added")
+    (added,) = announced(world, "dead_letter_added")
     assert (added["id"], added["event_id"]) == (letter.id, event_id)
     world.tell(inputs.RedeliverRequested(request_id="d1", letter_ids=(letter.id,)))
-    assert {body["event_id"] for body in told(world)} == {event_id}
+    assert {body["event_id"] for body in announced(world)} == {event_id}
 
 
 # --- every beginning has an end -----------------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ NEVER_TYPED = {
 def test_what_is_never_typed_is_never_announced_as_queued(world, payload):
     assert world.spawn("w1") == "100"
     world.deliver("w1", 1, msg_id="M9", payload=payload)
-    assert told(world, "delivery_queued") == []
+    assert announced(world, "delivery_queued") == []
     assert views.status(world.broker.state, world.now).pending_deliveries == []
 
 
@@ -135,15 +137,15 @@ def test_what_is_typed_ends_with_an_ack_and_says_why_no_echo_was_seen(world, ver
     text = world.pending_text[0]
     world.type_next()
     world.report(inputs.TextVerified, text.session_id, delivery_id=text.delivery_id, verification=verification)
-    (verified,) = told(world, "delivery_verified")
+    (verified,) = announced(world, "delivery_verified")
     assert verified.get("reason") == (None if verification == "echo" else "verification_timeout")
-    assert [body["status"] for body in told(world, "delivery_read_ack")] == ["marked"]
+    assert [body["status"] for body in announced(world, "delivery_read_ack")] == ["marked"]
 
 
 def test_a_task_is_no_message_of_the_engine(world):
     world.spawn("w1", task="make all")
     world.report_verified(world.broker.state.registration_of("w1").session_id)
-    (read,) = told(world, "delivery_read_ack")
+    (read,) = announced(world, "delivery_read_ack")
     assert (read["status"], read["reason"]) == ("skipped_synthetic", "initial_task_synthetic_event_id")
     assert read["event_id"].startswith("init_")
 
@@ -155,10 +157,10 @@ def test_what_was_typed_while_the_link_was_away_is_marked_as_read_when_the_engin
     world.drop()
     world.type_next()
     world.report_verified(world.broker.state.registration_of("w1").session_id)
-    assert told(world, "delivery_read_ack") == []
+    assert announced(world, "delivery_read_ack") == []
     world.advance(5.0)
     world.online()
-    assert [body["status"] for body in told(world, "delivery_read_ack")] == ["marked"]
+    assert [body["status"] for body in announced(world, "delivery_read_ack")] == ["marked"]
 
 
 def test_what_was_typed_into_a_program_that_ends_before_its_echo_is_seen_has_an_end(world):
@@ -166,9 +168,9 @@ def test_what_was_typed_into_a_program_that_ends_before_its_echo_is_seen_has_an_
     world.deliver("w1", 1)
     session = world.broker.state.registration_of("w1").session_id
     world.report(inputs.ProgramExited, session, code=0, signal=None, last_output="", uptime_s=1.0, requested=False)
-    ends = [body for body in told(world) if body["kind"] in ENDS]
+    ends = [body for body in announced(world) if body["kind"] in ENDS]
     assert [body["kind"] for body in ends] == ["delivery_ack"]
-    assert [body["reason"] for body in told(world, "delivery_verified")] == ["worker_exited"]
+    assert [body["reason"] for body in announced(world, "delivery_verified")] == ["worker_exited"]
     world.assert_fold_is_live()
 
 
@@ -179,7 +181,7 @@ def test_what_waits_for_a_program_that_ends_has_an_end(world):
         world.deliver("w1", seq)
     session = world.broker.state.registration_of("w1").session_id
     world.report(inputs.ProgramExited, session, code=1, signal=None, last_output="", uptime_s=1.0, requested=False)
-    queued = {body["event_id"] for body in told(world, "delivery_queued")}
+    queued = {body["event_id"] for body in announced(world, "delivery_queued")}
     dropped = [body for body in world.notified if body["kind"] == "delivery_dropped"]
     assert queued == {"M1", "M2", "M3"} == {one for body in dropped for one in body["event_ids"]}
 
@@ -189,7 +191,7 @@ def test_a_terminal_that_refuses_a_text_is_tried_again_and_that_is_told(world):
     world.spawn("w1")
     world.deliver("w1", 1)
     world.not_typed(world.pending_text.pop(), reason="pty_write_failed")
-    (again,) = told(world, "delivery_retry")
+    (again,) = announced(world, "delivery_retry")
     assert (again["event_id"], again["attempts"]) == ("M1", 1)
 
 

@@ -34,7 +34,7 @@ def words(world, name="w1"):
 
 
 def agent(world, name="w1"):
-    return next(found for found in views.agents(world.broker.state, world.now) if found.name == name)
+    return next(shown for shown in views.agents(world.broker.state, world.now) if shown.name == name)
 
 
 def kinds(world, *wanted):
@@ -168,7 +168,7 @@ def test_nothing_more_is_typed_once_a_person_is_in_control(ready):
     ready.start()
     ready.online()
     assert ready.texts("w1") == []
-    assert not [found for found in ready.effects if isinstance(found, effects.TypeText)]
+    assert not [effect for effect in ready.effects if isinstance(effect, effects.TypeText)]
     set_mode(ready, "auto_inject")
     assert words(ready) == ["queued before"]
 
@@ -219,7 +219,7 @@ def test_the_mode_of_a_name_outlives_its_agent_id_and_old_messages_do_not_jam_it
     dropped = [(item.event.reason, item.event.settled) for item in ready.events("delivery.dropped.v1")]
     assert dropped == [("worker_exited", False)]
     assert ready.events("mailbox.frame_ignored.v1")[-1].event.reason == "retired"
-    assert not [found for found in ready.broker.state.deliveries.values() if not found.ended], "no jam"
+    assert not [delivery for delivery in ready.broker.state.deliveries.values() if not delivery.ended], "no jam"
     assert agent(ready).delivery_mode == "manual_flush"
 
 
@@ -392,7 +392,7 @@ def occupied(world, reason="agent_busy", patience_s=300.0):
 
 def reasons(world):
     """Why each message waits."""
-    return [found.reason for found in world.broker.state.deliveries.values() if found.state == "held"]
+    return [delivery.reason for delivery in world.broker.state.deliveries.values() if delivery.state == "held"]
 
 
 def freed(world):
@@ -434,7 +434,7 @@ def test_a_message_waits_for_a_terminal_that_is_free_and_is_typed_once(ready, re
     assert reasons(ready) == [reason] * 3
     assert words(ready) == []
     assert ready.acks("w1") == []
-    assert {found.failures for found in ready.broker.state.deliveries.values()} == {0}
+    assert {delivery.failures for delivery in ready.broker.state.deliveries.values()} == {0}
     freed(ready)
     assert words(ready) == ["first", "second", "third"]
     assert ready.acks("w1")[-1] == 3
@@ -447,13 +447,13 @@ def test_a_steer_message_goes_in_while_the_program_works_with_all_that_waits_bef
     assert words(busy) == []
     busy.deliver("w1", 3, text="stop", mode="steer")
     assert words(busy) == ["first", "second", "stop"]
-    typed = [found for found in busy.effects if isinstance(found, effects.TypeText)]
-    assert [(found.steer, found.while_busy) for found in typed[-3:]] == [(False, True), (False, True), (True, True)]
+    typed = [effect for effect in busy.effects if isinstance(effect, effects.TypeText)]
+    assert [(effect.steer, effect.while_busy) for effect in typed[-3:]] == [(False, True), (False, True), (True, True)]
     busy.deliver("w1", 4, text="later")
     assert words(busy)[3:] == []
     freed(busy)
     assert words(busy)[3:] == ["later"]
-    assert [found for found in busy.effects if isinstance(found, effects.TypeText)][-1].while_busy is False
+    assert [effect for effect in busy.effects if isinstance(effect, effects.TypeText)][-1].while_busy is False
 
 
 @pytest.mark.parametrize("reason", ["agent_busy", "agent_suspended", "composer_unclear", "human_driving"])

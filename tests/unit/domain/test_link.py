@@ -527,8 +527,10 @@ def test_a_type_that_nobody_knows_is_announced_once_and_counted_every_time(world
     world.frame(type="node.spawn")
     for _ in range(2):
         world.frame(v=2, type="deliver")
-    told = [(body["frame_type"], body["reason"]) for body in world.notified if body["kind"] == "node_frame_rejected"]
-    assert told == [
+    announced = [
+        (body["frame_type"], body["reason"]) for body in world.notified if body["kind"] == "node_frame_rejected"
+    ]
+    assert announced == [
         ("takeover.requested", "unknown_frame"),
         ("node.spawn", "unknown_frame"),
         ("deliver", "bad_version"),
@@ -551,7 +553,7 @@ def test_what_the_engine_could_not_deliver_becomes_an_event_for_the_sender(world
     agent_id = world.spawn("w1")
     data = {"delivery_id": None, "message_id": "77", "target_agent_name": "bob", "reason": "depth_cap"}
     world.frame(type="context.update", topic="agent", event="delivery.failed", agent_ids=[agent_id], data=data)
-    told = [body for body in world.notified if body["kind"] == "message_delivery_failed"]
-    assert [(body["from"], body["to"], body["event_id"], body["lastError"]) for body in told] == [
+    announced = [body for body in world.notified if body["kind"] == "message_delivery_failed"]
+    assert [(body["from"], body["to"], body["event_id"], body["lastError"]) for body in announced] == [
         ("w1", "bob", "77", "depth_cap")
     ]

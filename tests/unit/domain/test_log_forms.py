@@ -14,7 +14,7 @@ import pytest
 
 from relaybroker.adapters.eventstore.errors import UnknownTopic
 from relaybroker.adapters.eventstore.mapper import Mapper
-from relaybroker.domain import told
+from relaybroker.domain import recorded_input
 from relaybroker.domain.events import REGISTRY, Earlier, Event, Registry
 from tests.pin_log_forms import current, fields, kept, missing
 
@@ -29,7 +29,7 @@ def name_of(form):
 def read(form, mapper=MAPPER):
     """What this version makes of a pinned form."""
     if "input" in form:
-        return {"input": plain(told.decode(json.dumps(form["input"]).encode()))}
+        return {"input": plain(recorded_input.decode(json.dumps(form["input"]).encode()))}
     event = mapper.to_event(form["topic"], json.dumps(form["body"]).encode(), 1, "test")
     return {"topic": event.topic, "body": plain(event)}
 
@@ -40,19 +40,19 @@ def plain(value):
 
 def lost(form, mapper=MAPPER):
     """What a form says and this version does not read; for a superseded one, how what is read differs from what it must become."""
-    found = read(form, mapper)
+    decoded = read(form, mapper)
     if form.get("topic") in mapper.registry.superseded:
-        return found != form["becomes"]
-    return fields(form) - fields(found) or {
-        key: value for key, value in form.get("body", {}).items() if not says(found["body"][key], value)
+        return decoded != form["becomes"]
+    return fields(form) - fields(decoded) or {
+        key: value for key, value in form.get("body", {}).items() if not says(decoded["body"][key], value)
     }
 
 
-def says(found, pinned):
+def says(decoded, pinned):
     """Whether what is read has everything that the form says, and perhaps fields of its own that came later."""
-    if isinstance(found, dict) and isinstance(pinned, dict):
-        return all(key in found and says(found[key], value) for key, value in pinned.items())
-    return found == pinned
+    if isinstance(decoded, dict) and isinstance(pinned, dict):
+        return all(key in decoded and says(decoded[key], value) for key, value in pinned.items())
+    return decoded == pinned
 
 
 @pytest.mark.parametrize("form", FORMS, ids=name_of)

@@ -25,7 +25,7 @@ def published(world):
 
 
 def under_way(world):
-    return [found for found in world.broker.state.messages.values() if found.state == "publishing"]
+    return [message for message in world.broker.state.messages.values() if message.state == "publishing"]
 
 
 def answer(world, status=201, text=""):
@@ -107,7 +107,7 @@ def test_without_a_priority_a_channel_waits_longer_than_a_person(world):
     world.broker.state.own.agent_id = ""
     for text, to in [("channel", "#general"), ("person", "w9"), ("high", "#dev")]:
         send(world, text, to=to, **({"priority": 1} if text == "high" else {}))
-    assert [found.priority for found in world.broker.state.messages.values()] == [3, 2, 1]
+    assert [message.priority for message in world.broker.state.messages.values()] == [3, 2, 1]
     world.broker.state.own.agent_id = "900"
     world.advance(6)
     assert published(world) == ["high", "person", "channel"]
@@ -174,7 +174,7 @@ def test_an_equally_urgent_one_is_not_tried_before_its_time(world):
         world.advance(pause)
     send(world, "newer", sender="w1")
     assert published(world)[-2:] == ["older", "newer"]
-    assert [found.text for found in under_way(world)] == ["newer"]
+    assert [message.text for message in under_way(world)] == ["newer"]
 
 
 def test_an_answer_of_any_kind_ends_the_doubt(world):
@@ -185,7 +185,7 @@ def test_an_answer_of_any_kind_ends_the_doubt(world):
     world.advance(1)
     world.tell(inputs.EngineAnswered(call_id=under_way(world)[0].call_id, status=404, code="message_not_found"))
     send(world, "other", sender="w1")
-    assert [found.text for found in under_way(world)] == ["threaded", "other"]
+    assert [message.text for message in under_way(world)] == ["threaded", "other"]
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -209,10 +209,10 @@ def test_a_message_that_the_engine_always_fails_on_holds_up_nobody(world):
         send(world, text)
     send(world, "of another", sender="w1")
     for _ in range(HOLDS_LINE_TRIES + 3):
-        for found in under_way(world):
-            answer(world, 500 if found.text == "poison" else 201, found.text)
+        for message in under_way(world):
+            answer(world, 500 if message.text == "poison" else 201, message.text)
         world.advance(RETRY_MAX_S)
-    assert [found.text for found in world.broker.state.messages.values()] == ["poison"]
+    assert [message.text for message in world.broker.state.messages.values()] == ["poison"]
 
 
 def test_a_target_that_waits_holds_no_other_target_up(outage):

@@ -107,20 +107,20 @@ def failed(world, target, reason="ttl_expired", message_id="77"):
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "words"),
     [
         ("ttl_expired", "Nobody took it"),
         ("depth_cap", "mailbox at the engine is full"),
         ("odd", "The engine says: odd"),
     ],
 )
-def test_what_the_engine_could_not_deliver_is_told_to_the_agent_that_sent_it(pair, reason, told):
+def test_what_the_engine_could_not_deliver_is_told_to_the_agent_that_sent_it(pair, reason, words):
     published(pair, "far")
     failed(pair, "far", reason)
     failed(pair, "far", reason)
     (text,) = notices(pair, "w1")
     assert "Your message 77 to far was not delivered: " in text
-    assert told in text
+    assert words in text
     pair.assert_fold_is_live()
 
 

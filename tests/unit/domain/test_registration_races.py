@@ -341,8 +341,8 @@ def test_an_exit_is_told_once_wherever_the_broker_is_killed(world, killed):
     world.advance(3)
     assert len(world.events("worker.exited.v1")) == 1
     assert len(world.events("agent.leaving.v1")) == 1
-    told = [body for body in _clients_log(world) if body["kind"] == "agent_exited"]
-    assert len(told) == 1
+    exits = [body for body in _clients_log(world) if body["kind"] == "agent_exited"]
+    assert len(exits) == 1
     assert deregistered(world).count(agent_id) <= 1
     assert listed(world) == []
     assert world.unconfirmed == []
@@ -367,7 +367,7 @@ def test_an_exit_that_nobody_reported_leaves_nothing_behind(world):
     assert (state.registrations, state.names, state.agents, state.workers, state.deliveries) == ({}, {}, {}, {}, {})
     assert deregistered(world) == [agent_id]
     assert state.link.pending.keys() == {
-        key for key, found in state.link.pending.items() if found.kind != "agent.register"
+        key for key, request in state.link.pending.items() if request.kind != "agent.register"
     }
     world.advance(3)
     assert listed(world) == []

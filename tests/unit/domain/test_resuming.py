@@ -63,14 +63,14 @@ def test_from_every_prefix_of_a_log_everything_comes_to_its_end(position):
     world.online()
     world.advance(400)
     state = world.broker.state
-    assert [found.stream for found in state.deliveries.values() if not found.ended] == []
+    assert [delivery.stream for delivery in state.deliveries.values() if not delivery.ended] == []
     if state.registration_of("w1") is None:
         world.spawn("w1")
     for _ in range(2):
         for seq in range(1, 6):
             world.deliver("w1", seq)
         world.advance(60)
-    assert [found.stream for found in state.deliveries.values() if not found.ended] == []
+    assert [delivery.stream for delivery in state.deliveries.values() if not delivery.ended] == []
     assert world.acks("w1")[-1] == 5
     world.assert_fold_is_live()
 

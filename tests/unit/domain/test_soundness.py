@@ -66,7 +66,7 @@ def test_a_delivery_that_has_ended_leaves_no_timer_no_waiting_ack_and_no_queue_e
     end(busy)
     state = busy.broker.state
     assert contradictions(state) == []
-    assert [found for found in state.deliveries.values() if not found.ended] == []
+    assert [delivery for delivery in state.deliveries.values() if not delivery.ended] == []
     box = state.mailboxes[busy.agent_ids["w1"]]
     assert (box.open, box.typed) == ({}, {})
     for program in state.workers.values():
@@ -104,5 +104,5 @@ def forget_in_lane(state):
 def test_the_check_sees_what_is_left_over(busy, spoil, said):
     assert contradictions(busy.broker.state) == []
     spoil(busy.broker.state)
-    (found,) = contradictions(busy.broker.state)
-    assert said in found
+    (contradiction,) = contradictions(busy.broker.state)
+    assert said in contradiction

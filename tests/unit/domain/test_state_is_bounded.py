@@ -155,16 +155,19 @@ class LongWorld(World):
 
     def answer_calls(self) -> None:
         """The engine does what it is asked for."""
-        for call in [found for found in self.effects if isinstance(found, HttpCall)]:
+        for call in [effect for effect in self.effects if isinstance(effect, HttpCall)]:
             self.tell(inputs.EngineAnswered(call_id=call.call_id, status=201, data={"id": "M", "message_id": "M"}))
-        self.effects = [found for found in self.effects if not isinstance(found, HttpCall)]
+        self.effects = [effect for effect in self.effects if not isinstance(effect, HttpCall)]
 
     def verify_all(self) -> None:
         """The PTY host ends the verification of everything it has typed."""
-        for found in list(self.broker.state.deliveries.values()):
-            if found.state in ("injected", "acked") and not found.verified:
+        for delivery in list(self.broker.state.deliveries.values()):
+            if delivery.state in ("injected", "acked") and not delivery.verified:
                 self.report(
-                    inputs.TextVerified, found.session_id, delivery_id=found.typing_id, verification="timeout_fallback"
+                    inputs.TextVerified,
+                    delivery.session_id,
+                    delivery_id=delivery.typing_id,
+                    verification="timeout_fallback",
                 )
 
     def end(self, name: str) -> None:

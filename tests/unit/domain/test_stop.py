@@ -128,7 +128,7 @@ def test_a_stop_that_a_crash_interrupts_goes_on(world):
     world.online()
     assert stops(world) == []
     world.advance(LAST_WORDS_S)
-    assert [found.reason for found in stops(world)] == ["agent_released"]
+    assert [stop.reason for stop in stops(world)] == ["agent_released"]
     assert world.broker.state.workers == {}
 
 
@@ -141,7 +141,7 @@ def test_a_host_that_is_attached_again_is_asked_again(world):
     world.sessions[session] = "stopping"
     world.tell(inputs.HostLost(detail="eof"))
     world.advance(1)
-    assert [found.grace_s for found in stops(world)] == [2.0, 2.0]
+    assert [stop.grace_s for stop in stops(world)] == [2.0, 2.0]
 
 
 def test_what_the_brokers_own_stop_ended_is_not_said_to_be_the_hosts_death(world):

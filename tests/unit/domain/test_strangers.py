@@ -44,8 +44,8 @@ def test_a_message_for_an_agent_that_was_never_here_is_kept_and_then_acknowledge
     assert letters(ghost) == [("ghost", "M7", "unknown")]
     assert ghost.acks("ghost") == [7]
     assert ghost.texts("ghost") == []
-    (told,) = ghost.sent("agent.deregister")
-    assert (told["agent_id"], told["name"]) == ("4711", "ghost")
+    (deregistration,) = ghost.sent("agent.deregister")
+    assert (deregistration["agent_id"], deregistration["name"]) == ("4711", "ghost")
     assert [frame["type"] for frame in ghost.frames[-2:]] == ["delivery.ack", "agent.deregister"]
     topics = [recorded.event.topic for recorded in ghost.log]
     assert topics.index("delivery.dead_lettered.v1") < topics.index("mailbox.ack_sent.v1")
@@ -125,10 +125,10 @@ def test_where_another_agent_has_the_name_nothing_is_acknowledged_and_the_engine
     release(world, "w1")
     world.agent_ids["w1"] = "777"
     world.spawn("w1")
-    told = len(world.sent("agent.deregister"))
+    before = len(world.sent("agent.deregister"))
     for _ in range(20):
         world.deliver("w1", 5, agent_id=old)
-    (answer,) = world.sent("agent.deregister")[told:]
+    (answer,) = world.sent("agent.deregister")[before:]
     assert (answer["agent_id"], answer.get("name")) == (old, None)
     assert (letters(world), world.acks("w1"), world.texts("w1")) == ([], [], [])
     assert [item.event.reason for item in world.events("mailbox.frame_ignored.v1")] == ["retired"]
@@ -151,13 +151,13 @@ def test_on_a_new_connection_the_engine_is_told_again(world):
     world.spawn("w1")
     exit_of(world, "w1")
     world.deliver("w1", 1)
-    told = len(world.sent("agent.deregister"))
+    before = len(world.sent("agent.deregister"))
     world.drop()
     world.advance(5.0)
     world.online()
     world.deliver("w1", 1)
     world.deliver("w1", 1)
-    assert len(world.sent("agent.deregister")) == told + 1
+    assert len(world.sent("agent.deregister")) == before + 1
 
 
 def test_the_status_says_for_whom_messages_come(ghost):

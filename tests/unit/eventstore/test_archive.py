@@ -176,7 +176,7 @@ def read_strictly(path):
 # --- the index --------------------------------------------------------------------------------------------------------
 
 
-def found(path, stream="s:3"):
+def indexed(path, stream="s:3"):
     """Versions of a stream, asked by SQL, and how the index was come by."""
     with closing(LogReader.open(path, registry=REGISTRY)) as reader:
         return [recorded.version for recorded in reader.read_stream(stream)], reader.archive_index()
@@ -216,11 +216,11 @@ UNUSABLE = {
 @pytest.mark.parametrize("spoil", UNUSABLE.values(), ids=UNUSABLE)
 def test_an_index_that_cannot_be_used_is_made_again_by_whoever_asks(path, spoil):
     archiving.move(path, MAPPER, keep=500)
-    expected, index = found(path)
+    expected, index = indexed(path)
     assert index == path.with_suffix(".archive") / "index.sqlite"
     assert expected == list(range(3, EVENTS + 1, 9))
     spoil(index)
-    assert found(path) == (expected, index)
+    assert indexed(path) == (expected, index)
     assert stat.S_IMODE(index.stat().st_mode) == 0o600
     assert read(path)[1] == []
 
@@ -232,7 +232,7 @@ def test_an_index_goes_on_where_it_ends(path, monkeypatch):
     monkeypatch.setattr(archive_index, "entry", lambda row, mapper: entered.append(row.id) or entry(row, mapper))
     archiving.move(path, MAPPER, keep=500)
     assert entered == list(range(1501, 2501))
-    assert found(path)[0] == list(range(3, EVENTS + 1, 9))
+    assert indexed(path)[0] == list(range(3, EVENTS + 1, 9))
 
 
 def test_where_no_index_can_be_kept_it_is_made_for_the_reader_alone(path, monkeypatch):
@@ -246,7 +246,7 @@ def test_where_no_index_can_be_kept_it_is_made_for_the_reader_alone(path, monkey
         private_files.create(target)
 
     monkeypatch.setattr(archive_index, "_create", refused)
-    versions, index = found(path)
+    versions, index = indexed(path)
     assert versions == list(range(3, EVENTS + 1, 9))
     assert not kept.exists()
     assert not index.parent.exists(), "it goes with the reader"
@@ -293,6 +293,6 @@ def test_a_segment_of_an_older_version_without_blocks_is_read(path):
     listing.write_text(json.dumps(older))
     with closing(LogReader.open(path, registry=REGISTRY)) as reader:
         assert [one.version for one in reader.read_at([1, 699, 701, 2500, 2501])] == [1, 699, 701, 2500, 2501]
-    assert found(path)[0] == list(range(3, EVENTS + 1, 9))
+    assert indexed(path)[0] == list(range(3, EVENTS + 1, 9))
     assert archiving.move(path, MAPPER, keep=300).events == 200
     assert read(path)[1] == []

@@ -51,19 +51,19 @@ class Api:
 
 
 def test_a_fleet_is_made_so_once_changed_where_it_differs_and_told_where_it_cannot(tmp_path):
-    api, told = Api(), []
+    api, reported = Api(), []
     memory = memory_of(tmp_path, "desk")
 
     def make(environ=None, **agents):
-        told.clear()
+        reported.clear()
         fleet = {name: Agent.model_validate(one) for name, one in agents.items()}
-        apply(fleet, tmp_path, memory, api, environ or {}, told.append)
-        return [(done.step.kind, done.step.name, bool(done.problem)) for done in told]
+        apply(fleet, tmp_path, memory, api, environ or {}, reported.append)
+        return [(done.step.kind, done.step.name, bool(done.problem)) for done in reported]
 
     api("POST", "/api/spawn", {"name": "mine", "cli": "bash"})
     first = {"a": {"cli": "cat"}, "b": {"cli": "nothing"}, "c": {"cli": "cat", "env_from": ["TOKEN"]}}
     assert make(**first) == [("start", "a", False), ("start", "b", True), ("start", "c", True)]
-    assert "TOKEN is not set" in told[2].problem
+    assert "TOKEN is not set" in reported[2].problem
     assert make({"TOKEN": "secret"}, **first) == [("keep", "a", False), ("start", "b", True), ("start", "c", False)]
     assert "secret" not in memory.read_text()
     assert make(a={"cli": "cat -v"}, mine={"cli": "cat"}) == [

@@ -65,11 +65,11 @@ def test_tools_are_approved_only_where_the_operator_says_so(profile):
 )
 def test_the_options_stand_behind_the_program_and_only_where_it_is_seen(argv, at):
     """TRUE-HINT: what the hint says later is what was given here."""
-    found = started(*argv)
+    words = started(*argv)
     if at is None:
-        assert found == argv
+        assert words == argv
     else:
-        assert (found[:at], found[at + 1 :]) == (argv[:at], argv[at:])
+        assert (words[:at], words[at + 1 :]) == (argv[:at], argv[at:])
     assert bool(tools_of(harnesses.profile_for(argv), argv)) == (at is not None) == bool(harness_of(argv).tools)
 
 
@@ -105,13 +105,14 @@ OURS = {
 )
 def test_a_variable_that_gives_tools_keeps_what_was_in_it(given, kept):
     profile = harnesses.profile("opencode")
-    found = json.loads(
+    config = json.loads(
         with_variables(profile, ("opencode",), {"OPENCODE_CONFIG_CONTENT": given})["OPENCODE_CONFIG_CONTENT"]
     )
-    servers = found["mcp"]
+    servers = config["mcp"]
     assert servers["agent-relay"] == OURS | ({"enabled": False} if "enabled" in given else {})
     assert (
-        kept.items() <= (found | {"mcp": {name: one for name, one in servers.items() if name != "agent-relay"}}).items()
+        kept.items()
+        <= (config | {"mcp": {name: one for name, one in servers.items() if name != "agent-relay"}}).items()
     )
 
 
@@ -144,11 +145,11 @@ def test_another_server_takes_the_place_of_ours_where_the_operator_names_one(nam
     profile = harnesses.profile(name)
     argv = with_tools(profile, (name,), url="http://127.0.0.1:1", approved=False, server=SERVER)
     environment = with_variables(profile, (name,), {}, server=SERVER)
-    told = " ".join([*argv, *environment.values()])
-    assert "agent-relay" in told
-    assert all(json.dumps(word) in told for word in SERVER)
-    assert "RELAYBROKER_URL" not in told
-    assert "/mcp" not in told.replace('"mcp"', "")
+    given_words = " ".join([*argv, *environment.values()])
+    assert "agent-relay" in given_words
+    assert all(json.dumps(word) in given_words for word in SERVER)
+    assert "RELAYBROKER_URL" not in given_words
+    assert "/mcp" not in given_words.replace('"mcp"', "")
 
 
 def test_every_program_with_a_model_gets_its_tools_or_says_why_not():

@@ -28,14 +28,14 @@ def _metrics(world, tmp_path):
     return Metrics(lambda: world.broker.state, lambda: depths, version="1", clock=lambda: world.now)
 
 
-def _told(metrics):
+def _samples(metrics):
     text, content_type = metrics.exposition("text/plain")
     assert content_type.startswith("text/plain")
-    found = {}
+    samples = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
-            found[sample.name, *sorted(sample.labels.items())] = sample.value
-    return found
+            samples[sample.name, *sorted(sample.labels.items())] = sample.value
+    return samples
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def day(tmp_path):
     world.type_next()
     world.auto_type = True
     world.deliver("w2", 1, text="x" * 20_000)
-    session = next(found.session_id for found in world.broker.state.workers.values() if found.name == "w2")
+    session = next(program.session_id for program in world.broker.state.workers.values() if program.name == "w2")
     world.report(inputs.ProgramExited, session, code=3, signal=None, last_output="", uptime_s=1.0, requested=False)
     second.observe(world.log[seen:])
     return world, second
@@ -70,31 +70,31 @@ def day(tmp_path):
 
 def test_totals_and_latencies_are_those_of_the_log(day):
     world, metrics = day
-    told = _told(metrics)
+    samples = _samples(metrics)
     counts = Counter(type(recorded.event) for recorded in world.log)
-    assert told["relay_deliveries_total", ("outcome", "offered")] == counts[events.DeliveryOffered] == 7
-    assert told["relay_deliveries_total", ("outcome", "typed")] == counts[events.DeliveryInjected] == 6
-    assert told["relay_deliveries_total", ("outcome", "dead_lettered")] == counts[events.DeliveryDeadLettered] == 1
-    assert told["relay_broker_agents_spawned_total",] == 2
-    assert told["relay_dead_letters",] == 1
-    assert told["relay_journal_position",] == len(world.log)
-    assert told["relay_journal_bytes", ("part", "database")] == 4096
-    assert told["relay_queue_depth", ("queue", "inbox")] == 3
+    assert samples["relay_deliveries_total", ("outcome", "offered")] == counts[events.DeliveryOffered] == 7
+    assert samples["relay_deliveries_total", ("outcome", "typed")] == counts[events.DeliveryInjected] == 6
+    assert samples["relay_deliveries_total", ("outcome", "dead_lettered")] == counts[events.DeliveryDeadLettered] == 1
+    assert samples["relay_broker_agents_spawned_total",] == 2
+    assert samples["relay_dead_letters",] == 1
+    assert samples["relay_journal_position",] == len(world.log)
+    assert samples["relay_journal_bytes", ("part", "database")] == 4096
+    assert samples["relay_queue_depth", ("queue", "inbox")] == 3
 
 
 def test_a_delivery_that_crossed_a_restart_is_measured_from_its_offer(day):
     _, metrics = day
-    told = _told(metrics)
-    assert told["relay_delivery_offer_to_typed_seconds_count",] == 1, "the process saw one text typed"
-    assert told["relay_delivery_offer_to_typed_seconds_sum",] >= 5
-    assert told["relay_delivery_typed_to_ack_seconds_count",] == 1
+    samples = _samples(metrics)
+    assert samples["relay_delivery_offer_to_typed_seconds_count",] == 1, "the process saw one text typed"
+    assert samples["relay_delivery_offer_to_typed_seconds_sum",] >= 5
+    assert samples["relay_delivery_typed_to_ack_seconds_count",] == 1
 
 
 def test_reasons_and_crashes_are_counted_by_name(day):
     _, metrics = day
-    told = _told(metrics)
-    assert told["relay_delivery_reasons_total", ("event", "dead_lettered"), ("reason", "too_large")] == 1
-    assert told["relay_agent_crashes_total", ("agent", "w2")] == 1
+    samples = _samples(metrics)
+    assert samples["relay_delivery_reasons_total", ("event", "dead_lettered"), ("reason", "too_large")] == 1
+    assert samples["relay_agent_crashes_total", ("agent", "w2")] == 1
 
 
 def test_what_is_over_is_forgotten(day):
@@ -103,7 +103,7 @@ def test_what_is_over_is_forgotten(day):
     world.advance(60)
     assert metrics._typed == {}
     assert set(metrics._offered) == {
-        found.stream for found in world.broker.state.deliveries.values() if not found.ended
+        delivery.stream for delivery in world.broker.state.deliveries.values() if not delivery.ended
     }
 
 

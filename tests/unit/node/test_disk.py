@@ -33,8 +33,8 @@ MAY_MOUNT = (
     ],
 )
 def test_a_disk_is_graded_by_what_is_left(tmp_path, monkeypatch, size, free, readonly, grade):
-    found = os.statvfs_result((4096, 4096, size // 4096, 0, free // 4096, 0, 0, 0, readonly, 255))
-    monkeypatch.setattr("os.statvfs", lambda _: found)
+    file_system = os.statvfs_result((4096, 4096, size // 4096, 0, free // 4096, 0, 0, 0, readonly, 255))
+    monkeypatch.setattr("os.statvfs", lambda _: file_system)
     assert look_at(tmp_path) == Room(grade, free)
     assert look_at(tmp_path).takes_more is (grade in ("ok", "nearly_full"))
 

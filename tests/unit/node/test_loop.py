@@ -244,9 +244,9 @@ async def test_a_snapshot_is_taken_now_and_then_and_at_the_end(make_bench: MakeB
         await bench.runtime.inbox.put(make_input(f"i{number}"))
     await bench.carried(250)
     async with asyncio.timeout(WAIT_S):
-        while (found := bench.snapshots.load(bench.journal)) is None:
+        while (snapshot := bench.snapshots.load(bench.journal)) is None:
             await asyncio.sleep(0.01)
-    assert 100 <= found.position <= 250
+    assert 100 <= snapshot.position <= 250
     await bench.runtime.inbox.put(make_input("exit"))
     await bench.ending()
     await bench.runtime.save_snapshot()

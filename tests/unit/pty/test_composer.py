@@ -13,12 +13,12 @@ RULE = "─" * 80
 CLINE_RULE = "      " + "─" * 68
 
 
-def found(profile, seen):
+def composer_of(profile, seen):
     return composer.find(harnesses.profile(profile).composer, seen)
 
 
 def verdict(profile, seen):
-    seen = found(profile, seen)
+    seen = composer_of(profile, seen)
     return None if seen is None else seen.text
 
 
@@ -96,17 +96,17 @@ def test_what_stands_in_a_composer_is_its_text(profile, seen, text):
 )
 def test_what_only_looks_like_a_composer_is_none(profile, seen):
     """No frame, another frame, a menu, or the cursor somewhere else."""
-    assert found(profile, seen) is None
+    assert composer_of(profile, seen) is None
 
 
 @pytest.mark.parametrize(("profile", "seen"), [("gemini", view(RULE, " ! ▮")), ("qwen", view(RULE, "! ▮", RULE))])
 def test_a_composer_in_shell_mode_is_a_shell(profile, seen):
     """What is typed behind `!` is run as a command: no message may be."""
-    assert found(profile, seen) is None
+    assert composer_of(profile, seen) is None
 
 
 def test_a_composer_says_which_rows_it_has():
-    seen = found("claude", view("", RULE, "❯ one", "  two▮", RULE, "status"))
+    seen = composer_of("claude", view("", RULE, "❯ one", "  two▮", RULE, "status"))
     assert (seen.top, seen.bottom, seen.is_empty) == (2, 3, False)
 
 

@@ -75,8 +75,8 @@ def seen(
     same_group=True,
     waits=Wait.READ,
 ):
-    found = harnesses.profile(profile)
-    front = Foreground(found, 7, "it", stopped=stopped, same_group=same_group, group=7)
+    own = harnesses.profile(profile)
+    front = Foreground(own, 7, "it", stopped=stopped, same_group=same_group, group=7)
     return Seen(
         front,
         sight or Sight(None, works=False, question=None),
@@ -122,8 +122,8 @@ def shows(text, *, works=False):
 )
 def test_who_has_a_terminal_is_told_by_one_look(look, reason):
     """F021, F084, F085, F087; a shell is shown its messages whoever types in it, and whatever it was started for."""
-    found = occupant(look)
-    assert (found.reason if found else None) == reason
+    holder = occupant(look)
+    assert (holder.reason if holder else None) == reason
 
 
 def test_only_a_program_that_shows_its_composer_while_it_works_is_typed_at_after_a_while():

@@ -52,8 +52,8 @@ class Line:
 
 def access(profile, seen, waits=Wait.READ):
     front = Foreground(profile, 1, "it", stopped=False, same_group=True, group=1)
-    found = sight.read(profile, seen, collects_lines=False, echoes=False)
-    return Access(front, seen, lambda: found, None, lambda: waits)
+    screen = sight.read(profile, seen, collects_lines=False, echoes=False)
+    return Access(front, seen, lambda: screen, None, lambda: waits)
 
 
 def composer(text="", *, works=False):
@@ -148,12 +148,12 @@ def test_of_a_raw_program_the_text_must_have_left_the_place_where_it_was_typed(a
 
 def test_a_raw_program_that_left_its_line_editor_or_its_keyboard_works_on_the_text():
     line = Line()
-    stands = view(f"> {TEXT}▮")
+    unsent = view(f"> {TEXT}▮")
     off = view(f"> {TEXT}▮", paste=False)
-    assert proof(DEFAULT, stands).look(access(DEFAULT, off), line, 0.02) == "turn"
-    assert proof(DEFAULT, stands).look(access(DEFAULT, stands, Wait.NO), line, 0.02) == "turn"
+    assert proof(DEFAULT, unsent).look(access(DEFAULT, off), line, 0.02) == "turn"
+    assert proof(DEFAULT, unsent).look(access(DEFAULT, unsent, Wait.NO), line, 0.02) == "turn"
     for waits in (Wait.READ, Wait.POLL, None):
-        assert proof(DEFAULT, stands).look(access(DEFAULT, stands, waits), line, 0.02) == ""
+        assert proof(DEFAULT, unsent).look(access(DEFAULT, unsent, waits), line, 0.02) == ""
 
 
 def test_of_a_program_that_collects_lines_or_shows_nothing_only_its_reading_is_proof():

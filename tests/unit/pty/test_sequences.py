@@ -32,11 +32,11 @@ from relaybroker.adapters.pty.sequences import Control, SequenceSplitter, plain_
     ],
 )
 def test_output_is_split_into_text_and_sequences(data, pieces):
-    found = SequenceSplitter().feed(data)
+    split = SequenceSplitter().feed(data)
     if pieces == [Control]:
-        assert all(isinstance(piece, str | Control) for piece in found)
+        assert all(isinstance(piece, str | Control) for piece in split)
     else:
-        assert found == pieces
+        assert split == pieces
 
 
 def test_a_string_sequence_without_end_keeps_nothing():

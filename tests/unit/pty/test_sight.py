@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses, sight
+from relaybroker.adapters.pty import composer, harnesses, sight
 from tests.terminal_views import view
 
 RULE = "─" * 80
@@ -65,11 +65,11 @@ def test_beside_a_composer_nothing_is_asked():
     prose = ["Do you want to proceed?", "❯ 1. Yes", "  2. No", "Continue? [y/N]", "Enter to confirm · Esc to cancel"]
     assert sight.read(
         harnesses.profile("claude"), view(*prose, RULE, "❯ ▮", RULE), collects_lines=False, echoes=False
-    ) == (sight.Sight(found(view(*prose, RULE, "❯ ▮", RULE)), works=False, question=None))
+    ) == (sight.Sight(composer_of(view(*prose, RULE, "❯ ▮", RULE)), works=False, question=None))
 
 
-def found(seen):
-    return sight.composer.find(harnesses.profile("claude").composer, seen)
+def composer_of(seen):
+    return composer.find(harnesses.profile("claude").composer, seen)
 
 
 @pytest.mark.parametrize(

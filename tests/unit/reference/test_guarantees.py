@@ -7,7 +7,7 @@ import pytest
 from relaybroker.reference import pages
 from relaybroker.reference.guarantees import GUARANTEES
 
-PROMISES = [found for promises in GUARANTEES.values() for found in promises]
+PROMISES = [promise for promises in GUARANTEES.values() for promise in promises]
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.id)

@@ -114,9 +114,9 @@ def test_a_policy_that_does_not_exist_is_refused(pair):
 def test_policies_are_read_by_their_type():
     from tests.world import SETTINGS
 
-    found = changed(["max_agents=3", "remote_args=true", "default_channels=a, b"])(SETTINGS)
-    assert (found.max_agents, found.remote_args, found.default_channels) == (3, True, ("a", "b"))
-    assert msgspec.structs.replace(found, max_agents=0, remote_args=False, default_channels=("general",)) == SETTINGS
+    settings = changed(["max_agents=3", "remote_args=true", "default_channels=a, b"])(SETTINGS)
+    assert (settings.max_agents, settings.remote_args, settings.default_channels) == (3, True, ("a", "b"))
+    assert msgspec.structs.replace(settings, max_agents=0, remote_args=False, default_channels=("general",)) == SETTINGS
 
 
 def test_playing_a_session_costs_what_its_length_is():

@@ -41,8 +41,8 @@ def test_no_body_is_left_and_every_decision_is_the_same(world, written):
 
 def test_the_same_body_becomes_the_same_placeholder_and_another_file_has_another(world, written):
     def bodies(session: bytes) -> list[str]:
-        found = [one.event for turn in reopened(session) for one in turn.events]
-        return [event.body for event in found if event.topic == "delivery.offered.v1"]
+        events = [one.event for turn in reopened(session) for one in turn.events]
+        return [event.body for event in events if event.topic == "delivery.offered.v1"]
 
     before, after = bodies(written), bodies(redacted(written))
     assert [len(body) for body in before] == [len(body) for body in after]
@@ -185,5 +185,5 @@ _LEAVES = st.none() | st.booleans() | st.integers() | st.text()
 
 @given(st.recursive(_LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_any_value_is_redacted_to_a_value_of_its_shape(value):
-    found = Redactor().value(value, ours=False)
-    assert type(found) is type(value)
+    placeholder = Redactor().value(value, ours=False)
+    assert type(placeholder) is type(value)

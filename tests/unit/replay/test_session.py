@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from relaybroker.domain import state as domain_state
-from relaybroker.domain.told import TimePassed
+from relaybroker.domain.recorded_input import TimePassed
 from relaybroker.replay.exporting import export, export_records
 from relaybroker.replay.playing import Player
 from relaybroker.replay.session import CODES, SessionError, open_session
@@ -48,8 +48,8 @@ def test_every_turn_has_the_input_that_began_it_or_time(world):
         "FrameArrived",
     ]
     assert any(isinstance(turn.input(), TimePassed) for turn in turns)
-    assert all(turn.told for turn in turns)
-    assert all(not recorded.told for turn in turns for recorded in turn.events[1:])
+    assert all(turn.input_json for turn in turns)
+    assert all(not recorded.input_json for turn in turns for recorded in turn.events[1:])
 
 
 def bare(state):
@@ -88,7 +88,7 @@ def test_a_range_that_the_log_does_not_have_is_refused(log, first, last):
 
 
 def test_a_log_of_a_version_that_kept_no_inputs_cannot_be_exported(world):
-    old = [msgspec.structs.replace(one, told=b"") for one in world.log]
+    old = [msgspec.structs.replace(one, input_json=b"") for one in world.log]
     with pytest.raises(SessionError) as caught:
         export_records(old, io.BytesIO())
     assert caught.value.code == "no_inputs"
@@ -131,15 +131,15 @@ def test_a_newer_format_is_refused(written):
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(written, members, code):
-    found = refusal(changed_line(written, 4, **members))
-    assert (found.code, found.line) == (code, 5)
+    error = refusal(changed_line(written, 4, **members))
+    assert (error.code, error.line) == (code, 5)
 
 
 def test_a_broken_line_in_the_middle_is_no_cut(written):
     lines = written.splitlines(keepends=True)
     lines[3] = lines[3][:40] + b"\n"
-    found = refusal(b"".join(lines))
-    assert (found.code, found.line) == ("bad_line", 4)
+    error = refusal(b"".join(lines))
+    assert (error.code, error.line) == ("bad_line", 4)
 
 
 def test_turns_that_are_missing_are_noticed_at_the_end(written):

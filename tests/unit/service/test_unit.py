@@ -23,10 +23,10 @@ def wanted(tmp_path):
 
 
 def _parsed(text):
-    found = configparser.ConfigParser(interpolation=None, comment_prefixes=("#",))
-    found.optionxform = str
-    found.read_string(text)
-    return found
+    parser = configparser.ConfigParser(interpolation=None, comment_prefixes=("#",))
+    parser.optionxform = str
+    parser.read_string(text)
+    return parser
 
 
 @pytest.mark.parametrize("system", [False, True])
@@ -60,10 +60,10 @@ def test_every_word_of_the_command_means_itself(wanted):
 
 
 def test_the_file_of_launchd_is_a_property_list_that_leaves_the_agents_alone(wanted):
-    found = plistlib.loads(launchd(wanted, {"HOME": "/Users/u"}).text.encode())
-    assert found["ProgramArguments"] == command_of(wanted)
-    assert found["AbandonProcessGroup"]
-    assert found["KeepAlive"] == {"SuccessfulExit": False}
+    properties = plistlib.loads(launchd(wanted, {"HOME": "/Users/u"}).text.encode())
+    assert properties["ProgramArguments"] == command_of(wanted)
+    assert properties["AbandonProcessGroup"]
+    assert properties["KeepAlive"] == {"SuccessfulExit": False}
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ def broker(simulated_broker):
 
 
 def test_the_same_seed_is_the_same_run():
-    def told(seed):
+    def log_of(seed):
         made = SimulatedBroker(seed=seed)
         made.spawn("w1")
         made.expect_acked(made.deliver("w1", "hello"))
         return [(one.stream, one.at, one.event) for one in made.events()]
 
-    assert told(1) == told(1) != told(2)
+    assert log_of(1) == log_of(1) != log_of(2)
 
 
 def test_a_broken_promise_fails_the_test_where_it_breaks(monkeypatch):

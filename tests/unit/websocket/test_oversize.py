@@ -80,6 +80,6 @@ def test_the_log_grows_little_for_a_large_delivery_and_says_why_it_was_dropped()
     before = len(world.log)
     sent = frame(text="x" * 1_900_000) | {"agent_id": world.agent_ids["w1"]}
     world.tell(read_text_frame(1, json.dumps(sent)))
-    written = [msgspec.json.encode(msgspec.to_builtins(one.event)) + one.told for one in world.log[before:]]
+    written = [msgspec.json.encode(msgspec.to_builtins(one.event)) + one.input_json for one in world.log[before:]]
     assert sum(map(len, written)) < 100_000
     assert any(b"too_large" in one for one in written)

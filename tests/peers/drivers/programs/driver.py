@@ -22,11 +22,11 @@ async def call(method, run):
 
 async def until(holds, seconds=15.0):
     deadline = asyncio.get_running_loop().time() + seconds
-    while not (found := holds()):
+    while not (answer := holds()):
         if asyncio.get_running_loop().time() > deadline:
             raise TimeoutError
         await asyncio.sleep(0.02)
-    return found
+    return answer
 
 
 async def low():
@@ -40,8 +40,8 @@ async def low():
     results["AgentRelayClient.on_event"] = {"answer": callable(unhear)}
 
     async def named(coroutine, *keys):
-        found = await coroutine
-        return {key: found[key] for key in keys} if keys else found
+        answer = await coroutine
+        return {key: answer[key] for key in keys} if keys else answer
 
     await call("AgentRelayClient.get_session", lambda: named(client.get_session(), "protocol_version"))
     await call("AgentRelayClient.health_check", lambda: named(client.health_check(), "service"))
@@ -125,8 +125,8 @@ async def high():
         waiting = asyncio.create_task(relay.wait_for_any([agent], 20_000))
         await asyncio.sleep(0)
         await agent.release()
-        found = await waiting
-        return [found[0].name, found[1]]
+        event = await waiting
+        return [event[0].name, event[1]]
 
     await call("AgentRelay.wait_for_any", ends)
     results["Agent.release"] = results["AgentRelay.wait_for_any"]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from relaybroker.domain import inputs, told
+from relaybroker.domain import inputs, recorded_input
 from relaybroker.domain.events import Recorded
 from tests.world import World
 
 
-def roundtrip(item: told.Told) -> told.Told:
-    return told.decode(told.encode(item))
+def roundtrip(item: recorded_input.RecordedInput) -> recorded_input.RecordedInput:
+    return recorded_input.decode(recorded_input.encode(item))
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def roundtrip(item: told.Told) -> told.Told:
         inputs.FrameArrived(dial=3, frame={"v": 1, "type": "reply", "data": {"token": "sha256:1f", "id": "a"}}),
         inputs.EngineAnswered(call_id="c", status=200, data=[{"id": "1"}, None]),
         inputs.HostAttached(host_id="h", host_pid=1, sessions=()),
-        told.TimePassed(due=1.25),
+        recorded_input.TimePassed(due=1.25),
     ],
 )
 def test_an_input_is_kept_as_it_is(item):
@@ -51,7 +51,7 @@ def test_an_answer_that_nests_too_deep_to_be_written_is_kept_as_far_as_rules_loo
     depth = 0
     while isinstance(kept := (kept["deep"] if isinstance(kept, dict) else kept[0]), list):
         depth += 1
-    assert depth == told.DEPTH - 1
+    assert depth == recorded_input.DEPTH - 1
 
 
 def test_the_first_event_of_each_turn_says_what_the_core_was_told_and_no_other_does():
@@ -65,10 +65,10 @@ def test_the_first_event_of_each_turn_says_what_the_core_was_told_and_no_other_d
     def begins(recorded: Recorded) -> bool:
         return recorded.causation == recorded.event_id
 
-    assert all(bool(recorded.told) is begins(recorded) for recorded in world.log)
-    assert {type(told.decode(one.told)) for one in world.log if begins(one)} >= {
+    assert all(bool(recorded.input_json) is begins(recorded) for recorded in world.log)
+    assert {type(recorded_input.decode(one.input_json)) for one in world.log if begins(one)} >= {
         inputs.BrokerStarted,
         inputs.FrameArrived,
         inputs.TextTyped,
-        told.TimePassed,
+        recorded_input.TimePassed,
     }

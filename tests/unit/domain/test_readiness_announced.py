@@ -10,7 +10,7 @@ from tests.world import SETTINGS, World
 JOIN = "/join"
 
 
-def told(world, *kinds):
+def announced(world, *kinds):
     return [body["kind"] for body in world.notified if body["kind"] in kinds]
 
 
@@ -23,25 +23,25 @@ def spawn(world):
 def test_a_program_that_is_ready_at_once_is_announced_behind_the_answer_to_its_spawn(world):
     spawn(world)
     assert [reply.status for reply in world.replies.values()] == [200]
-    assert told(world, "agent_spawned", "worker_ready") == ["agent_spawned"]
+    assert announced(world, "agent_spawned", "worker_ready") == ["agent_spawned"]
 
     world.advance(READY_AFTER_S)
-    assert told(world, "agent_spawned", "worker_ready") == ["agent_spawned", "worker_ready"]
+    assert announced(world, "agent_spawned", "worker_ready") == ["agent_spawned", "worker_ready"]
     world.advance(2 * STARTUP_S)
-    assert told(world, "worker_ready") == ["worker_ready"]
+    assert announced(world, "worker_ready") == ["worker_ready"]
 
 
 def test_a_spawn_that_waits_for_its_channels_is_answered_before_its_program_is_announced(world):
     world.spawn("w1", channels=("ops",))
     world.advance(1.0)
     assert not world.replies
-    assert told(world, "worker_ready") == []
+    assert announced(world, "worker_ready") == []
 
     world.answer(JOIN, 200)
     assert [reply.status for reply in world.replies.values()] == [200]
-    assert told(world, "worker_ready") == []
+    assert announced(world, "worker_ready") == []
     world.advance(READY_AFTER_S)
-    assert told(world, "worker_ready") == ["worker_ready"]
+    assert announced(world, "worker_ready") == ["worker_ready"]
 
 
 def test_a_program_that_takes_its_time_is_announced_when_it_is_ready(world):
@@ -63,7 +63,7 @@ def test_a_screen_that_nobody_recognises_is_announced_before_clients_give_up_and
     assert world.texts("w1") == []
 
     world.report(inputs.ProgramReady, world.broker.state.registration_of("w1").session_id, evidence="prompt")
-    assert told(world, "worker_ready") == ["worker_ready"]
+    assert announced(world, "worker_ready") == ["worker_ready"]
     assert len(world.texts("w1")) == 1
 
 
@@ -72,14 +72,14 @@ def test_a_dialog_is_no_start_that_takes_too_long(world):
     spawn(world)
     world.report(inputs.ProgramBlocked, world.broker.state.registration_of("w1").session_id, pattern="login")
     world.advance(3 * STARTUP_S)
-    assert told(world, "agent_blocked", "worker_ready") == ["agent_blocked"]
+    assert announced(world, "agent_blocked", "worker_ready") == ["agent_blocked"]
 
 
 def test_an_agent_that_is_gone_is_not_announced(world):
     spawn(world)
     world.tell(inputs.ReleaseRequested(request_id="r9", name="w1"))
     world.advance(2 * STARTUP_S)
-    assert told(world, "worker_ready") == []
+    assert announced(world, "worker_ready") == []
 
 
 def test_an_announcement_that_a_crash_prevented_is_made_up_for(world):
@@ -88,7 +88,7 @@ def test_an_announcement_that_a_crash_prevented_is_made_up_for(world):
     world.start()
     world.online()
     world.advance(READY_AFTER_S)
-    assert told(world, "worker_ready") == ["worker_ready"]
+    assert announced(world, "worker_ready") == ["worker_ready"]
     world.assert_fold_is_live()
 
 
@@ -102,6 +102,6 @@ def older():
 
 def test_a_log_from_before_the_announcement_has_it_with_the_report(older):
     older.spawn("w1")
-    assert sorted(told(older, "agent_spawned", "worker_ready")) == ["agent_spawned", "worker_ready"]
+    assert sorted(announced(older, "agent_spawned", "worker_ready")) == ["agent_spawned", "worker_ready"]
     older.advance(2 * STARTUP_S)
     assert older.events("worker.announced.v1") == []

@@ -35,13 +35,13 @@ class TimePassed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     due: float
 
 
-Told = Input | TimePassed
+RecordedInput = Input | TimePassed
 
 _ENCODER = msgspec.json.Encoder()
-_DECODER: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
+_DECODER: msgspec.json.Decoder[RecordedInput] = msgspec.json.Decoder(RecordedInput)
 
 
-def encode(item: Told) -> bytes:
+def encode(item: RecordedInput) -> bytes:
     """The input, or the deadline, as it is kept."""
     match item:
         case inputs.FrameArrived(frame={"type": "reply" | "error"}):
@@ -53,7 +53,7 @@ def encode(item: Told) -> bytes:
     return _ENCODER.encode(item)
 
 
-def decode(kept: bytes) -> Told:
+def decode(kept: bytes) -> RecordedInput:
     """What was kept.
 
     Raises:

@@ -1,0 +1,251 @@
+"""What agents' programs ask, and a person's answer to it, without a terminal of one's own.
+
+The screen is read, the mark of a list is moved, looked for where it was meant to go, and only then confirmed; so nothing is chosen that
+nobody named, also while the program repaints. Nothing is ever answered by itself.
+
+Source: spec/real-agents.md; ADR-0072.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from relaybroker.adapters.http.api.answers import Answer
+from relaybroker.adapters.http.api.bodies import AnswerBody
+from relaybroker.adapters.http.api.broker_access import BrokerAccess
+from relaybroker.adapters.http.api.input_stream import Write
+from relaybroker.adapters.http.api.rendering import rendered
+from relaybroker.adapters.http.api.routing import route
+from relaybroker.adapters.pty import options, protocol
+from relaybroker.adapters.pty.options import Asked, Option
+from relaybroker.domain import inputs
+from relaybroker.domain.entities import Registration
+from relaybroker.domain.errors import InvalidRequest, Refusal
+from relaybroker.domain.worker import DRAFT
+
+LOOK_S = 0.05
+MARK_S = 3.0
+"""A program moves the mark of its list within this time after a key."""
+TYPED_S = 0.4
+"""A letter is an answer by itself within this time, or it wants Enter behind it."""
+AGAIN_S = 1.5
+"""A list that still stands after this time gets its Enter again."""
+RECORD_WAIT_S = 5.0
+
+Look = Callable[[protocol.Snapshot], Awaitable[protocol.Answer]]
+"""Asks the PTY host for a screen. Raises InvalidRequest."""
+
+
+class OptionView(Answer, frozen=True, kw_only=True):
+    """One way to answer. `key`: its number or letter; `more`: what stands below its label."""
+
+    key: str
+    label: str
+    marked: bool
+    more: str | UnsetType = UNSET
+
+
+class QuestionView(Answer, frozen=True, kw_only=True):
+    """What a program asks. Without options it wants a text or keys: attach to it."""
+
+    name: str
+    question: str
+    text: list[str]
+    options: list[OptionView]
+
+
+class Questions(Answer, frozen=True, kw_only=True):
+    """What all agents' programs ask now."""
+
+    questions: list[QuestionView]
+
+
+class Answered(Answer, frozen=True, kw_only=True):
+    """The option was chosen, and the question is gone."""
+
+    success: bool
+    name: str
+    question: str
+    option: str
+
+
+class QuestionRoutes:
+    """Handlers of these routes.
+
+    Args:
+        access: the broker.
+        look: reads a terminal.
+        write: writes to a terminal.
+    """
+
+    def __init__(self, access: BrokerAccess, look: Look, write: Write) -> None:
+        self._access, self._look, self._write = access, look, write
+        self._answering: set[str] = set()
+        """Sessions whose question is being answered: by one person at a time."""
+
+    @route("GET /api/questions", "What agents' programs ask, with the options.", errors=(429, 503, 504))
+    async def questions(self, _request: web.Request) -> Questions:
+        """GET /api/questions."""
+        asking = [one for one in self._access.state.registrations.values() if self._question_of(one)]
+        return Questions(questions=[await self._shown(one) for one in asking])
+
+    @route("GET /api/spawned/{name}/question", "What the agent's program asks.", errors=(404, 409, 429, 503, 504))
+    async def question(self, request: web.Request) -> QuestionView:
+        """GET /api/spawned/{name}/question."""
+        return await self._shown(self._asking(request.match_info["name"]))
+
+    @route(
+        "POST /api/spawned/{name}/answer",
+        "Choose an option of what the agent's program asks.",
+        errors=(404, 409, 429, 503, 504),
+        about="name",
+    )
+    async def answer(self, request: web.Request, body: AnswerBody) -> Answered:
+        """POST /api/spawned/{name}/answer."""
+        if not body.option.strip():
+            raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: option", field="option")
+        registration = self._asking(request.match_info["name"])
+        question, session_id = self._question_of(registration), registration.session_id
+        if body.question and body.question != question:
+            raise _changed(registration.name)
+        if session_id in self._answering:
+            text = f"Somebody else is answering '{registration.name}'"
+            raise InvalidRequest(Refusal.CONFLICT, "question_changed", text, name=registration.name)
+        self._answering.add(session_id)
+        try:
+            option = await self._choose(registration, question, body)
+        finally:
+            self._answering.discard(session_id)
+        reply = await self._access.ask(
+            lambda request_id: inputs.QuestionAnswered(
+                request_id=request_id, session_id=session_id, question=question, option=option.label
+            ),
+            RECORD_WAIT_S,
+        )
+        rendered(reply)
+        return Answered(success=True, name=registration.name, question=question, option=option.label)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _question_of(self, registration: Registration) -> str:
+        """Name of what the program asks; blank when it asks nothing or has ended."""
+        program = self._access.state.workers.get(registration.session_id)
+        if program is None or program.ended or program.blocked_by == DRAFT:
+            return ""
+        return program.blocked_by
+
+    def _asking(self, name: str) -> Registration:
+        registration = self._access.state.registration_of(name)
+        program = self._access.state.workers.get(registration.session_id) if registration is not None else None
+        if registration is None or program is None or program.ended:
+            raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
+        if not self._question_of(registration):
+            raise InvalidRequest(Refusal.CONFLICT, "no_question", f"'{registration.name}' asks nothing", name=name)
+        return registration
+
+    async def _shown(self, registration: Registration) -> QuestionView:
+        question = self._question_of(registration)
+        asked = await self._read(registration.session_id)
+        return QuestionView(
+            name=registration.name,
+            question=question,
+            text=list(asked.text),
+            options=[_view(option) for option in asked.options],
+        )
+
+    async def _screen(self, session_id: str) -> tuple[list[str], int]:
+        answer = await self._look(protocol.Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
+        row, _ = msgspec.convert(answer.data["cursor"], tuple[int, int])
+        return str(answer.data["screen"]).split("\n"), row - 1
+
+    async def _read(self, session_id: str) -> Asked:
+        return options.asked(*await self._screen(session_id))
+
+    # --- choosing -----------------------------------------------------------------------------------------------------
+
+    async def _choose(self, registration: Registration, question: str, body: AnswerBody) -> Option:
+        asked = await self._read(registration.session_id)
+        option = options.chosen(asked.options, body.option)
+        if option is None:
+            offered = [f"{one.key} ({one.label})" for one in asked.options]
+            text = f"'{body.option[:80]}' is no option of '{registration.name}'"
+            text += f": {', '.join(offered)}" if offered else "; it wants a text or keys: attach to it"
+            raise InvalidRequest(Refusal.INVALID, "unknown_option", text, name=registration.name)
+        try:
+            async with asyncio.timeout(body.timeout_ms / 1000):
+                await (self._type if option.keys else self._confirm)(registration, option)
+                await self._until_taken(registration, question, asked, option)
+        except TimeoutError:
+            raise _not_taken(registration.name) from None
+        return option
+
+    async def _type(self, registration: Registration, option: Option) -> None:
+        """Press what chooses the option; Enter behind a letter that the program only wrote down."""
+        await self._write(registration.session_id, option.keys)
+        await asyncio.sleep(TYPED_S)
+        rows, row = await self._screen(registration.session_id)
+        if option.keys.isalpha() and rows[row].rstrip().endswith(option.keys.decode()):
+            await self._write(registration.session_id, b"\r")
+
+    async def _confirm(self, registration: Registration, option: Option) -> None:
+        """Move the mark to the option and press Enter where it stands at it. Raises InvalidRequest if it does not get there."""
+        for _ in range(2 * options.MAX_OPTIONS):
+            asked = await self._read(registration.session_id)
+            if not any(options.is_same(one, option) for one in asked.options):
+                raise _changed(registration.name)
+            key = options.move(asked.options, option)
+            await self._write(registration.session_id, key)
+            if key == options.ENTER:
+                return
+            await self._until_moved(registration, asked)
+        raise _not_taken(registration.name)
+
+    async def _until_moved(self, registration: Registration, before: Asked) -> None:
+        deadline = asyncio.get_running_loop().time() + MARK_S
+        while _marked(await self._read(registration.session_id)) == _marked(before):
+            if asyncio.get_running_loop().time() >= deadline:
+                raise _not_taken(registration.name)
+            await asyncio.sleep(LOOK_S)
+
+    async def _until_taken(self, registration: Registration, question: str, before: Asked, option: Option) -> None:
+        """Wait until the question is gone. Programs ignore an Enter that comes too soon (Claude Code): a list gets it again."""
+        loop = asyncio.get_running_loop()
+        pressed = loop.time()
+        while await self._still_asks(registration, question, before):
+            if not option.keys and loop.time() >= pressed + AGAIN_S:
+                await self._confirm(registration, option)
+                pressed = loop.time()
+            await asyncio.sleep(LOOK_S)
+
+    async def _still_asks(self, registration: Registration, question: str, before: Asked) -> bool:
+        """Whether the same is asked as before; programs often ask the next thing at once."""
+        if self._question_of(registration) != question:
+            return False
+        asked = await self._read(registration.session_id)
+        return asked.text == before.text and [one.label for one in asked.options] == [
+            one.label for one in before.options
+        ]
+
+
+def _view(option: Option) -> OptionView:
+    return OptionView(key=option.key, label=option.label, marked=option.is_marked, more=option.more or UNSET)
+
+
+def _marked(asked: Asked) -> tuple[str, str] | None:
+    return next(((option.key, option.label) for option in asked.options if option.is_marked), None)
+
+
+def _changed(name: str) -> InvalidRequest:
+    text = f"'{name}' asks something else by now; nothing was chosen"
+    return InvalidRequest(Refusal.CONFLICT, "question_changed", text, name=name)
+
+
+def _not_taken(name: str) -> InvalidRequest:
+    text = f"'{name}' still asks the same: it did not take the keys; attach to it"
+    return InvalidRequest(Refusal.CONFLICT, "answer_not_taken", text, name=name)

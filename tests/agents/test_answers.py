@@ -1,0 +1,93 @@
+"""A person answers what a program asks by naming the option, without attaching to it (ADR-0072)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import pytest
+
+from tests.agents import install
+from tests.agents.bench import ApiError, Bench
+from tests.agents.conftest import Opener
+from tests.agents.questions import DIALOGS
+
+AT_START = {
+    ("claude", "trust"): "Yes, I trust", ("claude", "api-key"): "Yes", ("claude", "mcp"): "Continue without",
+    ("codex", "trust"): "Trust and continue", ("codex", "update"): "2", ("gemini", "trust"): "Don't trust",
+    ("copilot", "trust"): "1", ("aider", "gitignore"): "n", ("aider", "no-git"): "n",
+}  # fmt: skip
+"""What is chosen before the composer shows."""
+
+
+class Choice(NamedTuple):
+    """An option of a question in a session, and whether the program then runs the command."""
+
+    option: str
+    runs: bool
+
+
+PERMISSIONS = {
+    "claude": (Choice("Yes", True), Choice("No", False)), "codex": (Choice("1", True), Choice("3", False)),
+    "gemini": (Choice("Allow once", True), Choice("No, suggest", False)),
+    "qwen": (Choice("Yes, allow once", True), Choice("No, suggest", False)),
+    "copilot": (Choice("1", True), Choice("3", False)), "cline": (Choice("y", True), Choice("n", False)),
+    "aider": (Choice("y", True), Choice("n", False)),
+}  # fmt: skip
+
+
+def _answer(bench: Bench, option: str) -> str:
+    """Answer as soon as the option is there; its label."""
+
+    def offered() -> bool:
+        try:
+            question = bench.api("GET", "/api/spawned/w1/question")
+        except ApiError:
+            return False
+        return any(option in (one["key"], one["label"][: len(option)]) for one in question["options"])
+
+    bench.until(offered, 60, f"the option {option}")
+    label: str = bench.api("POST", "/api/spawned/w1/answer", {"option": option, "timeout_ms": 30_000})["option"]
+    return label
+
+
+@pytest.mark.parametrize("case", sorted({case for _, case in AT_START}))
+def test_a_question_at_the_start_is_answered_by_name(
+    opened: Opener, installed: install.Installed, case: str, request: pytest.FixtureRequest
+) -> None:
+    if (option := AT_START.get((installed.program, case))) is None:
+        pytest.skip(f"{installed.program} has no such start")
+    request.node.add_marker(pytest.mark.holds(f"start, {case}: answered by name"))
+    bench = opened(case)
+    bench.spawn()
+    _answer(bench, option)
+    identifier = bench.send("please begin")
+    bench.until_arrived([identifier], 90)
+    bench.until_acked([identifier], 15)
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["allow", "deny"])
+def test_a_permission_is_given_or_refused_by_name(
+    opened: Opener, installed: install.Installed, at: int, request: pytest.FixtureRequest
+) -> None:
+    if (choices := PERMISSIONS.get(installed.program)) is None:
+        pytest.skip(f"{installed.program} asks for no permission that can be answered by name")
+    option, runs = choices[at]
+    request.node.add_marker(pytest.mark.holds(f"permission: {'given' if runs else 'refused'} by name"))
+    dialog = DIALOGS[installed.program]["permission"]
+    bench = opened()
+    if dialog.setup is not None:
+        bench.home = dialog.setup(bench.home)
+    bench.spawn()
+    bench.until_composer()
+    bench.until(lambda: bench.agent()["ready"], 75, "ready")
+    probe = bench.folder / "probe"
+    bench.send(dialog.prompt.replace("PROBE", str(probe)))
+    label = _answer(bench, option)
+    assert re.match(re.escape(option) if not option.isdigit() else "", label, re.IGNORECASE)
+    if runs:
+        bench.until(probe.exists, 40, "the command ran")
+    identifier = bench.send("and one more thing")
+    bench.until_arrived([identifier], 60)
+    bench.until_acked([identifier], 15)
+    assert probe.exists() == runs
