@@ -338,8 +338,8 @@ class _Link(asyncio.Protocol):
 
 def _version_before(violation: str, asked: int) -> int | None:
     """The version that a host which refuses the one that was asked for speaks, if this program speaks it as well."""
-    found = _SPEAKS.search(violation)
-    return int(found[1]) if found and OLDEST_VERSION <= int(found[1]) < asked else None
+    speaks = _SPEAKS.search(violation)
+    return int(speaks[1]) if speaks and OLDEST_VERSION <= int(speaks[1]) < asked else None
 
 
 def _ignore(_response: Response) -> None:

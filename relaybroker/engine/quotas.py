@@ -29,27 +29,27 @@ def require_room(tx: Tx, engine: Engine, caller: Caller, rows: int, size: int) -
 
     Who has nothing open may send any message: waiting would not make it smaller.
     """
-    found = tx.the(
+    open_rows = tx.the(
         "SELECT COUNT(*) AS rows, COALESCE(SUM(length(payload)), 0) AS size FROM deliveries"
         " WHERE sender_id = ? AND status IN ('queued', 'delivered') AND expires_at > ?",
         caller.id, tx.now,
     )  # fmt: skip
     limits = engine.limits
-    if not found["rows"]:
+    if not open_rows["rows"]:
         return
-    if found["rows"] + rows > limits.sender_open or found["size"] + rows * size > limits.sender_open_size:
-        _refuse(engine, caller, f"{found['rows']} deliveries of {found['size']} characters")
+    if open_rows["rows"] + rows > limits.sender_open or open_rows["size"] + rows * size > limits.sender_open_size:
+        _refuse(engine, caller, f"{open_rows['rows']} deliveries of {open_rows['size']} characters")
 
 
 def require_room_for_invocation(tx: Tx, engine: Engine, caller: Caller) -> None:
     """Room for one more invocation of this agent. Raises EngineError 429 `sender_quota`."""
     if caller.kind != "agent":
         return
-    found = tx.count(
+    open_now = tx.count(
         "SELECT COUNT(*) FROM invocations WHERE caller_id = ? AND status IN ('pending', 'dispatched')", caller.id
     )
-    if found >= engine.limits.sender_invocations:
-        _refuse(engine, caller, f"{found} invocations")
+    if open_now >= engine.limits.sender_invocations:
+        _refuse(engine, caller, f"{open_now} invocations")
 
 
 def _refuse(engine: Engine, caller: Caller, has: str) -> None:

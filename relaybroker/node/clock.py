@@ -46,5 +46,5 @@ class SteadyClock:
 
     def take_leap(self) -> float:
         """Seconds by which it has leapt since this was asked last; 0 = it has not."""
-        found, self._leapt_s = self._leapt_s, 0.0
-        return found
+        leapt_s, self._leapt_s = self._leapt_s, 0.0
+        return leapt_s
