@@ -79,6 +79,7 @@ class EmbeddedEngine:
         sender_open: open deliveries of one sender; more are refused.
         sender_open_size: their characters together.
         sender_invocations: open invocations of one agent; more are refused.
+        clock: its time, epoch seconds.
 
     Attributes:
         base_url: where it listens, once it is entered.
@@ -106,7 +107,9 @@ class EmbeddedEngine:
         sender_open: int = SENDER_OPEN,
         sender_open_size: int = SENDER_OPEN_SIZE,
         sender_invocations: int = SENDER_INVOCATIONS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._db_path, self._host, self._port, self._socket = db_path, host, port, socket
         self._port_later = port_later
         self._limits = Limits(
@@ -126,7 +129,7 @@ class EmbeddedEngine:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opening:
-            store = await Store.open(self._db_path, time.time)
+            store = await Store.open(self._db_path, self._clock)
             opening.push_async_callback(store.close)
             self.store = store
             engine = Engine(store, self._limits, hub=self.hub)
