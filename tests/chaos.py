@@ -206,13 +206,14 @@ async def agents_live(made: Deployment) -> None:
 async def rest(made: Deployment) -> tuple[dict[str, list[str]], list[str]]:
     """Heal everything and wait; the messages that were not typed, by agent, and those of which nobody says why."""
     deadline = time.monotonic() + REST_S
+    said: set[str] = set()
     while True:
         with contextlib.suppress(*UNANSWERED):
             await agents_live(made)
             status = await made.status()
             if status["link"]["state"] == "online" and not any(row["waiting"] for row in status["agents"]):
                 missing = {name: sorted(set(sent) - set(made.received(name))) for name, sent in made.sent.items()}
-                silent = await asyncio.to_thread(unsaid, made, missing)
+                silent = await asyncio.to_thread(unsaid, made, missing, said)
                 if not silent or time.monotonic() > deadline:
                     return missing, silent
         if time.monotonic() > deadline:
@@ -220,15 +221,17 @@ async def rest(made: Deployment) -> tuple[dict[str, list[str]], list[str]]:
         await asyncio.sleep(2)
 
 
-def unsaid(made: Deployment, missing: dict[str, list[str]]) -> list[str]:
-    """Messages that were not typed and of which nobody says why."""
+def unsaid(made: Deployment, missing: dict[str, list[str]], said: set[str]) -> list[str]:
+    """Messages that were not typed and of which nobody says why; `said` remembers those of which somebody does."""
     problems = []
     for messages in missing.values():
-        for message in messages:
+        for message in set(messages) - said:
             done = made.command("why", message, "--json")
             stories: list[dict[str, Any]] = json.loads(done.stdout)["stories"] if done.returncode in (0, 10) else []
             if not stories or not all(story["reason"] for story in stories):
                 problems.append(f"{message}: status {done.returncode} {done.stdout[:300]} {done.stderr[:300]}")
+            else:
+                said.add(message)
     return problems
 
 
