@@ -99,14 +99,15 @@ async function fleet() {
 }
 
 async function needs() {
-  const [found, letters] = await Promise.all([ask("GET", "/api/status"), ask("GET", "/api/dead-letters")]);
+  const [found, letters, { questions }] = await Promise.all([ask("GET", "/api/status"), ask("GET", "/api/dead-letters"), ask("GET", "/api/questions")]);
   head(found, letters.dead_letters.length);
   const parts = [];
   if (["refused", "backing_off"].includes(found.link.state))
     parts.push(el("p", { class: "bad" }, `The engine: ${found.link.state}, ${found.link.reason ?? ""} ${found.link.detail}. Remedy: relaybroker doctor`));
   if (!found.host.attached) parts.push(el("p", { class: "bad" }, "The PTY host is not attached: nothing is typed. Remedy: relaybroker doctor"));
-  const asking = found.agents.filter((row) => row.blocked_by);
-  if (asking.length) parts.push(table("Questions", ["Agent", "Asks", "Answer"], asking.map((row) => [agent(row.name), row.blocked_by, answer(row.name)])));
+  if (questions.length) parts.push(table("Questions", ["Agent", "Asks", "Answer"], questions.map((one) => [
+    agent(one.name), el("td", {}, one.question, el("pre", {}, one.text.join("\n"))), one.options.length ? options(one) : answer(one.name),
+  ])));
   const held = found.agents.filter((row) => row.delivery_mode === "manual_flush");
   if (held.length) parts.push(table("Held by a person", ["Agent", "Held", ""], held.map((row) => [agent(row.name), number(row.held_count), el("td", {}, flush(row.name), " ", mode(row.name, true))])));
   const deaf = found.agents.filter((row) => row.deaf_since_secs !== null && !row.blocked_by);
@@ -121,6 +122,11 @@ async function needs() {
       button("purge", () => ask("POST", "/api/dead-letters/purge", { ids: [row.id] }), `${row.id} is off the list`)),
   ])));
   return parts.length ? parts : [el("p", { class: "ok" }, "Nothing needs you.")];
+}
+
+function options(asked) {
+  const choose = (option) => () => ask("POST", `/api/spawned/${part(asked.name)}/answer`, { option: option.key, question: asked.question });
+  return el("td", {}, ...asked.options.flatMap((option) => [button(option.label, choose(option), `${asked.name}: ${option.label}`), " "]));
 }
 
 function answer(name) {

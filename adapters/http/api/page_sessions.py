@@ -58,6 +58,8 @@ PAGE_ROUTES = frozenset(
         "GET /api/spawned/{name}/pending",
         "POST /api/spawned/{name}/flush",
         "POST /api/input/{name}",
+        "GET /api/questions",
+        "POST /api/spawned/{name}/answer",
         "GET /api/dead-letters",
         "GET /api/dead-letters/{id}",
         "POST /api/dead-letters/redeliver",

@@ -92,8 +92,14 @@ class QuestionRoutes:
     @route("GET /api/questions", "What agents' programs ask, with the options.", errors=(429, 503, 504))
     async def questions(self, _request: web.Request) -> Questions:
         """GET /api/questions."""
-        asking = [one for one in self._access.state.registrations.values() if self._question_of(one)]
-        return Questions(questions=[await self._shown(one) for one in asking])
+        shown = []
+        for registration in [one for one in self._access.state.registrations.values() if self._question_of(one)]:
+            try:
+                shown.append(await self._shown(registration))
+            except InvalidRequest:
+                if self._question_of(registration):
+                    raise
+        return Questions(questions=shown)
 
     @route("GET /api/spawned/{name}/question", "What the agent's program asks.", errors=(404, 409, 429, 503, 504))
     async def question(self, request: web.Request) -> QuestionView:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.integration.cli.conftest import started
 from tests.waiting import WAIT_S
 
 CHROMIUM = shutil.which("chromium")
+ASKS = Path(__file__).parents[2] / "e2e" / "agents" / "asks.py"
 PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
 """Where the pictures of the documentation are; made anew with MAKE_PICTURES=1."""
 REFUSED = "Failed to load resource: the server responded with a status of 409 (Conflict)"
@@ -190,6 +192,7 @@ def test_page_status_and_metrics_say_the_same_of_the_same_moment(page, desk):
     assert waiting.locator("td").nth(1).inner_text() == str(sum(row["held_count"] for row in status["agents"]) or "")
     page.get_by_role("link", name="Fleet").click()
     rows = page.locator("table", has_text="Over the life of the log").locator("tbody tr")
+    rows.first.wait_for()
     shown = {name: int(many) for name, many in (row.rsplit("\t", 1) for row in rows.all_inner_texts())}
     assert shown == {name.replace("_", " "): many for name, many in status["totals"].items()}
     log = json.loads(desk.run("log", "stats", "--json").stdout)
@@ -202,6 +205,20 @@ def test_a_terminal_is_seen_and_typed_into(page, desk):
     page.get_by_label("Keys for bob").fill("typed from the page")
     page.get_by_role("button", name="Type, with Enter").click()
     page.locator("pre", has_text="typed from the page").wait_for()
+
+
+@needs_browser
+def test_a_question_is_answered_by_a_button_per_option(page, desk, tmp_path):
+    log = tmp_path / "chosen"
+    asks = (sys.executable, str(ASKS), str(log), "Do you trust this folder?|No, exit|Yes, I trust it")
+    assert desk.run("agent", "spawn", "asker", "--", *asks).returncode == 0
+    try:
+        page.get_by_role("link", name="Needs you").click()
+        page.get_by_role("button", name="Yes, I trust it").click()
+        page.get_by_role("button", name="Yes, I trust it").wait_for(state="detached")
+        assert log.read_text() == "Yes, I trust it\n"
+    finally:
+        desk.run("agent", "release", "asker")  # it has ended, unless this test failed
 
 
 @needs_browser
