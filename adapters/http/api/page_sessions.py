@@ -140,6 +140,11 @@ class PageSessions:
         return None
 
 
+def is_of_page(path: str) -> bool:
+    """Whether a browser that is not logged in is told how to log in there, and no client what is wrong."""
+    return f"{path}/".startswith("/ui/")
+
+
 def not_logged_in() -> web.Response:
     """401 for a browser: how to log it in."""
     return web.Response(status=401, text=_NOT_LOGGED_IN, content_type="text/html", headers=HEADERS)
