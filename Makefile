@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(VENV)/.installed  ## the main job: three agents, 200 deliveries in flight, kill -9, nothing lost
+demo: $(VENV)/.installed  ## the main job: agents that talk to each other, 200 deliveries in flight, kill -9, nothing lost
 	@$(BIN)/relaybroker demo
 
 test: $(VENV)/.installed lint types contracts docs  ## everything CI runs

@@ -38,7 +38,7 @@ def serve(command: list[str]) -> int:
         if status >= 0 or ended:
             return status if status >= 0 else 128 - status
         sys.stderr.write(
-            f"relaybroker: the broker was killed by signal {-status}; its agents live on, it is started again\n"
+            f"relaybroker: the broker was killed by signal {-status}; its agents keep running, and it is restarted\n"
         )
         sys.stderr.flush()
         time.sleep(AGAIN_S)

@@ -9,7 +9,9 @@ resident (shared pages counted for each process) and private, of the broker with
 use the same cores as the broker. relaybroker makes every delivery durable (SQLite, synchronous=FULL) before it is typed and before it is
 acknowledged. A burst ends when all is typed and acknowledged, when nothing moved for 10 s (hang), or after 30 s (slow). In the crash
 measurement the broker alone is killed with kill -9 and started again; agents that did not survive are spawned again by name, and what was
-not acknowledged is offered again.
+not acknowledged is offered again. Tools of agents: fifty of them, each with an open connection to the broker's MCP endpoint; its embedded
+engine is another process; calls by the CPU time of the broker process alone, its private memory with one connection and with fifty;
+`relaybroker mcp` from its start to its first answer.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Any
 
 import uvloop
 
-from bench import brokers, measures, questions, recovery, table, targets
+from bench import brokers, measures, questions, recovery, table, targets, tools
 from bench.measures import Figures, Plan
 from bench.reference import NotFetchedError
 from bench.session import NotReadyError
@@ -45,6 +47,7 @@ MEASURES: dict[str, Measure] = {
     "crash": measures.crash,
     "recovery": recovery.recovery,
     "questions": questions.questions,
+    "tools": tools.tools,
 }
 
 

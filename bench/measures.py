@@ -26,10 +26,12 @@ class Plan(NamedTuple):
     """In the long log."""
     rest_s: float = 5.0
     """Until what a broker at rest needs is read: it is what is measured, not synchronisation."""
+    tool_calls: int = 200
+    """Of agents' tools; of those that send, a quarter."""
 
 
-FULL = Plan(messages=60, limit_s=30, stall_s=10, events=1_000_000)
-QUICK = Plan(messages=10, limit_s=8, stall_s=4, events=100_000)
+FULL = Plan(messages=60, limit_s=30, stall_s=10, events=1_000_000, tool_calls=4000)
+QUICK = Plan(messages=10, limit_s=8, stall_s=4, events=100_000, tool_calls=1000)
 BURSTS = ((1, 500), (10, 100), (50, 20))
 CRASH = (10, 40)
 """Agents, and messages to each, in the crash measurement."""

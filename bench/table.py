@@ -38,6 +38,9 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("start on a long log, events", ("recovery_events",)),
     ("  to node.register, s: no snapshot / snapshot / short log", RECOVERY_S),
     ("  memory at rest, MiB resident", RECOVERY_MIB),
+    ("MCP, 50 agents: looks / sends per s of one core", ("tool_looks_per_core_s", "tool_sends_per_core_s")),
+    ("  broker's memory per connected agent, MiB private", ("tool_memory_per_agent",)),
+    ("stdio bridge: first answer, s / private, MiB", ("bridge_answer_s", "bridge_private")),
     ("why on a long log, ms; a simulated day, s", ("why_ms", "simulated_day_s")),
 )
 """Label, and the figures that stand side by side under it."""

@@ -31,6 +31,10 @@ TARGETS = (
     Target("1,000,000 events: start with a snapshot, s", ("recovery_snapshot_s",), 2),
     Target("1,000,000 events: start without one, s", ("recovery_bare_s",), 30),
     Target("memory after them, of a fresh broker's", ("recovery_memory_ratio",), 1.2),
+    Target("tool calls per second of one core", ("tool_looks_per_core_s", "tool_sends_per_core_s"), 200, at_least=True),
+    Target("memory per agent connected to MCP, MiB", ("tool_memory_per_agent",), 1),
+    Target("stdio bridge: private memory, MiB", ("bridge_private",), 25),
+    Target("stdio bridge: first answer, s", ("bridge_answer_s",), 0.3),
     Target("why on 1,000,000 events, ms", ("why_ms",), 200),
     Target("a simulated day of three agents, s", ("simulated_day_s",), 1),
 )

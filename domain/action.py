@@ -2,10 +2,10 @@
 
 Rules:
 
-* At most one execution per invocation id; the same result every time it is asked for again, also after a restart.
+* At most one execution per invocation id. A repeated request gets the same result, even after a restart.
 * `running` has a deadline. Work that was running when the broker died is `done` with an error: it is not run twice.
-* An action for a sidecar that dropped a moment ago waits in `received` for it, 5 s at most, and then runs without it.
-* `handler_unavailable` is reported and forgotten: the engine may then try elsewhere and may come back here.
+* An action for a sidecar that has just disconnected waits in `received` for at most 5 s, then runs without it.
+* `handler_unavailable` is reported and forgotten: the engine may then try elsewhere, and may come back here.
 * `reported` means that the result was given to a live link. It stays in the ledger (10 000 entries, 24 h) to answer repeats.
 
 Source: spec/node-protocol.md section 5.4.

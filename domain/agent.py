@@ -2,13 +2,13 @@
 
 Rules:
 
-* The name is reserved before anything remote happens; a name that is reserved or live refuses a second spawn at once.
-* Success at the engine gives an agent id and a token. The token goes to the vault; only its fingerprint is recorded.
-* A registration that was sent and not answered goes on over HTTP: create, prove that the name is ours, bind. A refusal is final.
+* The name is reserved before anything remote happens. A reserved or live name refuses a second spawn at once.
+* Success at the engine yields an agent id and a token. The token goes to the vault; only its fingerprint is recorded.
+* A registration that was sent but not answered continues over HTTP: create, prove that the name is ours, bind. A refusal is final.
 * A registration that could not be sent fails after 5 s; nothing waits for an outage to end.
-* Every way out of a successful registration leads through `deregistering`: `agent.deregister` is on the wire, or waits for the link,
-  before the name registers again.
-* A failed registration leaves nothing behind: `failed` before the engine said yes, `deregistering` after.
+* A successful registration can only end through `deregistering`: `agent.deregister` is sent, or waits for the link, before the name
+  registers again.
+* A failed registration leaves nothing behind: it is `failed` before the engine accepted, `deregistering` after.
 
 Source: spec/node-protocol.md sections 3.1 to 3.5.
 """
@@ -24,7 +24,7 @@ MAX_EARLY = 256
 REGISTER_S = 22.0
 """From request to outcome, both routes together; the local API answers a spawn within 25 s."""
 REPLY_S = 8.0
-"""How long `agent.register` may stay unanswered before the registration goes on over HTTP."""
+"""How long `agent.register` may stay unanswered before the registration continues over HTTP."""
 HTTP_TRIES = 3
 HTTP_TRY_S = 3.0
 HTTP_PAUSE_S = 2.0

@@ -64,28 +64,28 @@ WORKER_ENDS_REGISTRATION = _row(
     "the engine is told that the agent is gone",
 )
 HOST_LOSES_WORKER = _row(
-    "the PTY host comes back as another one, or without its session",
+    "a different PTY host comes back, or it comes back without the session",
     worker.TABLE,
     tuple(state for state in worker.WorkerState if state not in worker.TABLE.terminal),
     worker.Trigger.LOSE,
-    "nobody knows what became of the program",
-    "a program that had not been started is started",
+    "nobody knows what happened to the program",
+    "a program that had not been started yet is started",
 )
 LINK_DROPS_REGISTRATION = _row(
     "the link goes down",
     agent_machine.TABLE,
     (_Agent.REGISTERING,),
     agent_machine.Trigger.FALL_BACK,
-    "the registration goes on over HTTP",
-    "one that a sidecar asked for, or that the broker's stop overtakes, fails",
+    "the registration continues over HTTP",
+    "one requested by a sidecar, or overtaken by the broker's stop, fails",
 )
 BROKER_DROPS_REGISTRATION = _row(
     "the broker stops, or starts again",
     agent_machine.TABLE,
     (_Agent.RESERVED, _Agent.REGISTERING, _Agent.FALLING_BACK, _Agent.BINDING),
     agent_machine.Trigger.FAIL,
-    "nobody waits for it any more",
-    "one that is bound already is deregistered",
+    "nobody is waiting for it",
+    "one that is already bound is deregistered",
 )
 BROKER_CLOSES_LINK = _row(
     "the broker starts again",
@@ -96,15 +96,15 @@ BROKER_CLOSES_LINK = _row(
         if state not in (link_machine.LinkState.OFFLINE, link_machine.LinkState.CLOSED, link_machine.LinkState.REFUSED)
     ),
     link_machine.Trigger.CLOSE,
-    "the socket ended with the former process",
+    "its socket ended with the former process",
 )
 BROKER_ENDS_INVOCATION = _row(
     "the broker starts again",
     action_machine.TABLE,
     (action_machine.ActionState.RUNNING,),
     action_machine.Trigger.FINISH,
-    "it fails: what ran is not run twice",
-    "a spawn or release that goes on by itself keeps its caller",
+    "it fails: an action is not run twice",
+    "a spawn or release that continues by itself keeps its caller",
 )
 BROKER_REPEATS_MESSAGE = _row(
     "the broker starts again",
@@ -125,7 +125,7 @@ SIDECAR_ENDS_INVOCATION = _row(
     action_machine.TABLE,
     (action_machine.ActionState.RUNNING,),
     action_machine.Trigger.FINISH,
-    "it is given back to the engine: `handler_unavailable`",
+    "it is returned to the engine: `handler_unavailable`",
 )
 
 COUPLINGS = (

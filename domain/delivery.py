@@ -2,23 +2,23 @@
 
 Rules:
 
-* Every delivery ends in exactly one of `acked`, `dropped`, `dead_lettered`, with a reason where it was not typed.
+* Every delivery ends in exactly one of `acked`, `dropped`, `dead_lettered`, with a reason if it was not typed.
 * `injecting` is the intent: it is durable before the terminal is touched. `injected` is the PTY host's report that body and Enter were
-  written; nothing else proves that. Or the agent fetched it itself, and its answer went out whole: then it is never typed.
+  written, and nothing else proves that; or the agent fetched the message and the answer went out completely, so it is never typed.
 * `held` has a reason and a deadline.
-* What the engine offered it keeps for an hour, no longer. After `CUSTODY_S` of that hour a message that still waits (held, queued or with
-  the host) is taken into custody: from then on the log alone owns it. It counts for the agent's cursor and is acknowledged, goes on
-  waiting in its place for as long as any hold may last, and never goes back to the engine: if it cannot be typed, it becomes a dead
-  letter (ADR-0039). What has no sequence number the engine does not keep at all: it is this broker's from the beginning.
-* A delivery that the host hands back untyped is `queued` again, so is one that the living host can go on with (part of the text stands
-  in the composer). One that may have been typed is in doubt: the configured policy settles it (`ask`, `at_least_once`, `at_most_once`)
-  and the settlement is recorded.
-* A delivery of which the host says nothing is asked for once more; if nothing comes of that, it becomes a dead letter that may have been
-  typed. A deadline that a set clock has passed costs nothing, and no hold grows older by what a clock has leapt over.
-* A drop says whether it counts for the agent's cursor. One that does not is returned, and only while the engine certainly has the row: it
-  keeps it and offers it again.
-* `acked` means that the acknowledgement up to this delivery was given to the link after everything below it was settled and durable;
-  for a message without sequence number, and for one in custody, nothing is owed any more, and it follows from `injected` at once.
+* The engine keeps a message for an hour. One that is still waiting (held, queued or with the host) `CUSTODY_S` after it was posted is
+  taken into custody: from then on only the log owns it. It counts for the agent's cursor and is acknowledged. It keeps its place, waits as
+  long as any hold may last, and never returns to the engine: if it cannot be typed, it becomes a dead letter (ADR-0039). The engine does
+  not keep messages without a sequence number; they belong to this broker from the start.
+* A delivery that the host hands back untyped is `queued` again, as is one that the living host can continue (part of the text is in the
+  composer). One that may have been typed is in doubt: the configured policy settles it (`ask`, `at_least_once`, `at_most_once`), and the
+  settlement is recorded.
+* If the host says nothing about a delivery, it is asked once more. If that brings no answer, the delivery becomes a dead letter that may
+  have been typed. A deadline that passes because the clock was set costs nothing, and no hold ages by it.
+* A drop says whether it counts for the agent's cursor. If it does not, the message is returned, which is done only while the engine
+  certainly has it: the engine keeps it and offers it again.
+* `acked` means that the acknowledgement up to this delivery was given to the link after everything below it was settled and durable. A
+  message without a sequence number, or in custody, owes nothing more and is `acked` right after `injected`.
 
 Source: spec/node-protocol.md section 4.3; design/architecture.md section 3.2.
 """

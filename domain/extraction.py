@@ -36,8 +36,8 @@ MESSAGE_TYPES = (
 )
 UNNAMED = "relaycast"
 """The sender of a payload that names none; never taken for an agent of this name."""
-READ = "message.read"
-RECEIPT_TYPES = _family("message", "reacted", "read")
+READ, REACTED = "message.read", "message.reacted"
+RECEIPT_TYPES = frozenset((READ, REACTED))
 
 _PRIORITIES = {"low": 1, "normal": 2, "high": 3, "urgent": 4}
 
@@ -132,6 +132,31 @@ def read_mark(payload: Any) -> tuple[str, str]:
     if payload_type(payload) != READ:
         return "", ""
     return _text(_at(payload, ("data", "agent_id"))), _text(_at(payload, ("data", "message_id")))
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What somebody did with a message."""
+
+    kind: str
+    """`reaction` or `receipt`."""
+    message_id: str
+    who: str
+    said: str
+    """One sentence for whoever wrote the message."""
+
+
+def receipt(payload: Any) -> Receipt | None:
+    """What a reaction or read mark says; None if the payload is none, or does not say who did it to what."""
+    kind = payload_type(payload)
+    message_id, who = _text(_at(payload, ("data", "message_id"))), _text(_at(payload, ("data", "agent_name")))
+    if kind not in RECEIPT_TYPES or not message_id or not who:
+        return None
+    if kind == READ:
+        return Receipt("receipt", message_id, who, f"{who} has read your message {message_id}.")
+    emoji = _text(_at(payload, ("data", "emoji"))) or "something"
+    is_back = _text(_at(payload, ("data", "action"))) == "removed"
+    did = f"took {emoji} back from" if is_back else f"reacted with {emoji} to"
+    return Receipt("reaction", message_id, who, f"{who} {did} your message {message_id}.")
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

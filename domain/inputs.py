@@ -204,7 +204,7 @@ class ProgramOccupied(_HostReport, frozen=True, kw_only=True):
 
 
 class ProgramFreed(_HostReport, frozen=True, kw_only=True):
-    """What occupied it is over."""
+    """The program is free again."""
 
 
 class ProgramIdle(_HostReport, frozen=True, kw_only=True):
@@ -278,6 +278,8 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     env_ref: str = ""
     harness: str = ""
     """Name of the harness profile; "" = the one of the command."""
+    surface: tuple[str, ...] | None = None
+    """What the agent is told of its own messages: `reaction`, `receipt`; None = as its harness says."""
     idle_threshold_s: float = 30.0
     exit_after_task: bool = False
     skip_relay_prompt: bool = False

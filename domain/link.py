@@ -2,16 +2,17 @@
 
 Rules:
 
-* The link is `online` only after the engine accepted `node.register` on this very socket. An open socket proves nothing.
-* One dial at a time, numbered. What a socket of an earlier dial still reports changes nothing.
+* The link is `online` only once the engine has accepted `node.register` on this very socket. An open socket proves nothing.
+* There is one dial at a time, numbered. Reports from the socket of an earlier dial change nothing.
 * Every failure leads to `backing_off` with a reason and a deadline. The delay is drawn from [1 s, min(30 s, 2 x base)]; base doubles
   with every sleep and restarts at 1 s after a proven session.
-* A rejected token is replaced at most 5 times between two proven sessions and 10 times an hour; one that the operator pinned, never.
-* `refused` ends this incarnation: the engine said no to the credential, and nothing the node may do by itself would change that. A
-  new incarnation begins with the broker, or 300 s later: that one dials with the same token, and if that is still rejected it asks for one
-  new token, as long as the hour's budget allows it. A person's wish to enrol begins one at once and forgets what was spent.
-* `draining` sends what is owed (agent.deregister, acks, results, node.deregister) within its limit; then `closed`, until a broker
-  begins the next incarnation. The link itself never ends: no state is terminal.
+* A rejected token is replaced at most 5 times between two proven sessions and 10 times an hour. A token pinned by the operator is never
+  replaced.
+* `refused` ends this incarnation: the engine rejected the credential, and the node can do nothing about it by itself. A new incarnation
+  begins when the broker starts, or 300 s later: it dials with the same token and, if that is still rejected, asks for one new token if
+  the hour's budget allows. A person's request to enrol begins one at once and resets the budget.
+* `draining` sends what is owed (agent.deregister, acks, results, node.deregister) within its limit. Then the link is `closed` until a
+  broker begins the next incarnation. The link itself never ends: no state is terminal.
 
 Source: spec/node-protocol.md sections 1.8, 2.8, 2.10, 2.12.
 """

@@ -2,15 +2,16 @@
 
 Rules:
 
-* The message is durable before it is published; it is published as its true sender, with one idempotency key for all tries.
-* A transport failure or a 5xx waits and tries again with the same key; a definite refusal by the engine ends it with the engine's code.
-* It is tried until it is published or `KEEP_S` old; then it is `refused` with `expired`, never silently.
-* Messages of one sender to one target form a line: the first holds it. One that was given to the engine keeps its place; behind it the most
-  urgent is first, and of equally urgent ones the oldest. One that the engine itself has turned away `HOLDS_LINE_TRIES` times (5xx, 429)
-  holds the line no longer.
-* A thread that the engine does not know is dropped, not the message: it goes out as a plain one, and the caller is told. A message that
-  has no other place than its thread is refused with `message_not_found`.
-* A caller's key is remembered with the answer. The same key again gets that answer (while there is none, it waits), and nothing is sent.
+* The message is durable before it is published. It is published as its true sender, with one idempotency key for all attempts.
+* After a transport failure or a 5xx it waits and is retried with the same key. A definite refusal by the engine ends it with the
+  engine's code.
+* It is retried until it is published or `KEEP_S` old; then it is `refused` with `expired`, never silently.
+* Messages from one sender to one target form a line, and the first holds it. One that was given to the engine keeps its place. Behind it
+  the most urgent goes first, then the oldest. One that the engine itself has turned away `HOLDS_LINE_TRIES` times (5xx, 429) no longer
+  holds the line.
+* If the engine does not know the thread, the message goes out without it, and the caller is told. A message that has no place other than
+  its thread is refused with `message_not_found`.
+* A caller's key is remembered with the answer. Repeating the key returns that answer (or waits for it), and nothing is sent.
 
 Source: spec/local-api.md sections 1.1 and 6.1; scenarios F034, F037, F039, F061; ADR-0031.
 """

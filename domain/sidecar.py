@@ -2,7 +2,7 @@
 
 Rules:
 
-* Each connection has an identity. A newer one replaces the older, whose later reports change nothing.
+* Each connection has an identity. A newer connection replaces the older one, whose later reports change nothing.
 * `serving` means that at least one handler name is registered; a new list replaces the old one.
 * Whatever ran on a connection that is `gone` ends as `handler_unavailable`. Its `spawn:` actions wait 5 s for it to come back.
 

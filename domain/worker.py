@@ -2,16 +2,16 @@
 
 Rules:
 
-* The process belongs to the PTY host. Everything here is what the host reported, in the order in which it happened.
-* Nothing is typed before `ready`, and nothing while `blocked` by a dialog or a login.
-* `busy`: it works on something, or a person types in its terminal. Messages wait; where the program itself queues what it is typed, a
-  `steer` message, or one that has waited long enough, does not.
-* A broker that dies leaves the worker as it is. A host that dies takes its workers along: `lost`.
-* `exited` carries the process's own code and signal; `lost` says that nobody could read them.
-* A stop takes the worker out of dispatch first, lets what the PTY host has begun to type come to its end and the program read what was
-  typed last, both for a moment only, and then ends its process group. A stop in the middle of a text would make a doubtful message of it,
-  and one right behind a text an acknowledged message that nobody has read.
-* What ended or was lost because of a stop has the stop as its reason.
+* The process belongs to the PTY host. Everything here is what the host reported, in order.
+* Nothing is typed before `ready`, nor while a dialog or login makes it `blocked`.
+* `busy`: the program is working, or a person is typing in its terminal. Messages wait. If the program itself queues typed text, a
+  `steer` message, or one that has waited long enough, does not wait.
+* If the broker dies, the worker is unaffected. If the host dies, its workers die with it: `lost`.
+* `exited` carries the process's own code and signal; `lost` means that nobody could read them.
+* A stop first takes the worker out of dispatch. It then gives the PTY host a moment to finish the current text and the program a moment
+  to read it, and ends the process group. Stopping in the middle of a text would leave a message in doubt; stopping right after a text
+  would leave an acknowledged message unread.
+* A worker that exits or is lost because of a stop has the stop's reason.
 
 Source: spec/node-protocol.md sections 6.1 to 6.4 and 6.9; design/architecture.md section 5.
 """

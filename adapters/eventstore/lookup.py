@@ -1,15 +1,15 @@
-"""What people ask a log, prepared in its database: indexes of identifiers and read-only views.
+"""Prepared queries in the log's database: indexes of identifiers, and read-only views.
 
-All of it is SQL over the one table of events: SQLite keeps an index in the transaction of the row and checks it against
-the table (`integrity_check`), and a view is computed when it is asked. Events that were written in an earlier form have
-a copy in today's form beside them, made when this version first opens the log (`earlier_events`), which every view reads
-in their place; `log verify` compares each with what was written. An open for writing makes what is missing or was made
-by another version. What has been archived is not in the database, nor in these views; the commands read it as well.
+Everything is SQL over the one table of events. SQLite updates an index in the transaction of the row and checks it against
+the table (`integrity_check`); a view is computed when it is queried. Events written in an earlier form have a copy in
+today's form next to them (`earlier_events`), made when this version first opens the log; every view reads the copy, and
+`log verify` compares it with the original. Opening the log for writing creates whatever is missing or was made by another
+version. Archived events are not in the database or in these views; the commands read them as well.
 
-`v_events` is every event; `v_deliveries`, `v_agents`, `v_workers`, `v_actions` and `v_messages` have a row per stream
-with the fields of its first event and the state it is in; `v_links` has a row per change of the node link; `v_reasons`
-counts; `v_log` is the rows behind them all. Times are seconds since 1970 in UTC; a field that an event leaves at its
-default is NULL.
+`v_events` has every event. `v_deliveries`, `v_agents`, `v_workers`, `v_actions` and `v_messages` have one row per stream,
+with the fields of its first event and its current state. `v_links` has one row per change of the node link, `v_reasons`
+counts reasons, and `v_log` has the underlying rows. Times are seconds since 1970 in UTC; a field that an event leaves at
+its default is NULL.
 
 Source: spec/architecture.md sections 4 and 8; ADR-0046.
 """

@@ -227,6 +227,7 @@ class Host:
             self._broker.close()
         self._broker = connection
         self._lease_s = hello.lease_s
+        _use(hello.harnesses)
         if self._lease is not None:
             self._lease.cancel()
             self._lease = None
@@ -414,7 +415,7 @@ class Host:
         if request.format not in ("plain", "ansi"):
             self._answer(Answer(request_id=request.request_id, error="invalid_format"))
             return
-        terminal = await session.settled()
+        terminal, offset = await session.pictured()
         self._answer(
             Answer(
                 request_id=request.request_id,
@@ -423,7 +424,7 @@ class Host:
                     "rows": terminal.rows,
                     "cols": terminal.columns,
                     "cursor": terminal.cursor(),
-                    "offset": session.ring.end,
+                    "offset": offset,
                     "modes": tuple(sorted(terminal.private_modes)),
                     "screen": terminal.plain() if request.format == "plain" else terminal.ansi(),
                 },
@@ -509,3 +510,12 @@ class Host:
     def _output(self, session_id: str, offset: int, data: bytes) -> None:
         if self._broker is not None and self._broker.subscribed:
             self._broker.output(session_id, offset, data)
+
+
+def _use(files: dict[str, str]) -> None:
+    """Know the operator's profiles. A broker of another version may send what this one cannot read: then none of them, loudly."""
+    try:
+        harnesses.use(harnesses.read(files))
+    except harnesses.HarnessError as error:
+        harnesses.use({})
+        _logger.error("the operator's profiles are left out, this host cannot read them: %s", error)  # noqa: TRY400 - a trace says no more

@@ -42,6 +42,8 @@ class Hello(_Message, frozen=True):
     broker_pid: int
     lease_s: float | None = None
     """After the broker is gone for this long the host ends its agents and itself; None = it stays (`--persist`)."""
+    harnesses: dict[str, str] = {}
+    """The operator's profiles, file -> TOML, in the place of those of the former broker. Sessions that run keep theirs."""
 
 
 class Start(_Message, frozen=True):

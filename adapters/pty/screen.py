@@ -117,6 +117,16 @@ class Terminal:
         return int(self._grid.columns)
 
     @property
+    def is_painted(self) -> bool:
+        """Everything that has come is on the screen."""
+        return not self._backlog
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes at the end of the output that belong to a sequence or character that is not complete yet."""
+        return self._splitter.unfinished
+
+    @property
     def painted(self) -> int:
         """How much of `fed` is on the screen."""
         return self.fed - self._backlog_size

@@ -13,6 +13,8 @@ import codecs
 import re
 from typing import NamedTuple
 
+MAX_STRING_BYTES = 64 * 1024
+"""A picture of the terminal begins before a string sequence (OSC, DCS) that is open and not longer than this."""
 _MAX_PARAMETERS = 200
 
 _CSI_HEAD = rf"\[[<=>?]?[0-9;:]{{0,{_MAX_PARAMETERS}}}[ -/]{{0,4}}"
@@ -51,6 +53,17 @@ class SequenceSplitter:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._carry = ""
         self._in_string = False
+        self._string_bytes = 0
+        """Of the string sequence that is open, from its ESC on."""
+        self._escapes = 0
+        """ESC characters in the last read from that one on; 0: it began in an earlier read."""
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes at the end of the stream that belong to something incomplete; none where a string is longer than `MAX_STRING_BYTES`."""
+        if self._in_string:
+            return self._string_bytes if self._string_bytes <= MAX_STRING_BYTES else 0
+        return len(self._carry) + len(self._decoder.getstate()[0])
 
     @property
     def is_between(self) -> bool:
@@ -59,7 +72,17 @@ class SequenceSplitter:
 
     def feed(self, data: bytes) -> list[str | Control]:
         """The text runs and control sequences completed by `data`, in order. Never raises."""
-        text = self._carry + self._decoder.decode(data)
+        carried, self._escapes = self._carry, 0
+        pieces = self._split(carried + self._decoder.decode(data))
+        if self._in_string:
+            self._string_bytes = (
+                _from_escape(carried.encode() + data, self._escapes)
+                if self._escapes
+                else self._string_bytes + len(data)
+            )
+        return pieces
+
+    def _split(self, text: str) -> list[str | Control]:
         self._carry = ""
         if not self._in_string and "\x1b" not in text:
             return [seen] if (seen := _visible(text)) else []
@@ -92,6 +115,7 @@ class SequenceSplitter:
         if match is not None:
             if match["string"]:
                 self._in_string = True
+                self._escapes = text.count("\x1b", start)
             elif match["final"]:
                 pieces.append(Control(match["final"], _numbers(match["parameters"]), match["private"], match["middle"]))
             elif match["escape"]:
@@ -103,6 +127,14 @@ class SequenceSplitter:
         malformed = _MALFORMED.match(text, start)
         assert malformed is not None
         return malformed.end()
+
+
+def _from_escape(data: bytes, count: int) -> int:
+    """Bytes of `data` from its `count`-th last ESC on. No other character has that byte, whatever the encoding is worth."""
+    start = len(data)
+    for _ in range(count):
+        start = data.rfind(b"\x1b", 0, start)
+    return len(data) - start
 
 
 def plain_text(data: bytes) -> str:

@@ -62,6 +62,8 @@ DRAIN_BYTES = 4 * 1024 * 1024
 UNREQUESTED_EXIT_GRACE_S = 0.5
 """What a program that ended by itself left behind in its session gets SIGHUP, then SIGKILL after this time."""
 DRAFT = "unsubmitted draft"
+PICTURE_ROUNDS = 32
+"""So often a picture is painted on while output comes; then what has come is painted at once (at most `BACKLOG_BYTES` and a read)."""
 REPAINTED_S = 0.2
 """A program notices within this time that its terminal has another size."""
 _ATTRIBUTES = b"c"
@@ -168,9 +170,22 @@ class Session:
         wanted = self.terminal.fed
         while self.terminal.painted < wanted:
             self.terminal.settle(PAINT_SLICE)
-            await asyncio.sleep(0)
+            if self.terminal.painted < wanted:
+                await asyncio.sleep(0)
         self.answer_queries()
         return self.terminal
+
+    async def pictured(self) -> tuple[Terminal, int]:
+        """The terminal, and the offset behind the output that it shows: what comes from there on makes it what it is later.
+
+        A sequence or character that has begun is not shown, so the offset is before it.
+        """
+        for _ in range(PICTURE_ROUNDS):
+            if (await self.settled()).is_painted:
+                break
+        else:
+            self.terminal.settle()
+        return self.terminal, self.ring.end - self.terminal.unfinished
 
     def stop(self, grace_s: float) -> None:
         """End the program and all of its session: SIGTERM now, SIGKILL after `grace_s`. A second call only shortens."""

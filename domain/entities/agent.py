@@ -74,7 +74,7 @@ class Registration(msgspec.Struct):
     @property
     def is_joining(self) -> bool:
         """Whether the engine has yet to say that the agent is in one of its channels, or that it is not let in."""
-        return any(not one.joined and not one.refused for one in self.channels.values())
+        return any(not (one.joined or one.left or one.refused) for one in self.channels.values())
 
     @property
     def waits_for_link(self) -> bool:

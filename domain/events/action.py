@@ -28,14 +28,14 @@ class ActionReceived(_Action, frozen=True, kw_only=True):
 
 
 class ActionHeld(_Action, frozen=True, kw_only=True):
-    """The sidecar that serves this dropped a moment ago: the action waits for it until then, and then runs without it."""
+    """The sidecar that serves this action has just disconnected: the action waits for it until then, and then runs without it."""
 
     topic: ClassVar[str] = "action.held.v1"
     until: float
 
 
 class ActionRunning(_Action, frozen=True, kw_only=True):
-    """The work begins, once."""
+    """The work starts, once."""
 
     topic: ClassVar[str] = "action.running.v1"
     trigger: ClassVar[str] = action_machine.Trigger.RUN
@@ -67,14 +67,14 @@ class ActionReported(_Action, frozen=True, kw_only=True):
 
 
 class ActionResent(_Action, frozen=True, kw_only=True):
-    """The session ended so soon after the result was written that the engine may not have it: it goes out once more."""
+    """The session ended so soon after the result was written that the engine may not have it: it is sent once more."""
 
     topic: ClassVar[str] = "action.resent.v1"
     dial: int
 
 
 class ActionRepeated(_Action, frozen=True, kw_only=True):
-    """The engine asked again for an invocation that is known; a stored result is sent again."""
+    """The engine repeated a known invocation; a stored result is sent again."""
 
     topic: ClassVar[str] = "action.repeated.v1"
     kind: ClassVar[Kind] = "fact"

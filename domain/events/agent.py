@@ -27,6 +27,8 @@ class Harness(msgspec.Struct, frozen=True, kw_only=True):
     """Flag that selects a model; "" = the program has none."""
     tools: str = ""
     """What the program's model calls the agent's tools, `{tool}` for the name; "" = it has none, the command answers."""
+    surface: tuple[str, ...] = ()
+    """What the agent is told of its own messages, where its spawn does not say: `reaction`, `receipt`."""
 
 
 class _Agent(Event, frozen=True, kw_only=True):
@@ -34,7 +36,7 @@ class _Agent(Event, frozen=True, kw_only=True):
 
 
 class NameReserved(_Agent, frozen=True, kw_only=True):
-    """A spawn begins: the name is taken here; nothing remote has happened."""
+    """A spawn begins: the name is reserved here; nothing remote has happened yet."""
 
     topic: ClassVar[str] = "agent.name_reserved.v1"
     name: str
@@ -54,13 +56,13 @@ class NameReserved(_Agent, frozen=True, kw_only=True):
 
 
 class RegistrationAsked(_Agent, frozen=True, kw_only=True):
-    """`agent.register` goes to the engine."""
+    """`agent.register` is sent to the engine."""
 
     topic: ClassVar[str] = "agent.registration_asked.v1"
     trigger: ClassVar[str] = agent_machine.Trigger.REGISTER
     request_id: str
     until: float = 0.0
-    """The engine answers by then, or the registration goes on over HTTP."""
+    """The engine answers by then, or the registration continues over HTTP."""
 
 
 class ModelSwitched(_Agent, frozen=True, kw_only=True):
@@ -73,7 +75,7 @@ class ModelSwitched(_Agent, frozen=True, kw_only=True):
 
 
 class EarlyFrameKept(_Agent, frozen=True, kw_only=True):
-    """A message came for an agent whose registration the engine has not answered yet: it waits for that answer."""
+    """A message arrived for an agent whose registration the engine has not answered yet; it waits for that answer."""
 
     topic: ClassVar[str] = "agent.early_frame_kept.v1"
     kind: ClassVar[Kind] = "fact"
@@ -94,7 +96,7 @@ class RegistrationAccepted(_Agent, frozen=True, kw_only=True):
 
 
 class RegistrationFellBack(_Agent, frozen=True, kw_only=True):
-    """The registration goes on over HTTP: the frame got no answer, or the engine only creates names."""
+    """The registration continues over HTTP: the frame got no answer, or the engine only creates names."""
 
     topic: ClassVar[str] = "agent.registration_fell_back.v1"
     trigger: ClassVar[str] = agent_machine.Trigger.FALL_BACK
@@ -104,7 +106,7 @@ class RegistrationFellBack(_Agent, frozen=True, kw_only=True):
 
 
 class RegistrationCalled(_Agent, frozen=True, kw_only=True):
-    """One call of the HTTP route goes out: `create`, `look`, `take_over`, `locate`, `rotate` or `bind`."""
+    """One call of the HTTP registration is sent: `create`, `look`, `take_over`, `locate`, `rotate` or `bind`."""
 
     topic: ClassVar[str] = "agent.registration_called.v1"
     step: str
@@ -113,7 +115,7 @@ class RegistrationCalled(_Agent, frozen=True, kw_only=True):
 
 
 class RegistrationDelayed(_Agent, frozen=True, kw_only=True):
-    """A call of the HTTP route failed and is made again at `until`."""
+    """A call of the HTTP registration failed and is repeated at `until`."""
 
     topic: ClassVar[str] = "agent.registration_delayed.v1"
     kind: ClassVar[Kind] = "fact"
@@ -160,7 +162,7 @@ class AgentTokenRotated(_Agent, frozen=True, kw_only=True):
 
 
 class RegistrationFailed(_Agent, frozen=True, kw_only=True):
-    """The spawn ends before the engine said yes."""
+    """The spawn ends before the engine accepted the agent."""
 
     topic: ClassVar[str] = "agent.registration_failed.v1"
     trigger: ClassVar[str] = agent_machine.Trigger.FAIL
@@ -196,7 +198,7 @@ class AgentRetired(_Agent, frozen=True, kw_only=True):
 
 
 class ReleaseAsked(_Agent, frozen=True, kw_only=True):
-    """Somebody wants the agent released. Several may wait for the same release."""
+    """Someone wants the agent released. Several callers may wait for the same release."""
 
     topic: ClassVar[str] = "agent.release_asked.v1"
     kind: ClassVar[Kind] = "fact"
@@ -206,7 +208,7 @@ class ReleaseAsked(_Agent, frozen=True, kw_only=True):
 
 
 class LateRegistrationRefused(_Agent, frozen=True, kw_only=True):
-    """The engine accepted a registration that nobody waits for any more; it is undone."""
+    """The engine accepted a registration that nobody is waiting for; it is undone."""
 
     topic: ClassVar[str] = "agent.late_registration_refused.v1"
     kind: ClassVar[Kind] = "fact"
@@ -224,7 +226,7 @@ class LateRegistrationKept(_Agent, frozen=True, kw_only=True):
 
 
 class ChannelAsked(_Agent, frozen=True, kw_only=True):
-    """The agent joins a channel, in its own name."""
+    """The agent joins a channel under its own name."""
 
     topic: ClassVar[str] = "agent.channel_asked.v1"
     channel: str
@@ -244,7 +246,7 @@ class ChannelAnswered(_Agent, frozen=True, kw_only=True):
 
 
 class FetchAsked(_Agent, frozen=True, kw_only=True):
-    """The agent, known by its own token, asks for what waits for it."""
+    """The agent, identified by its own token, fetches its waiting messages."""
 
     topic: ClassVar[str] = "agent.fetch_asked.v1"
     kind: ClassVar[Kind] = "fact"
@@ -254,7 +256,7 @@ class FetchAsked(_Agent, frozen=True, kw_only=True):
 
 
 class FetchDone(_Agent, frozen=True, kw_only=True):
-    """The answer to a fetch went out whole, or broke off."""
+    """The answer to a fetch was sent completely, or broke off."""
 
     topic: ClassVar[str] = "agent.fetch_done.v1"
     kind: ClassVar[Kind] = "fact"
@@ -263,7 +265,7 @@ class FetchDone(_Agent, frozen=True, kw_only=True):
 
 
 class ActAsked(_Agent, frozen=True, kw_only=True):
-    """The agent, known by its own token, asks the engine for something in its own name."""
+    """The agent, identified by its own token, asks the engine for something under its own name."""
 
     topic: ClassVar[str] = "agent.act_asked.v1"
     kind: ClassVar[Kind] = "fact"
@@ -276,7 +278,7 @@ class ActAsked(_Agent, frozen=True, kw_only=True):
 
 
 class ActAnswered(_Agent, frozen=True, kw_only=True):
-    """The engine answered it, or did not (`status` 0)."""
+    """The engine answered the request, or did not (`status` 0)."""
 
     topic: ClassVar[str] = "agent.act_answered.v1"
     kind: ClassVar[Kind] = "fact"
@@ -293,13 +295,13 @@ class ActAnswered(_Agent, frozen=True, kw_only=True):
 
 
 class SpawnAnswered(_Agent, frozen=True, kw_only=True):
-    """Whoever waited for the agent's channels, after it went live, is told how the spawn ended."""
+    """Callers waiting for the agent's channels after it went live are told how the spawn ended."""
 
     topic: ClassVar[str] = "agent.spawn_answered.v1"
 
 
 class ActRepeated(Event, frozen=True, kw_only=True):
-    """A key came again: its caller got the answer that is kept, and nothing was done."""
+    """A key was repeated: the caller got the stored answer, and nothing was done."""
 
     topic: ClassVar[str] = "broker.act_repeated.v1"
     machine: ClassVar[str] = "broker"
@@ -308,7 +310,7 @@ class ActRepeated(Event, frozen=True, kw_only=True):
 
 
 class ResultSubmitted(_Agent, frozen=True, kw_only=True):
-    """The agent handed in a result of its work; `final`: the last one."""
+    """The agent submitted a result of its work. `final`: it is the last one."""
 
     topic: ClassVar[str] = "agent.result_submitted.v1"
     kind: ClassVar[Kind] = "fact"

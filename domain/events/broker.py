@@ -44,7 +44,7 @@ class BrokerStopping(Event, frozen=True, kw_only=True):
 
 
 class ShutdownRepeated(Event, frozen=True, kw_only=True):
-    """The broker was asked to stop once more."""
+    """The broker was asked to stop again."""
 
     topic: ClassVar[str] = "broker.shutdown_repeated.v1"
     machine: ClassVar[str] = "broker"
@@ -53,7 +53,7 @@ class ShutdownRepeated(Event, frozen=True, kw_only=True):
 
 
 class BrokerLeft(Event, frozen=True, kw_only=True):
-    """Everything is said; the process ends."""
+    """Everything is done; the process ends."""
 
     topic: ClassVar[str] = "broker.left.v1"
     machine: ClassVar[str] = "broker"
@@ -124,7 +124,7 @@ class OwnIdentityGranted(Event, frozen=True, kw_only=True):
 
 
 class OwnIdentityRefused(Event, frozen=True, kw_only=True):
-    """The engine did not give the broker its own identity; it is asked again at `until`, or never (`until` 0)."""
+    """The engine did not give the broker an identity of its own; the broker asks again at `until`, or never (`until` 0)."""
 
     topic: ClassVar[str] = "broker.own_identity_refused.v1"
     machine: ClassVar[str] = "broker"
@@ -136,7 +136,7 @@ class OwnIdentityRefused(Event, frozen=True, kw_only=True):
 
 
 class CallUnmatched(Event, frozen=True, kw_only=True):
-    """An engine answer came for a call that is not open (any more)."""
+    """The engine answered a call that is not open, or no longer open."""
 
     topic: ClassVar[str] = "broker.call_unmatched.v1"
     machine: ClassVar[str] = "broker"

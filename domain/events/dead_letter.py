@@ -13,7 +13,7 @@ class _DeadLetter(Event, frozen=True, kw_only=True):
 
 
 class DeadLettersAsked(Event, frozen=True, kw_only=True):
-    """A person wants something of dead letters: `redeliver` or `purge`. `force`: also those that may have been typed."""
+    """A person asks to `redeliver` or `purge` dead letters. `force`: including those that may have been typed."""
 
     topic: ClassVar[str] = "broker.dead_letters_asked.v1"
     machine: ClassVar[str] = "broker"
@@ -34,7 +34,7 @@ class RedeliverySkipped(_DeadLetter, frozen=True, kw_only=True):
 
 
 class DeadLetterRemoved(_DeadLetter, frozen=True, kw_only=True):
-    """The letter is on the list no more: `archived` (the list was full) or `purged` (a person removed it)."""
+    """The letter left the list: `archived` (the list was full) or `purged` (a person removed it)."""
 
     topic: ClassVar[str] = "dead_letter.removed.v1"
     letter_id: str

@@ -18,7 +18,7 @@ class _Delivery(Event, frozen=True, kw_only=True):
 
 
 class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
-    """A message for an agent was taken on."""
+    """A message for an agent was accepted."""
 
     topic: ClassVar[str] = "delivery.offered.v1"
     kind: ClassVar[Kind] = "fact"
@@ -54,7 +54,7 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
-    """The message waits, for this reason, until then at the latest."""
+    """The message waits for this reason, until this time at the latest."""
 
     topic: ClassVar[str] = "delivery.held.v1"
     trigger: ClassVar[str] = delivery.Trigger.HOLD
@@ -65,7 +65,7 @@ class DeliveryHeld(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
-    """The message may be typed as soon as it is its turn. `flushed`: a person let it through a hold."""
+    """The message may be typed when its turn comes. `flushed`: a person released it from a hold."""
 
     topic: ClassVar[str] = "delivery.queued.v1"
     trigger: ClassVar[str] = delivery.Trigger.QUEUE
@@ -75,7 +75,7 @@ class DeliveryQueued(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryFetched(_Delivery, frozen=True, kw_only=True):
-    """Its agent took it itself; the answer went out whole."""
+    """Its agent fetched it; the answer was sent completely."""
 
     topic: ClassVar[str] = "delivery.fetched.v1"
     kind: ClassVar[Kind] = "fact"
@@ -84,13 +84,13 @@ class DeliveryFetched(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryTakenOver(_Delivery, frozen=True, kw_only=True):
-    """The message is in this broker's custody from now on: it waits on, counts for the cursor, and is never returned to the engine."""
+    """The message is in this broker's custody from now on: it keeps waiting, counts for the cursor, and is never returned to the engine."""
 
     topic: ClassVar[str] = "delivery.taken_over.v1"
 
 
 class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
-    """The intent to type it, durable before the terminal is touched. By `until` the host must have said what came of it."""
+    """The intent to type it, durable before the terminal is touched. The host must report the outcome by `until`."""
 
     topic: ClassVar[str] = "delivery.injecting.v1"
     trigger: ClassVar[str] = delivery.Trigger.INJECT
@@ -106,14 +106,14 @@ class DeliveryInjecting(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryAskedAgain(_Delivery, frozen=True, kw_only=True):
-    """The host has said nothing of it: it is asked once more, which types nothing twice. By `until` it must have answered."""
+    """The host has not reported on it and is asked once more, which types nothing twice. It must answer by `until`."""
 
     topic: ClassVar[str] = "delivery.asked_again.v1"
     until: float
 
 
 class DeliveryInjected(_Delivery, frozen=True, kw_only=True):
-    """Body and Enter were written, says the host."""
+    """The host reports that body and Enter were written."""
 
     topic: ClassVar[str] = "delivery.injected.v1"
     kind: ClassVar[Kind] = "fact"
@@ -151,7 +151,7 @@ class DeliveryVerified(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryAcked(_Delivery, frozen=True, kw_only=True):
-    """The acknowledgement that covers it was given to the link (`dial` 0: nothing is owed upstream)."""
+    """The acknowledgement that covers it was given to the link (`dial` 0: the engine is owed none)."""
 
     topic: ClassVar[str] = "delivery.acked.v1"
     trigger: ClassVar[str] = delivery.Trigger.ACK
@@ -160,7 +160,7 @@ class DeliveryAcked(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryDropped(_Delivery, frozen=True, kw_only=True):
-    """Not typed. `settled`: it counts for the cursor; else it is returned and the engine keeps it."""
+    """Not typed. `settled`: it counts for the cursor; otherwise it is returned and the engine keeps it."""
 
     topic: ClassVar[str] = "delivery.dropped.v1"
     trigger: ClassVar[str] = delivery.Trigger.DROP
@@ -171,7 +171,7 @@ class DeliveryDropped(_Delivery, frozen=True, kw_only=True):
 
 
 class DeliveryDeadLettered(_Delivery, frozen=True, kw_only=True):
-    """Not typed, as far as is known, and kept for a person; it counts for the cursor. `in_doubt`: it may have been typed."""
+    """As far as known not typed, and kept for a person. It counts for the cursor. `in_doubt`: it may have been typed."""
 
     topic: ClassVar[str] = "delivery.dead_lettered.v1"
     trigger: ClassVar[str] = delivery.Trigger.DEAD_LETTER

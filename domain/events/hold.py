@@ -12,7 +12,7 @@ class _Hold(Event, frozen=True, kw_only=True):
 
 
 class DeliveryModeAsked(_Hold, frozen=True, kw_only=True):
-    """A person wants this delivery mode. `revision`: only if the mode is still what it was then."""
+    """A person asks for this delivery mode. `revision`: only if the mode has not changed since that revision."""
 
     topic: ClassVar[str] = "hold.mode_asked.v1"
     kind: ClassVar[Kind] = "fact"
@@ -25,7 +25,7 @@ class DeliveryModeAsked(_Hold, frozen=True, kw_only=True):
 
 
 class DeliveryModeChanged(_Hold, frozen=True, kw_only=True):
-    """From here on messages of this agent are held (`manual_flush`), or typed as they come (`auto_inject`)."""
+    """From here on this agent's messages are held (`manual_flush`) or typed as they arrive (`auto_inject`)."""
 
     topic: ClassVar[str] = "hold.mode_changed.v1"
     name: str
@@ -35,7 +35,7 @@ class DeliveryModeChanged(_Hold, frozen=True, kw_only=True):
 
 
 class FlushAsked(_Hold, frozen=True, kw_only=True):
-    """A person wants what is held typed now."""
+    """A person asks to type the held messages now."""
 
     topic: ClassVar[str] = "hold.flush_asked.v1"
     kind: ClassVar[Kind] = "fact"
@@ -44,7 +44,7 @@ class FlushAsked(_Hold, frozen=True, kw_only=True):
 
 
 class PendingDrained(_Hold, frozen=True, kw_only=True):
-    """So many held messages are let through. `cause`: `explicit_flush` or `delivery_mode_transition`."""
+    """This many held messages are released. `cause`: `explicit_flush` or `delivery_mode_transition`."""
 
     topic: ClassVar[str] = "hold.drained.v1"
     name: str

@@ -20,7 +20,7 @@ class HostAttached(Event, frozen=True, kw_only=True):
 
 
 class HostLost(Event, frozen=True, kw_only=True):
-    """The connection to the PTY host ended; it is attached again (or a new one started) at `until`."""
+    """The connection to the PTY host ended; the broker attaches again (or starts a new host) at `until`."""
 
     topic: ClassVar[str] = "host.lost.v1"
     machine: ClassVar[str] = "host"
@@ -38,7 +38,7 @@ class HostAttachDue(Event, frozen=True, kw_only=True):
 
 
 class HostReportIgnored(Event, frozen=True, kw_only=True):
-    """A host report that changes nothing: repeated, or about a session that is settled."""
+    """A host report that changes nothing: it is repeated, or about a settled session."""
 
     topic: ClassVar[str] = "host.report_ignored.v1"
     machine: ClassVar[str] = "host"

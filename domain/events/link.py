@@ -22,11 +22,11 @@ class LinkBegun(_Link, frozen=True, kw_only=True):
     trigger: ClassVar[str] = link_machine.Trigger.BEGIN
     incarnation: int
     probe: bool = False
-    """It tries the token that was refused once more, and replaces none."""
+    """It retries the refused token once and replaces none."""
 
 
 class TokenAsked(_Link, frozen=True, kw_only=True):
-    """A node token is being minted; with `probe`, the engine is first asked who has the name."""
+    """A node token is being minted. With `probe`, the engine is first asked who has the name."""
 
     topic: ClassVar[str] = "link.token_asked.v1"
     trigger: ClassVar[str] = link_machine.Trigger.MINT
@@ -36,7 +36,7 @@ class TokenAsked(_Link, frozen=True, kw_only=True):
 
 
 class NodeNameSettled(_Link, frozen=True, kw_only=True):
-    """Under which name the node goes on: its own, or a distinct form of it because another node has that."""
+    """The name that the node uses: its own, or a distinct form of it because another node has that name."""
 
     topic: ClassVar[str] = "link.node_name_settled.v1"
     node_name: str
@@ -49,7 +49,7 @@ class NodeNameSettled(_Link, frozen=True, kw_only=True):
 
 
 class NodeReregistering(_Link, frozen=True, kw_only=True):
-    """`node.register` goes out again on the same socket: for a new manifest, or so that open rows are offered again."""
+    """`node.register` is sent again on the same socket: for a new manifest, or so that open rows are offered again."""
 
     topic: ClassVar[str] = "link.reregistering.v1"
     request_id: str
@@ -66,7 +66,7 @@ class TokenGranted(_Link, frozen=True, kw_only=True):
 
 
 class EnrolAsked(Event, frozen=True, kw_only=True):
-    """A person wants the node enrolled now. `begins`: the link waited or was refused, and begins anew without regard to what was spent."""
+    """A person asks to enrol the node now. `begins`: the link was waiting or refused, and starts over with a fresh budget."""
 
     topic: ClassVar[str] = "node.enrol_asked.v1"
     machine: ClassVar[str] = "node"
@@ -84,7 +84,7 @@ class LinkDialled(_Link, frozen=True, kw_only=True):
 
 
 class LinkOpened(_Link, frozen=True, kw_only=True):
-    """The socket is open; `node.register` goes out with this request id."""
+    """The socket is open; `node.register` is sent with this request id."""
 
     topic: ClassVar[str] = "link.opened.v1"
     kind: ClassVar[Kind] = "fact"
@@ -146,7 +146,7 @@ class LinkShut(_Link, frozen=True, kw_only=True):
 
 
 class LinkReportIgnored(_Link, frozen=True, kw_only=True):
-    """Something came from a socket that is not the current one."""
+    """A report came from a socket that is not the current one."""
 
     topic: ClassVar[str] = "link.report_ignored.v1"
     kind: ClassVar[Kind] = "fact"
@@ -155,7 +155,7 @@ class LinkReportIgnored(_Link, frozen=True, kw_only=True):
 
 
 class FrameRejected(_Link, frozen=True, kw_only=True):
-    """A frame could not be used."""
+    """A frame was unusable."""
 
     topic: ClassVar[str] = "link.frame_rejected.v1"
     kind: ClassVar[Kind] = "fact"
@@ -194,7 +194,7 @@ class HeartbeatDue(_Link, frozen=True, kw_only=True):
 
 
 class InventoryPublished(_Link, frozen=True, kw_only=True):
-    """The list of live agents goes to the engine."""
+    """The list of live agents is sent to the engine."""
 
     topic: ClassVar[str] = "link.inventory_published.v1"
     request_id: str
@@ -202,7 +202,7 @@ class InventoryPublished(_Link, frozen=True, kw_only=True):
 
 
 class InventoryRejected(_Link, frozen=True, kw_only=True):
-    """The engine did not take some agents of the inventory."""
+    """The engine rejected some agents of the inventory."""
 
     topic: ClassVar[str] = "link.inventory_rejected.v1"
     kind: ClassVar[Kind] = "fact"
@@ -211,7 +211,7 @@ class InventoryRejected(_Link, frozen=True, kw_only=True):
 
 
 class DeliveryFailureHeard(_Link, frozen=True, kw_only=True):
-    """The engine could not deliver a message that somebody here had sent (`context.update` with `delivery.failed`)."""
+    """The engine could not deliver a message sent from here (`context.update` with `delivery.failed`)."""
 
     topic: ClassVar[str] = "link.delivery_failure_heard.v1"
     kind: ClassVar[Kind] = "fact"

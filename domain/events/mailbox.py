@@ -39,7 +39,7 @@ class FrameBuffered(_Mailbox, frozen=True, kw_only=True):
 
 
 class FrameIgnored(_Mailbox, frozen=True, kw_only=True):
-    """A frame that is not taken on. `advances`: it fills its place in the sequence all the same."""
+    """A frame that is not accepted. `advances`: it fills its place in the sequence all the same."""
 
     topic: ClassVar[str] = "mailbox.frame_ignored.v1"
     kind: ClassVar[Kind] = "fact"
@@ -73,7 +73,7 @@ class ResyncAsked(_Mailbox, frozen=True, kw_only=True):
 
 
 class RangeLost(_Mailbox, frozen=True, kw_only=True):
-    """These sequence numbers never came; the mailbox goes on behind them."""
+    """These sequence numbers never arrived; the mailbox continues after them."""
 
     topic: ClassVar[str] = "mailbox.range_lost.v1"
     first: int
@@ -82,7 +82,7 @@ class RangeLost(_Mailbox, frozen=True, kw_only=True):
 
 
 class AckSent(_Mailbox, frozen=True, kw_only=True):
-    """The floor moved without anything typed; the acknowledgement was given to the link."""
+    """The floor moved without typing anything; the acknowledgement was given to the link."""
 
     topic: ClassVar[str] = "mailbox.ack_sent.v1"
     up_to: int

@@ -17,7 +17,7 @@ class _Message(Event, frozen=True, kw_only=True):
 
 
 class MessageAccepted(_Message, frozen=True, kw_only=True):
-    """A local caller handed in a message; it will be published."""
+    """A local caller submitted a message; it will be published."""
 
     topic: ClassVar[str] = "message.accepted.v1"
     kind: ClassVar[Kind] = "fact"
@@ -56,7 +56,7 @@ class MessagePublishing(_Message, frozen=True, kw_only=True):
 
 
 class MessageWaiting(_Message, frozen=True, kw_only=True):
-    """Publishing failed for now; it is tried again at `until`."""
+    """Publishing failed for now; it is retried at `until`."""
 
     topic: ClassVar[str] = "message.waiting.v1"
     kind: ClassVar[Kind] = "fact"
@@ -67,7 +67,7 @@ class MessageWaiting(_Message, frozen=True, kw_only=True):
 
 
 class MessageUnthreaded(_Message, frozen=True, kw_only=True):
-    """The engine does not know the thread: the message goes out as a plain one."""
+    """The engine does not know the thread: the message is published as a plain one."""
 
     topic: ClassVar[str] = "message.unthreaded.v1"
     kind: ClassVar[Kind] = "fact"
@@ -77,7 +77,7 @@ class MessageUnthreaded(_Message, frozen=True, kw_only=True):
 
 
 class MessagePublished(_Message, frozen=True, kw_only=True):
-    """The engine has it."""
+    """The engine has the message."""
 
     topic: ClassVar[str] = "message.published.v1"
     kind: ClassVar[Kind] = "fact"
@@ -98,13 +98,13 @@ class MessageRefused(_Message, frozen=True, kw_only=True):
 
 
 class MessageAnswered(_Message, frozen=True, kw_only=True):
-    """The local caller was answered before the engine had the message; it goes on."""
+    """The local caller was answered before the engine had the message; publishing continues."""
 
     topic: ClassVar[str] = "message.answered.v1"
 
 
 class MessageJoined(_Message, frozen=True, kw_only=True):
-    """The same key came again while the first caller still waits: this one waits along."""
+    """The same key was repeated while the first caller is still waiting; this caller waits too."""
 
     topic: ClassVar[str] = "message.joined.v1"
     request_id: str
@@ -142,7 +142,7 @@ def _reply_kept_v1(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class MessageReplyKept(_Message, frozen=True, kw_only=True):
-    """What callers with this message's key are answered from now on."""
+    """The answer that callers with this message's key get from now on."""
 
     topic: ClassVar[str] = "message.reply_kept.v2"
     earlier: ClassVar[tuple[Earlier, ...]] = (Earlier("message.reply_kept.v1", _reply_kept_v1),)
@@ -150,7 +150,7 @@ class MessageReplyKept(_Message, frozen=True, kw_only=True):
 
 
 class SendRepeated(Event, frozen=True, kw_only=True):
-    """A key came again; its caller got the answer that is kept, and nothing was sent."""
+    """A key was repeated: the caller got the stored answer, and nothing was sent."""
 
     topic: ClassVar[str] = "broker.send_repeated.v1"
     machine: ClassVar[str] = "broker"

@@ -16,7 +16,7 @@ class _Sidecar(Event, frozen=True, kw_only=True):
 
 
 class SidecarConnected(_Sidecar, frozen=True, kw_only=True):
-    """A local program connected to offer handlers. One that was connected before is gone."""
+    """A local program connected to offer handlers. A previously connected one is gone."""
 
     topic: ClassVar[str] = "sidecar.connected.v1"
     kind: ClassVar[Kind] = "fact"
@@ -24,7 +24,7 @@ class SidecarConnected(_Sidecar, frozen=True, kw_only=True):
 
 
 class SidecarServing(_Sidecar, frozen=True, kw_only=True):
-    """These handlers, and no others, are served from now on."""
+    """From now on exactly these handlers are served."""
 
     topic: ClassVar[str] = "sidecar.serving.v1"
     kind: ClassVar[Kind] = "fact"
@@ -41,7 +41,7 @@ class SidecarPaused(_Sidecar, frozen=True, kw_only=True):
 
 
 class SidecarGone(_Sidecar, frozen=True, kw_only=True):
-    """The connection is over; invocations that it had are given back."""
+    """The connection is over; its invocations are returned to the engine."""
 
     topic: ClassVar[str] = "sidecar.gone.v1"
     kind: ClassVar[Kind] = "fact"
@@ -53,7 +53,7 @@ class SidecarGone(_Sidecar, frozen=True, kw_only=True):
 
 
 class SidecarReportIgnored(_Sidecar, frozen=True, kw_only=True):
-    """Something came from a sidecar connection that is not the current one."""
+    """A report came from a sidecar connection that is not the current one."""
 
     topic: ClassVar[str] = "sidecar.report_ignored.v1"
     kind: ClassVar[Kind] = "fact"
@@ -72,7 +72,7 @@ class ManifestChanged(_Sidecar, frozen=True, kw_only=True):
 
 
 class ManifestSettled(_Sidecar, frozen=True, kw_only=True):
-    """The engine took the manifest, or refused it (then the operator's stands again), or it is stored for the next connection."""
+    """The engine accepted the manifest, or refused it (the operator's manifest applies again), or it is stored for the next connection."""
 
     topic: ClassVar[str] = "sidecar.manifest_settled.v1"
     kind: ClassVar[Kind] = "fact"
@@ -89,7 +89,7 @@ class SupervisionChanged(_Sidecar, frozen=True, kw_only=True):
 
 
 class SidecarRestartPlanned(_Sidecar, frozen=True, kw_only=True):
-    """No sidecar is connected: its program is started at `until`, unless one comes back before."""
+    """No sidecar is connected: its program is started at `until`, unless one connects before."""
 
     topic: ClassVar[str] = "sidecar.restart_planned.v1"
     until: float
@@ -112,7 +112,7 @@ class SidecarProcessEnded(_Sidecar, frozen=True, kw_only=True):
 
 
 class SupervisionEnded(_Sidecar, frozen=True, kw_only=True):
-    """The program failed as often as its policy allows; it is not started again."""
+    """The program failed as often as its policy allows and is not restarted."""
 
     topic: ClassVar[str] = "sidecar.supervision_ended.v1"
     restarts: int

@@ -38,7 +38,7 @@ class WorkerStarted(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerReady(_Worker, frozen=True, kw_only=True):
-    """The program takes input."""
+    """The program accepts input."""
 
     topic: ClassVar[str] = "worker.ready.v1"
     trigger: ClassVar[str] = worker.Trigger.OPEN
@@ -47,14 +47,14 @@ class WorkerReady(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerAnnounced(_Worker, frozen=True, kw_only=True):
-    """Local clients are told that the program is ready, or that nobody could tell for as long as they wait."""
+    """Local clients are told that the program is ready, or that its readiness could not be determined in time."""
 
     topic: ClassVar[str] = "worker.announced.v1"
     kind: ClassVar[Kind] = "decision"
 
 
 class TerminalTyped(Event, frozen=True, kw_only=True):
-    """People wrote to the terminal: so many pieces, so many bytes, and their digest. The keys are not kept."""
+    """A person typed in the terminal: number of pieces, number of bytes, and a digest. The keys are not kept."""
 
     topic: ClassVar[str] = "worker.terminal_typed.v1"
     machine: ClassVar[str] = "worker"
@@ -76,7 +76,7 @@ class TerminalSized(Event, frozen=True, kw_only=True):
 
 
 class QuestionAnswered(Event, frozen=True, kw_only=True):
-    """A person chose an option of what the program asked, by a command or the local API. `question`: its name; `option`: the label."""
+    """A person answered the program's question, with a command or through the local API. `question`: its name; `option`: the label."""
 
     topic: ClassVar[str] = "worker.question_answered.v1"
     machine: ClassVar[str] = "worker"
@@ -104,7 +104,7 @@ class WorkerUnblocked(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerOccupied(_Worker, frozen=True, kw_only=True):
-    """The program works (`agent_busy`), is stopped (`agent_suspended`), holds somebody's text (`composer_unclear`), or a person types.
+    """The program is working (`agent_busy`), is suspended (`agent_suspended`), has unsent text (`composer_unclear`), or a person is typing.
 
     `detail`: how that was seen. `patience_s`: a message that has waited so long is typed all the same; 0 = only when it is free.
     """
@@ -118,7 +118,7 @@ class WorkerOccupied(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerFreed(_Worker, frozen=True, kw_only=True):
-    """What occupied it is over."""
+    """The program is free again."""
 
     topic: ClassVar[str] = "worker.freed.v1"
     trigger: ClassVar[str] = worker.Trigger.FREE
@@ -126,7 +126,7 @@ class WorkerFreed(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerIdle(_Worker, frozen=True, kw_only=True):
-    """Nothing was printed for a while and nothing is pending."""
+    """Nothing was printed for a while, and nothing is pending."""
 
     topic: ClassVar[str] = "worker.idle.v1"
     report: int
@@ -134,7 +134,7 @@ class WorkerIdle(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerStopping(_Worker, frozen=True, kw_only=True):
-    """The worker is out of dispatch and is being ended: at once, or by `ends_at` when what is being typed has come to its end."""
+    """The worker is out of dispatch and is being stopped: at once, or by `ends_at`, once the current text is finished."""
 
     topic: ClassVar[str] = "worker.stopping.v1"
     kind: ClassVar[Kind] = "decision"
@@ -146,7 +146,7 @@ class WorkerStopping(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerEndAsked(_Worker, frozen=True, kw_only=True):
-    """Nothing is being typed any more, or too long: the program is told to end."""
+    """Typing has finished, or took too long: the program is told to end."""
 
     topic: ClassVar[str] = "worker.end_asked.v1"
     kind: ClassVar[Kind] = "decision"
@@ -166,7 +166,7 @@ class WorkerExited(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerLost(_Worker, frozen=True, kw_only=True):
-    """Nobody can say any more what became of the process: its host is gone."""
+    """The fate of the process is unknown: its host is gone."""
 
     topic: ClassVar[str] = "worker.lost.v1"
     trigger: ClassVar[str] = worker.Trigger.LOSE

@@ -16,7 +16,7 @@ from relaybroker.domain.extraction import Class
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import deliveries, link, reads, settling, strangers
+from relaybroker.domain.rules import deliveries, link, notices, reads, settling, strangers
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
@@ -160,6 +160,8 @@ def _open(turn: Turn, box: Mailbox, offer: frames.Deliver, place: Callable[[Turn
         reader, read = extraction.read_mark(offer.payload)
         if reader == box.agent_id and read:
             reads.marked_by_engine(turn, reader, read)
+        if reason is Reason.RECEIPT_ONLY:
+            notices.surfaced(turn, box.agent_id, offer)
     elif 0 < delivery.expires_at <= turn.now:
         settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
     elif len(extract.body.encode()) > MAX_BODY_BYTES:

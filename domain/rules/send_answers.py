@@ -61,7 +61,7 @@ def _repeated(answer: SendAnswer) -> SendAnswer:
 
 
 def published(turn: Turn, message: Message, message_id: str) -> None:
-    """The engine has it. Call this before the event that ends the message."""
+    """The engine has the message. Call this before the event that ends the message."""
     _tell(turn, message, _sent(turn, message, published=True, message_id=message_id))
 
 

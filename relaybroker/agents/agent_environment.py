@@ -20,33 +20,33 @@ from relaybroker.domain.command_line import is_protected
 INHERITED: dict[str, tuple[str, ...]] = {
     about: tuple(names.split())
     for about, names in {
-        "The person, the language, the directories": """
+        "User, language, directories": """
             HOME USER LOGNAME SHELL PATH TZ TZDIR TMPDIR TEMP TMP LANG LANGUAGE LC_ALL LC_ADDRESS LC_COLLATE LC_CTYPE
             LC_IDENTIFICATION LC_MEASUREMENT LC_MESSAGES LC_MONETARY LC_NAME LC_NUMERIC LC_PAPER LC_TELEPHONE LC_TIME
             LOCALE_ARCHIVE XDG_CONFIG_HOME XDG_CONFIG_DIRS XDG_DATA_HOME XDG_DATA_DIRS XDG_STATE_HOME XDG_CACHE_HOME
             XDG_RUNTIME_DIR TERMINFO_DIRS
         """,
-        "Logging in with a browser, the key ring, the clipboard, an editor of one's own": """
+        "Browser login, key ring, clipboard, the user's editor": """
             DISPLAY WAYLAND_DISPLAY XAUTHORITY DBUS_SESSION_BUS_ADDRESS BROWSER EDITOR VISUAL WSL_DISTRO_NAME
             WSL_INTEROP WSLENV
         """,
-        "Keys and identities for other machines": """
+        "Keys and identities for other systems": """
             SSH_AUTH_SOCK SSH_AGENT_PID SSH_ASKPASS GNUPGHOME KRB5CCNAME KRB5_CONFIG GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL
             GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL GIT_SSH GIT_SSH_COMMAND GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM
             GH_TOKEN GH_HOST GH_CONFIG_DIR GH_ENTERPRISE_TOKEN GITHUB_TOKEN GITHUB_ENTERPRISE_TOKEN GITLAB_TOKEN
             GITLAB_HOST NPM_TOKEN DOCKER_HOST DOCKER_CONFIG KUBECONFIG
         """,
-        "The way to the network, and whom to trust there": """
+        "Network access and trusted certificates": """
             HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY FTP_PROXY WS_PROXY WSS_PROXY http_proxy https_proxy all_proxy
             no_proxy ftp_proxy ws_proxy wss_proxy SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
             GIT_SSL_CAINFO AWS_CA_BUNDLE NIX_SSL_CERT_FILE NODE_EXTRA_CA_CERTS NODE_USE_SYSTEM_CA NODE_USE_ENV_PROXY
             NODE_TLS_REJECT_UNAUTHORIZED PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CERT UV_INDEX_URL UV_DEFAULT_INDEX
             NPM_CONFIG_REGISTRY npm_config_registry GOPROXY GOPRIVATE GONOSUMDB CARGO_REGISTRIES_*
         """,
-        "Marks by which whoever runs a job finds and ends what the job started (Jenkins, GitHub, case scripts)": """
+        "Markers that job runners use to find and end what a job started (Jenkins, GitHub, case scripts)": """
             JENKINS_NODE_COOKIE HUDSON_COOKIE RUNNER_TRACKING_ID RBCASE
         """,
-        "Where tool chains are": """
+        "Tool chain locations": """
             VIRTUAL_ENV CONDA_* MAMBA_* PYENV_ROOT UV_* POETRY_* NVM_* FNM_* VOLTA_HOME N_PREFIX PNPM_HOME BUN_INSTALL
             DENO_DIR DENO_INSTALL RBENV_ROOT GEM_HOME GEM_PATH ASDF_DIR ASDF_DATA_DIR MISE_DATA_DIR CARGO_HOME
             RUSTUP_HOME RUSTUP_TOOLCHAIN GOPATH GOROOT GOBIN GOFLAGS JAVA_HOME SDKMAN_DIR GRADLE_USER_HOME MAVEN_HOME
@@ -54,7 +54,7 @@ INHERITED: dict[str, tuple[str, ...]] = {
             HOMEBREW_REPOSITORY NIX_PATH NIX_PROFILES LD_LIBRARY_PATH DYLD_FALLBACK_LIBRARY_PATH PKG_CONFIG_PATH
             MANPATH INFOPATH CUDA_HOME CUDA_PATH CUDA_VISIBLE_DEVICES
         """,
-        "Keys, addresses and models of providers": """
+        "Provider keys, addresses and models": """
             *_KEY *_BASE_URL *_API_BASE
             ANTHROPIC_* OPENAI_* AZURE_* AWS_* GOOGLE_* GEMINI_API_KEY GEMINI_MODEL GEMINI_API_BASE VERTEX_*
             VERTEXAI_* CLOUD_ML_REGION CLOUDSDK_* BEDROCK_* AI_GATEWAY_* CLOUDFLARE_* CEREBRAS_* COHERE_API_KEY
@@ -63,7 +63,7 @@ INHERITED: dict[str, tuple[str, ...]] = {
             OLLAMA_* OPENROUTER_* OR_SITE_URL OR_APP_NAME PERPLEXITY_* PERPLEXITYAI_* REPLICATE_* SAMBANOVA_*
             TOGETHER_* TOGETHERAI_* VENICE_* V0_API_KEY XAI_* ZAI_* ZHIPU_* BRAVE_API_KEY EXA_API_KEY TAVILY_API_KEY
         """,
-        "Settings of agents' programs that people make (not what a program tells its children to say that they are inside it)": """
+        "User settings of agent programs (not the variables that a program sets to tell its children they run inside it)": """
             CLAUDE_CONFIG_DIR CLAUDE_CODE_USE_* CLAUDE_CODE_SKIP_* CLAUDE_CODE_OAUTH_TOKEN CLAUDE_CODE_API_KEY_*
             CLAUDE_CODE_CLIENT_* CLAUDE_CODE_MAX_* CLAUDE_CODE_DISABLE_* CLAUDE_CODE_ENABLE_TELEMETRY
             CLAUDE_CODE_SUBAGENT_MODEL CLAUDE_CODE_EFFORT_LEVEL CLAUDE_CODE_SHELL CLAUDE_CODE_AUTO_COMPACT_WINDOW
@@ -133,22 +133,22 @@ def inherited(environment: Mapping[str, str], named: Iterable[str] = ()) -> dict
 
 
 PRECEDENCE = """
-From the weakest to the strongest:
+From lowest to highest precedence:
 
-1. what is taken over from the broker's environment: the list below, and the names and patterns of `RELAYBROKER_AGENT_ENV`
-   (`RELAYBROKER_AGENT_ENV="STRIPE_API_KEY,MY_TEAM_*"`; `*` takes over everything but the broker's secrets);
-2. what the broker sets for every agent;
-3. what the spawn names: `relaybroker agent spawn --env NAME=VALUE` (`--env NAME` takes the value of the caller's own environment, and keeps
-   it out of the list of processes), `env` of `POST /api/spawn` or of its `harnessConfig`. The values are in no event and no log; the
-   events have the names;
-4. the `relaybroker` command: a directory that has it comes last in `PATH`, whatever that is;
-5. who the agent is: `RELAY_AGENT_NAME`, `RELAY_AGENT_TOKEN` and the other `RELAY_*` variables of its identity, which nobody else can set;
-   `RELAYBROKER_URL`, where the broker answers to that token (README, "Agents answer");
-   and `RELAYBROKER_SESSION`, by which a release finds and ends what the agent started.
+1. variables inherited from the broker's environment: the list below, and the names and patterns in `RELAYBROKER_AGENT_ENV`
+   (`RELAYBROKER_AGENT_ENV="STRIPE_API_KEY,MY_TEAM_*"`; `*` inherits everything but the broker's secrets);
+2. variables that the broker sets for every agent;
+3. variables of the spawn: `relaybroker agent spawn --env NAME=VALUE` (`--env NAME` takes the value from the caller's environment and keeps
+   it out of the process list), or `env` in `POST /api/spawn` or its `harnessConfig`. Events record the names; no event or log has the
+   values;
+4. the `relaybroker` command: its directory is always appended to `PATH`;
+5. the agent's identity: `RELAY_AGENT_NAME`, `RELAY_AGENT_TOKEN` and the other `RELAY_*` identity variables, which only the broker can set;
+   `RELAYBROKER_URL`, where the broker accepts that token (README, "Agents answer");
+   and `RELAYBROKER_SESSION`, with which a release finds and ends everything the agent started.
 
-Variables that name a file by which programs of a kind find each other (`CLINE_HUB_DISCOVERY_PATH`) name one of the agent's own.
+Variables that name a discovery file shared by instances of a program (`CLINE_HUB_DISCOVERY_PATH`) point to a file of the agent's own.
 
-The environment is taken over when the broker starts. What is changed in a shell afterwards needs a new broker, or `--env`.
+The broker's environment is read when the broker starts. For later changes, restart the broker or use `--env`.
 """
 """For the page."""
 
@@ -156,9 +156,9 @@ HISTORY = """
 ## History files
 
 With the variables above, bash, ksh, zsh, fish, the REPLs of node and Python (from 3.13 on), sqlite3, psql, mysql, redis-cli and less keep
-no history of what is typed in an agent's terminal. They cannot do it where a start-up file of the person sets the history file after them
-(zsh with `HISTFILE=` in `.zshrc`; the same in `.bashrc` or `.kshrc`), nor for programs whose history no variable moves (tcsh with
-`set savehist`, Python before 3.13, nushell, PowerShell). There, let the start-up file ask for `RELAY_AGENT_NAME`, as in
-`[ -n "$RELAY_AGENT_NAME" ] && unset HISTFILE` at its end.
+no history of what is typed in an agent's terminal. This does not work if a user's start-up file sets the history file afterwards
+(zsh with `HISTFILE=` in `.zshrc`; the same in `.bashrc` or `.kshrc`), or if no variable controls a program's history (tcsh with
+`set savehist`, Python before 3.13, nushell, PowerShell). In that case test `RELAY_AGENT_NAME` at the end of the start-up file:
+`[ -n "$RELAY_AGENT_NAME" ] && unset HISTFILE`.
 """
 """For the page."""

@@ -26,6 +26,7 @@ def harness_of(argv: tuple[str, ...], name: str = "") -> Harness:
         hint=profile.hint,
         model_flag="" if profile.hint == "none" else _MODEL_FLAG,
         tools=tools_of(profile, argv),
+        surface=profile.surface,
     )
 
 
@@ -33,6 +34,8 @@ def _named(name: str) -> harnesses.Profile:
     known = harnesses.names()
     if name not in known:
         nearest = nearest_names(name, known) or known
-        text = f"there is no harness '{name[:140]}'; {'nearest' if nearest is not known else 'known'}: {', '.join(nearest)}"
+        text = (
+            f"no harness named '{name[:140]}'; {'nearest' if nearest is not known else 'known'}: {', '.join(nearest)}"
+        )
         raise InvalidRequest(Refusal.INVALID, "unknown_harness", text, field="harness")
     return harnesses.profile(name)

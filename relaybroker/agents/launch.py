@@ -166,5 +166,5 @@ class Launcher:
     def _brought(self, wish: StartProgram) -> dict[str, str]:
         values = self._environments.values(wish.env_ref) if wish.env_ref else {}
         if values is None:
-            raise VariablesLostError(f"the variables of {wish.name} ({wish.env_ref}) are not there any more")
+            raise VariablesLostError(f"the variables of {wish.name} ({wish.env_ref}) are gone")
         return values

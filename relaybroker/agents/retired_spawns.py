@@ -82,4 +82,4 @@ async def _in_thread(forget: Callable[[Any], None], what: Any) -> None:
     try:
         await asyncio.to_thread(forget, what)
     except OSError as error:
-        _log.warning("what was kept for a spawn is still on disk: %s", error)
+        _log.warning("leftover files of a spawn are still on disk: %s", error)

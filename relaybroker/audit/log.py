@@ -27,7 +27,7 @@ def journals_of(state: Path, name: str = "") -> dict[str, Path]:
     every = {path.stem.removeprefix("journal-"): path for path in sorted(state.glob("journal-*.sqlite"))}
     if name and name not in every:
         known = f"; there are: {', '.join(every)}" if every else ""
-        raise NoLog(f"no broker called {name!r} has a log in {state}{known}")
+        raise NoLog(f"no broker named {name!r} has a log in {state}{known}")
     journals = {one: path for one, path in every.items() if name in ("", one)}
     if len(journals) > 1:
         journals = {one: path for one, path in journals.items() if _holds_events(path)} or journals

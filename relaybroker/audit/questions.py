@@ -49,10 +49,10 @@ class Questions:
                 return await asyncio.to_thread(tell, self._log, identifier)
             except NotFoundError as error:
                 raise InvalidRequest(
-                    Refusal.ABSENT, "unknown_id", f"the log knows nothing of {identifier!r}"
+                    Refusal.ABSENT, "unknown_id", f"the log has nothing about {identifier!r}"
                 ) from error
             except AmbiguousError as error:
-                text = f"{identifier!r} may be any of several"
+                text = f"{identifier!r} is ambiguous"
                 raise InvalidRequest(Refusal.CONFLICT, "ambiguous_id", text, choices=error.choices) from error
 
     async def messages(self, **wanted: Any) -> list[dict[str, Any]]:

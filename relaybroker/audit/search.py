@@ -140,7 +140,7 @@ def _topics(wanted: Search) -> _Condition:
     if not fits:
         machines = sorted({event.machine for event in REGISTRY.values()} | set(MACHINES))
         if wanted.machine and wanted.machine not in machines:
-            raise BadSearchError(f"there is no machine {wanted.machine!r}; {_offered(wanted.machine, machines)}")
+            raise BadSearchError(f"no machine named {wanted.machine!r}; {_offered(wanted.machine, machines)}")
         topics = [topic for topic in REGISTRY if wanted.machine in ("", *_machine_names(REGISTRY[topic].machine))]
         raise BadSearchError(f"no event has the topic {wanted.topic!r}; {_offered(wanted.topic, topics)}")
     return f"topic IN ({listed(sorted(fits - set(wanted.hidden)))})", {}
@@ -163,7 +163,7 @@ def _reason(wanted: Search) -> _Condition:
     if not wanted.reason:
         return _NONE
     if wanted.reason not in SENTENCES:
-        raise BadSearchError(f"there is no reason {wanted.reason!r}; {_offered(wanted.reason, SENTENCES)}")
+        raise BadSearchError(f"no reason named {wanted.reason!r}; {_offered(wanted.reason, SENTENCES)}")
     return f"{REASON} = :reason", {"reason": wanted.reason}
 
 
@@ -175,7 +175,7 @@ def check_agent(log: LogReader, name: str) -> None:
     reserved = events.NameReserved.topic
     query = f"SELECT DISTINCT {attribute('name', [events.NameReserved])} AS name FROM {LOG} WHERE topic = ?"
     known = [str(row["name"]) for row in log.query(query, (reserved,))]
-    raise BadSearchError(f"the log knows no agent {name!r}; {_offered(name, known)}")
+    raise BadSearchError(f"the log has no agent named {name!r}; {_offered(name, known)}")
 
 
 def _offered(name: str, known: Iterable[str]) -> str:

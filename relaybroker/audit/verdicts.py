@@ -78,25 +78,29 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
     if offered.attempt > 1:
         who = f"attempt {offered.attempt} of {who}{' (a person asked for it)' if offered.letter_id else ''}"
     show = f"relaybroker agent show {offered.name}"
-    kept = " It is in this broker's custody: the engine was told that it is settled." if _in_custody(own) else ""
+    kept = " It is in this broker's custody: the engine was told it is settled." if _in_custody(own) else ""
     event = _moved(own)
     match DeliveryState(_state("delivery", own)):
         case DeliveryState.OFFERED:
             return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
         case DeliveryState.HELD:
-            return Verdict(PENDING, "held", event.reason, f"{who} waits: {SENTENCES[event.reason]}{kept}", show)
+            return Verdict(PENDING, "held", event.reason, f"{who} is waiting: {SENTENCES[event.reason]}{kept}", show)
         case DeliveryState.QUEUED if isinstance(event, events.DeliveryHandedBack):
             sentence = f"{who} will be tried again: {SENTENCES[event.reason]}{kept}"
             return Verdict(PENDING, "queued", event.reason, sentence, show)
         case DeliveryState.QUEUED:
-            return Verdict(PENDING, "queued", "", f"{who} waits for its turn.{kept}", show)
+            return Verdict(PENDING, "queued", "", f"{who} is waiting for its turn.{kept}", show)
         case DeliveryState.INJECTING:
-            return Verdict(PENDING, "injecting", "", f"{who} is with the terminal.{kept}", "relaybroker status")
+            return Verdict(PENDING, "injecting", "", f"{who} is being typed.{kept}", "relaybroker status")
         case DeliveryState.INJECTED if isinstance(event, events.DeliveryFetched):
-            sentence = f"{who} was fetched by its agent; the acknowledgement waits for earlier ones or the link."
+            sentence = (
+                f"{who} was fetched by its agent; its acknowledgement waits for earlier messages or for the link."
+            )
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case DeliveryState.INJECTED:
-            sentence = f"{who} was typed; the acknowledgement waits for earlier ones or the link.{_alterations(own)}"
+            sentence = (
+                f"{who} was typed; its acknowledgement waits for earlier messages or for the link.{_alterations(own)}"
+            )
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case DeliveryState.ACKED:
             how = _how_typed(_last(own, events.DeliveryInjected), fetched=_last(own, events.DeliveryFetched))
@@ -115,7 +119,9 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
         case DeliveryState.DEAD_LETTERED:
             sentence = f"{who} is a dead letter: {SENTENCES[event.reason]}{_doubt(own)}"
             if removed := _last(own, events.DeadLetterRemoved):
-                sentence = f"{who} was a dead letter ({event.reason}) and left the list: {SENTENCES[removed.reason]}"
+                sentence = (
+                    f"{who} was a dead letter ({event.reason}) and has left the list: {SENTENCES[removed.reason]}"
+                )
             return Verdict(NOT_DELIVERED, "dead_lettered", event.reason, sentence, "relaybroker dead-letters ls")
 
 
@@ -143,17 +149,17 @@ def _in_custody(own: list[Recorded]) -> bool:
 def _returned(around: list[Recorded]) -> str:
     """What became of a message that was given back to the engine."""
     if lost := _last(around, events.RangeLost):
-        return f" It was given back to the engine, which did not offer it again. {SENTENCES[lost.reason]}"
-    return " It was given back to the engine, which keeps it for an hour and offers it again when the agent is there."
+        return f" It was returned to the engine, which did not offer it again. {SENTENCES[lost.reason]}"
+    return " It was returned to the engine, which keeps it for an hour and offers it again when the agent is back."
 
 
 def _frame(own: list[Recorded]) -> Verdict:
     match own[-1].event:
         case events.FrameBuffered(seq=seq):
-            sentence = f"frame {seq} waits: {SENTENCES[Reason.GAP_WAIT]}"
+            sentence = f"frame {seq} is waiting: {SENTENCES[Reason.GAP_WAIT]}"
             return Verdict(PENDING, "buffered", Reason.GAP_WAIT, sentence, "relaybroker status")
         case events.RangeLost(first=first, last=last, reason=reason):
-            sentence = f"frames {first} to {last} are given up: {SENTENCES[reason]}"
+            sentence = f"frames {first} to {last} were given up: {SENTENCES[reason]}"
             return Verdict(NOT_DELIVERED, "lost", reason, sentence, "relaybroker why node")
         case events.FrameIgnored(reason=reason, seq=seq):
             return Verdict(
@@ -164,7 +170,7 @@ def _frame(own: list[Recorded]) -> Verdict:
                 PENDING,
                 "asked_again",
                 Reason.GAP_WAIT,
-                f"{event.topic} is the last that happened.",
+                f"The latest event is {event.topic}.",
                 "relaybroker why node",
             )
 
@@ -176,19 +182,19 @@ def _action(own: list[Recorded]) -> Verdict:
     state, done = ActionState(_state("action", own)), _last(own, events.ActionDone)
     match state:
         case ActionState.RECEIVED:
-            return Verdict(PENDING, "received", "", f"{who} waits to be run.", "relaybroker status")
+            return Verdict(PENDING, "received", "", f"{who} is waiting to run.", "relaybroker status")
         case ActionState.RUNNING:
-            return Verdict(PENDING, "running", "", f"{who} runs.", "relaybroker status")
+            return Verdict(PENDING, "running", "", f"{who} is running.", "relaybroker status")
         case ActionState.DONE | ActionState.REPORTED if done.error:
             cause = f" {SENTENCES[done.reason]}" if done.reason else ""
             sentence = f"{who} failed with {done.error}.{cause} {done.detail}".strip()
             return Verdict(NOT_DELIVERED, state, done.reason or "", sentence, "relaybroker log tail")
         case ActionState.DONE:
             return Verdict(
-                DELIVERED, "done", "", f"{who} was done, the report waits for the link.", "relaybroker status"
+                DELIVERED, "done", "", f"{who} is done; its report waits for the link.", "relaybroker status"
             )
         case ActionState.REPORTED:
-            return Verdict(DELIVERED, "reported", "", f"{who} was done and reported.", "relaybroker agent ls")
+            return Verdict(DELIVERED, "reported", "", f"{who} is done and reported.", "relaybroker agent ls")
 
 
 def _message(own: list[Recorded], around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
@@ -200,7 +206,7 @@ def _message(own: list[Recorded], around: list[Recorded], receipts: Sequence[Rec
         case MessageState.ACCEPTED:
             waiting = _last(own, events.MessageWaiting)
             cause = f" Last try: {waiting.detail}" if waiting else ""
-            return Verdict(PENDING, "accepted", "", f"{who} waits to be published.{cause}", "relaybroker status")
+            return Verdict(PENDING, "accepted", "", f"{who} is waiting to be published.{cause}", "relaybroker status")
         case MessageState.PUBLISHING:
             return Verdict(PENDING, "publishing", "", f"{who} is being published.", "relaybroker status")
         case MessageState.PUBLISHED:
@@ -218,9 +224,7 @@ def _published(said: str, message_id: str, around: list[Recorded], receipts: Seq
         failed = ", ".join(dict.fromkeys(f"{event.target} ({event.failure})" for event in failures))
         return Verdict(NOT_DELIVERED, "published", "", f"{said} The engine could not deliver it to {failed}.", show)
     if not receipts:
-        held = (
-            "The engine holds it: no agent here was to get it, and whether anybody has read it only the engine knows."
-        )
+        held = "No agent on this node was a recipient; only the engine knows whether it was read."
         return Verdict(PENDING, "published", "", f"{said} {held}", show)
     outcomes = {receipt.verdict.outcome for receipt in receipts}
     outcome = next(candidate for candidate in (PENDING, NOT_DELIVERED, DELIVERED) if candidate in outcomes)
@@ -260,13 +264,14 @@ def _live(who: str, name: str, around: list[Recorded], waiting: list[Waiting]) -
             DELIVERED,
             "live",
             "",
-            f"{who} is live, and nothing waits for it.",
+            f"{who} is live; no messages are waiting for it.",
             f"relaybroker agent show {name}",
         )
     oldest = waiting[0]
     cause = SENTENCES[Reason(oldest.reason)] if oldest.reason else f"It is {oldest.state}."
     obstacle = _obstacle(around)
-    sentence = f"{who} is live{obstacle}, and {len(waiting)} messages wait for it, {oldest.msg_id} the longest: {cause}"
+    wait = "one message is" if len(waiting) == 1 else f"{len(waiting)} messages are"
+    sentence = f"{who} is live{obstacle}; {wait} waiting for it, the oldest is {oldest.msg_id}: {cause}"
     return Verdict(PENDING, "live", oldest.reason, sentence, f"relaybroker why {oldest.msg_id}")
 
 
@@ -286,17 +291,17 @@ def _obstacle(around: list[Recorded]) -> str:
     )
     match last:
         case events.WorkerBlocked(pattern=pattern):
-            return f", a dialog ({pattern}) is on its screen"
+            return f", with a dialog ({pattern}) on its screen"
         case events.WorkerOccupied(reason=Reason.HUMAN_DRIVING):
-            return ", a person is typing in its terminal"
+            return ", with a person typing in its terminal"
         case events.WorkerOccupied(reason=Reason.AGENT_SUSPENDED):
             return ", suspended"
         case events.WorkerOccupied(reason=Reason.COMPOSER_UNCLEAR):
-            return ", somebody's text stands in its composer"
+            return ", with unsent text in its composer"
         case events.WorkerOccupied(detail=detail):
             return f", busy ({detail})"
         case events.WorkerStarted() | events.WorkerUnblocked():
-            return ", has not shown that it takes input"
+            return ", not yet accepting input"
         case events.WorkerStopping():
             return ", is being stopped"
         case _:
@@ -309,7 +314,7 @@ def _how_typed(typed: events.DeliveryInjected | None, *, fetched: events.Deliver
     if typed is None:
         return "typed"
     if typed.evidence == "shown":
-        return "shown on the terminal (its program would run what it is typed, so nothing was typed)"
+        return "shown on the terminal but not typed, because its program would execute typed text"
     return f"typed ({typed.bytes_written} bytes, evidence: {typed.evidence})"
 
 
@@ -321,7 +326,7 @@ def _worker(own: list[Recorded]) -> Verdict:
     event, state = _moved(own), WorkerState(_state("worker", own))
     match state:
         case WorkerState.LAUNCHING | WorkerState.BOOTING:
-            return Verdict(PENDING, state, "", f"{who} has not shown that it takes input.", following)
+            return Verdict(PENDING, state, "", f"{who} has not yet shown that it accepts input.", following)
         case WorkerState.READY:
             return Verdict(DELIVERED, state, "", f"{who} takes input.", following)
         case WorkerState.BUSY:
@@ -349,7 +354,7 @@ def _node(own: list[Recorded]) -> Verdict:
             return Verdict(DELIVERED, state, "", f"{who} is online.", "relaybroker status")
         case LinkState.BACKING_OFF:
             why = f"{SENTENCES[event.reason]} {event.detail}".strip()
-            sentence = f"{who} is offline and tries again {event.delay_s:.1f} s after that: {why}"
+            sentence = f"{who} is offline and retries after {event.delay_s:.1f} s: {why}"
             return Verdict(PENDING, state, event.reason, sentence, tail)
         case LinkState.REFUSED:
             sentence = f"{who} is refused: {SENTENCES[event.reason]} {event.detail}".strip()
@@ -357,11 +362,11 @@ def _node(own: list[Recorded]) -> Verdict:
         case LinkState.CLOSED:
             return Verdict(NOT_DELIVERED, state, Reason.SHUTDOWN, f"{who} was shut: {event.detail}", "relaybroker up")
         case LinkState.MINTING:
-            return Verdict(PENDING, state, "", f"{who} waits for its token.", tail)
+            return Verdict(PENDING, state, "", f"{who} is waiting for its token.", tail)
         case LinkState.OFFLINE | LinkState.CONNECTING | LinkState.REGISTERING:
             return Verdict(PENDING, state, "", f"{who} is being connected.", "relaybroker status")
         case LinkState.DRAINING:
-            return Verdict(PENDING, state, "", f"{who} sends what it still owes, and is shut then.", tail)
+            return Verdict(PENDING, state, "", f"{who} is sending its last frames and will then close.", tail)
 
 
 def _state(machine: str, own: list[Recorded]) -> str:

@@ -35,16 +35,22 @@ def _common(command: Any) -> Any:
 @agent.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--task", default="", help="What to type once the program is ready.")
+@click.option("--task", default="", help="Text to type once the program is ready.")
 @click.option("--cwd", default="", help="Working directory (absolute).", shell_complete=completion.directories)
-@click.option("--channel", "channels", multiple=True, help="Channel to join; may be repeated.")
-@click.option("--harness", default="", metavar="NAME", help="Which program it is, if the command does not tell.")
+@click.option("--channel", "channels", multiple=True, help="Channel to join; repeatable.")
+@click.option("--harness", default="", metavar="NAME", help="Which program this is, if the command does not show it.")
+@click.option(
+    "--surface",
+    multiple=True,
+    type=click.Choice(("reaction", "receipt")),
+    help="Tell the agent what others do with its messages; may be repeated.",
+)
 @click.option(
     "--env",
     "variables",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="Set a variable for the agent; without VALUE, pass the one of this shell. May be repeated.",
+    help="Set a variable for the agent; without VALUE, pass this shell's value. Repeatable.",
 )
 @_common
 def spawn(
@@ -54,14 +60,16 @@ def spawn(
     cwd: str,
     channels: tuple[str, ...],
     harness: str,
+    surface: tuple[str, ...],
     variables: tuple[str, ...],
     state_dir: str | None,
     as_json: bool,
 ) -> None:
-    """Start COMMAND as agent NAME, in a terminal of its own. Put `--` before a COMMAND that has options."""
+    """Start COMMAND as agent NAME in its own terminal. Put `--` before a COMMAND with options."""
     body: dict[str, Any] = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
-    given = (("task", task), ("cwd", cwd), ("harness", harness), ("env", _environment(variables)))
-    body |= {key: value for key, value in given if value}
+    given: dict[str, Any] = {"task": task, "cwd": cwd, "harness": harness, "surface": list(surface)}
+    given["env"] = _environment(variables)
+    body |= {key: value for key, value in given.items() if value}
     answer = BrokerClient.find(state_dir).demand("POST", "/api/spawn", body)
     if as_json:
         say_json(answer)
@@ -77,7 +85,7 @@ def _environment(variables: tuple[str, ...]) -> dict[str, str]:
     for given in variables:
         name, has_value, value = given.partition("=")
         if not has_value and name not in os.environ:
-            fail(Exit.USAGE, f"--env {name}: this shell has no such variable. Give it one: --env {name}=VALUE")
+            fail(Exit.USAGE, f"--env {name}: this shell has no such variable. Set one: --env {name}=VALUE")
         environment[name] = value if has_value else os.environ[name]
     return environment
 
@@ -94,7 +102,7 @@ def listing(state_dir: str | None, as_json: bool) -> None:
     shown = [
         (row["name"], row["pid"] or "-", row["worker"] or row["registration"], row["typed"], waits(row)) for row in rows
     ]
-    empty = "no agents run here. Start one: relaybroker agent spawn NAME -- COMMAND"
+    empty = "No agents are running. Start one: relaybroker agent spawn NAME -- COMMAND"
     table(("AGENT", "PID", "STATE", "TYPED", "WAITING"), shown, empty=empty)
 
 
@@ -105,7 +113,7 @@ def waits(row: dict[str, Any]) -> str:
         since = f" since {length(row['waiting_since_secs'])}" if row["waiting_since_secs"] is not None else ""
         said.append(f"{row['waiting']}{since} ({row['waiting_reason']})")
     if row["delivery_mode"] == "manual_flush":
-        said.append(f"held by hand: relaybroker agent flush {row['name']}")
+        said.append(f"held by a person: relaybroker agent flush {row['name']}")
     return ", ".join(said)
 
 
@@ -121,7 +129,7 @@ def show(name: str, state_dir: str | None, as_json: bool) -> None:
         near = did_you_mean(name, [row["name"] for row in rows])
         fail(
             Exit.NOT_FOUND,
-            f"No agent named {name!r}.{near} See: relaybroker agent ls. For its history: relaybroker why {name}",
+            f"no agent named {name!r}.{near} See: relaybroker agent ls. For its history: relaybroker why {name}",
         )
     if as_json:
         say_json(fits[0])
@@ -132,19 +140,21 @@ def show(name: str, state_dir: str | None, as_json: bool) -> None:
 @examples("relaybroker agent release w1")
 @agent.command()
 @click.argument("name", shell_complete=completion.agents)
-@click.option("--reason", default="", help="Why; recorded in the log.")
+@click.option("--reason", default="", help="Reason to record in the log.")
 @_common
 def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> None:
-    """End an agent and everything that it started."""
+    """Stop an agent and everything it started."""
     body = {"reason": reason} if reason else {}
     answer = BrokerClient.find(state_dir).demand("DELETE", f"/api/spawned/{segment(name)}", body)
     if not answer.get("existed", True):
-        fail(Exit.NOT_FOUND, f"there was no agent {name}. See: relaybroker agent ls; its past: relaybroker why {name}")
+        fail(
+            Exit.NOT_FOUND, f"no agent named {name}. See: relaybroker agent ls. For its history: relaybroker why {name}"
+        )
     if as_json:
         say_json(answer)
         return
     said = f"{name} is released"
-    later = "; the engine is told when the link is back" if answer.get("release_pending") else ""
+    later = "; the engine will be told when the link is back" if answer.get("release_pending") else ""
     if answer.get("pending"):
         fail(Exit.PENDING, f"{name} is being released; see: relaybroker agent ls")
     if answer.get("end_unconfirmed"):
@@ -160,10 +170,10 @@ def release(name: str, reason: str, state_dir: str | None, as_json: bool) -> Non
 @agent.command()
 @click.argument("name", shell_complete=completion.agents)
 @click.argument("mode", required=False, type=click.Choice(["auto_inject", "manual_flush"]))
-@click.option("--reason", default="", help="Why; recorded in the log.")
+@click.option("--reason", default="", help="Reason to record in the log.")
 @_common
 def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_json: bool) -> None:
-    """Show or set whether messages for NAME are typed as they come or held until they are flushed."""
+    """Show or set whether messages for NAME are typed as they arrive or held until flushed."""
     client, path = BrokerClient.find(state_dir), f"/api/spawned/{segment(name)}/delivery-mode"
     if mode is None:
         answer = client.demand("GET", path)
@@ -181,13 +191,13 @@ def mode(name: str, mode: str | None, reason: str, state_dir: str | None, as_jso
 @click.argument("name", shell_complete=completion.agents)
 @_common
 def pending(name: str, state_dir: str | None, as_json: bool) -> None:
-    """The messages held for NAME, in order."""
+    """List the messages held for NAME, in order."""
     rows = BrokerClient.find(state_dir).demand("GET", f"/api/spawned/{segment(name)}/pending")["pending"]
     if as_json:
         say_json({"pending": rows})
         return
     shown = [(row["event_id"], row["from"], row["body"].splitlines()[0][:200] if row["body"] else "") for row in rows]
-    table(("MESSAGE", "FROM", "TEXT"), shown, empty=f"nothing is held for {name}")
+    table(("MESSAGE", "FROM", "TEXT"), shown, empty=f"Nothing is held for {name}.")
 
 
 @examples("relaybroker agent flush w1")
@@ -195,7 +205,7 @@ def pending(name: str, state_dir: str | None, as_json: bool) -> None:
 @click.argument("name", shell_complete=completion.agents)
 @_common
 def flush(name: str, state_dir: str | None, as_json: bool) -> None:
-    """Release the messages held for NAME; later ones are held again."""
+    """Release the messages held for NAME; new ones are held again."""
     answer = BrokerClient.find(state_dir).demand("POST", f"/api/spawned/{segment(name)}/flush", {})
     if as_json:
         say_json(answer)
@@ -207,17 +217,17 @@ def flush(name: str, state_dir: str | None, as_json: bool) -> None:
 @agent.command()
 @_common
 def questions(state_dir: str | None, as_json: bool) -> None:
-    """List what agents' programs ask, with the options."""
+    """List the questions of agents' programs, with their options."""
     asked = BrokerClient.find(state_dir).demand("GET", "/api/questions")["questions"]
     if as_json:
         say_json({"questions": asked})
         return
     shown = [(one["name"], one["question"], _in_one_row(one["options"])) for one in asked]
-    table(("AGENT", "QUESTION", "OPTIONS"), shown, empty="No agent asks anything.")
+    table(("AGENT", "QUESTION", "OPTIONS"), shown, empty="No agent is asking a question.")
 
 
 def _in_one_row(options: list[dict[str, Any]]) -> str:
-    return " | ".join(f"{option['key']} {option['label']}" for option in options) or "a text or keys: attach to it"
+    return " | ".join(f"{option['key']} {option['label']}" for option in options) or "needs text or keys: attach to it"
 
 
 @examples("relaybroker agent answer w1", "relaybroker agent answer w1 2", "relaybroker agent answer w1 'Yes, I trust'")
@@ -226,7 +236,10 @@ def _in_one_row(options: list[dict[str, Any]]) -> str:
 @click.argument("option", required=False)
 @_common
 def answer(name: str, option: str | None, state_dir: str | None, as_json: bool) -> None:
-    """Choose OPTION of what NAME's program asks: its number or letter, its label, or how that begins. Without OPTION, show the question."""
+    """Answer the question of NAME's program with OPTION: its number, letter, label, or the start of its label.
+
+    Without OPTION, show the question.
+    """
     client, path = BrokerClient.find(state_dir), f"/api/spawned/{segment(name)}"
     if option is None:
         question = client.demand("GET", f"{path}/question")
@@ -249,16 +262,16 @@ def _show_question(question: dict[str, Any]) -> None:
     if question["options"]:
         say(f"Answer: relaybroker agent answer {question['name']} {question['options'][0]['key']}")
     else:
-        say(f"It wants a text or keys: relaybroker agent attach {question['name']}")
+        say(f"It needs text or keys: relaybroker agent attach {question['name']}")
 
 
 @examples("relaybroker agent attach w1")
 @agent.command()
 @click.argument("name", shell_complete=completion.agents)
-@click.option("--view", is_flag=True, help="Look only: nothing is typed, and the agent's terminal keeps its size.")
+@click.option("--view", is_flag=True, help="View only: type nothing and keep the size of the agent's terminal.")
 @state_option
 def attach(name: str, view: bool, state_dir: str | None) -> None:
-    """See an agent's terminal and type into it; Ctrl-] leaves."""
+    """Show an agent's terminal and type into it; Ctrl-] leaves."""
     from relaybroker.cli.attach import run
 
     run(BrokerClient.find(state_dir), name, view=view)

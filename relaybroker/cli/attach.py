@@ -103,7 +103,7 @@ class _Attached:
             try:
                 end(*await work)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                end(Exit.NO_BROKER, f"the broker is gone: {str(error) or type(error).__name__}")
+                end(Exit.NO_BROKER, f"the broker stopped: {str(error) or type(error).__name__}")
 
         loop.add_signal_handler(signal.SIGWINCH, self._resized.set)
         for number in (signal.SIGTERM, signal.SIGHUP):

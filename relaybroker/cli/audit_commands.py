@@ -49,7 +49,7 @@ def _log(state_dir: str | None, name: str) -> Iterator[LogReader]:
     (chosen, path), *others = journals.items()
     if others:
         names = ", ".join(other for other, _ in others)
-        say(f"relaybroker: this is the log of {chosen}; --name shows another: {names}", err=True)
+        say(f"relaybroker: showing the log of {chosen}; choose another with --name: {names}", err=True)
     with _opened(path) as reader:
         yield reader
 
@@ -67,9 +67,9 @@ def _opened(path: Path) -> Iterator[LogReader]:
         finally:
             reader.close()
     except StateCorrupt as error:
-        fail(Exit.FAILED, f"the log is damaged: {error}. Nothing was changed; see: relaybroker log verify", error.code)
+        fail(Exit.FAILED, f"the log is damaged: {error}. Nothing was changed. See: relaybroker log verify", error.code)
     except PermissionError as error:
-        fail(Exit.REFUSED, f"the log cannot be read: {error}. It belongs to the user who runs the broker")
+        fail(Exit.REFUSED, f"the log cannot be read: {error}. It belongs to the user who runs the broker.")
 
 
 @examples("relaybroker why 252234275435319297", "relaybroker why w1@17", "relaybroker why w1 --json")
@@ -78,7 +78,7 @@ def _opened(path: Path) -> Iterator[LogReader]:
 @_place
 @json_option
 def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> None:
-    """Say what became of a message, delivery, AGENT@SEQ, invocation or agent, and why."""
+    """Say what happened to a message, delivery, AGENT@SEQ, invocation or agent, and why."""
     import msgspec
 
     from relaybroker.audit.verdicts import DELIVERED, PENDING
@@ -112,9 +112,11 @@ def _stories(identifier: str, state_dir: str | None, name: str) -> list[Story]:
             except NotFoundError:
                 continue
             except AmbiguousError as error:
-                fail(Exit.USAGE, f"{identifier!r} may be any of {error}")
+                fail(Exit.USAGE, f"{identifier!r} is ambiguous; it may be {error}")
     if not stories:
-        fail(Exit.NOT_FOUND, f"the log knows nothing of {identifier!r}. List what it knows: relaybroker delivery ls")
+        fail(
+            Exit.NOT_FOUND, f"the log has nothing about {identifier!r}. To list its deliveries: relaybroker delivery ls"
+        )
     return stories
 
 
@@ -146,7 +148,8 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
 
     if wanted and wanted not in (states := MACHINES["delivery"].states):
         fail(
-            Exit.USAGE, f"no delivery is ever {wanted!r}.{did_you_mean(wanted, states)} There are: {', '.join(states)}"
+            Exit.USAGE,
+            f"deliveries have no state {wanted!r}.{did_you_mean(wanted, states)} There are: {', '.join(states)}",
         )
     with _log(state_dir, name) as reader:
         rows = newest(reader, count, state=wanted, agent=agent)
@@ -166,7 +169,7 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
         )
         for row in rows
     ]
-    empty = "no deliveries. Send a message: relaybroker message send AGENT TEXT"
+    empty = "No deliveries. Send a message: relaybroker message send AGENT TEXT"
     table(("OFFERED", "AGENT@SEQ", "STATE", "HOW", "MESSAGE", "FROM"), shown, empty=empty)
 
 
@@ -187,7 +190,7 @@ def _check_agent(reader: LogReader, name: str) -> None:
 @json_option
 @click.pass_context
 def delivery_show(context: click.Context, identifier: str, state_dir: str | None, name: str, as_json: bool) -> None:
-    """The whole story of a delivery (the same as `why`)."""
+    """Show the whole story of a delivery (same as `why`)."""
     context.invoke(why, identifier=identifier, state_dir=state_dir, name=name, as_json=as_json)
 
 
@@ -204,11 +207,11 @@ def _filters(command: Any) -> Any:
 
 _FILTERS = (
     ("--machine", "Only events of this machine, e.g. delivery or node.", completion.machines),
-    ("--stream", "Only streams that begin so, e.g. delivery: or agent:w1.", None),
-    ("--topic", "Only this topic, * for any letters, e.g. 'delivery.*'.", completion.topics),
+    ("--stream", "Only streams that start with this, e.g. delivery: or agent:w1.", None),
+    ("--topic", "Only this topic; * matches anything, e.g. 'delivery.*'.", completion.topics),
     ("--reason", "Only events with this reason.", completion.reasons),
-    ("--agent", "Only what concerns an agent of this name.", completion.agents),
-    ("--text", "Only events whose body has this text.", None),
+    ("--agent", "Only events about the agent of this name.", completion.agents),
+    ("--text", "Only events whose body contains this text.", None),
 )
 
 
@@ -227,16 +230,16 @@ def _matching(reader: LogReader, wanted: Search) -> list[Recorded]:
 @click.option(
     "-n", "count", type=click.IntRange(min=0, max=10_000), default=20, show_default=True, help="The newest N."
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("-f", "--follow", is_flag=True, help="Keep following.")
 @click.option(
-    "--upkeep", is_flag=True, help="With what keeps the link alive: heartbeats, inventories and their answers."
+    "--upkeep", is_flag=True, help="Include what keeps the link alive: heartbeats, inventories and their answers."
 )
 @_filters
 @json_option
 def log_tail(
     state_dir: str | None, name: str, count: int, follow: bool, upkeep: bool, as_json: bool, **filters: str
 ) -> None:
-    """The newest events, without those that only keep the link alive."""
+    """List the newest events, except those that only keep the link alive."""
     from relaybroker.audit.search import UPKEEP, Search
 
     hidden = () if upkeep or filters["topic"] else UPKEEP
@@ -263,11 +266,13 @@ _FOLLOW_S = 0.2
 @click.option(
     "--since",
     default="",
-    help="Only events from then on: 2026-01-31T12:00:00 (local), or 15m = a quarter of an hour ago.",
+    help="Only events since this time: 2026-01-31T12:00:00 (local), or 15m for the last 15 minutes.",
 )
-@click.option("--until", default="", help="Only events up to then.")
-@click.option("--after", type=click.IntRange(0, LAST), default=0, help="Only events behind this position.")
-@click.option("-n", "count", type=click.IntRange(min=1, max=10_000), default=1000, show_default=True, help="At most N.")
+@click.option("--until", default="", help="Only events up to this time.")
+@click.option("--after", type=click.IntRange(0, LAST), default=0, help="Only events after this position.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1, max=10_000), default=1000, show_default=True, help="Show at most N."
+)
 @json_option
 def log_grep(
     state_dir: str | None,
@@ -279,7 +284,7 @@ def log_grep(
     as_json: bool,
     **filters: str,
 ) -> None:
-    """Events that fit every filter, in order. Exit status 3 when there are none."""
+    """List the events that match every filter, in order. Exit status 3 if there are none."""
     from relaybroker.audit.search import Search
 
     wanted = Search(**filters, since=moment(since), until=moment(until), after=after, limit=count)  # type: ignore[arg-type] # all are text
@@ -288,9 +293,9 @@ def log_grep(
     for recorded in matches:
         _print_event(recorded, as_json=as_json)
     if len(matches) == count:
-        say(f"{count} events; more may follow: --after {matches[-1].version}", err=True)
+        say(f"{count} events; there may be more: --after {matches[-1].version}", err=True)
     if not matches:
-        fail(Exit.NOT_FOUND, "no event fits. What the log has: relaybroker log stats")
+        fail(Exit.NOT_FOUND, "no event matches. For an overview of the log: relaybroker log stats")
 
 
 @examples("relaybroker log show 1070")
@@ -299,7 +304,7 @@ def log_grep(
 @_place
 @json_option
 def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> None:
-    """The event at a position, whole, with the fact that caused it and what else followed from that."""
+    """Show the complete event at a position, the fact that caused it, and what else followed from that fact."""
     from relaybroker.audit.search import exported, turn_of
 
     with _log(state_dir, name) as reader:
@@ -328,7 +333,7 @@ def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> 
 @_place
 @json_option
 def log_stats(state_dir: str | None, name: str, as_json: bool) -> None:
-    """How many events, in which states what is, and how often each reason was given."""
+    """Show how many events there are, how many streams are in each state, and how often each reason occurred."""
     import msgspec
 
     from relaybroker.audit.statistics import as_lines, statistics
@@ -360,15 +365,17 @@ def _print_event(recorded: Recorded, *, as_json: bool) -> None:
 )
 @log.command("export")
 @_place
-@click.option("--output", "-o", default="-", help="File to write, for its owner only; - = standard output.")
-@click.option("--first", type=click.IntRange(1, LAST), default=1, help="From this position on.")
-@click.option("--last", type=click.IntRange(1, LAST), help="Up to this position; the log's end unless it is given.")
-@click.option("--session", "as_session", is_flag=True, help="As a session file, which `relaybroker replay` can play.")
+@click.option("--output", "-o", default="-", help="File to write, readable by its owner only; - for standard output.")
+@click.option("--first", type=click.IntRange(1, LAST), default=1, help="First position.")
+@click.option("--last", type=click.IntRange(1, LAST), help="Last position. Default: the end of the log.")
+@click.option("--session", "as_session", is_flag=True, help="Write a session file for `relaybroker replay`.")
 @click.option(
-    "--redact", is_flag=True, help="With --session: without bodies; the same body becomes the same placeholder."
+    "--redact",
+    is_flag=True,
+    help="With --session: replace message bodies with placeholders; equal bodies get equal placeholders.",
 )
-@click.option("--title", default="", help="With --session: its name.")
-@click.option("--says", default="", help="With --session: a sentence about it.")
+@click.option("--title", default="", help="With --session: the session's name.")
+@click.option("--says", default="", help="With --session: a one-sentence description.")
 def log_export(
     state_dir: str | None,
     name: str,
@@ -380,11 +387,11 @@ def log_export(
     title: str,
     says: str,
 ) -> None:
-    """The log, or a part of it, as JSON lines: its events, or with --session whole turns with their inputs."""
+    """Export the log, or part of it, as JSON Lines: its events, or with --session whole turns with their inputs."""
     from relaybroker.audit.search import exported
 
     if not as_session and (redact or title or says):
-        fail(Exit.USAGE, "--redact, --title and --says are about a session: add --session")
+        fail(Exit.USAGE, "--redact, --title and --says need --session")
     with _log(state_dir, name) as reader, _private(output) as file:
         if as_session:
             _export_session(reader, file, first, last, redact=redact, title=title, says=says)
@@ -440,13 +447,13 @@ def _export_session(
     type=click.IntRange(1000, LAST),
     default=100_000,
     show_default=True,
-    help="Events that stay in the database.",
+    help="Events to keep in the database.",
 )
 @json_option
 def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> None:
-    """Move all but the newest events into compressed JSON lines beside the database.
+    """Move all but the newest events into compressed JSON Lines files next to the database.
 
-    The log stays one log: every command reads both parts. The broker may run meanwhile, and does the same by itself (`[retention]`).
+    Every command still reads both parts as one log. The broker may keep running; it also archives on its own (`[retention]`).
     """
     from relaybroker.adapters.eventstore.archiving import move
     from relaybroker.adapters.eventstore.errors import StateCorrupt
@@ -463,7 +470,7 @@ def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> N
     except NoLog as error:
         fail(Exit.NOT_FOUND, f"{error}. Name the state directory with --state-dir")
     except LockHeldError:
-        fail(Exit.REFUSED, "this log is being archived already; relaybroker log stats says how far it is")
+        fail(Exit.REFUSED, "this log is already being archived. For its progress: relaybroker log stats")
     except (StateCorrupt, CorruptLog, OSError) as error:
         fail(Exit.FAILED, f"nothing was removed from the log: {error}")
     if as_json:
@@ -477,7 +484,7 @@ def log_archive(state_dir: str | None, name: str, keep: int, as_json: bool) -> N
 @_place
 @json_option
 def log_verify(state_dir: str | None, name: str, as_json: bool) -> None:
-    """Check that the log is whole: order, topics, hash chain, and that it folds by the tables."""
+    """Check that the log is intact: order, topics, hash chain, and that it folds by the tables."""
     from relaybroker.audit.verification import verify
 
     with _log(state_dir, name) as reader:
@@ -533,7 +540,7 @@ def machine_show(name: str, mermaid: bool, as_json: bool) -> None:
     fits = [known for known in MACHINES if known.startswith(name)]
     if len(fits) != 1:
         near = did_you_mean(name, list(MACHINES))
-        fail(Exit.NOT_FOUND, f"No machine named {name!r}.{near} There are: {', '.join(MACHINES)}")
+        fail(Exit.NOT_FOUND, f"no machine named {name!r}.{near} There are: {', '.join(MACHINES)}")
     chosen = MACHINES[fits[0]]
     if as_json:
         edges = [

@@ -17,7 +17,7 @@ def require_text(words: Sequence[str]) -> None:
     """Refuse arguments that are no text: nothing that is stored or sent could hold them."""
     for word in words:
         if not is_text(word):
-            raise CommandError(Exit.USAGE, f"the argument {word!r} is not UTF-8")
+            raise CommandError(Exit.USAGE, f"argument {word!r} is not UTF-8")
 
 
 def as_command_error(error: Exception) -> CommandError | None:
@@ -37,7 +37,7 @@ def as_command_error(error: Exception) -> CommandError | None:
             )
         case PersistenceError() | sqlite3.Error():
             return CommandError(
-                Exit.FAILED, f"the log cannot be used: {error}. Nothing was changed; see: relaybroker log verify"
+                Exit.FAILED, f"the log cannot be used: {error}. Nothing was changed. See: relaybroker log verify"
             )
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
@@ -47,4 +47,4 @@ def as_command_error(error: Exception) -> CommandError | None:
 
 
 def _damaged(text: str) -> CommandError:
-    return CommandError(Exit.FAILED, f"the log is damaged: {text}. Nothing was changed; see: relaybroker log verify")
+    return CommandError(Exit.FAILED, f"the log is damaged: {text}. Nothing was changed. See: relaybroker log verify")

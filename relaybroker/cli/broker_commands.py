@@ -76,7 +76,7 @@ def _settle(settings: Settings, paths: Paths, connection: Connection, report: Ca
 
     def say_done(one: Done) -> None:
         if one.problem:
-            said = f"{FLEET}{one.step.name} is not as the file wants it: {one.problem}"
+            said = f"{FLEET}{one.step.name} does not match the file: {one.problem}"
             say(f"relaybroker: {said}", err=True)
             report(said)
         elif one.step.kind not in ("keep", "leave"):
@@ -87,7 +87,7 @@ def _settle(settings: Settings, paths: Paths, connection: Connection, report: Ca
 
 @examples("relaybroker demo --keep")
 @click.command()
-@click.option("--keep", is_flag=True, help="Keep the state directory and print where it is.")
+@click.option("--keep", is_flag=True, help="Keep the state directory and print its path.")
 @click.option("--while-down", default=60, show_default=True, help="Messages posted while the broker is dead.")
 def demo(keep: bool, while_down: int) -> None:
     """Show the main job on the embedded engine: agents, messages, kill -9, nothing lost."""
@@ -102,14 +102,20 @@ def demo(keep: bool, while_down: int) -> None:
     "RELAY_WORKSPACE_KEY=rk_live_... relaybroker up --detach",
 )
 @click.command()
-@click.option("--name", default="", help="Name of the broker and of its node.")
-@click.option("--api-port", type=PORT, help="Port of the local API; 0 = chosen, the same again after a restart.")
+@click.option("--name", default="", help="Name of the broker and its node.")
+@click.option("--api-port", type=PORT, help="Port of the local API; 0: pick one and keep it across restarts.")
 @click.option("--api-bind", default="", help="Address of the local API.  [default: 127.0.0.1]")
 @state_option
 @config_option
-@click.option("--detach", is_flag=True, help="Run in the background; return when it is ready.")
 @click.option(
-    "--record", type=click.Path(path_type=Path), help="Write a session of this run into this new file, for `replay`."
+    "--harnesses",
+    type=click.Path(path_type=Path),
+    help="Directory with profiles of your own programs.  [default: ~/.config/relaybroker/harnesses]",
+    shell_complete=completion.directories,
+)
+@click.option("--detach", is_flag=True, help="Run in the background; return once the broker is ready.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="Record this run as a session in this new file, for `replay`."
 )
 @json_option
 def up(
@@ -118,21 +124,30 @@ def up(
     api_bind: str,
     state_dir: str | None,
     config_file: str | None,
+    harnesses: Path | None,
     detach: bool,
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Run a broker, with its own engine unless RELAY_BASE_URL names another, and the agents of the configuration file."""
+    """Run a broker and the agents in the configuration file, with an embedded engine unless RELAY_BASE_URL names another."""
     from relaybroker.config.finding import state_directory as place_of
 
     folder, project = place_of(state_dir, os.environ, Path.cwd())
     folder = folder.absolute()
     record = None if record is None else record.absolute()
+    harnesses = None if harnesses is None else harnesses.absolute()
     config = config_path(config_file)
     config = None if config is None else config.absolute()
     os.chdir(project)  # one project is one node, from wherever in it the broker is started
     if detach:
-        given = {"--name": name, "--api-bind": api_bind, "--api-port": api_port, "--config": config, "--record": record}
+        given = {
+            "--name": name,
+            "--api-bind": api_bind,
+            "--api-port": api_port,
+            "--config": config,
+            "--harnesses": harnesses,
+            "--record": record,
+        }
         words = [str(word) for option, value in given.items() if value not in ("", None) for word in (option, value)]
         _detach(folder, words, as_json=as_json)
         return
@@ -150,6 +165,7 @@ def up(
                 state_dir=folder,
                 config=config,
                 record=record,
+                harnesses=harnesses,
             )
         )
     )
@@ -178,7 +194,7 @@ def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
         fleet = _wait_until_ready(process, listener, log, before)
     connection = _connection(folder / "connection.json")
     if connection is None:
-        fail(Exit.FAILED, f"the broker is ready, but {folder}/connection.json cannot be read; see: relaybroker status")
+        fail(Exit.FAILED, f"the broker is ready, but {folder}/connection.json cannot be read. See: relaybroker status")
     _check_accepted(connection)
     following = "relaybroker status" if fleet else "relaybroker agent spawn NAME -- COMMAND"
     if as_json:
@@ -186,8 +202,8 @@ def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
     else:
         for line in fleet:
             say(line)
-        say(f"broker is ready at {connection.url} (pid {connection.pid}). Next: {following}")
-    if any(" is not as the file wants it" in line for line in fleet):
+        say(f"The broker is ready at {connection.url} (pid {connection.pid}). Next: {following}")
+    if any(" does not match the file" in line for line in fleet):
         raise SystemExit(int(Exit.REFUSED))
 
 
@@ -236,7 +252,7 @@ def _check_accepted(connection: Connection) -> None:
     if link["state"] == "refused":
         fail(
             Exit.REFUSED,
-            f"{refusal(link)}\nThe broker runs (pid {connection.pid}) and is not ready; end it: relaybroker down",
+            f"{refusal(link)}\nThe broker (pid {connection.pid}) is running but not ready. Stop it: relaybroker down",
         )
 
 
@@ -255,6 +271,7 @@ def _connection(path: Path) -> Connection | None:
 @click.option("--api-bind", default="")
 @click.option("--persist", is_flag=True)
 @click.option("--state-dir", default=None)
+@click.option("--harnesses", type=click.Path(path_type=Path))
 def init(
     instance_name: str,
     name: str,
@@ -264,6 +281,7 @@ def init(
     api_bind: str,
     persist: bool,
     state_dir: str | None,
+    harnesses: Path | None,
 ) -> None:
     """The broker as existing clients start it (installed as agent-relay-broker)."""
     from pydantic import SecretStr
@@ -282,6 +300,7 @@ def init(
                 api_bind=api_bind,
                 persist=persist,
                 state_dir=None if state_dir is None else Path(state_dir),
+                harnesses=harnesses,
             )
         )
     )
@@ -291,7 +310,7 @@ def init(
 @click.command()
 @state_option
 def down(state_dir: str | None) -> None:
-    """End the broker of a state directory, and everything that it started: agents, PTY host, engine."""
+    """Stop a state directory's broker and everything it started: agents, PTY host, engine."""
     from relaybroker.node.leftovers import end_leftovers, is_locked, kill_hung
 
     folder = state_directory(state_dir)
@@ -312,13 +331,13 @@ def down(state_dir: str | None) -> None:
             if not (killed := kill_hung(folder)):
                 fail(
                     Exit.FAILED,
-                    f"somebody still holds {folder} after {DOWN_S:g} s; its files say who: {folder}/broker-*.lock",
+                    f"a process still holds {folder} after {DOWN_S:g} s; for its pid see {folder}/broker-*.lock",
                 )
             ended += killed
             deadline = time.monotonic() + DOWN_S  # a killed process holds its lock until the system has taken it down
         time.sleep(0.05)
     ended += end_leftovers(folder)
-    say("The broker is down." + (f" Ended what was left: {', '.join(ended)}" if ended else ""))
+    say("The broker has stopped." + (f" Also stopped: {', '.join(ended)}" if ended else ""))
 
 
 @examples("relaybroker status", "relaybroker status --json | jq .link.state")
@@ -346,7 +365,7 @@ def status(state_dir: str | None, as_json: bool) -> None:
         ("host", f"{'attached' if host['attached'] else 'not attached'}, pid {host['pid']}"),
     ]
     if locked_s := report.get("log_locked_secs"):
-        held = f"another program has held its write lock for {length(locked_s)}; nothing is accepted until it lets go"
+        held = f"another program has held its write lock for {length(locked_s)}; nothing is accepted until it releases the lock"
         rows.append(("log", held))
     if report["disk"]["state"] != "ok":
         free = f"{report['disk']['state'].replace('_', ' ')}, {report['disk']['free_bytes'] // 2**20} MiB free"
@@ -368,8 +387,8 @@ def _remedy(link: dict[str, Any], state: str) -> str:
     """What a person can do about a link that is not online; "" where it heals by itself."""
     if "workspace key" in str(link["detail"]):
         return (
-            "The engine does not know this workspace: its database is another one than before. If it was lost for good, end the broker"
-            f" (relaybroker down), remove {state}/workspace.json and start again: node and agents are enrolled anew;"
+            "The engine does not know this workspace: its database is a different one. If the old one is lost for good, stop the broker"
+            f" (relaybroker down), remove {state}/workspace.json and start again: node and agents are enrolled again;"
             " or start in another directory with --state-dir."
         )
     return ""
@@ -378,10 +397,10 @@ def _remedy(link: dict[str, Any], state: str) -> str:
 @examples("relaybroker engine --db engine.sqlite --port 8787")
 @click.command()
 @click.option(
-    "--db", "database", required=True, help="Database file; created when it is absent.", shell_complete=completion.files
+    "--db", "database", required=True, help="Database file; created if missing.", shell_complete=completion.files
 )
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=PORT, default=8787, show_default=True, help="0 = chosen by the system.")
+@click.option("--port", type=PORT, default=8787, show_default=True, help="0: let the system choose.")
 def engine(database: str, host: str, port: int) -> None:
     """Run the embedded engine alone, for brokers on this machine."""
     command = own_program("relaybroker.engine", "--db", database, "--host", host, "--port", str(port))

@@ -63,14 +63,14 @@ class BrokerClient:
         try:
             recorded = connection_file.read(path)
         except OSError as error:
-            fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. A broker writes it anew: relaybroker up --detach")
+            fail(Exit.NO_BROKER, f"{path} cannot be read: {error}. To have it rewritten: relaybroker up --detach")
         if recorded is None:
             hint = "Start one: relaybroker up --detach"
             if (said := last_words.read(path.parent)) is not None:
                 hint = f"The last one ended {length(max(0.0, time.time() - said.at))} ago: {said.why}. {hint}"
             if path.parent.is_dir():
-                hint += "; what the log knows: relaybroker log tail"
-            fail(Exit.NO_BROKER, f"no broker runs here ({path} names none). {hint}")
+                hint += "; for details: relaybroker log tail"
+            fail(Exit.NO_BROKER, f"no broker is running ({path} names none). {hint}")
         client = cls(recorded.url, recorded.api_key)
         client.require_proof()
         return client
@@ -80,8 +80,8 @@ class BrokerClient:
         if not self._saying_so(lambda: proof.proves(self.url, self.key, TIMEOUT_S)):
             fail(
                 Exit.NO_BROKER,
-                f"no broker runs here: another program listens at {self.url}, and was told nothing."
-                " Start one: relaybroker up --detach",
+                f"no broker is running: another program listens at {self.url}; it was sent nothing."
+                " Start a broker: relaybroker up --detach",
             )
 
     def is_proven(self, timeout_s: float) -> bool:
@@ -101,8 +101,8 @@ class BrokerClient:
         except UNREACHABLE as error:
             fail(
                 Exit.NO_BROKER,
-                f"the broker at {self.url} does not answer ({error}). It was killed, or is stuck: relaybroker up --detach"
-                " takes up what it left, relaybroker down ends it; relaybroker log tail shows what it did last",
+                f"the broker at {self.url} does not answer ({error}). It was killed or hangs."
+                " Take over: relaybroker up --detach. Stop it: relaybroker down. See what it did last: relaybroker log tail",
             )
 
     def answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
@@ -137,7 +137,7 @@ class BrokerClient:
         finally:
             connection.close()
         if response.status >= 300:
-            fail(Exit.REFUSED, f"{path} is refused with {response.status}: {body[:200]}")
+            fail(Exit.REFUSED, f"{path} was refused with {response.status}: {body[:200]}")
         return body
 
     def tell(self, method: str, path: str, body: dict[str, Any], *, timeout_s: float) -> bool:

@@ -20,7 +20,10 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what completes commands, names and ids in SHELL. Completion asks the broker and the log of the current directory."""
+    """Print the script that completes commands, names and ids in SHELL.
+
+    Completion queries the broker and the log of the current directory.
+    """
     kind = get_completion_class(shell)
     assert kind is not None, "one of SHELLS"
     made = kind(context.find_root().command, {}, "relaybroker", "_RELAYBROKER_COMPLETE")

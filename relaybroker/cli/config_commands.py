@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 def config_option(command: Any) -> Any:
     """Which configuration file counts."""
-    text = "Configuration file; else RELAYBROKER_CONFIG, the nearest relaybroker.toml upward, that in ~/.config/relaybroker."
+    text = (
+        "Configuration file. Default: RELAYBROKER_CONFIG, else the nearest relaybroker.toml in this directory or above,"
+        " else the one in ~/.config/relaybroker."
+    )
     return click.option("--config", "config_file", metavar="FILE", help=text, shell_complete=completion.files)(command)
 
 
@@ -32,7 +35,7 @@ def config_path(option: str | None) -> Path | None:
 
     file = config_file(option, os.environ, Path.cwd())
     if file is not None and not file.is_file():
-        fail(Exit.NOT_FOUND, f"there is no configuration file {file}. Every setting: relaybroker config")
+        fail(Exit.NOT_FOUND, f"there is no configuration file {file}. For every setting: relaybroker config")
     return file
 
 
@@ -51,7 +54,7 @@ def chosen(option: str | None) -> Choice:
 @config_option
 @json_option
 def config(config_file: str | None, as_json: bool) -> None:
-    """Every setting: its value, where it is from, its variable, what it means. Checks file and environment. No secret is shown."""
+    """Show every setting with its value, source, variable and meaning. Checks the file and the environment. Shows no secrets."""
     from relaybroker.config.chosen import SECRETS, Chosen, flag_of, variables_of
 
     choice = chosen(config_file)
@@ -114,18 +117,19 @@ def _shown(value: Any) -> str:
 @config_option
 @state_option
 @click.option(
-    "--name", default="", help="Which broker, where the directory has several.", shell_complete=completion.brokers
+    "--name", default="", help="Name of the broker, if the directory has several.", shell_complete=completion.brokers
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it.")
 @json_option
 def apply(config_file: str | None, state_dir: str | None, name: str, dry_run: bool, as_json: bool) -> None:
-    """Start, change and end agents until those of the configuration file run. What was started by hand is left alone."""
+    """Start, change and stop agents to match the configuration file. Agents started by hand are left alone."""
     from relaybroker.fleet import applying
 
     choice = chosen(config_file)
     if choice.file is None:
         fail(
-            Exit.NOT_FOUND, "there is no configuration file. It names agents as [agents.NAME]; see: relaybroker config"
+            Exit.NOT_FOUND,
+            "there is no configuration file. Agents go into it as [agents.NAME]. See: relaybroker config",
         )
     fleet, project = choice.chosen.agents, choice.file.parent
     client = BrokerClient.find(state_dir)
@@ -144,6 +148,6 @@ def apply(config_file: str | None, state_dir: str | None, name: str, dry_run: bo
         say_json({"dry_run": dry_run, "steps": rows})
     else:
         rows_ = [(one.step.name, one.step.kind, one.problem or one.step.why) for one in done]
-        table(("AGENT", "STEP", "WHY"), rows_, empty=f"{choice.file} names no agents: [agents.NAME] with cli")
+        table(("AGENT", "STEP", "WHY"), rows_, empty=f"{choice.file} defines no agents. Add [agents.NAME] with cli.")
     if any(one.problem for one in done):
         raise SystemExit(int(Exit.REFUSED))

@@ -30,16 +30,16 @@ def _choice(command: Any) -> Any:
     command = click.option(
         "--agent", default="", help="With --all: only those for this agent.", shell_complete=completion.agents
     )(command)
-    command = click.option("--all", "every", is_flag=True, help="Every dead letter.")(command)
+    command = click.option("--all", "every", is_flag=True, help="All dead letters.")(command)
     return click.argument("identifiers", metavar="[ID]...", nargs=-1, shell_complete=completion.letters)(command)
 
 
 @examples("relaybroker dead-letters ls", "relaybroker dead-letters ls --agent w1 --json")
 @dead_letters.command("ls")
-@click.option("--agent", default="", help="Only those for this agent.", shell_complete=completion.agents)
+@click.option("--agent", default="", help="Only dead letters for this agent.", shell_complete=completion.agents)
 @_common
 def listing(agent: str, state_dir: str | None, as_json: bool) -> None:
-    """Every dead letter, oldest first."""
+    """List all dead letters, oldest first."""
     rows = _rows(BrokerClient.find(state_dir), agent)
     if as_json:
         say_json({"dead_letters": rows})
@@ -54,7 +54,7 @@ def listing(agent: str, state_dir: str | None, as_json: bool) -> None:
         )
         for row in rows
     ]
-    table(("DEAD LETTER", "AGENT", "REASON", "FROM", "AGE"), shown, empty="no dead letters")
+    table(("DEAD LETTER", "AGENT", "REASON", "FROM", "AGE"), shown, empty="No dead letters.")
 
 
 @examples("relaybroker dead-letters show 252234275435319297")
@@ -62,7 +62,7 @@ def listing(agent: str, state_dir: str | None, as_json: bool) -> None:
 @click.argument("identifier", shell_complete=completion.letters)
 @_common
 def show(identifier: str, state_dir: str | None, as_json: bool) -> None:
-    """One dead letter with its words. IDENTIFIER is its id, its message id, or a unique prefix of one."""
+    """Show one dead letter with its text. IDENTIFIER is its id, its message id, or a unique prefix of either."""
     client = BrokerClient.find(state_dir)
     (letter_id,) = _resolve(client, (identifier,))
     letter = client.demand("GET", f"/api/dead-letters/{segment(letter_id)}")["dead_letter"]
@@ -78,12 +78,16 @@ def show(identifier: str, state_dir: str | None, as_json: bool) -> None:
 )
 @dead_letters.command("redeliver")
 @_choice
-@click.option("--force", is_flag=True, help="Also what may have been typed; it is marked possible-duplicate.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Include messages that may have been typed already; they are marked possible-duplicate.",
+)
 @_common
 def redeliver(
     identifiers: tuple[str, ...], every: bool, agent: str, force: bool, state_dir: str | None, as_json: bool
 ) -> None:
-    """Type dead letters after all, each as a new attempt. Those that cannot be typed now stay, with the reason."""
+    """Redeliver dead letters, each as a new attempt. Letters that cannot be typed now stay, with a reason."""
     client = BrokerClient.find(state_dir)
     body = _body(client, identifiers, every=every, agent=agent)
     answer = client.demand("POST", "/api/dead-letters/redeliver", body | ({"force": True} if force else {}))
@@ -103,7 +107,7 @@ def redeliver(
 @_choice
 @_common
 def purge(identifiers: tuple[str, ...], every: bool, agent: str, state_dir: str | None, as_json: bool) -> None:
-    """Take dead letters off the list for good. The log still has them."""
+    """Remove dead letters from the list permanently. The log keeps them."""
     client = BrokerClient.find(state_dir)
     answer = client.demand("POST", "/api/dead-letters/purge", _body(client, identifiers, every=every, agent=agent))
     if as_json:
@@ -129,9 +133,9 @@ def _check_agent(client: BrokerClient, name: str) -> None:
 
 def _body(client: BrokerClient, identifiers: tuple[str, ...], *, every: bool, agent: str) -> dict[str, Any]:
     if bool(identifiers) == every:
-        fail(Exit.USAGE, "name dead letters, or say --all. See: relaybroker dead-letters ls")
+        fail(Exit.USAGE, "name dead letters, or use --all. See: relaybroker dead-letters ls")
     if agent and not every:
-        fail(Exit.USAGE, "--agent narrows --all; it does not go with ids")
+        fail(Exit.USAGE, "--agent works only with --all, not with ids")
     if every and agent:
         _check_agent(client, agent)
     if every:
@@ -152,7 +156,7 @@ def _resolve(client: BrokerClient, identifiers: tuple[str, ...]) -> list[str]:
             several = f" It may be any of {', '.join(fits[:8])}." if fits else ""
             fail(
                 Exit.USAGE if fits else Exit.NOT_FOUND,
-                f"No dead letter {wanted!r}.{several} See: relaybroker dead-letters ls",
+                f"no dead letter {wanted!r}.{several} See: relaybroker dead-letters ls",
             )
         letter_ids += fits
     return letter_ids

@@ -26,7 +26,10 @@ _SIGNS = {"ok": "ok   ", "doubtful": "look ", "broken": "BROKEN"}
 @state_option
 @json_option
 def doctor(config_file: str | None, state_dir: str | None, as_json: bool) -> None:
-    """Check machine, settings, places, log, processes, link and agents; each with what to do. Exit status 1 if something is broken."""
+    """Check machine, settings, files, log, processes, link and agents, with a remedy for each problem.
+
+    Exit status 1 if something is broken.
+    """
     import msgspec
 
     findings = list(_findings(config_file, state_dir))

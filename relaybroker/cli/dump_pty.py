@@ -19,11 +19,15 @@ from relaybroker.cli.options import examples, state_option
 @click.command("dump-pty")
 @click.argument("name", shell_complete=completion.agents)
 @click.option("--format", "form", type=click.Choice(("plain", "ansi")), default="plain", show_default=True, help="How.")
-@click.option("--broker-url", default="", help="Where the broker answers; RELAY_BROKER_URL, else its connection file.")
-@click.option("--api-key", default="", help="Its key; RELAY_BROKER_API_KEY, else its connection file.")
+@click.option(
+    "--broker-url", default="", help="URL of the broker. Default: RELAY_BROKER_URL, else from its connection file."
+)
+@click.option(
+    "--api-key", default="", help="API key of the broker. Default: RELAY_BROKER_API_KEY, else from its connection file."
+)
 @state_option
 def dump_pty(name: str, form: str, broker_url: str, api_key: str, state_dir: str | None) -> None:
-    """Print an agent's screen as it is now."""
+    """Print an agent's current screen."""
     url, key = (
         broker_url or os.environ.get("RELAY_BROKER_URL", ""),
         api_key or os.environ.get("RELAY_BROKER_API_KEY", ""),

@@ -1,6 +1,6 @@
 """Exit statuses of the command, and how a failure is said: in words, and with `--json` as an object.
 
-0 done · 1 failed · 2 usage · 3 not found · 4 no broker there · 5 refused · 10 not delivered · 11 not settled yet
+0 done · 1 failed · 2 usage error · 3 not found · 4 no broker running · 5 refused · 10 not delivered · 11 not settled yet
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LAST = 2**63 - 1
 """The largest number that an option takes: the database's."""
 
 HELP = (
-    "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no broker there, 5 refused,"
-    " 10 the message was not delivered, 11 it is not settled yet."
+    "Exit status: 0 done, 1 failed, 2 usage error, 3 not found, 4 no broker running, 5 refused,"
+    " 10 message not delivered, 11 not settled yet."
 )
 
 

@@ -26,7 +26,7 @@ class Group(click.Group):
         """The command that the words begin with. Ends with a usage error that names what was meant, if there is none."""
         args = [_OTHER_WORDS.get(args[0], args[0]), *args[1:]] if self.get_command(ctx, args[0]) is None else args
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            ctx.fail(f"there is no command {args[0]!r}.{did_you_mean(args[0], self.list_commands(ctx))}")
+            ctx.fail(f"no command named {args[0]!r}.{did_you_mean(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
 

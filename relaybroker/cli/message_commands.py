@@ -32,7 +32,7 @@ _TIMEOUT = click.option(
 
 @click.group(cls=Group)
 def message() -> None:
-    """Send, answer and read messages: in an agent's terminal as that agent, elsewhere as the operator."""
+    """Send, answer and read messages: as the agent in an agent's terminal, elsewhere as the operator."""
 
 
 # --- writing --------------------------------------------------------------------------------------------------------------
@@ -51,16 +51,16 @@ def message() -> None:
     "sender",
     default="",
     shell_complete=completion.agents,
-    help="An agent that lives here; else the operator.",
+    help="Send as this local agent. Default: the operator.",
 )
-@click.option("--thread", default="", shell_complete=completion.messages, help="Message id to reply to.")
+@click.option("--thread", default="", shell_complete=completion.messages, help="Id of the message to reply to.")
 @click.option("--mode", type=click.Choice(["wait", "steer"]), default="wait", show_default=True)
 @click.option(
     "--priority",
     type=click.IntRange(0, 4),
-    help="0 is the most urgent: its place among those that wait for the engine.  [default: 3 for channels, else 2]",
+    help="Priority while waiting for the engine; 0 is the most urgent.  [default: 3 for channels, else 2]",
 )
-@click.option("--wait", "until", type=click.Choice(STAGES), help="Wait until it has come so far.")
+@click.option("--wait", "until", type=click.Choice(STAGES), help="Wait until the message reaches this stage.")
 @_TIMEOUT
 @state_option
 @json_option
@@ -93,14 +93,14 @@ def send(
 @message.command("reply")
 @click.argument("message_id", shell_complete=completion.messages)
 @click.argument("text")
-@click.option("--wait", "until", type=click.Choice(STAGES), help="Wait until it has come so far.")
+@click.option("--wait", "until", type=click.Choice(STAGES), help="Wait until the message reaches this stage.")
 @_TIMEOUT
 @state_option
 @json_option
 def reply(
     message_id: str, text: str, until: str | None, timeout_s: float, state_dir: str | None, as_json: bool
 ) -> None:
-    """Answer the message MESSAGE_ID in its thread. The id stands in the brackets of what was typed to an agent."""
+    """Answer message MESSAGE_ID in its thread. The id is in brackets in the text typed to the agent."""
     client = whoever(state_dir)
     receipt = client.use("reply_to_thread", message_id=message_id.strip("[]"), text=text)
     _end(client, receipt, until, timeout_s, as_json=as_json)
@@ -128,7 +128,7 @@ def _end(client: BrokerClient, receipt: dict[str, Any], until: str | None, timeo
     elif is_published:
         say(f"published as {known}{'' if isinstance(client, AgentClient) else f'; follow it: relaybroker why {known}'}")
     else:
-        say(f"stored as {known}; it is published by itself as soon as the engine is there: do not send it again")
+        say(f"stored as {known}; it will be published when the engine is back. Do not send it again")
     if until:
         raise SystemExit(int(Watch(client, known, as_json=as_json).until(until, timeout_s)))
     if not is_published:
@@ -143,9 +143,9 @@ def _end(client: BrokerClient, receipt: dict[str, Any], until: str | None, timeo
 @state_option
 @json_option
 def wait(message_id: str, until: str, timeout_s: float, state_dir: str | None, as_json: bool) -> None:
-    """Wait until the message MESSAGE_ID, or the stored one that sending named, has come so far.
+    """Wait until message MESSAGE_ID (or the id that sending printed for a stored message) reaches a stage.
 
-    Exit status: 0 it has, 10 it ended undelivered, 11 it has not within the time.
+    Exit status: 0 reached, 10 ended undelivered, 11 not reached in time.
     """
     client = whoever(state_dir)
     raise SystemExit(int(Watch(client, message_id.strip("[]"), as_json=as_json).until(until, timeout_s)))
@@ -157,11 +157,11 @@ def wait(message_id: str, until: str, timeout_s: float, state_dir: str | None, a
 @examples("relaybroker message inbox", "relaybroker message inbox --read")
 @message.command("inbox")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
-@click.option("--read", "mark", is_flag=True, help="Mark what is shown as read.")
+@click.option("--read", "mark", is_flag=True, help="Mark the listed messages as read.")
 @state_option
 @json_option
 def inbox(limit: int, mark: bool, state_dir: str | None, as_json: bool) -> None:
-    """What is not read yet. In an agent's terminal it takes what waits for that agent: what it shows is not typed any more."""
+    """List unread messages. In an agent's terminal, also take the messages waiting for that agent; they are no longer typed."""
     client = whoever(state_dir)
     answer = client.use("check_inbox", limit=limit)
     if as_json:
@@ -181,7 +181,7 @@ def inbox(limit: int, mark: bool, state_dir: str | None, as_json: bool) -> None:
 @state_option
 @json_option
 def thread(message_id: str, state_dir: str | None, as_json: bool) -> None:
-    """The message MESSAGE_ID and its answers, oldest first, with what became of each for its recipients."""
+    """Show message MESSAGE_ID and its replies, oldest first, with the fate of each per recipient."""
     answer = whoever(state_dir).use("read_thread", message_id=message_id.strip("[]"))
     if as_json:
         say_json(answer)
@@ -196,7 +196,7 @@ def thread(message_id: str, state_dir: str | None, as_json: bool) -> None:
 @state_option
 @json_option
 def show(message_id: str, state_dir: str | None, as_json: bool) -> None:
-    """The message MESSAGE_ID, who has read it, and what became of it for each recipient."""
+    """Show message MESSAGE_ID, who has read it, and its fate per recipient."""
     answer = whoever(state_dir).use("show_message", message_id=message_id.strip("[]"))
     if as_json:
         say_json(answer)
@@ -209,15 +209,17 @@ def _choice(command: Any) -> Any:
     for option in reversed(
         (
             click.option(
-                "--agent", default="", shell_complete=completion.everybody, help="Only from or to this agent."
+                "--agent", default="", shell_complete=completion.everybody, help="Only messages from or to this agent."
             ),
-            click.option("--channel", default=None, help="Only in this channel."),
+            click.option("--channel", default=None, help="Only messages in this channel."),
             click.option(
-                "--thread", default=None, shell_complete=completion.messages, help="Only this message and its answers."
+                "--thread", default=None, shell_complete=completion.messages, help="Only this message and its replies."
             ),
-            click.option("--state", default="", help="Only with a delivery in this state (the operator's)."),
-            click.option("--since", default="", help="Only from then on: 2026-01-31T12:00:00 (local), or 15m."),
-            click.option("--until", default="", help="Only up to then."),
+            click.option("--state", default="", help="Only messages with a delivery in this state (operator only)."),
+            click.option(
+                "--since", default="", help="Only messages since this time: 2026-01-31T12:00:00 (local), or 15m."
+            ),
+            click.option("--until", default="", help="Only messages up to this time."),
             click.option(
                 "-n", "limit", type=click.IntRange(1, 100), default=50, show_default=True, help="The newest N."
             ),
@@ -231,7 +233,7 @@ def _choice(command: Any) -> Any:
 @message.command("ls")
 @_choice
 def listing(state_dir: str | None, as_json: bool, **filters: Any) -> None:
-    """The newest messages: of everything that went through this broker; in an agent's terminal of what it can see."""
+    """List the newest messages that went through this broker; in an agent's terminal, those that the agent can see."""
     _list(state_dir, "", as_json=as_json, **filters)
 
 
@@ -240,7 +242,7 @@ def listing(state_dir: str | None, as_json: bool, **filters: Any) -> None:
 @click.argument("text")
 @_choice
 def search(text: str, state_dir: str | None, as_json: bool, **filters: Any) -> None:
-    """The newest messages that hold TEXT, in any case. Exit status 3 when there are none."""
+    """List the newest messages that contain TEXT, ignoring case. Exit status 3 if there are none."""
     if not _list(state_dir, text, as_json=as_json, **filters):
         raise SystemExit(int(Exit.NOT_FOUND))
 

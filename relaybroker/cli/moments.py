@@ -11,4 +11,4 @@ def moment(text: str) -> float | None:
     try:
         return times.parsed(text) if text else None
     except ValueError:
-        fail(Exit.USAGE, f"{text!r} is no time: write 2026-01-31T12:00:00, or 15m for a quarter of an hour ago")
+        fail(Exit.USAGE, f"{text!r} is not a time: write 2026-01-31T12:00:00, or 15m for 15 minutes ago")

@@ -21,7 +21,7 @@ _UNDER_WAY = ("offline", "minting", "connecting", "registering")
 
 @click.group(cls=Group)
 def node() -> None:
-    """Enrol this node at its engine."""
+    """Enrol this node with its engine."""
 
 
 @examples("relaybroker node enrol")
@@ -29,7 +29,7 @@ def node() -> None:
 @state_option
 @json_option
 def enrol(state_dir: str | None, as_json: bool) -> None:
-    """Enrol and connect now, whatever was tried before; wait for what comes of it."""
+    """Enrol and connect now, regardless of earlier attempts, and wait for the result."""
     client = BrokerClient.find(state_dir)
     begun = client.demand("POST", "/api/node/enrol", {})["begun"]
     link = _settled(client)
@@ -38,7 +38,7 @@ def enrol(state_dir: str | None, as_json: bool) -> None:
     if link["state"] != "online":
         fail(Exit.REFUSED if link["state"] == "refused" else Exit.FAILED, refusal(link))
     if not as_json:
-        say("the node is enrolled and online" if begun else "the node was online already")
+        say("The node is enrolled and online." if begun else "The node was already online.")
 
 
 def _settled(client: BrokerClient) -> dict[str, Any]:
@@ -55,5 +55,5 @@ def refusal(link: dict[str, Any]) -> str:
     """Why the node is not at its engine, and what to do."""
     why = ": ".join(part for part in (link["reason"], link["detail"]) if part) or link["state"]
     if link["state"] == "refused":
-        return f"the engine refused this node, {why}\nWhen the cause is mended: relaybroker node enrol"
-    return f"the node is {link['state']}, {why}\nIt is tried again; see: relaybroker status"
+        return f"the engine refused this node, {why}\nAfter fixing the cause: relaybroker node enrol"
+    return f"the node is {link['state']}, {why}\nThe broker keeps trying. See: relaybroker status"

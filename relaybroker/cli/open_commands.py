@@ -13,12 +13,12 @@ from relaybroker.cli.output import say, say_json
 
 @examples("relaybroker open", "relaybroker open --read-only --print")
 @click.command("open")
-@click.option("--read-only", is_flag=True, help="The page may look, and change nothing.")
+@click.option("--read-only", is_flag=True, help="Open a page that can change nothing.")
 @click.option("--print", "only_print", is_flag=True, help="Print the link instead of opening a browser.")
 @state_option
 @json_option
 def open_page(read_only: bool, only_print: bool, state_dir: str | None, as_json: bool) -> None:
-    """Open the web page of the broker: fleet, what needs you, messages, log, terminals. The link is good once, for a minute."""
+    """Open the broker's web page: fleet, what needs you, messages, log, terminals. The link works once and expires after a minute."""
     client = BrokerClient.find(state_dir)
     ticket = client.demand("POST", "/api/page/tickets", {"read_only": read_only})
     url = f"{client.url}{ticket['path']}"

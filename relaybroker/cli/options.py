@@ -14,19 +14,19 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def state_option(command: _Command) -> _Command:
     """Which broker a command is about, by its directory."""
-    text = "Where the broker keeps its state; else the nearest .agentworkforce/relay, from here upward."
+    text = "State directory of the broker. Default: the nearest .agentworkforce/relay in this directory or above."
     return click.option("--state-dir", metavar="DIR", help=text, shell_complete=completion.directories)(command)
 
 
 def name_option(command: _Command) -> _Command:
     """Which log of a directory a command is about."""
-    text = "Which broker, where the directory has several."
+    text = "Name of the broker, if the directory has several."
     return click.option("--name", default="", help=text, shell_complete=completion.brokers)(command)
 
 
 def json_option(command: _Command) -> _Command:
     """The answer as one JSON object; a failure, too."""
-    return click.option("--json", "as_json", is_flag=True, help="As one JSON object, failures too.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for failures too.")(command)
 
 
 def examples(*lines: str) -> Callable[[_Command], _Command]:

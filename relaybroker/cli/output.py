@@ -2,8 +2,8 @@
 
 Nothing in this folder prints in another way (`attach` and `progress` excepted, which show a terminal); a test holds that.
 
-With `--json` a command prints one JSON object: what was asked for, or `error`. A list stands in it under its plural name. What goes on
-(`log tail`, `log grep`, `log export`) is one object a line. Moments are ISO 8601 in UTC; what ends in `_secs`, `_ms` or `_s` is a length.
+With `--json` a command prints one JSON object: its result, or `error`. A list is in it under its plural name. `log tail`, `log grep` and
+`log export` print one object per line. Times are ISO 8601 in UTC; names ending in `_secs`, `_ms` or `_s` are durations.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def service() -> None:
-    """Run the broker of a project as a service: install, status, restart, uninstall."""
+    """Run a project's broker as a service: install, status, restart, uninstall."""
 
 
 def _which(command: Any) -> Any:
     for option in (
-        click.option("--name", default="", help="Name of the broker; else that of the project's directory."),
-        click.option("--system", is_flag=True, help="A service of the machine, not of this user's session manager."),
-        click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+        click.option("--name", default="", help="Name of the broker. Default: the name of the project directory."),
+        click.option("--system", is_flag=True, help="Use the system service manager instead of this user's."),
+        click.option("--dry-run", is_flag=True, help="Show what would be done, without doing it."),
         config_option,
         json_option,
     ):
@@ -46,10 +46,10 @@ def _which(command: Any) -> Any:
     "relaybroker service install --system --account relay",
 )
 @service.command("install")
-@click.option("--account", default="", help="The account that a service of the machine runs as; else this one.")
+@click.option("--account", default="", help="Account that runs a --system service. Default: your own.")
 @_which
 def install(account: str, name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
-    """Write the service file of the project of this directory and start it; from then on it starts with the machine."""
+    """Write the service file for the project in this directory and start the service. It then starts with the machine."""
     unit = _service(name, config_file, system=system, account=account)
     if dry_run:
         _show(unit, unit.install, as_json=as_json, file=True)
@@ -72,7 +72,7 @@ def install(account: str, name: str, system: bool, dry_run: bool, config_file: s
 @service.command("status")
 @_which
 def status(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
-    """Whether the service is installed as this version would write it, and what the service manager says of it."""
+    """Show whether the service is installed as this version would write it, and what the service manager reports."""
     unit = _service(name, config_file, system=system)
     there = unit.path.is_file()
     same = there and unit.path.read_text(encoding="utf-8") == unit.text
@@ -82,13 +82,13 @@ def status(name: str, system: bool, dry_run: bool, config_file: str | None, as_j
     if not there:
         fail(
             Exit.NOT_FOUND,
-            f"{unit.name} is not installed ({unit.path} is not there). Install it: relaybroker service install",
+            f"{unit.name} is not installed ({unit.path} is missing). Install it: relaybroker service install",
         )
     done = _manager(unit.status)
     if as_json:
         say_json({"service": unit.name, "file": str(unit.path), "current": same, "active": done.returncode == 0})
     else:
-        differs = "" if same else "; this version would write it otherwise: relaybroker service install"
+        differs = "" if same else "; this version would write a different file: relaybroker service install"
         say(f"{unit.name}: {unit.path}{differs}")
         for line in (done.stdout + done.stderr).splitlines():
             say(line)
@@ -100,30 +100,30 @@ def status(name: str, system: bool, dry_run: bool, config_file: str | None, as_j
 @service.command("restart")
 @_which
 def restart(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
-    """End the broker and not its agents, and start it again; after an upgrade, or with other settings."""
+    """Restart the broker but not its agents, for example after an upgrade or a change of settings."""
     unit = _service(name, config_file, system=system)
     if dry_run:
         _show(unit, unit.restart, as_json=as_json, file=False)
         return
     _run(unit.restart)
-    say_json({"service": unit.name}) if as_json else say(f"{unit.name} runs again; its agents were not touched")
+    say_json({"service": unit.name}) if as_json else say(f"{unit.name} is running again; its agents were not touched.")
 
 
 @examples("relaybroker service uninstall --dry-run")
 @service.command("uninstall")
 @_which
 def uninstall(name: str, system: bool, dry_run: bool, config_file: str | None, as_json: bool) -> None:
-    """Stop the service, its agents too, and remove its file. Log and settings stay."""
+    """Stop the service and its agents, and remove its file. Log and settings stay."""
     unit = _service(name, config_file, system=system)
     if dry_run:
         _show(unit, [*unit.uninstall[:1], ["rm", str(unit.path)], *unit.uninstall[1:]], as_json=as_json, file=False)
         return
     if not unit.path.is_file():
-        fail(Exit.NOT_FOUND, f"{unit.name} is not installed ({unit.path} is not there)")
+        fail(Exit.NOT_FOUND, f"{unit.name} is not installed ({unit.path} is missing).")
     _run(unit.uninstall[:1])
     unit.path.unlink()
     _run(unit.uninstall[1:])
-    say_json({"service": unit.name}) if as_json else say(f"{unit.name} is removed; the log stays where it is")
+    say_json({"service": unit.name}) if as_json else say(f"{unit.name} is removed; the log stays.")
 
 
 def _service(name: str, config_file: str | None, *, system: bool, account: str = "") -> Service:
@@ -177,6 +177,6 @@ def _manager(command: list[str]) -> subprocess.CompletedProcess[str]:
     if shutil.which(command[0]) is None:
         fail(
             Exit.FAILED,
-            f"there is no {command[0]} on this machine. See what would be done: relaybroker service install --dry-run",
+            f"this machine has no {command[0]}. See what would be done: relaybroker service install --dry-run",
         )
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -61,7 +61,7 @@ class Top(App[str]):
     TITLE = "relaybroker"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "attach", "attach"),
-        Binding("h", "hold", "hold / let go"),
+        Binding("h", "hold", "hold / release"),
         Binding("f", "flush", "flush"),
         Binding("i", "answer", "answer"),
         Binding("r", "release", "release"),
@@ -100,7 +100,7 @@ class Top(App[str]):
             status, answer = await asyncio.to_thread(self._ask, "GET", "/api/status", None)
         except OSError as error:
             self._head(
-                f"the broker does not answer: {error}", "it is looked for again; relaybroker up --detach starts it"
+                f"the broker does not answer: {error}", "still looking for it; start it with: relaybroker up --detach"
             )
             return
         if status >= 300:
@@ -153,7 +153,7 @@ class Top(App[str]):
     def action_flush(self) -> None:
         """Let through what is held."""
         if name := self.chosen():
-            self._do(f"what was held for {name} is let through", "POST", f"/api/spawned/{segment(name)}/flush", {})
+            self._do(f"released the messages held for {name}", "POST", f"/api/spawned/{segment(name)}/flush", {})
 
     def action_answer(self) -> None:
         """Type a line into the agent's terminal: the answer to what it asks."""
@@ -176,10 +176,10 @@ class Top(App[str]):
                     f"{name} is released", "DELETE", f"/api/spawned/{segment(name)}", {"reason": "released in top"}
                 )
             elif text is not None:
-                self._say(f"{name} goes on: that was not its name")
+                self._say(f"{name} keeps running: that was not its name")
 
         if name:
-            self.push_screen(Asking(f"{name} and everything that it started end. Type its name:"), answered)
+            self.push_screen(Asking(f"This stops {name} and everything it started. Type its name:"), answered)
 
     def _do(self, done: str, method: str, path: str, body: dict[str, Any]) -> None:
         async def ask() -> None:

@@ -15,7 +15,10 @@ from relaybroker.cli.options import examples, state_option
 @click.command("top")
 @state_option
 def top(state_dir: str | None) -> None:
-    """The agents as a live table: state, what waits and why, link, dead letters; keys to attach, hold, flush, answer, release."""
+    """Show the agents in a live table: state, waiting messages and why, link, dead letters.
+
+    Keys attach, hold, flush, answer and release.
+    """
     from relaybroker.cli import attach
     from relaybroker.cli.top import Top
 

@@ -18,16 +18,17 @@ FOLLOW_S = 5.0
 @examples("relaybroker traces --endpoint http://127.0.0.1:4318/v1/traces", "relaybroker traces --follow")
 @click.command("traces")
 @click.option(
-    "--endpoint", default="", help="Where the collector takes OTLP over HTTP; else OTEL_EXPORTER_OTLP_ENDPOINT."
+    "--endpoint", default="", help="OTLP over HTTP endpoint of the collector. Default: OTEL_EXPORTER_OTLP_ENDPOINT."
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("-f", "--follow", is_flag=True, help="Keep following.")
 @state_option
 @name_option
 @json_option
 def traces(endpoint: str, follow: bool, state_dir: str | None, name: str, as_json: bool) -> None:
-    """Send what has ended since the last time to an OpenTelemetry collector: each message a trace, each wait a span.
+    """Send deliveries that ended since the last run to an OpenTelemetry collector: each message a trace, each wait a span.
 
-    Needs the extra: pip install 'relaybroker[otel]'. The place in the log is kept beside it; run it beside the broker, or afterwards.
+    Needs the extra: pip install 'relaybroker[otel]'. The position in the log is kept in a file next to it. Run it while the broker
+    runs, or afterwards.
     """
     from relaybroker.audit.log import NoLog, journals_of, reading
 

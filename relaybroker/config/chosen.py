@@ -46,15 +46,17 @@ def _setting(default: Any, says: str, *variables: str, flag: str = "", **more: A
 
 
 class Retention(BaseModel):
-    """When the beginning of the log is moved into its archive, beside the running broker. Nothing is ever deleted."""
+    """When to move the oldest part of the log into its archive, while the broker runs. Nothing is ever deleted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_database_mb: int = Field(
-        default=1024, ge=0, description="Size at which half of the database is archived; 0: any."
+        default=1024, ge=0, description="Size at which half of the database is archived; 0: no limit."
     )
-    max_age_days: float = Field(default=0, ge=0, description="Age at which events are archived; 0: any.")
-    keep_events: int = Field(default=100_000, ge=1000, description="Events that stay in the database in any case.")
+    max_age_days: float = Field(default=0, ge=0, description="Age at which events are archived; 0: no limit.")
+    keep_events: int = Field(
+        default=100_000, ge=1000, description="Number of newest events that always stay in the database."
+    )
 
 
 class Chosen(BaseSettings):
@@ -63,74 +65,79 @@ class Chosen(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
     name: str = _setting(
-        "", "Name of the broker and of its files; else that of the directory.", "AGENT_RELAY_BROKER_NAME", flag="--name"
+        "",
+        "Name of the broker and its files. Default: the name of the directory.",
+        "AGENT_RELAY_BROKER_NAME",
+        flag="--name",
     )
     state_dir: str = _setting(
-        "", "Where the broker keeps its state; relative to the file.", "AGENT_RELAY_STATE_DIR", flag="--state-dir"
+        "", "State directory of the broker; relative to the file.", "AGENT_RELAY_STATE_DIR", flag="--state-dir"
     )
     engine_url: str | None = _setting(
-        None, "Base URL of the engine; none: the embedded one.", "RELAYCAST_BASE_URL", "RELAY_BASE_URL"
+        None, "Base URL of the engine. Default: the embedded engine.", "RELAYCAST_BASE_URL", "RELAY_BASE_URL"
     )
     node_id: str = _setting("", "Pins the id of the node.", "RELAY_NODE_ID")
-    default_workspace: str = _setting(
-        "", "Which workspace of RELAY_WORKSPACES_JSON is joined.", "RELAY_DEFAULT_WORKSPACE"
-    )
+    default_workspace: str = _setting("", "Workspace of RELAY_WORKSPACES_JSON to join.", "RELAY_DEFAULT_WORKSPACE")
     default_channels: tuple[str, ...] = _setting(
-        (DEFAULT_CHANNEL,), "Channels of agents that name none.", "RELAY_DEFAULT_CHANNELS", flag="--channels"
+        (DEFAULT_CHANNEL,), "Channels for agents that name none.", "RELAY_DEFAULT_CHANNELS", flag="--channels"
     )
     api_port: int = _setting(
-        0, "Port of the local API; 0: chosen, the same again after a restart.", flag="--api-port", ge=0, le=65535
+        0, "Port of the local API; 0: pick one and keep it across restarts.", flag="--api-port", ge=0, le=65535
     )
     api_bind: str = _setting("127.0.0.1", "Address of the local API.", flag="--api-bind", min_length=1)
     allowed_hosts: tuple[str, ...] = _setting(
-        (), "Further names for the local API's Host check.", "RELAYBROKER_ALLOWED_HOSTS"
+        (), "Additional names that the local API's Host check allows.", "RELAYBROKER_ALLOWED_HOSTS"
     )
     allowed_origins: tuple[str, ...] = _setting(
-        (), "Further origins for the local API's Origin check.", "RELAYBROKER_ALLOWED_ORIGINS"
+        (), "Additional origins that the local API's Origin check allows.", "RELAYBROKER_ALLOWED_ORIGINS"
     )
     capabilities: tuple[str, ...] = _setting(
         (),
-        "Harnesses offered for placement (claude, codex; none); spawn actions start nothing else. Unset, `init` offers what it finds.",
+        "Harnesses offered for placement (claude, codex; none). Spawn actions start nothing else. If unset, `init` offers what it finds.",
         "RELAYBROKER_CAPABILITIES",
     )
     max_agents: int = _setting(
-        0, "How many agents the node takes; 0: as many as come.", "RELAYBROKER_MAX_AGENTS", ge=0, lt=2**32
+        0, "Maximum number of agents on the node; 0: no limit.", "RELAYBROKER_MAX_AGENTS", ge=0, lt=2**32
     )
-    remote_args: bool = _setting(
-        False, "Whether spawn actions may bring arguments and `cwd`.", "RELAYBROKER_REMOTE_ARGS"
-    )
+    remote_args: bool = _setting(False, "Whether spawn actions may set arguments and `cwd`.", "RELAYBROKER_REMOTE_ARGS")
     in_doubt: Literal["ask", "at_least_once", "at_most_once"] = _setting(
-        "ask", "What becomes of a message of which nobody can know whether it was typed.", "RELAYBROKER_IN_DOUBT"
+        "ask", "What to do with a message that may or may not have been typed.", "RELAYBROKER_IN_DOUBT"
     )
     auto_answer: tuple[str, ...] = _setting(
-        (), "Questions of programs that are answered in advance: mcp-approval.", "RELAYBROKER_AUTO_ANSWER"
+        (), "Questions from programs to answer in advance: mcp-approval.", "RELAYBROKER_AUTO_ANSWER"
     )
     agent_may: tuple[str, ...] = _setting(
         (),
-        "What agents may besides talking: spawn (what `capabilities` offers, nothing else), release.",
+        "What agents may do besides sending messages: spawn (only what `capabilities` offers), release.",
         "RELAYBROKER_AGENT_MAY",
     )
     mcp_command: str = _setting(
         "",
-        "Another MCP server that agents are given in the place of the broker's own; words separated by spaces.",
+        "Command of an MCP server to give agents instead of the broker's own; words separated by spaces.",
         "AGENT_RELAY_MCP_COMMAND",
     )
     agent_env: tuple[str, ...] = _setting(
-        (), "Names and patterns (MY_*) of further variables that agents take over.", "RELAYBROKER_AGENT_ENV"
+        (), "Names and patterns (MY_*) of additional variables that agents inherit.", "RELAYBROKER_AGENT_ENV"
+    )
+    harnesses: str = _setting(
+        "",
+        "Directory with profiles of your own programs (docs/harnesses.md); relative to the file. Else ~/.config/relaybroker/harnesses.",
+        "RELAYBROKER_HARNESSES",
+        flag="--harnesses",
     )
     log_level: str = _setting("info", "debug, info, warning or error.", "RELAYBROKER_LOG")
-    log_to: str = _setting("", "Where diagnostics go: stderr, off; else a daily file.", "AGENT_RELAY_BROKER_LOG")
-    startup_debug: bool = _setting(False, "Says each step of the start on standard error.", "AGENT_RELAY_STARTUP_DEBUG")
+    log_to: str = _setting("", "Where diagnostics go: stderr or off. Default: a daily file.", "AGENT_RELAY_BROKER_LOG")
+    startup_debug: bool = _setting(False, "Print each start-up step on standard error.", "AGENT_RELAY_STARTUP_DEBUG")
     retention: Retention = _setting(
-        Retention(), "When the beginning of the log is archived: max_database_mb, max_age_days, keep_events."
+        Retention(), "When to archive the oldest part of the log: max_database_mb, max_age_days, keep_events."
     )
-    agents: dict[str, Agent] = _setting({}, "The fleet: agents that shall run, each a table [agents.NAME].")
+    agents: dict[str, Agent] = _setting({}, "The fleet: agents to run, each in a table [agents.NAME].")
 
     @field_validator("engine_url")
     @classmethod
     def _is_http(cls, url: str | None) -> str | None:
         if url and not url.startswith(("http://", "https://")):
-            raise ValueError(f"the engine's base URL must begin with http:// or https://, not {url!r}")
+            raise ValueError(f"the engine's base URL must start with http:// or https://, not {url!r}")
         return url.rstrip("/") if url else url
 
     @field_validator("capabilities")
@@ -169,7 +176,7 @@ class Chosen(BaseSettings):
     @classmethod
     def _is_a_level(cls, level: str) -> str:
         if level.lower() not in ("debug", "info", "warning", "error", "critical"):
-            raise ValueError(f"{level} is no level; use debug, info, warning or error")
+            raise ValueError(f"{level} is not a level; use debug, info, warning or error")
         return level.lower()
 
 
@@ -272,7 +279,7 @@ def _in_file(file: Path | None) -> dict[str, Any]:
     """What the file says.
 
     Raises:
-        SettingsError: it cannot be read, is no TOML, names a secret or what is no setting.
+        SettingsError: it cannot be read, is no TOML, names a secret or what is not a setting.
     """
     if file is None:
         return {}
@@ -284,7 +291,9 @@ def _in_file(file: Path | None) -> dict[str, Any]:
         raise SettingsError(f"{file} is no TOML: {error}") from error
     for name in settings:
         if name in SECRETS:
-            raise SettingsError(f"{name} in {file}: a secret stands in no file; set the variable {SECRETS[name]}")
+            raise SettingsError(
+                f"{name} in {file}: secrets do not belong in the file; set the variable {SECRETS[name]}"
+            )
     return settings
 
 
@@ -296,7 +305,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         if name.startswith("RELAYBROKER_") and name not in known:
             near = did_you_mean(name, known, cutoff=0.85)
             if near:
-                raise SettingsError(f"{name} is no setting.{near}")
+                raise SettingsError(f"{name} is not a setting.{near}")
 
 
 def _said(error: Any, origins: Mapping[str, Origin], file: Path | None) -> str:
@@ -306,7 +315,7 @@ def _said(error: Any, origins: Mapping[str, Origin], file: Path | None) -> str:
         inside, _, word = place.rpartition(".")
         inner: dict[str, type[BaseModel]] = {"agents": Agent, "retention": Retention}
         known = inner.get(inside.partition(".")[0], Chosen).model_fields
-        return f"{place} in {file} is no setting.{did_you_mean(word, known)} See: relaybroker config"
+        return f"{place} in {file} is not a setting.{did_you_mean(word, known)} See: relaybroker config"
     text = str(error["msg"]).removeprefix("Value error, ")
     origin = origins.get(top, Origin("default", place))
     written = f"{place} in {file}" if origin.kind == "file" else origin.written or place

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 STATE = Path(".agentworkforce/relay")
 CONFIG = "relaybroker.toml"
+HARNESSES = "harnesses"
+"""Directory of the user's own profiles, beside his settings."""
 
 
 class Place(NamedTuple):

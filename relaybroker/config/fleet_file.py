@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -19,17 +19,21 @@ class Agent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cli: str = Field(min_length=1, description="Its command line.")
-    cwd: str = Field(default="", description="Its working directory; relative to the file.")
+    cli: str = Field(min_length=1, description="Command line.")
+    cwd: str = Field(default="", description="Working directory; relative to the file.")
     task: str = Field(default="", description="Typed once the program is ready.")
-    channels: tuple[str, ...] = Field(default=(), description="Channels that it joins.")
-    harness: str = Field(default="", description="What the program is, where its command does not say it.")
-    model: str = Field(default="", description="The model that it shall use, where its harness has an option for it.")
-    team: str = Field(default="", description="The team that it belongs to.")
-    env: dict[str, str] = Field(default_factory=dict, description="For its environment.")
+    channels: tuple[str, ...] = Field(default=(), description="Channels to join.")
+    harness: str = Field(default="", description="Which program this is, if the command does not show it.")
+    surface: tuple[Literal["reaction", "receipt"], ...] | None = Field(
+        default=None,
+        description="What to tell it about its own messages: reaction, receipt. Default: as its harness says.",
+    )
+    model: str = Field(default="", description="Model to use, if the harness has an option for it.")
+    team: str = Field(default="", description="Team that the agent belongs to.")
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables.")
     env_from: tuple[str, ...] = Field(
         default=(),
-        description="Names of variables that it takes over from the shell in which `apply` or `up` runs; for secrets.",
+        description="Variables to take from the shell in which `apply` or `up` runs; for secrets.",
     )
 
     @field_validator("cli")
@@ -54,13 +58,18 @@ class Agent(BaseModel):
             "task": self.task,
             "channels": list(self.channels),
             "harness": self.harness,
+            "surface": self.surface,
             "model": self.model,
             "team": self.team,
             "env": self.env | taken,
         }
-        return {"name": name, "cli": self.cli} | {key: value for key, value in given.items() if value}
+        said = {key: value for key, value in given.items() if value or (key == "surface" and value is not None)}
+        return {"name": name, "cli": self.cli} | said
 
     def fingerprint(self, project: Path) -> str:
         """The same as long as the agent is to be run the same way; values of `env_from` are secrets and do not count."""
-        said = [self.model_dump(mode="json"), str(project)]
+        unsaid = (
+            {"surface"} if self.surface is None else set()
+        )  # it came later: agents that were there before stay the same
+        said = [self.model_dump(mode="json", exclude=unsaid), str(project)]
         return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from relaybroker.adapters.pty import harnesses
 from relaybroker.config.chosen import Choice, Retention, SettingsError, choose, listed
-from relaybroker.config.finding import STATE
+from relaybroker.config.finding import HARNESSES, STATE, user_directory
 from relaybroker.config.fleet_file import Agent
+from relaybroker.config.harness_files import harness_files
 from relaybroker.config.offered import offered
 from relaybroker.domain.command_line import SECRET_VARIABLES
 from relaybroker.domain.decoding import NOT_READABLE
@@ -52,6 +54,7 @@ class Flags(BaseModel):
     state_dir: Path | None = None
     config: Path | None = None
     record: Path | None = None
+    harnesses: Path | None = None
 
 
 class Settings(BaseModel):
@@ -97,6 +100,8 @@ class Settings(BaseModel):
     """What agents may besides talking; see `relaybroker.config.chosen.AGENT_MAY`."""
     agent_environment: tuple[str, ...] = ()
     """Names and patterns of further variables that agents take over from the broker's environment."""
+    harnesses: dict[str, str] = Field(default_factory=dict)
+    """The operator's profiles: file -> its text, each readable by `adapters.pty.harnesses.read`."""
     max_agents: int = Field(default=0, ge=0, lt=2**32)
     """How many agents the node takes; 0 = as many as come."""
     startup_debug: bool = False
@@ -131,6 +136,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
     key, explicit = _workspace_key(flags, secrets, memberships, chosen.default_workspace)
     node_token = secrets["RELAY_NODE_TOKEN"].strip()
     persist = flags.persist or flags.command == "up"
+    profiles = own_harnesses(choice, environ, cwd)
     values: dict[str, Any] = {
         "instance_name": _first(chosen.name, cwd.name, "project"),
         "node_names": tuple(name for name in (flags.name.strip(), flags.instance_name.strip()) if name),
@@ -150,8 +156,12 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "node_id": chosen.node_id,
         "default_channels": chosen.default_channels,
         "capabilities": offered(
-            chosen.capabilities, environ.get("PATH", os.defpath), by_default=flags.command == "init"
+            chosen.capabilities,
+            environ.get("PATH", os.defpath),
+            harnesses.read(profiles),
+            by_default=flags.command == "init",
         ),
+        "harnesses": profiles,
         "in_doubt": chosen.in_doubt,
         "remote_args": chosen.remote_args,
         "auto_answer": chosen.auto_answer,
@@ -179,6 +189,7 @@ def _given(flags: Flags, environ: Mapping[str, str]) -> dict[str, Any]:
         "state_dir": "" if flags.state_dir is None else str(flags.state_dir),
         "api_port": flags.api_port,
         "api_bind": flags.api_bind,
+        "harnesses": "" if flags.harnesses is None else str(flags.harnesses),
     }
     if not listed(
         environ.get("RELAY_DEFAULT_CHANNELS", "")
@@ -189,11 +200,35 @@ def _given(flags: Flags, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _state_directory(choice: Choice, cwd: Path, *, persist: bool) -> Path | None:
     """Where the state is kept; None = in a temporary directory."""
-    named = choice.chosen.state_dir
-    if not named:
+    if not choice.chosen.state_dir:
         return cwd / STATE if persist else None
-    in_file = choice.origins["state_dir"].kind == "file" and choice.file is not None
-    return (choice.file.parent if in_file and choice.file is not None else cwd) / named
+    return _base(choice, "state_dir", cwd) / choice.chosen.state_dir
+
+
+def own_harnesses(choice: Choice, environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
+    """The operator's profiles, file -> text: of the directory that is named, else of the user's own if there is one.
+
+    Raises:
+        SettingsError: one cannot be used; the text names file and key.
+    """
+    named = choice.chosen.harnesses
+    own = user_directory(environ)
+    if named:
+        directory = _base(choice, "harnesses", cwd) / named
+    elif own is not None and (own / HARNESSES).is_dir():
+        directory = own / HARNESSES
+    else:
+        return {}
+    try:
+        return harness_files(directory)
+    except harnesses.HarnessError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _base(choice: Choice, name: str, cwd: Path) -> Path:
+    """What the path in a setting is relative to: the file, if it stands there."""
+    in_file = choice.origins[name].kind == "file"
+    return choice.file.parent if in_file and choice.file is not None else cwd
 
 
 class _Membership(msgspec.Struct):
@@ -217,7 +252,7 @@ def _workspace_key(
     )
     if explicit:
         if not explicit.startswith("rk_"):
-            raise SettingsError("a workspace key begins with rk_; the one that is given does not")
+            raise SettingsError("a workspace key starts with rk_; the given one does not")
         return explicit, True
     return secrets["RELAY_API_KEY"].strip(), False
 
@@ -238,7 +273,7 @@ def _memberships(listed: str) -> list[_Membership]:
         memberships = decoded if isinstance(decoded, list) else getattr(decoded, "memberships", [decoded])
         if memberships:
             return list(memberships)
-    raise SettingsError("RELAY_WORKSPACES_JSON is no list of {workspace_id, workspace_alias, api_key}")
+    raise SettingsError("RELAY_WORKSPACES_JSON is not a list of {workspace_id, workspace_alias, api_key}")
 
 
 def _key_of_membership(memberships: list[_Membership], default: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ class Agent:
     name: str
     build: Callable[[Path], list[str]]
     """The command line, from the file in which the program notes what it reads."""
+    channel: str = "general"
     is_shown: bool = False
     """It runs what it is typed, so it gets nothing typed: what arrived is what its terminal showed."""
     pid: int = 0
@@ -48,11 +50,19 @@ class Agent:
         return shlex.join(self.build(self.noted(folder)))
 
 
-AGENTS = (
+EVERYBODY = (
     Agent("shell", lambda file: ["bash", "--noprofile", "--rcfile", str(file.parent / "bashrc"), "-i"], is_shown=True),
     Agent("notes", lambda file: [sys.executable, str(_PROGRAMS / "notes.py"), str(file)]),
     Agent("chat", lambda file: [sys.executable, str(_PROGRAMS / "chat.py"), str(file)]),
 )
+"""Who is in the channel of everybody."""
+TALK = "talk"
+TALKERS = tuple(
+    Agent(name, lambda file: [sys.executable, str(_PROGRAMS / "talker.py"), str(file)], channel=TALK)
+    for name in ("ada", "bob")
+)
+"""Who talk to each other, directly and in a channel of their own."""
+AGENTS = (*EVERYBODY, *TALKERS)
 
 
 def _text(file: Path) -> str:
@@ -71,6 +81,30 @@ def ran(folder: Path) -> int:
 def received_ids(text: str) -> list[str]:
     """The message ids in what arrived, in order, repeats included."""
     return _ID.findall(text)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the two talkers used their tools for, as each noted it before it did."""
+
+    texts: Counter[tuple[str, str]]
+    """Author and text."""
+    thoughts: int
+    """Questions that were thought about before they were answered."""
+    began: list[str]
+    """The first message of each conversation."""
+
+    @staticmethod
+    def by_now(folder: Path) -> Said:
+        """All of it so far."""
+        lines = [(agent.name, json.loads(line)) for agent in TALKERS for line in _lines(folder / f"{agent.name}.said")]
+        texts = Counter((name, line["text"]) for name, line in lines if "text" in line)
+        began = [line["began"] for _, line in lines if "began" in line]
+        return Said(texts, sum("thinks_in" in line for _, line in lines), began)
+
+
+def _lines(file: Path) -> list[str]:
+    return [line for line in _text(file).splitlines(keepends=True) if line.endswith("\n")]
 
 
 @dataclass

@@ -58,9 +58,9 @@ class Rest:
             raise SystemExit(f"relaybroker: the broker refused {method} {path}: {answer['message']}")
         return answer
 
-    async def spawn(self, name: str, command: str) -> tuple[int, str]:
+    async def spawn(self, name: str, command: str, channel: str) -> tuple[int, str]:
         """Start an agent; its pid and agent id."""
-        answer = await self._local("POST", "/api/spawn", {"name": name, "cli": command})
+        answer = await self._local("POST", "/api/spawn", {"name": name, "cli": command, "channels": [channel]})
         return int(answer["pid"]), str(answer["agent_id"])
 
     async def status(self) -> Any:
@@ -89,6 +89,11 @@ class Rest:
                     return str(row["last_message"]["text"])
             await asyncio.sleep(0.05)
         raise SystemExit(f"relaybroker: {sender} did not answer")
+
+    async def thread(self, root: str) -> list[tuple[str, str, str]]:
+        """A message and every answer in its thread, as the engine has them: id, author, text."""
+        thread = await self._ask("GET", f"/v1/messages/{root}/replies", self._workspace)
+        return [(row["id"], row["agent_name"], row["text"]) for row in (thread["parent"], *thread["replies"])]
 
     async def unread(self, messages: dict[str, list[str]]) -> int:
         """How many of these deliveries the engine does not show as read (acknowledged) by their recipients."""

@@ -1,7 +1,9 @@
 """The story of the demo: set up, talk, crash with messages in flight, recover, count.
 
-Everything is counted at the ends: what was posted is what the engine answered with 201; what was typed is what each program that reads
-wrote into its own file; what was shown is what the shell's terminal printed; what was acknowledged is what the engine shows as read.
+Everything is counted at the ends: what was posted is what the engine answered with 201; what two of the agents said to each other with
+their tools is what each wrote into its own file before it used the tool, and what of it was published is what the engine has; what was
+typed is what each program that reads wrote into its own file; what was shown is what the shell's terminal printed; what was acknowledged
+is what the engine shows as read.
 Its last line on standard output is one JSON object.
 """
 
@@ -24,7 +26,8 @@ from typing import Any
 import psutil
 
 from relaybroker.adapters.own_programs import own_program
-from relaybroker.demo.counting import AGENTS, TRACE, Agent, Tally, ran, received_ids
+from relaybroker.demo.agents.talker import QUESTIONS, THOUGHT
+from relaybroker.demo.counting import AGENTS, EVERYBODY, TALK, TALKERS, TRACE, Agent, Said, Tally, ran, received_ids
 from relaybroker.demo.rest import Rest
 
 READY_S = 30.0
@@ -33,6 +36,8 @@ IN_FLIGHT = 200
 ROUND = 40
 """Channel messages posted at a time until enough is in flight."""
 MAX_POSTS = 2000
+SAID = 2 * 2 * len(QUESTIONS)
+"""Two conversations of questions and answers."""
 
 
 def run(*, keep: bool, while_down: int) -> int:
@@ -70,6 +75,9 @@ class Show:
         self._broker: subprocess.Popen[bytes] | None = None
         self._agents = {agent.name: agent for agent in AGENTS}
         self._tally = Tally()
+        self._published: Counter[tuple[str, str]] = Counter()
+        """Author and text of what the engine has of the conversations."""
+        self._said_while_dead = 0
 
     async def play(self) -> int:
         """All of it, in order."""
@@ -77,18 +85,25 @@ class Show:
         await self._start_broker()
         async with Rest(self._state) as rest:
             await self._start_agents(rest)
+            await self._converse(rest)
             await self._talk(rest)
             crossed = await self._crash(rest)
             await self._settle(rest)
             result = await self._count(rest)
-        self._explain(crossed)
+        await self._show(
+            (("why", crossed), "a delivery that crossed the crash"),
+            *(
+                (("message", "thread", root), "what ada and bob said to each other")
+                for root in Said.by_now(self._folder).began
+            ),
+        )
         self._step("taking everything down")
         await self._command("down")
         result["seconds"] = round(time.monotonic() - self._began, 1)
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
-        good = not (result["lost"] or result["typed_twice"] or result["ran"]) and result["agents_alive"]
-        return 0 if good else 1
+        good = not (result["lost"] or result["typed_twice"] or result["published_twice"] or result["ran"])
+        return 0 if good and result["agents_alive"] else 1
 
     def _step(self, text: str) -> None:
         _say(f"[{time.monotonic() - self._began:5.1f} s] {text}")
@@ -154,33 +169,54 @@ class Show:
     # --- the story --------------------------------------------------------------------------------------------------------
 
     async def _start_agents(self, rest: Rest) -> None:
-        self._step("starting three agents in real terminals: bash, a program that takes notes, a scripted chat agent")
-        for agent in self._agents.values():
-            agent.prepare(self._folder)
-            agent.pid, agent.agent_id = await rest.spawn(agent.name, agent.command(self._folder))
+        self._step(
+            "starting agents in real terminals: bash, a program that takes notes, a scripted chat agent; ada and bob, with MCP"
+        )
+        await asyncio.gather(*(self._start(rest, agent) for agent in self._agents.values()))
         await self._wait_until_ready(rest)
+
+    async def _start(self, rest: Rest, agent: Agent) -> None:
+        agent.prepare(self._folder)
+        agent.pid, agent.agent_id = await rest.spawn(agent.name, agent.command(self._folder), agent.channel)
 
     async def _wait_until_ready(self, rest: Rest) -> None:
         deadline = time.monotonic() + READY_S
         while not all(row["ready"] for row in (await rest.status())["agents"]):
             if time.monotonic() > deadline:
-                raise SystemExit("relaybroker: the agents did not get ready")
+                raise SystemExit("relaybroker: the agents did not become ready")
             await asyncio.sleep(0.05)
 
     async def _talk(self, rest: Rest) -> None:
         self._step("direct messages, a channel message and a thread reply, from an agent called planner")
-        for name in self._agents:
+        names = [agent.name for agent in EVERYBODY]
+        for name in names:
             self._tally.add(await rest.direct(name, f"hello {name}"), name)
         asked = await rest.direct("chat", "are you there?")
         self._tally.add(asked, "chat")
         posted = await rest.channel("general", f"stand-up: $(touch {TRACE}-1) `touch {TRACE}-2`; touch {TRACE}-3")
         replied = await rest.reply(posted, "and a reply in the thread")
         for message in (posted, replied):
-            for name in self._agents:
+            for name in names:
                 self._tally.add(message, name)
         answer = await rest.wait_for_answer("chat", READY_S)
         self._step(f"chat answered through the engine: {answer!r}")
         await self._until(lambda: self._tally.missing(self._received()) == 0, READY_S)
+
+    async def _converse(self, rest: Rest) -> None:
+        """Have the talkers ask each other until each thinks about an answer."""
+        ada, bob = (agent.name for agent in TALKERS)
+        self._step(f"{ada} and {bob} ask and answer each other with their MCP tools: directly, and in #{TALK}")
+        self._tally.add(await rest.direct(ada, f"Talk to {bob}"), ada)
+        self._tally.add(await rest.direct(bob, f"Talk in #{TALK}"), bob)
+        await self._until(lambda: Said.by_now(self._folder).thoughts == len(TALKERS), READY_S)
+        self._step("each of them has been asked something that needs thought")
+
+    async def _answer_while_dead(self) -> None:
+        """Have the talkers answer what they thought about, now: their tools wait for the broker."""
+        before = Said.by_now(self._folder).texts.total()
+        (self._folder / THOUGHT).touch()
+        await self._until(lambda: Said.by_now(self._folder).texts.total() >= before + len(TALKERS), READY_S)
+        self._said_while_dead = Said.by_now(self._folder).texts.total() - before
 
     async def _crash(self, rest: Rest) -> str:
         """Post to everybody until enough is in flight, kill -9 the broker, post more; a message that crossed the crash."""
@@ -199,10 +235,11 @@ class Show:
             raise SystemExit(
                 f"relaybroker: only {in_flight} deliveries were in flight; this machine types faster than it posts"
             )
-        await asyncio.gather(*(self._to_one(rest, n) for n in range(self._while_down)))
+        await asyncio.gather(*(self._to_one(rest, n) for n in range(self._while_down)), self._answer_while_dead())
         alive = all(_is_alive(agent) for agent in self._agents.values())
         self._step(
-            f"agents are {'alive' if alive else 'NOT alive'}; {self._while_down} more were posted; restarting the broker"
+            f"agents are {'alive' if alive else 'NOT alive'}; {self._while_down} more were posted, "
+            f"{self._said_while_dead} answers were given by MCP; restarting the broker"
         )
         await self._start_broker()
         crossed = next((message for message in posted if message not in received["chat"]), posted[-1])
@@ -213,18 +250,30 @@ class Show:
 
     async def _to_everybody(self, rest: Rest, number: int) -> str:
         message = await rest.channel("general", f"message {number} for everybody")
-        for name in self._agents:
-            self._tally.add(message, name)
+        for agent in EVERYBODY:
+            self._tally.add(message, agent.name)
         return message
 
     async def _to_one(self, rest: Rest, number: int) -> None:
-        name = list(self._agents)[number % len(self._agents)]
+        name = EVERYBODY[number % len(EVERYBODY)].name
         self._tally.add(await rest.direct(name, f"message {number} while the broker is dead"), name)
 
     async def _settle(self, rest: Rest) -> None:
+        await self._until(lambda: Said.by_now(self._folder).texts.total() == SAID, SETTLE_S)
+        await self._until_published(rest)
         await self._until(lambda: self._tally.missing(self._received()) == 0, SETTLE_S)
         self._step("everything that was posted has arrived; waiting for the acknowledgements")
         await self._until_acked(rest)
+
+    async def _until_published(self, rest: Rest) -> None:
+        """Take what the talkers said into the tally as soon as the engine has it: each message is owed to the other one."""
+        deadline = time.monotonic() + SETTLE_S
+        while self._published.total() < SAID and time.monotonic() < deadline:
+            rows = [row for root in Said.by_now(self._folder).began for row in await rest.thread(root)]
+            self._published = Counter((author, text) for _, author, text in rows)
+            for message, author, _ in rows:
+                self._tally.add(message, next(agent.name for agent in TALKERS if agent.name != author))
+            await asyncio.sleep(0.05)
 
     async def _until_acked(self, rest: Rest) -> None:
         deadline = time.monotonic() + SETTLE_S
@@ -251,29 +300,39 @@ class Show:
         alive = all(_is_alive(agent) for agent in self._agents.values())
         twice = sum(count - 1 for ids in received.values() for count in Counter(ids).values())
         unread = await rest.unread(self._tally.messages())
+        said = Said.by_now(self._folder).texts
         return {
+            "said": said.total(),
+            "said_while_dead": self._said_while_dead,
+            "published_twice": (self._published - said).total(),
             "sent": self._tally.sent,
             "typed": sum(len(ids) for name, ids in received.items() if not self._agents[name].is_shown),
             "shown": sum(len(ids) for name, ids in received.items() if self._agents[name].is_shown),
             "acked": self._tally.sent - unread,
-            "lost": self._tally.missing(received),
+            "lost": self._tally.missing(received) + SAID - (self._published & said).total(),
             "typed_twice": twice,
             "ran": ran(self._folder),
             "agents_alive": alive,
         }
 
-    def _explain(self, message: str) -> None:
-        self._step(f"relaybroker why {message}   (a delivery that crossed the crash)")
+    async def _show(self, *commands: tuple[tuple[str, ...], str]) -> None:
+        """Run these commands at once, and print each with what it printed."""
+        outputs = await asyncio.gather(*(asyncio.to_thread(self._output, words) for words, _ in commands))
+        for (words, about), output in zip(commands, outputs, strict=True):
+            self._step(f"relaybroker {' '.join(words)}   ({about})")
+            sys.stdout.write(output)
+            sys.stdout.flush()
+
+    def _output(self, words: tuple[str, ...]) -> str:
         finished = subprocess.run(
-            own_program("relaybroker", "why", message, "--state-dir", str(self._state)),
+            own_program("relaybroker", *words, "--state-dir", str(self._state)),
             capture_output=True,
             text=True,
             env=self._environment(),
             cwd=self._folder,
             check=False,
         )
-        sys.stdout.write(finished.stdout + finished.stderr)
-        sys.stdout.flush()
+        return finished.stdout + finished.stderr
 
 
 def _is_alive(agent: Agent) -> bool:

@@ -52,15 +52,17 @@ def log(state: Path) -> Iterator[Finding]:
             finally:
                 reader.close()
         except (StateCorrupt, CorruptLog, OSError) as error:
-            yield broken(subject, f"{path}: {error}", "keep every file as it is, and see: relaybroker log verify")
+            yield broken(subject, f"{path}: {error}", "keep every file as it is and run: relaybroker log verify")
             continue
         size, wal = path.stat().st_size, _size(path.with_name(f"{path.name}-wal"))
-        says = f"{last} events, {size / 2**20:.1f} MiB in {path.name}; the newest 1000 are whole"
+        says = f"{last} events, {size / 2**20:.1f} MiB in {path.name}; the newest 1000 are intact"
         if size > LARGE:
             yield doubtful(subject, says, "relaybroker log archive")
         elif wal > WAL_LARGE:
             yield doubtful(
-                subject, f"{says}; its WAL has {wal / 2**20:.0f} MiB: a program keeps the log open", "see who: lsof"
+                subject,
+                f"{says}; its WAL has {wal / 2**20:.0f} MiB: another program keeps the log open",
+                "see who: lsof",
             )
         else:
             yield ok(subject, says)
@@ -83,7 +85,7 @@ def _foreign(subject: str, journal: Path) -> Iterator[Finding]:
             continue
         words = " ".join(process.info["cmdline"] or ())
         if str(journal.resolve()) in opened and "relaybroker" not in words:
-            says = f"{process.info['name']} (pid {process.pid}) has the log open, and may lock it"
+            says = f"{process.info['name']} (pid {process.pid}) has the log open and may lock it"
             yield doubtful(subject, says, f"end it: kill {process.pid}")
 
 
@@ -94,7 +96,7 @@ def processes(state: Path) -> Iterator[Finding]:
     for path in held:
         yield ok("broker", f"{path.stem.removeprefix('broker-')} runs, pid {path.read_text(encoding='ascii').strip()}")
     if hosts and not held:
-        says = f"a PTY host (pid {hosts[0]}) with its agents runs without a broker"
+        says = f"a PTY host (pid {hosts[0]}) and its agents are running without a broker"
         yield doubtful("host", says, "take it over: relaybroker up --detach; or end it: relaybroker down")
     elif hosts:
         yield ok("host", f"pid {', '.join(map(str, hosts))}")
@@ -105,7 +107,7 @@ def processes(state: Path) -> Iterator[Finding]:
     connection = read_connection(state / "connection.json")
     if connection is not None and not held:
         yield doubtful(
-            "broker", "connection.json is of a broker that is gone", "start it again: relaybroker up --detach"
+            "broker", "connection.json belongs to a broker that is gone", "start it again: relaybroker up --detach"
         )
 
 
@@ -139,7 +141,7 @@ def answers(state: Path) -> Iterator[Finding]:
         yield ok("api", f"{connection.url}, version {version}")
     else:
         yield doubtful(
-            "api", f"the broker is of version {version}, this command of {__version__}", "relaybroker service restart"
+            "api", f"the broker has version {version}, this command {__version__}", "relaybroker service restart"
         )
     yield from _link(status["link"])
     yield from _agents(status)
@@ -176,9 +178,11 @@ def _agents(status: dict[str, Any]) -> Iterator[Finding]:
     for row in status["agents"]:
         subject = f"agent {row['name']}"
         if row["blocked_by"]:
-            yield doubtful(subject, f"asks something: {row['blocked_by']}", f"relaybroker agent answer {row['name']}")
+            yield doubtful(subject, f"asks a question: {row['blocked_by']}", f"relaybroker agent answer {row['name']}")
         elif row["deaf_since_secs"]:
-            says = f"{row['waiting']} messages wait, and nothing was typed for {length(row['deaf_since_secs'])}: {row['waiting_reason']}"
+            wait = "1 message is" if row["waiting"] == 1 else f"{row['waiting']} messages are"
+            silent = length(row["deaf_since_secs"])
+            says = f"{wait} waiting, and nothing was typed for {silent}: {row['waiting_reason']}"
             yield doubtful(subject, says, f"relaybroker agent show {row['name']}")
     if many := status["dead_letter_count"]:
         yield doubtful("dead letters", f"{many} messages could not be typed", "relaybroker dead-letters ls")

@@ -52,7 +52,9 @@ def settings(file: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]
         for line in str(error).splitlines():
             yield broken("settings", line, "every setting: relaybroker config")
         return
-    yield ok("settings", f"{file}" if file is not None else "no configuration file; variables are fine")
+    yield ok(
+        "settings", f"{file}" if file is not None else "no configuration file; the environment variables are valid"
+    )
     for name, agent in chosen.agents.items():
         word = shlex.split(agent.cli)[0]
         missing = [variable for variable in agent.env_from if variable not in environ]
@@ -66,7 +68,7 @@ def settings(file: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]
             yield broken(
                 f"agent {name}",
                 f"{missing[0]} is not set",
-                f"set it where the broker is started, or take it out of {file}",
+                f"set it where the broker starts, or remove it from {file}",
             )
         else:
             yield ok(f"agent {name}", agent.cli)
@@ -80,7 +82,7 @@ def places(state: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield broken("home", str(error), "set HOME or XDG_DATA_HOME")
         return
     if not state.is_dir():
-        yield doubtful("state", f"{state} is not there: no broker has run here", "start one: relaybroker up --detach")
+        yield doubtful("state", f"{state} does not exist: no broker has run here", "start one: relaybroker up --detach")
     if why := paths_of("broker", state.resolve(), environ, ephemeral=False).too_long:
         yield broken("state", why, "name a shorter --state-dir")
     for subject, path in (("state", state), ("data", data)):
@@ -93,7 +95,7 @@ def _directory(subject: str, path: Path) -> Iterator[Finding]:
     if status.st_uid != os.geteuid():
         yield broken(
             subject,
-            f"{path} belongs to the user with number {status.st_uid}",
+            f"{path} belongs to user id {status.st_uid}",
             "run as that user, or name another --state-dir",
         )
         return
@@ -104,18 +106,16 @@ def _directory(subject: str, path: Path) -> Iterator[Finding]:
         yield broken(subject, f"{path} cannot be written", f"chmod u+rwx {shlex.quote(str(path))}")
         return
     if stat.S_IMODE(status.st_mode) & 0o077:
-        yield doubtful(subject, f"others may look into {path}", f"chmod 700 {shlex.quote(str(path))}")
+        yield doubtful(subject, f"other users can read {path}", f"chmod 700 {shlex.quote(str(path))}")
     kind = _file_system(path)
     if kind in _NETWORK:
-        yield broken(
-            subject, f"{path} is on {kind}: locks there cannot be relied on", "name a --state-dir on a local disk"
-        )
+        yield broken(subject, f"{path} is on {kind}, where locks are unreliable", "name a --state-dir on a local disk")
     usage = psutil.disk_usage(str(path))
     room = f"{path}, {usage.free / 2**30:.1f} GiB free"
     if usage.free < ROOM_LEAST:
-        yield broken(subject, room, "make room; relaybroker log archive makes the log smaller")
+        yield broken(subject, room, "free some space; relaybroker log archive makes the log smaller")
     elif usage.free < ROOM_LITTLE:
-        yield doubtful(subject, room, "make room; relaybroker log archive makes the log smaller")
+        yield doubtful(subject, room, "free some space; relaybroker log archive makes the log smaller")
     else:
         yield ok(subject, room)
 

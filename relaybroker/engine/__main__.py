@@ -54,9 +54,9 @@ def main() -> None:
     parser.add_argument(
         "--port-later",
         action="store_true",
-        help="serve the socket while another program has the port, and take the port when it is free",
+        help="serve the socket while another program has the port, and take the port once it is free",
     )
-    parser.add_argument("--ready-file", default="", help="written once the engine listens")
+    parser.add_argument("--ready-file", default="", help="written once the engine is listening")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -75,13 +75,13 @@ def _takes_part_in_invocation(tx: Tx, caller: Caller, path: Mapping[str, str]) -
         raise not_found("invocation_not_found", "Invocation not found")
 
 
-SHARED = Reach("everything: the workspace shares it")
+SHARED = Reach("everything (shared by the workspace)")
 ITSELF = Reach("itself")
-MEMBER_READS = Reach("where it is a member, and what it said itself", _reads_message)
-MEMBER_ANSWERS = Reach("in conversations in which it takes part, and in every channel", _speaks_about_message)
+MEMBER_READS = Reach("where it is a member, and its own messages", _reads_message)
+MEMBER_ANSWERS = Reach("in its own conversations and in every channel", _speaks_about_message)
 IN_CHANNEL = Reach("where it is a member", _in_channel)
-IN_CONVERSATION = Reach("conversations in which it takes part")
-ANY_CHANNEL = Reach("every channel; it stays no member")
+IN_CONVERSATION = Reach("its own conversations")
+ANY_CHANNEL = Reach("every channel, without becoming a member")
 
 _OPERATOR = Rule()
 _SHARED = Rule(SHARED)
@@ -100,8 +100,8 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "GET /v1/agents/presence": _SHARED,
         "POST /v1/agents/heartbeat": _AGENT,
         "POST /v1/agents/disconnect": _AGENT,
-        "POST /v1/agents/spawn": Rule(Reach("new names, and agents that it started")),
-        "POST /v1/agents/release": Rule(Reach("itself, and agents that it started")),
+        "POST /v1/agents/spawn": Rule(Reach("new names, and agents it started")),
+        "POST /v1/agents/release": Rule(Reach("itself, and agents it started")),
         "GET /v1/agents/{name}": _OPERATOR,
         "PATCH /v1/agents/{name}": _OPERATOR,
         "DELETE /v1/agents/{name}": _OPERATOR,
@@ -142,15 +142,15 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "GET /v1/deliveries": _AGENT,
         "POST /v1/deliveries/{id}/ack": _AGENT,
         "GET /v1/inbox": _AGENT,
-        "POST /v1/actions": Rule(Reach("itself as handler of new names, and of those that it has")),
+        "POST /v1/actions": Rule(Reach("itself as handler, for new names and those it already handles")),
         "GET /v1/actions": _SHARED,
         "GET /v1/actions/{name}": _SHARED,
-        "DELETE /v1/actions/{name}": Rule(Reach("actions that it handles", _handles_action)),
-        "POST /v1/actions/{name}/invoke": _agent(Reach("actions that are available to it"), workspace_is_told=True),
+        "DELETE /v1/actions/{name}": Rule(Reach("actions it handles", _handles_action)),
+        "POST /v1/actions/{name}/invoke": _agent(Reach("actions available to it"), workspace_is_told=True),
         "GET /v1/actions/{name}/invocations/{id}": Rule(
-            Reach("what it invoked, and what it handles", _takes_part_in_invocation)
+            Reach("invocations it made or handles", _takes_part_in_invocation)
         ),
-        "POST /v1/actions/{name}/invocations/{id}/complete": Rule(Reach("what it handles")),
+        "POST /v1/actions/{name}/invocations/{id}/complete": Rule(Reach("invocations it handles")),
     }
 )
 """Route -> who may use it."""
@@ -158,8 +158,8 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
 OPEN: Mapping[str, str] = MappingProxyType(
     {
         "GET /health": "whether the engine answers",
-        "POST /v1/workspaces": "a new workspace, up to a bound; an existing one only with its own key",
-        "GET /v1/workspaces/by-name/{name}": "the id of a workspace of this name",
+        "POST /v1/workspaces": "create a workspace, up to a limit; open an existing one only with its own key",
+        "GET /v1/workspaces/by-name/{name}": "look up a workspace id by name",
     }
 )
 """Route -> what anybody on this machine may do without a token. Web pages may not: their Origin is refused."""

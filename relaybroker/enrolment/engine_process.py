@@ -118,11 +118,11 @@ async def keep_alive(directory: Path, on_silence: Callable[[], None]) -> None:
                 _log.warning("the embedded engine has not answered for %g s", SILENT_S)
                 on_silence()
             elif record is not None and time.monotonic() - answered >= HUNG_S:
-                _log.warning("the embedded engine hangs: it is ended and started again")
+                _log.warning("the embedded engine hangs; restarting it")
                 await asyncio.to_thread(_end_hung, directory, record)
                 answered, is_reported = time.monotonic(), False
         except OSError as error:  # no descriptors or no space now: there may be some at the next look
-            _log.warning("the embedded engine cannot be looked after: %s", error)
+            _log.warning("the embedded engine cannot be supervised: %s", error)
 
 
 def has_socket(directory: Path) -> bool:
@@ -181,9 +181,9 @@ def _revive(directory: Path, last: _Record | None) -> _Record | None:
             return record
         started = _start(directory, record.port, "--port-later")
         if started is None:
-            _log.error("the embedded engine died and does not start on port %d; see its log", record.port)
+            _log.error("the embedded engine died and does not restart on port %d; see its log", record.port)
             return None
-        _log.warning("the embedded engine died and was started again")
+        _log.warning("the embedded engine died and was restarted")
         _remember_new(directory, started)
         return started
 

@@ -102,7 +102,7 @@ def _derived(seed: str, workspace_id: str) -> str:
     try:
         return identity.derive_node_id(seed, _canonical_directory(), workspace_id)
     except ValueError as error:
-        raise NodeError(f"this node has no id: {error}") from error
+        raise NodeError(f"this node cannot get an id: {error}") from error
 
 
 def _canonical_directory() -> bytes:

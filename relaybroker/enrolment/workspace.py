@@ -99,7 +99,7 @@ async def _resolve(settings: Settings, base_url: str, path: Path, user: str) -> 
         if workspace_id:
             _keep(path, _Kept(workspace_id, base_url, embedded, key_fingerprint=fingerprint(given)))
             return Workspace(workspace_id, given)
-        _log.warning("RELAY_API_KEY was refused by the engine; the broker uses a workspace of its own")
+        _log.warning("the engine refused RELAY_API_KEY; the broker uses its own workspace")
     elif settings.node_token.get_secret_value():
         return Workspace(UNKNOWN, "")
     if kept is not None and kept.api_key:
@@ -107,7 +107,7 @@ async def _resolve(settings: Settings, base_url: str, path: Path, user: str) -> 
     digest = hashlib.sha256(f"{user}:{settings.cwd}".encode(errors="surrogateescape")).hexdigest()
     made = await _create(base_url, f"relay-{digest[:8]}") or await _create(base_url, f"relay-{secrets.token_hex(4)}")
     if made is None:
-        raise WorkspaceError(f"the engine {base_url} has a workspace of every name that was asked for")
+        raise WorkspaceError(f"the engine {base_url} already has a workspace for every name that was tried")
     _keep(path, _Kept(made.workspace_id, base_url, embedded, fingerprint(made.key), api_key=made.key))
     return made
 
@@ -138,7 +138,7 @@ async def _ask_id(base_url: str, key: str, *, explicit: bool) -> str:
         return ""
     workspace_id = _data(answer).get("id")
     if status != 200 or not isinstance(workspace_id, str) or not workspace_id:
-        raise WorkspaceError(f"the engine {base_url} did not say which workspace the key is for: {status}")
+        raise WorkspaceError(f"the engine {base_url} did not say which workspace the key belongs to: {status}")
     return workspace_id
 
 
@@ -150,7 +150,7 @@ async def _create(base_url: str, name: str) -> Workspace | None:
     data = _data(answer)
     workspace_id, key = data.get("workspace_id"), data.get("api_key")
     if status not in (200, 201) or not isinstance(workspace_id, str) or not isinstance(key, str):
-        raise WorkspaceError(f"the engine {base_url} made no workspace: {status} {_code(answer)}")
+        raise WorkspaceError(f"the engine {base_url} created no workspace: {status} {_code(answer)}")
     return Workspace(workspace_id, key.strip())
 
 

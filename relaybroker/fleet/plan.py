@@ -37,16 +37,16 @@ def plan(wanted: Mapping[str, str], running: Mapping[str, str], applied: Mapping
     steps = [_of_wanted(name, wanted[name], running.get(name), applied.get(name)) for name in wanted]
     for name, before in applied.items():
         if name not in wanted and running.get(name) == before.session:
-            steps.append(Step("stop", name, "the file does not name it any more"))
+            steps.append(Step("stop", name, "it is no longer in the file"))
     order = ("keep", "leave", "stop", "restart", "start")
     return sorted(steps, key=lambda step: order.index(step.kind))
 
 
 def _of_wanted(name: str, fingerprint: str, session: str | None, before: Applied | None) -> Step:
     if session is None:
-        return Step("start", name, "it does not run")
+        return Step("start", name, "it is not running")
     if before is None or before.session != session:
         return Step("leave", name, "it was started by hand")
     if before.fingerprint != fingerprint:
-        return Step("restart", name, "the file wants it otherwise")
-    return Step("keep", name, "it runs as the file wants it")
+        return Step("restart", name, "the file has changed")
+    return Step("keep", name, "it matches the file")

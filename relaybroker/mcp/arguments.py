@@ -21,21 +21,21 @@ PAGE = 100
 
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]
 _Agent = Annotated[
-    str, Meta(min_length=1, max_length=128, description="Name of an agent, as list_agents shows it (planner).")
+    str, Meta(min_length=1, max_length=128, description="Name of an agent, as listed by list_agents (planner).")
 ]
 _Place = Annotated[
     str, Meta(pattern=r"^#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)", description="Name of a channel (general).")
 ]
 _Message = Annotated[
-    str, Meta(pattern=r"^[0-9]{1,20}$(?!\n)", description="Id of a message: the digits in the brackets of its header.")
+    str, Meta(pattern=r"^[0-9]{1,20}$(?!\n)", description="Id of a message: the digits in brackets in its header.")
 ]
-_Text = Annotated[str, Meta(min_length=1, max_length=MAX_BODY_BYTES, description="What to say, at most 16 KiB.")]
+_Text = Annotated[str, Meta(min_length=1, max_length=MAX_BODY_BYTES, description="Text, at most 16 KiB.")]
 _Emoji = Annotated[str, Meta(min_length=1, max_length=64, description="The emoji itself, or its name (eyes).")]
-_Limit = Annotated[int, Meta(ge=1, le=PAGE, description="At most so many.")]
+_Limit = Annotated[int, Meta(ge=1, le=PAGE, description="Maximum number of results.")]
 _Mode = Annotated[
     Literal["wait", "steer"],
     Meta(
-        description="wait: the recipient gets it when it is free. steer: it is interrupted; only for what cannot wait."
+        description="wait: the recipient gets it when it is free. steer: it is interrupted; use it use it only for what cannot wait."
     ),
 ]
 _Attachments = Annotated[tuple[_Name, ...], Meta(max_length=32, description="Ids of files at the engine.")]
@@ -46,7 +46,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class SendDm(Arguments, frozen=True, kw_only=True):
-    """Send a direct message to one agent. Answers whether it is published, or safely stored and published later."""
+    """Send a direct message to one agent. The result says whether it is published, or stored safely and published later."""
 
     to: _Agent
     text: _Text
@@ -64,26 +64,26 @@ class PostMessage(Arguments, frozen=True, kw_only=True):
 
 
 class ReplyToThread(Arguments, frozen=True, kw_only=True):
-    """Answer a message in its thread. Use this to answer what was typed to you: the id is in the brackets of its header."""
+    """Answer a message in its thread. Use this to answer what was typed to you; the id is in brackets in its header."""
 
     message_id: _Message
     text: _Text
 
 
 class GetMessageThread(Arguments, frozen=True, kw_only=True):
-    """A message and every answer in its thread, oldest first."""
+    """A message and every reply in its thread, oldest first."""
 
     message_id: _Message
 
 
 class CheckInbox(Arguments, frozen=True, kw_only=True):
-    """Take the messages that wait to be typed to you: you get them here, and they are not typed any more. And what you have not read."""
+    """Take the messages waiting to be typed to you; they are returned here and no longer typed. Also lists what you have not read."""
 
     limit: _Limit = 20
 
 
 class ListMessages(Arguments, frozen=True, kw_only=True):
-    """The messages of a channel, or of a conversation that list_dms shows, newest first."""
+    """The messages of a channel, or of a conversation listed by list_dms, newest first."""
 
     channel: _Place
     limit: _Limit = 50
@@ -108,11 +108,11 @@ class GetMessageReaders(Arguments, frozen=True, kw_only=True):
 
 
 class SearchMessages(Arguments, frozen=True, kw_only=True):
-    """Messages that hold a text, in a channel or in all of your channels and conversations: the newest 100 of each are looked at."""
+    """Messages that contain a text, in one channel or in all your channels and conversations. Searches the newest 100 of each."""
 
-    query: Annotated[str, Meta(min_length=1, max_length=256, description="The text, in any case.")]
+    query: Annotated[str, Meta(min_length=1, max_length=256, description="Text to find, ignoring case.")]
     channel: _Place | None = None
-    sender: Annotated[str, Meta(min_length=1, max_length=128, description="Only what this agent wrote.")] | None = (
+    sender: Annotated[str, Meta(min_length=1, max_length=128, description="Only messages from this agent.")] | None = (
         msgspec.field(default=None, name="from")
     )
     limit: _Limit = 20
@@ -133,7 +133,7 @@ class RemoveReaction(Arguments, frozen=True, kw_only=True):
 
 
 class ListAgents(Arguments, frozen=True, kw_only=True):
-    """The agents of the workspace, and who of them is online."""
+    """The agents of the workspace, and which of them are online."""
 
     status: Annotated[Literal["online", "offline", "all"], Meta(description="Only those.")] = "all"
 
@@ -143,90 +143,92 @@ class ListChannels(Arguments, frozen=True, kw_only=True):
 
 
 class CreateChannel(Arguments, frozen=True, kw_only=True):
-    """Make a channel. You are in it, and own it."""
+    """Create a channel. You become its member and owner."""
 
     name: Annotated[
         str, Meta(pattern=r"^#?[a-z0-9][a-z0-9-]{0,127}$(?!\n)", description="Small letters, digits, hyphens.")
     ]
-    topic: Annotated[str, Meta(max_length=500, description="What it is for.")] = ""
+    topic: Annotated[str, Meta(max_length=500, description="Topic of the channel.")] = ""
 
 
 class JoinChannel(Arguments, frozen=True, kw_only=True):
-    """Join a channel: its messages come to you from now on."""
+    """Join a channel; you receive its messages from now on."""
 
     channel: _Place
 
 
 class LeaveChannel(Arguments, frozen=True, kw_only=True):
-    """Leave a channel: its messages come to you no more."""
+    """Leave a channel; you no longer receive its messages."""
 
     channel: _Place
 
 
 class InviteToChannel(Arguments, frozen=True, kw_only=True):
-    """Bring an agent into a channel that you are in."""
+    """Add an agent to a channel that you are a member of."""
 
     channel: _Place
     agent_name: _Agent
 
 
 class SendGroupDm(Arguments, frozen=True, kw_only=True):
-    """Send a message to several agents at once, in one conversation with you. The same agents and name again are the same one."""
+    """Send a message to several agents in one conversation with you. The same agents and name always mean the same conversation."""
 
-    participants: Annotated[tuple[_Agent, ...], Meta(min_length=1, max_length=32, description="Names of the others.")]
+    participants: Annotated[
+        tuple[_Agent, ...], Meta(min_length=1, max_length=32, description="Names of the other participants.")
+    ]
     text: _Text
-    name: Annotated[str, Meta(max_length=128, description="What the conversation is called.")] = ""
+    name: Annotated[str, Meta(max_length=128, description="Name of the conversation.")] = ""
 
 
 class SetChannelTopic(Arguments, frozen=True, kw_only=True):
-    """Say what a channel is for."""
+    """Set the topic of a channel."""
 
     channel: _Place
-    topic: Annotated[str, Meta(max_length=500, description="What it is for.")]
+    topic: Annotated[str, Meta(max_length=500, description="Topic of the channel.")]
 
 
 class InvokeAction(Arguments, frozen=True, kw_only=True):
-    """Have an action of the workspace done (list_actions). Its outcome comes to you as a message."""
+    """Invoke an action of the workspace (see list_actions). The result comes to you as a message."""
 
     name: _Name
     input: Annotated[dict[str, Any], Meta(description="What the action is given.")] = {}
 
 
 class Spawn(Arguments, frozen=True, kw_only=True):
-    """Start another agent on this machine: one of the programs that this node offers."""
+    """Start another agent on this machine, running one of the programs that this node offers."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="What it is called.")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="Name of the new agent.")]
     cli: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="The program (claude).")]
-    task: Annotated[str, Meta(min_length=1, max_length=MAX_BODY_BYTES, description="What it is to do.")]
+    task: Annotated[str, Meta(min_length=1, max_length=MAX_BODY_BYTES, description="Its task.")]
     channel: _Place | None = None
-    model: Annotated[str, Meta(max_length=128, description="The model, where the program has a choice.")] = ""
+    model: Annotated[str, Meta(max_length=128, description="Model, if the program offers a choice.")] = ""
 
 
 class RemoveAgent(Arguments, frozen=True, kw_only=True):
-    """End an agent that runs on this machine."""
+    """Stop an agent that runs on this machine."""
 
     name: _Agent
     reason: Annotated[str, Meta(max_length=500, description="Why.")] = ""
 
 
 class SubmitResult(Arguments, frozen=True, kw_only=True):
-    """Hand in a result of your work to whoever started you. There is one final result."""
+    """Submit a result of your work to whoever started you. There can be only one final result."""
 
     data: Any
-    final: Annotated[bool, Meta(description="Whether it is the last one.")] = True
+    final: Annotated[bool, Meta(description="Whether this is the final result.")] = True
     metadata: Any = None
 
 
 class ListActions(Arguments, frozen=True, kw_only=True):
-    """The actions that the workspace offers."""
+    """The actions offered by the workspace."""
 
 
 class MyStatus(Arguments, frozen=True, kw_only=True):
-    """Who you are here, in which channels, what waits for you and why, and what of yours is not published yet."""
+    """Who you are, your channels, what is waiting for you and why, and which of your messages are not published yet."""
 
 
 class WhyMessage(Arguments, frozen=True, kw_only=True):
-    """What became of a message that you sent or received, and why."""
+    """What happened to a message that you sent or received, and why."""
 
     message_id: Annotated[
         str,
@@ -249,7 +251,7 @@ class ReadThread(Arguments, frozen=True, kw_only=True):
 class FindMessages(Arguments, frozen=True, kw_only=True):
     """The newest messages that fit, oldest first. The operator's are all that went through this broker."""
 
-    agent: Annotated[str, Meta(max_length=128, description="Only from or to this agent.")] = ""
+    agent: Annotated[str, Meta(max_length=128, description="Only messages from or to this agent.")] = ""
     channel: _Place | None = None
     thread: _Message | None = None
     text: Annotated[str, Meta(max_length=256, description="Only what holds this text, in any case.")] = ""

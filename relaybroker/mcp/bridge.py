@@ -185,7 +185,7 @@ def run() -> int:
     url, token = os.environ.get("RELAYBROKER_URL", ""), os.environ.get("RELAY_AGENT_TOKEN", "")
     if not url.startswith("http://") or not token:
         sys.stderr.write(
-            "relaybroker: this is no agent's terminal: RELAYBROKER_URL and RELAY_AGENT_TOKEN are not set. "
+            "relaybroker: this is not an agent's terminal: RELAYBROKER_URL and RELAY_AGENT_TOKEN are not set. "
             "Start the program with: relaybroker agent spawn NAME -- COMMAND\n"
         )
         return 4

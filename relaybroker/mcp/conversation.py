@@ -136,7 +136,7 @@ class Conversation:
         to = wanted.to.strip().removeprefix("@")
         kind = target_type(to)
         if kind in ("channel", "thread") or not to:
-            text = f"'{wanted.to}' is no agent; post_message is for channels, reply_to_thread for threads"
+            text = f"'{wanted.to}' is no agent; use post_message for channels and reply_to_thread for threads"
             raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field="to")
         send = self._send(caller, key, to=to, text=wanted.text, mode=wanted.mode, attachments=wanted.attachments)
         try:
@@ -217,7 +217,7 @@ class Conversation:
         names = sorted({name.strip().removeprefix("@") for name in wanted.participants} - {caller.name})
         if not names:
             raise InvalidRequest(
-                Refusal.INVALID, "invalid_field", "a group has somebody else in it", field="participants"
+                Refusal.INVALID, "invalid_field", "a group needs someone other than you", field="participants"
             )
         known = await self._group_of(caller, names, wanted.name)
         if not known:
@@ -276,7 +276,7 @@ class Conversation:
         try:
             reply = await self._access.ask(build, ANSWER_S)
         except TimeoutError as error:
-            text = "The broker did not answer in time; what was asked may still happen"
+            text = "The broker did not answer in time; the request may still be carried out"
             raise InvalidRequest(Refusal.NO_ANSWER, "request_timeout", text) from error
         result: Result = msgspec.to_builtins(rendered(reply))
         return result

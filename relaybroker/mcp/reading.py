@@ -69,7 +69,7 @@ class Reading:
             asked["thread"] = wanted.thread or ""
             return await self._access.gateway.audit.messages(**asked)
         if wanted.state or wanted.since is not None or wanted.until is not None:
-            text = "state, since and until are asked of the log, which is the operator's"
+            text = "state, since and until query the log, which only the operator may do"
             raise InvalidRequest(Refusal.FORBIDDEN, "agent_scope", text)
         return await self._seen(caller, wanted)
 

@@ -94,7 +94,7 @@ class AgentToolbox:
                 return protocol.result(request, protocol.discovered(SERVER, INSTRUCTIONS), SERVER, cached=True)
             case Request(method="tools/list"):
                 if request.params.get("cursor") is not None:
-                    raise _invalid(request, "there is one page only")
+                    raise _invalid(request, "there is only one page")
                 return protocol.result(
                     request,
                     {"tools": [tool.listed() for tool in offered(model=True, may=self._may)]},

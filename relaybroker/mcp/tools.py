@@ -171,5 +171,5 @@ def tool_of(name: str, *, operator: bool = False, model: bool = False, may: Cont
     if exact is not None:
         return exact
     nearest = nearest_names(name, known)
-    text = f"there is no tool '{name[:128]}'" + (f"; nearest: {', '.join(nearest)}" if nearest else "")
+    text = f"no tool named '{name[:128]}'" + (f"; nearest: {', '.join(nearest)}" if nearest else "")
     raise InvalidRequest(Refusal.ABSENT, "unknown_tool", text)

@@ -34,6 +34,7 @@ from relaybroker.domain import (
 )
 
 if TYPE_CHECKING:
+    from relaybroker.domain.entities import Delivery
     from relaybroker.domain.events import Recorded
     from relaybroker.domain.state import State
 
@@ -41,7 +42,6 @@ LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 """Bounds of the buckets of what takes a delivery; a message may wait for a person for days."""
 COMMIT_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _TOTALS = ("offered", "typed", "acked", "dropped", "dead_lettered")
-_WAITING = (delivery.DeliveryState.OFFERED, delivery.DeliveryState.HELD, delivery.DeliveryState.QUEUED)
 
 
 class Depths(NamedTuple):
@@ -93,9 +93,7 @@ class Metrics:
         self._link_ends = Counter(
             "relay_link_ends", "Connections to the engine that ended or failed.", ("reason",), registry=kept
         )
-        self._exits = Counter(
-            "relay_agent_crashes", "Programs of agents that ended by themselves, badly.", ("agent",), registry=kept
-        )
+        self._exits = Counter("relay_agent_crashes", "Agents' programs that crashed.", ("agent",), registry=kept)
         self._registry.register(_OfState(self))
         going_on = [open_delivery for open_delivery in state().deliveries.values() if not open_delivery.ended]
         self._offered = {open_delivery.stream: open_delivery.offered_at for open_delivery in going_on}
@@ -199,21 +197,19 @@ def _of_broker(state: State, now: float, version: str) -> Iterator[Metric]:
     yield InfoMetricFamily("relay_broker", "Identify the broker.", value={"version": version} | node)
     yield _gauge("relay_broker_uptime_seconds", "Since its start.", int(max(0.0, now - state.started_at)))
     yield CounterMetricFamily("relay_broker_agents_spawned", "Agents that were started.", value=counted.spawned)
-    yield CounterMetricFamily("relay_broker_crashes", "Programs that ended badly.", value=counted.crashed)
-    yield CounterMetricFamily("relay_broker_restarts", "Programs that were started anew.", value=0)
+    yield CounterMetricFamily("relay_broker_crashes", "Programs that crashed.", value=counted.crashed)
+    yield CounterMetricFamily("relay_broker_restarts", "Programs that were restarted.", value=0)
     yield _gauge("relay_broker_active_agents", "Programs that run.", running)
     yield _gauge("relay_host_attached", "1 while the PTY host answers.", float(state.host.attached))
     link = GaugeMetricFamily(
-        "relay_link_state", "1 for the state in which the link to the engine is.", labels=("state",)
+        "relay_link_state", "1 for the current state of the link to the engine.", labels=("state",)
     )
     for name in link_machine.TABLE.states:
         link.add_metric((str(name),), float(state.link.state == name))
     yield link
     heard = now - state.link.heard_at if state.link.heard_at else float("nan")
     yield _gauge("relay_link_heard_age_seconds", "Since the engine was last heard.", heard)
-    yield CounterMetricFamily(
-        "relay_frames_rejected", "Frames that could not be used.", value=state.counters.frames_rejected
-    )
+    yield CounterMetricFamily("relay_frames_rejected", "Unusable frames.", value=state.counters.frames_rejected)
 
 
 def _of_deliveries(state: State, now: float) -> Iterator[Metric]:
@@ -221,24 +217,29 @@ def _of_deliveries(state: State, now: float) -> Iterator[Metric]:
     for name in _TOTALS:
         totals.add_metric((name,), getattr(state.counters, name))
     yield totals
-    by_state = GaugeMetricFamily(
-        "relay_deliveries_open", "Deliveries that are not settled, by state.", labels=("state",)
-    )
+    by_state = GaugeMetricFamily("relay_deliveries_open", "Unsettled deliveries, by state.", labels=("state",))
     pending = [open_delivery for open_delivery in state.deliveries.values() if not open_delivery.ended]
     for name in delivery.TABLE.states:
         if name not in delivery.TABLE.terminal:
             by_state.add_metric((str(name),), sum(open_delivery.state == name for open_delivery in pending))
     yield by_state
-    waiting = [open_delivery.offered_at for open_delivery in pending if open_delivery.state in _WAITING]
+    waiting = [open_delivery.offered_at for open_delivery in pending if _waits(open_delivery)]
     oldest = now - min(waiting) if waiting else 0.0
     yield _gauge(
-        "relay_delivery_oldest_waiting_seconds", "How long the oldest message that is not typed has waited.", oldest
+        "relay_delivery_oldest_waiting_seconds", "How long the oldest untyped message has been waiting.", oldest
     )
-    yield _gauge("relay_dead_letters", "Dead letters that nobody has looked after.", len(state.dead_letters))
+    yield _gauge("relay_dead_letters", "Dead letters waiting for a person.", len(state.dead_letters))
+
+
+def _waits(open_delivery: Delivery) -> bool:
+    return delivery.PLACES[delivery.DeliveryState(open_delivery.state)] in (
+        delivery.Place.UNDECIDED,
+        delivery.Place.WAITING,
+    )
 
 
 def _of_agents(state: State) -> Iterator[Metric]:
-    waiting = GaugeMetricFamily("relay_agent_waiting", "Messages that wait for an agent.", labels=("agent",))
+    waiting = GaugeMetricFamily("relay_agent_waiting", "Messages waiting for an agent.", labels=("agent",))
     typed = CounterMetricFamily("relay_agent_typed", "Messages typed to the program of an agent.", labels=("agent",))
     memory = GaugeMetricFamily("relay_agent_memory_bytes", "Memory of the program of an agent.", labels=("agent",))
     for program in (one for one in state.workers.values() if one.pid and not one.ended):
@@ -246,7 +247,7 @@ def _of_agents(state: State) -> Iterator[Metric]:
         typed.add_metric((program.name,), program.typed)
         memory.add_metric((program.name,), _memory(program.pid))
     yield from (waiting, typed, memory)
-    yield _gauge("relay_agent_waiting_limit", "How many may wait for one agent.", delivery.MAX_WAITING)
+    yield _gauge("relay_agent_waiting_limit", "Maximum number of messages waiting for one agent.", delivery.MAX_WAITING)
 
 
 def _of_queues(state: State, depths: Depths) -> Iterator[Metric]:
@@ -255,8 +256,8 @@ def _of_queues(state: State, depths: Depths) -> Iterator[Metric]:
         "invocations": (len(state.open_actions()), action_machine.MAX_OPEN),
         "dead_letters": (len(state.dead_letters), dead_letter.LIMIT),
     }
-    depth = GaugeMetricFamily("relay_queue_depth", "What waits in a queue.", labels=("queue",))
-    limit = GaugeMetricFamily("relay_queue_limit", "What may wait in a queue at most.", labels=("queue",))
+    depth = GaugeMetricFamily("relay_queue_depth", "Entries waiting in a queue.", labels=("queue",))
+    limit = GaugeMetricFamily("relay_queue_limit", "Maximum number of entries in a queue.", labels=("queue",))
     for name, (many, most) in {**depths.queues, **inside}.items():
         depth.add_metric((name,), many)
         limit.add_metric((name,), most)
@@ -265,15 +266,13 @@ def _of_queues(state: State, depths: Depths) -> Iterator[Metric]:
     for name, path in depths.files.items():
         size.add_metric((name,), _size(path))
     yield size
-    free = GaugeMetricFamily("relay_journal_disk_free_bytes", "Room that is left on the disk of the log.")
+    free = GaugeMetricFamily("relay_journal_disk_free_bytes", "Free space on the log's disk.")
     if depths.files:
         place = next(iter(depths.files.values())).parent
         free.add_metric((), psutil.disk_usage(str(place)).free)
     yield free
     yield _gauge("relay_journal_position", "Events in the log.", state.position)
-    yield _gauge(
-        "relay_log_locked_seconds", "For how long another program has kept the log locked.", depths.log_locked_s
-    )
+    yield _gauge("relay_log_locked_seconds", "How long another program has held the log locked.", depths.log_locked_s)
 
 
 def _size(path: Path) -> int:

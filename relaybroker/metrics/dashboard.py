@@ -35,7 +35,7 @@ PANELS = (
     Panel("Open deliveries", "", (('relay_deliveries_open{instance=~"$instance"}', "{{state}}"),)),
     Panel("Waiting, by agent", "", (('relay_agent_waiting{instance=~"$instance"}', "{{agent}}"),)),
     Panel(
-        "Oldest message that waits",
+        "Oldest waiting message",
         "s",
         (('relay_delivery_oldest_waiting_seconds{instance=~"$instance"}', "{{instance}}"),),
     ),

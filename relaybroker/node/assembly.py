@@ -159,6 +159,7 @@ class Assembly:
             paths.host_socket,
             paths.host_log,
             lease_s=None if settings.persist else LEASE_S,
+            harnesses=settings.harnesses,
             deliver=deliver,
             on_output=surface.output,
         )

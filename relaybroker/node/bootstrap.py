@@ -33,6 +33,7 @@ from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
+from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.service_notices import ServiceNotices
 from relaybroker.adapters.unix_address import address_of
 from relaybroker.adapters.vault import NODE, Vault
@@ -101,6 +102,7 @@ def run(flags: Flags, make_surface: SurfaceFactory, settle: Settle | None = None
     except (SettingsError, OSError) as error:
         _say(f"relaybroker: {error}")
         return 1
+    harnesses.use(harnesses.read(settings.harnesses))
     return _runner()(Bootstrap(settings, os.environ, make_surface, notices, settle).serve())
 
 
@@ -304,7 +306,7 @@ class Bootstrap:
             try:
                 await asyncio.to_thread(self._settle, self._settings, paths, connection, self._notices.progress)
             except OSError as error:
-                _log.warning("the fleet is not as the file wants it: %s", error)
+                _log.warning("the fleet does not match the file: %s", error)
         self._notices.ready(f"ready at {connection.url}")
 
     def _cut_link(self) -> None:
@@ -358,7 +360,7 @@ def refusal_of(state: State) -> str:
     link = state.link
     if link.state != "refused" or link.reason is None:
         return ""
-    again = "It asks again by itself every 5 minutes; now: relaybroker node enrol"
+    again = "It asks again every 5 minutes. To ask now: relaybroker node enrol"
     return f"the engine refused this node, {link.reason}: {SENTENCES[link.reason]} {link.detail}\n{again}"
 
 

@@ -36,7 +36,7 @@ from relaybroker.adapters.pty.protocol import (
 from relaybroker.domain.inputs import HostLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from relaybroker.adapters.pty.protocol import Answer, Request, Resize, Response
@@ -61,6 +61,7 @@ class HostLink:
         socket: of the host.
         log: file of a host that is started.
         lease_s: how long the host lives on without a broker; None = for ever.
+        harnesses: the operator's profiles, file -> text; the host knows these and the built-in ones.
         deliver: takes each input; it returns when there is room for it.
         on_output: takes terminal output, when it is asked for.
     """
@@ -71,11 +72,13 @@ class HostLink:
         log: Path,
         *,
         lease_s: float | None,
+        harnesses: Mapping[str, str],
         deliver: Callable[[Input], Awaitable[None]],
         on_output: Callable[[Output], None],
     ) -> None:
         self._client = HostClient(str(socket), log_path=str(log), on_response=self._take, on_lost=self._lost)
         self._lease_s = lease_s
+        self._harnesses = dict(harnesses)
         self._deliver = deliver
         self._on_output = on_output
         self._host_id = ""
@@ -148,7 +151,7 @@ class HostLink:
             _log.info("no PTY host to end: %s", error)
 
     def _hello(self) -> Hello:
-        return Hello(version=PROTOCOL_VERSION, broker_pid=os.getpid(), lease_s=self._lease_s)
+        return Hello(version=PROTOCOL_VERSION, broker_pid=os.getpid(), lease_s=self._lease_s, harnesses=self._harnesses)
 
     async def _attach(self) -> None:
         self._host_id, self._early, self._lost_early = "", [], None
@@ -198,7 +201,7 @@ class HostLink:
             elif len(self._backlog) < BACKLOG:
                 self._put(translate.reported(self._host_id, response))
             else:
-                self._cut("the broker is too slow for the reports of its PTY host")
+                self._cut("the broker cannot keep up with the reports of its PTY host")
 
     def _lost(self, why: str) -> None:
         if self._host_id:

@@ -50,20 +50,22 @@ class LinkLog:
                     _log.warning("the engine did not accept capability %s", capability)
             case events.StrangerMet(name=name, reason=reason, keeps=keeps):
                 kept = "they are kept as dead letters" if keeps else "they are left to the engine"
-                _log.warning("messages come for %r, which is not here (%s): the engine is told, %s", name, reason, kept)
+                _log.warning(
+                    "messages arrive for %r, which is not here (%s): the engine is told, %s", name, reason, kept
+                )
             case events.DeliveryOffered(payload_type=kind) if (
                 classify(kind) is Class.UNKNOWN and kind not in self._kinds
             ):
                 if len(self._kinds) < MAX_KINDS:
                     self._kinds.add(kind)
-                    _log.warning("messages of the kind %r are counted and not typed: nobody here knows it", kind)
+                    _log.warning("messages of the unknown kind %r are counted and not typed", kind)
             case events.InventoryRejected(agents=agents):
-                _log.warning("the engine did not take these agents: %s", "; ".join(agents))
+                _log.warning("the engine rejected these agents: %s", "; ".join(agents))
             case events.FrameRejected(reason=reason, frame_type=kind) if (reason, kind) not in self._rejected:
                 if len(self._rejected) < MAX_KINDS:
                     self._rejected.add((reason, kind))
                     _log.warning(
-                        "a frame cannot be used, %s, type %r; more of this kind are only counted", reason, kind
+                        "an unusable frame, %s, type %r; further frames of this kind are only counted", reason, kind
                     )
             case _:
                 pass

@@ -44,7 +44,7 @@ async def listen(surface: Surface, settings: Settings, memory: Path, api_key: st
     except OSError as error:
         if not remembered:
             raise OSError(f"cannot listen on {settings.api_bind} port {settings.api_port}: {error}") from error
-        _log.warning("port %d of the last run is taken, another is chosen: %s", remembered, error)
+        _log.warning("port %d of the last run is taken; using another: %s", remembered, error)
         port = await surface.bind(settings.api_bind, 0)
     if settings.api_port == 0 and port != remembered:
         write_private(memory, msgspec.json.encode(_Memory(api_port=port)))

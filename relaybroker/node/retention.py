@@ -78,7 +78,7 @@ class Archivist:
             try:
                 await self.look()
             except OSError as error:
-                _log.warning("the log could not be archived, it is tried again: %s", error)
+                _log.warning("the log could not be archived and will be retried: %s", error)
 
     async def look(self) -> bool:
         """Move what is due; whether anything was."""
@@ -104,7 +104,7 @@ class Archivist:
         if process.returncode:
             _log.warning("the log could not be archived: %s", said.decode("utf-8", "replace").strip())
             return False
-        _log.info("the beginning of the log was archived, %d events stay in the database", keep)
+        _log.info("the oldest part of the log was archived, %d events stay in the database", keep)
         return True
 
     def _due(self) -> int | None:

@@ -22,94 +22,97 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
     "Messages": (
         Guarantee(
             "D1",
-            "An acknowledgement covers only what was typed, was settled with a reason, or was taken into this broker's custody.",
+            "An acknowledgement covers only messages that were typed, settled with a reason, or taken into this broker's custody.",
         ),
-        Guarantee("D2", "Acknowledgements of an agent never go back, and none is sent before its base is known."),
+        Guarantee(
+            "D2", "An agent's acknowledgements never go backwards, and none is sent before the agent's base is known."
+        ),
         Guarantee(
             "D3",
-            "The cursor moves one step at a time, by taking over a base, or over a range that is declared lost with an event.",
+            "The cursor moves one step at a time, by adopting a base, or across a range that an event declares lost.",
         ),
         Guarantee("D4", "A message without a place in the sequence never moves the cursor."),
         Guarantee(
-            "D5", "A message is typed at most once; one that may have been is settled by the policy in doubt, visibly."
+            "D5", "A message is typed at most once. If it may have been typed, the in-doubt policy settles it, visibly."
         ),
-        Guarantee("D6", "A copy that fills the next place advances the cursor and is not typed."),
-        Guarantee("D7", "Messages with and without a place never count as copies of each other."),
-        Guarantee("D8", "An agent's messages are typed in their order."),
+        Guarantee("D6", "A duplicate in the next place advances the cursor and is not typed."),
+        Guarantee("D7", "Messages with and without a place in the sequence never count as duplicates of each other."),
+        Guarantee("D8", "An agent's messages are typed in order."),
         Guarantee(
             "D9",
-            "While the engine offers a message and the agent lives, or is gone for good, the message comes to an end in bounded time.",
+            "While the engine offers a message, and the agent is alive or gone for good, the message reaches a "
+            "terminal state in bounded time.",
         ),
         Guarantee(
             "D10",
             "Every payload is exactly one of: typed, only recorded, unknown; the last two never reach a terminal.",
         ),
         Guarantee("D11", "Reading a payload never fails, and never types the envelope instead of the message."),
-        Guarantee("D12", "An agent of another id inherits nothing under an old name."),
-        Guarantee("D13", "What waits has a reason and a deadline, and waits bounded in number and time."),
+        Guarantee("D12", "An agent with a new id inherits nothing from an earlier agent of the same name."),
+        Guarantee(
+            "D13", "Every waiting message has a reason and a deadline; the number and duration of waits are bounded."
+        ),
         Guarantee(
             "ONE-OWNER",
-            "At every moment a message is kept by the engine, by a mailbox here, or as a dead letter: it is taken into custody before the "
-            "engine forgets it, and given back only while the engine has it.",
+            "At every moment the engine, a mailbox here, or the dead-letter list holds a message: it is taken "
+            "into custody before the engine forgets it, and returned only while the engine still has it.",
         ),
         Guarantee(
             "D14",
-            "The log folds to the state that the broker had, at every position, and offering everything again types nothing twice.",
+            "At every position the log folds to the state that the broker had, and offering everything again types nothing twice.",
         ),
-        Guarantee(
-            "D15", "With manual flush nothing is typed before the flush; the order and the hold survive a restart."
-        ),
+        Guarantee("D15", "With manual flush nothing is typed before the flush; order and hold survive a restart."),
     ),
     "The node link": (
         Guarantee("N1", "The first frame of every connection is `node.register`."),
-        Guarantee("N2", "Then follow the inventory, even when it is empty, and a heartbeat."),
-        Guarantee("N3", "Requests have ids; answers are matched by id only, once."),
-        Guarantee("N4", "Every registration request comes to one of its ends; nobody waits for ever."),
+        Guarantee("N2", "The inventory (even if empty) and a heartbeat follow."),
+        Guarantee("N3", "Requests have ids; an answer is matched by id alone, and only once."),
+        Guarantee("N4", "Every registration request reaches one of its outcomes; nobody waits forever."),
         Guarantee("N5", "Heartbeats carry the live load."),
-        Guarantee("N6", "Heartbeats come in time, and a silent connection is left."),
-        Guarantee("N7", "A command that was accepted is carried out or answered with an error."),
-        Guarantee("N8", "Every queue is bounded, and nothing waits in a circle."),
+        Guarantee("N6", "Heartbeats are sent on time, and a silent connection is closed."),
+        Guarantee("N7", "An accepted command is carried out or answered with an error."),
+        Guarantee("N8", "Every queue is bounded, and nothing deadlocks."),
         Guarantee("N9", "A stop ends within its limit, from every state."),
-        Guarantee("N10", "Every frame that we send is one that the engine's own types accept."),
-        Guarantee("N11", "Keys that we do not know change nothing."),
+        Guarantee("N10", "The engine's own types accept every frame that we send."),
+        Guarantee("N11", "Unknown keys change nothing."),
     ),
     "Identity and tokens": (
-        Guarantee("I1", "The node id follows from machine, directory and workspace, and from nothing else."),
-        Guarantee("I2", "A file that cannot be read never makes a new identity."),
-        Guarantee("I3", "A pinned identity is never minted over, deleted or changed."),
-        Guarantee("I4", "A token is used only for the node, workspace and engine that it was made for."),
-        Guarantee("I5", "What is kept on disk is private and whole."),
-        Guarantee("I6", "Tokens are replaced and connections tried within a budget."),
+        Guarantee("I1", "The node id depends on machine, directory and workspace, and on nothing else."),
+        Guarantee("I2", "An unreadable file never leads to a new identity."),
+        Guarantee("I3", "A pinned identity is never replaced, deleted or changed."),
+        Guarantee("I4", "A token is used only for the node, workspace and engine it was minted for."),
+        Guarantee("I5", "Files on disk are private and never half-written."),
+        Guarantee("I6", "Token replacement and connection attempts stay within a budget."),
         Guarantee("I7", "No token is in a log, event, error or argument list."),
     ),
     "Agents": (
-        Guarantee("R1", "The inventory is the live agents, always."),
-        Guarantee("R2", "A spawn that failed leaves nothing at the engine."),
-        Guarantee("R3", "A spawn of a name that is taken has no effect anywhere."),
+        Guarantee("R1", "The inventory always lists exactly the live agents."),
+        Guarantee("R2", "A failed spawn leaves nothing at the engine."),
+        Guarantee("R3", "Spawning a taken name has no effect anywhere."),
         Guarantee("R4", "A late answer never ends a newer agent of the same name."),
         Guarantee("R5", "An agent leaves the engine before its next generation joins."),
-        Guarantee("R6", "An agent that ended leaves the engine in bounded time."),
-        Guarantee("R7", "The token of a live agent is replaced by a recorded event only."),
-        Guarantee("R8", "Every way to release leaves the same state."),
-        Guarantee("R9", "A refusal is final; only failures of transport go another way."),
+        Guarantee("R6", "An agent that has ended leaves the engine in bounded time."),
+        Guarantee("R7", "A live agent's token is replaced only with a recorded event."),
+        Guarantee("R8", "Every way of releasing an agent leaves the same state."),
+        Guarantee("R9", "A refusal is final; only transport failures are retried another way."),
     ),
     "Actions": (
-        Guarantee("X1", "An invocation runs at most once, and its result is given until the engine has it."),
+        Guarantee("X1", "An invocation runs at most once, and its result is repeated until the engine has it."),
         Guarantee("X2", "A result is an output or an error, never both."),
-        Guarantee("X3", "A spawn succeeded when the program of this very invocation lives."),
+        Guarantee("X3", "A spawn succeeds only if the program of that very invocation is alive."),
         Guarantee("X4", "`spawn:<harness>` runs that harness."),
-        Guarantee("X5", "The ledger is bounded, and what runs has a deadline."),
+        Guarantee("X5", "The ledger is bounded, and every running action has a deadline."),
         Guarantee("X6", "A sidecar's handlers are used only while it is the current one."),
     ),
     "Terminals": (
-        Guarantee("W1", "Text and Enter of a message are typed together; a failed Enter is no delivery."),
-        Guarantee("W2", "Nothing is typed before a program takes input, nor while a dialog is on its screen."),
-        Guarantee("W3", "A message presses no key: no control byte of it but line feed and tab reaches a terminal."),
-        Guarantee("W4", "Automatic answers never fire on what a message says."),
-        Guarantee("W5", "Every message that was given to a terminal comes to one end."),
-        Guarantee("W6", "A program that does not read holds up nobody else."),
-        Guarantee("W7", "Whatever bytes a program prints, its reader lives."),
-        Guarantee("W8", "A release gives a program its grace, and leaves no process behind."),
+        Guarantee("W1", "A message's text and Enter are typed together; if Enter fails, the message is not delivered."),
+        Guarantee("W2", "Nothing is typed before a program accepts input, nor while a dialog is on its screen."),
+        Guarantee("W3", "A message presses no key: of its control bytes only line feed and tab reach a terminal."),
+        Guarantee("W4", "The text of a message never triggers an automatic answer."),
+        Guarantee("W5", "Every message given to a terminal reaches exactly one outcome."),
+        Guarantee("W6", "A program that does not read its input delays no other program."),
+        Guarantee("W7", "No output of a program can crash its reader."),
+        Guarantee("W8", "A release gives the program its grace period and leaves no process behind."),
     ),
     "The log": (
         Guarantee("LOG-FIRST", "Nothing leaves before the event that causes it is on disk."),
@@ -117,7 +120,7 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
             "TYPED-ONCE",
             "`kill -9` of the broker at any moment: no agent dies, nothing is lost, nothing is typed twice.",
         ),
-        Guarantee("KEEP-BYTES", "A damaged log is refused loudly, and not a byte of it is changed."),
+        Guarantee("KEEP-BYTES", "A damaged log is refused with an error, and not a byte of it is changed."),
     ),
     "Agents that answer": (
         Guarantee(
@@ -127,33 +130,35 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
         ),
         Guarantee(
             "ANSWERS-ONCE",
-            "What an agent sends is stored before it is answered, is published once as that agent, and is said to be published only when "
-            "it is.",
+            "An agent's message is stored before the agent gets an answer, is published once under its name, "
+            "and is reported as published only once it is.",
         ),
         Guarantee(
             "FETCHED-ONCE",
-            "What an agent fetches is not typed any more; what did not reach it whole waits as before, or says that it may have.",
+            "A message that an agent fetched is no longer typed. If the answer did not reach it completely, the "
+            "message waits as before, or is marked as possibly received.",
         ),
         Guarantee(
             "TRUE-END",
-            "An agent whose message to somebody ends undelivered hears of it once, with the reason; what an agent has read is not typed "
-            "to it.",
+            "An agent whose direct message ends undelivered is told once, with the reason. A message that an "
+            "agent has already read is not typed to it.",
         ),
         Guarantee(
             "TRUE-HINT",
-            "The hint above a message names what this agent has, its tools or the command; no option by which a program gets its tools "
-            "holds a token.",
+            "The hint above a message names what this agent really has: its tools, or the command. No option "
+            "that gives a program its tools contains a token.",
         ),
     ),
 }
 
 NOT_PROMISED = """
-* If the **PTY host** itself is killed while a message is with the terminal, nobody can know whether it was typed. Such a delivery is *in
-  doubt* and settled by `RELAYBROKER_IN_DOUBT`: `ask` (a dead letter for a person), `at_least_once`, `at_most_once`.
-* "Typed" means that body and Enter were written to the terminal, and that it reacted as the evidence says. What a program does with it
-  is its own business.
-* A message that is acknowledged because it was taken into custody is marked as read at the engine before the agent has read it. What
-  becomes of it is said here: events, `why`, dead letters.
-* What the engine forgets before it has offered it (its mailbox has a bound and a life) never comes here; a hole in the sequence says so.
-* A disk that loses what it confirmed (fsync) is found by the log's high-water mark and refused; it cannot be repaired.
+* If the **PTY host** itself is killed while a message is in the terminal, nobody can know whether it was typed. Such a delivery is
+  *in doubt*, and `RELAYBROKER_IN_DOUBT` settles it: `ask` (a dead letter for a person), `at_least_once` or `at_most_once`.
+* "Typed" means that body and Enter were written to the terminal, and that it reacted as the evidence says. What a program does with
+  the text is its own business.
+* A message acknowledged on being taken into custody is marked as read at the engine before the agent has read it. Its fate is
+  reported here: in events, `why` and dead letters.
+* A message that the engine forgets before offering it (its mailbox is limited in size and time) never arrives here; a hole in the
+  sequence shows it.
+* If a disk loses data it had confirmed (fsync), the log's high-water mark reveals it and the log is refused; it cannot be repaired.
 """

@@ -14,7 +14,7 @@ import json
 import re
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -83,7 +83,10 @@ def events() -> str:
     """Every recorded event with its fields."""
     parts = [
         "# Recorded events\n",
-        "A *fact* was observed outside, a *decision* is ours. The trigger is the transition that the event makes in its machine.\n",
+        (
+            "A *fact* was observed outside; a *decision* is the broker's own. The trigger is the transition that "
+            "the event fires in its machine.\n"
+        ),
         "| topic | kind | machine | trigger | fields | meaning |\n|---|---|---|---|---|---|",
     ]
     for topic, event in REGISTRY.items():
@@ -117,7 +120,7 @@ def reasons() -> str:
     """Every reason with its sentence."""
     parts = [
         "# Reasons\n",
-        "Why a message was not typed, why something waits, was refused or failed: a closed list.\n",
+        "Why a message was not typed, or why something waits, was refused or failed. The list is closed.\n",
         "| reason | what it means | what to do |\n|---|---|---|",
     ]
     parts += [f"| `{reason}` | {SENTENCES[reason]} | {REMEDIES[reason]} |" for reason in Reason]
@@ -130,7 +133,7 @@ def views() -> str:
         "# SQL views\n",
         (lookup.__doc__ or "").strip() + "\n",
         "```\nsqlite3 -readonly journal-NAME.sqlite \"SELECT name, seq, state, reason FROM v_deliveries WHERE state <> 'acked'\"\n```\n",
-        "Read a copy, or the file with `-readonly`; the broker may run meanwhile.\n",
+        "Read a copy, or open the file with `-readonly`; the broker may keep running.\n",
         "| view | columns |\n|---|---|",
     ]
     with closing(sqlite3.connect(":memory:")) as database:
@@ -149,7 +152,7 @@ def environment_of_agents() -> str:
     """What is in the environment of an agent."""
     taken = [f"| {about} | {_named(names)} |" for about, names in agent_environment.INHERITED.items()]
     fixed = [f"| `{name}` | {f'`{value}`' if value else 'empty'} |" for name, value in agent_environment.SET.items()]
-    added = f"Of these the broker adds what is missing: `PATH` (`{agent_environment.DEFAULT_PATH}`), `LANG=C.UTF-8`."
+    added = f"If missing, the broker adds: `PATH` (`{agent_environment.DEFAULT_PATH}`), `LANG=C.UTF-8`."
     left = _named(agent_environment.PROBES_OF_THE_STARTER)
     parts = [
         "# The environment of an agent\n",
@@ -180,14 +183,32 @@ def tools_of_programs() -> str:
         else:
             how = "options" if one.mcp.args else _named(tuple(one.mcp.env))
             rows.append(f"| {one.name} | {how} | `{one.mcp.tool.replace('{tool}', 'send_dm')}` |")
-    return "\n".join((_PROGRAMS, *rows)) + "\n"
+    return "\n".join((_PROGRAMS, *rows, _BY_HAND, *_by_hand())) + "\n"
 
+
+def _by_hand() -> Iterator[str]:
+    for one in harnesses.profiles().values():
+        if one.by_hand is not None:
+            entry = one.by_hand.entry.strip()
+            kind = "json" if entry.startswith("{") else "toml"
+            yield f"\n**{one.name}**, `{one.by_hand.file}` ({one.by_hand.seen}):\n\n```{kind}\n{entry}\n```"
+
+
+_BY_HAND = """\
+
+## Once, by hand
+
+Programs that take MCP servers from their user's own file only have the tools as well once this stands there. It names variables and no
+agent, so that it is good for every agent; outside of an agent's terminal it does nothing. The broker does not touch these files, and the
+hint goes on naming the command, which every agent has. `relaybroker mcp-args --cli PROGRAM --agent-name NAME` prints it, and what other
+programs are started with."""
 
 _PROGRAMS = """\
 # How programs get their agent's tools
 
-No file is written, no option holds a token, and the user's own servers stay. What a program cannot take without that, it does not get: its
-agent has the command ([ADR-0049](../ADR/0049-programs-get-their-tools-by-options-without-secrets.md)).
+No file is written, no option contains a token, and the user's own servers stay. A program that cannot accept tools under these
+conditions does not get them; its agent uses the command
+([ADR-0049](../ADR/0049-programs-get-their-tools-by-options-without-secrets.md)).
 
 | program | how | what its model calls `send_dm` |
 |---|---|---|"""
@@ -204,7 +225,7 @@ def commands() -> str:
 
     parts = ["# Commands\n", f"{(output.__doc__ or '').partition('.')[2].rpartition(chr(10) * 2)[2].strip()}\n"]
     parts.append(
-        "`NO_COLOR` is heeded; `relaybroker completion SHELL` prints what completes commands, names and ids.\n"
+        "Commands respect `NO_COLOR`. `relaybroker completion SHELL` prints a completion script for commands, names and ids.\n"
     )
 
     def add(command: click.Command, words: list[str], parent: click.Context | None) -> None:
@@ -243,7 +264,7 @@ def settings() -> str:
     parts += [
         f"| `{name}` | `{field.default}` | {field.description} |" for name, field in Retention.model_fields.items()
     ]
-    parts += ["\n## Secrets\n", "They stand in no file.\n", "| secret | variable |\n|---|---|"]
+    parts += ["\n## Secrets\n", "Secrets are never in a file.\n", "| secret | variable |\n|---|---|"]
     parts += [f"| {name} | `{variable}` |" for name, variable in SECRETS.items()]
     parts += ["\n## Agents\n", _FLEET, "| field of `[agents.NAME]` | default | meaning |\n|---|---|---|"]
     for name, field in Agent.model_fields.items():
@@ -253,10 +274,10 @@ def settings() -> str:
 
 
 _SETTINGS = """\
-A flag counts before a variable, a variable before `relaybroker.toml`, the file before the default. The file is the one that `--config` or
-`RELAYBROKER_CONFIG` names, else the nearest one from the current directory upward (not beyond the home directory), else
-`~/.config/relaybroker/relaybroker.toml`. `relaybroker config` shows every value and where it is from, and checks file and environment.
-Lists in variables are separated by commas. What is unknown is refused, with the nearest name.
+A flag overrides a variable, a variable overrides `relaybroker.toml`, and the file overrides the default. The file is the one named by
+`--config` or `RELAYBROKER_CONFIG`, else the nearest one in the current directory or above (up to the home directory), else
+`~/.config/relaybroker/relaybroker.toml`. `relaybroker config` shows every value and its source, and checks the file and the
+environment. Separate list items in variables with commas. Unknown names are rejected, with the nearest name suggested.
 
 ```toml
 # relaybroker.toml
@@ -276,15 +297,15 @@ cwd = "docs"
 ```
 """
 _FLEET = """\
-`relaybroker up` starts those that do not run; `relaybroker apply` does so on a running broker, starts anew those that the file has
-otherwise by now, and ends those that it does not name any more. One that was started by hand is left alone.
+`relaybroker up` starts the agents that are not running. `relaybroker apply` does the same on a running broker, restarts agents whose
+entries changed, and stops agents that were removed from the file. Agents started by hand are left alone.
 """
 
 
 def guarantees() -> str:
     """What is promised, which tests keep it, and what is not promised."""
     named = tests_by_id()
-    parts = ["# Guarantees\n", "Each promise with the tests that name its id. `make test` runs all of them.\n"]
+    parts = ["# Guarantees\n", "Each promise, with the tests that cite its id. `make test` runs them all.\n"]
     for subject, promises in GUARANTEES.items():
         parts.append(f"## {subject}\n\n| id | promise | kept by |\n|---|---|---|")
         parts += [
@@ -337,12 +358,12 @@ def agent_scope() -> str:
 
 
 _SCOPE = """\
-`RELAY_AGENT_TOKEN`, as `Authorization: Bearer` or `X-API-Key`, acts as that agent while its registration here lives. A wrong,
-former or foreign token is 401; a route of the second list 403 `agent_scope`. A test asks every route with every kind of token.
+`RELAY_AGENT_TOKEN`, sent as `Authorization: Bearer` or `X-API-Key`, acts as that agent while the agent is registered here. A wrong,
+former or foreign token gets 401; a closed route gets 403 `agent_scope`. A test tries every route with every kind of token.
 """
 _TOOLS = """\
-The same over MCP (`POST /mcp`) and over HTTP (`POST /api/agent/tools/{tool}`, arguments as the body).
-`adds once`: twice is the same as once. `takes`: what is given is not given again.
+The tools are the same over MCP (`POST /mcp`) and over HTTP (`POST /api/agent/tools/{tool}`, arguments as the body). `adds once`:
+repeating the call changes nothing more. `takes`: what is returned once is not returned again.
 """
 
 
@@ -356,15 +377,15 @@ def engine_authority() -> str:
     for route, rule in AUTHORITY.items():
         operator = "yes" if rule.workspace else "403 `agent_token_required`" if rule.workspace_is_told else "401"
         parts.append(f"| `{route}` | {operator} | {rule.agent.says if rule.agent else '401'} |")
-    parts.append("\n| open to everybody on the machine | what for |\n|---|---|")
+    parts.append("\n| open to everyone on the machine | purpose |\n|---|---|")
     parts += [f"| `{route}` | {use} |" for route, use in OPEN.items()]
     return "\n".join(parts) + "\n"
 
 
 _AUTHORITY = """\
-A node's token opens its socket, `/v1/node/ws`, and no route; the workspace key alone opens the observers', `/v1/ws`. What belongs to
-another workspace does not exist, nor does a message that the caller may not read: 404. What reaches too far otherwise is 403. A page of
-another origin is 403 on every route. A test asks every route with every kind of token.
+A node token opens only the node socket, `/v1/node/ws`. Only the workspace key opens the observer socket, `/v1/ws`. Anything in
+another workspace, and any message that the caller may not read, answers 404 as if it did not exist. Other requests beyond the
+caller's reach answer 403. A page of another origin gets 403 on every route. A test tries every route with every kind of token.
 """
 
 

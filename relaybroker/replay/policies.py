@@ -31,7 +31,7 @@ def changed(pairs: Sequence[str]) -> Callable[[Settings], Settings]:
 def _read(pair: str) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     if not equals or key not in KEYS:
-        raise BadPolicyError(f"{pair!r} is no policy: write KEY=VALUE with one of {', '.join(KEYS)}")
+        raise BadPolicyError(f"{pair!r} is not a policy: write KEY=VALUE with one of {', '.join(KEYS)}")
     if key == "in_doubt" and text not in IN_DOUBT:
         raise BadPolicyError(f"in_doubt is one of {', '.join(IN_DOUBT)}, not {text!r}")
     hint = get_type_hints(Settings)[key]

@@ -55,16 +55,16 @@ Code = Literal[
 ]
 CODES: dict[Code, str] = {
     "not_found": "the file cannot be opened",
-    "not_a_session": "its first line is no header of a session",
+    "not_a_session": "its first line is not a session header",
     "newer_format": "a newer version of relaybroker wrote it",
     "bad_line": "a line cannot be read",
     "unknown_topic": "it has an event that this version does not know",
     "unknown_input": "it has an input that this version does not know",
     "out_of_order": "its turns are not in the order in which they were decided",
-    "old_state": "it begins with a state that another version wrote; export the range again, or from the log's beginning",
+    "old_state": "it starts with a state written by another version; export the range again, or export from the beginning of the log",
     "no_inputs": "the log was written by a version that did not keep inputs",
     "no_such_position": "the log has no such range",
-    "not_replayable": "this version decides it otherwise, so that it cannot be redacted; do it with the version that recorded it",
+    "not_replayable": "this version decides it differently, so it cannot be redacted; use the version that recorded it",
 }
 """Every way in which a session cannot be used."""
 

@@ -425,7 +425,7 @@ class SimulatedBroker:
         """What `relaybroker why` prints."""
         stories = self.stories(wanted)
         if not stories:
-            return f"the log knows nothing of {wanted}"
+            return f"the log has nothing about {wanted}"
         return "\n".join(line for story in stories for line in (telling.headline(story), *telling.chain(story)))
 
     def account(self) -> str:

@@ -87,7 +87,7 @@ class TraceExport:
             return Sent(0, after)
         spans = [span for row in rows for span in spans_of(self._log.read_stream(row["stream"]))]
         if self._exporter.export([self._made(span) for span in spans]) is not SpanExportResult.SUCCESS:
-            raise NotTakenError("the collector did not take the spans")
+            raise NotTakenError("the collector did not accept the spans")
         last = int(rows[-1]["position"])
         write_private(self._place, msgspec.json.encode(Reached(last)))
         return Sent(len(rows), last)

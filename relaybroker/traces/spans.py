@@ -11,17 +11,26 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from relaybroker.domain import events
-from relaybroker.domain.events import Recorded
+from relaybroker.domain import delivery, events
+from relaybroker.domain.events import REGISTRY, Event, Recorded
 from relaybroker.traces import names
 
 ENDS = (events.DeliveryAcked, events.DeliveryDropped, events.DeliveryDeadLettered)
-_WAITS = {
-    events.DeliveryHeld: "held",
-    events.DeliveryQueued: "queued",
-    events.DeliveryInjecting: "typing",
-    events.DeliveryInjected: "acknowledging",
-}
+_NAMES = {delivery.DeliveryState.INJECTING: "typing", delivery.DeliveryState.INJECTED: "acknowledging"}
+
+
+def _waits_by_event() -> dict[type[Event], str]:
+    """What a delivery waits for after each event that moves it to an open state: the state's name, or its entry in `_NAMES`."""
+    waits = {}
+    for event in REGISTRY.values():
+        if event.machine == delivery.TABLE.name and event.trigger:
+            state = delivery.DeliveryState(delivery.TABLE.target_of(event.trigger))
+            if state not in delivery.TABLE.terminal:
+                waits[event] = _NAMES.get(state, str(state))
+    return waits
+
+
+_WAITS = _waits_by_event()
 
 Value = str | int | float | bool
 

@@ -92,7 +92,7 @@ async function fleet() {
   const titles = ["Agent", "State", "Waiting", "Why", "For", "Typed", "Last typed", "Acked", "Pid", "Messages"];
   const totals = Object.entries(found.totals).map(([name, many]) => [name.replaceAll("_", " "), number(many)]);
   return [
-    rows.length ? table(`Agents (${rows.length})`, titles, rows) : el("p", {}, "No agents run here. Start one: relaybroker agent spawn NAME -- COMMAND"),
+    rows.length ? table(`Agents (${rows.length})`, titles, rows) : el("p", {}, "No agents are running. Start one: relaybroker agent spawn NAME -- COMMAND"),
     table("Over the life of the log", ["What", "How many"], totals),
     found.node ? el("p", {}, `Node ${found.node.name} of ${found.node.engine}; log at #${found.log_position}.`) : "",
   ];
@@ -111,7 +111,7 @@ async function needs() {
   const held = found.agents.filter((row) => row.delivery_mode === "manual_flush");
   if (held.length) parts.push(table("Held by a person", ["Agent", "Held", ""], held.map((row) => [agent(row.name), number(row.held_count), el("td", {}, flush(row.name), " ", mode(row.name, true))])));
   const deaf = found.agents.filter((row) => row.deaf_since_secs !== null && !row.blocked_by);
-  if (deaf.length) parts.push(table("Nothing typed although messages wait", ["Agent", "Waiting", "Why", "For"], deaf.map((row) => [agent(row.name), number(row.waiting), row.waiting_reason, length(row.deaf_since_secs)])));
+  if (deaf.length) parts.push(table("Messages waiting, nothing typed", ["Agent", "Waiting", "Why", "For"], deaf.map((row) => [agent(row.name), number(row.waiting), row.waiting_reason, length(row.deaf_since_secs)])));
   if (letters.dead_letters.length) parts.push(table("Dead letters", ["Message", "Agent", "From", "Why", "Age", "Remedy"], letters.dead_letters.map((row) => [
     story(row.delivery_id, row.event_id), agent(row.name), row.from, `${row.why}${row.in_doubt ? " It may have been typed." : ""}`, length(row.age_ms / 1000),
     el("td", {},
@@ -194,9 +194,9 @@ function narrated(one) {
   return [
     el("h2", {}, one.subject),
     el("p", { class: `verdict ${good}` }, el("strong", {}, `${one.state.toUpperCase()}${one.reason ? ` (${one.reason})` : ""}: `), one.verdict),
-    one.otherwise ? el("p", {}, `Otherwise: ${one.otherwise}`) : "",
+    one.otherwise ? el("p", {}, `To do: ${one.otherwise}`) : "",
     el("p", {}, "Next: ", el("code", {}, one.next)),
-    waits.length ? table("What stands before it", ["Message", "Seq", "State", "Why", "For"], waits) : "",
+    waits.length ? table("Ahead of it", ["Message", "Seq", "State", "Why", "For"], waits) : "",
     table("What happened", ["Position", "At", "After", "Who", "Event", "Waited", "Evidence"], rows),
   ];
 }
@@ -223,12 +223,12 @@ function save(id, stories) {
     const anchor = el("a", { href: URL.createObjectURL(made), download: `why-${id.replaceAll(/[^\w-]/g, "-")}.html` });
     anchor.click();
     URL.revokeObjectURL(anchor.href);
-  } }, "Save as a file, without what people wrote");
+  } }, "Save as a file, without message texts");
 }
 
 async function machines() {
   const found = await ask("GET", "/api/machines");
-  return found.machines.map((one) => table(one.name, ["State", "Now", "Goes on by"], one.states.map((row) => [
+  return found.machines.map((one) => table(one.name, ["State", "Now", "Next steps"], one.states.map((row) => [
     el("td", {}, row.terminal ? el("strong", {}, row.state) : row.state), number(row.count || ""),
     one.edges.filter((edge) => edge.source === row.state).map((edge) => `${edge.trigger} → ${edge.target}`).join(", "),
   ])));

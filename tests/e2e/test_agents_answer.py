@@ -128,6 +128,42 @@ def run(live_broker, line):
     live_broker.api("POST", "/api/input/w1", {"data": f"{line}\r"})
 
 
+def test_what_a_program_would_be_started_with_is_printed_and_does_nothing(live_broker):
+    url = json.loads((live_broker.state_dir / "connection.json").read_text(encoding="utf-8"))["url"]
+
+    def printed(cli, *words, status=0):
+        return command(live_broker, "mcp-args", "--cli", cli, "--agent-name", "w1", *words, status=status)
+
+    codex = json.loads(printed("/opt/codex -m x", "--existing-args", '["resume"]'))
+    assert codex["args"][1] == f'mcp_servers.agent-relay.url="{url}/mcp"'
+    assert codex["args"][-3:] == ["-m", "x", "resume"]
+    assert codex["env"] == {"RELAYBROKER_URL": url, "RELAY_AGENT_NAME": "w1"}
+    assert (codex["sideEffectFiles"], codex["agentToken"], codex["byHand"], codex["reason"]) == ([], None, None, "")
+    assert "{env:RELAY_AGENT_TOKEN}" in json.loads(printed("opencode"))["env"]["OPENCODE_CONFIG_CONTENT"]
+    cursor = json.loads(printed("cursor-agent"))
+    assert (cursor["args"], cursor["byHand"]["file"]) == ([], "~/.cursor/mcp.json")
+    assert "mcp.json" in cursor["reason"]
+    assert "no place for options" in json.loads(printed("npx claude@2"))["reason"]
+    assert "JSON list" in printed("claude", "--existing-args", "{}", status=2)
+    assert "names no program" in printed(" ", status=2)
+
+
+def test_an_agent_hears_what_others_do_with_its_messages_where_that_is_asked_for(live_broker):
+    live_broker.spawn("w1", surface=["reaction", "receipt"])
+    live_broker.spawn("w2")
+    live_broker.api("PUT", "/api/spawned/w2/delivery-mode", {"mode": "manual_flush"})
+    with Bridge(environment_of(live_broker, "w1")) as first, Bridge(environment_of(live_broker, "w2")) as second:
+        message = first.tool("send_dm", to="w2", text="what do you think?")["message_id"]
+        second.tool("add_reaction", message_id=message, emoji="👍")
+        live_broker.expect_typed("w1", f"w2 reacted with 👍 to your message {message}.")
+        second.tool("mark_message_read", message_id=message)
+        live_broker.expect_typed("w1", f"w2 has read your message {message}.")
+        answer = second.tool("send_dm", to="w1", text="good")["message_id"]
+        first.tool("add_reaction", message_id=answer, emoji="🎉")
+        live_broker.expect_typed("w1", "good")
+    assert not any("reacted" in text for text in live_broker.typed("w2"))
+
+
 def test_the_operator_talks_and_reads_along(live_broker):
     """send --wait, reply, inbox, thread, show, ls, search, wait: with marks, and an exit status that is true."""
     live_broker.spawn("w1", "--answers")
@@ -156,7 +192,7 @@ def test_the_operator_talks_and_reads_along(live_broker):
     elsewhere = live_broker.engine("POST", "/v1/agents", {"name": "far"})
     command(live_broker, "message", "send", "far", "anybody there?", "--wait", "read", "--timeout", "0", status=11)
     sent = json.loads(command(live_broker, "message", "send", "far", "hello?", "--json"))["message_id"]
-    assert "The engine holds it" in command(live_broker, "why", sent, status=11)
+    assert "only the engine knows whether it was read" in command(live_broker, "why", sent, status=11)
     live_broker.engine("POST", f"/v1/messages/{sent}/read", {}, token=elsewhere["token"])
     assert command(live_broker, "message", "wait", sent, "--until", "read").splitlines() == ["typed", "acked", "read"]
 

@@ -58,7 +58,7 @@ async def test_agents_and_messages_by_command(deployment):
     assert "there is no agent 'nobody-here'; see relaybroker agent ls" in missing.stderr
     assert deployment.command("agent", "release", "w1").returncode == 0
     again = deployment.command("agent", "release", "w1")
-    assert (again.returncode, "no agent w1" in again.stderr) == (3, True)
+    assert (again.returncode, "no agent named w1" in again.stderr) == (3, True)
 
 
 async def test_an_existing_client_starts_the_broker_under_its_old_name(deployment, tmp_path):
@@ -131,7 +131,7 @@ async def test_a_person_holds_flushes_and_looks_through_dead_letters(deployment)
     await deployment.post("ann", "held for a moment")
     await deployment.until_api(lambda shown: shown["agents"][0]["held_count"], "held")
     assert "held for a moment" in run("agent", "pending", "ann")
-    assert "held by hand: relaybroker agent flush ann" in run("status")
+    assert "held by a person: relaybroker agent flush ann" in run("status")
     assert "Released 1; 0 still held." in run("agent", "flush", "ann")
     await deployment.until(lambda: not deployment.missing(), "typed")
     assert "ann: auto_inject;" in run("agent", "mode", "ann", "auto_inject")
@@ -141,9 +141,9 @@ async def test_a_person_holds_flushes_and_looks_through_dead_letters(deployment)
     assert json.loads(run("dead-letters", "show", big, "--json"))["body_bytes"] == 20_000
     assert "[too_large]" in run("dead-letters", "redeliver", big, status=5)
     assert "stays a dead letter: " in run("dead-letters", "redeliver", "--all", status=5)
-    assert "No dead letter" in run("dead-letters", "show", "nobody", status=3)
+    assert "no dead letter" in run("dead-letters", "show", "nobody", status=3)
     run("dead-letters", "purge", status=2)
     assert "Purged 1." in run("dead-letters", "purge", "--all", "--agent", "ann")
-    assert run("dead-letters", "ls") == "no dead letters\n"
+    assert run("dead-letters", "ls") == "No dead letters.\n"
     why = deployment.command("why", big)
     assert "left the list: A person removed the dead letter" in why.stdout

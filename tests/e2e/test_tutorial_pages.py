@@ -42,4 +42,4 @@ def test_every_command_of_the_page_does_what_it_says(page, home):
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Traceback" not in done.stderr
-    assert done.stdout.rstrip().splitlines()[-1].lower().startswith("the broker is down")
+    assert done.stdout.rstrip().splitlines()[-1].lower().startswith("the broker has stopped")

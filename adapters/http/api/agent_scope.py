@@ -51,6 +51,6 @@ def caller_of(request: web.Request) -> AgentCaller:
     """
     caller: AgentCaller | None = request.get(CALLER)
     if caller is None:
-        text = "this route is for agents: it takes an agent's own token (RELAY_AGENT_TOKEN), not the broker's key"
+        text = "this route is for agents: use an agent's own token (RELAY_AGENT_TOKEN), not the broker's key"
         raise InvalidRequest(Refusal.FORBIDDEN, "agent_token_required", text)
     return caller

@@ -83,8 +83,8 @@ class AgentToolRoutes:
 
     @route(
         "GET /api/agent",
-        "Identify the calling agent, and list what waits for it and why.",
-        agents="who it is, and what waits for it",
+        "Identify the calling agent and list what is waiting for it, and why.",
+        agents="who it is, and what is waiting for it",
     )
     async def who(self, request: web.Request) -> Own:
         """GET /api/agent."""
@@ -94,17 +94,17 @@ class AgentToolRoutes:
             raise InvalidRequest(Refusal.UNKNOWN_CALLER, "unauthorized", "the agent is no longer registered here")
         return own
 
-    @route("GET /api/agent/tools", "List the calling agent's tools.", agents="what it can do, as tools")
+    @route("GET /api/agent/tools", "List the calling agent's tools.", agents="list its tools")
     async def listing(self, request: web.Request) -> Tools:
         """GET /api/agent/tools."""
         return Tools(tools=self._tools.listing(caller_of(request)))
 
     @route(
         "POST /api/agent/tools/{tool}",
-        "Use a tool: its arguments as the body, its result as the answer.",
+        "Call a tool: its arguments as the body, its result as the answer.",
         errors=(404, 409, 413, 429, 502, 504),
         about="tool",
-        agents="use a tool: the same as over MCP",
+        agents="call a tool, as over MCP",
     )
     async def call(
         self, request: web.Request, body: Annotated[JsonObject, Body]
@@ -134,14 +134,14 @@ class AgentToolRoutes:
                 _log.warning("no room for the end of a fetch of %s: it counts as doubtful", caller.name)
         return response
 
-    @route("GET /api/operator/tools", "What the operator can do as the broker's own identity, as tools.")
+    @route("GET /api/operator/tools", "List the tools that the operator can use as the broker's own identity.")
     async def operators_listing(self, _request: web.Request) -> Tools:
         """GET /api/operator/tools."""
         return Tools(tools=self._tools.listing(OPERATOR))
 
     @route(
         "POST /api/operator/tools/{tool}",
-        "Use a tool as the broker's own identity: its arguments as the body, its result as the answer.",
+        "Call a tool as the broker's own identity: its arguments as the body, its result as the answer.",
         errors=(404, 409, 413, 429, 502, 504),
         about="tool",
     )

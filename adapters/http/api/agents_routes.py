@@ -132,7 +132,7 @@ class AgentRoutes:
     async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Spawned:
         """Spawn an agent from a request's value."""
         if self._spawning >= MAX_SPAWNS:
-            raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are open already; try again")
+            raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are already open; try again")
         refuse_unbuilt(value)
         body = parse(SpawnBody, value)
         self._spawning += 1
@@ -224,9 +224,7 @@ class AgentRoutes:
         self._touches.typed(session_id, data)
         return msgspec.convert(answer.data["bytes_written"], int)
 
-    @route(
-        "POST /api/agents/by-name/{name}/interrupt", "Press the key that stops what the agent does.", errors=_OF_AGENT
-    )
+    @route("POST /api/agents/by-name/{name}/interrupt", "Press the key that interrupts the agent.", errors=_OF_AGENT)
     async def interrupt(self, request: web.Request) -> Interrupted:
         """POST /api/agents/by-name/{name}/interrupt: Escape for programs with a composer, Ctrl-C for all others."""
         name = request.match_info["name"]

@@ -145,7 +145,7 @@ class AuditRoutes:
     def __init__(self, log: AuditLog, access: BrokerAccess) -> None:
         self._log, self._access = log, access
 
-    @route("GET /api/machines", "Get the state machines, with how many of each kind are in which state.")
+    @route("GET /api/machines", "Get the state machines, with the number of instances in each state.")
     async def machines(self, _request: web.Request) -> Machines:
         """GET /api/machines."""
         state = self._access.state
@@ -153,14 +153,14 @@ class AuditRoutes:
 
     @route(
         "GET /api/why/{id}",
-        "Explain what became of a message, delivery, AGENT@SEQ, invocation, agent or node.",
+        "Explain what happened to a message, delivery, AGENT@SEQ, invocation, agent or node.",
         errors=(404, 409),
     )
     async def why(self, request: web.Request) -> Stories:
         """GET /api/why/{id}."""
         return Stories(stories=await self._log.why(request.match_info["id"]))
 
-    @route("GET /api/deliveries", "The newest deliveries, of all or of an agent or in a state.")
+    @route("GET /api/deliveries", "List the newest deliveries, optionally of one agent or in one state.")
     async def deliveries(self, _request: web.Request, query: DeliveriesQuery) -> Deliveries:
         """GET /api/deliveries."""
         records = await self._log.deliveries(**query.model_dump())

@@ -6,7 +6,7 @@ Source: spec/local-api.md sections 1.1 and 1.3.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -92,6 +92,7 @@ class SpawnBody(Body):
     session_id: str = _alias("session_id", "sessionId", default="")
     permission_mode: str = _alias("permission_mode", "permissionMode", default="")
     harness: Text = ""
+    surface: list[Literal["reaction", "receipt"]] | None = None
     env: dict[str, Text] = {}
     harness_config: HarnessConfig | None = _alias("harness_config", "harnessConfig")
     agent_token: SecretStr = _alias("agent_token", "agentToken", default=SecretStr(""))

@@ -75,10 +75,10 @@ class BrokerAccess:
         request_id = f"api_{uuid.uuid4().hex}"
         item, room = build(request_id), self.gateway.disk_room()
         if isinstance(item, NEW) and not room.takes_more:
-            text = f"The disk of the broker's log is {room.grade}, nothing new is accepted; nothing was done"
+            text = f"The disk of the broker's log is {room.grade}; nothing new is accepted, and nothing was done"
             raise InvalidRequest(Refusal.UNAVAILABLE, "disk_full", text)
         if len(self._open) >= MAX_OPEN or not self.gateway.offer(item):
-            raise InvalidRequest(Refusal.FULL, "queue_full", "the broker has no room for more requests; try again")
+            raise InvalidRequest(Refusal.FULL, "queue_full", "the broker cannot accept more requests now; try again")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._open[request_id] = future
         try:
@@ -98,7 +98,7 @@ class BrokerAccess:
                 raise InvalidRequest(
                     Refusal.UNAVAILABLE,
                     "log_locked",
-                    f"{_LOCKED}; what was asked happens when it lets go",
+                    f"{_LOCKED}; the request will be carried out when the lock is released",
                     pending=True,
                 )
         return future.result()

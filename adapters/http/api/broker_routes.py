@@ -138,7 +138,7 @@ class HealthRoute:
     ) -> None:
         self._about, self._guard, self._events, self._access = about, guard, events, access
 
-    @route("GET /health", "Check liveness; needs no key.", agents="everybody may", settled=False, is_open=True)
+    @route("GET /health", "Check liveness; needs no key.", agents="open to everyone", settled=False, is_open=True)
     async def health(self, request: web.Request) -> Health:
         """GET /health."""
         access = self._access()
@@ -223,7 +223,7 @@ class BrokerRoutes:
             disk=DiskView(state=room.grade, free_bytes=room.free),
         )
 
-    @route("POST /api/node/enrol", "Enrol and connect the node now, whatever was tried before.", errors=(503, 504))
+    @route("POST /api/node/enrol", "Enrol and connect the node now, regardless of earlier attempts.", errors=(503, 504))
     async def enrol(self, _request: web.Request) -> Enrolling:
         """POST /api/node/enrol."""
         reply = await self._access.ask(lambda request_id: inputs.EnrolRequested(request_id=request_id), ENROL_WAIT_S)
@@ -247,13 +247,13 @@ class BrokerRoutes:
         ]
         return Metrics(agents=agents, broker=views.broker_metrics(state, now))
 
-    @route("GET /metrics", "Numbers for Prometheus, as text.", settled=False, media="text/plain")
+    @route("GET /metrics", "Get metrics for Prometheus, as text.", settled=False, media="text/plain")
     async def exposition(self, request: web.Request) -> Annotated[web.Response, str]:
         """GET /metrics."""
         body, content_type = self._access.gateway.exposition(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    @route("GET /api/openapi.json", "This document.", agents="how to ask", settled=False)
+    @route("GET /api/openapi.json", "This document.", agents="the API description", settled=False)
     async def openapi(self, _request: web.Request) -> JsonObject:
         """GET /api/openapi.json."""
         return self._about.document()

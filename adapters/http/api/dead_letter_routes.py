@@ -91,7 +91,7 @@ class DeadLetterRoutes:
         """POST /api/dead-letters/purge."""
         _check(body)
         if body.force:
-            raise InvalidRequest(Refusal.INVALID, "invalid_field", "force belongs to redeliver", field="force")
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", "force is only for redeliver", field="force")
         reply = await self._access.ask(
             lambda request_id: inputs.PurgeRequested(
                 request_id=request_id, letter_ids=body.letter_ids, every=body.all, agent=body.agent
@@ -105,9 +105,7 @@ def _check(body: LettersBody) -> None:
     """Refuse a body that does not say exactly which letters it means."""
     if bool(body.letter_ids) == body.all:
         raise InvalidRequest(
-            Refusal.INVALID, "missing_field", "name the letters with id or ids, or say all: true", field="id"
+            Refusal.INVALID, "missing_field", "name the letters with id or ids, or set all: true", field="id"
         )
     if body.agent and not body.all:
-        raise InvalidRequest(
-            Refusal.INVALID, "invalid_field", "agent narrows all; it does not go with id", field="agent"
-        )
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", "agent works only with all, not with id", field="agent")

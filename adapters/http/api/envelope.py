@@ -77,7 +77,7 @@ def about(key: str, value: object) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        text = "The broker did not answer in time; what was asked may still happen"
+        text = "The broker did not answer in time; the request may still be carried out"
         raise InvalidRequest(Refusal.NO_ANSWER, "request_timeout", text, **named) from error
     except InvalidRequest as error:
         error.extra = named | error.extra
@@ -199,9 +199,9 @@ async def _enveloped(request: web.Request, handler: Handler) -> web.StreamRespon
 def _explained(error: web.HTTPException) -> str:
     match error.status:
         case 404:
-            return "There is no such path in this API"
+            return "This API has no such path"
         case 405:
-            return "This path does not take this method"
+            return "This path does not support this method"
         case 413:
             return "The body is larger than 2 MiB"
         case _:

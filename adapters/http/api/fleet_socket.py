@@ -165,7 +165,7 @@ class FleetSockets:
             text = error.message if error.code in (code, "frame_failed") else f"{error.code}: {error.message}"
             connection.error(request_id, code, text)
         except TimeoutError:
-            connection.error(request_id, "frame_failed", "no answer in time; what was asked may still happen")
+            connection.error(request_id, "frame_failed", "no answer in time; the request may still be carried out")
         if kind == "shutdown":
             self._shutdown("sidecar_shutdown")
 

@@ -78,7 +78,7 @@ class CrashInsights(Answer, frozen=True, kw_only=True):
 
 
 class History(Answer, frozen=True, kw_only=True):
-    """Totals over the life of the log."""
+    """Get totals over the life of the log."""
 
     messages: int = msgspec.field(name="messageCount")
     sessions: int = msgspec.field(name="sessionCount")
@@ -105,7 +105,7 @@ class HistoryRoutes:
     def __init__(self, access: BrokerAccess) -> None:
         self._access = access
 
-    @route("GET /api/threads", "Conversations, the newest first.")
+    @route("GET /api/threads", "List conversations, newest first.")
     async def threads(self, _request: web.Request) -> Threads:
         """GET /api/threads."""
         newest: dict[str, SeenMessage] = {}
@@ -114,7 +114,7 @@ class HistoryRoutes:
             newest[seen.thread] = seen
         return Threads(threads=[_thread(seen) for seen in reversed(newest.values())])
 
-    @route("GET /api/crash-insights", "Programs that crashed, and what they have in common.")
+    @route("GET /api/crash-insights", "List programs that crashed, and what the crashes have in common.")
     async def crashes(self, _request: web.Request) -> CrashInsights:
         """GET /api/crash-insights."""
         known = self._access.state.crashes
@@ -132,7 +132,7 @@ class HistoryRoutes:
             health_score=max(0, 100 - 10 * late),
         )
 
-    @route("GET /api/history/stats", "Totals over the life of the log.")
+    @route("GET /api/history/stats", "Get totals over the life of the log.")
     async def stats(self, _request: web.Request) -> History:
         """GET /api/history/stats."""
         state = self._access.state
@@ -144,7 +144,7 @@ class HistoryRoutes:
             oldest=rfc3339(state.first_message_at) if state.first_message_at else None,
         )
 
-    @route("POST /api/preflight", "Whether agents could be spawned.")
+    @route("POST /api/preflight", "Check whether agents could be spawned.")
     async def preflight(self, _request: web.Request, body: PreflightBody) -> Preflight:
         """POST /api/preflight. Nothing is warmed up: a registration is made when its agent is."""
         missing = []

@@ -61,7 +61,9 @@ class ModelRoute:
         if not model:
             raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: model", field="model")
         if not MODEL.fullmatch(model):
-            raise InvalidRequest(Refusal.INVALID, "invalid_model", f"'{model[:140]}' is no model name", field="model")
+            raise InvalidRequest(
+                Refusal.INVALID, "invalid_model", f"'{model[:140]}' is not a model name", field="model"
+            )
         registration = self._find(request.match_info["name"])
         command = harnesses.profile(registration.harness.profile).model_command
         if not command:

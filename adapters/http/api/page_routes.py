@@ -83,9 +83,7 @@ class PageRoutes:
     def __init__(self, sessions: PageSessions, assets: Mapping[str, Asset]) -> None:
         self._sessions, self._assets = sessions, assets
 
-    @route(
-        "GET /ui", "The web page; who is not logged in gets 401 and how to log in.", settled=False, media="text/html"
-    )
+    @route("GET /ui", "The web page; 401 and how to log in, before login.", settled=False, media="text/html")
     async def page(self, _request: web.Request) -> Annotated[web.Response, str]:
         """GET /ui."""
         return self._file("index.html")
@@ -102,7 +100,7 @@ class PageRoutes:
 
     @route(
         "GET /ui/enter",
-        "Log a browser in with a ticket, and go to the page.",
+        "Log a browser in with a ticket and open the page.",
         errors=(401,),
         settled=False,
         is_open=True,
@@ -118,13 +116,13 @@ class PageRoutes:
             response.set_cookie(COOKIE, cookie, path="/", max_age=int(SESSION_S), httponly=True, samesite="Strict")
         return response
 
-    @route("POST /api/page/tickets", "A link that logs one browser in, once.")
+    @route("POST /api/page/tickets", "Create a link that logs in one browser, once.")
     async def ticket(self, _request: web.Request, body: TicketBody) -> Ticket:
         """POST /api/page/tickets."""
         made = self._sessions.ticket(read_only=body.read_only)
         return Ticket(path=f"/ui/enter?ticket={made}", expires_in_secs=int(TICKET_S))
 
-    @route("GET /api/page/session", "What the session of this browser may do.", settled=False)
+    @route("GET /api/page/session", "Get what this browser's session may do.", settled=False)
     async def session(self, request: web.Request) -> SessionView:
         """GET /api/page/session."""
         session = self._sessions.of(request)

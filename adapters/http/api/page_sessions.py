@@ -135,7 +135,7 @@ class PageSessions:
         if session.read_only and not request.path.endswith("/leave"):
             return (
                 "read_only",
-                "this page may only look: relaybroker open, without --read-only, opens one that may do more",
+                "this page is read-only; for a page that can make changes run relaybroker open without --read-only",
             )
         return None
 

@@ -9,8 +9,9 @@ Source: spec/real-agents.md; ADR-0072.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 from aiohttp import web
@@ -89,7 +90,7 @@ class QuestionRoutes:
         self._answering: set[str] = set()
         """Sessions whose question is being answered: by one person at a time."""
 
-    @route("GET /api/questions", "What agents' programs ask, with the options.", errors=(429, 503, 504))
+    @route("GET /api/questions", "List the questions of agents' programs, with their options.", errors=(429, 503, 504))
     async def questions(self, _request: web.Request) -> Questions:
         """GET /api/questions."""
         shown = []
@@ -101,14 +102,16 @@ class QuestionRoutes:
                     raise
         return Questions(questions=shown)
 
-    @route("GET /api/spawned/{name}/question", "What the agent's program asks.", errors=(404, 409, 429, 503, 504))
+    @route(
+        "GET /api/spawned/{name}/question", "Get the question of the agent's program.", errors=(404, 409, 429, 503, 504)
+    )
     async def question(self, request: web.Request) -> QuestionView:
         """GET /api/spawned/{name}/question."""
         return await self._shown(self._asking(request.match_info["name"]))
 
     @route(
         "POST /api/spawned/{name}/answer",
-        "Choose an option of what the agent's program asks.",
+        "Answer the question of the agent's program with one of its options.",
         errors=(404, 409, 429, 503, 504),
         about="name",
     )
@@ -185,18 +188,20 @@ class QuestionRoutes:
             raise InvalidRequest(Refusal.INVALID, "unknown_option", text, name=registration.name)
         try:
             async with asyncio.timeout(body.timeout_ms / 1000):
-                await (self._type if option.keys else self._confirm)(registration, option)
+                if option.keys:
+                    await self._write(registration.session_id, option.keys)
+                else:
+                    await self._confirm(registration, option)
                 await self._until_taken(registration, question, asked, option)
         except TimeoutError:
             raise _not_taken(registration.name) from None
         return option
 
-    async def _type(self, registration: Registration, option: Option) -> None:
-        """Press what chooses the option; Enter behind a letter that the program only wrote down."""
-        await self._write(registration.session_id, option.keys)
+    async def _press_enter_behind(self, registration: Registration, option: Option) -> None:
+        """Press Enter behind a letter or word that the program only wrote down."""
         await asyncio.sleep(TYPED_S)
         rows, row = await self._screen(registration.session_id)
-        if option.keys.isalpha() and rows[row].rstrip().endswith(option.keys.decode()):
+        if rows[row].rstrip().endswith(option.keys.decode()):
             await self._write(registration.session_id, b"\r")
 
     async def _confirm(self, registration: Registration, option: Option) -> None:
@@ -220,14 +225,20 @@ class QuestionRoutes:
             await asyncio.sleep(LOOK_S)
 
     async def _until_taken(self, registration: Registration, question: str, before: Asked, option: Option) -> None:
-        """Wait until the question is gone. Programs ignore an Enter that comes too soon (Claude Code): a list gets it again."""
+        """Wait until the question is gone, perhaps with its program.
+
+        Programs ignore an Enter that comes too soon (Claude Code): a list gets it again.
+        """
         loop = asyncio.get_running_loop()
         pressed = loop.time()
-        while await self._still_asks(registration, question, before):
-            if not option.keys and loop.time() >= pressed + AGAIN_S:
-                await self._confirm(registration, option)
-                pressed = loop.time()
-            await asyncio.sleep(LOOK_S)
+        with _gone_is_answered():
+            if option.keys.isalpha():
+                await self._press_enter_behind(registration, option)
+            while await self._still_asks(registration, question, before):
+                if not option.keys and loop.time() >= pressed + AGAIN_S:
+                    await self._confirm(registration, option)
+                    pressed = loop.time()
+                await asyncio.sleep(LOOK_S)
 
     async def _still_asks(self, registration: Registration, question: str, before: Asked) -> bool:
         """Whether the same is asked as before; programs often ask the next thing at once."""
@@ -237,6 +248,16 @@ class QuestionRoutes:
         return asked.text == before.text and [one.label for one in asked.options] == [
             one.label for one in before.options
         ]
+
+
+@contextlib.contextmanager
+def _gone_is_answered() -> Iterator[None]:
+    """A terminal that is gone asks nothing more."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.code not in ("agent_not_found", "worker_disappeared"):
+            raise
 
 
 def _view(option: Option) -> OptionView:

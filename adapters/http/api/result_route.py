@@ -59,7 +59,7 @@ def wanted(value: Mapping[str, Any]) -> Wanted | None:
     try:
         jsonschema_rs.validator_for(schema)
     except ValueError as error:
-        said = f"this is no JSON Schema: {str(error).splitlines()[0][:200]}"
+        said = f"this is not a JSON Schema: {str(error).splitlines()[0][:200]}"
         raise InvalidRequest(Refusal.INVALID, "invalid_field", said, field=key) from None
     if len(text) > MAX_SCHEMA_BYTES:
         raise InvalidRequest(Refusal.INVALID, "invalid_field", "the schema is larger than 64 KiB", field=key)
@@ -84,7 +84,7 @@ class ResultRoute:
 
     @route(
         "POST /api/agent-result",
-        "Hand in an agent's structured result; with its own token.",
+        "Submit an agent's structured result, with its own token.",
         errors=(401, 409, 422, 429, 503, 504),
         is_open=True,
     )
@@ -100,7 +100,7 @@ class ResultRoute:
             raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: data", field="data")
         trouble = next(jsonschema_rs.validator_for(registration.spec.result_schema).iter_errors(whole[key]), None)
         if trouble is not None:
-            said = f"the result does not fit its schema: {trouble.message[:300]}"
+            said = f"the result does not match its schema: {trouble.message[:300]}"
             raise InvalidRequest(Refusal.MISMATCH, "result_schema_mismatch", said, field=key, name=registration.name)
         reply = await self._access.ask(
             lambda request_id: inputs.ResultRequested(

@@ -75,10 +75,10 @@ class SendRoute:
             thread = to.removeprefix(THREAD)
             if not is_engine_id(thread):
                 raise InvalidRequest(
-                    Refusal.INVALID, "invalid_field", f"'{thread[:140]}' is no id of a message", field="to"
+                    Refusal.INVALID, "invalid_field", f"'{thread[:140]}' is not a message id", field="to"
                 )
         elif target_type(to) != "agent" and not _PLACE.fullmatch(to):
-            raise InvalidRequest(Refusal.INVALID, "invalid_field", "to is no channel or conversation", field="to")
+            raise InvalidRequest(Refusal.INVALID, "invalid_field", "to is not a channel or conversation", field="to")
         self._check_workspace(body)
         return lambda request_id: SendRequested(
             request_id=request_id,

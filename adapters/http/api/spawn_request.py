@@ -77,7 +77,7 @@ def refuse_unbuilt(value: Mapping[str, object]) -> None:
                 raise unbuilt(name)
     for name in NO_EFFECT:
         if value.get(name) is not None:
-            text = f"'{name}' has no effect here; leave it out"
+            text = f"'{name}' has no effect here; omit it"
             raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field=name)
 
 
@@ -121,6 +121,7 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
+        surface=None if body.surface is None else tuple(body.surface),
     )
 
 

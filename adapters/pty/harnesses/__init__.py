@@ -2,24 +2,27 @@
 
 A new program is a new file here, with its screens in `fixtures/terminals/<name>/`; no code changes. The broker chooses one from the
 command line (`profile_for`); before each injection the host looks again, at the program that has the terminal (`of_program`).
-Source: node-protocol.md 6.4, 6.8; local-api.md 3.1, 3.3; real-agents.md; ADR-0040, ADR-0041.
+The operator's own profiles (`use`) come before these, and take the place of those of the same name.
+Source: node-protocol.md 6.4, 6.8; local-api.md 3.1, 3.3; real-agents.md; ADR-0040, ADR-0041, ADR-0080.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import re
 from fnmatch import fnmatchcase
 from importlib import resources
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from relaybroker.adapters.pty.composer import ComposerRule
 from relaybroker.adapters.pty.view import bare
+from relaybroker.domain.names import nearest_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 DEFAULT = "default"
 _APPLETS = ("busybox", "toybox")
@@ -41,7 +44,22 @@ _WRAPPERS = {
 """Commands that run another one: name -> options that take a value."""
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _DURATION = re.compile(r"\d+(\.\d+)?[smhd]?")
+MAX_OWN = 64
+"""Profiles of the operator's own."""
+MAX_OWN_BYTES = 64 * 1024
+"""Of one of them. All of them fit into one message to the host."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
+_FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`")
 _VERSIONED = re.compile(r"(?<=[a-z])@[\w.^~-]+$")
+
+
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+
+
+class HarnessError(Exception):
+    """A profile cannot be used; the text names the file, the key and what is wrong with it."""
 
 
 class Dialog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +134,23 @@ class Mcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError("tool must hold {tool}, and args or env say how the program gets it")
         if bool(self.args) != bool(self.command_args) or self.env.keys() != self.command_env.keys():
             raise ValueError("command_args and command_env say the same for another server as args and env for ours")
+        for value in (*self.env.values(), *map(_with_a_server, self.command_env.values())):
+            if not isinstance(json.loads(value), dict):
+                raise ValueError("what env and command_env hold is a JSON object")  # noqa: TRY004 - msgspec places it
+
+
+class ByHand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person writes once into the program's own configuration, for a program that takes MCP servers from there only.
+
+    It is good for every agent, since it names variables and no agent.
+    """
+
+    file: str
+    """Where; `~` is the person's home."""
+    entry: str
+    """What, to be merged into the file."""
+    seen: str = "documented, not tried"
+    """How it is known to work."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,7 +173,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """It works."""
     obstacles: tuple[Sign, ...] = ()
     """It has an empty composer and can do nothing with a message: nobody is logged in."""
-    busy_patience_s: float = 300.0
+    busy_patience_s: Seconds = 300.0
     """A message that has waited so long is typed all the same: the program keeps what it is typed while it works."""
     completes: bool = False
     """A completion opens on a last word such as `@file`; a space behind it closes it again before Enter."""
@@ -146,15 +181,15 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Outside a paste, for a program that takes single keys: a TAB of the text becomes spaces, since it would be a key."""
     multi_line: Literal["lines", "join"] = "lines"
     """Without bracketed paste: line feeds are typed as they are, or become spaces so that one Enter submits once."""
-    echo_wait_ms: int = 300
+    echo_wait_ms: Milliseconds = 300
     """Longest wait between text and Enter for a program that shows what it is typed."""
-    silent_wait_ms: int = 50
+    silent_wait_ms: Milliseconds = 50
     """The same for a program that showed nothing so far."""
-    settle_ms: int = 0
+    settle_ms: Milliseconds = 0
     """Silence between the text and Enter, for programs that take a quick Enter for a part of a paste."""
-    gap_ms: int = 0
+    gap_ms: Milliseconds = 0
     """Least time between two messages."""
-    verify_s: float = 5.0
+    verify_s: Seconds = 5.0
     """How long the marker is looked for after Enter."""
     stop_signals: tuple[Literal["TERM", "HUP"], ...] = ("TERM",)
     """What ends the program in order; interactive shells ignore TERM."""
@@ -168,10 +203,21 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An injection with `steer` interrupts the program with Escape first, if it works."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
+    surface: tuple[Literal["reaction", "receipt"], ...] = ()
+    """What others do with its agent's messages, and is told to it in one line each: reactions, read marks."""
     alone: Alone = Alone()
     mcp: Mcp | None = None
     """None: it gets no tools, and `no_mcp` says why; the hint names the command."""
     no_mcp: str = ""
+    by_hand: ByHand | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError("name takes lower-case letters, digits and . _ -, at most 64")
+        if any(pattern != pattern.lower() or not pattern.strip("*?") for pattern in self.commands):
+            raise ValueError(
+                "commands are lower-case and name something: programs are compared by their lower-case names"
+            )
 
     def dialog_in(self, joined: str) -> str | None:
         """The name of the dialog whose phrases are in a screen (as `View.joined`)."""
@@ -307,19 +353,103 @@ def _phrases(dialogs: tuple[Dialog, ...]) -> tuple[tuple[str, tuple[str, ...], t
     return tuple((one.name, tuple(map(bare, one.all_of)), tuple(map(bare, one.any_of))) for one in dialogs)
 
 
-@functools.cache
+class _Own:
+    """The operator's profiles, as this process knows them."""
+
+    profiles: Mapping[str, Profile] = {}
+
+
 def profiles() -> dict[str, Profile]:
-    """All of them, by name."""
+    """All of them, by name, in the order in which a program is compared with them: the operator's, then those that are built in."""
+    return _all()
+
+
+def use(own: Mapping[str, Profile]) -> None:
+    """Have this process know these profiles of the operator, by name, and no others of his."""
+    _Own.profiles = dict(own)
+    _all.cache_clear()
+    _of_program.cache_clear()
+
+
+@functools.cache
+def _all() -> dict[str, Profile]:
+    return dict(_Own.profiles) | {name: one for name, one in _built_in().items() if name not in _Own.profiles}
+
+
+@functools.cache
+def _built_in() -> dict[str, Profile]:
     files = sorted(
         (file for file in resources.files(__name__).iterdir() if file.name.endswith(".toml")),
         key=lambda file: file.name,
     )
-    loaded = [msgspec.toml.decode(file.read_bytes(), type=Profile) for file in files]
-    for one in loaded:
-        for pattern in (*(sign.pattern for sign in (*one.busy, *one.obstacles)), *_patterns(one)):
+    return read({file.name: file.read_text(encoding="utf-8") for file in files})
+
+
+def read(files: Mapping[str, str]) -> dict[str, Profile]:
+    """The profiles in these files (name -> TOML), by their names.
+
+    Raises:
+        HarnessError: one of them is none, or two have one name.
+    """
+    profiles_by_name: dict[str, Profile] = {}
+    places: dict[str, str] = {}
+    for file, text in files.items():
+        one = _read(file, text)
+        if one.name in profiles_by_name:
+            raise HarnessError(f"{file}: name: {places[one.name]} is called {one.name!r}, too")
+        profiles_by_name[one.name], places[one.name] = one, file
+    return profiles_by_name
+
+
+def _read(file: str, text: str) -> Profile:
+    try:
+        one = msgspec.toml.decode(text, type=Profile)
+    except msgspec.ValidationError as error:
+        raise HarnessError(f"{file}: {_said(str(error))}") from error
+    except msgspec.DecodeError as error:
+        raise HarnessError(f"{file} is no TOML: {error}") from error
+    for key, pattern in _patterns(one):
+        try:
             re.compile(pattern)
-    return {one.name: one for one in loaded}
+        except re.error as error:
+            raise HarnessError(f"{file}: {key}: no regular expression: {error}") from error
+    return one
 
 
-def _patterns(of: Profile) -> list[str]:
-    return [pattern for rule in of.composer for pattern in (rule.prompt, rule.rest, rule.above, rule.foot, rule.below)]
+def _said(text: str) -> str:
+    """What msgspec says, the key first."""
+    placed = _PLACE.fullmatch(text)
+    said, key = placed.groups() if placed else (text, "")
+    if field := _FIELD.fullmatch(said):
+        key = f"{key}.{field[1]}".removeprefix(".")
+        return f"{key}: is missing" if "missing" in said else f"{key}: is no key of a profile{_did_you_mean(field[1])}"
+    return f"{key}: {said}" if key else said
+
+
+def _did_you_mean(key: str) -> str:
+    known = {
+        field
+        for kind in (Profile, Dialog, Sign, Script, Alone, Mcp, ByHand, ComposerRule)
+        for field in kind.__struct_fields__
+    }
+    near = nearest_names(key, known)
+    return f"; nearest: {', '.join(near)}" if near else ""
+
+
+def _with_a_server(option: str) -> str:
+    """An option as it is where the operator names another server."""
+    return option.replace("{command}", '""').replace("{args}", "[]").replace("{words}", "[]")
+
+
+def _patterns(of: Profile) -> Iterator[tuple[str, str]]:
+    """Every regular expression of a profile, by its key."""
+    tables: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
+        "composer": (of.composer, ("prompt", "rest", "above", "foot", "below")),
+        "busy": (of.busy, ("pattern",)),
+        "obstacles": (of.obstacles, ("pattern",)),
+    }
+    for table, (rows, keys) in tables.items():
+        for number, row in enumerate(rows):
+            yield from ((f"{table}[{number}].{key}", getattr(row, key)) for key in keys)
+    if of.script is not None:
+        yield "script.console_cluster", of.script.console_cluster

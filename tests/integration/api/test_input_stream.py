@@ -91,6 +91,7 @@ async def test_the_number_of_keyboards_is_bounded(client, keyboard, monkeypatch)
 
 
 async def test_of_two_that_attach_the_first_one_decides_the_size(client):
+    """F123."""
     await client.spawn("w1")
     assert (await resize(client, 40, 100, "ann")) == {"name": "w1", "rows": 40, "cols": 100}
     other = await resize(client, 10, 20, "bob")
@@ -108,6 +109,7 @@ async def resize(client, rows, cols, owner=None):
 
 
 def test_an_owner_that_is_silent_for_long_has_left():
+    """F123."""
     now = [0.0]
     resizers = Resizers(lambda: now[0])
     resizers.resized("ann", "s1")
@@ -145,6 +147,7 @@ async def test_a_revision_never_comes_again(client):
 
 
 async def test_an_expected_mode_that_is_none_is_refused(client):
+    """F127."""
     await client.spawn("w1")
     answer = await client.refused("PUT", MODE, {"mode": "manual_flush", "expected_mode": "junk"})
     assert (answer["statusCode"], answer["code"], answer["field"]) == (400, "invalid_mode", "expected_mode")

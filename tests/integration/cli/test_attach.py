@@ -58,7 +58,7 @@ def test_the_agent_gets_the_size_of_the_terminal(attached):
 
 
 def test_a_view_shows_what_happens_and_types_and_sizes_nothing(shared, attached):
-    """What the program says between the picture and the first event is shown once; its modes are taken over and given up."""
+    """F122: what the program says between the picture and the first event is shown once; its modes are taken over and given up."""
     name = attached.process.argv[-1]
     attached.type(b"printf '\\033[?1h'; touch moded; echo mo''ded\r")
     attached.until(b"moded\r\n")

@@ -59,7 +59,7 @@ def test_a_node_that_the_engine_refuses_is_an_error_with_its_reason_and_is_enrol
 def test_a_node_that_is_online_needs_no_enrolment(shared):
     assert health(shared)["ready"] is True
     done = shared.run("node", "enrol")
-    assert (done.returncode, done.stdout) == (0, "the node was online already\n")
+    assert (done.returncode, done.stdout) == (0, "The node was already online.\n")
 
 
 def test_a_second_broker_is_refused_and_does_not_touch_the_output_of_the_first(shared):

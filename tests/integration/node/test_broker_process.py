@@ -312,6 +312,6 @@ def test_the_state_directory_is_kept_out_of_version_control(home: Path, engine: 
     broker = start_broker({"RELAY_BASE_URL": "ftp://x"})
     status, _, err = broker.end()
     assert status == 1
-    assert "must begin with http" in err
+    assert "must start with http" in err
     assert os.listdir(home) == []
     assert subprocess.run(["true"], check=True).returncode == 0

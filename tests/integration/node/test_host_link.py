@@ -31,6 +31,7 @@ class HostBench:
             directory / "host.sock",
             directory / "host.log",
             lease_s=lease_s,
+            harnesses={},
             deliver=self._deliver,
             on_output=self.outputs.append,
         )

@@ -4,7 +4,8 @@ moment, a clock that jumps.
 Invariants checked after every step: fold(log) = live state (D14), an acknowledgement covers only what is settled or in custody (D1, D2),
 nothing is typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal, nothing that
 has ended is still waited for and every message has one owner (F017), nothing is given back to an engine that has it no more (ONE-OWNER),
-while a person holds an agent nothing is typed but what was flushed (D15).
+while a person holds an agent nothing is typed but what was flushed (D15), what an agent has read by fetching is given or typed again only
+with the mark, and not at all once that is recorded (FETCHED-ONCE), and what others do with a message is told once (TRUE-END).
 """
 
 from __future__ import annotations
@@ -34,18 +35,26 @@ class BrokerMachine(RuleBasedStateMachine):
         self.rows: dict[str, list[str]] = {name: [] for name in NAMES}
         self.posted: dict[str, float] = {}
         """Message id -> when it was posted, by a clock that the engine shares."""
+        self.said: list[str] = []
+        """Messages that the agents sent."""
         self.judged = 0
         self.acked: dict[str, int] = dict.fromkeys(NAMES, 0)
         self.seen_acks = 0
         self.redelivered: set[str] = set()
         self.forced: set[str] = set()
+        self.fetches: list[tuple[str, str, bool]] = []
+        """Fetches of which the broker has not heard yet: agent id, fetch id, whether the agent has read the answer."""
+        self.given: list[tuple[str, bool]] = []
+        """What agents have read by fetching: message, and whether it bore the mark."""
+        self.fetched: dict[str, int] = {}
+        """What is recorded as fetched: message -> copies that its agent had by then."""
 
     @initialize()
     def begin(self) -> None:
         self.world.start()
         self.world.online()
         for name in NAMES:
-            self.world.spawn(name)
+            self.world.spawn(name, surface=("reaction", "receipt"))
 
     # --- the engine -------------------------------------------------------------------------------------------------
 
@@ -119,7 +128,28 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def spawn(self, name: str) -> None:
         if self._is_online() and self.world.broker.state.registration_of(name) is None:
-            self.world.spawn(name)
+            self.world.spawn(name, surface=("reaction", "receipt"))
+
+    @rule(name=st.sampled_from(NAMES))
+    def say(self, name: str) -> None:
+        """An agent sends a message to the other one; the engine takes it."""
+        if not self._live(name):
+            return
+        other = NAMES[1 - NAMES.index(name)]
+        self.said.append(f"{900 + len(self.said)}")
+        agent_id = self.world.agent_ids[name]
+        self.world.tell(inputs.SendRequested(request_id="say", to=other, text="hi", agent_id=agent_id))
+        self.world.answer("/dm", 201, {"id": self.said[-1]})
+
+    @precondition(lambda self: self.said)
+    @rule(name=st.sampled_from(NAMES), kind=st.sampled_from(["message.reacted", "message.read"]), data=st.data())
+    def react(self, name: str, kind: str, data: st.DataObject) -> None:
+        """Somebody does something with a message, and everybody hears of it, perhaps again."""
+        if self._is_online() and name in self.world.agent_ids:
+            message = data.draw(st.sampled_from(self.said[-3:]))
+            happened = {"message_id": message, "agent_name": "carl", "agent_id": "77", "emoji": "x", "action": "added"}
+            key = f"evt_{kind}_{message}_{name}"
+            self.world.deliver(name, 0, msg_id=message, delivery_id=key, payload={"type": kind, "data": happened})
 
     @rule(name=st.sampled_from(NAMES))
     def release(self, name: str) -> None:
@@ -155,6 +185,49 @@ class BrokerMachine(RuleBasedStateMachine):
             requested=False,
         )
 
+    # --- agents that fetch ------------------------------------------------------------------------------------------------
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        before=st.sampled_from([0, 2, 3]),
+        limit=st.sampled_from([1, 2, 20]),
+        reads=st.booleans(),
+        is_told=st.booleans(),
+    )
+    def fetch(self, name: str, before: int, limit: int, reads: bool, is_told: bool) -> None:
+        """An agent asks for what waits for it, perhaps behind a question; the answer reaches it whole, or breaks off."""
+        if name not in self.world.agent_ids:
+            return
+        if before:
+            self.question(name, is_there=True)
+        for _ in range(before):
+            self.post(name)
+        while before and self.world.pending_text:
+            self.type_next()
+        agent_id = self.world.agent_ids[name]
+        self.world.tell(inputs.FetchRequested(request_id="fetch", agent_id=agent_id, limit=limit))
+        answer = self.world.replies["fetch"].body
+        if not answer.get("fetch_id"):
+            return
+        if reads:
+            self.given += [(one["message_id"], one["possible_duplicate"]) for one in answer["messages"]]
+        self.fetches.append((agent_id, answer["fetch_id"], reads))
+        if is_told:
+            self.fetches = self.fetches[-1:] + self.fetches[:-1]
+            self.answer_ends()
+
+    @precondition(lambda self: self.fetches)
+    @rule()
+    def answer_ends(self) -> None:
+        """The broker hears whether the answer went out whole, perhaps long after."""
+        agent_id, fetch_id, reads = self.fetches.pop(0)
+        self.world.tell(inputs.FetchEnded(agent_id=agent_id, fetch_id=fetch_id, answered=reads))
+
+    @precondition(lambda self: self.fetches)
+    @rule()
+    def nobody_hears_of_an_answer(self) -> None:
+        self.fetches.pop(0)
+
     # --- the host --------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.world.pending_text)
@@ -183,6 +256,17 @@ class BrokerMachine(RuleBasedStateMachine):
                     reason="out_of_turn" if number else reason,
                     typed="no",
                 )
+
+    @rule(name=st.sampled_from(NAMES), is_there=st.booleans())
+    def question(self, name: str, is_there: bool) -> None:
+        """A question comes up on the screen, or goes: meanwhile messages wait."""
+        found = self.world.broker.state.registration_of(name)
+        if found is None or found.session_id not in self.world.sessions:
+            return
+        if is_there:
+            self.world.report(inputs.ProgramBlocked, found.session_id, pattern="permission")
+        else:
+            self.world.report(inputs.ProgramUnblocked, found.session_id)
 
     # --- people ----------------------------------------------------------------------------------------------------------
 
@@ -227,6 +311,7 @@ class BrokerMachine(RuleBasedStateMachine):
         del has_own_token
         self._collect_acks()
         self.world.pending_text = []
+        self.fetches = []
         self.world.crash()
         self.world.start()
 
@@ -251,9 +336,12 @@ class BrokerMachine(RuleBasedStateMachine):
             match event.topic:
                 case "delivery.offered.v1" if event.agent_id == agent_id and event.seq:
                     seqs[recorded.stream] = event.seq
-                case "delivery.injected.v1" | "delivery.dead_lettered.v1" | "delivery.taken_over.v1" if (
-                    recorded.stream in seqs
-                ):
+                case (
+                    "delivery.injected.v1"
+                    | "delivery.fetched.v1"
+                    | "delivery.dead_lettered.v1"
+                    | "delivery.taken_over.v1"
+                ) if recorded.stream in seqs:
                     settled.add(seqs[recorded.stream])
                 case "delivery.dropped.v1" if recorded.stream in seqs and event.settled:
                     settled.add(seqs[recorded.stream])
@@ -292,24 +380,39 @@ class BrokerMachine(RuleBasedStateMachine):
     def a_held_agent_is_given_nothing_that_was_not_flushed(self) -> None:
         state = self.world.broker.state
         for item in state.deliveries.values():
-            if item.state == "queued" and state.is_flushed_by_hand(item.name):
+            program = state.worker_of_agent(item.agent_id)
+            is_leaving = program is None or program.stop_reason is not None  # nothing is typed to it any more
+            if item.state == "queued" and state.is_flushed_by_hand(item.name) and not is_leaving:
                 assert item.flushed, item.stream
 
     @invariant()
     def nothing_is_typed_twice_and_everything_in_order(self) -> None:
         numbers: dict[str, list[int]] = {}
-        copies: Counter[str] = Counter()
+        copies: Counter[str] = Counter(message for message, _ in self.given)
+        plain: Counter[str] = Counter(message for message, is_marked in self.given if not is_marked)
         for texts in self.world.typed.values():
             for text in texts:
                 marker = text.partition("[")[2].partition("]")[0]
-                name, _, number = marker.partition("-")
-                copies[marker.partition(" ")[0]] += bool(number)
-                if number and marker.split()[0] not in self.redelivered:
+                message = marker.split()[0]
+                name, _, number = message.partition("-")
+                copies[message] += bool(number)
+                plain[message] += bool(number) and "possible-duplicate" not in marker
+                if number and message not in self.redelivered:
                     numbers.setdefault(name, []).append(int(number))
-        assert {message for message, count in copies.items() if count > 1} <= self.forced, copies
+        again = {message for message, count in copies.items() if count > 1}
+        assert again <= self.forced | {message for message, _ in self.given}, copies
+        assert max(plain.values(), default=0) <= 1, plain
+        for recorded in self.world.events("delivery.fetched.v1"):
+            count = self.fetched.setdefault(recorded.correlation, copies[recorded.correlation])
+            assert copies[recorded.correlation] == count, f"{recorded.correlation} was fetched, and is given again"
         for name, seen in numbers.items():
             adopted = any(e.event.source == "adopted" for e in self.world.events("mailbox.based.v1"))
             assert adopted or seen == sorted(seen), f"{name} got {seen}"
+
+    @invariant()
+    def nothing_that_others_do_is_told_twice(self) -> None:
+        notices = [one.event.about for one in self.world.events("delivery.offered.v1") if one.event.source == "notice"]
+        assert len(notices) == len(set(notices)), notices
 
 
 TestBrokerMachine = BrokerMachine.TestCase

@@ -60,21 +60,33 @@ def test_any_stream_in_any_cut_gives_the_same_screen_and_flags(data, cuts, settl
     assert _final(data, cuts, settle_each) == _final(data, [], settle_each=False)
 
 
+@given(_streams, st.integers(0, 10**6), st.integers(1, 9))
+@settings(max_examples=400, deadline=None)
+def test_whoever_joins_before_what_is_unfinished_misses_nothing(data, cut, step):
+    """F121: the rest of the stream, from there on, is the same pieces to a reader that begins there."""
+    cut %= len(data) + 1
+    first = SequenceSplitter()
+    earlier = [piece for start in range(0, cut, step) for piece in first.feed(data[start : min(cut, start + step)])]
+    joins = cut - first.unfinished
+    assert 0 <= joins <= cut
+    assert joined(earlier + SequenceSplitter().feed(data[joins:])) == joined(SequenceSplitter().feed(data))
+
+
+def joined(parts):
+    out = []
+    for piece in parts:
+        if isinstance(piece, str) and out and isinstance(out[-1], str):
+            out[-1] += piece
+        else:
+            out.append(piece)
+    return out
+
+
 @given(_streams)
 @settings(max_examples=200, deadline=None)
 def test_a_stream_read_byte_by_byte_gives_the_same_pieces(data):
     whole, single = SequenceSplitter(), SequenceSplitter()
     pieces = [piece for byte in data for piece in single.feed(bytes([byte]))]
-
-    def joined(parts):
-        out = []
-        for piece in parts:
-            if isinstance(piece, str) and out and isinstance(out[-1], str):
-                out[-1] += piece
-            else:
-                out.append(piece)
-        return out
-
     assert joined(pieces) == joined(whole.feed(data))
 
 

@@ -115,6 +115,7 @@ class Unready:
 
 
 async def test_a_program_whose_tools_do_not_answer_is_not_started_and_the_core_hears_why(tmp_path):
+    """F115."""
     host, heard = Host(), []
 
     async def tell(item: Any) -> None:

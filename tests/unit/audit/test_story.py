@@ -187,9 +187,9 @@ def test_an_agent_that_does_not_receive_says_what_waits_and_why(world, log):
     (story,) = tell(log(world), "w1")
     assert (story.outcome, story.state, story.reason) == (PENDING, "live", "blocked_by_dialog")
     assert [waiting.msg_id for waiting in story.waiting] == ["M1", "M2", "M3"]
-    assert "a dialog (trust) is on its screen" in story.verdict
-    assert "3 messages wait" in story.verdict
-    assert "attach" in story.otherwise
+    assert "with a dialog (trust) on its screen" in story.verdict
+    assert "3 messages are waiting" in story.verdict
+    assert "agent answer" in story.otherwise
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_an_agent_that_does_not_receive_says_what_waits_and_why(world, log):
     [
         ("agent_busy", "busy (cat has the terminal)"),
         ("agent_suspended", ", suspended"),
-        ("composer_unclear", "somebody's text stands in its composer"),
-        ("human_driving", "a person is typing in its terminal"),
+        ("composer_unclear", "with unsent text in its composer"),
+        ("human_driving", "with a person typing in its terminal"),
     ],
 )
 def test_who_has_the_terminal_is_told(world, log, reason, said):
@@ -222,7 +222,7 @@ def test_a_message_that_a_shell_was_shown_is_said_to_be_shown(world, log):
     world.report(inputs.TextTyped, effect.session_id, bytes_written=0, evidence="shown", wait_ms=0.0, **about)
     (story,) = tell(log(world), "M1")
     assert "was shown on the terminal" in story.verdict
-    assert "nothing was typed" in story.verdict
+    assert "but not typed" in story.verdict
 
 
 def test_the_evidence_of_a_hold_belongs_to_the_story_of_the_message(world, log):
@@ -292,7 +292,7 @@ def test_a_message_that_the_engine_holds_for_an_agent_elsewhere_is_not_settled(w
     sent(world)
     (story,) = tell(log(world), "77")
     assert (story.outcome, story.state) == (PENDING, "published")
-    assert "The engine holds it" in story.verdict
+    assert "only the engine knows whether it was read" in story.verdict
     assert story.next == "relaybroker message show 77"
 
 

@@ -18,7 +18,7 @@ def test_help_lists_every_command_and_the_exit_statuses(run):
     assert done.exit_code == 0
     for name in ("demo", "up", "down", "status", "engine", "agent", "message", "delivery", "why", "log", "machine"):
         assert f"\n  {name} " in done.output
-    assert "10 the message was not delivered" in " ".join(done.output.split())
+    assert "10 message not delivered" in " ".join(done.output.split())
     assert "init" not in done.output
 
 

@@ -67,7 +67,7 @@ MISTAKES: tuple[tuple[str, int, str], ...] = (
     ("log verify --state-dir FOLDER", 3, "--state-dir"),
     ("log tail --name dekc --state-dir STATE", 3, "desk"),
     ("why nobody --state-dir STATE", 3, "relaybroker delivery ls"),
-    ("why del_M --state-dir STATE", 2, "any of"),
+    ("why del_M --state-dir STATE", 2, "ambiguous"),
     ("log show 100000 --state-dir STATE", 3, "ends at"),
     ("log grep --reason bored --state-dir STATE", 2, "reason"),
     ("log grep --machine engine --state-dir STATE", 2, "there are: action"),

@@ -95,7 +95,7 @@ def test_a_failure_is_an_object_too_and_says_the_same_as_the_exit_status(run, st
 def test_json_behind_two_dashes_is_another_programs(run, tmp_path):
     done = run("agent", "spawn", "x", "--state-dir", tmp_path, "--", "claude", "--json")
     assert done.exit_code == 4
-    assert done.stderr.startswith("relaybroker: no broker runs here")
+    assert done.stderr.startswith("relaybroker: no broker is running")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_of_several_logs_why_asks_all_and_others_say_which_they_read(run, state)
     assert len(json.loads(done.stdout)["stories"]) == 2
     tail = run("log", "tail", "--state-dir", state)
     assert tail.exit_code == 0
-    assert "--name shows another" in tail.stderr
+    assert "choose another with --name" in tail.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from relaybroker.config.chosen import SettingsError, choose
 from relaybroker.config.finding import config_file, state_directory
+from relaybroker.config.fleet_file import Agent
 from relaybroker.config.settings import Flags, take_settings
 
 
@@ -39,18 +42,18 @@ def test_a_flag_counts_before_a_variable_and_a_variable_before_the_file(file, tm
 @pytest.mark.parametrize(
     ("text", "environ", "flags", "said"),
     [
-        ("max_agnets = 3", {}, {}, "max_agnets in FILE is no setting. Did you mean max_agents"),
+        ("max_agnets = 3", {}, {}, "max_agnets in FILE is not a setting. Did you mean max_agents"),
         ("max_agents = -3", {}, {}, "max_agents in FILE: input should be greater than or equal to 0 (given: -3)"),
         ('in_doubt = "perhaps"', {}, {}, "in_doubt in FILE: input should be 'ask'"),
-        ('engine_url = "cast"', {}, {}, "engine_url in FILE: the engine's base URL must begin with http://"),
-        ('workspace_key = "rk_x"', {}, {}, "workspace_key in FILE: a secret stands in no file; set the variable RELAY_WORKSPACE_KEY"),
+        ('engine_url = "cast"', {}, {}, "engine_url in FILE: the engine's base URL must start with http://"),
+        ('workspace_key = "rk_x"', {}, {}, "workspace_key in FILE: secrets do not belong in the file; set the variable"),
         ("name = [1", {}, {}, "FILE is no TOML"),
-        ('[agents.w1]\ncli = "cat"\nchanels = []', {}, {}, "agents.w1.chanels in FILE is no setting. Did you mean channels"),
+        ('[agents.w1]\ncli = "cat"\nchanels = []', {}, {}, "agents.w1.chanels in FILE is not a setting. Did you mean channels"),
         ("[agents.w1]\ncwd = '/'", {}, {}, "agents.w1.cli in FILE: field required"),
         ("", {"RELAYBROKER_MAX_AGENTS": "many"}, {}, "RELAYBROKER_MAX_AGENTS: input should be a valid integer"),
         ("", {"RELAYBROKER_REMOTE_ARGS": "perhaps"}, {}, "RELAYBROKER_REMOTE_ARGS: input should be a valid boolean"),
-        ("", {"RELAYBROKER_LOG": "loud"}, {}, "RELAYBROKER_LOG: loud is no level"),
-        ("", {"RELAYBROKER_MAX_AGNETS": "4"}, {}, "RELAYBROKER_MAX_AGNETS is no setting. Did you mean RELAYBROKER_MAX_AGENTS"),
+        ("", {"RELAYBROKER_LOG": "loud"}, {}, "RELAYBROKER_LOG: loud is not a level"),
+        ("", {"RELAYBROKER_MAX_AGNETS": "4"}, {}, "RELAYBROKER_MAX_AGNETS is not a setting. Did you mean RELAYBROKER_MAX_AGENTS"),
         ("", {}, {"api_port": 70000}, "--api-port: input should be less than or equal to 65535"),
     ],
 )  # fmt: skip
@@ -87,3 +90,16 @@ def test_file_and_state_are_found_upward_and_no_further_than_the_home_directory(
     assert config_file(None, named, deep) == deep / "other.toml"
     assert config_file("mine.toml", named, deep) == deep / "mine.toml"
     assert state_directory(None, named, deep).state == Path("/there")
+
+
+def test_what_an_agent_is_told_of_its_messages_is_part_of_it_only_where_the_file_says_so(tmp_path):
+    """A fleet that was started before the setting existed is not started again because of it."""
+    plain, silent, told = Agent(cli="x"), Agent(cli="x", surface=()), Agent(cli="x", surface=("reaction",))
+    assert "surface" not in plain.request("a", tmp_path, {})
+    assert silent.request("a", tmp_path, {})["surface"] == ()
+    assert told.request("a", tmp_path, {})["surface"] == ("reaction",)
+    assert len({one.fingerprint(tmp_path) for one in (plain, silent, told)}) == 3
+    former = plain.model_dump(mode="json")
+    del former["surface"]
+    said = msgspec.json.encode([former, str(tmp_path)], order="sorted")
+    assert plain.fingerprint(tmp_path) == hashlib.sha256(said).hexdigest()[:16]

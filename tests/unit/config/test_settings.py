@@ -117,7 +117,7 @@ def test_the_workspace_key_has_one_order(
 
 
 def test_an_explicit_key_of_another_kind_is_refused_without_being_shown() -> None:
-    with pytest.raises(SettingsError, match="begins with rk_") as refused:
+    with pytest.raises(SettingsError, match="starts with rk_") as refused:
         take({"RELAY_WORKSPACE_KEY": "at_live_secret"})
     assert "at_live_secret" not in str(refused.value)
 
@@ -201,3 +201,27 @@ def test_what_agents_may_is_one_of_two_words() -> None:
 def test_another_mcp_server_is_a_command_of_words() -> None:
     assert take().mcp_command == ()
     assert take({"AGENT_RELAY_MCP_COMMAND": "npx -y  tools"}).mcp_command == ("npx", "-y", "tools")
+
+
+def test_profiles_are_of_the_directory_that_is_named_else_of_the_users_own(tmp_path: Path) -> None:
+    own, named = tmp_path / ".config" / "relaybroker" / "harnesses", tmp_path / "named"
+    environ = {"HOME": str(tmp_path)}
+    assert take(dict(environ)).harnesses == {}
+    for folder in (own, named):
+        folder.mkdir(parents=True)
+        (folder / "a.toml").write_text(f"name = '{folder.name}'")
+    assert list(take(dict(environ)).harnesses) == [str(own / "a.toml")]
+    assert list(take(dict(environ), harnesses=named).harnesses) == [str(named / "a.toml")]
+    assert list(take(environ | {"RELAYBROKER_HARNESSES": str(named)}).harnesses) == [str(named / "a.toml")]
+    (tmp_path / "relaybroker.toml").write_text("harnesses = 'named'")
+    config = tmp_path / "relaybroker.toml"
+    assert list(take(dict(environ), config=config).harnesses) == [str(named / "a.toml")]
+    (named / "a.toml").write_text("nam = 'x'")
+    with pytest.raises(SettingsError, match=r"a\.toml: nam: is no key of a profile; nearest: name"):
+        take(dict(environ), config=config)
+
+
+def test_a_program_of_the_users_own_is_offered_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("name = 'mine'\ncommands = ['mine']\nhint = 'line'")
+    (tmp_path / "mine").touch(0o755)
+    assert take({"PATH": str(tmp_path)}, command="init", harnesses=tmp_path).capabilities == ("spawn:mine",)

@@ -48,6 +48,18 @@ def test_a_spawn_is_answered_when_the_agent_is_in_its_channels(spawn):
     world.assert_fold_is_live()
 
 
+def test_a_channel_that_the_agent_leaves_while_it_starts_holds_up_nothing(world):
+    world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat", channels=("ops",))))
+    world.accept("w1")
+    world.answer("/join", 200)
+    act = {"act": "leave_channel", "arguments": {"channel": "general"}}
+    world.tell(inputs.ActRequested(request_id="a1", agent_id=world.agent_ids["w1"], **act))
+    world.answer("/leave", 204)
+    world.advance(0.3)
+    assert world.replies["r1"].body["channels"] == ["ops"]
+    world.assert_fold_is_live()
+
+
 def test_the_join_is_under_way_while_the_program_starts(world):
     world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat", channels=("ops",))))
     world.accept("w1")

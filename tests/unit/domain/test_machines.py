@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.domain import couplings, events, rules
+from relaybroker.domain import couplings, events, fold, rules
 from relaybroker.domain.announcing import ANNOUNCED, SILENT
 from relaybroker.domain.couplings import COUPLINGS, WORKER_ENDED, Coupling
 from relaybroker.domain.delivery import PLACES, DeliveryState, Place
@@ -137,3 +137,13 @@ def test_every_state_of_a_delivery_has_its_place():
 def test_every_event_is_announced_to_local_clients_or_said_to_be_silent():
     assert ANNOUNCED.keys() | SILENT == set(events.REGISTRY.values())
     assert not ANNOUNCED.keys() & SILENT
+
+
+def test_what_an_event_says_of_a_delivery_and_every_deadline_reach_the_state():
+    forgotten = [
+        topic
+        for topic, event in events.REGISTRY.items()
+        if ("until" in event.__struct_fields__ or (event.machine == DELIVERY.name and event.__struct_fields__))
+        and event not in fold._CHANGES
+    ]
+    assert forgotten == []

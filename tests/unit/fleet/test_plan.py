@@ -72,5 +72,5 @@ def test_a_fleet_is_made_so_once_changed_where_it_differs_and_told_where_it_cann
         ("restart", "a", False),
     ]
     assert {name: one["cli"] for name, one in api.agents.items()} == {"mine": "bash", "a": "cat -v"}
-    assert planned({}, tmp_path, memory, api) == [Step("stop", "a", "the file does not name it any more")]
+    assert planned({}, tmp_path, memory, api) == [Step("stop", "a", "it is no longer in the file")]
     assert set(msgspec.json.decode(memory.read_bytes())) == {"a"}

@@ -155,3 +155,25 @@ def test_another_server_takes_the_place_of_ours_where_the_operator_names_one(nam
 def test_every_program_with_a_model_gets_its_tools_or_says_why_not():
     for one in harnesses.profiles().values():
         assert (one.mcp is None) == bool(one.no_mcp or one.hint == "none"), one.name
+
+
+BY_HAND = [one for one in harnesses.profiles().values() if one.by_hand is not None]
+
+
+@pytest.mark.parametrize("profile", BY_HAND, ids=lambda one: one.name)
+def test_what_a_person_writes_by_hand_is_readable_and_holds_no_identity(profile):
+    entry = profile.by_hand.entry
+    found = json.loads(entry) if profile.by_hand.file.endswith(".json") else tomllib.loads(entry)
+    (servers,) = found.values()
+    (server,) = servers.values()
+    assert servers.keys() == {"agent-relay"}
+    if "command" in server:
+        assert [server["command"], *server["args"]] == ["relaybroker", "mcp"]
+    else:
+        assert "RELAYBROKER_URL}/mcp" in server["url"]
+        assert "RELAY_AGENT_TOKEN}" in server["headers"]["Authorization"]
+    assert profile.mcp is None
+
+
+def test_every_program_without_tools_that_could_have_them_says_how():
+    assert {one.name for one in BY_HAND} == {"cursor", "droid", "gemini", "grok"}

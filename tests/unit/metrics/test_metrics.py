@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from relaybroker.domain import events, inputs
+from relaybroker.domain import delivery, events, inputs
 from relaybroker.metrics.collected import Depths, Metrics
 from relaybroker.metrics.dashboard import PANELS, dashboard
 from tests.world import World
@@ -137,3 +137,24 @@ def test_every_rule_says_what_to_do_and_every_panel_has_a_place_of_its_own():
         assert rule["annotations"]["description"]
     places = [tuple(panel["gridPos"].values()) for panel in dashboard()["panels"]]
     assert len(set(places)) == len(PANELS)
+
+
+@pytest.mark.parametrize("state", delivery.DeliveryState)
+def test_the_oldest_that_waits_is_looked_for_in_every_place_before_the_terminal(world_with_one, tmp_path, state):
+    (delivered,) = world_with_one.broker.state.deliveries.values()
+    delivered.state = state
+    waited = _samples(_metrics(world_with_one, tmp_path))[("relay_delivery_oldest_waiting_seconds",)]
+    assert (waited > 0) == (delivery.PLACES[state] in (delivery.Place.UNDECIDED, delivery.Place.WAITING))
+
+
+@pytest.fixture
+def world_with_one():
+    """A message has been with the terminal for a minute."""
+    made = World()
+    made.start()
+    made.online()
+    made.spawn("w1")
+    made.auto_type = False
+    made.deliver("w1", 1)
+    made.advance(60)
+    return made

@@ -24,6 +24,7 @@ AGENT_COMMANDS = [
     ("aider --model x", "aider"),
     ("droid", "droid"),
     ("cursor-agent", "cursor"),
+    ("grok --yolo", "grok"),
     ("node /usr/lib/node_modules/@openai/codex/bin/codex.js", "codex"),
     ("node --max-old-space-size=4096 /x/gemini", "gemini"),
     ("node /x/claude.mjs", "claude"),

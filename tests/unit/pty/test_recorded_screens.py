@@ -18,7 +18,7 @@ from relaybroker.adapters.pty.screen import Terminal
 
 SCREENS = Path(__file__).parents[3] / "fixtures" / "terminals"
 CASES = sorted(path.parent for path in SCREENS.glob("*/*/output.bin"))
-NOT_RECORDED = {"cursor", "droid"}
+NOT_RECORDED = {"cursor", "droid", "grok"}
 """Agents that nobody here can install: their profiles follow their documentation."""
 AGENTS = {name for name in harnesses.names() if harnesses.profile(name).composer} - NOT_RECORDED
 """Every profile of a program with a composer: one without screens fails below."""

@@ -112,6 +112,19 @@ def test_a_delivery_is_a_span_with_its_waits_and_a_failure_says_why(collector, w
     assert "x" * 100 not in str(collector.taken), "what people wrote is not sent"
 
 
+def test_a_text_that_is_handed_back_waits_a_second_time_with_the_reason(collector, world, tmp_path):
+    world.not_typed(world.pending_text.pop(0), reason="pty_write_failed")
+    world.advance(10)
+    world.type_next()
+    world.write()
+    _send(collector, tmp_path)
+    spans = _spans(collector)
+    (root,) = (span for span in spans if _attributes(span).get(names.MESSAGE_ID) == "M5")
+    waits = [span for span in spans if span.parent_span_id == root.span_id]
+    assert [span.name for span in waits] == ["queued", "typing", "queued", "typing", "acknowledging"]
+    assert _attributes(waits[2])[names.REASON] == "write_backoff"
+
+
 def test_it_goes_on_where_it_was_and_nothing_is_sent_for_the_second_time(collector, world, tmp_path):
     _send(collector, tmp_path)
     first = len(_spans(collector))
