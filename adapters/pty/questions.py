@@ -46,6 +46,7 @@ _OF_A_FORM = re.compile(r"[\s│┃|]*(?:\?|\[\?\])\s+\w")
 _TO_CONFIRM = re.compile(
     r"(?i)\b(?:type|enter)\b.{1,80}\bto\s+(?:confirm|continue|proceed|approve|accept|overwrite|delete|drop|remove|destroy)\b.{0,80}[:>]\s*$"
 )
+_NAMED_PROMPT = re.compile(r"^[\w.@/~-]{1,40}[>❯›»]\s?$")
 _BARE = re.compile(r"\s*(?:#?\?|\?#)\s*$")
 _NUMBERED_ROW = re.compile(r"\s*[\[(]?\d{1,2}[\]).:]\s+\S")
 _NUMBERED_IN_ONE_ROW = re.compile(r"\s*\*?[\[(]?\d{1,2}[\]).:]\s+\S.*\s{2,}[\[(]?\d{1,2}[\]).:]\s+\S")
@@ -149,12 +150,20 @@ def _structure(view: View, *, collects_lines: bool) -> str | None:
         return "login"
     if _pages(view) or (not collects_lines and _shows_a_page(view)):
         return "pager"
-    at_prompt = bool(_PROMPT.search(view.before_cursor)) and not view.rows[view.row][view.column :].strip()
+    at_prompt = (
+        bool(_PROMPT.search(view.before_cursor)) and not view.rows[view.row][view.column :].strip()
+    ) or _is_at_last_prompt(view)
     if not at_prompt and not collects_lines and (_selects(view) or _stands_on_text(view)):
         return "selection"
     if not at_prompt and _has_foot(view):
         return "question"
     return None
+
+
+def _is_at_last_prompt(view: View) -> bool:
+    """`name> ` with nothing behind it and nothing below: what stands above is what was written before."""
+    is_last = not any(view.rows[row].strip() for row in range(view.row + 1, len(view.rows)))
+    return is_last and bool(_NAMED_PROMPT.search(view.before_cursor)) and not view.cursor_line[view.column :].strip()
 
 
 def _asks_above(view: View) -> bool:

@@ -170,6 +170,7 @@ def test_hidden_input_is_found_under_a_known_agent_too(profile):
         ["How can I help you? ▮"],
         ["> a quotation", "  of two", "  rows", "agent> ▮"],
         ["Name: ▮"],
+        ["[ ] a", "[x] b", "ask> ▮"],
         ["* one", "* two", "* three", "> ▮"],
         ["- [x] done", "- [ ] open", "agent> ▮"],
         ["1. first", "2. second", "> ▮"],
