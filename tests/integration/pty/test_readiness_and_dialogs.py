@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 import msgspec
+import pytest
 
 from relaybroker.adapters.pty import harnesses, readiness
 from relaybroker.adapters.pty.process import spawn
@@ -47,6 +48,26 @@ async def test_a_password_question_is_never_answered_by_a_message(broker):
     await broker.keys(b"secret\n")
     await broker.fact("a1", Injected, delivery_id="d1")
     assert await log.wait(2) == [{"password": "secret"}, "a message"]
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "key", "chosen"),
+    [
+        ("read -n 1 -p 'Really deploy the thing now ' x; echo $x", "question", b"n", "n"),
+        ("select x in deploy rollback; do echo $x; break; done", "question", b"2\n", "rollback"),
+        ("read -s -p 'Token of yours ' x; echo $x", "hidden input", b"mine\n", "mine"),
+        ("read -p 'version: (1.0.0) ' x; echo $x", "question", b"2\n", "2"),
+    ],
+)
+async def test_what_a_script_of_bash_asks_is_answered_by_a_person_alone(broker, script, name, key, chosen):
+    """SAFE-KEYS: a single key that the kernel shows, a numbered list, hidden input, a default in brackets."""
+    answer = broker.directory / "answer"
+    await broker.start("bash", "-c", f"{{ {script} >{answer}; }}; cat", wait=Blocked)
+    assert broker.facts("a1", Blocked)[0].pattern == name
+    broker.inject("y\n1\n", "d1")
+    await broker.keys(key)
+    await broker.fact("a1", Injected, delivery_id="d1")
+    assert answer.read_text() == f"{chosen}\n"
 
 
 async def test_a_message_that_quotes_a_dialog_does_not_block_the_agent(broker):
