@@ -78,6 +78,7 @@ def _takes_part_in_invocation(tx: Tx, caller: Caller, path: Mapping[str, str]) -
 SHARED = Reach("everything (shared by the workspace)")
 ITSELF = Reach("itself")
 MEMBER_READS = Reach("where it is a member, and its own messages", _reads_message)
+MEMBER_FINDS = Reach("where it is a member, and its own messages")
 MEMBER_ANSWERS = Reach("in its own conversations and in every channel", _speaks_about_message)
 IN_CHANNEL = Reach("where it is a member", _in_channel)
 IN_CONVERSATION = Reach("its own conversations")
@@ -134,6 +135,7 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "POST /v1/messages/{id}/reactions": _agent(MEMBER_READS),
         "DELETE /v1/messages/{id}/reactions/{emoji}": _agent(MEMBER_READS),
         "POST /v1/messages/{id}/read": _agent(MEMBER_READS),
+        "GET /v1/search": Rule(MEMBER_FINDS),
         "POST /v1/dm": _agent(Reach("every agent of the workspace")),
         "GET /v1/dm/conversations": _agent(IN_CONVERSATION),
         "POST /v1/dm/group": _agent(Reach("itself and every agent of the workspace")),

@@ -76,3 +76,22 @@ CREATE TABLE IF NOT EXISTS idempotency (
   body TEXT NOT NULL, created_at REAL NOT NULL, PRIMARY KEY (workspace_id, actor_id, scope, key)
 ) STRICT, WITHOUT ROWID;
 """
+
+INDEX = """
+BEGIN;
+CREATE VIRTUAL TABLE IF NOT EXISTS messages_text USING fts5 (text, content='messages', content_rowid='id');
+CREATE TRIGGER messages_said AFTER INSERT ON messages BEGIN
+  INSERT INTO messages_text (rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER messages_gone AFTER DELETE ON messages BEGIN
+  INSERT INTO messages_text (messages_text, rowid, text) VALUES ('delete', old.id, old.text);
+END;
+INSERT INTO messages_text (messages_text) VALUES ('rebuild');
+COMMIT;
+"""
+"""The text of the messages, indexed; the triggers keep it in step, in the transaction of the message."""
+
+NO_INDEX = """
+DROP TRIGGER IF EXISTS messages_said;
+DROP TRIGGER IF EXISTS messages_gone;
+"""

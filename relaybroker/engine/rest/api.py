@@ -116,6 +116,12 @@ def limit_of(request: web.Request, default: int, most: int) -> int:
     return min(wanted, most)
 
 
+def page_of(rows: list[dict[str, Any]], limit: int) -> web.Response:
+    """The first `limit` rows, and where the next page begins if there are more."""
+    shown, more = rows[:limit], len(rows) > limit
+    return ok(shown, cursor={"next": shown[-1]["id"] if more else None, "has_more": more})
+
+
 def number_of(request: web.Request, name: str, default: int) -> int:
     """A whole number of the query. Raises EngineError 400."""
     text = request.query.get(name, "")

@@ -43,6 +43,8 @@ def _path(world, route):
         "{verb}": "mute",
         "{agent}": "ada",
     }
+    if path == "/v1/search":
+        return f"{path}?q=PRIVATE"
     for mark, value in values.items():
         path = path.replace(mark, value)
     return path

@@ -33,7 +33,7 @@ PLAUSIBLE = {
     "POST /v1/actions/{name}/invoke": {"input": {"name": "zed", "cli": "claude", "target_node": "n", "node": "n", "capability": "c"}},
     "POST /v1/actions/{name}/invocations/{id}/complete": {"output": 1, "error": "", "duration_ms": 1},
 }  # fmt: skip
-QUERIES = ("limit", "before", "after", "status", "capability", "name", "include_archived")
+QUERIES = ("limit", "before", "after", "status", "capability", "name", "include_archived", "q", "channel", "from")
 
 
 def _paths(path, said):

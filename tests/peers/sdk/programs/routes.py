@@ -1,0 +1,21 @@
+"""What the PyPI SDK asks beyond messages: everything it gets is printed as one JSON object."""
+
+import json
+import os
+
+import httpx
+from relay_sdk import Relay
+
+URL = os.environ["ENGINE_URL"]
+made = httpx.post(f"{URL}/v1/workspaces", json={"name": "routes"}).json()["data"]
+seen = {}
+with Relay(api_key=made["api_key"], base_url=URL) as relay:
+    ada, bob = relay.register_agent("ada"), relay.register_agent("bob")
+    as_ada, as_bob = relay.as_agent(ada.token), relay.as_agent(bob.token)
+
+    said = as_bob.send("#general", "the needle")
+    seen["search"] = [row["text"] for row in as_ada.search("needle", channel="general", from_="bob", limit=5)]
+
+    for client in (as_ada, as_bob):
+        client.client.close()
+print(json.dumps(seen))

@@ -1,0 +1,18 @@
+"""Published SDKs reach every route of the engine that they have a method for (engine-contract.md section 2.9)."""
+
+import pytest
+
+pytestmark = pytest.mark.peers
+
+
+@pytest.mark.parametrize("version", ["5.0.5", "6.0.2"])
+async def test_the_npm_sdk_reaches_every_route(engine, npm_package, node_script, version):
+    seen = await node_script("routes.mjs", npm_package("@relaycast/sdk", version), ENGINE_URL=engine.base_url)
+    assert seen["search"] == [["ops", "the needle in ops"]]
+    assert (seen["hidden"], seen["found"]) == (["another needle"], 0)
+
+
+async def test_the_pypi_sdk_reaches_every_route(engine, pypi_venv, run, python_script):
+    python = pypi_venv("venv-relaycast-sdk", "relaycast-sdk==1.0.0")
+    seen = await run(python, python_script("routes.py"), cwd=python_script("."), ENGINE_URL=engine.base_url)
+    assert seen["search"] == ["the needle"]
