@@ -64,6 +64,19 @@ def _in_channel(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
         raise EngineError(403, "not_a_member", "Not a member of this channel")
 
 
+def _owns_channel(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    channel = channels.find(tx, caller.workspace_id, path["name"])
+    if not tx.one(
+        "SELECT 1 FROM members WHERE channel_id = ? AND agent_id = ? AND role = 'owner'", channel["id"], caller.id
+    ):
+        raise EngineError(403, "forbidden", "Another one owns this channel")
+
+
+def _is_named(_tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    if path["name"] != caller.name:
+        raise EngineError(403, "forbidden", "An agent speaks only about itself")
+
+
 def _handles_action(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
     if actions.find(tx, caller.workspace_id, path["name"])["handler_agent_id"] != caller.id:
         raise EngineError(403, "forbidden", "Another one handles this action")
@@ -96,6 +109,13 @@ def _agent(reach: Reach, *, workspace_is_told: bool = False) -> Rule:
 AUTHORITY: Mapping[str, Rule] = MappingProxyType(
     {
         "GET /v1/workspace": _OPERATOR,
+        "PATCH /v1/workspace": _OPERATOR,
+        "DELETE /v1/workspace": _OPERATOR,
+        "GET /v1/workspace/system-prompt": _OPERATOR,
+        "PUT /v1/workspace/system-prompt": _OPERATOR,
+        "GET /v1/workspace/stream": _OPERATOR,
+        "PUT /v1/workspace/stream": _OPERATOR,
+        "GET /v1/activity": _OPERATOR,
         "POST /v1/agents": _OPERATOR,
         "GET /v1/agents": _OPERATOR,
         "GET /v1/agents/presence": _SHARED,
@@ -107,6 +127,8 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "PATCH /v1/agents/{name}": _OPERATOR,
         "DELETE /v1/agents/{name}": _OPERATOR,
         "POST /v1/agents/{name}/rotate-token": _OPERATOR,
+        "POST /v1/agents/{name}/events": Rule(Reach("itself", _is_named)),
+        "GET /v1/agents/{name}/events": _OPERATOR,
         "GET /v1/agent": _AGENT,
         "POST /v1/agent/node-token": _AGENT,
         "POST /v1/nodes": _OPERATOR,
@@ -119,7 +141,9 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "GET /v1/channels": _SHARED,
         "GET /v1/channels/{name}": _SHARED,
         "GET /v1/channels/{name}/members": _SHARED,
+        "PATCH /v1/channels/{name}": Rule(IN_CHANNEL),
         "PATCH /v1/channels/{name}/topic": Rule(IN_CHANNEL),
+        "DELETE /v1/channels/{name}": Rule(Reach("channels that it owns", _owns_channel)),
         "POST /v1/channels/{name}/join": _AGENT,
         "POST /v1/channels/{name}/leave": _AGENT,
         "POST /v1/channels/{name}/{verb}": _AGENT,
@@ -138,9 +162,13 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "GET /v1/search": Rule(MEMBER_FINDS),
         "POST /v1/dm": _agent(Reach("every agent of the workspace")),
         "GET /v1/dm/conversations": _agent(IN_CONVERSATION),
+        "GET /v1/dm/conversations/all": _OPERATOR,
+        "GET /v1/dm/conversations/{conversation}/messages": _OPERATOR,
         "POST /v1/dm/group": _agent(Reach("itself and every agent of the workspace")),
         "GET /v1/dm/{conversation}/messages": _agent(IN_CONVERSATION),
         "POST /v1/dm/{conversation}/messages": _agent(IN_CONVERSATION),
+        "POST /v1/dm/{conversation}/participants": _agent(Reach("its own groups, and every agent of the workspace")),
+        "DELETE /v1/dm/{conversation}/participants/{agent}": _agent(Reach("its own groups, and only itself")),
         "GET /v1/deliveries": _AGENT,
         "POST /v1/deliveries/{id}/ack": _AGENT,
         "GET /v1/inbox": _AGENT,
@@ -156,6 +184,25 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
     }
 )
 """Route -> who may use it."""
+
+NOT_BUILT: Mapping[str, str] = MappingProxyType(
+    {
+        "a2a": "agents of other protocols",
+        "certify": "certification",
+        "console": "the console",
+        "directory": "the directory",
+        "files": "files",
+        "hooks": "webhooks",
+        "observer-tokens": "observer tokens",
+        "route": "semantic routing",
+        "routing": "semantic routing",
+        "skills": "skills",
+        "subscriptions": "subscriptions",
+        "triggers": "triggers",
+        "webhooks": "webhooks",
+    }
+)
+"""First part of a path below `/v1` -> what SDKs ask for there. The engine answers 501 `not_implemented` and names it."""
 
 OPEN: Mapping[str, str] = MappingProxyType(
     {

@@ -60,6 +60,13 @@ class Hub:
         if connection is not None:
             self.close_later(connection.socket, b"force-disconnect")
 
+    def close_workspace(self, workspace_id: str) -> None:
+        """The workspace is gone: its sockets are closed with 1000 `workspace-deleted`."""
+        sockets = [item.socket for item in self._nodes.values() if item.workspace_id == workspace_id]
+        sockets += [socket for watched, socket in self._observers.values() if watched == workspace_id]
+        for socket in sockets:
+            self.close_later(socket, b"workspace-deleted")
+
     def close_later(self, socket: web.WebSocketResponse, reason: bytes) -> None:
         """Close a socket with code 1000 without waiting for its peer."""
         task = asyncio.create_task(close(socket, WSCloseCode.OK, reason))

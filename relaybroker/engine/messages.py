@@ -141,8 +141,7 @@ def brief(row: sqlite3.Row) -> dict[str, Any]:
 def post(tx: Tx, engine: Engine, caller: Caller, channel_name: str, body: dict[str, Any]) -> dict[str, Any]:
     """A channel message to every member but its author."""
     channel = channels.find(tx, caller.workspace_id, channel_name)
-    if channel["is_archived"]:
-        raise EngineError(400, "channel_archived", "Channel is archived")
+    channels.require_open(channel)
     row = insert(tx, engine, caller, channel["id"], body)
     message = view(row)
     mentioned = set(message["mentions"])
@@ -166,6 +165,7 @@ def post(tx: Tx, engine: Engine, caller: Caller, channel_name: str, body: dict[s
 def reply(tx: Tx, engine: Engine, caller: Caller, message_id: str, body: dict[str, Any]) -> dict[str, Any]:
     """A thread reply; a reply to a reply belongs to the root."""
     parent = find(tx, caller.workspace_id, message_id)
+    channels.require_open(tx.the("SELECT is_archived FROM channels WHERE id = ?", parent["channel_id"]))
     root = str(parent["thread_id"] or parent["id"])
     row = insert(tx, engine, caller, parent["channel_id"], body, thread_id=root)
     answer = reply_view(tx, row)

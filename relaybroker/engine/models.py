@@ -24,6 +24,9 @@ TEXT_MAX = 256 * 1024
 EMOJI_MAX = 64
 """Characters of a reaction: an emoji with its modifiers, or its :name:."""
 
+PROMPT_MAX = 64 * 1024
+"""Characters of the system prompt of a workspace."""
+
 
 class Body(BaseModel):
     """Common shape: lenient towards unknown keys, strict about types."""
@@ -35,6 +38,34 @@ class WorkspaceBody(Body):
     """POST /v1/workspaces."""
 
     name: Label
+
+
+class WorkspacePatch(Body):
+    """PATCH /v1/workspace."""
+
+    name: Label | None = None
+    system_prompt: str | None = Field(default=None, max_length=PROMPT_MAX)
+
+
+class PromptBody(Body):
+    """PUT /v1/workspace/system-prompt."""
+
+    prompt: str | None = Field(default=None, max_length=PROMPT_MAX)
+    reset: bool | None = None
+
+
+class StreamBody(Body):
+    """PUT /v1/workspace/stream."""
+
+    enabled: bool | None = None
+    mode: Literal["inherit"] | None = None
+
+
+class AgentEventBody(Body):
+    """POST /v1/agents/:name/events."""
+
+    type: Label
+    payload: dict[str, Any] | None = None
 
 
 class AgentBody(Body):
@@ -111,6 +142,13 @@ class ChannelBody(Body):
     metadata: dict[str, Any] | None = None
 
 
+class ChannelPatch(Body):
+    """PATCH /v1/channels/:name."""
+
+    topic: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class TopicBody(Body):
     """PATCH /v1/channels/:name/topic."""
 
@@ -118,7 +156,7 @@ class TopicBody(Body):
 
 
 class InviteBody(Body):
-    """POST /v1/channels/:name/invite."""
+    """POST /v1/channels/:name/invite, POST /v1/dm/:conversation/participants."""
 
     agent_name: str = Field(min_length=1)
 

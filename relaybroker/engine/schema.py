@@ -71,6 +71,10 @@ CREATE TABLE IF NOT EXISTS invocations (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS invocations_open ON invocations (dispatched_node_id, status) WHERE status IN ('pending', 'dispatched');
 CREATE INDEX IF NOT EXISTS invocations_caller ON invocations (caller_id) WHERE status IN ('pending', 'dispatched');
+CREATE TABLE IF NOT EXISTS agent_events (
+  agent_id TEXT NOT NULL, sequence INTEGER NOT NULL, id TEXT NOT NULL, workspace_id TEXT NOT NULL, type TEXT NOT NULL, payload TEXT NOT NULL,
+  created_at REAL NOT NULL, PRIMARY KEY (agent_id, sequence)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS idempotency (
   workspace_id TEXT NOT NULL, actor_id TEXT NOT NULL, scope TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, status INTEGER NOT NULL,
   body TEXT NOT NULL, created_at REAL NOT NULL, PRIMARY KEY (workspace_id, actor_id, scope, key)

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from relaybroker.engine.auth import Caller, authenticate, bearer
-from relaybroker.engine.authority import AUTHORITY
+from relaybroker.engine.authority import AUTHORITY, NOT_BUILT
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, invalid, not_found
 from relaybroker.engine.hub import encode
@@ -76,8 +76,12 @@ async def envelope(
         return _refusal(500, "internal_error", "Internal error")
 
 
-async def unknown(_request: web.Request) -> web.Response:
-    """404 `not_found` for everything that is no route."""
+async def unknown(request: web.Request) -> web.Response:
+    """501 `not_implemented` for what SDKs know and this engine does not do, 404 `not_found` for everything else that is no route."""
+    root, _, rest = request.path.removeprefix("/").partition("/")
+    name = NOT_BUILT.get(rest.partition("/")[0]) if root == "v1" else None
+    if name is not None:
+        raise EngineError(501, "not_implemented", f"This engine does not have {name}")
     raise not_found("not_found", "Not found")
 
 

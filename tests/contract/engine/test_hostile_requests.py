@@ -12,6 +12,12 @@ from tests.hostile import HEADERS, RAW, SEED, WORDS, bodies
 
 PLAUSIBLE = {
     "POST /v1/workspaces": {"name": "n"},
+    "PATCH /v1/workspace": {"name": "n", "system_prompt": "p"},
+    "PUT /v1/workspace/system-prompt": {"prompt": "p", "reset": False},
+    "PUT /v1/workspace/stream": {"enabled": True, "mode": "inherit"},
+    "POST /v1/agents/{name}/events": {"type": "t", "payload": {}},
+    "PATCH /v1/channels/{name}": {"topic": "", "metadata": {}},
+    "POST /v1/dm/{conversation}/participants": {"agent_name": "bob"},
     "POST /v1/agents": {"name": "zed", "type": "agent", "persona": "", "metadata": {}, "skills": [], "capabilities": {},
         "auto_join_general": True},
     "PATCH /v1/agents/{name}": {"status": "idle", "persona": "", "metadata": {}, "skills": [], "capabilities": {}},
@@ -33,7 +39,19 @@ PLAUSIBLE = {
     "POST /v1/actions/{name}/invoke": {"input": {"name": "zed", "cli": "claude", "target_node": "n", "node": "n", "capability": "c"}},
     "POST /v1/actions/{name}/invocations/{id}/complete": {"output": 1, "error": "", "duration_ms": 1},
 }  # fmt: skip
-QUERIES = ("limit", "before", "after", "status", "capability", "name", "include_archived", "q", "channel", "from")
+QUERIES = (
+    "limit",
+    "before",
+    "after",
+    "status",
+    "capability",
+    "name",
+    "include_archived",
+    "q",
+    "channel",
+    "from",
+    "type",
+)
 
 
 def _paths(path, said):
@@ -93,4 +111,4 @@ async def test_no_request_to_any_route_is_an_internal_error(world, route):
         ) as answer:
             text = await answer.read()
             assert answer.status < 500 or answer.status == 503, (target[:100], (body or b"")[:200], text[:300], SEED)
-    assert (await world.get("/v1/workspace")).status == 200
+    assert (await world.get("/v1/workspace")).status == (401 if route == "DELETE /v1/workspace" else 200)

@@ -18,4 +18,29 @@ seen.search = (await asBob.search('needle', { channel: 'ops', from: 'bob', limit
 seen.hidden = (await asAda.search('needle')).map((hit) => hit.text);
 seen.found = (await asBob.search('needle', { before: said.id })).length;
 
+// channels, conversations, activity
+await asBob.channels.update('ops', { metadata: { team: 'red' } });
+seen.topic = (await asBob.channels.setTopic('ops', 'new topic')).topic;
+await asBob.channels.archive('ops');
+seen.archived = (await asBob.channels.list({ includeArchived: true })).map((channel) => [channel.name, channel.isArchived]);
+const group = await asBob.dms.createGroup({ participants: ['ada'], name: 'team' });
+const carol = await relay.registerAgent({ name: 'carol', type: 'agent' });
+seen.added = await asBob.dms.addParticipant(group.id, 'carol');
+await relay.as(carol.token).dms.removeParticipant(group.id, 'carol');
+await asBob.dms.sendMessage(group.id, 'in the group');
+seen.conversations = (await relay.allDmConversations()).map((item) => [item.type, item.participants.sort(), item.lastMessage.text, item.messageCount]);
+seen.overheard = (await relay.dmMessages(group.id)).map((item) => item.text);
+seen.activity = (await relay.activity(2)).map((item) => [item.type, item.text]);
+
+// what agents say of their work, the workspace and its prompt
+const emitted = await relay.agents.events.emit('ada', { type: 'status.idle', payload: { why: 'done' } });
+seen.events = (await relay.agents.events.list('ada', { type: 'status.idle', limit: 5 })).map((event) => [event.id === emitted.id, event.payload.why]);
+seen.status = (await relay.agents.get('ada')).status;
+seen.renamed = (await relay.workspace.update({ name: 'renamed' })).name;
+seen.prompts = [await relay.systemPrompt.get(), await relay.systemPrompt.set({ prompt: 'be kind' })];
+seen.missing = await relay.triggers.list().catch((error) => [error.statusCode, error.message]);
+
+await relay.workspace.delete();
+seen.after = await relay.workspace.info().catch((error) => error.statusCode);
+
 console.log(JSON.stringify(seen));

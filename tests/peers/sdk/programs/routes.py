@@ -4,7 +4,7 @@ import json
 import os
 
 import httpx
-from relay_sdk import Relay
+from relay_sdk import Relay, RelayError
 
 URL = os.environ["ENGINE_URL"]
 made = httpx.post(f"{URL}/v1/workspaces", json={"name": "routes"}).json()["data"]
@@ -15,6 +15,17 @@ with Relay(api_key=made["api_key"], base_url=URL) as relay:
 
     said = as_bob.send("#general", "the needle")
     seen["search"] = [row["text"] for row in as_ada.search("needle", channel="general", from_="bob", limit=5)]
+
+    as_bob.client.post("/v1/channels", {"name": "ops"})  # what its typed method gets, it cannot parse
+    as_bob.channels.archive("ops")
+    seen["channels"] = [channel["name"] for channel in as_bob.client.get("/v1/channels")]
+    group = as_bob.dms.create_group(["ada"], "ignored", name="team")
+    as_bob.dms.remove_participant(group["id"], "bob")
+    seen["conversations"] = len(relay._client.get("/v1/dm/conversations/all"))
+    try:
+        as_bob.dms.messages(group["id"])
+    except RelayError as error:
+        seen["left"] = error.code
 
     for client in (as_ada, as_bob):
         client.client.close()
