@@ -24,6 +24,13 @@ TEXT_MAX = 256 * 1024
 EMOJI_MAX = 64
 """Characters of a reaction: an emoji with its modifiers, or its :name:."""
 
+DESCRIPTION_MAX = 1024
+"""Characters of what is said about an observer token."""
+Scope = Literal[
+    "stream:read", "messages:read", "threads:read", "dms:read", "channels:read", "search:read", "agents:read", "nodes:read",
+    "deliveries:read", "activity:read", "files:read", "reactions:read",
+]  # fmt: skip
+"""What an observer token may read."""
 PROMPT_MAX = 64 * 1024
 """Characters of the system prompt of a workspace."""
 
@@ -38,6 +45,26 @@ class WorkspaceBody(Body):
     """POST /v1/workspaces."""
 
     name: Label
+
+
+class ObserverTokenBody(Body):
+    """POST /v1/observer-tokens."""
+
+    name: Label
+    scopes: list[Scope] = Field(min_length=1)
+    description: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    filters: dict[str, Any] | None = None
+    expires_at: str | None = None
+
+
+class ObserverTokenPatch(Body):
+    """PATCH /v1/observer-tokens/:id."""
+
+    name: Label | None = None
+    scopes: list[Scope] | None = Field(default=None, min_length=1)
+    description: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    filters: dict[str, Any] | None = None
+    expires_at: str | None = None
 
 
 class WorkspacePatch(Body):

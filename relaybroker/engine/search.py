@@ -64,6 +64,10 @@ def find(tx: Tx, caller: Caller, query: Query, limit: int) -> list[dict[str, Any
     if caller.kind == "agent":
         where.append("(m.agent_id = ? OR m.channel_id IN (SELECT channel_id FROM members WHERE agent_id = ?))")
         values += [caller.id, caller.id]
+    if not caller.may_read("dms:read"):
+        where.append("c.kind != 'dm'")
+    if not caller.may_read("threads:read"):
+        where.append("m.thread_id IS NULL")
     rows = tx.all(
         f"SELECT m.*, c.name AS channel_name FROM messages m JOIN channels c ON c.id = m.channel_id WHERE {' AND '.join(where)}"
         " ORDER BY m.id DESC LIMIT ?",

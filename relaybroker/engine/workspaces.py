@@ -10,6 +10,7 @@ import sqlite3
 from typing import Any
 
 from relaybroker.engine import ids
+from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError
 from relaybroker.engine.store import Tx
@@ -28,6 +29,7 @@ _PARTS = (
     "DELETE FROM nodes WHERE workspace_id = ?",
     "DELETE FROM agent_events WHERE workspace_id = ?",
     "DELETE FROM agents WHERE workspace_id = ?",
+    "DELETE FROM observer_tokens WHERE workspace_id = ?",
     "DELETE FROM idempotency WHERE workspace_id = ?",
     "DELETE FROM workspaces WHERE id = ?",
 )
@@ -73,12 +75,13 @@ def delete(tx: Tx, engine: Engine, workspace_id: str) -> None:
     tx.after(lambda: engine.hub.close_workspace(workspace_id))
 
 
-def activity(tx: Tx, workspace_id: str, limit: int, before: int) -> list[dict[str, Any]]:
-    """What was said anywhere in the workspace, newest first."""
+def activity(tx: Tx, caller: Caller, limit: int, before: int) -> list[dict[str, Any]]:
+    """What was said anywhere in the workspace, as far as an observer may read it, newest first."""
     rows = tx.all(
         "SELECT m.*, c.name AS channel_name, v.id AS conversation_id FROM messages m JOIN channels c ON c.id = m.channel_id"
-        " LEFT JOIN conversations v ON v.channel_id = m.channel_id WHERE m.workspace_id = ? AND m.id < ? ORDER BY m.id DESC LIMIT ?",
-        workspace_id, before, limit,
+        " LEFT JOIN conversations v ON v.channel_id = m.channel_id WHERE m.workspace_id = ? AND m.id < ? AND (c.kind != 'dm' OR ?)"
+        " AND (m.thread_id IS NULL OR ?) ORDER BY m.id DESC LIMIT ?",
+        caller.workspace_id, before, caller.may_read("dms:read"), caller.may_read("threads:read"), limit,
     )  # fmt: skip
     return [_said(row) for row in rows]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from relaybroker.engine.auth import Caller, authenticate, bearer
-from relaybroker.engine.authority import AUTHORITY, NOT_BUILT
+from relaybroker.engine.auth import Caller, authenticate, bearer, require_scope
+from relaybroker.engine.authority import ABSENT, AUTHORITY
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, invalid, not_found
 from relaybroker.engine.hub import encode
@@ -79,7 +79,7 @@ async def envelope(
 async def unknown(request: web.Request) -> web.Response:
     """501 `not_implemented` for what SDKs know and this engine does not do, 404 `not_found` for everything else that is no route."""
     root, _, rest = request.path.removeprefix("/").partition("/")
-    name = NOT_BUILT.get(rest.partition("/")[0]) if root == "v1" else None
+    name = ABSENT.get(rest.partition("/")[0]) if root == "v1" else None
     if name is not None:
         raise EngineError(501, "not_implemented", f"This engine does not have {name}")
     raise not_found("not_found", "Not found")
@@ -103,6 +103,11 @@ async def as_caller(request: web.Request, work: Work) -> Any:
             assert rule.agent is not None, "authentication lets no agent through here"
             if rule.agent.check is not None:
                 rule.agent.check(tx, caller, path)
+        elif caller.kind == "observer":
+            assert rule.observer is not None, "authentication lets no observer through here"
+            require_scope(caller, rule.observer.scope)
+            if rule.observer.check is not None:
+                rule.observer.check(tx, caller, path)
         elif not rule.workspace:
             raise EngineError(403, "agent_token_required", "Agent token required")
         return work(tx, caller)

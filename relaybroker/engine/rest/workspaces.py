@@ -118,6 +118,6 @@ async def _set_stream(request: web.Request) -> web.Response:
 async def _activity(request: web.Request) -> web.Response:
     limit, (_low, high) = limit_of(request, 50, 200), between(request)
     return page_of(
-        await as_caller(request, lambda tx, caller: workspaces.activity(tx, caller.workspace_id, limit + 1, high)),
+        await as_caller(request, lambda tx, caller: workspaces.activity(tx, caller, limit + 1, high)),
         limit,
     )

@@ -7,9 +7,9 @@ from relaybroker.engine.authority import AUTHORITY, OPEN
 from relaybroker.engine.rest.routes import PARTS
 from relaybroker.engine.rest.workspaces import WORKSPACES_MAX
 
-_BODY = {
+BODY = {
     "name": "zed", "text": "t", "to": "bob", "emoji": "x", "agent_name": "bob", "participants": ["bob"], "description": "d",
-    "type": "agent", "cli": "claude", "task": "t", "handler_agent": "ada",
+    "type": "agent", "scopes": ["search:read"], "cli": "claude", "task": "t", "handler_agent": "ada",
 }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def _path(world, route):
 
 async def _ask(world, route, token):
     method = route.partition(" ")[0]
-    return await world.call(method, _path(world, route), None if method == "GET" else _BODY, token=token)
+    return await world.call(method, _path(world, route), None if method == "GET" else BODY, token=token)
 
 
 def test_every_route_has_a_row_and_every_row_a_route():

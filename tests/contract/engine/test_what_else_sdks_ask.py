@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from relaybroker.engine import agent_events, conversations
-from relaybroker.engine.authority import NOT_BUILT
+from relaybroker.engine.authority import ABSENT
 from relaybroker.engine.models import PARTICIPANTS_MAX, PROMPT_MAX
 
 
@@ -209,9 +209,9 @@ async def test_the_stream_is_on_and_stays_on(world):
     assert (off.status, off.code) == (501, "not_implemented")
 
 
-@pytest.mark.parametrize("part", NOT_BUILT)
+@pytest.mark.parametrize("part", ABSENT)
 async def test_what_the_engine_does_not_have_says_so_and_is_named(world, part):
     for path in (f"/v1/{part}", f"/v1/{part}/x/y"):
         answer = await world.post(path, {})
         assert (answer.status, answer.code) == (501, "not_implemented")
-        assert NOT_BUILT[part] in answer.body["error"]["message"]
+        assert ABSENT[part] in answer.body["error"]["message"]

@@ -20,6 +20,8 @@ async def test_the_npm_sdk_reaches_every_route(engine, npm_package, node_script,
     assert seen["renamed"] == "renamed"
     assert seen["prompts"] == [{"prompt": "", "isDefault": True}, {"prompt": "be kind", "isDefault": False}]
     assert seen["missing"] == [501, "This engine does not have triggers"]
+    assert seen["minted"] == [True, False]
+    assert (seen["observed"], seen["scopes"], seen["observable"], seen["tokens"]) == (403, ["activity:read"], True, 0)
     assert seen["after"] == 401
 
 
@@ -29,3 +31,4 @@ async def test_the_pypi_sdk_reaches_every_route(engine, pypi_venv, run, python_s
     assert seen["search"] == ["the needle"]
     assert seen["channels"] == ["general"]
     assert (seen["conversations"], seen["left"]) == (1, "forbidden")
+    assert seen["token"] == ["d", True, 1]

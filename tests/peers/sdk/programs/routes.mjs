@@ -40,7 +40,25 @@ seen.renamed = (await relay.workspace.update({ name: 'renamed' })).name;
 seen.prompts = [await relay.systemPrompt.get(), await relay.systemPrompt.set({ prompt: 'be kind' })];
 seen.missing = await relay.triggers.list().catch((error) => [error.statusCode, error.message]);
 
+// observer tokens
+const minted = await relay.observerTokens.create({ name: 'eye', scopes: ['search:read', 'stream:read'] });
+const again = await relay.observerTokens.create({ name: 'eye', scopes: ['stream:read', 'search:read'] });
+seen.minted = [minted.id === again.id, minted.token === again.token];
+const eye = new RelayCast({ apiKey: again.token, baseUrl });
+const watching = new Promise((resolve) => eye.on.connected(resolve));
+eye.connect();
+await watching;
+eye.disconnect();
+seen.observed = await eye.activity().catch((error) => error.statusCode);
+await relay.observerTokens.update(minted.id, { scopes: ['activity:read'] });
+seen.scopes = (await relay.observerTokens.get(minted.id)).scopes;
+const rotated = await relay.observerTokens.rotate(minted.id);
+seen.observable = (await new RelayCast({ apiKey: rotated.token, baseUrl }).activity()).length > 0;
+await relay.observerTokens.revoke(minted.id);
+seen.tokens = (await relay.observerTokens.list()).length;
+
 await relay.workspace.delete();
 seen.after = await relay.workspace.info().catch((error) => error.statusCode);
 
 console.log(JSON.stringify(seen));
+process.exit(0);

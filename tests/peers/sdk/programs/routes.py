@@ -5,6 +5,7 @@ import os
 
 import httpx
 from relay_sdk import Relay, RelayError
+from relay_sdk.models import CreateObserverTokenRequest, UpdateObserverTokenRequest
 
 URL = os.environ["ENGINE_URL"]
 made = httpx.post(f"{URL}/v1/workspaces", json={"name": "routes"}).json()["data"]
@@ -26,6 +27,12 @@ with Relay(api_key=made["api_key"], base_url=URL) as relay:
         as_bob.dms.messages(group["id"])
     except RelayError as error:
         seen["left"] = error.code
+
+    minted = relay.observer_tokens.create(CreateObserverTokenRequest(name="eye", scopes=["search:read"]))
+    changed = relay.observer_tokens.update(minted.id, UpdateObserverTokenRequest(description="d"))
+    rotated = relay.observer_tokens.rotate(minted.id)
+    seen["token"] = [changed.description, rotated.token != minted.token, len(relay.observer_tokens.list())]
+    relay.observer_tokens.revoke(minted.id)
 
     for client in (as_ada, as_bob):
         client.client.close()
