@@ -197,6 +197,8 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "DELETE /v1/dm/{conversation}/participants/{agent}": _agent(Reach("its own groups, and only itself")),
         "GET /v1/deliveries": _AGENT,
         "POST /v1/deliveries/{id}/ack": _AGENT,
+        "POST /v1/deliveries/{id}/fail": _AGENT,
+        "POST /v1/deliveries/{id}/defer": _AGENT,
         "GET /v1/inbox": _AGENT,
         "POST /v1/actions": Rule(Reach("itself as handler, for new names and those it already handles")),
         "GET /v1/actions": _SHARED,

@@ -6,6 +6,7 @@ Source: spec/engine-contract.md sections 1.1 and 2.
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
@@ -25,12 +26,13 @@ EMOJI_MAX = 64
 """Characters of a reaction: an emoji with its modifiers, or its :name:."""
 
 DESCRIPTION_MAX = 1024
-"""Characters of what is said about an observer token."""
+"""Characters of what is said about an observer token, or about a delivery that was not taken."""
 Scope = Literal[
     "stream:read", "messages:read", "threads:read", "dms:read", "channels:read", "search:read", "agents:read", "nodes:read",
     "deliveries:read", "activity:read", "files:read", "reactions:read",
 ]  # fmt: skip
 """What an observer token may read."""
+_TIME = "a time is written like 2026-01-31T12:00:00.000Z"
 PROMPT_MAX = 64 * 1024
 """Characters of the system prompt of a workspace."""
 
@@ -215,6 +217,20 @@ class GroupBody(Body):
     name: Label | None = None
 
 
+class FailBody(Body):
+    """POST /v1/deliveries/:id/fail."""
+
+    error: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    retryable: bool | None = None
+
+
+class DeferBody(Body):
+    """POST /v1/deliveries/:id/defer."""
+
+    available_at: str
+    reason: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+
+
 class ReactionBody(Body):
     """POST /v1/messages/:id/reactions."""
 
@@ -245,6 +261,18 @@ class CompleteBody(Body):
     output: Any = None
     error: str | None = None
     duration_ms: int | None = Field(default=None, ge=0, le=2**53 - 1)
+
+
+def moment(text: str) -> float:
+    """The epoch seconds of an ISO-8601 time with its zone. Raises EngineError 400 `invalid_request`."""
+    try:
+        at = datetime.fromisoformat(text)
+        seconds = at.timestamp()
+    except (ValueError, OverflowError) as error:
+        raise invalid(_TIME) from error
+    if at.tzinfo is None or seconds < 0:
+        raise invalid(_TIME)
+    return seconds
 
 
 _B = TypeVar("_B", bound=Body)

@@ -11,17 +11,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
-from relaybroker.engine import ids
+from relaybroker.engine import ids, models
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, invalid, not_found
 from relaybroker.engine.store import Tx
 
 TOKENS_MAX = 64
 """Observer tokens of one workspace."""
-_TIME = "a time is written like 2026-01-31T12:00:00.000Z"
 
 
 def mint(tx: Tx, engine: Engine, workspace_id: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -128,22 +126,10 @@ def _scopes(given: Iterable[str]) -> str:
 
 
 def _expiry(tx: Tx, text: str | None) -> float | None:
-    at = None if text is None else moment(text)
+    at = None if text is None else models.moment(text)
     if at is not None and at <= tx.now:
         raise invalid("expires_at is in the past")
     return at
-
-
-def moment(text: str) -> float:
-    """The epoch seconds of an ISO-8601 time with its zone. Raises EngineError 400 `invalid_request`."""
-    try:
-        at = datetime.fromisoformat(text)
-        seconds = at.timestamp()
-    except (ValueError, OverflowError) as error:
-        raise invalid(_TIME) from error
-    if at.tzinfo is None or seconds < 0:
-        raise invalid(_TIME)
-    return seconds
 
 
 def _require_no_filters(given: dict[str, Any]) -> None:

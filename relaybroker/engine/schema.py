@@ -85,6 +85,14 @@ CREATE TABLE IF NOT EXISTS idempotency (
 ) STRICT, WITHOUT ROWID;
 """
 
+COLUMNS = (("deliveries", "available_at", "REAL"), ("deliveries", "retryable", "INTEGER"))
+"""Table, column and type of what was added to tables that databases have from before."""
+
+LATER = """
+CREATE INDEX IF NOT EXISTS deliveries_deferred ON deliveries (available_at) WHERE available_at IS NOT NULL;
+"""
+"""What needs `COLUMNS`."""
+
 INDEX = """
 BEGIN;
 CREATE VIRTUAL TABLE IF NOT EXISTS messages_text USING fts5 (text, content='messages', content_rowid='id');

@@ -33,6 +33,8 @@ PLAUSIBLE = {
     "POST /v1/channels/{name}/messages": {"text": "t", "blocks": [], "attachments": [], "data": {}, "content_type": "", "mode": "wait"},
     "POST /v1/messages/{id}/replies": {"text": "t", "data": {}},
     "POST /v1/messages/{id}/reactions": {"emoji": "x"},
+    "POST /v1/deliveries/{id}/fail": {"error": "", "retryable": True},
+    "POST /v1/deliveries/{id}/defer": {"available_at": "2031-01-01T00:00:00Z", "reason": ""},
     "POST /v1/dm": {"to": "bob", "text": "t", "attachments": [], "mode": "wait"},
     "POST /v1/dm/group": {"participants": ["bob"], "name": "g"},
     "POST /v1/dm/{conversation}/messages": {"text": "t", "data": {}},

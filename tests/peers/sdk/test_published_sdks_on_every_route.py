@@ -20,6 +20,7 @@ async def test_the_npm_sdk_reaches_every_route(engine, npm_package, node_script,
     assert seen["renamed"] == "renamed"
     assert seen["prompts"] == [{"prompt": "", "isDefault": True}, {"prompt": "be kind", "isDefault": False}]
     assert seen["missing"] == [501, "This engine does not have triggers"]
+    assert (seen["deferred"], seen["failed"]) == (["queued", True], ["failed", "no disk", False])
     assert seen["minted"] == [True, False]
     assert (seen["observed"], seen["scopes"], seen["observable"], seen["tokens"]) == (403, ["activity:read"], True, 0)
     assert seen["after"] == 401
@@ -32,3 +33,4 @@ async def test_the_pypi_sdk_reaches_every_route(engine, pypi_venv, run, python_s
     assert seen["channels"] == ["general"]
     assert (seen["conversations"], seen["left"]) == (1, "forbidden")
     assert seen["token"] == ["d", True, 1]
+    assert seen["delivery"] == ["queued", "failed", "no disk"]

@@ -40,6 +40,15 @@ seen.renamed = (await relay.workspace.update({ name: 'renamed' })).name;
 seen.prompts = [await relay.systemPrompt.get(), await relay.systemPrompt.set({ prompt: 'be kind' })];
 seen.missing = await relay.triggers.list().catch((error) => [error.statusCode, error.message]);
 
+// deliveries that are not taken
+await asBob.dm('ada', 'cannot');
+const delivery = (await asAda.deliveries()).at(-1);
+const until = new Date(Date.now() + 60000).toISOString();
+const deferred = await asAda.deferDelivery(delivery.id, { availableAt: until, reason: 'busy' });
+seen.deferred = [deferred.status, deferred.availableAt === until];
+const failed = await asAda.failDelivery(delivery.id, { error: 'no disk', retryable: false });
+seen.failed = [failed.status, failed.error, failed.retryable];
+
 // observer tokens
 const minted = await relay.observerTokens.create({ name: 'eye', scopes: ['search:read', 'stream:read'] });
 const again = await relay.observerTokens.create({ name: 'eye', scopes: ['stream:read', 'search:read'] });

@@ -2,10 +2,16 @@
 
 import json
 import os
+from datetime import UTC, datetime, timedelta
 
 import httpx
 from relay_sdk import Relay, RelayError
-from relay_sdk.models import CreateObserverTokenRequest, UpdateObserverTokenRequest
+from relay_sdk.models import (
+    CreateObserverTokenRequest,
+    DeferDeliveryRequest,
+    FailDeliveryRequest,
+    UpdateObserverTokenRequest,
+)
 
 URL = os.environ["ENGINE_URL"]
 made = httpx.post(f"{URL}/v1/workspaces", json={"name": "routes"}).json()["data"]
@@ -27,6 +33,13 @@ with Relay(api_key=made["api_key"], base_url=URL) as relay:
         as_bob.dms.messages(group["id"])
     except RelayError as error:
         seen["left"] = error.code
+
+    as_bob.dm("ada", "cannot")
+    waiting = as_ada.deliveries()[-1]
+    until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    deferred = as_ada.defer_delivery(waiting.id, DeferDeliveryRequest(available_at=until))
+    failed = as_ada.fail_delivery(waiting.id, FailDeliveryRequest(error="no disk"))
+    seen["delivery"] = [deferred.status, failed.status, failed.error]
 
     minted = relay.observer_tokens.create(CreateObserverTokenRequest(name="eye", scopes=["search:read"]))
     changed = relay.observer_tokens.update(minted.id, UpdateObserverTokenRequest(description="d"))
