@@ -19,7 +19,7 @@ SEEN_EVERY_S = 30.0
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated caller. `kind`: `workspace`, `agent`, `node` or `observer`; `id` is the agent's, node's or token's.
+    """An authenticated caller. `kind`: `workspace`, `agent`, `node`, `observer` or `webhook`; `id` is what it is of.
 
     `scopes` say what an observer may read, `until` when its token ends (epoch seconds; None = never).
     """
@@ -43,7 +43,7 @@ def bearer(header: str | None) -> str:
 
 
 def authenticate(tx: Tx, engine: Engine, token: str, allowed: str) -> Caller:
-    """The caller behind a token. `allowed` holds the letters W, A, N, O of the kinds that the route takes.
+    """The caller behind a token. `allowed` holds the letters W, A, N, O, H of the kinds that the route takes.
 
     Raises:
         EngineError: 401 with the contract's codes.
@@ -65,6 +65,8 @@ def authenticate(tx: Tx, engine: Engine, token: str, allowed: str) -> Caller:
         if "O" not in allowed:
             raise EngineError(401, "observer_token_forbidden", "Observer tokens are not allowed here")
         return _observer(tx, token)
+    if prefix == "wh_live_" and "H" in allowed:
+        return _webhook(tx, token)
     if prefix == "nt_live_":
         return node_of(tx, token)
     raise EngineError(401, "unauthorized", "Unknown token type")
@@ -95,6 +97,13 @@ def _observer(tx: Tx, token: str) -> Caller:
         tx.run("UPDATE observer_tokens SET last_used_at = ? WHERE id = ?", tx.now, row["id"])
     scopes = frozenset(json.loads(row["scopes"]))
     return Caller("observer", row["workspace_id"], row["id"], row["name"], scopes, row["expires_at"])
+
+
+def _webhook(tx: Tx, token: str) -> Caller:
+    row = tx.one("SELECT id, workspace_id, name FROM webhooks WHERE token_hash = ?", digest(token))
+    if row is None:
+        raise EngineError(401, "unauthorized", "Invalid webhook token")
+    return Caller("webhook", row["workspace_id"], row["id"], row["name"])
 
 
 def node_of(tx: Tx, token: str) -> Caller:

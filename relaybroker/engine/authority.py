@@ -6,6 +6,7 @@ Rules:
 * An agent's token reaches what is the agent's own, what is said where it is a member, and what a workspace shares: who is there, which
   channels, nodes and actions exist. `Reach` names how far; its check runs before the route does anything.
 * An observer's token reads what its scopes name, in no other workspace, and changes nothing.
+* A webhook's token speaks in the channel of that webhook, and does nothing else.
 * A node's token opens the node's socket (`/v1/node/ws`) and no route of this table. The implicit direct node of an agent serves that
   agent and no other one.
 * What belongs to another workspace does not exist.
@@ -51,6 +52,7 @@ class Rule:
 
     agent: Reach | None = None
     observer: Sight | None = None
+    webhook: bool = False
     workspace: bool = True
     workspace_is_told: bool = False
 
@@ -61,6 +63,7 @@ class Rule:
             ("W" if self.workspace or self.workspace_is_told else "")
             + ("A" if self.agent else "")
             + ("O" if self.observer else "")
+            + ("H" if self.webhook else "")
         )
 
 
@@ -135,6 +138,10 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "PUT /v1/workspace/system-prompt": _OPERATOR,
         "GET /v1/workspace/stream": _OPERATOR,
         "PUT /v1/workspace/stream": _OPERATOR,
+        "POST /v1/webhooks": _OPERATOR,
+        "GET /v1/webhooks": _OPERATOR,
+        "DELETE /v1/webhooks/{id}": _OPERATOR,
+        "POST /v1/hooks/{id}": Rule(webhook=True, workspace=False),
         "POST /v1/observer-tokens": _OPERATOR,
         "GET /v1/observer-tokens": _OPERATOR,
         "GET /v1/observer-tokens/{id}": _OPERATOR,
@@ -220,13 +227,11 @@ ABSENT: Mapping[str, str] = MappingProxyType(
         "console": "the console",
         "directory": "the directory",
         "files": "files",
-        "hooks": "webhooks",
         "route": "semantic routing",
         "routing": "semantic routing",
         "skills": "skills",
         "subscriptions": "subscriptions",
         "triggers": "triggers",
-        "webhooks": "webhooks",
     }
 )
 """First part of a path below `/v1` -> what SDKs ask for there. The engine answers 501 `not_implemented` and names it."""

@@ -62,6 +62,11 @@ def observer_token() -> str:
     return f"ot_live_{secrets.token_hex(16)}"
 
 
+def webhook_token() -> str:
+    """A new webhook token."""
+    return f"wh_live_{secrets.token_hex(16)}"
+
+
 def digest(token: str) -> str:
     """What is stored of a token."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -26,7 +26,7 @@ EMOJI_MAX = 64
 """Characters of a reaction: an emoji with its modifiers, or its :name:."""
 
 DESCRIPTION_MAX = 1024
-"""Characters of what is said about an observer token, or about a delivery that was not taken."""
+"""Characters of what is said about an observer token, about a delivery that was not taken, or of who a webhook speaks for."""
 Scope = Literal[
     "stream:read", "messages:read", "threads:read", "dms:read", "channels:read", "search:read", "agents:read", "nodes:read",
     "deliveries:read", "activity:read", "files:read", "reactions:read",
@@ -215,6 +215,24 @@ class GroupBody(Body):
 
     participants: list[str] = Field(min_length=1, max_length=PARTICIPANTS_MAX)
     name: Label | None = None
+
+
+class WebhookBody(Body):
+    """POST /v1/webhooks."""
+
+    name: Label | None = None
+    channel: str = Field(min_length=1)
+
+
+class HookBody(Body):
+    """POST /v1/hooks/:id."""
+
+    text: str | None = Field(default=None, max_length=TEXT_MAX)
+    message: str | None = Field(default=None, max_length=TEXT_MAX)
+    blocks: list[Any] | None = None
+    source: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    author: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    payload: dict[str, Any] | None = None
 
 
 class FailBody(Body):

@@ -79,6 +79,10 @@ CREATE TABLE IF NOT EXISTS observer_tokens (
   id TEXT PRIMARY KEY, workspace_id TEXT NOT NULL, name TEXT NOT NULL, description TEXT, scopes TEXT NOT NULL, token_hash TEXT NOT NULL UNIQUE,
   expires_at REAL, created_at REAL NOT NULL, updated_at REAL, last_used_at REAL, UNIQUE (workspace_id, name)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS webhooks (
+  id TEXT PRIMARY KEY, workspace_id TEXT NOT NULL, name TEXT NOT NULL, channel_id TEXT NOT NULL, token_hash TEXT NOT NULL UNIQUE,
+  created_at REAL NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS idempotency (
   workspace_id TEXT NOT NULL, actor_id TEXT NOT NULL, scope TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, status INTEGER NOT NULL,
   body TEXT NOT NULL, created_at REAL NOT NULL, PRIMARY KEY (workspace_id, actor_id, scope, key)

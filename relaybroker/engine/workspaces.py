@@ -30,6 +30,7 @@ _PARTS = (
     "DELETE FROM agent_events WHERE workspace_id = ?",
     "DELETE FROM agents WHERE workspace_id = ?",
     "DELETE FROM observer_tokens WHERE workspace_id = ?",
+    "DELETE FROM webhooks WHERE workspace_id = ?",
     "DELETE FROM idempotency WHERE workspace_id = ?",
     "DELETE FROM workspaces WHERE id = ?",
 )

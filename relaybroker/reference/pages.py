@@ -375,7 +375,15 @@ def engine_authority() -> str:
         "| route | workspace key | an agent's token reaches | scope of an observer's token |\n|---|---|---|---|",
     ]
     for route, rule in AUTHORITY.items():
-        operator = "yes" if rule.workspace else "403 `agent_token_required`" if rule.workspace_is_told else "401"
+        operator = (
+            "only the webhook's own token"
+            if rule.webhook
+            else "yes"
+            if rule.workspace
+            else "403 `agent_token_required`"
+            if rule.workspace_is_told
+            else "401"
+        )
         parts.append(f"| `{route}` | {operator} | {rule.agent.says if rule.agent else '401'} | {_scope(rule)} |")
     parts.append("\n| open to everyone on the machine | purpose |\n|---|---|")
     parts += [f"| `{route}` | {use} |" for route, use in OPEN.items()]

@@ -108,6 +108,9 @@ async def as_caller(request: web.Request, work: Work) -> Any:
             require_scope(caller, rule.observer.scope)
             if rule.observer.check is not None:
                 rule.observer.check(tx, caller, path)
+        elif caller.kind == "webhook":
+            if path["id"] != caller.id:
+                raise not_found("webhook_not_found", "Webhook not found")
         elif not rule.workspace:
             raise EngineError(403, "agent_token_required", "Agent token required")
         return work(tx, caller)

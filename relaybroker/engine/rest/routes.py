@@ -15,11 +15,12 @@ from relaybroker.engine.rest import (
     nodes,
     observer_tokens,
     search,
+    webhooks,
     workspaces,
 )
 from relaybroker.engine.rest.api import engine_of, json_answer, unknown
 
-PARTS = (workspaces, agents, nodes, channels, messages, dms, deliveries, actions, search, observer_tokens)
+PARTS = (workspaces, agents, nodes, channels, messages, dms, deliveries, actions, search, observer_tokens, webhooks)
 
 
 async def _health(_request: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ from relaybroker.engine.rest.workspaces import WORKSPACES_MAX
 BODY = {
     "name": "zed", "text": "t", "to": "bob", "emoji": "x", "agent_name": "bob", "participants": ["bob"], "description": "d",
     "type": "agent", "scopes": ["search:read"], "available_at": "2031-01-01T00:00:00Z",
-    "cli": "claude", "task": "t", "handler_agent": "ada",
+    "channel": "general", "cli": "claude", "task": "t", "handler_agent": "ada",
 }  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from tests.hostile import HEADERS, RAW, SEED, WORDS, bodies
 
 PLAUSIBLE = {
     "POST /v1/workspaces": {"name": "n"},
+    "POST /v1/webhooks": {"name": "n", "channel": "general"},
+    "POST /v1/hooks/{id}": {"text": "t", "message": "t", "blocks": [], "source": "", "author": "", "payload": {}},
     "POST /v1/observer-tokens": {"name": "n", "scopes": ["search:read"], "description": "", "filters": {}, "expires_at": None},
     "PATCH /v1/observer-tokens/{id}": {"name": "n", "scopes": ["search:read"], "description": "", "filters": {}, "expires_at": None},
     "PATCH /v1/workspace": {"name": "n", "system_prompt": "p"},
@@ -93,6 +95,9 @@ async def test_no_request_to_any_route_is_an_internal_error(world, route):
     method, _, path = route.partition(" ")
     rule = AUTHORITY.get(route)
     token = ada.token if rule is not None and rule.agent is not None and not rule.workspace else world.key
+    if rule is not None and rule.webhook:
+        hook = (await world.post("/v1/webhooks", {"channel": "general"})).data
+        said, token = hook["webhook_id"], hook["token"]
     requests = [(target, None, {}) for target in _paths(path, said)]
     usual = _filled(
         path,

@@ -21,6 +21,7 @@ async def test_the_npm_sdk_reaches_every_route(engine, npm_package, node_script,
     assert seen["prompts"] == [{"prompt": "", "isDefault": True}, {"prompt": "be kind", "isDefault": False}]
     assert seen["missing"] == [501, "This engine does not have triggers"]
     assert (seen["deferred"], seen["failed"]) == (["queued", True], ["failed", "no disk", False])
+    assert (seen["hooked"], seen["webhooks"], seen["said"]) == ("general", ["ci"], [["ci", "built"]])
     assert seen["minted"] == [True, False]
     assert (seen["observed"], seen["scopes"], seen["observable"], seen["tokens"]) == (403, ["activity:read"], True, 0)
     assert seen["after"] == 401

@@ -49,6 +49,13 @@ seen.deferred = [deferred.status, deferred.availableAt === until];
 const failed = await asAda.failDelivery(delivery.id, { error: 'no disk', retryable: false });
 seen.failed = [failed.status, failed.error, failed.retryable];
 
+// webhooks
+const hook = await relay.webhooks.create({ name: 'ci', channel: 'general' });
+seen.hooked = (await relay.webhooks.trigger(hook.webhookId, { text: 'built', author: 'robot' }, hook.token)).channel;
+seen.webhooks = (await relay.webhooks.list()).map((item) => item.name);
+seen.said = (await relay.messages.list('general', { limit: 1 })).map((item) => [item.agentName, item.text]);
+await relay.webhooks.delete(hook.webhookId);
+
 // observer tokens
 const minted = await relay.observerTokens.create({ name: 'eye', scopes: ['search:read', 'stream:read'] });
 const again = await relay.observerTokens.create({ name: 'eye', scopes: ['stream:read', 'search:read'] });
