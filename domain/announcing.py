@@ -19,7 +19,7 @@ from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.message import target_type
-from relaybroker.domain.reasons import Reason
+from relaybroker.domain.reasons import RELEASES, Reason
 from relaybroker.domain.state import State
 from relaybroker.domain.worker import Sequel, WorkerState
 
@@ -153,7 +153,7 @@ def _ended(state: State, program: Worker, reason: Reason, last_output: str) -> _
     registration = state.registrations.get(program.registration)
     if registration is None or not registration.live_at or program.sequel == Sequel.RESTART:
         return
-    if program.stop_reason in (Reason.AGENT_RELEASED, Reason.SHUTDOWN):
+    if program.stop_reason in (*RELEASES, Reason.SHUTDOWN):
         yield announcements.AgentReleased(name=program.name)
         return
     yield announcements.AgentExited(

@@ -284,6 +284,7 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     restart: RestartPolicy | None = None
     """When its program is started again after a failure; None = never."""
     exit_after_task: bool = False
+    """It is released once its program was typed the task and is idle after that."""
     skip_relay_prompt: bool = False
     rows: int = 24
     cols: int = 80

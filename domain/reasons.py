@@ -51,6 +51,7 @@ class Reason(StrEnum):
     WORKER_EXITED = "worker_exited"
     WORKER_LOST = "worker_lost"
     AGENT_RELEASED = "agent_released"
+    TASK_DONE = "task_done"
     RESTART_LIMIT = "restart_limit"
     SPAWN_FAILED = "spawn_failed"
     PTY_WRITE_FAILED = "pty_write_failed"
@@ -108,6 +109,9 @@ class Reason(StrEnum):
     EXPIRED = "expired"
 
 
+RELEASES = (Reason.AGENT_RELEASED, Reason.TASK_DONE)
+"""Why an agent is gone because that was wanted."""
+
 SENTENCES: dict[Reason, str] = {
     Reason.DUPLICATE: "The same message was already taken; it is not typed again.",
     Reason.STALE: "Everything up to this sequence number was already settled; the acknowledgement was repeated.",
@@ -142,6 +146,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host that ran the program died, or no longer knows it.",
     Reason.AGENT_RELEASED: "The agent was released.",
+    Reason.TASK_DONE: "The agent was spawned for one task: its program was idle after that, and the agent was released.",
     Reason.RESTART_LIMIT: "The agent's program failed as often as its restart policy allows; it is not started again.",
     Reason.SPAWN_FAILED: "The program could not be started, or ended immediately.",
     Reason.PTY_WRITE_FAILED: "The terminal did not accept the text.",

@@ -45,6 +45,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.WORKER_EXITED: "Start the agent again: relaybroker agent spawn.",
         Reason.WORKER_LOST: "Start the agent again: relaybroker agent spawn. Agents survive as long as their PTY host does.",
         Reason.AGENT_RELEASED: "Start the agent again: relaybroker agent spawn.",
+        Reason.TASK_DONE: "Nothing to do. For another task: relaybroker agent spawn.",
         Reason.RESTART_LIMIT: "Fix what makes the program fail (relaybroker why AGENT), then: relaybroker agent spawn.",
         Reason.SPAWN_FAILED: "Fix the command; relaybroker why AGENT shows its last output.",
         Reason.PTY_WRITE_FAILED: "Start the agent again if its program no longer reads its input: relaybroker agent spawn.",

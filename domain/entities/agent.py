@@ -61,6 +61,8 @@ class Registration(msgspec.Struct):
     """Of its last result: the id, and behind a blank what it was made of."""
     answered_at: float = 0.0
     """When everybody who asked for it had the answer; 0 = not yet."""
+    task_typed: bool = False
+    """Its program was typed the task of its spawn."""
     hinted: bool = False
     fingerprint: str = ""
     """Of the agent's newest token."""

@@ -447,6 +447,18 @@ def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str =
     return True
 
 
+def idle(turn: Turn, program: Worker) -> None:
+    """The program is idle: release the agent if it was spawned for one task, has got it, and nothing waits for it."""
+    registration = turn.state.registrations.get(program.registration)
+    if registration is None or not registration.spec.exit_after_task or not registration.task_typed:
+        return
+    if program.state != WorkerState.READY or program.waiting or program.typing:
+        return
+    if _waits_for_channels(registration):
+        _answer_late(turn, registration)
+    stop(turn, program, Reason.TASK_DONE, worker.RELEASE_GRACE_S)
+
+
 def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
     """Take the worker out of dispatch, hand its queue back, and end its process group as soon as nothing is being typed."""
     if program.ended or program.state == WorkerState.STOPPING:

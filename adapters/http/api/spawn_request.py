@@ -117,6 +117,7 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         session_ref=(body.session_id or config.session_id).strip(),
         idle_threshold_s=float(body.idle_threshold_secs),
         restart=_restart(body.restart_policy),
+        exit_after_task=body.exit_after_task or _SPAWN_MODES[body.spawn_mode.strip().lower()],
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
@@ -168,10 +169,6 @@ def _check_modes(body: SpawnBody) -> None:
     if mode not in _SPAWN_MODES:
         text = f"unsupported spawnMode '{body.spawn_mode}' (expected 'interactive' or 'task_exit')"
         raise InvalidRequest(Refusal.INVALID, "invalid_spawn_mode", text)
-    if _SPAWN_MODES[mode]:
-        raise unbuilt("spawn_mode")
-    if body.exit_after_task:
-        raise unbuilt("exit_after_task")
     permission = body.permission_mode.strip().lower()
     if permission == "bypass":
         raise unbuilt("permission_mode")

@@ -99,6 +99,21 @@ async def test_a_restart_policy_reaches_the_core_with_the_limits_that_are_not_sa
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "exits"),
+    [
+        ({"spawn_mode": "task_exit"}, True),
+        ({"spawnMode": " Single-Shot "}, True),
+        ({"exit_after_task": True}, True),
+        ({"spawn_mode": "interactive", "exitAfterTask": True}, True),
+        ({"spawn_mode": ""}, False),
+    ],
+)
+async def test_an_agent_for_one_task_is_asked_for_by_either_field(client, given, exits):
+    await client.spawn("w1", task="say hello", **given)
+    assert spec_of(client).exit_after_task is exits
+
+
 async def test_unknown_fields_are_ignored(client):
     await client.spawn("w1", from_the_future={"a": 1})
 
@@ -110,8 +125,6 @@ async def test_unknown_fields_are_ignored(client):
         ("continue_from", "w0"),
         ("idempotency_key", "k"),
         ("permission_mode", "bypass"),
-        ("exit_after_task", True),
-        ("spawn_mode", "single-shot"),
         ("transport", "headless"),
     ],
 )
