@@ -17,6 +17,7 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.command_line import switched_model
 from relaybroker.domain.entities import MARK_READ, Act, Acted, Membership, Pending, Registration, Worker
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import GENERATIONS_KEPT, MEMBERSHIP_ACTS, MEMBERSHIPS_KEPT, State
@@ -103,6 +104,8 @@ def _paused(state: State, event: events.RegistrationPaused, _recorded: Recorded,
 def _model_switched(state: State, event: events.ModelSwitched, recorded: Recorded, _: Any) -> None:
     registration = state.registrations[recorded.stream]
     registration.spec = msgspec.structs.replace(registration.spec, model=event.model)
+    if flag := registration.harness.model_flag:  # for the program that may take its place
+        registration.argv = switched_model(registration.argv, flag, event.model, last=bool(registration.spec.harness))
 
 
 def _early_frame(state: State, event: events.EarlyFrameKept, recorded: Recorded, _: Any) -> None:

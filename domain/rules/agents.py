@@ -11,7 +11,7 @@ from collections.abc import Callable
 from relaybroker.domain import agent as agent_machine
 from relaybroker.domain import couplings, events, frames, replies, worker
 from relaybroker.domain.agent import PRESENT, UNREGISTERED, AgentState
-from relaybroker.domain.command_line import check_variables, command_line
+from relaybroker.domain.command_line import check_variables, command_line, with_model
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
 from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -111,8 +111,7 @@ def reserve(
             raise InvalidRequest(
                 Refusal.INVALID, "invalid_model", f"'{spec.cli}' has no model to select", field="model"
             )
-        model = (harness.model_flag, spec.model)
-        argv = (*argv, *model) if spec.harness else (argv[0], *model, *argv[1:])
+        argv = with_model(argv, harness.model_flag, spec.model, last=bool(spec.harness))
     generation = turn.state.next_generation(spec.name)
     stream = f"agent:{spec.name}:{generation}"
     seconds = agent_machine.REGISTER_S if link.is_online(turn) else agent_machine.HOLD_REQUEST_S

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from relaybroker.domain import effects, inputs
+from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import RestartPolicy
 from relaybroker.domain.soundness import contradictions
 from tests.world import SETTINGS, World
@@ -189,6 +190,16 @@ def test_what_the_policy_gives_back_is_asked_for_again_for_the_restarted_program
     (text,) = world.texts("w1")
     assert "possible-duplicate" in text
     assert contradictions(world.broker.state) == []
+
+
+@pytest.mark.parametrize("spec", [{}, {"model": "opus"}], ids=["the default one", "another one"])
+def test_a_model_that_was_switched_to_is_that_of_the_restarted_program(world, spec):
+    world.broker._harness_of = lambda _argv, _name="": Harness(profile="claude", model_flag="--model")
+    world.spawn("w1", cli="claude -c", restart=POLICY, **spec)
+    world.tell(inputs.ModelSwitched(request_id="m", name="w1", model="haiku"))
+    dies(world, "w1")
+    world.advance(10)
+    assert starts(world)[-1].argv == ("claude", "--model", "haiku", "-c")
 
 
 def test_a_session_keeps_its_name_over_restarts(restarting):
