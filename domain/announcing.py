@@ -533,6 +533,7 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.CallUnmatched,
         events.DeadLettersAsked,
         events.BrokerLeft,
+        events.ClockLeapt,
         events.OwnIdentityGranted,
         events.OwnIdentityRefused,
         events.OwnIdentityRequested,

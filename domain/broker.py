@@ -194,6 +194,8 @@ class Broker:
                 hosts.attached(turn, item)
             case inputs.HostLost():
                 hosts.lost(turn, item)
+            case inputs.ClockLeapt():
+                turn.record(events.ClockLeapt(by_s=item.by_s), turn.broker)
             case inputs.ShutdownRequested():
                 process.shutdown_requested(turn, item)
             case inputs.BrokerStarted():

@@ -6,7 +6,7 @@ Rules:
 * A delivery that ends as `dead_lettered` becomes the one letter of its delivery id; the engine may send the frame again as often as it
   likes. From then on the list owns the message: it counts for the agent's cursor, the engine is told that it is settled.
 * At most `LIMIT` letters are kept, and beside them `CUSTODY_LIMIT` of messages that had been in custody: a night on hold may end for many
-  at once. Above that the oldest one leaves, with a record (`archived`); the log still has its words.
+  at once. Above that the sender with the most letters loses its oldest one, with a record (`archived`); the log still has its words.
 * Redelivering a letter takes it off the list and opens a new attempt of the same delivery, in one event. The attempt has a stream and a
   typing id of its own: a late report about an earlier attempt finds nothing that it could change. If it fails too, the letter is back.
 * An attempt that was redelivered is a message of this broker: it has no sequence number, and moves no cursor.

@@ -14,7 +14,7 @@ Rules:
   composer). One that may have been typed is in doubt: the configured policy settles it (`ask`, `at_least_once`, `at_most_once`), and the
   settlement is recorded.
 * If the host says nothing about a delivery, it is asked once more. If that brings no answer, the delivery becomes a dead letter that may
-  have been typed. A deadline that passes because the clock was set costs nothing.
+  have been typed. A deadline that passes because the clock was set costs nothing, and no hold ages by it.
 * A drop says whether it counts for the agent's cursor. If it does not, the message is returned, which is done only while the engine
   certainly has it: the engine keeps it and offers it again.
 * `acked` means that the acknowledgement up to this delivery was given to the link after everything below it was settled and durable. A
@@ -42,6 +42,8 @@ MAX_HANDOVERS = 10
 """Times that the PTY host may refuse a delivery before it becomes a dead letter; the waits grow by `HANDOVER_RETRY_S`."""
 MAX_WAITING = 1024
 """Deliveries of one agent that wait (held or queued), as many as an engine's mailbox holds; the next one is refused unacked (ADR-0013)."""
+MAX_WAITING_OF_SENDER = 8192
+"""Messages of one sender that wait here, for all agents together; the next one becomes a dead letter (`sender_quota`)."""
 AUTO_INJECT, MANUAL_FLUSH = "auto_inject", "manual_flush"
 """Delivery modes of an agent: messages are typed as they come, or held until a person flushes them."""
 MAX_FLUSH_HOLDS = 1024

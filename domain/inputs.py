@@ -530,6 +530,12 @@ class SidecarProcessEnded(_Input, frozen=True, kw_only=True):
     detail: str
 
 
+class ClockLeapt(_Input, frozen=True, kw_only=True):
+    """The wall clock is suddenly later: it was set, or the machine slept. Nobody has waited for that long."""
+
+    by_s: float
+
+
 class ShutdownRequested(_Input, frozen=True, kw_only=True):
     """Stop the broker. With `agents_too` the agents are released and the host ends; else they live on for the next broker."""
 
@@ -584,5 +590,6 @@ Input = (
     | HandlerFinished
     | NodeLeft
     | SidecarProcessEnded
+    | ClockLeapt
     | ShutdownRequested
 )

@@ -31,6 +31,8 @@ ANSWER_S = 5.0
 """The local caller gets an answer within this time; the message goes on without it."""
 MAX_OPEN = 1024
 """Messages accepted and not yet published; the next one is refused with `queue_full`, however urgent it is."""
+MAX_OPEN_OF_AGENT = 256
+"""Of these, sent by one agent with its own token; the next one is refused with `sender_quota`."""
 AT_ONCE = 32
 """Messages that are with the engine at the same time; the others wait here, where priority orders them."""
 PRIORITY, CHANNEL_PRIORITY = 2, 3

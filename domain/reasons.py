@@ -58,6 +58,7 @@ class Reason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     HOLD_EXPIRED = "hold_expired"
     TOO_LARGE = "too_large"
+    SENDER_QUOTA = "sender_quota"
     AMBIGUOUS = "ambiguous"
     # dead letters
     ARCHIVED = "archived"
@@ -153,8 +154,9 @@ SENTENCES: dict[Reason, str] = {
     Reason.ATTEMPTS_EXHAUSTED: "All allowed attempts failed.",
     Reason.HOLD_EXPIRED: "The message waited for the longest time allowed, or the PTY host never reported its outcome.",
     Reason.TOO_LARGE: "The message exceeds the limit of 16 KiB for terminal messages.",
+    Reason.SENDER_QUOTA: "The sender has as many messages waiting on this node as one may; this one can be redelivered later.",
     Reason.AMBIGUOUS: "It was interrupted while being typed, so nobody knows whether the program got it; the in-doubt policy settled it.",
-    Reason.ARCHIVED: "The list of dead letters was full and this was the oldest; the log still has it (relaybroker why ID).",
+    Reason.ARCHIVED: "The list was full; this was the oldest letter of whoever had most. The log still has it (relaybroker why ID).",
     Reason.PURGED: "A person removed the dead letter.",
     Reason.BAD_JSON: "The frame is not JSON.",
     Reason.BAD_VERSION: "The frame has a protocol version other than 1.",

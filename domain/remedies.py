@@ -52,6 +52,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.ATTEMPTS_EXHAUSTED: "Check that the program reads its input, then: relaybroker dead-letters redeliver.",
         Reason.HOLD_EXPIRED: "Once the agent accepts input again: relaybroker dead-letters redeliver.",
         Reason.TOO_LARGE: "Keep messages under 16 KiB: put longer text into a file and send its path.",
+        Reason.SENDER_QUOTA: "Flush or release what waits, or stop the sender; then: relaybroker dead-letters redeliver.",
         Reason.AMBIGUOUS: "Check the agent's screen to see whether it was typed. RELAYBROKER_IN_DOUBT chooses what happens in such cases.",
         Reason.ARCHIVED: "Redeliver or purge dead letters before 500 pile up: relaybroker dead-letters ls.",
         Reason.PURGED: "If you still need it, send it again; the log still has its text.",

@@ -37,6 +37,13 @@ def _lanes(state: State) -> Iterator[str]:
                 yield f"{program.stream} has ended and {len(streams)} deliveries are {lane}"
     for lane, stream in (expected - standing) + (standing - expected):
         yield f"{stream} is {lane} {standing[lane, stream]} times and should be {expected[lane, stream]} times"
+    waiting = Counter(
+        delivery.sender
+        for delivery in state.deliveries.values()
+        if delivery.source == "engine" and (delivery.state in _IN_LANE or delivery.state == DeliveryState.OFFERED)
+    )
+    if waiting != state.waiting_of:
+        yield f"{dict(waiting)} messages wait by sender, and {state.waiting_of} are counted"
     for stream, delivery in state.deliveries.items():
         if delivery.state == DeliveryState.OFFERED:
             yield f"{stream} was taken on and nothing was decided"

@@ -76,7 +76,7 @@ ACTED_KEPT = 2048
 """Acts with a key that are remembered, each with its answer."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
-SNAPSHOT_FORMAT = 8
+SNAPSHOT_FORMAT = 9
 
 
 class State(msgspec.Struct):
@@ -87,6 +87,8 @@ class State(msgspec.Struct):
     settings: Settings | None = None
     boot_id: str = ""
     started_at: float = 0.0
+    leapt_s: float = 0.0
+    """By how much the clock has leapt in all: no age of anything that is here."""
     entropy: str = ""
     epoch: str = ""
     stopping_until: float = 0.0
@@ -120,6 +122,8 @@ class State(msgspec.Struct):
     """By letter id, oldest first."""
     custody_letters: int = 0
     """How many of them are of messages that had been in custody."""
+    waiting_of: dict[str, int] = msgspec.field(default_factory=dict)
+    """Sender -> how many of its messages that the engine offered are neither typed nor ended."""
     expiries: dict[str, float] = msgspec.field(default_factory=dict)
     """Streams of waiting deliveries that expire -> when."""
     actions: dict[str, Action] = msgspec.field(default_factory=dict)

@@ -1,10 +1,12 @@
 """`make chaos`: real processes under load, a nemesis that does to them what a long night does, and a checker over the whole history.
 
-Each round the nemesis does one thing at random: kills or stops the broker, the engine or the PTY host, removes files under them, fills
-their ports with half requests, sends what is far too large. Meanwhile messages are posted to three agents. At the end everything is healed
+Each round the nemesis does one thing at random: kills the broker, the engine or the PTY host, or stops them for a while, removes files
+under them, fills the disk, lets it fail, takes the log's lock or the descriptors, sets the clock by hours, fills their ports with half
+requests, sends what is far too large. Meanwhile messages are posted to three agents. At the end everything is healed
 and must come to rest. What is checked of every message that the engine took:
 
-* It was typed once, or not at all with a reason that `relaybroker why` gives. Never twice, never without a word.
+* It was typed once, or not at all with a reason that `relaybroker why` gives. Never twice, never without a word. (What a clock that
+  jumped lets expire at the engine before the broker has ever seen it, the engine says.)
 * The log is whole, and folds. The broker answers. `down` leaves no process.
 
 `CHAOS_S` seconds (1200), `CHAOS_SEED` repeats the choices of a run (not their moments).
@@ -17,8 +19,11 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
+import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +39,7 @@ from tests.e2e.conftest import Deployment
 
 SECONDS = float(os.environ.get("CHAOS_S", "1200"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(2**32)
+SHIM = Path(__file__).parent / "e2e" / "failing_io" / "failing_io.c"
 AGENTS = ("ann", "ben", "cay")
 CALM_S = 3.0
 """Between two deeds of the nemesis."""
@@ -41,6 +47,9 @@ REST_S = 240.0
 """How long everything may take to come to rest afterwards."""
 PATIENCE_S = 10.0
 """How long a sender waits for an engine that may have been killed; what it then does not know is not counted."""
+DISK, CLOCK = "disk", "clock"
+"""Files that say how the disk and the clock are (tests/e2e/failing_io)."""
+JUMPS_S = (-86_400, -10_800, -3600, -60, 60, 3600, 10_800, 86_400)
 UNANSWERED = (aiohttp.ClientError, OSError, TimeoutError, AssertionError, KeyError, TypeError, ValueError)
 Deed = Callable[[], Awaitable[None]]
 
@@ -53,6 +62,7 @@ class Night:
         self._chance = chance
         self._over = asyncio.Event()
         self._number = 0
+        self._ahead_s = 0
         self.deeds: Counter[str] = Counter()
         self.hosts_killed = 0
 
@@ -69,7 +79,7 @@ class Night:
         """Do harm until the time is over."""
         deeds: list[Deed] = [
             self._kill_broker, self._kill_engine, self._kill_host, self._stop_and_go_on, self._remove_files, self._fill_ports,
-            self._send_too_much,
+            self._send_too_much, self._hang, self._fill_disk, self._fail_disk, self._set_clock, self._lock_log, self._take_descriptors,
         ]  # fmt: skip
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
@@ -86,8 +96,9 @@ class Night:
         self._over.set()
 
     async def _broker_runs(self) -> None:
-        if self._made.broker is None or self._made.broker.poll() is not None:
-            await self._made.start()
+        while self._made.broker is None or self._made.broker.poll() is not None:
+            with contextlib.suppress(*UNANSWERED):
+                await self._made.start()
 
     async def _kill_broker(self) -> None:
         self._made.kill_broker()
@@ -111,6 +122,44 @@ class Night:
         await asyncio.sleep(self._chance.uniform(0.5, 20))
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+    async def _hang(self) -> None:
+        """Longer than the broker waits: the engine is replaced, the host is said to hang."""
+        pid = self._chance.choice([self._engine(), self._made.host_pid()])
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(self._chance.uniform(40, 60))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    async def _fill_disk(self) -> None:
+        await self._disk_says("full", self._chance.uniform(1, 15))
+
+    async def _fail_disk(self) -> None:
+        await self._disk_says(self._chance.choice(("fsync 5", "write 5", "open 24", "rename 13")), 0.5)
+
+    async def _disk_says(self, what: str, for_s: float) -> None:
+        (self._made.folder / DISK).write_text(what)
+        await asyncio.sleep(for_s)
+        (self._made.folder / DISK).write_text("")
+
+    async def _set_clock(self) -> None:
+        self._ahead_s = 0 if self._chance.random() < 0.3 else self._ahead_s + self._chance.choice(JUMPS_S)
+        (self._made.folder / CLOCK).write_text(str(self._ahead_s))
+
+    async def _lock_log(self) -> None:
+        for path in self._made.state.glob("journal-*.sqlite"):
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                await asyncio.sleep(self._chance.uniform(0.5, 14))
+
+    async def _take_descriptors(self) -> None:
+        assert self._made.broker is not None
+        pid = self._chance.choice([self._made.broker.pid, self._engine()])
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), hard))
+        await asyncio.sleep(self._chance.uniform(1, 10))
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
     async def _remove_files(self) -> None:
         names = (
@@ -157,13 +206,14 @@ async def agents_live(made: Deployment) -> None:
 async def rest(made: Deployment) -> tuple[dict[str, list[str]], list[str]]:
     """Heal everything and wait; the messages that were not typed, by agent, and those of which nobody says why."""
     deadline = time.monotonic() + REST_S
+    said: set[str] = set()
     while True:
         with contextlib.suppress(*UNANSWERED):
             await agents_live(made)
             status = await made.status()
             if status["link"]["state"] == "online" and not any(row["waiting"] for row in status["agents"]):
                 missing = {name: sorted(set(sent) - set(made.received(name))) for name, sent in made.sent.items()}
-                silent = await asyncio.to_thread(unsaid, made, missing)
+                silent = await asyncio.to_thread(unsaid, made, missing, said)
                 if not silent or time.monotonic() > deadline:
                     return missing, silent
         if time.monotonic() > deadline:
@@ -171,22 +221,39 @@ async def rest(made: Deployment) -> tuple[dict[str, list[str]], list[str]]:
         await asyncio.sleep(2)
 
 
-def unsaid(made: Deployment, missing: dict[str, list[str]]) -> list[str]:
-    """Messages that were not typed and of which nobody says why."""
+def unsaid(made: Deployment, missing: dict[str, list[str]], said: set[str]) -> list[str]:
+    """Messages that were not typed and of which nobody says why; `said` remembers those of which somebody does."""
     problems = []
     for messages in missing.values():
-        for message in messages:
+        for message in set(messages) - said:
             done = made.command("why", message, "--json")
             stories: list[dict[str, Any]] = json.loads(done.stdout)["stories"] if done.returncode in (0, 10) else []
             if not stories or not all(story["reason"] for story in stories):
                 problems.append(f"{message}: status {done.returncode} {done.stdout[:300]} {done.stderr[:300]}")
+            else:
+                said.add(message)
     return problems
+
+
+def expired_at_engine(made: Deployment) -> set[str]:
+    """The messages whose hour at the engine was over before the broker had seen them."""
+    path = made.state / "engine" / "engine.sqlite"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as engine:
+        rows = engine.execute(
+            "SELECT message_id FROM deliveries WHERE status = 'dead_lettered' AND error = 'ttl_expired'"
+        )
+        return {str(message) for (message,) in rows}
 
 
 async def run(folder: Path) -> list[str]:
     """What is wrong after a night."""
     chance = random.Random(SEED)
-    made = Deployment(folder)
+    shim = folder / "failing_io.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", shim, SHIM, "-ldl"], check=True)
+    made = Deployment(
+        folder, LD_PRELOAD=str(shim), FAIL_UNDER=str(folder / "state"), FAIL_IN="up", FAIL_NOW=str(folder / DISK),
+        FAIL_CLOCK=str(folder / CLOCK),
+    )  # fmt: skip
     made.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3 * PATIENCE_S))
     problems: list[str] = []
     try:
@@ -200,8 +267,9 @@ async def run(folder: Path) -> list[str]:
         missing, silent = await rest(made)
         sent, typed = sum(map(len, made.sent.values())), sum(len(set(made.received(name))) for name in AGENTS)
         problems += [f"{name}: {count} typed twice" for name, count in made.twice().items()]
-        problems += silent
         down = await asyncio.to_thread(made.command, "down")
+        expired = expired_at_engine(made) & {message for messages in missing.values() for message in messages}
+        problems += [one for one in silent if one.partition(":")[0] not in expired]
         if down.returncode:
             problems.append(f"down: {down.stdout} {down.stderr}")
         left = [
@@ -221,7 +289,8 @@ async def run(folder: Path) -> list[str]:
                     "seed": SEED,
                     "sent": sent,
                     "typed": typed,
-                    "not typed, with a reason": not_typed,
+                    "not typed, with a reason": not_typed - len(expired),
+                    "expired at the engine": len(expired),
                     "deeds": night.deeds,
                 }
             )

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from relaybroker.adapters import descriptors
 from relaybroker.adapters.own_programs import own_program
@@ -20,7 +23,7 @@ from relaybroker.adapters.pty.living_hosts import MODULE
 from relaybroker.adapters.pty.local_socket import SocketRefused, connect, prepare_directory
 from relaybroker.adapters.pty.own_scope import NEEDED, scope_command
 from relaybroker.adapters.pty.protocol import (
-    PROTOCOL_VERSION,
+    OLDEST_VERSION,
     Answer,
     Hello,
     Input,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
+_SPEAKS = re.compile(r"^this host speaks version (\d+),")
 MAX_ASKS = 1024
 """Requests that wait for their answer; more fail at once with `queue_full`."""
 ATTACH_S = 10.0
@@ -110,7 +114,7 @@ class HostClient:
             except (SocketRefused, OSError) as error:
                 raise HostUnavailable(str(error)) from error
             loop = asyncio.get_running_loop()
-            link = _Link(self._on_response, self._link_lost)
+            link = _Link(hello.version, self._on_response, self._link_lost)
             await loop.create_unix_connection(lambda made=link: made, sock=connection)  # type: ignore[misc]
             self._link = link
             link.send(hello)
@@ -118,6 +122,10 @@ class HostClient:
                 return await link.welcome
             except HostUnavailable as error:
                 self._link = None
+                if (older := _version_before(link.violation, hello.version)) is not None:
+                    _log.warning("the PTY host was started by an earlier version: version %d is spoken with it", older)
+                    hello = msgspec.structs.replace(hello, version=older)
+                    continue
                 if link.violation:
                     raise
                 refused = ConnectionResetError(str(error))  # the host was just ending: try again
@@ -228,8 +236,11 @@ def _host_environment(more: tuple[str, ...] = ()) -> dict[str, str]:
 class _Link(asyncio.Protocol):
     """One connection's frames."""
 
-    def __init__(self, on_response: Callable[[Response], None], on_lost: Callable[[_Link, str], None]) -> None:
+    def __init__(
+        self, version: int, on_response: Callable[[Response], None], on_lost: Callable[[_Link, str], None]
+    ) -> None:
         loop = asyncio.get_running_loop()
+        self._version = version
         self._on_response = on_response
         self._on_lost = on_lost
         self._decoder = response_decoder()
@@ -260,7 +271,7 @@ class _Link(asyncio.Protocol):
             if waiting is not None and not waiting.done():
                 waiting.set_result(response)
         elif isinstance(response, Welcome):
-            if response.version != PROTOCOL_VERSION:
+            if response.version != self._version:
                 self.violation = f"the PTY host speaks version {response.version}"
                 self.close()
             elif not self.welcome.done():
@@ -323,6 +334,12 @@ class _Link(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _version_before(violation: str, asked: int) -> int | None:
+    """The version that a host which refuses the one that was asked for speaks, if this program speaks it as well."""
+    speaks = _SPEAKS.search(violation)
+    return int(speaks[1]) if speaks and OLDEST_VERSION <= int(speaks[1]) < asked else None
 
 
 def _ignore(_response: Response) -> None:

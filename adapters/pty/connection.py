@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from relaybroker.adapters.pty.framing import FrameError, encode, request_decoder
 from relaybroker.adapters.pty.local_socket import peer_uid
-from relaybroker.adapters.pty.protocol import PROTOCOL_VERSION, Hello, Output, Response, Violation
+from relaybroker.adapters.pty.protocol import OLDEST_VERSION, PROTOCOL_VERSION, Hello, Output, Response, Violation
 
 if TYPE_CHECKING:
     from relaybroker.adapters.pty.protocol import Request
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
                 self._host.handle(request)
             elif not isinstance(request, Hello):
                 self.violation("the first message is not Hello")
-            elif request.version != PROTOCOL_VERSION:
+            elif not OLDEST_VERSION <= request.version <= PROTOCOL_VERSION:
                 self.violation(f"this host speaks version {PROTOCOL_VERSION}, not {request.version}")
             else:
                 self._greeted = True

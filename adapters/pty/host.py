@@ -30,7 +30,6 @@ from relaybroker.adapters.pty.protocol import (
     MAX_DIMENSION,
     MIN_COLS,
     MIN_ROWS,
-    PROTOCOL_VERSION,
     Answer,
     Confirm,
     Exited,
@@ -235,7 +234,7 @@ class Host:
         _logger.info("broker %d attached", hello.broker_pid)
         connection.send(
             Welcome(
-                version=PROTOCOL_VERSION,
+                version=hello.version,
                 host_id=self.host_id,
                 host_pid=os.getpid(),
                 sessions=tuple(session.info() for session in self._sessions.values()),

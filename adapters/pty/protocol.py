@@ -13,6 +13,12 @@ from __future__ import annotations
 import msgspec
 
 PROTOCOL_VERSION = 1
+OLDEST_VERSION = max(1, PROTOCOL_VERSION - 1)
+"""The version before is spoken as well, by hosts and by brokers: agents live on over an upgrade, and over the way back.
+
+A broker says hello in its own version, and in the host's if that is the one before; a host answers in the broker's. What a version adds
+is not sent over a connection of the one before.
+"""
 MIN_ROWS = 4
 MIN_COLS = 20
 """A smaller terminal shows nothing that a program or a rule could work with; nobody gets one."""
@@ -32,6 +38,7 @@ class Hello(_Message, frozen=True):
     """First message on a connection. A newer connection replaces the older one."""
 
     version: int
+    """That is spoken from here on, if the host speaks it."""
     broker_pid: int
     lease_s: float | None = None
     """After the broker is gone for this long the host ends its agents and itself; None = it stays (`--persist`)."""

@@ -42,6 +42,10 @@ def _broker_stopping(state: State, event: events.BrokerStopping, _recorded: Reco
     state.agents_too = event.agents_too
 
 
+def _clock_leapt(state: State, event: events.ClockLeapt, _recorded: Recorded, _: Any) -> None:
+    state.leapt_s += event.by_s
+
+
 def _broker_left(state: State, _event: Any, _recorded: Recorded, _: Any) -> None:
     state.left = True
 
@@ -62,6 +66,7 @@ CHANGES: Changes = {
     events.BrokerStarted: _broker_started,
     events.BrokerStopping: _broker_stopping,
     events.BrokerLeft: _broker_left,
+    events.ClockLeapt: _clock_leapt,
     events.OwnIdentityRequested: _own_requested,
     events.OwnIdentityGranted: _own_granted,
     events.OwnIdentityRefused: _own_refused,

@@ -47,12 +47,15 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Rec
         state=delivery.TABLE.initial,
         offered_at=recorded.at,
         changed_at=recorded.at,
+        leapt_before_s=state.leapt_s,
         doubtful=event.doubtful,
         in_custody=letter is not None and letter.from_custody,
         sent=recognised(state, event)
         if letter is None or not letter.event_id
         else Sent(letter.event_id, letter.said_by),
     )
+    if event.source == "engine":
+        state.waiting_of[event.sender] = state.waiting_of.get(event.sender, 0) + 1
     if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
         state.announce(event.msg_id, recorded.stream)
     if event.about:
@@ -114,6 +117,7 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, recorded: R
     reported(state, event.report)
     delivery.changed_at, delivery.text, delivery.body, delivery.until = recorded.at, "", "", 0.0
     state.counters.typed += 1
+    _no_longer_waits(state, delivery)
     target = state.workers.get(delivery.session_id)
     if target is not None:
         state.registrations[target.registration].task_typed |= delivery.source == "task"
@@ -132,6 +136,7 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, recorded: R
 def _delivery_fetched(state: State, _event: Any, recorded: Recorded, delivery: Delivery) -> None:
     delivery.changed_at, delivery.body, delivery.until, delivery.reason = recorded.at, "", 0.0, None
     delivery.verified = True  # there is no echo to wait for
+    _no_longer_waits(state, delivery)
     state.expiries.pop(delivery.stream, None)
     target = state.worker_of_agent(delivery.agent_id)
     if target is not None:
@@ -204,6 +209,7 @@ def _delivery_dead_lettered(
 
 def _ended(state: State, delivery: Delivery, recorded: Recorded, reason: Any) -> None:
     delivery.reason, delivery.until, delivery.changed_at = reason, 0.0, recorded.at
+    _no_longer_waits(state, delivery)
     state.expiries.pop(delivery.stream, None)
     target = state.worker_of_agent(delivery.agent_id)
     if target is None:
@@ -212,6 +218,14 @@ def _ended(state: State, delivery: Delivery, recorded: Recorded, reason: Any) ->
         target.waiting.remove(delivery.stream)
     if delivery.stream in target.typing:
         _leave_host(target, delivery.stream, drains=True)
+
+
+def _no_longer_waits(state: State, delivery: Delivery) -> None:
+    if delivery.source != "engine":
+        return
+    left = state.waiting_of.pop(delivery.sender) - 1
+    if left:
+        state.waiting_of[delivery.sender] = left
 
 
 def _settle(state: State, delivery: Delivery) -> None:

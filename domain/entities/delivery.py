@@ -41,6 +41,8 @@ class Delivery(msgspec.Struct):
     offered_at: float
     changed_at: float
     reason: Reason | None = None
+    leapt_before_s: float = 0.0
+    """By how much the clock had leapt before it came."""
     until: float = 0.0
     expires_at: float = 0.0
     tries: int = 0

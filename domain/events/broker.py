@@ -23,6 +23,15 @@ class BrokerStarted(Event, frozen=True, kw_only=True):
     own_agent_id: str = ""
 
 
+class ClockLeapt(Event, frozen=True, kw_only=True):
+    """The wall clock was set forward, or the machine slept: what is held here waits that much longer."""
+
+    topic: ClassVar[str] = "broker.clock_leapt.v1"
+    machine: ClassVar[str] = "broker"
+    kind: ClassVar[Kind] = "fact"
+    by_s: float
+
+
 class BrokerStopping(Event, frozen=True, kw_only=True):
     """The broker was asked to stop."""
 

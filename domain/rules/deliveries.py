@@ -112,11 +112,16 @@ def waits_for_flush(turn: Turn, delivery: Delivery) -> bool:
 
 def hold(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """The delivery waits, with a reason and a deadline: in all it waits no longer than `HOLD_S` since it was offered."""
-    until = delivery.offered_at + HOLD_S
+    until = _end_of_holds(turn, delivery)
     if reason is Reason.AGENT_BUSY and (target := turn.state.worker_of_agent(delivery.agent_id)) and target.patience_s:
         until = min(delivery.offered_at + target.patience_s, until)
     until = max(turn.now, until)
     turn.record(events.DeliveryHeld(reason=reason, until=until), delivery.stream, delivery.msg_id)
+
+
+def _end_of_holds(turn: Turn, delivery: Delivery) -> float:
+    """How long it may wait in all. Time that a clock has leapt over is no time that it has waited."""
+    return delivery.offered_at + HOLD_S + turn.state.leapt_s - delivery.leapt_before_s
 
 
 def reconsider(turn: Turn, target: Worker) -> None:
@@ -397,7 +402,7 @@ def _expire(turn: Turn, delivery: Delivery) -> None:
     elif delivery.state == DeliveryState.INJECTING:
         detail = "the PTY host has not said what came of it"
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
-    elif turn.now < delivery.offered_at + HOLD_S:
+    elif turn.now < _end_of_holds(turn, delivery):
         _hold_anew(turn, delivery)
     elif delivery.in_composer:
         settling.settle_doubt(turn, delivery, Reason.HOLD_EXPIRED)

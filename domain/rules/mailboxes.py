@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from relaybroker.domain import events, extraction, frames
 from relaybroker.domain.agent import MAX_EARLY, PRESENT, UNREGISTERED
-from relaybroker.domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES
+from relaybroker.domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES, MAX_WAITING_OF_SENDER
 from relaybroker.domain.entities import Delivery, Registration
 from relaybroker.domain.errors import FrameRejected
 from relaybroker.domain.extraction import Class
@@ -166,6 +166,8 @@ def _open(turn: Turn, box: Mailbox, offer: frames.Deliver, place: Callable[[Turn
         settling.drop(turn, delivery, Reason.EXPIRED, settled=True)
     elif len(extract.body.encode()) > MAX_BODY_BYTES:
         settling.dead_letter(turn, delivery, Reason.TOO_LARGE)
+    elif turn.state.waiting_of[extract.sender] > MAX_WAITING_OF_SENDER:
+        settling.dead_letter(turn, delivery, Reason.SENDER_QUOTA)
     else:
         place(turn, delivery)
 

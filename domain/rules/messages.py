@@ -151,8 +151,19 @@ def _check(turn: Turn, request: SendRequested) -> None:
         )
     if len(turn.state.messages) >= message_machine.MAX_OPEN:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many messages wait to be published; send again later")
+    _check_quota(turn, request)
     _check_place(turn, request.to.removeprefix("@"))
     send_answers.check_room(turn, request.key)
+
+
+def _check_quota(turn: Turn, request: SendRequested) -> None:
+    """Raise InvalidRequest if an agent has as many messages open as one may: the others must have room, too."""
+    if len(turn.state.messages) < message_machine.MAX_OPEN_OF_AGENT or not isinstance(request.agent_id, str):
+        return
+    mine = sum(1 for one in turn.state.messages.values() if one.author_id == request.agent_id)
+    if mine >= message_machine.MAX_OPEN_OF_AGENT:
+        text = f"{mine} messages of yours wait to be published, and one agent may have no more; send again later"
+        raise InvalidRequest(Refusal.FULL, "sender_quota", text)
 
 
 def _check_names(turn: Turn, request: SendRequested) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import BaseModel
 
 from relaybroker import __version__
+from relaybroker.adapters.http.api.page_sessions import is_of_page
 from relaybroker.adapters.http.api.routing import Route
 from relaybroker.adapters.http.api.table import ROUTES
 
@@ -64,6 +65,11 @@ def document() -> Schema:
 def _operation(route: Route, answered: Schema | None, schemas: Schema) -> Schema:
     responses = {str(status): {"description": "Refused.", "content": _json("Error")} for status in route.errors}
     responses["503"] = {"description": "Starting (text), or stopping.", "content": _json("Error") | {"text/plain": {}}}
+    if is_of_page(route.path):
+        responses["401"] = {
+            "description": "Not logged in: how to.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        }
     good: Schema = {"101": {"description": "A WebSocket."}}
     if answered is not None:
         good = {"200": {"description": "Done.", "content": {route.media: {"schema": answered}}}}

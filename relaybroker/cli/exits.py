@@ -65,5 +65,8 @@ def show(error: click.ClickException, *, as_json: bool) -> int:
         return error.exit_code
     code, more = (error.code, error.more) if isinstance(error, CommandError) else ("usage", {})
     said = {"code": code, "status": error.exit_code, "message": error.format_message()}
-    say_json({"error": said | more}, indent=None)
+    try:
+        say_json({"error": said | more}, indent=None)
+    except OSError:  # nobody can read it there: a full disk
+        error.show()
     return error.exit_code

@@ -21,6 +21,10 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9-]")
 _DIRECTORY_DIGITS = 8
 
 
+MAX_DATABASE_PATH = 500
+"""Bytes in the path of a database: SQLite takes 512 with the names of its files beside it."""
+
+
 class Paths(msgspec.Struct, frozen=True):
     """Paths of one broker."""
 
@@ -42,6 +46,17 @@ class Paths(msgspec.Struct, frozen=True):
     @property
     def journal(self) -> Path:
         return self.state / f"journal-{self.name}.sqlite"
+
+    @property
+    def too_long(self) -> str:
+        """Why no broker can run in so long a path, for a person; "" = it can."""
+        longest = max(len(os.fsencode(path)) for path in (self.journal, self.engine / "engine.sqlite"))
+        if longest <= MAX_DATABASE_PATH:
+            return ""
+        return (
+            f"path_too_long: the path of the log has {longest} bytes, and a database takes {MAX_DATABASE_PATH};"
+            " name a shorter directory with --state-dir"
+        )
 
     @property
     def connection(self) -> Path:

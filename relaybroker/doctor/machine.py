@@ -16,7 +16,7 @@ import psutil
 
 from relaybroker import __version__
 from relaybroker.config.chosen import SettingsError, choose
-from relaybroker.config.paths import data_local_directory
+from relaybroker.config.paths import data_local_directory, paths_of
 from relaybroker.doctor.findings import Finding, broken, doubtful, ok
 
 OPEN_FILES = 4096
@@ -83,6 +83,8 @@ def places(state: Path, environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     if not state.is_dir():
         yield doubtful("state", f"{state} does not exist: no broker has run here", "start one: relaybroker up --detach")
+    if why := paths_of("broker", state.resolve(), environ, ephemeral=False).too_long:
+        yield broken("state", why, "name a shorter --state-dir")
     for subject, path in (("state", state), ("data", data)):
         if path.is_dir():
             yield from _directory(subject, path)
@@ -96,6 +98,9 @@ def _directory(subject: str, path: Path) -> Iterator[Finding]:
             f"{path} belongs to user id {status.st_uid}",
             "run as that user, or name another --state-dir",
         )
+        return
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        yield broken(subject, f"{path} is on a read-only file system", "name another --state-dir")
         return
     if not os.access(path, os.W_OK | os.X_OK):
         yield broken(subject, f"{path} cannot be written", f"chmod u+rwx {shlex.quote(str(path))}")

@@ -16,14 +16,25 @@ SWEEP_S = 15.0
 """Time-outs are checked this often, more often where they are short."""
 
 
+SENDER_OPEN = 10_000
+"""Deliveries of one sender that may be open, whoever they are for."""
+SENDER_OPEN_SIZE = 64 * 1024 * 1024
+"""Characters of these together."""
+SENDER_INVOCATIONS = 256
+"""Invocations of one agent that may be open."""
+
+
 @dataclass(frozen=True)
 class Limits:
-    """Times in seconds. The defaults are the contract's."""
+    """Times in seconds, sizes in characters. The defaults are the contract's."""
 
     delivery_ttl_s: float = 3600.0
     mailbox_depth: int = 1000
     redispatch_after_s: float = 30.0
     node_timeout_s: float = 45.0
+    sender_open: int = SENDER_OPEN
+    sender_open_size: int = SENDER_OPEN_SIZE
+    sender_invocations: int = SENDER_INVOCATIONS
 
     @property
     def sweep_every_s(self) -> float:
@@ -39,3 +50,5 @@ class Engine:
     limits: Limits
     ids: Snowflakes = field(default_factory=Snowflakes)
     hub: Hub = field(default_factory=Hub)
+    told_of: dict[str, float] = field(default_factory=dict)
+    """Senders -> when a refusal of one was last in the log (monotonic seconds); only the store's thread uses it."""

@@ -1,7 +1,8 @@
 """Deliveries: one row per recipient, a gap-free sequence per agent, acknowledgement, expiry.
 
 A row is in the same transaction as its message. `seq` comes from a stored high-water mark of the agent, so a number is never used
-twice. The payload is stored as it is sent: what is pushed live and what is replayed are the same bytes (`push.py`).
+twice. The payload is stored as it is sent: what is pushed live and what is replayed are the same bytes (`push.py`). A row that is settled
+needs it no more, and lets it go.
 
 Source: spec/engine-contract.md section 7.
 """
@@ -31,12 +32,11 @@ def fan_out(
     channel_id: str,
     sender_id: str,
     recipients: Iterable[tuple[str, str]],
-    payload: dict[str, Any],
+    payload: str,
     mode: str,
     dm_row: bool = False,
 ) -> None:
-    """Give each recipient (agent id, reason) its row and push it over its active binding after the commit."""
-    text = encode(payload)
+    """Give each recipient (agent id, reason) its row and push it over its active binding after the commit. `payload`: encoded."""
     stored_mode = "next-tool-call" if mode == "steer" else "immediate"
     for agent_id, reason in recipients:
         waiting = tx.count(
@@ -55,7 +55,7 @@ def fan_out(
         tx.run(
             "INSERT INTO deliveries (id, workspace_id, message_id, channel_id, agent_id, sender_id, status, seq, mode, reason, payload,"
             " expires_at, route_node_id, created_at, updated_at) VALUES (?,?,?,?,?,?,'queued',?,?,?,?,?,?,?,?)",
-            delivery_id, workspace_id, int(message_id), channel_id, agent_id, sender_id, agent["last_seq"], stored_mode, reason, text,
+            delivery_id, workspace_id, int(message_id), channel_id, agent_id, sender_id, agent["last_seq"], stored_mode, reason, payload,
             tx.now + engine.limits.delivery_ttl_s, agent["location_node_id"], tx.now, tx.now,
         )  # fmt: skip
         if agent["location_node_id"]:
@@ -66,7 +66,7 @@ def fan_out(
                 msg_id=message_id,
                 seq=agent["last_seq"],
                 mode=mode,
-                payload=text,
+                payload=payload,
             )
             row = push.Row(delivery_id, agent_id, agent["last_seq"], frame)
             tx.after(functools.partial(push.push, engine, agent["location_node_id"], row))
@@ -95,7 +95,7 @@ def acknowledge(tx: Tx, node_id: str, workspace_id: str, agent_name: str, up_to:
         return
     up_to = min(up_to, agent["last_seq"])
     rows = tx.all(
-        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ? WHERE agent_id = ? AND seq > ? AND seq <= ?"
+        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ?, payload = '' WHERE agent_id = ? AND seq > ? AND seq <= ?"
         " AND status NOT IN ('acked', 'dead_lettered') RETURNING message_id, channel_id",
         tx.now, tx.now, agent["id"], agent["ack_seq"], up_to,
     )  # fmt: skip
@@ -152,7 +152,7 @@ def expire(tx: Tx, engine: Engine, agent_id: str | None = None) -> int:
     """Dead-letter every overdue row (of one agent, or of all) and tell the senders."""
     where, values = ("AND agent_id = ?", (agent_id,)) if agent_id else ("", ())
     rows = tx.all(
-        "UPDATE deliveries SET status = 'dead_lettered', dead_lettered_at = ?, updated_at = ?, error = 'ttl_expired'"
+        "UPDATE deliveries SET status = 'dead_lettered', dead_lettered_at = ?, updated_at = ?, error = 'ttl_expired', payload = ''"
         f" WHERE {_OPEN} AND expires_at <= ? {where} RETURNING id, message_id, agent_id, sender_id, seq",
         tx.now, tx.now, tx.now, *values,
     )  # fmt: skip
@@ -213,7 +213,7 @@ def rest_ack(tx: Tx, agent_id: str, delivery_id: str) -> dict[str, Any]:
     if row is None:
         raise not_found("delivery_not_found", "Delivery not found")
     tx.run(
-        "UPDATE deliveries SET status = 'acked', acked_at = COALESCE(acked_at, ?), updated_at = ?"
+        "UPDATE deliveries SET status = 'acked', acked_at = COALESCE(acked_at, ?), updated_at = ?, payload = ''"
         " WHERE id = ? AND status != 'dead_lettered'",
         tx.now, tx.now, delivery_id,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Collection
 from typing import Any
 
-from relaybroker.engine import agents, deliveries, ids, nodes, placement
+from relaybroker.engine import agents, deliveries, ids, nodes, placement, quotas
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
@@ -46,8 +46,9 @@ def create(
     `node_id` name the handler where it is fixed.
 
     Raises:
-        EngineError: 503 `handler_unavailable` when too many wait for the node.
+        EngineError: 503 `handler_unavailable` when too many wait for the node, 429 `sender_quota` when too many of the caller are open.
     """
+    quotas.require_room_for_invocation(tx, engine, caller)
     waiting = tx.count("SELECT COUNT(*) FROM invocations WHERE dispatched_node_id = ? AND status = 'pending'", target)
     if waiting >= WAITING_LIMIT:
         raise placement.unavailable()

@@ -10,13 +10,16 @@ import re
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import channels, deliveries, ids
+from relaybroker.engine import channels, deliveries, ids, quotas
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
+from relaybroker.engine.hub import encode
 from relaybroker.engine.json_text import whole
 from relaybroker.engine.store import Tx
 
+MESSAGE_MAX = 512 * 1024
+"""Characters of a message with its data, blocks and mentions: each recipient gets them all."""
 _MENTION = re.compile(r"@(\w+)")
 
 
@@ -29,16 +32,18 @@ def insert(
     *,
     thread_id: str | None = None,
 ) -> sqlite3.Row:
-    """Store a message; its recipients get it from `deliver`."""
+    """Store a message; its recipients get it from `deliver`. Raises EngineError 413 `body_too_large`."""
     message_id = int(engine.ids.next())
-    mentions = list(dict.fromkeys(_MENTION.findall(body["text"])))
-    blocks = body.get("blocks")
+    mentions = json.dumps(list(dict.fromkeys(_MENTION.findall(body["text"]))))
+    blocks = None if body.get("blocks") is None else json.dumps(body["blocks"])
+    data = json.dumps(body.get("data") or {})
+    if len(body["text"]) + len(mentions) + len(blocks or "") + len(data) > MESSAGE_MAX:
+        raise EngineError(413, "body_too_large", f"A message has at most {MESSAGE_MAX // 1024} Ki characters in all")
     tx.run(
         "INSERT INTO messages (id, workspace_id, channel_id, agent_id, agent_name, text, blocks, metadata, thread_id, mode, mentions,"
         " created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
         message_id, caller.workspace_id, channel_id, caller.id, caller.name, body["text"],
-        None if blocks is None else json.dumps(blocks), json.dumps(body.get("data") or {}),
-        None if thread_id is None else int(thread_id), body.get("mode") or "wait", json.dumps(mentions), tx.now,
+        blocks, data, None if thread_id is None else int(thread_id), body.get("mode") or "wait", mentions, tx.now,
     )  # fmt: skip
     return tx.the("SELECT * FROM messages WHERE id = ?", message_id)
 
@@ -190,7 +195,9 @@ def deliver(
     *,
     dm_row: bool = False,
 ) -> None:
-    """Give every recipient (agent id, reason) its delivery of a message."""
+    """Give every recipient (agent id, reason) its delivery of a message. Raises EngineError 429 `sender_quota`."""
+    text = encode(payload)
+    quotas.require_room(tx, engine, caller, len(recipients), len(text))
     deliveries.fan_out(
         tx,
         engine,
@@ -199,7 +206,7 @@ def deliver(
         channel_id=row["channel_id"],
         sender_id=caller.id,
         recipients=recipients,
-        payload=payload,
+        payload=text,
         mode=row["mode"],
         dm_row=dm_row,
     )

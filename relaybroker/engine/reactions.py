@@ -97,7 +97,7 @@ def read(tx: Tx, engine: Engine, caller: Caller, message_id: str) -> dict[str, A
         raise not_found("message_not_found", "Message not found")
     added = deliveries.mark_read(tx, caller.id, row["id"], row["channel_id"])
     tx.run(
-        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ? WHERE message_id = ? AND agent_id = ?"
+        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ?, payload = '' WHERE message_id = ? AND agent_id = ?"
         " AND status IN ('queued', 'delivered', 'failed')",
         tx.now, tx.now, row["id"], caller.id,
     )  # fmt: skip

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS deliveries_open ON deliveries (agent_id, expires_at) WHERE status IN ('queued', 'delivered');
 CREATE INDEX IF NOT EXISTS deliveries_expiry ON deliveries (expires_at) WHERE status IN ('queued', 'delivered');
+CREATE INDEX IF NOT EXISTS deliveries_sender ON deliveries (sender_id, expires_at, length(payload)) WHERE status IN ('queued', 'delivered');
 CREATE INDEX IF NOT EXISTS deliveries_message ON deliveries (message_id, agent_id);
 CREATE TABLE IF NOT EXISTS reactions (
   id TEXT PRIMARY KEY, message_id INTEGER NOT NULL, agent_id TEXT NOT NULL, emoji TEXT NOT NULL, created_at REAL NOT NULL,
@@ -69,6 +70,7 @@ CREATE TABLE IF NOT EXISTS invocations (
   next_attempt_at REAL, dispatched_at REAL, duration_ms INTEGER, created_at REAL NOT NULL, completed_at REAL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS invocations_open ON invocations (dispatched_node_id, status) WHERE status IN ('pending', 'dispatched');
+CREATE INDEX IF NOT EXISTS invocations_caller ON invocations (caller_id) WHERE status IN ('pending', 'dispatched');
 CREATE TABLE IF NOT EXISTS idempotency (
   workspace_id TEXT NOT NULL, actor_id TEXT NOT NULL, scope TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, status INTEGER NOT NULL,
   body TEXT NOT NULL, created_at REAL NOT NULL, PRIMARY KEY (workspace_id, actor_id, scope, key)

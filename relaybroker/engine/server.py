@@ -17,7 +17,7 @@ from typing import Self
 from aiohttp import web
 
 from relaybroker.engine import invocations, node_control
-from relaybroker.engine.context import Engine, Limits
+from relaybroker.engine.context import SENDER_INVOCATIONS, SENDER_OPEN, SENDER_OPEN_SIZE, Engine, Limits
 from relaybroker.engine.hub import Hub
 from relaybroker.engine.rest import routes
 from relaybroker.engine.rest.api import CONNECTIONS, ENGINE, ORIGIN, envelope
@@ -76,6 +76,10 @@ class EmbeddedEngine:
         mailbox_depth: open deliveries for one agent; further posts succeed without a row.
         redispatch_after_s: when an action without a result is sent again, seconds.
         node_timeout_s: silence after which a node is offline, seconds.
+        sender_open: open deliveries of one sender; more are refused.
+        sender_open_size: their characters together.
+        sender_invocations: open invocations of one agent; more are refused.
+        clock: its time, epoch seconds.
 
     Attributes:
         base_url: where it listens, once it is entered.
@@ -100,10 +104,23 @@ class EmbeddedEngine:
         mailbox_depth: int = 1000,
         redispatch_after_s: float = 30,
         node_timeout_s: float = 45,
+        sender_open: int = SENDER_OPEN,
+        sender_open_size: int = SENDER_OPEN_SIZE,
+        sender_invocations: int = SENDER_INVOCATIONS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._db_path, self._host, self._port, self._socket = db_path, host, port, socket
         self._port_later = port_later
-        self._limits = Limits(delivery_ttl_s, mailbox_depth, redispatch_after_s, node_timeout_s)
+        self._limits = Limits(
+            delivery_ttl_s,
+            mailbox_depth,
+            redispatch_after_s,
+            node_timeout_s,
+            sender_open,
+            sender_open_size,
+            sender_invocations,
+        )
         self._open = contextlib.AsyncExitStack()
         self.base_url = ""
         self.hub = Hub()
@@ -112,7 +129,7 @@ class EmbeddedEngine:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opening:
-            store = await Store.open(self._db_path, time.time)
+            store = await Store.open(self._db_path, self._clock)
             opening.push_async_callback(store.close)
             self.store = store
             engine = Engine(store, self._limits, hub=self.hub)

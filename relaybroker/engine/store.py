@@ -3,6 +3,8 @@
 A transaction is a function of `Tx`. Whatever it asks for with `tx.after` happens on the event loop once the commit is durable, in
 commit order, before its caller goes on: pushes therefore leave in the order of the rows they are about. `synchronous=FULL`: a caller
 that goes on can rely on the disk. The file is locked while it is open: a second engine on it is refused, not mixed in.
+
+A wall clock that is set moves what waits with it: a message has its hour, whatever the clock shows meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import queue
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -22,6 +25,8 @@ from relaybroker.engine.schema import SCHEMA
 
 QUEUE_LIMIT = 4096
 """Transactions that may wait before further callers of `run` wait for room. `submit` is for callers that bound themselves."""
+LEAP_S = 60.0
+"""A clock that goes ahead or back by more than the time that has passed has been set, or the machine slept."""
 GROUP_LIMIT = 256
 """Transactions in one commit."""
 _BUSY_S = 2.0
@@ -34,6 +39,12 @@ _PRAGMAS = (
     "temp_store=MEMORY",
     "cache_size=-16000",
 )
+
+_LEAPS = (
+    "UPDATE deliveries SET expires_at = expires_at + ? WHERE status IN ('queued', 'delivered')",
+    "UPDATE idempotency SET created_at = created_at + ?",
+)
+"""What has time left has as much of it afterwards."""
 
 T = TypeVar("T")
 Settle = Callable[[Any, Exception | None], None]
@@ -100,6 +111,7 @@ class Store:
     def __init__(self, path: str, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
+        self._seen = (clock(), time.monotonic())
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
         self._room = asyncio.Event()
@@ -182,10 +194,14 @@ class Store:
                     self._loop.call_soon_threadsafe(self._finish, outcomes)
 
     def _commit(self, connection: sqlite3.Connection, jobs: list[_Job]) -> list[_Outcome]:
-        now = self._clock()
+        now, pace = self._clock(), time.monotonic()
+        leapt_s = self._leapt_s(now, pace)
         outcomes: list[_Outcome] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
+            if leapt_s:
+                for statement in _LEAPS:
+                    connection.execute(statement, (leapt_s,))
             for job in jobs:
                 tx = Tx(connection, now)
                 connection.execute("SAVEPOINT one")
@@ -198,11 +214,18 @@ class Store:
                     outcomes.append(_Outcome(job, result, None, tx.hooks))
                 connection.execute("RELEASE one")
             connection.execute("COMMIT")
+            self._seen = now, pace
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             return [_Outcome(job, None, error, []) for job in jobs]
         return outcomes
+
+    def _leapt_s(self, now: float, pace: float) -> float:
+        """By how much the clock has been set since the last commit; 0 = it has not."""
+        last, last_pace = self._seen
+        leapt_s = now - last - (pace - last_pace)
+        return leapt_s if abs(leapt_s) > LEAP_S else 0.0
 
     def _finish(self, outcomes: list[_Outcome]) -> None:
         self._waiting -= len(outcomes)

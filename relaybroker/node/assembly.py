@@ -150,6 +150,7 @@ class Assembly:
         )
         deliver = self.runtime.inbox.put
         self.disk = disk
+        self._frames = inbox.Share(inbox.LINK_SHARE)
         self.link = NodeLink(node.base_url, vault=vault, deliver=self._deliver_frame, socket=engine_socket)
         self.engine = EngineClient(
             node.base_url, vault=vault, deliver=deliver, version=__version__, socket=engine_socket
@@ -199,7 +200,7 @@ class Assembly:
         """What the engine asks for stays with it while the log has no room for more; its answers are needed all the same."""
         if isinstance(item, inputs.FrameArrived) and item.frame.get("type") in NEW_WORK:
             await self.disk.wait()
-        await self.runtime.inbox.put(item)
+        await self.runtime.inbox.put(item, self._frames)
 
     def disk_room(self) -> Room:
         """How the disk of the log is."""

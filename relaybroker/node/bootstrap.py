@@ -10,6 +10,7 @@ Source: spec/local-api.md sections 0.3, 4.6 and 7.3 to 7.5; spec/node-protocol.m
 from __future__ import annotations
 
 import asyncio
+import errno
 import getpass
 import logging
 import os
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from relaybroker.adapters.websocket.link import NodeLink
     from relaybroker.config.connection_file import Connection
     from relaybroker.domain.state import State
+    from relaybroker.node.runtime import Ending
     from relaybroker.node.surface import SurfaceFactory
 
     Settle = Callable[[Settings, Paths, Connection, Callable[[str], None]], None]
@@ -112,6 +114,15 @@ def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
     return uvloop.run
 
 
+def _why(error: Exception) -> str:
+    """What a start that failed is about, for a person."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        return "the disk of the state directory is full: the start was given up; make room and start again"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.filename} is on a read-only file system; name another directory with --state-dir"
+    return str(error)
+
+
 def _say(text: str) -> None:
     with suppress(OSError):  # the terminal is gone
         sys.stderr.write(f"{text}\n")
@@ -153,7 +164,7 @@ class Bootstrap:
             async with AsyncExitStack() as stack:
                 return await self._serve(stack, lifetime)
         except START_FAILURES as error:
-            _say(str(error) if isinstance(error, StateLocked) else f"relaybroker: {error}")
+            _say(str(error) if isinstance(error, StateLocked) else f"relaybroker: {_why(error)}")
             return 1
         except asyncio.CancelledError:
             if not lifetime.stop_asked:
@@ -228,10 +239,12 @@ class Bootstrap:
         started = self._started(vault, node)
         await parts.runtime.inbox.put(started)
         ended = asyncio.create_task(parts.runtime.run(parts.dispatcher), name="runtime")
+        stack.push_async_callback(_end, ended)
         await parts.runtime.reached(lambda state: _is_settled(state, started.boot_id), READY_WAIT_S)
         if not lifetime.stop_asked:
             stack.callback(files.withdraw)
             files.publish(connection, (paths.connection, paths.own_connection))
+            lifetime.published()
             surface.open(parts)
             self._phase("ready")
             if why := refusal_of(state):
@@ -259,8 +272,10 @@ class Bootstrap:
             state = Path(tempfile.mkdtemp(prefix=f"agent-relay-ephemeral-{os.getpid()}-")).resolve()
             stack.callback(shutil.rmtree, state, ignore_errors=True)
         else:
-            make_private_directory(settings.state_dir)
             state = settings.state_dir.resolve()
+            if why := paths_of(settings.instance_name, state, self._environ, ephemeral=False).too_long:
+                raise SettingsError(why)
+            make_private_directory(settings.state_dir)
         paths = paths_of(settings.instance_name, state, self._environ, ephemeral=settings.state_dir is None)
         ignored = state / ".gitignore"
         if not ignored.exists():
@@ -274,7 +289,7 @@ class Bootstrap:
         engine = await engine_process.find_or_start(paths.engine)
 
         async def end() -> None:
-            unused = engine.started_now and not lifetime.running
+            unused = engine.started_now and not lifetime.ready
             if (unused or lifetime.leaves_nothing) and not _has_neighbours(paths):
                 await engine_process.end(paths.engine, lifetime.time_left_s())
 
@@ -300,6 +315,8 @@ class Bootstrap:
 
     @staticmethod
     async def _shut(parts: Assembly, lifetime: Lifetime) -> None:
+        if not (lifetime.ready or parts.has_agents):
+            parts.host.end(0.0)  # a start that failed leaves no host without agents behind
         await parts.shut(lifetime.time_left_s())
 
     def _started(self, vault: Vault, node: Node) -> inputs.BrokerStarted:
@@ -345,6 +362,12 @@ def refusal_of(state: State) -> str:
         return ""
     again = "It asks again every 5 minutes. To ask now: relaybroker node enrol"
     return f"the engine refused this node, {link.reason}: {SENTENCES[link.reason]} {link.detail}\n{again}"
+
+
+async def _end(task: asyncio.Task[Ending]) -> None:
+    """A start that fails ends the loop, too: what it would still say, nobody could hear."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _note_failure(_kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:

@@ -49,6 +49,7 @@ class Lifetime:
         self._parts: Assembly | None = None
         self._ending: Ending | None = None
         self._persist = False
+        self._published = False
         self._agents_live_on = False
         self._signals: list[signal.Signals] = []
         self._asked_at: float | None = None
@@ -64,9 +65,9 @@ class Lifetime:
         return self._asked_at is not None
 
     @property
-    def running(self) -> bool:
-        """Whether the start came as far as the loop."""
-        return self._parts is not None
+    def ready(self) -> bool:
+        """Whether the start came as far as clients that find the broker."""
+        return self._published
 
     @property
     def leaves_nothing(self) -> bool:
@@ -85,6 +86,10 @@ class Lifetime:
             parts.runtime.fail(self._failure)
         if not persist:
             self._spawn(self._watch_lease(surface))
+
+    def published(self) -> None:
+        """The start is over: clients find the broker."""
+        self._published = True
 
     def ended(self, ending: Ending) -> None:
         """The run is over."""

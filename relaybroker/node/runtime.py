@@ -2,8 +2,8 @@
 
 Rules:
 
-* One task calls the core. In each round it takes what is there (at most 512 inputs), decides at one moment of a clock that
-  never goes back, and appends the events as one batch.
+* One task calls the core. In each round it takes what is there (at most 512 inputs, and no more than 50 ms of
+  work), decides at one moment of a clock that never goes back, and appends the events as one batch.
 * Commits are pipelined: the next round is decided while the journal's thread commits. Effects are carried out in order, by
   a second task, each batch after its own commit. Nothing leaves before what it follows from is on disk.
 * No adapter is awaited: carrying out an effect means handing it to an adapter's own bounded queue.
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relaybroker.adapters.eventstore.snapshots import Snapshot
 from relaybroker.domain import state as domain_state
+from relaybroker.domain.inputs import ClockLeapt
 from relaybroker.node.clock import SteadyClock
 from relaybroker.node.inbox import Inbox
 
@@ -41,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 SNAPSHOT_EVERY = 20_000
 """Events between two snapshots."""
+ROUND_S = 0.05
+"""After so long a round ends, whatever else is there: readers, writers and people wait for no flood."""
 PIPELINE = 64
 """Batches that may be decided and not yet carried out."""
 _IDLE_STEP_S = 0.01
@@ -101,7 +104,7 @@ class Runtime:
         snapshots: where the state is kept now and then; None = nowhere.
         recorder: who records the turns; None = nobody.
         committed: hears of each batch how long it took to become durable, in seconds.
-        clock: epoch seconds; None = a `SteadyClock` that goes on from the newest record.
+        clock: None = one that goes on from the newest record.
         snapshot_every: events between two snapshots.
     """
 
@@ -113,7 +116,7 @@ class Runtime:
         snapshots: SnapshotFile | None,
         recorder: Recorder | None = None,
         committed: Callable[[float], None] = lambda _: None,
-        clock: Callable[[], float] | None = None,
+        clock: SteadyClock | None = None,
         snapshot_every: int = SNAPSHOT_EVERY,
     ) -> None:
         self.inbox = Inbox()
@@ -191,15 +194,22 @@ class Runtime:
 
     async def _decide(self) -> None:
         idle = False
+        rest: list[Input] = []
         while True:
-            inputs = await self.inbox.take(self._wait_s(idle=idle))
+            inputs = rest or await self.inbox.take(self._wait_s(idle=idle))
             now = self._now = max(self._now, self._clock())
             turns: list[Decision] = []
+            if leapt_s := self._clock.take_leap():
+                turns.append(self._core.handle(ClockLeapt(by_s=leapt_s), now))
             due = self._core.next_deadline()
             if due is not None and due <= now:
                 turns.append(self._core.on_time(now))
-                idle = not turns[0].events
-            turns += [self._core.handle(item, now) for item in inputs]
+                idle = not turns[-1].events
+            until, decided = time.monotonic() + ROUND_S, 0
+            while decided < len(inputs) and (not decided or time.monotonic() < until):
+                turns.append(self._core.handle(inputs[decided], now))
+                decided += 1
+            rest = inputs[decided:]
             events = [recorded for turn in turns for recorded in turn.events]
             effects = [effect for turn in turns for effect in turn.effects]
             if events or effects:

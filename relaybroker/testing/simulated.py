@@ -126,6 +126,10 @@ class SimulatedBroker:
         """Let this much time pass, with everything that happens in it."""
         self._world.timeline.run(seconds + 60.0 * minutes + 3600.0 * hours)
 
+    def set_clock(self, seconds: float = 0.0, *, hours: float = 0.0) -> None:
+        """Set the wall clock of the machine forward, or back (negative); the time that has passed stays what it is."""
+        self._world.timeline.wall_offset += seconds + 3600.0 * hours
+
     def wait(self, holds: Callable[[], Any], *, within_s: float = WITHIN_S, what: str = "the condition") -> None:
         """Let time pass until something holds.
 

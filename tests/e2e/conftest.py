@@ -173,14 +173,18 @@ class Deployment:
     def engine_pid(self) -> int:
         return int(json.loads((self.state / "engine" / "ready.json").read_text())["pid"])
 
+    def processes(self) -> list[psutil.Process]:
+        """What runs with this directory in its command line."""
+        found = psutil.process_iter(["cmdline"])
+        return [process for process in found if str(self.folder) in " ".join(process.info["cmdline"] or ())]
+
     async def close(self) -> None:
         await self.session.close()
         if self.broker is not None and self.broker.poll() is None:
             self.broker.terminate()
             await asyncio.to_thread(self.broker.wait, WAIT_S)
-        for process in psutil.process_iter(["cmdline"]):
-            if str(self.folder) in " ".join(process.info["cmdline"] or ()):
-                process.kill()
+        for process in self.processes():
+            process.kill()
 
 
 @pytest.fixture

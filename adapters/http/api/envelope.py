@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from relaybroker.adapters.http.api.agent_scope import CALLER, AgentCaller
-from relaybroker.adapters.http.api.page_sessions import PageSessions
+from relaybroker.adapters.http.api.page_sessions import PageSessions, is_of_page, not_logged_in
 from relaybroker.adapters.http.api.rendering import STATUS
 from relaybroker.adapters.http.proof import proof
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -165,7 +165,7 @@ class Guard:
                 self._on_use()
                 self._vouch(request)
             elif request.path not in self._open_paths:
-                return unauthorized()
+                return not_logged_in() if is_of_page(request.path) else unauthorized()
             return await _enveloped(request, handler)
 
         return check

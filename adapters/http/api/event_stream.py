@@ -9,7 +9,8 @@ Rules:
   stored events. So nothing depends on when a client came or when the router opened.
 * Only what is on disk is sent: `published` is the number of the last durable event that was handed out, and bounds every reading of
   the store.
-* A client that says nothing for 90 s (no Pong to three Pings either) is cut off.
+* A client that says nothing for 90 s (no Pong to three Pings either) is cut off. One that says more than a person's terminal can, too
+  (1008 `frame_flood`): nothing that it could say is worth the time that it takes from others.
 
 Source: spec/local-api.md section 1.4; scenarios F118, F120.
 """
@@ -17,17 +18,20 @@ Source: spec/local-api.md section 1.4; scenarios F118, F120.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from relaybroker.adapters.http.api.event_frames import frame_of
 from relaybroker.domain.announcements import Announced
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.state import State
+
+_log = logging.getLogger(__name__)
 
 QUEUE_FRAMES = 1024
 QUEUE_BYTES = 4 * 1024 * 1024
@@ -35,6 +39,9 @@ PING_S = 30.0
 SILENCE_S = 90.0
 MAX_SOCKETS = 256
 MAX_INBOUND_BYTES = 1024 * 1024
+SAID_MAX = 1000
+"""Frames of one client within `SAID_S`."""
+SAID_S = 10.0
 _BATCH = 256
 """Stored events that are taken in hand at once."""
 _DRAIN_S = 0.5
@@ -306,11 +313,18 @@ class EventStream:
 
     async def _listen(self, socket: web.WebSocketResponse, heard: Callable[[str], Awaitable[None]]) -> None:
         """Read until the client leaves. Raises TimeoutError when it is silent for too long."""
+        since, said = 0.0, 0
         while True:
             async with asyncio.timeout(self._silence_s):
                 message = await socket.receive()
                 if message.type is WSMsgType.PING:
                     await socket.pong(message.data)
+            now = asyncio.get_running_loop().time()
+            since, said = (since, said + 1) if now - since < SAID_S else (now, 1)
+            if said > SAID_MAX:
+                _log.warning("a client of /ws sent more than %d frames within %g s: it is cut off", SAID_MAX, SAID_S)
+                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"frame_flood")
+                return
             if message.type is WSMsgType.TEXT:
                 await heard(message.data)
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):

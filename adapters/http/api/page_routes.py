@@ -12,18 +12,16 @@ from aiohttp import web
 
 from relaybroker.adapters.http.api.answers import Answer
 from relaybroker.adapters.http.api.bodies import Body, Query
-from relaybroker.adapters.http.api.page_sessions import COOKIE, SESSION_S, TICKET_S, PageSessions
+from relaybroker.adapters.http.api.page_sessions import (
+    COOKIE,
+    HEADERS,
+    SESSION_S,
+    TICKET_S,
+    PageSessions,
+    not_logged_in,
+)
 from relaybroker.adapters.http.api.routing import route
 
-HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
-    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
-"""Of every file of the page: nothing from elsewhere, no script in a text."""
 _ENTERED = (
     '<!doctype html><meta charset="utf-8"><title>relaybroker</title><link rel="icon" href="data:,">'
     '<meta http-equiv="refresh" content="0;url=/ui"><p><a href="/ui">To the page</a></p>'
@@ -85,23 +83,17 @@ class PageRoutes:
     def __init__(self, sessions: PageSessions, assets: Mapping[str, Asset]) -> None:
         self._sessions, self._assets = sessions, assets
 
-    @route(
-        "GET /ui",
-        "The web page; it shows nothing before login.",
-        settled=False,
-        is_open=True,
-        media="text/html",
-    )
+    @route("GET /ui", "The web page; 401 and how to log in, before login.", settled=False, media="text/html")
     async def page(self, _request: web.Request) -> Annotated[web.Response, str]:
         """GET /ui."""
         return self._file("index.html")
 
-    @route("GET /ui/app.js", "A file of the page.", settled=False, is_open=True, media="text/javascript")
+    @route("GET /ui/app.js", "A file of the page.", settled=False, media="text/javascript")
     async def script(self, _request: web.Request) -> Annotated[web.Response, str]:
         """GET /ui/app.js."""
         return self._file("app.js")
 
-    @route("GET /ui/app.css", "A file of the page.", settled=False, is_open=True, media="text/css")
+    @route("GET /ui/app.css", "A file of the page.", settled=False, media="text/css")
     async def style(self, _request: web.Request) -> Annotated[web.Response, str]:
         """GET /ui/app.css."""
         return self._file("app.css")
@@ -109,14 +101,17 @@ class PageRoutes:
     @route(
         "GET /ui/enter",
         "Log a browser in with a ticket and open the page.",
+        errors=(401,),
         settled=False,
         is_open=True,
         media="text/html",
     )
     async def enter(self, request: web.Request, query: EnterQuery) -> Annotated[web.Response, str]:
-        """GET /ui/enter. A bad ticket leads to the page, too, which says how to get a good one."""
-        response = web.Response(text=_ENTERED, content_type="text/html", headers=HEADERS)
+        """GET /ui/enter. Whoever is logged in already needs no ticket."""
         cookie = self._sessions.enter(query.ticket) if request.method == "GET" else ""
+        if not cookie and self._sessions.of(request) is None:
+            return not_logged_in()
+        response = web.Response(text=_ENTERED, content_type="text/html", headers=HEADERS)
         if cookie:
             response.set_cookie(COOKIE, cookie, path="/", max_age=int(SESSION_S), httponly=True, samesite="Strict")
         return response

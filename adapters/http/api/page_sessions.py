@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 from aiohttp import web
@@ -29,8 +29,25 @@ LIMIT = 32
 
 _Value = TypeVar("_Value")
 
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""Of every file of the page: nothing from elsewhere, no script in a text."""
+_NOT_LOGGED_IN = (
+    '<!doctype html><meta charset="utf-8"><title>relaybroker</title><link rel="icon" href="data:,">'
+    "<p>This page is not logged in. In a terminal: <code>relaybroker open</code></p>"
+    '<p><a href="/ui">To the page</a>, if this browser is logged in and a link from elsewhere led here.</p>'
+)
 PAGE_ROUTES = frozenset(
     {
+        "GET /ui",
+        "GET /ui/app.js",
+        "GET /ui/app.css",
         "GET /api/page/session",
         "POST /api/page/leave",
         "GET /api/status",
@@ -121,6 +138,16 @@ class PageSessions:
                 "this page is read-only; for a page that can make changes run relaybroker open without --read-only",
             )
         return None
+
+
+def is_of_page(path: str) -> bool:
+    """Whether a browser that is not logged in is told how to log in there, and no client what is wrong."""
+    return f"{path}/".startswith("/ui/")
+
+
+def not_logged_in() -> web.Response:
+    """401 for a browser: how to log it in."""
+    return web.Response(status=401, text=_NOT_LOGGED_IN, content_type="text/html", headers=HEADERS)
 
 
 def _keep(kept: dict[str, _Value], key: str, value: _Value) -> None:

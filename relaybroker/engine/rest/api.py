@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
 CONNECTIONS: web.AppKey[Connections] = web.AppKey("connections", Connections)
 ORIGIN: web.AppKey[OriginCheck] = web.AppKey("origin", OriginCheck)
+RETRY_AFTER_S = 5
+"""What 429 says about when to come again."""
 SOCKET_PATHS = ("/v1/node/ws", "/v1/ws")
 
 Work = Callable[[Tx, Caller], Any]
@@ -47,7 +49,8 @@ def ok(data: Any, status: int = 200, **extra: Any) -> web.Response:
 
 
 def _refusal(status: int, code: str, message: str) -> web.Response:
-    return json_answer({"ok": False, "error": {"code": code, "message": message}}, status)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 429 else None
+    return json_answer({"ok": False, "error": {"code": code, "message": message}}, status, headers)
 
 
 @web.middleware

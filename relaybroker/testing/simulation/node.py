@@ -207,6 +207,12 @@ class Node:
         now = self._clock()
         decided: list[Recorded] = []
         wanted: list[Effect] = []
+        if leapt_s := self._clock.take_leap():
+            leap = inputs.ClockLeapt(by_s=leapt_s)
+            decision = core.handle(leap, now)
+            self._watcher.deciding(leap, decision.events)
+            decided += decision.events
+            wanted += decision.effects
         due = core.next_deadline()
         if due is not None and due <= now:
             decision = core.on_time(now)

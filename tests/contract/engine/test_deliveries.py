@@ -1,8 +1,12 @@
 """engine-contract.md section 7: rows, numbers, push, replay, acknowledgement, expiry."""
 
 import asyncio
+import time
+from datetime import datetime
 
 import pytest
+
+from tests.waiting import WAIT_S
 
 
 @pytest.fixture
@@ -305,6 +309,28 @@ async def test_expired_rows_do_not_count_for_the_cap(open_world):
     node = await world.direct(ada)
     await world.dm(bob, ada)
     await node.first(lambda frame: frame.get("seq") == 2)
+
+
+@pytest.mark.parametrize("by_s", [86_400.0, -86_400.0])
+async def test_a_clock_that_is_set_takes_no_time_from_what_waits_and_gives_it_none(open_world, by_s):
+    """What waits for a broker that is away would be gone at once, or would be kept for a day."""
+    ahead_s = 0.0
+    world = await open_world(clock=lambda: time.time() + ahead_s)
+    ada, bob = await world.agent("ada"), await world.agent("bob")
+    await world.dm(bob, ada)
+
+    async def left_s():
+        (row,) = (await world.get("/v1/deliveries", token=ada.token)).data
+        return datetime.fromisoformat(row["expires_at"]).timestamp() - (time.time() + ahead_s)
+
+    before = await left_s()
+    ahead_s = by_s
+    assert 0 < before - await left_s() < WAIT_S
+    headers = {"Idempotency_Key": "one"}
+    first = await world.post("/v1/dm", {"to": "ada", "text": "x"}, token=bob.token, **headers)
+    ahead_s = 2 * by_s
+    again = await world.post("/v1/dm", {"to": "ada", "text": "x"}, token=bob.token, **headers)
+    assert again.data == first.data
 
 
 async def test_a_bad_delivery_query_is_400(world):

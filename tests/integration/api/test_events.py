@@ -10,6 +10,7 @@ import time
 import aiohttp
 import pytest
 
+from relaybroker.adapters.http.api import event_stream
 from relaybroker.adapters.http.api.event_stream import QUEUE_BYTES, QUEUE_FRAMES, EventStream
 from relaybroker.adapters.pty.protocol import Output
 from relaybroker.domain.announcements import AgentBlocked, Announced
@@ -353,6 +354,24 @@ async def test_a_silent_client_is_cut_off_and_one_that_answers_pings_is_not(clie
         client.api.announce(Announce(announced=still_here))
         async with asyncio.timeout(WAIT_S):
             assert (await reading).type is aiohttp.WSMsgType.TEXT
+
+
+async def test_a_client_that_floods_its_socket_is_cut_off_and_the_others_are_served(
+    client, source, monkeypatch, caplog
+):
+    monkeypatch.setattr(event_stream, "SAID_MAX", 20)
+    async with client.socket() as quiet, client.socket() as flooding:
+        for _ in range(20):
+            await flooding.send_str('{"kind":"whatever"}')
+        source.store(1)
+        await take(flooding, source.last)
+        await flooding.send_str("one more")
+        async with asyncio.timeout(WAIT_S):
+            message = await flooding.receive()
+        assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 1008, "frame_flood")
+        source.store(1)
+        await take(quiet, source.last)
+    assert "more than 20 frames" in caplog.text
 
 
 async def test_a_plain_get_of_the_socket_is_a_400(client):

@@ -284,9 +284,20 @@ def test_a_session_opens_what_the_page_needs_and_nothing_else(desk, cookie):
     assert _asked(desk, "/api/status", Cookie=cookie)[0] == 401
 
 
-def test_the_files_of_the_page_forbid_what_is_not_theirs(desk):
+def test_who_is_not_logged_in_gets_nothing_of_the_page_but_how_to_log_in(desk, cookie):
+    for path in ("/ui", "/ui/app.js", "/ui/app.css", "/ui/enter", "/ui/enter?ticket=nonsense"):
+        for headers in ({}, {"X-API-Key": "nonsense"}, {"Cookie": cookie[:-1]}):
+            status, told, body = _asked(desk, path, **headers)
+            assert (status, told["Content-Type"]) == (401, "text/html; charset=utf-8"), path
+            assert b"relaybroker open" in body
+            assert b"script" not in body
+            assert "default-src 'none'" in told["Content-Security-Policy"]
+    assert _asked(desk, "/ui", **{"X-API-Key": desk.connection["api_key"]})[0] == 200
+
+
+def test_the_files_of_the_page_forbid_what_is_not_theirs(desk, cookie):
     for path in ("/ui", "/ui/app.js", "/ui/app.css"):
-        status, headers, body = _asked(desk, path)
+        status, headers, body = _asked(desk, path, Cookie=cookie)
         assert status == 200
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy

@@ -34,6 +34,18 @@ def kinds(world):
     return [type(one.event) for one in world.log]
 
 
+def test_one_agent_cannot_fill_the_queue_of_messages_to_be_published(world, monkeypatch):
+    monkeypatch.setattr("relaybroker.domain.message.MAX_OPEN_OF_AGENT", 3)
+    flood, other = world.spawn("w1"), world.spawn("w2")
+    for number in range(4):
+        send(world, flood, request_id=f"s{number}")
+    assert (world.replies["s3"].status, world.replies["s3"].body["code"]) == (429, "sender_quota")
+    send(world, other, request_id="other")
+    world.tell(inputs.SendRequested(request_id="person", to="#general", text="hello", sender="w1"))
+    assert not {"other", "person"} & set(world.replies), "they are on their way"
+    assert len(world.broker.state.messages) == 5
+
+
 # --- acts -----------------------------------------------------------------------------------------------------------------
 
 

@@ -282,6 +282,42 @@ def test_the_list_holds_no_more_than_its_limit_and_every_letter_that_leaves_has_
     ]
 
 
+def deliver_from(world, sender, seq, text):
+    data = {"id": f"M{seq}", "agent_id": f"id-{sender}", "agent_name": sender, "text": text, "channel_name": "general"}
+    world.deliver("w1", seq, payload={"type": "message.created", "data": data})
+
+
+def test_who_floods_the_list_pushes_out_its_own_letters_and_nobody_elses(ready, monkeypatch):
+    """F036: the oldest of the sender that has the most leaves."""
+    monkeypatch.setattr("relaybroker.domain.rules.dead_letter_removal.LIMIT", 4)
+    for seq, sender in enumerate(("bob", "cay", *["flood"] * 6, "dan"), start=1):
+        deliver_from(ready, sender, seq, BIG)
+    assert [(letter.sender, letter.seq) for letter in letters(ready).values()] == [
+        ("bob", 1),
+        ("cay", 2),
+        ("flood", 8),
+        ("dan", 9),
+    ]
+    assert {item.event.reason for item in ready.events("dead_letter.removed.v1")} == {"archived"}
+
+
+def test_a_sender_with_too_much_waiting_gets_dead_letters_and_others_are_served(ready, monkeypatch):
+    """BOUNDED: of all agents of the node together; it can be redelivered when there is room, and the rest stays in order."""
+    monkeypatch.setattr("relaybroker.domain.rules.mailboxes.MAX_WAITING_OF_SENDER", 2)
+    session = next(iter(ready.broker.state.workers))
+    ready.report(inputs.ProgramBlocked, session, pattern="trust")
+    for seq, sender in enumerate(("flood", "flood", "flood", "bob"), start=1):
+        deliver_from(ready, sender, seq, f"m{seq}")
+    (letter,) = letters(ready).values()
+    assert (letter.seq, letter.reason) == (3, "sender_quota")
+    assert ready.broker.state.waiting_of == {"flood": 2, "bob": 1}
+    ready.report(inputs.ProgramUnblocked, session)
+    assert ready.broker.state.waiting_of == {}
+    assert redeliver(ready, letter.letter_id).status == 200
+    assert [text.rpartition(": ")[2] for text in ready.texts("w1")] == ["m1", "m2", "m4", "m3"]
+    ready.assert_fold_is_live()
+
+
 def test_a_log_from_before_the_limit_is_brought_within_it_at_the_start(ready, monkeypatch):
     """F036: the broker starts with a list over its limit."""
     for seq in range(1, 8):

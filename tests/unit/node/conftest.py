@@ -15,7 +15,7 @@ from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.domain import effects, events
 from relaybroker.domain.announcements import AgentBlocked, Announced
 from relaybroker.domain.events import REGISTRY, Recorded
-from relaybroker.domain.inputs import EngineUnanswered, Input
+from relaybroker.domain.inputs import ClockLeapt, EngineUnanswered, Input
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Decision
 from relaybroker.node.runtime import Ending, Runtime
@@ -33,6 +33,9 @@ class EchoCore:
         self.fault_on = ""
 
     def handle(self, item: Input, now: float) -> Decision:
+        if isinstance(item, ClockLeapt):
+            self.handled.append((f"leap of {item.by_s:g} s", now))
+            return Decision([], [])
         assert isinstance(item, EngineUnanswered)
         if item.call_id == self.fault_on:
             raise RuntimeError("a bug in the core")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from relaybroker.domain.inputs import Input
-from relaybroker.node.inbox import Inbox
+from relaybroker.node.clock import SteadyClock
+from relaybroker.node.inbox import Inbox, Share
 from tests.waiting import WAIT_S
 
 MakeBench = Callable[..., Any]
@@ -35,9 +36,24 @@ async def test_inputs_of_one_round_are_decided_at_one_moment(make_bench: MakeBen
     assert len({moment for _, moment in bench.core.handled}) == 1
 
 
+async def test_a_round_that_takes_long_ends_and_the_rest_is_decided_in_the_next_ones(
+    make_bench: MakeBench, make_input: MakeInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relaybroker.node.runtime.ROUND_S", -1.0)
+    passed = iter(range(1, 10_000))
+    bench = make_bench(clock=SteadyClock(0.0, wall=lambda: 1000.0 + next(passed), pace=lambda: 0.0))
+    names = [f"i{number}" for number in range(5)]
+    for name in names:
+        assert bench.runtime.inbox.offer(make_input(name))
+    bench.start()
+    await bench.carried(5)
+    assert [name for name, _ in bench.core.handled] == names
+    assert len({moment for _, moment in bench.core.handled}) == 5
+
+
 async def test_the_clock_never_goes_back(make_bench: MakeBench, make_input: MakeInput) -> None:
     times = iter([100.0, 90.0, 95.0, 120.0])
-    bench = make_bench(clock=lambda: next(times, 120.0))
+    bench = make_bench(clock=SteadyClock(0.0, wall=lambda: next(times, 120.0), pace=lambda: 0.0))
     bench.start()
     for name in ("a", "b", "c", "d"):
         await bench.runtime.inbox.put(make_input(name))
@@ -52,11 +68,27 @@ async def test_what_is_due_happens_without_any_input(make_bench: MakeBench) -> N
     moment = 1000.0
     loop = asyncio.get_running_loop()
     began = loop.time()
-    bench = make_bench(clock=lambda: moment + loop.time() - began)
+    bench = make_bench(clock=SteadyClock(0.0, wall=lambda: moment + loop.time() - began, pace=loop.time))
     bench.core.deadline = moment + 0.2
     bench.start()
     assert (await bench.carried(1))[0][0] == "timer"
     assert bench.core.timed[0] >= moment + 0.2
+
+
+async def test_a_leap_of_the_clock_is_told_to_the_core_before_anything_is_due(
+    make_bench: MakeBench, make_input: MakeInput
+) -> None:
+    wall = 1000.0
+    bench = make_bench(clock=SteadyClock(0.0, wall=lambda: wall, pace=lambda: 0.0))
+    bench.start()
+    await bench.runtime.inbox.put(make_input("a"))
+    await bench.carried(1)
+    wall += 1_000_000.0
+    bench.core.deadline = 2000.0
+    await bench.runtime.inbox.put(make_input("b"))
+    await bench.carried(3)
+    assert [name for name, _ in bench.core.handled] == ["a", "leap of 1e+06 s", "b"]
+    assert [name for name, _, _ in bench.carrier.carried] == ["a", "timer", "b"]
 
 
 async def test_a_deadline_that_nothing_is_done_about_does_not_spin(make_bench: MakeBench) -> None:
@@ -146,6 +178,18 @@ async def test_a_full_inbox_refuses_an_offer_and_makes_a_put_wait(make_input: Ma
     assert [item.call_id for item in await inbox.take(0)] == ["a", "b", "c"]  # type: ignore[union-attr]
     await waiting
     assert [item.call_id for item in await inbox.take(0)] == ["e"]  # type: ignore[union-attr]
+
+
+async def test_a_source_with_a_share_waits_while_others_find_room(make_input: MakeInput) -> None:
+    inbox, share = Inbox(), Share(2)
+    flood = [asyncio.create_task(inbox.put(make_input(f"f{number}"), share)) for number in range(5)]
+    await asyncio.sleep(0)
+    assert len(inbox) == 2
+    assert inbox.offer(make_input("a person"))
+    flood.pop(2).cancel()  # one that waited gives its place up
+    assert [item.call_id for item in await inbox.take(0)] == ["f0", "f1", "a person"]  # type: ignore[union-attr]
+    await asyncio.gather(*flood)
+    assert [item.call_id for item in await inbox.take(0)] == ["f3", "f4"]  # type: ignore[union-attr]
 
 
 async def test_a_flood_of_inputs_does_not_starve_the_rest_of_the_process(

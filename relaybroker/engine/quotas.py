@@ -1,0 +1,64 @@
+"""What one sender may have open: nobody fills the engine, or what it gives to brokers, alone.
+
+A message that would go over is refused whole and stored nowhere; what is delivered, or expires, makes room again. A refusal is a line in
+the log, once a minute for each sender.
+
+Source: spec/engine-contract.md section 7.2.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from relaybroker.engine.auth import Caller
+from relaybroker.engine.context import Engine
+from relaybroker.engine.errors import EngineError
+from relaybroker.engine.store import Tx
+
+SENDER_QUOTA = "sender_quota"
+TOLD_EVERY_S = 60.0
+"""Between two lines of the log about one sender."""
+TOLD_MAX = 1024
+"""Senders of which it is remembered when they were last in the log."""
+log = logging.getLogger(__name__)
+
+
+def require_room(tx: Tx, engine: Engine, caller: Caller, rows: int, size: int) -> None:
+    """Room for so many more deliveries of this sender, each of so many characters. Raises EngineError 429 `sender_quota`.
+
+    Who has nothing open may send any message: waiting would not make it smaller.
+    """
+    open_rows = tx.the(
+        "SELECT COUNT(*) AS rows, COALESCE(SUM(length(payload)), 0) AS size FROM deliveries"
+        " WHERE sender_id = ? AND status IN ('queued', 'delivered') AND expires_at > ?",
+        caller.id, tx.now,
+    )  # fmt: skip
+    limits = engine.limits
+    if not open_rows["rows"]:
+        return
+    if open_rows["rows"] + rows > limits.sender_open or open_rows["size"] + rows * size > limits.sender_open_size:
+        _refuse(engine, caller, f"{open_rows['rows']} deliveries of {open_rows['size']} characters")
+
+
+def require_room_for_invocation(tx: Tx, engine: Engine, caller: Caller) -> None:
+    """Room for one more invocation of this agent. Raises EngineError 429 `sender_quota`."""
+    if caller.kind != "agent":
+        return
+    open_now = tx.count(
+        "SELECT COUNT(*) FROM invocations WHERE caller_id = ? AND status IN ('pending', 'dispatched')", caller.id
+    )
+    if open_now >= engine.limits.sender_invocations:
+        _refuse(engine, caller, f"{open_now} invocations")
+
+
+def _refuse(engine: Engine, caller: Caller, has: str) -> None:
+    said = f"{caller.name} has {has} open, and may have no more until some are settled"
+    last, now = engine.told_of.get(caller.id), time.monotonic()
+    if last is None or now - last >= TOLD_EVERY_S:
+        engine.told_of.pop(caller.id, None)
+        engine.told_of[caller.id] = now
+        while len(engine.told_of) > TOLD_MAX:
+            del engine.told_of[next(iter(engine.told_of))]
+        log.warning("refused with %s: %s", SENDER_QUOTA, said)
+    raise EngineError(429, SENDER_QUOTA, said)

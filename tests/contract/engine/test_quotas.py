@@ -1,0 +1,104 @@
+"""engine-contract.md section 7.2: nobody fills the engine alone, and what is settled costs no more than its row."""
+
+from __future__ import annotations
+
+import logging
+
+from relaybroker.engine.messages import MESSAGE_MAX
+
+
+async def _payloads(world):
+    return await world.engine.store.run(
+        lambda tx: [row["size"] for row in tx.all("SELECT length(payload) AS size FROM deliveries ORDER BY seq")]
+    )
+
+
+async def test_who_has_too_many_deliveries_open_is_refused_until_some_are_settled(open_world, caplog):
+    world = await open_world(sender_open=3)
+    caplog.set_level(logging.WARNING, "relaybroker.engine.quotas")
+    flood, bob = await world.agent("flood"), await world.agent("bob")
+    node = await world.node()
+    ada = await node.agent("ada")
+    for _ in range(3):
+        await world.dm(flood, ada)
+    for path, body in (
+        ("/v1/dm", {"to": "ada", "text": "one more"}),
+        ("/v1/channels/general/messages", {"text": "one more"}),
+    ):
+        for _ in range(2):
+            refused = await world.post(path, body, token=flood.token)
+            assert (refused.status, refused.code) == (429, "sender_quota")
+            assert int(refused.headers["Retry-After"]) > 0
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1, "a flood of refusals is no flood of lines"
+    assert "sender_quota: flood has 3 deliveries" in said[0]
+    stored = await world.engine.store.run(lambda tx: tx.count("SELECT COUNT(*) FROM messages WHERE text = 'one more'"))
+    assert stored == 0, "nothing of a refused message is kept"
+
+    await world.dm(bob, ada, "others go on")
+    await node.first(lambda frame: frame.get("seq") == 4)
+    await node.ack(ada, 1)
+    await world.dm(flood, ada, "there is room again")
+    await node.first(lambda frame: frame.get("seq") == 5)
+
+
+async def test_a_message_to_many_counts_for_each_of_them(open_world):
+    world = await open_world(sender_open=3)
+    flood, _, _ = [await world.agent(name) for name in ("flood", "ada", "bob")]
+    await world.say(flood)
+    refused = await world.post("/v1/channels/general/messages", {"text": "again"}, token=flood.token)
+    assert (refused.status, refused.code) == (429, "sender_quota")
+
+
+async def test_what_is_open_is_bounded_in_characters_as_well(open_world):
+    world = await open_world(sender_open_size=100_000)
+    flood, ada = await world.agent("flood"), await world.agent("ada")
+    await world.dm(flood, ada, "a small one")
+    refused = await world.post("/v1/dm", {"to": "ada", "text": "x" * 100_000}, token=flood.token)
+    assert (refused.status, refused.code) == (429, "sender_quota")
+    await world.dm(flood, ada, "a small one")
+
+
+async def test_who_has_nothing_open_is_never_told_to_wait(open_world):
+    world = await open_world(sender_open=1, sender_open_size=1000)
+    ada, _, _ = [await world.agent(name) for name in ("ada", "bob", "cay")]
+    await world.say(ada, "x" * 100_000)
+
+
+async def test_open_invocations_of_one_agent_are_bounded(open_world):
+    world = await open_world(sender_invocations=2)
+    flood, bob = await world.agent("flood"), await world.agent("bob")
+    await world.node(capabilities=["spawn:claude"])
+    body = {"cli": "claude", "task": "t"}
+    for name in ("one", "two"):
+        assert (await world.post("/v1/agents/spawn", body | {"name": name}, token=flood.token)).status == 201
+    refused = await world.post("/v1/agents/spawn", body | {"name": "three"}, token=flood.token)
+    assert (refused.status, refused.code) == (429, "sender_quota")
+    assert (await world.post("/v1/agents/spawn", body | {"name": "four"}, token=bob.token)).status == 201
+    assert (await world.post("/v1/agents/spawn", body | {"name": "five"})).status == 201, "the operator is no sender"
+
+
+async def test_a_message_with_all_that_it_carries_is_bounded(world):
+    ada, _ = await world.agent("ada"), await world.agent("bob")
+    for more in ({"data": {"x": "y" * MESSAGE_MAX}}, {"blocks": ["y" * MESSAGE_MAX]}, {"data": {"x": "y"}}):
+        answer = await world.post("/v1/channels/general/messages", {"text": "t"} | more, token=ada.token)
+        if more == {"data": {"x": "y"}}:
+            assert answer.status == 201
+        else:
+            assert (answer.status, answer.code) == (413, "body_too_large")
+
+
+async def test_what_is_settled_keeps_no_copy_of_the_message(open_world):
+    world = await open_world(delivery_ttl_s=3600)
+    bob = await world.agent("bob")
+    node = await world.node()
+    ada = await node.agent("ada")
+    for _ in range(3):
+        await world.dm(bob, ada, "x" * 100_000)
+    await node.first(lambda frame: frame.get("seq") == 3)
+    await node.ack(ada, 2)
+    first, second, third = await _payloads(world)
+    assert (first, second) == (0, 0)
+    assert third > 100_000
+    read = (await world.get("/v1/deliveries?status=acked", token=ada.token)).data
+    assert [len(row["message"]["text"]) for row in read] == [100_000] * 2, "the message itself is there"
