@@ -57,7 +57,6 @@ _MAY_SETTLE = {
 """Why a message may be over without being typed or kept as a dead letter (`ambiguous`: the policy at_most_once)."""
 
 _MAY_RETURN = {
-    Reason.TASK_DONE,
     Reason.WORKER_EXITED,
     Reason.WORKER_LOST,
     Reason.AGENT_RELEASED,

@@ -77,7 +77,6 @@ REQUIRED = (
     "a program was started again",
     "a program was started again too often",
     "a release cancelled a restart",
-    "an agent was released after its task",
     "the token was replaced",
     "the engine superseded the link",
     "the link fell silent",
@@ -211,8 +210,6 @@ class Marks:
                 self.reach("a program was started again")
             case events.WorkerExited(report=0) if event.reason is Reason.AGENT_RELEASED:
                 self.reach("a release cancelled a restart")
-            case events.AgentLeaving() if event.reason is Reason.TASK_DONE:
-                self.reach("an agent was released after its task")
             case events.AgentGivenUp():
                 self.reach("a program was started again too often")
             case events.WorkerExited() if event.reason is Reason.WORKER_EXITED:

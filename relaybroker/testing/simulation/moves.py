@@ -277,8 +277,7 @@ def spawn(world: World) -> None:
     task = "say hello" if world.random.random() < 0.3 else ""
     cli = world.random.choice(("claude", "cat", "bash"))
     restart = inputs.RestartPolicy(max_restarts=1) if cli == "cat" else None
-    for_one_task = bool(task) and cli == "claude"
-    spec = inputs.SpawnSpec(name=name, cli=cli, task=task, restart=restart, exit_after_task=for_one_task)
+    spec = inputs.SpawnSpec(name=name, cli=cli, task=task, restart=restart)
     world.node.put(inputs.SpawnRequested(request_id=world.request_id(), spec=spec))
 
 
