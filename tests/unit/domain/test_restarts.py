@@ -343,3 +343,10 @@ def test_a_broker_that_stops_ends_an_agent_that_waits_for_its_restart(restarting
     assert restarting.exit is not None
     assert len(starts(restarting)) == 1
     assert state_of(restarting, "w1") == "gone"
+
+
+def test_a_remote_spawn_cannot_set_a_policy_and_the_log_says_that_it_was_not_read(world):
+    wanted = {"name": "w1", "restart_policy": {"enabled": True}}
+    world.frame(type="action.invoke", invocation_id="inv_1", action="spawn:cat", input=wanted)
+    assert world.broker.state.registration_of("w1").spec.restart is None
+    assert world.events("action.running.v1")[0].event.unread == ("restart_policy",)
