@@ -15,11 +15,11 @@ from relaybroker.engine.errors import invalid, not_found
 from relaybroker.engine.store import Tx
 
 
-def details(tx: Tx, row: sqlite3.Row) -> dict[str, Any]:
-    """A message with its counts."""
+def details(tx: Tx, caller: Caller, row: sqlite3.Row) -> dict[str, Any]:
+    """A message with its counts; an observer that may not read reactions sees none."""
     return messages.view(row) | {
         "reply_count": tx.count("SELECT COUNT(*) FROM messages WHERE thread_id = ?", row["id"]),
-        "reactions": grouped(tx, row["id"]),
+        "reactions": grouped(tx, row["id"]) if caller.may_read("reactions:read") else [],
         "read_by_count": tx.count("SELECT COUNT(*) FROM receipts WHERE message_id = ?", row["id"]),
     }
 

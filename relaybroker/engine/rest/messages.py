@@ -45,7 +45,7 @@ async def _get_message(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            lambda tx, caller: reactions.details(tx, messages.find(tx, caller.workspace_id, message_id)),
+            lambda tx, caller: reactions.details(tx, caller, messages.find(tx, caller.workspace_id, message_id)),
         )
     )
 

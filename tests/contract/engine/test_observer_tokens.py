@@ -72,6 +72,10 @@ async def test_conversations_and_threads_need_their_own_scopes_whichever_route_a
         assert [row["text"] for row in (await room.get(path, token=token)).data] == ["apple"]
     for hidden in (room.reply, room.direct):
         assert (await room.get(f"/v1/messages/{hidden['id']}", token=token)).code == "message_not_found"
+    await room.post(f"/v1/messages/{room.said['id']}/reactions", {"emoji": "x"}, token=room.ada.token)
+    path = f"/v1/messages/{room.said['id']}"
+    assert len((await room.get(path)).data["reactions"]) == 1
+    assert (await room.get(path, token=token)).data["reactions"] == []
     more = (await mint(room, "search:read", "dms:read", "threads:read", name="more")).data["token"]
     assert len((await room.get("/v1/search?q=apple", token=more)).data) == 3
 
