@@ -8,9 +8,11 @@ Rules:
 * A registration that could not be sent fails after 5 s; nothing waits for an outage to end.
 * A successful registration can only end through `deregistering`: `agent.deregister` is sent, or waits for the link, before the name
   registers again.
+* A program that fails is started again if its spawn asked for that: the agent is `restarting` until the new program has survived its
+  first moments. Meanwhile it is registered as before, with its name, id and token, and its messages wait. A release ends that too.
 * A failed registration leaves nothing behind: it is `failed` before the engine accepted, `deregistering` after.
 
-Source: spec/node-protocol.md sections 3.1 to 3.5.
+Source: spec/node-protocol.md sections 3.1 to 3.5; spec/local-api.md section 5.7.
 """
 
 from __future__ import annotations
@@ -32,6 +34,12 @@ RATE_PAUSE_S = 60.0
 """No registration over HTTP for this long after the engine answered 429."""
 HOLD_REQUEST_S = 5.0
 """How long a registration waits for a link that is not online, before it fails."""
+RESTART_MAX_S = 60.0
+"""Longest pause before a program is started again."""
+STABLE_S = 60.0
+"""A program that has run this long since it was ready has not failed: the count of failures in a row begins anew."""
+RESTART_JITTER = 0.2
+"""Share by which that pause is shorter or longer, so that agents that fail together do not start together."""
 
 
 class AgentState(StrEnum):
@@ -43,6 +51,7 @@ class AgentState(StrEnum):
     BINDING = "binding"
     REGISTERED = "registered"
     LIVE = "live"
+    RESTARTING = "restarting"
     DEREGISTERING = "deregistering"
     GONE = "gone"
     FAILED = "failed"
@@ -52,6 +61,8 @@ UNREGISTERED = (AgentState.RESERVED, AgentState.REGISTERING, AgentState.FALLING_
 """On the way to `registered`."""
 ASKED = (AgentState.REGISTERING, AgentState.FALLING_BACK, AgentState.BINDING)
 """The engine was asked, and what it did is not known yet."""
+PRESENT = (AgentState.REGISTERED, AgentState.LIVE, AgentState.RESTARTING)
+"""Registered at the engine and not leaving."""
 
 
 class Trigger(StrEnum):
@@ -62,6 +73,7 @@ class Trigger(StrEnum):
     BIND = "bind"
     ACCEPT = "accept"
     GO_LIVE = "go_live"
+    AWAIT_RESTART = "await_restart"
     DEREGISTER = "deregister"
     RETIRE = "retire"
     FAIL = "fail"
@@ -77,8 +89,9 @@ TABLE = Table(
         (Trigger.FALL_BACK, (AgentState.REGISTERING,), AgentState.FALLING_BACK),
         (Trigger.BIND, (AgentState.RESERVED, AgentState.FALLING_BACK), AgentState.BINDING),
         (Trigger.ACCEPT, (AgentState.REGISTERING, AgentState.BINDING), AgentState.REGISTERED),
-        (Trigger.GO_LIVE, (AgentState.REGISTERED,), AgentState.LIVE),
-        (Trigger.DEREGISTER, (AgentState.BINDING, AgentState.REGISTERED, AgentState.LIVE), AgentState.DEREGISTERING),
+        (Trigger.GO_LIVE, (AgentState.REGISTERED, AgentState.RESTARTING), AgentState.LIVE),
+        (Trigger.AWAIT_RESTART, (AgentState.LIVE, AgentState.RESTARTING), AgentState.RESTARTING),
+        (Trigger.DEREGISTER, (AgentState.BINDING, *PRESENT), AgentState.DEREGISTERING),
         (Trigger.RETIRE, (AgentState.DEREGISTERING,), AgentState.GONE),
         (
             Trigger.FAIL,

@@ -87,6 +87,32 @@ class AgentEnded(_Announcement, frozen=True, kw_only=True):
     last_output: str
 
 
+class AgentRestarting(_Announcement, frozen=True, kw_only=True):
+    """Its program failed and is started again after a pause."""
+
+    name: str
+    code: int | None
+    signal: int | None
+    restart_count: int
+    delay_s: float
+    reason: Reason
+
+
+class AgentRestarted(_Announcement, frozen=True, kw_only=True):
+    """Its program runs again."""
+
+    name: str
+    restart_count: int
+    pid: int
+
+
+class AgentPermanentlyDead(_Announcement, frozen=True, kw_only=True):
+    """Its program failed as often as its restart policy allows."""
+
+    name: str
+    reason: Reason
+
+
 class AgentTokenRotated(_Announcement, frozen=True, kw_only=True):
     """Its token was replaced."""
 
@@ -361,6 +387,9 @@ Announcement = (
     | AgentReleased
     | AgentExited
     | AgentEnded
+    | AgentRestarting
+    | AgentRestarted
+    | AgentPermanentlyDead
     | AgentTokenRotated
     | ChannelJoined
     | ChannelLeft

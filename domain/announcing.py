@@ -19,9 +19,9 @@ from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.events import Event, Recorded
 from relaybroker.domain.message import target_type
-from relaybroker.domain.reasons import Reason
+from relaybroker.domain.reasons import RELEASES, Reason
 from relaybroker.domain.state import State
-from relaybroker.domain.worker import WorkerState
+from relaybroker.domain.worker import Sequel, WorkerState
 
 _Announcements = Iterable[Announcement]
 
@@ -46,7 +46,7 @@ def _started(state: State, event: events.AgentLive, recorded: Recorded) -> _Anno
         name=registration.name,
         cli=registration.spec.cli,
         model=registration.spec.model,
-        session=registration.spec.session_ref or registration.session_id,
+        session=registration.session,
         pid=event.pid,
         source=registration.source,
     )
@@ -69,7 +69,7 @@ def _is_ready(state: State, program: Worker) -> Announcement:
         name=registration.name,
         cli=registration.spec.cli,
         model=registration.spec.model,
-        session=registration.spec.session_ref or registration.session_id,
+        session=registration.session,
         pid=program.pid,
         evidence=program.evidence if program.ready_at else "startup_timeout",
     )
@@ -104,16 +104,43 @@ def _cleared(state: State, program: Worker, streams: list[str], reason: Reason) 
 
 def _exited(state: State, event: events.WorkerExited, recorded: Recorded) -> _Announcements:
     program = state.workers[_subject(recorded)]
-    yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
+    yield from _cleared(state, program, _settled_by_end(state, program), event.reason)
     yield from _unseen(state, program, event.reason)
     yield from _ended(state, program, event.reason, event.last_output)
 
 
 def _lost(state: State, event: events.WorkerLost, recorded: Recorded) -> _Announcements:
     program = state.workers[_subject(recorded)]
-    yield from _cleared(state, program, [*program.typing, *program.waiting], event.reason)
+    yield from _cleared(state, program, _settled_by_end(state, program), event.reason)
     yield from _unseen(state, program, event.reason)
     yield from _ended(state, program, event.reason, "")
+
+
+def _settled_by_end(state: State, program: Worker) -> list[str]:
+    """What its end takes along: everything, or, if it is started again, what it may have seen."""
+    if program.sequel == Sequel.RESTART:
+        return [*program.typing, *(one for one in program.waiting if state.deliveries[one].is_in_doubt)]
+    return [*program.typing, *program.waiting]
+
+
+def _restart_planned(state: State, event: events.AgentRestartPlanned, recorded: Recorded) -> _Announcements:
+    yield announcements.AgentRestarting(
+        name=state.registrations[recorded.stream].name,
+        code=event.code,
+        signal=event.signal,
+        restart_count=event.restarts,
+        delay_s=event.until - recorded.at,
+        reason=event.reason,
+    )
+
+
+def _restarted(state: State, event: events.AgentRestarted, recorded: Recorded) -> _Announcements:
+    name = state.registrations[recorded.stream].name
+    yield announcements.AgentRestarted(name=name, restart_count=event.restarts, pid=event.pid)
+
+
+def _given_up(state: State, event: events.AgentGivenUp, recorded: Recorded) -> _Announcements:
+    yield announcements.AgentPermanentlyDead(name=state.registrations[recorded.stream].name, reason=event.reason)
 
 
 def _unseen(state: State, program: Worker, reason: Reason) -> _Announcements:
@@ -124,9 +151,9 @@ def _unseen(state: State, program: Worker, reason: Reason) -> _Announcements:
 
 def _ended(state: State, program: Worker, reason: Reason, last_output: str) -> _Announcements:
     registration = state.registrations.get(program.registration)
-    if registration is None or not registration.live_at:
+    if registration is None or not registration.live_at or program.sequel == Sequel.RESTART:
         return
-    if program.stop_reason in (Reason.AGENT_RELEASED, Reason.SHUTDOWN):
+    if program.stop_reason in (*RELEASES, Reason.SHUTDOWN):
         yield announcements.AgentReleased(name=program.name)
         return
     yield announcements.AgentExited(
@@ -429,6 +456,9 @@ def _action(label: str) -> Callable[[State, Any, Recorded], _Announcements]:
 ANNOUNCED: Mapping[type[Event], Callable[[State, Any, Recorded], _Announcements]] = MappingProxyType(
     {
         events.AgentLive: _started,
+        events.AgentRestartPlanned: _restart_planned,
+        events.AgentRestarted: _restarted,
+        events.AgentGivenUp: _given_up,
         events.WorkerReady: _ready,
         events.WorkerAnnounced: _announced,
         events.WorkerBlocked: _blocked,

@@ -34,6 +34,7 @@ from relaybroker.domain.rules import (
     notices,
     process,
     readiness,
+    restarts,
     results,
     settling,
     sidecars,
@@ -48,6 +49,7 @@ _RULES = (
     link,
     hosts,
     agents,
+    restarts,
     readiness,
     expiry,
     custody,
@@ -93,6 +95,7 @@ class Broker:
         _follow_link(turn)
         hosts.due(turn)
         agents.due(turn)
+        restarts.due(turn)
         readiness.due(turn)
         expiry.due(turn)
         custody.due(turn)

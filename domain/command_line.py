@@ -54,6 +54,19 @@ def command_line(cli: str, args: Iterable[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
+def with_model(argv: tuple[str, ...], flag: str, model: str, *, last: bool) -> tuple[str, ...]:
+    """The command line with this model behind the program, or at the end."""
+    return (*argv, flag, model) if last else (argv[0], flag, model, *argv[1:])
+
+
+def switched_model(argv: tuple[str, ...], flag: str, model: str, *, last: bool) -> tuple[str, ...]:
+    """The command line with this model in the place of the one that it has, if it has one."""
+    if flag not in argv[:-1]:
+        return with_model(argv, flag, model, last=last)
+    at = argv.index(flag) + 1
+    return (*argv[:at], model, *argv[at + 1 :])
+
+
 def is_protected(variable: str) -> bool:
     """Whether a variable is a secret of the broker or belongs to one agent alone, so that no child takes it over."""
     return variable in SECRET_VARIABLES or variable in _OF_ONE_AGENT or variable.startswith(_PREFIXES_OF_ONE_AGENT)

@@ -59,9 +59,17 @@ _Agent = agent_machine.AgentState
 WORKER_ENDS_REGISTRATION = _row(
     "its worker ends",
     agent_machine.TABLE,
-    (_Agent.REGISTERED, _Agent.LIVE),
+    agent_machine.PRESENT,
     agent_machine.Trigger.DEREGISTER,
     "the engine is told that the agent is gone",
+    "one whose program is started again stays",
+)
+WORKER_RESTARTS_AGENT = _row(
+    "its worker fails, and its restart policy allows another start",
+    agent_machine.TABLE,
+    (_Agent.LIVE, _Agent.RESTARTING),
+    agent_machine.Trigger.AWAIT_RESTART,
+    "its program is started again after a pause",
 )
 HOST_LOSES_WORKER = _row(
     "a different PTY host comes back, or it comes back without the session",
@@ -130,6 +138,7 @@ SIDECAR_ENDS_INVOCATION = _row(
 
 COUPLINGS = (
     WORKER_ENDS_REGISTRATION,
+    WORKER_RESTARTS_AGENT,
     HOST_LOSES_WORKER,
     LINK_DROPS_REGISTRATION,
     SIDECAR_ENDS_INVOCATION,

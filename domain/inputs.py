@@ -281,7 +281,10 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     surface: tuple[str, ...] | None = None
     """What the agent is told of its own messages: `reaction`, `receipt`; None = as its harness says."""
     idle_threshold_s: float = 30.0
+    restart: RestartPolicy | None = None
+    """When its program is started again after a failure; None = never."""
     exit_after_task: bool = False
+    """It is released once its program was typed the task and is idle after that."""
     skip_relay_prompt: bool = False
     rows: int = 24
     cols: int = 80
@@ -456,7 +459,10 @@ class PurgeRequested(_Input, frozen=True, kw_only=True):
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a supervised sidecar is started again."""
+    """When the program of an agent or of a supervised sidecar is started again after it failed.
+
+    `max_restarts`: in all; `max_consecutive_failures`: in a row; `cooldown_s`: the first pause, doubled with each failure in a row.
+    """
 
     enabled: bool = True
     max_restarts: int = 5

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     # held
     GAP_WAIT = "gap_wait"
     AGENT_STARTING = "agent_starting"
+    AGENT_RESTARTING = "agent_restarting"
     NOT_READY = "not_ready"
     BLOCKED_BY_DIALOG = "blocked_by_dialog"
     WRITE_BACKOFF = "write_backoff"
@@ -50,6 +51,8 @@ class Reason(StrEnum):
     WORKER_EXITED = "worker_exited"
     WORKER_LOST = "worker_lost"
     AGENT_RELEASED = "agent_released"
+    TASK_DONE = "task_done"
+    RESTART_LIMIT = "restart_limit"
     SPAWN_FAILED = "spawn_failed"
     PTY_WRITE_FAILED = "pty_write_failed"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
@@ -107,6 +110,9 @@ class Reason(StrEnum):
     EXPIRED = "expired"
 
 
+RELEASES = (Reason.AGENT_RELEASED, Reason.TASK_DONE)
+"""Why an agent is gone because that was wanted."""
+
 SENTENCES: dict[Reason, str] = {
     Reason.DUPLICATE: "The same message was already taken; it is not typed again.",
     Reason.STALE: "Everything up to this sequence number was already settled; the acknowledgement was repeated.",
@@ -127,6 +133,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.NOT_RUNNING: "The agent's program is not running.",
     Reason.GAP_WAIT: "An earlier message has not arrived yet; this one waits for it.",
     Reason.AGENT_STARTING: "The agent is starting; the message waits until it runs.",
+    Reason.AGENT_RESTARTING: "The agent's program failed and is being started again; the message waits until it runs.",
     Reason.NOT_READY: "The agent's program has not shown yet that it accepts input; the message waits.",
     Reason.BLOCKED_BY_DIALOG: "The agent's screen shows a dialog or login that a person must answer (relaybroker agent answer NAME).",
     Reason.OUT_OF_TURN: "The message before it has not been typed; this one waits to keep the order.",
@@ -140,6 +147,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host that ran the program died, or no longer knows it.",
     Reason.AGENT_RELEASED: "The agent was released.",
+    Reason.TASK_DONE: "The agent was spawned for one task: its program was idle after that, and the agent was released.",
+    Reason.RESTART_LIMIT: "The agent's program failed as often as its restart policy allows; it is not started again.",
     Reason.SPAWN_FAILED: "The program could not be started, or ended immediately.",
     Reason.PTY_WRITE_FAILED: "The terminal did not accept the text.",
     Reason.ATTEMPTS_EXHAUSTED: "All allowed attempts failed.",

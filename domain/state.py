@@ -256,10 +256,7 @@ class State(msgspec.Struct):
     def acting(self, agent_id: str) -> Registration | None:
         """The registration under which this agent may act; None unless it is registered here and not leaving."""
         registration = self.registrations.get(self.agents.get(agent_id, ""))
-        may = registration is not None and registration.state in (
-            agent_machine.AgentState.REGISTERED,
-            agent_machine.AgentState.LIVE,
-        )
+        may = registration is not None and registration.state in agent_machine.PRESENT
         return registration if may else None
 
     def is_flushed_by_hand(self, name: str) -> bool:
@@ -268,8 +265,8 @@ class State(msgspec.Struct):
 
     def live_registrations(self) -> list[Registration]:
         """Every registration that belongs into the inventory: registered here and not leaving, oldest first."""
-        states = (agent_machine.AgentState.REGISTERED, agent_machine.AgentState.LIVE)
-        return [registration for registration in self.registrations.values() if registration.state in states]
+        present = agent_machine.PRESENT
+        return [registration for registration in self.registrations.values() if registration.state in present]
 
 
 def _remember(known: dict[str, Any], key: str, value: Any, limit: int) -> None:

@@ -12,6 +12,8 @@ Rules:
   to read it, and ends the process group. Stopping in the middle of a text would leave a message in doubt; stopping right after a text
   would leave an acknowledged message unread.
 * A worker that exits or is lost because of a stop has the stop's reason.
+* A program that is started again is a worker of its own. It is `launching` from the end of the one before it; the host is asked when the
+  pause is over.
 
 Source: spec/node-protocol.md sections 6.1 to 6.4 and 6.9; design/architecture.md section 5.
 """
@@ -37,6 +39,16 @@ READ_S = 0.15
 """How long a program has to read what was typed last, before it is told to end."""
 DRAFT = "unsubmitted draft"
 """What the host says it is blocked by when a text of ours stands in the composer and Enter could not be written."""
+
+
+class Sequel(StrEnum):
+    """What follows the end of a program whose spawn has a restart policy."""
+
+    NONE = ""
+    """It was wanted, or has no policy."""
+    RESTART = "restart"
+    GIVEN_UP = "given_up"
+    """The policy allows no more restarts."""
 
 
 class WorkerState(StrEnum):

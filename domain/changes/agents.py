@@ -13,10 +13,12 @@ from relaybroker.domain import (
 from relaybroker.domain import (
     engine_status,
     events,
+    worker,
 )
 from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.changes.signature import Changes
-from relaybroker.domain.entities import MARK_READ, Act, Acted, Membership, Pending, Registration
+from relaybroker.domain.command_line import switched_model
+from relaybroker.domain.entities import MARK_READ, Act, Acted, Membership, Pending, Registration, Worker
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.state import GENERATIONS_KEPT, MEMBERSHIP_ACTS, MEMBERSHIPS_KEPT, State
 
@@ -102,6 +104,8 @@ def _paused(state: State, event: events.RegistrationPaused, _recorded: Recorded,
 def _model_switched(state: State, event: events.ModelSwitched, recorded: Recorded, _: Any) -> None:
     registration = state.registrations[recorded.stream]
     registration.spec = msgspec.structs.replace(registration.spec, model=event.model)
+    if flag := registration.harness.model_flag:  # for the program that may take its place
+        registration.argv = switched_model(registration.argv, flag, event.model, last=bool(registration.spec.harness))
 
 
 def _early_frame(state: State, event: events.EarlyFrameKept, recorded: Recorded, _: Any) -> None:
@@ -156,6 +160,41 @@ def _agent_live(state: State, _event: Any, recorded: Recorded, registration: Reg
     load_changed(state, recorded.at)
     state.counters.spawned += 1
     state.workers[registration.session_id].until = 0.0
+
+
+def _restart_planned(
+    state: State, event: events.AgentRestartPlanned, recorded: Recorded, registration: Registration
+) -> None:
+    former = state.workers.pop(registration.session_id)
+    registration.first_session_id = registration.first_session_id or former.session_id
+    registration.session_id, registration.restarts, registration.failures = (
+        event.session_id,
+        event.restarts,
+        event.failures,
+    )
+    registration.hinted, registration.stale_token = False, False  # the next program gets the newest token, and the hint
+    state.workers[event.session_id] = Worker(
+        stream=f"worker:{event.session_id}",
+        session_id=event.session_id,
+        registration=registration.stream,
+        name=registration.name,
+        agent_id=registration.agent_id,
+        state=worker.TABLE.initial,
+        until=0.0,
+        launched_at=recorded.at,
+        starts_at=event.until,
+        active_at=recorded.at,
+        waiting=former.waiting,
+    )
+
+
+def _restarted(state: State, _event: Any, _recorded: Recorded, registration: Registration) -> None:
+    state.counters.restarted += 1
+    state.workers[registration.session_id].until = 0.0
+
+
+def _given_up(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
+    state.workers[state.registrations[recorded.stream].session_id].sequel = worker.Sequel.NONE
 
 
 def _agent_leaving(state: State, event: events.AgentLeaving, recorded: Recorded, registration: Registration) -> None:
@@ -264,6 +303,9 @@ CHANGES: Changes = {
     events.RegistrationAccepted: _registration_accepted,
     events.RegistrationFailed: _registration_failed,
     events.AgentLive: _agent_live,
+    events.AgentRestartPlanned: _restart_planned,
+    events.AgentRestarted: _restarted,
+    events.AgentGivenUp: _given_up,
     events.AgentLeaving: _agent_leaving,
     events.ReleaseAsked: _release_asked,
     events.LateRegistrationRefused: _late_registration,

@@ -120,6 +120,7 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, recorded: R
     _no_longer_waits(state, delivery)
     target = state.workers.get(delivery.session_id)
     if target is not None:
+        state.registrations[target.registration].task_typed |= delivery.source == "task"
         _leave_host(target, delivery.stream, drains=target.draining)
         target.typed, target.last_typed_at, target.active_at, target.idle = (
             target.typed + 1,

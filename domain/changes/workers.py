@@ -18,6 +18,9 @@ from relaybroker.domain.state import State
 
 def _worker_launched(state: State, event: events.WorkerLaunched, recorded: Recorded, _: Any) -> None:
     session_id = recorded.stream.partition(":")[2]
+    if (planned := state.workers.get(session_id)) is not None:
+        planned.until, planned.launched_at, planned.starts_at = event.until, recorded.at, 0.0
+        return
     state.workers[session_id] = Worker(
         stream=recorded.stream,
         session_id=session_id,
@@ -75,7 +78,7 @@ def _worker_idle(state: State, event: events.WorkerIdle, recorded: Recorded, _: 
 
 def _worker_stopping(_state: State, event: events.WorkerStopping, _recorded: Recorded, program: Worker) -> None:
     program.stop_reason, program.until = event.reason, event.until
-    program.ends_at, program.grace_s = event.ends_at, event.grace_s
+    program.ends_at, program.grace_s, program.starts_at = event.ends_at, event.grace_s, 0.0
 
 
 def _worker_end_asked(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
@@ -85,6 +88,7 @@ def _worker_end_asked(state: State, _event: Any, recorded: Recorded, _: Any) -> 
 def _worker_exited(state: State, event: events.WorkerExited, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
     program.exit_reason, program.code, program.signal = event.reason, event.code, event.signal
+    program.sequel, program.starts_at = event.sequel, 0.0
     program.last_output, program.uptime_s, program.until, program.ends_at = event.last_output, event.uptime_s, 0.0, 0.0
     if program.stop_reason is None and (event.code or event.signal):
         state.crashed(Crash(program.name, recorded.at, event.code, event.signal, event.uptime_s))
@@ -93,6 +97,7 @@ def _worker_exited(state: State, event: events.WorkerExited, recorded: Recorded,
 
 def _worker_lost(state: State, event: events.WorkerLost, recorded: Recorded, program: Worker) -> None:
     program.exit_reason, program.until, program.ends_at = event.reason, 0.0, 0.0
+    program.sequel = event.sequel
     program.uptime_s = recorded.at - program.launched_at
     state.crashed(Crash(program.name, recorded.at, None, None, program.uptime_s))
     _stop_verifying(state, program)

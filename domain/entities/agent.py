@@ -51,10 +51,18 @@ class Registration(msgspec.Struct):
     release_requests: list[str] = msgspec.field(default_factory=list)
     release_invocations: list[str] = msgspec.field(default_factory=list)
     live_at: float = 0.0
+    first_session_id: str = ""
+    """Of the first program, once another one has taken its place."""
+    restarts: int = 0
+    """How often its program was started again, the one that is planned included."""
+    failures: int = 0
+    """How often in a row its program failed."""
     final_result: str = ""
     """Of its last result: the id, and behind a blank what it was made of."""
     answered_at: float = 0.0
     """When everybody who asked for it had the answer; 0 = not yet."""
+    task_typed: bool = False
+    """Its program was typed the task of its spawn."""
     hinted: bool = False
     fingerprint: str = ""
     """Of the agent's newest token."""
@@ -70,6 +78,11 @@ class Registration(msgspec.Struct):
     """Frames that came for it before the engine's answer, in order."""
     channels: dict[str, Membership] = msgspec.field(default_factory=dict)
     """Lower-cased channel -> membership, of those that were asked for."""
+
+    @property
+    def session(self) -> str:
+        """What callers know the agent's session by: the same as long as the agent is."""
+        return self.spec.session_ref or self.first_session_id or self.session_id
 
     @property
     def is_joining(self) -> bool:

@@ -24,6 +24,7 @@ class Counters(msgspec.Struct):
     messages: int = 0
     """That local clients were told of."""
     crashed: int = 0
+    restarted: int = 0
     released: int = 0
     offered: int = 0
     typed: int = 0

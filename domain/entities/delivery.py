@@ -79,6 +79,11 @@ class Delivery(msgspec.Struct):
         return self.state in delivery.TABLE.terminal
 
     @property
+    def is_in_doubt(self) -> bool:
+        """It waits, and its agent may have seen it: some of it is in the composer, or a fetch has it."""
+        return self.in_composer or bool(self.fetch_id)
+
+    @property
     def event_id(self) -> str:
         """The id by which local clients know the message."""
         return self.msg_id if self.sent is None else self.sent.event_id

@@ -22,6 +22,8 @@ class Worker(msgspec.Struct):
     until: float
     """Deadline of launching, of the survival window, or of stopping; 0 = none."""
     launched_at: float
+    starts_at: float = 0.0
+    """It takes the place of one that failed, and is started then; 0 = the host was asked to start it."""
     pid: int = 0
     ready_at: float = 0.0
     announced: bool = False
@@ -40,6 +42,7 @@ class Worker(msgspec.Struct):
     """It is being stopped, and told to end by then at the latest; 0 = it was told, or is not stopped."""
     grace_s: float = 0.0
     exit_reason: Reason | None = None
+    sequel: str = worker.Sequel.NONE
     code: int | None = None
     signal: int | None = None
     last_output: str = ""

@@ -179,6 +179,43 @@ class AgentLive(_Agent, frozen=True, kw_only=True):
     pid: int
 
 
+class AgentRestartPlanned(_Agent, frozen=True, kw_only=True):
+    """The program failed and is started again at `until`, in a session of its own. What waits for the agent waits for that.
+
+    `restarts`: which start again of this agent it is; `failures`: how often in a row its program failed.
+    """
+
+    topic: ClassVar[str] = "agent.restart_planned.v1"
+    trigger: ClassVar[str] = agent_machine.Trigger.AWAIT_RESTART
+    session_id: str
+    restarts: int
+    failures: int
+    until: float
+    code: int | None
+    signal: int | None
+    reason: Reason
+    detail: str
+
+
+class AgentRestarted(_Agent, frozen=True, kw_only=True):
+    """The program that was started again survived its first moments."""
+
+    topic: ClassVar[str] = "agent.restarted.v1"
+    kind: ClassVar[Kind] = "fact"
+    trigger: ClassVar[str] = agent_machine.Trigger.GO_LIVE
+    pid: int
+    restarts: int
+
+
+class AgentGivenUp(_Agent, frozen=True, kw_only=True):
+    """The program failed as often as its restart policy allows, in all (`restarts`) or in a row (`failures`): it stays ended."""
+
+    topic: ClassVar[str] = "agent.given_up.v1"
+    restarts: int
+    failures: int
+    reason: Reason
+
+
 class AgentLeaving(_Agent, frozen=True, kw_only=True):
     """The agent ends; the engine must be told."""
 

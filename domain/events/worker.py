@@ -17,7 +17,7 @@ class _Worker(Event, frozen=True, kw_only=True):
 
 
 class WorkerLaunched(_Worker, frozen=True, kw_only=True):
-    """The host is asked to start the program."""
+    """The host is asked to start the program: of a spawn, or again."""
 
     topic: ClassVar[str] = "worker.launched.v1"
     kind: ClassVar[Kind] = "decision"
@@ -153,7 +153,7 @@ class WorkerEndAsked(_Worker, frozen=True, kw_only=True):
 
 
 class WorkerExited(_Worker, frozen=True, kw_only=True):
-    """The process ended, with its own status. `report` 0: the host could not start it at all."""
+    """The process ended, with its own status. `report` 0: the host could not start it at all. `sequel`: what its restart policy says."""
 
     topic: ClassVar[str] = "worker.exited.v1"
     trigger: ClassVar[str] = worker.Trigger.EXIT
@@ -163,12 +163,14 @@ class WorkerExited(_Worker, frozen=True, kw_only=True):
     last_output: str
     uptime_s: float
     reason: Reason
+    sequel: str = worker.Sequel.NONE
 
 
 class WorkerLost(_Worker, frozen=True, kw_only=True):
-    """The fate of the process is unknown: its host is gone."""
+    """The fate of the process is unknown: its host is gone. `sequel`: what its restart policy says."""
 
     topic: ClassVar[str] = "worker.lost.v1"
     trigger: ClassVar[str] = worker.Trigger.LOSE
     reason: Reason
     detail: str
+    sequel: str = worker.Sequel.NONE

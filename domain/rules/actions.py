@@ -23,6 +23,7 @@ _CLI_KEYS = ("cli", "command", "provider")
 _TASK_KEYS = ("task", "initial_task", "prompt")
 _NO_EFFECT = ("persona", "resume", "continue_from", "continueFrom", "agent_result_schema", "agentResultSchema")
 """Fields of a spawn that would change nothing here: refused, so that nobody relies on them."""
+_FOR_ONE_TASK = ("exit_after_task", "exitAfterTask")
 _SPAWN_MODES = {
     "": False,
     "interactive": False,
@@ -151,15 +152,12 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     if mode not in _SPAWN_MODES:
         action_results.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=mode)
         return
-    if _SPAWN_MODES[mode]:
-        why = f"spawn mode {mode!r} is not built: the program would stay"
-        action_results.finish(turn, received, error="spawn_failed", reason=Reason.INVALID_SPAWN_MODE, detail=why)
-        return
     if idle := [key for key in _NO_EFFECT if any(source.get(key) for source in sources)]:
         why = f"{', '.join(idle)}: no effect here"
         action_results.finish(turn, received, error="spawn_failed", reason=Reason.SPAWN_FAILED, detail=why)
         return
-    spec, unread = _spec(turn, sources, config, name=name, cli=cli)
+    for_one_task = _SPAWN_MODES[mode] or any(source.get(key) is True for source in sources for key in _FOR_ONE_TASK)
+    spec, unread = _spec(turn, sources, config, name=name, cli=cli, exit_after_task=for_one_task)
     if not _is_offered(turn, spec.cli):
         action_results.finish(turn, received, error="spawn_failed", reason=Reason.CLI_NOT_ALLOWED, detail=spec.cli)
         return
@@ -198,6 +196,7 @@ def _spec(
     *,
     name: str,
     cli: str,
+    exit_after_task: bool,
 ) -> tuple[SpawnSpec, tuple[str, ...]]:
     """What to run, and which fields of the input were not read because remote callers may not set them here."""
     channel = _first(sources, ("channel",))
@@ -210,7 +209,9 @@ def _spec(
             fields[key] = given_value
         elif given_value:
             unread.append(key)
-    unread += [key for key in ("env", "team") if any(source.get(key) for source in given)]
+    unread += [
+        key for key in ("env", "team", "restart_policy", "restartPolicy") if any(source.get(key) for source in given)
+    ]
     spec = SpawnSpec(
         name=name,
         cli=_text(config.get("command")) or cli,
@@ -218,6 +219,7 @@ def _spec(
         channels=(*turn.settings.default_channels, channel) if channel else (),
         model=_first(sources, ("model",)),
         session_ref=_first((config,), ("sessionId", "session_id")),
+        exit_after_task=exit_after_task,
         **fields,
     )
     return spec, tuple(unread)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from relaybroker.domain import agent as agent_machine
 from relaybroker.domain import couplings, events, frames, replies, worker
-from relaybroker.domain.agent import UNREGISTERED, AgentState
-from relaybroker.domain.command_line import check_variables, command_line
+from relaybroker.domain.agent import PRESENT, UNREGISTERED, AgentState
+from relaybroker.domain.command_line import check_variables, command_line, with_model
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
 from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -28,11 +28,11 @@ from relaybroker.domain.inputs import (
 )
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import action_results, agent_outcome, channels, fallback, link, settling
+from relaybroker.domain.rules import action_results, agent_outcome, channels, fallback, link, restarts, settling
 from relaybroker.domain.rules.spawn_values import check_values
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
-from relaybroker.domain.worker import WorkerState
+from relaybroker.domain.worker import Sequel, WorkerState
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
@@ -111,8 +111,7 @@ def reserve(
             raise InvalidRequest(
                 Refusal.INVALID, "invalid_model", f"'{spec.cli}' has no model to select", field="model"
             )
-        model = (harness.model_flag, spec.model)
-        argv = (*argv, *model) if spec.harness else (argv[0], *model, *argv[1:])
+        argv = with_model(argv, harness.model_flag, spec.model, last=bool(spec.harness))
     generation = turn.state.next_generation(spec.name)
     stream = f"agent:{spec.name}:{generation}"
     seconds = agent_machine.REGISTER_S if link.is_online(turn) else agent_machine.HOLD_REQUEST_S
@@ -279,7 +278,8 @@ def _answer_late(turn: Turn, registration: Registration) -> None:
 
 
 def _waits_for_channels(registration: Registration) -> bool:
-    return registration.state == AgentState.LIVE and bool(registration.request_id or registration.invocation_id)
+    waits = bool(registration.request_id or registration.invocation_id)
+    return registration.state in (AgentState.LIVE, AgentState.RESTARTING) and waits
 
 
 def _answer_by(registration: Registration) -> float:
@@ -292,7 +292,7 @@ def _spawned(turn: Turn, registration: Registration) -> replies.Spawned:
     return replies.Spawned(
         name=registration.name,
         model=registration.spec.model,
-        session=registration.spec.session_ref or registration.session_id,
+        session=registration.session,
         pid=turn.state.workers[registration.session_id].pid,
         agent_id=registration.agent_id,
         channels=tuple(channels.joined(registration, turn.settings)),
@@ -315,7 +315,7 @@ def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUn
     """The engine answered for a channel. The last answer for an agent that is live is also that of its spawn."""
     stream, _, channel = subject.partition(" ")
     registration = turn.state.registrations.get(stream)
-    if registration is None or registration.state not in (AgentState.REGISTERED, AgentState.LIVE):
+    if registration is None or registration.state not in PRESENT:
         channels.answered(turn, stream, None, channel, answer)
         return
     channels.answered(turn, stream, registration, channel, answer)
@@ -326,18 +326,25 @@ def channel_answered(turn: Turn, subject: str, answer: EngineAnswered | EngineUn
 def not_started(turn: Turn, program: Worker, report: ProgramNotStarted) -> None:
     """The host could not start the program."""
     reason = Reason(report.reason) if report.reason in list(Reason) else Reason.SPAWN_FAILED
-    turn.record(
-        events.WorkerExited(report=report.report, code=None, signal=None, last_output="", uptime_s=0.0, reason=reason),
-        program.stream,
-        program.name,
-    )
-    ended(turn, program, reason, report.detail)
+    _never_ran(turn, program, reason, report.detail, report=report.report)
 
 
 def withheld(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
     """The host was not asked to start the program."""
+    _never_ran(turn, program, reason, detail)
+
+
+def _never_ran(turn: Turn, program: Worker, reason: Reason, detail: str, *, report: int = 0) -> None:
     turn.record(
-        events.WorkerExited(report=0, code=None, signal=None, last_output="", uptime_s=0.0, reason=reason),
+        events.WorkerExited(
+            report=report,
+            code=None,
+            signal=None,
+            last_output="",
+            uptime_s=0.0,
+            reason=reason,
+            sequel=restarts.sequel(turn, program),
+        ),
         program.stream,
         program.name,
     )
@@ -347,6 +354,7 @@ def withheld(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
 def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
     """The program ended, by itself or because it was told to."""
     reason = program.stop_reason or Reason.WORKER_EXITED
+    failed = bool(report.code or report.signal) and not report.requested
     turn.record(
         events.WorkerExited(
             report=report.report,
@@ -355,6 +363,7 @@ def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
             last_output=report.last_output,
             uptime_s=report.uptime_s,
             reason=reason,
+            sequel=restarts.sequel(turn, program) if failed else Sequel.NONE,
         ),
         program.stream,
         program.name,
@@ -371,12 +380,18 @@ def lost(turn: Turn, program: Worker, detail: str, *, may_live: bool = False) ->
     `may_live`: its host did not answer. As soon as it does, what it still runs of us is ended.
     """
     reason = program.stop_reason or Reason.WORKER_LOST
-    turn.record(events.WorkerLost(reason=reason, detail=detail), program.stream, program.name)
+    lost_now = events.WorkerLost(reason=reason, detail=detail, sequel=restarts.sequel(turn, program))
+    turn.record(lost_now, program.stream, program.name)
     ended(turn, program, reason, detail, may_live=may_live)
 
 
 def ended(turn: Turn, program: Worker, reason: Reason, detail: str, *, may_live: bool = False) -> None:
-    """One clean-up for every way in which a worker ends: deliveries, waiting callers, the engine, the host."""
+    """One clean-up for every way in which a worker ends: deliveries, waiting callers, the engine, the host; unless it is started again."""
+    if program.sequel == Sequel.RESTART:
+        restarts.plan(turn, program, reason, detail)
+        return
+    if program.sequel == Sequel.GIVEN_UP:
+        restarts.give_up(turn, program)
     settling.worker_ended(turn, program, reason)
     turn.effect(ForgetProgram(session_id=program.session_id))
     registration = turn.state.registrations.get(program.registration)
@@ -431,11 +446,24 @@ def release(turn: Turn, name: str, *, request_id: str = "", invocation_id: str =
     return True
 
 
+def idle(turn: Turn, program: Worker) -> None:
+    """The program is idle: release the agent if it was spawned for one task, has got it, and nothing waits for it."""
+    registration = turn.state.registrations.get(program.registration)
+    if registration is None or not registration.spec.exit_after_task or not registration.task_typed:
+        return
+    if program.state != WorkerState.READY or program.waiting or program.typing:
+        return
+    if _waits_for_channels(registration):
+        _answer_late(turn, registration)
+    stop(turn, program, Reason.TASK_DONE, worker.RELEASE_GRACE_S)
+
+
 def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
     """Take the worker out of dispatch, hand its queue back, and end its process group as soon as nothing is being typed."""
     if program.ended or program.state == WorkerState.STOPPING:
         return
     read_at = program.last_typed_at + worker.READ_S
+    runs_not = program.starts_at > 0
     ends_at = turn.now + worker.LAST_WORDS_S if program.typing else read_at if read_at > turn.now else 0.0
     turn.record(
         events.WorkerStopping(
@@ -446,7 +474,9 @@ def stop(turn: Turn, program: Worker, reason: Reason, grace_s: float) -> None:
     )
     for stream in list(program.waiting):
         settling.give_up(turn, turn.state.deliveries[stream], reason)
-    if not ends_at:
+    if runs_not:
+        _never_ran(turn, program, reason, "it was not started again")
+    elif not ends_at:
         end_program(turn, program)
 
 
@@ -488,7 +518,7 @@ def due(turn: Turn) -> None:
     for registration in list(turn.state.registrations.values()):
         if registration.state in UNREGISTERED:
             _registration_due(turn, registration)
-        elif registration.state in (AgentState.REGISTERED, AgentState.LIVE):
+        elif registration.state in PRESENT:
             channels.due(turn, registration)
             if _waits_for_channels(registration) and _answer_by(registration) <= turn.now:
                 _answer_late(turn, registration)
@@ -532,6 +562,8 @@ def _worker_due(turn: Turn, program: Worker) -> None:
         lost(turn, program, "the PTY host did not report the end of the program in time", may_live=True)
     elif registration.state == AgentState.REGISTERED:
         survived(turn, registration, program)
+    elif registration.state == AgentState.RESTARTING:
+        restarts.survived(turn, registration, program)
 
 
 def deadline(state: BrokerState) -> float | None:
@@ -542,7 +574,7 @@ def deadline(state: BrokerState) -> float | None:
             times += [registration.until, _reply_due(state, registration)] + (
                 [registration.retry_at] if registration.retry_at else []
             )
-        elif registration.channels and registration.state in (AgentState.REGISTERED, AgentState.LIVE):
+        elif registration.channels and registration.state in PRESENT:
             times += [membership.retry_at for membership in registration.channels.values() if membership.retry_at]
             times += [_answer_by(registration)] if _waits_for_channels(registration) else []
     for program in state.workers.values():

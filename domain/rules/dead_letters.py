@@ -6,7 +6,7 @@ Source: domain/dead_letter.py; spec/failure-scenarios.md F012, F028 to F030; ADR
 from __future__ import annotations
 
 from relaybroker.domain import events, replies
-from relaybroker.domain.agent import AgentState
+from relaybroker.domain.agent import PRESENT
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -101,7 +101,7 @@ def _why_not(turn: Turn, letter: DeadLetter, *, force: bool) -> Reason | None:
         return Reason.RETIRED if successor is not None and successor.agent_id else Reason.NOT_RUNNING
     program = turn.state.workers.get(registration.session_id)
     alive = program is not None and not program.ended and program.state != WorkerState.STOPPING
-    if not alive or registration.state not in (AgentState.REGISTERED, AgentState.LIVE):
+    if not alive or registration.state not in PRESENT:
         return Reason.NOT_RUNNING
     return Reason.HOLD_FULL if deliveries.is_full(turn, registration) else None
 

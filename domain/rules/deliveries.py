@@ -83,7 +83,7 @@ def _why_held(turn: Turn, target: Worker, delivery: Delivery, *, steered: bool) 
         return Reason.MANUAL_FLUSH
     match target.state:
         case WorkerState.LAUNCHING:
-            return Reason.AGENT_STARTING
+            return Reason.AGENT_RESTARTING if target.starts_at else Reason.AGENT_STARTING
         case WorkerState.BOOTING:
             return Reason.NOT_READY
         case WorkerState.BLOCKED if target.blocked_by == DRAFT:

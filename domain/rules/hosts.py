@@ -26,6 +26,8 @@ def attached(turn: Turn, report: inputs.HostAttached) -> None:
     for program in list(turn.state.workers.values()):
         if not couplings.HOST_LOSES_WORKER.concerns(program.state):
             continue
+        if program.starts_at:
+            continue  # it is started when its pause is over
         if program.session_id in present and same_host:
             _resume(turn, program)
         elif program.state == WorkerState.LAUNCHING and program.pid == 0:

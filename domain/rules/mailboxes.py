@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relaybroker.domain import events, extraction, frames
-from relaybroker.domain.agent import MAX_EARLY, UNREGISTERED, AgentState
+from relaybroker.domain.agent import MAX_EARLY, PRESENT, UNREGISTERED
 from relaybroker.domain.delivery import ENGINE_KEEPS_S, MAX_BODY_BYTES, MAX_WAITING_OF_SENDER
 from relaybroker.domain.entities import Delivery, Registration
 from relaybroker.domain.errors import FrameRejected
@@ -68,7 +68,7 @@ def _recipient(turn: Turn, offer: frames.Deliver) -> Registration | None:
         registration = state.registrations.get(stream) if stream else None
     else:
         registration = state.registration_of(offer.agent)
-    if registration is None or registration.state not in (AgentState.REGISTERED, AgentState.LIVE):
+    if registration is None or registration.state not in PRESENT:
         return None
     return registration
 

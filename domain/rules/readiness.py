@@ -11,6 +11,7 @@ Source: spec/local-api.md section 3.1.
 from __future__ import annotations
 
 from relaybroker.domain import events
+from relaybroker.domain.agent import AgentState
 from relaybroker.domain.entities import Worker
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
@@ -44,6 +45,8 @@ def _due_at(state: State, program: Worker) -> float | None:
     registration = state.registrations.get(program.registration)
     if not pause or registration is None or not registration.answered_at:
         return None
+    if registration.state == AgentState.RESTARTING:
+        return None  # that it runs again is told first
     if program.ready_at:
         return max(program.ready_at, registration.answered_at + pause)
     return None if program.blocked_by else max(program.launched_at + STARTUP_S, registration.answered_at + pause)

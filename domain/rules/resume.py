@@ -9,7 +9,7 @@ Source: invariant D14 ("for every prefix"); spec/node-protocol.md sections 4.3 a
 from __future__ import annotations
 
 from relaybroker.domain import events, worker
-from relaybroker.domain.agent import AgentState
+from relaybroker.domain.agent import PRESENT
 from relaybroker.domain.delivery import DeliveryState
 from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.reasons import Reason
@@ -22,7 +22,7 @@ def unfinished_turns(turn: Turn) -> None:
     """Finish what the log shows as begun."""
     _offered(turn)
     for registration in list(turn.state.registrations.values()):
-        if registration.state in (AgentState.REGISTERED, AgentState.LIVE):
+        if registration.state in PRESENT:
             _agent(turn, registration)
     for agent_id in list(turn.state.agents):
         box = turn.state.mailboxes.get(agent_id)

@@ -48,7 +48,7 @@ def _settled(turn: Turn, delivery: Delivery) -> None:
 
 def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Its worker is gone or going: the coupling table says what becomes of it."""
-    if delivery.in_composer or delivery.fetch_id:
+    if delivery.is_in_doubt:
         settle_doubt(turn, delivery, reason)
         return
     if delivery.source == NOTICE:

@@ -24,8 +24,24 @@ def check_values(spec: SpawnSpec) -> None:
     """
     _check(_MODEL, spec.model, "model", "invalid_model")
     _check(_SESSION, spec.session_ref, "session_id", "invalid_field")
+    if spec.exit_after_task:
+        _check_one_task(spec)
     for channel in spec.channels:
         _check(_CHANNEL, channel.strip().removeprefix("#"), "channels", "invalid_field")
+
+
+def _check_one_task(spec: SpawnSpec) -> None:
+    """An agent for one task has a task, can be seen to be idle, and is not started again without it."""
+    why = ""
+    if not spec.task.strip():
+        why = "there is no task"
+    elif spec.idle_threshold_s <= 0:
+        why = "with idle_threshold_secs 0 nobody sees that its program is idle"
+    elif spec.restart is not None:
+        why = "a program that is started again does not get its task again; omit restart_policy"
+    if why:
+        text = f"an agent cannot exit after its task: {why}"
+        raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field="exit_after_task")
 
 
 def _check(pattern: re.Pattern[str], value: str, field: str, code: str) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from relaybroker.domain import events, frames
 from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox, Verdict
-from relaybroker.domain.reasons import Reason
+from relaybroker.domain.reasons import RELEASES, Reason
 from relaybroker.domain.rules import link, settling
 from relaybroker.domain.turn import Turn
 
@@ -64,7 +64,7 @@ def _is_ours_to_keep(turn: Turn, offer: frames.Deliver, agent_id: str, box: Mail
     met = (other for met_id, other in turn.state.strangers.items() if met_id != agent_id and other.name.lower() == name)
     if any(not 0 < other.generation < generation for other in others) or any(met):
         return False  # nobody can say that it had the name last: the engine may take the acknowledgement for the other one's
-    return not generation or box is None or box.left_by == Reason.AGENT_RELEASED
+    return not generation or box is None or box.left_by in RELEASES
 
 
 def _deregister(turn: Turn, offer: frames.Deliver, agent_id: str) -> None:

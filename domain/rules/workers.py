@@ -76,6 +76,7 @@ def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:
             return _freed(turn, program, report)
         case inputs.ProgramIdle():
             turn.record(events.WorkerIdle(report=report.report, idle_s=report.idle_s), program.stream, program.name)
+            agents.idle(turn, program)
         case inputs.ProgramNotStarted():
             agents.not_started(turn, program, report)
         case inputs.ProgramExited():

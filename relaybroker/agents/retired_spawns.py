@@ -1,4 +1,6 @@
-"""What is kept for a spawn goes when it is needed no more: its variables once the program has them, its own files once the agent is gone.
+"""What is kept for a spawn goes when it is needed no more: its variables once the program has them, its own files once it is gone.
+
+Where a restart policy may start the program again, its variables stay as long as the agent.
 
 Source: ADR-0036, ADR-0038.
 """
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from relaybroker.adapters.spawn_environments import SpawnEnvironments
     from relaybroker.domain.events import Recorded
+    from relaybroker.domain.inputs import SpawnSpec
     from relaybroker.domain.state import State
 
 _log = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ _OVER = (events.RegistrationFailed, events.AgentRetired)
 class _Kept(NamedTuple):
     env_ref: str
     session_id: str
+    may_restart: bool
 
 
 class RetiredSpawns:
@@ -43,7 +47,7 @@ class RetiredSpawns:
         self._environments = environments
         self._own_files = own_files
         self._kept = {
-            registration.stream: _Kept(registration.spec.env_ref, registration.session_id)
+            registration.stream: _kept(registration.spec, registration.session_id)
             for registration in state.registrations.values()
         }
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,9 +56,13 @@ class RetiredSpawns:
         """Take note of durable events."""
         for one in recorded:
             if isinstance(one.event, events.NameReserved):
-                self._kept[one.stream] = _Kept(one.event.spec.env_ref, one.event.session_id)
+                self._kept[one.stream] = _kept(one.event.spec, one.event.session_id)
+            elif isinstance(one.event, events.AgentRestartPlanned) and (kept := self._kept.get(one.stream)) is not None:
+                self._kept[one.stream] = kept._replace(session_id=one.event.session_id)
+                self._carry_out(remove_own_files, self._own_files / kept.session_id)
             elif isinstance(one.event, events.AgentLive) and (kept := self._kept.get(one.stream)) is not None:
-                self._forget_variables(kept)
+                if not kept.may_restart:
+                    self._forget_variables(kept)
             elif isinstance(one.event, _OVER) and (kept := self._kept.pop(one.stream, None)) is not None:
                 self._forget_variables(kept)
                 self._carry_out(remove_own_files, self._own_files / kept.session_id)
@@ -71,6 +79,10 @@ class RetiredSpawns:
         task = asyncio.create_task(_in_thread(forget, what))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _kept(spec: SpawnSpec, session_id: str) -> _Kept:
+    return _Kept(spec.env_ref, session_id, spec.restart is not None and spec.restart.enabled)
 
 
 def remove_own_files(directory: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from relaybroker.adapters.eventstore.fields import listed, place
+from relaybroker.adapters.eventstore.fields import attribute, listed, place
 from relaybroker.adapters.eventstore.lookup import LOG, MESSAGE_ID, NAMES_MESSAGE
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.audit import verdicts
@@ -218,8 +218,9 @@ def _sessions(log: LogReader, own: list[Recorded]) -> Iterable[str]:
     if typed:
         return typed
     match own[0].event:
-        case events.NameReserved(session_id=session):
-            return [session]
+        case events.NameReserved():
+            begun = (events.NameReserved, events.AgentRestartPlanned)
+            return [item.event.session_id for item in own if isinstance(item.event, begun)]
         case events.DeliveryOffered(name=name):
             return _session_at(log, name, own[-1].version)
         case _:
@@ -227,10 +228,17 @@ def _sessions(log: LogReader, own: list[Recorded]) -> Iterable[str]:
 
 
 def _session_at(log: LogReader, name: str, position: int) -> list[str]:
-    """The session of the agent's registration that was the newest at a position."""
+    """The newest session, at a position, of the agent's registration that was the newest then."""
     registration = newest_registration(log, name, position)
-    first = log.read_stream(registration.stream, upto=_birth(log, registration.stream)) if registration else []
-    return [recorded.event.session_id for recorded in first if isinstance(recorded.event, events.NameReserved)]
+    if registration is None:
+        return []
+    session = attribute("session_id", (events.NameReserved, events.AgentRestartPlanned))
+    rows = log.query(
+        f"SELECT {session} AS session FROM {LOG} WHERE originator_id = ? AND position <= ? AND {session} IS NOT NULL "
+        "ORDER BY position DESC LIMIT 1",
+        (registration.stream, position),
+    )
+    return [row["session"] for row in rows]
 
 
 def _step(recorded: Recorded, first: float) -> Step:

@@ -254,6 +254,12 @@ def _agent(own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) 
             | AgentState.REGISTERED
         ):
             return Verdict(PENDING, "starting", "", f"{who} is being started.", "relaybroker status")
+        case AgentState.RESTARTING:
+            planned = _last(own, events.AgentRestartPlanned)
+            sentence = (
+                f"{who} is being started again (restart {planned.restarts}) after its program failed: {planned.detail}"
+            )
+            return Verdict(PENDING, state, planned.reason, sentence, f"relaybroker agent show {reserved.name}")
         case AgentState.LIVE:
             return _live(who, reserved.name, around, waiting)
 

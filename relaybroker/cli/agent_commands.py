@@ -52,6 +52,9 @@ def _common(command: Any) -> Any:
     metavar="NAME[=VALUE]",
     help="Set a variable for the agent; without VALUE, pass this shell's value. Repeatable.",
 )
+@click.option(
+    "--restart", is_flag=True, help="Start the program again when it fails: after 2 s, 4 s, …, at most 5 times."
+)
 @_common
 def spawn(
     name: str,
@@ -62,6 +65,7 @@ def spawn(
     harness: str,
     surface: tuple[str, ...],
     variables: tuple[str, ...],
+    restart: bool,
     state_dir: str | None,
     as_json: bool,
 ) -> None:
@@ -69,6 +73,7 @@ def spawn(
     body: dict[str, Any] = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
     given: dict[str, Any] = {"task": task, "cwd": cwd, "harness": harness, "surface": list(surface)}
     given["env"] = _environment(variables)
+    given["restart_policy"] = {"enabled": True} if restart else None
     body |= {key: value for key, value in given.items() if value}
     answer = BrokerClient.find(state_dir).demand("POST", "/api/spawn", body)
     if as_json:

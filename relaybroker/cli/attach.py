@@ -142,7 +142,7 @@ class _Attached:
                     continue
                 if event["kind"] == "worker_stream" and event["offset"] > shown:
                     _write(event["chunk"].encode())
-                elif event["kind"] in ("agent_exited", "agent_released"):
+                elif event["kind"] in ("agent_exited", "agent_restarting", "agent_released"):
                     return Exit.DONE, event["kind"].replace("_", " ")
         return Exit.NO_BROKER, "the broker closed the connection"
 

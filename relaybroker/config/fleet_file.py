@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class Restart(BaseModel):
+    """When the program of an agent is started again after it failed; the broker knows what is not said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_restarts: int | None = Field(default=None, ge=0, le=1000)
+    cooldown_ms: int | None = Field(default=None, ge=0, le=3_600_000)
+    max_consecutive_failures: int | None = Field(default=None, ge=0, le=1000)
+
+
 class Agent(BaseModel):
     """One agent that shall run."""
 
@@ -34,6 +44,10 @@ class Agent(BaseModel):
     env_from: tuple[str, ...] = Field(
         default=(),
         description="Variables to take from the shell in which `apply` or `up` runs; for secrets.",
+    )
+    restart: bool | Restart = Field(
+        default=False,
+        description="Start the program again when it fails; true, or limits: max_restarts, cooldown_ms, max_consecutive_failures.",
     )
 
     @field_validator("cli")
@@ -62,14 +76,20 @@ class Agent(BaseModel):
             "model": self.model,
             "team": self.team,
             "env": self.env | taken,
+            "restart_policy": self._restart_policy(),
         }
         said = {key: value for key, value in given.items() if value or (key == "surface" and value is not None)}
         return {"name": name, "cli": self.cli} | said
 
+    def _restart_policy(self) -> dict[str, Any] | None:
+        limits = self.restart.model_dump(exclude_none=True) if isinstance(self.restart, Restart) else {}
+        return {"enabled": True} | limits if self.restart else None
+
     def fingerprint(self, project: Path) -> str:
         """The same as long as the agent is to be run the same way; values of `env_from` are secrets and do not count."""
-        unsaid = (
-            {"surface"} if self.surface is None else set()
-        )  # it came later: agents that were there before stay the same
+        later = {"surface": self.surface is None, "restart": self.restart is False}
+        unsaid = {
+            field for field, is_unsaid in later.items() if is_unsaid
+        }  # agents that were there before stay the same
         said = [self.model_dump(mode="json", exclude=unsaid), str(project)]
         return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]

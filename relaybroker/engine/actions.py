@@ -160,6 +160,7 @@ def spawn(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> dict[
     if name is not None and not (isinstance(name, str) and is_agent_name(name)):
         raise invalid("name is not the name of an agent")
     _require_started_by(tx, caller, name or "")
+    body = {key: value for key, value in body.items() if value is not None}  # sidecars refuse a null
     target = placement.choose(tx, engine, caller, body)
     capability = placement.capability_of(body)
     return invocations.create(

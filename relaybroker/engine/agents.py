@@ -229,6 +229,7 @@ def delete(tx: Tx, engine: Engine, agent: sqlite3.Row) -> None:
     tx.run("DELETE FROM members WHERE agent_id = ?", agent["id"])
     tx.run("DELETE FROM deliveries WHERE agent_id = ?", agent["id"])
     tx.run("DELETE FROM actions WHERE handler_agent_id = ?", agent["id"])
+    tx.run("DELETE FROM agent_events WHERE agent_id = ?", agent["id"])
     tx.run("DELETE FROM nodes WHERE id = ?", direct)
     tx.run("DELETE FROM agents WHERE id = ?", agent["id"])
     if agent["location_node_id"]:

@@ -1,10 +1,11 @@
-"""Who is asking: workspace key, agent token or node token. Only hashes are stored.
+"""Who is asking: workspace key, agent, node or observer token. Only hashes are stored.
 
 Source: spec/engine-contract.md section 1.3.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from relaybroker.engine import agents
@@ -18,12 +19,21 @@ SEEN_EVERY_S = 30.0
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated caller. `kind`: `workspace`, `agent` or `node`; `id` is the agent's or node's."""
+    """An authenticated caller. `kind`: `workspace`, `agent`, `node`, `observer` or `webhook`; `id` is what it is of.
+
+    `scopes` say what an observer may read, `until` when its token ends (epoch seconds; None = never).
+    """
 
     kind: str
     workspace_id: str
     id: str = ""
     name: str = ""
+    scopes: frozenset[str] = frozenset()
+    until: float | None = None
+
+    def may_read(self, scope: str) -> bool:
+        """Whether it is no observer, or one that may read this."""
+        return self.kind != "observer" or scope in self.scopes
 
 
 def bearer(header: str | None) -> str:
@@ -33,7 +43,7 @@ def bearer(header: str | None) -> str:
 
 
 def authenticate(tx: Tx, engine: Engine, token: str, allowed: str) -> Caller:
-    """The caller behind a token. `allowed` holds the letters W, A, N of the kinds that the route takes.
+    """The caller behind a token. `allowed` holds the letters W, A, N, O, H of the kinds that the route takes.
 
     Raises:
         EngineError: 401 with the contract's codes.
@@ -51,6 +61,12 @@ def authenticate(tx: Tx, engine: Engine, token: str, allowed: str) -> Caller:
         if "A" not in allowed:
             raise EngineError(401, "unauthorized", "Workspace key required (rk_live_...)")
         return _agent(tx, engine, token)
+    if prefix == "ot_live_":
+        if "O" not in allowed:
+            raise EngineError(401, "observer_token_forbidden", "Observer tokens are not allowed here")
+        return _observer(tx, token)
+    if prefix == "wh_live_" and "H" in allowed:
+        return _webhook(tx, token)
     if prefix == "nt_live_":
         return node_of(tx, token)
     raise EngineError(401, "unauthorized", "Unknown token type")
@@ -73,6 +89,23 @@ def _agent(tx: Tx, engine: Engine, token: str) -> Caller:
     return Caller("agent", row["workspace_id"], row["id"], row["name"])
 
 
+def _observer(tx: Tx, token: str) -> Caller:
+    row = tx.one("SELECT * FROM observer_tokens WHERE token_hash = ?", digest(token))
+    if row is None or (row["expires_at"] is not None and row["expires_at"] <= tx.now):
+        raise EngineError(401, "observer_token_invalid", "Invalid observer token")
+    if row["last_used_at"] is None or tx.now - row["last_used_at"] >= SEEN_EVERY_S:
+        tx.run("UPDATE observer_tokens SET last_used_at = ? WHERE id = ?", tx.now, row["id"])
+    scopes = frozenset(json.loads(row["scopes"]))
+    return Caller("observer", row["workspace_id"], row["id"], row["name"], scopes, row["expires_at"])
+
+
+def _webhook(tx: Tx, token: str) -> Caller:
+    row = tx.one("SELECT id, workspace_id, name FROM webhooks WHERE token_hash = ?", digest(token))
+    if row is None:
+        raise EngineError(401, "unauthorized", "Invalid webhook token")
+    return Caller("webhook", row["workspace_id"], row["id"], row["name"])
+
+
 def node_of(tx: Tx, token: str) -> Caller:
     """The node behind a node token. Raises EngineError 401 `node_token_invalid`."""
     known = token.isascii()
@@ -80,3 +113,9 @@ def node_of(tx: Tx, token: str) -> Caller:
     if row is None:
         raise EngineError(401, "node_token_invalid", "Invalid node token")
     return Caller("node", row["workspace_id"], row["id"], row["name"])
+
+
+def require_scope(caller: Caller, scope: str) -> None:
+    """Raises EngineError 403 `insufficient_scope` for an observer that may not read this; "" is what every observer may."""
+    if scope and not caller.may_read(scope):
+        raise EngineError(403, "insufficient_scope", f"The token does not have the scope {scope}")

@@ -15,6 +15,8 @@ from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
 from relaybroker.engine.store import Tx
 
+GENERAL = "general"
+"""The channel that every agent is in."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -57,20 +59,37 @@ def create(
     return row
 
 
-def set_topic(tx: Tx, engine: Engine, channel: sqlite3.Row, topic: str | None) -> sqlite3.Row:
-    """The channel with what it is for said anew."""
-    tx.run("UPDATE channels SET topic = ? WHERE id = ?", topic, channel["id"])
+def update(tx: Tx, engine: Engine, channel: sqlite3.Row, sent: dict[str, Any]) -> sqlite3.Row:
+    """The channel with another topic or other metadata, as far as `sent` has them. Raises EngineError 400 `channel_archived`."""
+    require_open(channel)
+    topic = sent.get("topic", channel["topic"])
+    metadata = channel["metadata"] if sent.get("metadata") is None else json.dumps(sent["metadata"])
+    tx.run("UPDATE channels SET topic = ?, metadata = ? WHERE id = ?", topic, metadata, channel["id"])
     event = {"type": "channel.updated", "channel": {"name": channel["name"], "topic": topic}}
     tx.after(lambda: engine.hub.publish(channel["workspace_id"], event))
     return find(tx, channel["workspace_id"], channel["name"])
 
 
+def archive(tx: Tx, engine: Engine, channel: sqlite3.Row) -> None:
+    """Nothing more is said in the channel; what was said stays. Raises EngineError 400 `cannot_archive_general`, `channel_archived`."""
+    if channel["name"] == GENERAL:
+        raise EngineError(400, "cannot_archive_general", "#general cannot be archived")
+    require_open(channel)
+    tx.run("UPDATE channels SET is_archived = 1 WHERE id = ?", channel["id"])
+    event = {"type": "channel.archived", "channel": {"name": channel["name"]}}
+    tx.after(lambda: engine.hub.publish(channel["workspace_id"], event))
+
+
+def require_open(channel: sqlite3.Row) -> None:
+    """Raises EngineError 400 `channel_archived`."""
+    if channel["is_archived"]:
+        raise EngineError(400, "channel_archived", "Channel is archived")
+
+
 def join_general(tx: Tx, engine: Engine, workspace_id: str, agent_id: str) -> None:
     """Every agent is in #general."""
-    row = tx.one("SELECT id FROM channels WHERE workspace_id = ? AND name = 'general'", workspace_id)
-    channel_id = (
-        row["id"] if row else create(tx, engine, workspace_id, name="general", topic="General discussion")["id"]
-    )
+    row = tx.one("SELECT id FROM channels WHERE workspace_id = ? AND name = ?", workspace_id, GENERAL)
+    channel_id = row["id"] if row else create(tx, engine, workspace_id, name=GENERAL, topic="General discussion")["id"]
     add_member(tx, channel_id, agent_id, "member")
 
 

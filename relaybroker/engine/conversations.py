@@ -11,7 +11,8 @@ from typing import Any
 from relaybroker.engine import agents, channels, ids, messages
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
-from relaybroker.engine.errors import EngineError, not_found
+from relaybroker.engine.errors import EngineError, invalid, not_found
+from relaybroker.engine.models import PARTICIPANTS_MAX
 from relaybroker.engine.store import Tx
 
 
@@ -85,13 +86,48 @@ def open_group(tx: Tx, engine: Engine, caller: Caller, names: list[str], title: 
     }
 
 
-def conversation_of(tx: Tx, caller: Caller, conversation_id: str) -> sqlite3.Row:
-    """A conversation in which the caller takes part. Raises EngineError 404 or 403 `forbidden`."""
-    row = tx.one("SELECT * FROM conversations WHERE id = ? AND workspace_id = ?", conversation_id, caller.workspace_id)
+def find(tx: Tx, workspace_id: str, conversation_id: str) -> sqlite3.Row:
+    """A conversation of this workspace. Raises EngineError 404 `conversation_not_found`."""
+    row = tx.one("SELECT * FROM conversations WHERE id = ? AND workspace_id = ?", conversation_id, workspace_id)
     if row is None:
         raise not_found("conversation_not_found", "Conversation not found")
+    return row
+
+
+def conversation_of(tx: Tx, caller: Caller, conversation_id: str) -> sqlite3.Row:
+    """A conversation in which the caller takes part. Raises EngineError 404 or 403 `forbidden`."""
+    row = find(tx, caller.workspace_id, conversation_id)
     if not channels.is_member(tx, row["channel_id"], caller.id):
         raise EngineError(403, "forbidden", "Not a participant of this conversation")
+    return row
+
+
+def add_participant(tx: Tx, caller: Caller, conversation_id: str, name: str) -> dict[str, Any]:
+    """Another agent takes part in a group of the caller; it can read what was said before.
+
+    Raises:
+        EngineError: 404, 403 `forbidden`, 400 `invalid_request` where two talk with each other, 409 `group_full`.
+    """
+    row = _group_of(tx, caller, conversation_id)
+    agent = agents.find(tx, caller.workspace_id, name)
+    added = channels.add_member(tx, row["channel_id"], agent["id"], "member")
+    if added and tx.count("SELECT COUNT(*) FROM members WHERE channel_id = ?", row["channel_id"]) > PARTICIPANTS_MAX:
+        raise EngineError(409, "group_full", f"A group has at most {PARTICIPANTS_MAX} participants")
+    return {"conversation_id": conversation_id, "agent": agent["name"], "already_member": not added}
+
+
+def leave(tx: Tx, caller: Caller, conversation_id: str, name: str) -> None:
+    """The caller takes part no longer. Raises EngineError 404, 403 `forbidden` for another agent, 400 `invalid_request`."""
+    row = _group_of(tx, caller, conversation_id)
+    if name != caller.name:
+        raise EngineError(403, "forbidden", "An agent takes only itself out of a group")
+    tx.run("DELETE FROM members WHERE channel_id = ? AND agent_id = ?", row["channel_id"], caller.id)
+
+
+def _group_of(tx: Tx, caller: Caller, conversation_id: str) -> sqlite3.Row:
+    row = conversation_of(tx, caller, conversation_id)
+    if row["type"] != "group":
+        raise invalid("This conversation is between two agents")
     return row
 
 
@@ -127,6 +163,41 @@ def listing(tx: Tx, caller: Caller) -> list[dict[str, Any]]:
         caller.id,
     )
     return [_view(tx, caller, row) for row in rows]
+
+
+def of_workspace(tx: Tx, workspace_id: str, limit: int, before: str) -> list[dict[str, Any]]:
+    """Every conversation of a workspace, newest first, behind the one with the id `before`. Raises EngineError 404."""
+    if before:
+        find(tx, workspace_id, before)
+    rows = tx.all(
+        "SELECT c.*, (SELECT MAX(id) FROM messages WHERE channel_id = c.channel_id) AS newest,"
+        " (SELECT COUNT(*) FROM messages WHERE channel_id = c.channel_id) AS said"
+        " FROM conversations c WHERE c.workspace_id = ? AND (? = '' OR c.rowid < (SELECT rowid FROM conversations WHERE id = ?))"
+        " ORDER BY c.rowid DESC LIMIT ?",
+        workspace_id, before, before, limit,
+    )  # fmt: skip
+    return [_operators_view(tx, row) for row in rows]
+
+
+def _operators_view(tx: Tx, row: sqlite3.Row) -> dict[str, Any]:
+    last = tx.one("SELECT * FROM messages WHERE id = ?", row["newest"])
+    return {
+        "id": row["id"],
+        "channel_id": row["channel_id"],
+        "type": row["type"],
+        "name": row["name"],
+        "participants": [member["agent_name"] for member in channels.members(tx, row["channel_id"])],
+        "last_message": None
+        if last is None
+        else {
+            "text": last["text"],
+            "agent_id": last["agent_id"],
+            "agent_name": last["agent_name"],
+            "created_at": ids.iso(last["created_at"]),
+        },
+        "message_count": row["said"],
+        "created_at": ids.iso(row["created_at"]),
+    }
 
 
 def _view(tx: Tx, caller: Caller, row: sqlite3.Row) -> dict[str, Any]:

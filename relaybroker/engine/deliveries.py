@@ -16,7 +16,7 @@ from typing import Any
 
 from relaybroker.engine import ids, push
 from relaybroker.engine.context import Engine
-from relaybroker.engine.errors import not_found
+from relaybroker.engine.errors import EngineError, invalid, not_found
 from relaybroker.engine.hub import encode
 from relaybroker.engine.store import Tx
 
@@ -95,8 +95,8 @@ def acknowledge(tx: Tx, node_id: str, workspace_id: str, agent_name: str, up_to:
         return
     up_to = min(up_to, agent["last_seq"])
     rows = tx.all(
-        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ?, payload = '' WHERE agent_id = ? AND seq > ? AND seq <= ?"
-        " AND status NOT IN ('acked', 'dead_lettered') RETURNING message_id, channel_id",
+        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ?, available_at = NULL, payload = ''"
+        " WHERE agent_id = ? AND seq > ? AND seq <= ? AND status NOT IN ('acked', 'dead_lettered') RETURNING message_id, channel_id",
         tx.now, tx.now, agent["id"], agent["ack_seq"], up_to,
     )  # fmt: skip
     tx.run("UPDATE agents SET ack_seq = ? WHERE id = ?", up_to, agent["id"])
@@ -152,8 +152,9 @@ def expire(tx: Tx, engine: Engine, agent_id: str | None = None) -> int:
     """Dead-letter every overdue row (of one agent, or of all) and tell the senders."""
     where, values = ("AND agent_id = ?", (agent_id,)) if agent_id else ("", ())
     rows = tx.all(
-        "UPDATE deliveries SET status = 'dead_lettered', dead_lettered_at = ?, updated_at = ?, error = 'ttl_expired', payload = ''"
-        f" WHERE {_OPEN} AND expires_at <= ? {where} RETURNING id, message_id, agent_id, sender_id, seq",
+        "UPDATE deliveries SET status = 'dead_lettered', dead_lettered_at = ?, updated_at = ?, error = 'ttl_expired',"
+        f" available_at = NULL, payload = '' WHERE {_OPEN} AND expires_at <= ? {where}"
+        " RETURNING id, message_id, agent_id, sender_id, seq",
         tx.now, tx.now, tx.now, *values,
     )  # fmt: skip
     for row in rows:
@@ -172,6 +173,9 @@ def _tell_failed(
     delivery_id: str | None,
     reason: str,
     seq: int | None,
+    *,
+    error: str | None = None,
+    retryable: bool = False,
 ) -> None:
     sender = tx.one("SELECT workspace_id, location_node_id FROM agents WHERE id = ?", sender_id)
     target = tx.one("SELECT name FROM agents WHERE id = ?", target_id)
@@ -183,8 +187,8 @@ def _tell_failed(
         "target_agent_id": target_id,
         "target_agent_name": target["name"] if target else None,
         "reason": reason,
-        "error": reason,
-        "retryable": False,
+        "error": error or reason,
+        "retryable": retryable,
     }
     if seq is not None:
         data["seq"] = seq
@@ -207,13 +211,96 @@ def _tell_failed(
     tx.after(tell)
 
 
-def rest_ack(tx: Tx, agent_id: str, delivery_id: str) -> dict[str, Any]:
-    """Acknowledge one row; the cumulative cursor does not move. Raises EngineError 404 `delivery_not_found`."""
+def find(tx: Tx, agent_id: str, delivery_id: str) -> sqlite3.Row:
+    """A delivery of this agent. Raises EngineError 404 `delivery_not_found`."""
     row = tx.one("SELECT * FROM deliveries WHERE id = ? AND agent_id = ?", delivery_id, agent_id)
     if row is None:
         raise not_found("delivery_not_found", "Delivery not found")
+    return row
+
+
+def fail(
+    tx: Tx, engine: Engine, agent_id: str, delivery_id: str, error: str | None, *, retryable: bool | None
+) -> dict[str, Any]:
+    """The recipient could not take it: it is not sent again, and the sender is told. Failing twice is failing once.
+
+    Raises:
+        EngineError: 404 `delivery_not_found`, 409 `delivery_settled`.
+    """
+    row = find(tx, agent_id, delivery_id)
+    if row["status"] == "failed":
+        return view(row)
+    _require_open(row)
     tx.run(
-        "UPDATE deliveries SET status = 'acked', acked_at = COALESCE(acked_at, ?), updated_at = ?, payload = ''"
+        "UPDATE deliveries SET status = 'failed', error = ?, retryable = ?, available_at = NULL, updated_at = ?, payload = ''"
+        " WHERE id = ?",
+        error, retryable, tx.now, delivery_id,
+    )  # fmt: skip
+    _tell_failed(
+        tx, engine, row["sender_id"], agent_id, str(row["message_id"]), delivery_id, "failed", row["seq"],
+        error=error, retryable=bool(retryable),
+    )  # fmt: skip
+    return view(find(tx, agent_id, delivery_id))
+
+
+def defer(
+    tx: Tx, engine: Engine, agent_id: str, delivery_id: str, available_at: float, reason: str | None
+) -> dict[str, Any]:
+    """Not now: it is sent again when its time has come, at the next look (`push_deferred`).
+
+    Raises:
+        EngineError: 404 `delivery_not_found`, 409 `delivery_settled`, 400 `invalid_request` for a time at which it has expired.
+    """
+    row = find(tx, agent_id, delivery_id)
+    _require_open(row)
+    if available_at >= row["expires_at"]:
+        raise invalid(f"available_at is not before {ids.iso(row['expires_at'])}, when the delivery expires")
+    tx.run(
+        "UPDATE deliveries SET status = 'queued', available_at = ?, updated_at = ? WHERE id = ?",
+        available_at, tx.now, delivery_id,
+    )  # fmt: skip
+    event = {
+        "type": "delivery.deferred",
+        "delivery_id": delivery_id,
+        "message_id": str(row["message_id"]),
+        "available_at": ids.iso(available_at),
+        "reason": reason,
+    }
+    tx.after(lambda: engine.hub.publish(row["workspace_id"], event))
+    return view(find(tx, agent_id, delivery_id))
+
+
+def _require_open(row: sqlite3.Row) -> None:
+    if row["status"] not in ("queued", "delivered"):
+        raise EngineError(409, "delivery_settled", f"The delivery is {row['status']}")
+
+
+def push_deferred(tx: Tx, engine: Engine) -> None:
+    """What was deferred until now is an open row like any other again, and is sent if its agent has a socket."""
+    for row in tx.all(
+        "UPDATE deliveries SET available_at = NULL WHERE available_at <= ? RETURNING id, agent_id, message_id, seq, mode, payload",
+        tx.now,
+    ):
+        agent = tx.the("SELECT name, location_node_id, ack_seq FROM agents WHERE id = ?", row["agent_id"])
+        if agent["location_node_id"] and row["seq"] > agent["ack_seq"]:
+            frame = push.deliver_frame(
+                delivery_id=row["id"],
+                agent_id=row["agent_id"],
+                agent=agent["name"],
+                msg_id=str(row["message_id"]),
+                seq=row["seq"],
+                mode=push.wire_mode(row["mode"]),
+                payload=row["payload"],
+            )
+            ready = push.Row(row["id"], row["agent_id"], row["seq"], frame)
+            tx.after(functools.partial(push.push, engine, agent["location_node_id"], ready))
+
+
+def rest_ack(tx: Tx, agent_id: str, delivery_id: str) -> dict[str, Any]:
+    """Acknowledge one row; the cumulative cursor does not move. Raises EngineError 404 `delivery_not_found`."""
+    find(tx, agent_id, delivery_id)
+    tx.run(
+        "UPDATE deliveries SET status = 'acked', acked_at = COALESCE(acked_at, ?), updated_at = ?, available_at = NULL, payload = ''"
         " WHERE id = ? AND status != 'dead_lettered'",
         tx.now, tx.now, delivery_id,
     )  # fmt: skip
@@ -270,9 +357,9 @@ def view(row: sqlite3.Row) -> dict[str, Any]:
         "mode": row["mode"],
         "reason": row["reason"],
         "priority": "normal",
-        "retryable": row["status"] in ("queued", "delivered"),
+        "retryable": bool(row["retryable"]) if row["status"] == "failed" else row["status"] in ("queued", "delivered"),
         "error": row["error"],
-        "available_at": ids.iso(row["created_at"]),
+        "available_at": ids.iso(row["created_at"] if row["available_at"] is None else row["available_at"]),
         "deadline": ids.iso(row["expires_at"]),
         "expires_at": ids.iso(row["expires_at"]),
         "delivered_at": ids.iso_or_none(row["delivered_at"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import WSCloseCode, web
 
@@ -33,12 +33,38 @@ class NodeConnection:
         self.is_reading = False
 
 
+class Watcher(NamedTuple):
+    """Who watches a workspace: with its key, or with a token for what `scopes` name (None = everything)."""
+
+    workspace_id: str
+    socket: web.WebSocketResponse
+    token_id: str
+    scopes: frozenset[str] | None
+
+
+_SCOPES = {
+    "message.created": "messages:read",
+    "message.read": "messages:read",
+    "message.reacted": "reactions:read",
+    "thread.reply": "threads:read",
+    "dm.received": "dms:read",
+    "group_dm.received": "dms:read",
+}
+_FAMILIES = {
+    "agent": "agents:read",
+    "channel": "channels:read",
+    "member": "channels:read",
+    "delivery": "deliveries:read",
+}
+"""First word of an event's type -> the scope that shows it. What is in neither table is shown to the workspace key alone."""
+
+
 class Hub:
     """Every open socket of this engine. `is_connected` may be asked from any thread."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeConnection] = {}
-        self._observers: dict[Outbox, tuple[str, web.WebSocketResponse]] = {}
+        self._observers: dict[Outbox, Watcher] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def connect(self, connection: NodeConnection) -> NodeConnection | None:
@@ -60,6 +86,13 @@ class Hub:
         if connection is not None:
             self.close_later(connection.socket, b"force-disconnect")
 
+    def close_workspace(self, workspace_id: str) -> None:
+        """The workspace is gone: its sockets are closed with 1000 `workspace-deleted`."""
+        sockets = [item.socket for item in self._nodes.values() if item.workspace_id == workspace_id]
+        sockets += [item.socket for item in self._observers.values() if item.workspace_id == workspace_id]
+        for socket in sockets:
+            self.close_later(socket, b"workspace-deleted")
+
     def close_later(self, socket: web.WebSocketResponse, reason: bytes) -> None:
         """Close a socket with code 1000 without waiting for its peer."""
         task = asyncio.create_task(close(socket, WSCloseCode.OK, reason))
@@ -80,17 +113,30 @@ class Hub:
         if connection is not None:
             connection.outbox.put(encode(frame))
 
-    def observe(self, outbox: Outbox, workspace_id: str, socket: web.WebSocketResponse) -> None:
-        """Give this socket the events of a workspace."""
-        self._observers[outbox] = workspace_id, socket
+    def close_observers(self, token_id: str) -> None:
+        """The token is another one now: its streams are closed with 1000 `token-changed`."""
+        for watcher in self._observers.values():
+            if watcher.token_id == token_id:
+                self.close_later(watcher.socket, b"token-changed")
+
+    def observe(self, outbox: Outbox, watcher: Watcher) -> None:
+        """Give this socket the events that it may see."""
+        self._observers[outbox] = watcher
 
     def forget_observer(self, outbox: Outbox) -> None:
         """No more events for this socket."""
         self._observers.pop(outbox, None)
 
-    def publish(self, workspace_id: str, event: dict[str, Any]) -> None:
-        """One observer event to everybody who watches the workspace."""
-        watching = [outbox for outbox, (watched, _) in self._observers.items() if watched == workspace_id]
+    def publish(self, workspace_id: str, event: dict[str, Any], *, is_private: bool = False) -> None:
+        """One observer event to everybody who watches the workspace and may see it; what is private also needs `dms:read`."""
+        kind = event["type"]
+        scope = _SCOPES.get(kind) or _FAMILIES.get(kind.partition(".")[0])
+        needed = {scope, "dms:read"} if is_private else {scope}
+        watching = [
+            outbox
+            for outbox, watcher in self._observers.items()
+            if watcher.workspace_id == workspace_id and (watcher.scopes is None or needed <= watcher.scopes)
+        ]
         if watching:
             text = encode(event)
             for outbox in watching:
@@ -98,7 +144,7 @@ class Hub:
 
     async def close_all(self) -> None:
         """Close every open socket with 1001; peers that do not answer are left behind after `CLOSE_S`."""
-        sockets = [item.socket for item in self._nodes.values()] + [socket for _, socket in self._observers.values()]
+        sockets = [item.socket for item in self._nodes.values()] + [item.socket for item in self._observers.values()]
         closing = [close(socket, WSCloseCode.GOING_AWAY, b"engine stopping") for socket in sockets]
         await asyncio.gather(*closing, *self._closing)
 

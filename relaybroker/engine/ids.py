@@ -57,6 +57,16 @@ def node_token() -> str:
     return f"nt_live_{secrets.token_hex(24)}"
 
 
+def observer_token() -> str:
+    """A new observer token."""
+    return f"ot_live_{secrets.token_hex(16)}"
+
+
+def webhook_token() -> str:
+    """A new webhook token."""
+    return f"wh_live_{secrets.token_hex(16)}"
+
+
 def digest(token: str) -> str:
     """What is stored of a token."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -99,7 +99,7 @@ def find(tx: Tx, workspace_id: str, message_id: str) -> sqlite3.Row:
 
 
 def readable(tx: Tx, caller: Caller, message_id: str) -> sqlite3.Row:
-    """A message that the caller may read: the operator, who is a member where it was said, and who said it.
+    """A message that the caller may read: the operator, who is a member where it was said, who said it, and who may observe it.
 
     Raises:
         EngineError: 404 `message_not_found`, also for a message that others say among themselves.
@@ -109,6 +109,10 @@ def readable(tx: Tx, caller: Caller, message_id: str) -> sqlite3.Row:
         caller.kind == "agent"
         and row["agent_id"] != caller.id
         and not channels.is_member(tx, row["channel_id"], caller.id)
+    ):
+        raise not_found("message_not_found", "Message not found")
+    if (in_conversation(tx, row) and not caller.may_read("dms:read")) or (
+        row["thread_id"] and not caller.may_read("threads:read")
     ):
         raise not_found("message_not_found", "Message not found")
     return row
@@ -121,7 +125,7 @@ def answerable(tx: Tx, caller: Caller, message_id: str) -> sqlite3.Row:
         EngineError: 404 `message_not_found`.
     """
     row = find(tx, caller.workspace_id, message_id)
-    if tx.the("SELECT kind FROM channels WHERE id = ?", row["channel_id"])["kind"] == "channel":
+    if not in_conversation(tx, row):
         return row
     return readable(tx, caller, message_id)
 
@@ -141,8 +145,7 @@ def brief(row: sqlite3.Row) -> dict[str, Any]:
 def post(tx: Tx, engine: Engine, caller: Caller, channel_name: str, body: dict[str, Any]) -> dict[str, Any]:
     """A channel message to every member but its author."""
     channel = channels.find(tx, caller.workspace_id, channel_name)
-    if channel["is_archived"]:
-        raise EngineError(400, "channel_archived", "Channel is archived")
+    channels.require_open(channel)
     row = insert(tx, engine, caller, channel["id"], body)
     message = view(row)
     mentioned = set(message["mentions"])
@@ -166,6 +169,7 @@ def post(tx: Tx, engine: Engine, caller: Caller, channel_name: str, body: dict[s
 def reply(tx: Tx, engine: Engine, caller: Caller, message_id: str, body: dict[str, Any]) -> dict[str, Any]:
     """A thread reply; a reply to a reply belongs to the root."""
     parent = find(tx, caller.workspace_id, message_id)
+    channels.require_open(tx.the("SELECT is_archived FROM channels WHERE id = ?", parent["channel_id"]))
     root = str(parent["thread_id"] or parent["id"])
     row = insert(tx, engine, caller, parent["channel_id"], body, thread_id=root)
     answer = reply_view(tx, row)
@@ -215,7 +219,13 @@ def deliver(
 def observe(tx: Tx, engine: Engine, workspace_id: str, row: sqlite3.Row, event: dict[str, Any]) -> None:
     """Show the observers of the workspace an event about a message, with an id that is always the same for that message."""
     full = {"id": ids.stable_uuid(f"message:{row['id']}")} | event
-    tx.after(lambda: engine.hub.publish(workspace_id, full))
+    is_private = in_conversation(tx, row)
+    tx.after(lambda: engine.hub.publish(workspace_id, full, is_private=is_private))
+
+
+def in_conversation(tx: Tx, row: sqlite3.Row) -> bool:
+    """Whether a message was said in a conversation, not in a channel."""
+    return bool(tx.the("SELECT kind FROM channels WHERE id = ?", row["channel_id"])["kind"] == "dm")
 
 
 def page(tx: Tx, channel_id: str, limit: int, low: int, high: int) -> list[sqlite3.Row]:

@@ -6,6 +6,7 @@ Source: spec/engine-contract.md sections 1.1 and 2.
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
@@ -24,6 +25,17 @@ TEXT_MAX = 256 * 1024
 EMOJI_MAX = 64
 """Characters of a reaction: an emoji with its modifiers, or its :name:."""
 
+DESCRIPTION_MAX = 1024
+"""Characters of what is said about an observer token, about a delivery that was not taken, or of who a webhook speaks for."""
+Scope = Literal[
+    "stream:read", "messages:read", "threads:read", "dms:read", "channels:read", "search:read", "agents:read", "nodes:read",
+    "deliveries:read", "activity:read", "files:read", "reactions:read",
+]  # fmt: skip
+"""What an observer token may read."""
+_TIME = "a time is written like 2026-01-31T12:00:00.000Z"
+PROMPT_MAX = 64 * 1024
+"""Characters of the system prompt of a workspace."""
+
 
 class Body(BaseModel):
     """Common shape: lenient towards unknown keys, strict about types."""
@@ -35,6 +47,54 @@ class WorkspaceBody(Body):
     """POST /v1/workspaces."""
 
     name: Label
+
+
+class ObserverTokenBody(Body):
+    """POST /v1/observer-tokens."""
+
+    name: Label
+    scopes: list[Scope] = Field(min_length=1)
+    description: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    filters: dict[str, Any] | None = None
+    expires_at: str | None = None
+
+
+class ObserverTokenPatch(Body):
+    """PATCH /v1/observer-tokens/:id."""
+
+    name: Label | None = None
+    scopes: list[Scope] | None = Field(default=None, min_length=1)
+    description: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    filters: dict[str, Any] | None = None
+    expires_at: str | None = None
+
+
+class WorkspacePatch(Body):
+    """PATCH /v1/workspace."""
+
+    name: Label | None = None
+    system_prompt: str | None = Field(default=None, max_length=PROMPT_MAX)
+
+
+class PromptBody(Body):
+    """PUT /v1/workspace/system-prompt."""
+
+    prompt: str | None = Field(default=None, max_length=PROMPT_MAX)
+    reset: bool | None = None
+
+
+class StreamBody(Body):
+    """PUT /v1/workspace/stream."""
+
+    enabled: bool | None = None
+    mode: Literal["inherit"] | None = None
+
+
+class AgentEventBody(Body):
+    """POST /v1/agents/:name/events."""
+
+    type: Label
+    payload: dict[str, Any] | None = None
 
 
 class AgentBody(Body):
@@ -111,6 +171,13 @@ class ChannelBody(Body):
     metadata: dict[str, Any] | None = None
 
 
+class ChannelPatch(Body):
+    """PATCH /v1/channels/:name."""
+
+    topic: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class TopicBody(Body):
     """PATCH /v1/channels/:name/topic."""
 
@@ -118,7 +185,7 @@ class TopicBody(Body):
 
 
 class InviteBody(Body):
-    """POST /v1/channels/:name/invite."""
+    """POST /v1/channels/:name/invite, POST /v1/dm/:conversation/participants."""
 
     agent_name: str = Field(min_length=1)
 
@@ -148,6 +215,38 @@ class GroupBody(Body):
 
     participants: list[str] = Field(min_length=1, max_length=PARTICIPANTS_MAX)
     name: Label | None = None
+
+
+class WebhookBody(Body):
+    """POST /v1/webhooks."""
+
+    name: Label | None = None
+    channel: str = Field(min_length=1)
+
+
+class HookBody(Body):
+    """POST /v1/hooks/:id."""
+
+    text: str | None = Field(default=None, max_length=TEXT_MAX)
+    message: str | None = Field(default=None, max_length=TEXT_MAX)
+    blocks: list[Any] | None = None
+    source: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    author: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    payload: dict[str, Any] | None = None
+
+
+class FailBody(Body):
+    """POST /v1/deliveries/:id/fail."""
+
+    error: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    retryable: bool | None = None
+
+
+class DeferBody(Body):
+    """POST /v1/deliveries/:id/defer."""
+
+    available_at: str
+    reason: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
 
 
 class ReactionBody(Body):
@@ -180,6 +279,18 @@ class CompleteBody(Body):
     output: Any = None
     error: str | None = None
     duration_ms: int | None = Field(default=None, ge=0, le=2**53 - 1)
+
+
+def moment(text: str) -> float:
+    """The epoch seconds of an ISO-8601 time with its zone. Raises EngineError 400 `invalid_request`."""
+    try:
+        at = datetime.fromisoformat(text)
+        seconds = at.timestamp()
+    except (ValueError, OverflowError) as error:
+        raise invalid(_TIME) from error
+    if at.tzinfo is None or seconds < 0:
+        raise invalid(_TIME)
+    return seconds
 
 
 _B = TypeVar("_B", bound=Body)

@@ -154,10 +154,11 @@ def _check_location(tx: Tx, engine: Engine, node_id: str, agent: sqlite3.Row) ->
 
 
 def sweep(tx: Tx, engine: Engine) -> None:
-    """What time brings: silent nodes go offline, rows expire, invocations are tried again."""
+    """What time brings: silent nodes go offline, rows expire, deferred ones are sent, invocations are tried again."""
     overdue = tx.now - engine.limits.node_timeout_s
     for row in tx.all("SELECT id FROM nodes WHERE status = 'online' AND COALESCE(last_heartbeat_at, 0) < ?", overdue):
         go_offline(tx, engine, row["id"])
     deliveries.expire(tx, engine)
+    deliveries.push_deferred(tx, engine)
     invocations.redispatch(tx, engine)
     tx.run("DELETE FROM idempotency WHERE created_at < ?", tx.now - IDEMPOTENCY_S)

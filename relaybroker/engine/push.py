@@ -53,11 +53,13 @@ def wire_mode(stored: str) -> str:
 
 
 def push(engine: Engine, node_id: str, row: Row) -> None:
-    """Send a row that was just committed, unless the socket has older ones to get first."""
+    """Send a row that was just committed, or whose time has come, unless the socket has older ones to get first."""
     connection = engine.hub.node(node_id)
-    if connection is None or row.agent_id in connection.behind:
+    if connection is None:
         return
-    if connection.outbox.ready:
+    if row.agent_id in connection.behind:
+        connection.behind[row.agent_id] = min(row.seq, connection.behind[row.agent_id])
+    elif connection.outbox.ready:
         connection.outbox.put(row.frame, row.delivery_id)
     else:
         connection.behind[row.agent_id] = row.seq
@@ -139,7 +141,7 @@ def _open_rows(tx: Tx, node_id: str, agent_id: str, start: int, limit: int) -> l
         for row in tx.all(
             "SELECT d.id, a.name, d.message_id, d.seq, d.mode, d.payload FROM deliveries d JOIN agents a ON a.id = d.agent_id"
             " WHERE d.agent_id = ? AND d.seq >= ? AND d.seq > a.ack_seq AND d.status IN ('queued', 'delivered') AND d.expires_at > ?"
-            " AND a.location_node_id = ? ORDER BY d.seq LIMIT ?",
+            " AND d.available_at IS NULL AND a.location_node_id = ? ORDER BY d.seq LIMIT ?",
             agent_id, start, tx.now, node_id, limit,
         )
     ]  # fmt: skip

@@ -15,11 +15,11 @@ from relaybroker.engine.errors import invalid, not_found
 from relaybroker.engine.store import Tx
 
 
-def details(tx: Tx, row: sqlite3.Row) -> dict[str, Any]:
-    """A message with its counts."""
+def details(tx: Tx, caller: Caller, row: sqlite3.Row) -> dict[str, Any]:
+    """A message with its counts; an observer that may not read reactions sees none."""
     return messages.view(row) | {
         "reply_count": tx.count("SELECT COUNT(*) FROM messages WHERE thread_id = ?", row["id"]),
-        "reactions": grouped(tx, row["id"]),
+        "reactions": grouped(tx, row["id"]) if caller.may_read("reactions:read") else [],
         "read_by_count": tx.count("SELECT COUNT(*) FROM receipts WHERE message_id = ?", row["id"]),
     }
 
@@ -76,7 +76,8 @@ def _tell_reaction(tx: Tx, engine: Engine, caller: Caller, row: sqlite3.Row, key
         tx, engine, agent_ids=_audience(tx, row), event="message.reacted", key=key, msg_id=str(row["id"]), data=data
     )
     event = {"type": "message.reacted"} | {key: data[key] for key in ("message_id", "emoji", "agent_name", "action")}
-    tx.after(lambda: engine.hub.publish(caller.workspace_id, event))
+    is_private = messages.in_conversation(tx, row)
+    tx.after(lambda: engine.hub.publish(caller.workspace_id, event, is_private=is_private))
 
 
 def grouped(tx: Tx, message_id: int) -> list[dict[str, Any]]:
@@ -97,8 +98,8 @@ def read(tx: Tx, engine: Engine, caller: Caller, message_id: str) -> dict[str, A
         raise not_found("message_not_found", "Message not found")
     added = deliveries.mark_read(tx, caller.id, row["id"], row["channel_id"])
     tx.run(
-        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ?, payload = '' WHERE message_id = ? AND agent_id = ?"
-        " AND status IN ('queued', 'delivered', 'failed')",
+        "UPDATE deliveries SET status = 'acked', acked_at = ?, updated_at = ?, available_at = NULL, payload = ''"
+        " WHERE message_id = ? AND agent_id = ? AND status IN ('queued', 'delivered', 'failed')",
         tx.now, tx.now, row["id"], caller.id,
     )  # fmt: skip
     stored = tx.the("SELECT read_at FROM receipts WHERE message_id = ? AND agent_id = ?", row["id"], caller.id)
@@ -115,7 +116,8 @@ def read(tx: Tx, engine: Engine, caller: Caller, message_id: str) -> dict[str, A
             data=data,
         )
         event = {"type": "message.read", "message_id": message_id, "agent_name": caller.name, "read_at": read_at}
-        tx.after(lambda: engine.hub.publish(caller.workspace_id, event))
+        is_private = messages.in_conversation(tx, row)
+        tx.after(lambda: engine.hub.publish(caller.workspace_id, event, is_private=is_private))
     return {"message_id": message_id, "agent_id": caller.id, "read_at": read_at}
 
 

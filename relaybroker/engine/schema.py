@@ -71,8 +71,47 @@ CREATE TABLE IF NOT EXISTS invocations (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS invocations_open ON invocations (dispatched_node_id, status) WHERE status IN ('pending', 'dispatched');
 CREATE INDEX IF NOT EXISTS invocations_caller ON invocations (caller_id) WHERE status IN ('pending', 'dispatched');
+CREATE TABLE IF NOT EXISTS agent_events (
+  agent_id TEXT NOT NULL, sequence INTEGER NOT NULL, id TEXT NOT NULL, workspace_id TEXT NOT NULL, type TEXT NOT NULL, payload TEXT NOT NULL,
+  created_at REAL NOT NULL, PRIMARY KEY (agent_id, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS observer_tokens (
+  id TEXT PRIMARY KEY, workspace_id TEXT NOT NULL, name TEXT NOT NULL, description TEXT, scopes TEXT NOT NULL, token_hash TEXT NOT NULL UNIQUE,
+  expires_at REAL, created_at REAL NOT NULL, updated_at REAL, last_used_at REAL, UNIQUE (workspace_id, name)
+) STRICT;
+CREATE TABLE IF NOT EXISTS webhooks (
+  id TEXT PRIMARY KEY, workspace_id TEXT NOT NULL, name TEXT NOT NULL, channel_id TEXT NOT NULL, token_hash TEXT NOT NULL UNIQUE,
+  created_at REAL NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS idempotency (
   workspace_id TEXT NOT NULL, actor_id TEXT NOT NULL, scope TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, status INTEGER NOT NULL,
   body TEXT NOT NULL, created_at REAL NOT NULL, PRIMARY KEY (workspace_id, actor_id, scope, key)
 ) STRICT, WITHOUT ROWID;
+"""
+
+COLUMNS = (("deliveries", "available_at", "REAL"), ("deliveries", "retryable", "INTEGER"))
+"""Table, column and type of what was added to tables that databases have from before."""
+
+LATER = """
+CREATE INDEX IF NOT EXISTS deliveries_deferred ON deliveries (available_at) WHERE available_at IS NOT NULL;
+"""
+"""What needs `COLUMNS`."""
+
+INDEX = """
+BEGIN;
+CREATE VIRTUAL TABLE IF NOT EXISTS messages_text USING fts5 (text, content='messages', content_rowid='id');
+CREATE TRIGGER messages_said AFTER INSERT ON messages BEGIN
+  INSERT INTO messages_text (rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER messages_gone AFTER DELETE ON messages BEGIN
+  INSERT INTO messages_text (messages_text, rowid, text) VALUES ('delete', old.id, old.text);
+END;
+INSERT INTO messages_text (messages_text) VALUES ('rebuild');
+COMMIT;
+"""
+"""The text of the messages, indexed; the triggers keep it in step, in the transaction of the message."""
+
+NO_INDEX = """
+DROP TRIGGER IF EXISTS messages_said;
+DROP TRIGGER IF EXISTS messages_gone;
 """

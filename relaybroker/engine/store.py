@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
-from relaybroker.engine.schema import SCHEMA
+from relaybroker.engine.schema import COLUMNS, INDEX, LATER, NO_INDEX, SCHEMA
 
 QUEUE_LIMIT = 4096
 """Transactions that may wait before further callers of `run` wait for room. `submit` is for callers that bound themselves."""
@@ -42,6 +42,7 @@ _PRAGMAS = (
 
 _LEAPS = (
     "UPDATE deliveries SET expires_at = expires_at + ? WHERE status IN ('queued', 'delivered')",
+    "UPDATE deliveries SET available_at = available_at + ? WHERE available_at IS NOT NULL",
     "UPDATE idempotency SET created_at = created_at + ?",
 )
 """What has time left has as much of it afterwards."""
@@ -249,10 +250,32 @@ def _connect(path: str) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {pragma}")
         _require_durability(connection)
         connection.executescript(SCHEMA)
+        _add_columns(connection)
+        connection.executescript(LATER)
+        _index_text(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    for table, column, kind in COLUMNS:
+        if connection.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)).fetchone() is None:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+
+
+def _index_text(connection: sqlite3.Connection) -> None:
+    """Index what was said, if this SQLite can (FTS5); an index that it cannot keep up is made anew by the next one that can."""
+    if not has_full_text(connection):
+        connection.executescript(NO_INDEX)
+    elif connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'messages_said'").fetchone() is None:
+        connection.executescript(INDEX)
+
+
+def has_full_text(connection: sqlite3.Connection) -> bool:
+    """Whether this SQLite was built with FTS5."""
+    return connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone() is not None
 
 
 def _require_plain(path: Path) -> None:

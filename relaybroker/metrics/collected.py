@@ -198,7 +198,7 @@ def _of_broker(state: State, now: float, version: str) -> Iterator[Metric]:
     yield _gauge("relay_broker_uptime_seconds", "Since its start.", int(max(0.0, now - state.started_at)))
     yield CounterMetricFamily("relay_broker_agents_spawned", "Agents that were started.", value=counted.spawned)
     yield CounterMetricFamily("relay_broker_crashes", "Programs that crashed.", value=counted.crashed)
-    yield CounterMetricFamily("relay_broker_restarts", "Programs that were restarted.", value=0)
+    yield CounterMetricFamily("relay_broker_restarts", "Programs that were restarted.", value=counted.restarted)
     yield _gauge("relay_broker_active_agents", "Programs that run.", running)
     yield _gauge("relay_host_attached", "1 while the PTY host answers.", float(state.host.attached))
     link = GaugeMetricFamily(

@@ -34,7 +34,7 @@ from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.machines import MACHINES
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.remedies import REMEDIES
-from relaybroker.engine.authority import AUTHORITY, OPEN
+from relaybroker.engine.authority import ABSENT, AUTHORITY, OPEN, Rule
 from relaybroker.mcp.tools import MODELS_TOOLS
 from relaybroker.reference.guarantees import GUARANTEES, NOT_PROMISED
 
@@ -372,18 +372,34 @@ def engine_authority() -> str:
     parts = [
         "# Who may do what on the embedded engine\n",
         _AUTHORITY,
-        "| route | workspace key | an agent's token reaches |\n|---|---|---|",
+        "| route | workspace key | an agent's token reaches | scope of an observer's token |\n|---|---|---|---|",
     ]
     for route, rule in AUTHORITY.items():
-        operator = "yes" if rule.workspace else "403 `agent_token_required`" if rule.workspace_is_told else "401"
-        parts.append(f"| `{route}` | {operator} | {rule.agent.says if rule.agent else '401'} |")
+        operator = (
+            "only the webhook's own token"
+            if rule.webhook
+            else "yes"
+            if rule.workspace
+            else "403 `agent_token_required`"
+            if rule.workspace_is_told
+            else "401"
+        )
+        parts.append(f"| `{route}` | {operator} | {rule.agent.says if rule.agent else '401'} | {_scope(rule)} |")
     parts.append("\n| open to everyone on the machine | purpose |\n|---|---|")
     parts += [f"| `{route}` | {use} |" for route, use in OPEN.items()]
+    parts.append("\n| known to SDKs and not built: 501 `not_implemented` | |\n|---|---|")
+    parts += [f"| `/v1/{part}` | {name} |" for part, name in ABSENT.items()]
     return "\n".join(parts) + "\n"
 
 
+def _scope(rule: Rule) -> str:
+    return "401" if rule.observer is None else f"`{rule.observer.scope}`" if rule.observer.scope else "any"
+
+
 _AUTHORITY = """\
-A node token opens only the node socket, `/v1/node/ws`. Only the workspace key opens the observer socket, `/v1/ws`. Anything in
+A node token opens only the node socket, `/v1/node/ws`. The workspace key opens the observer socket, `/v1/ws`, and so does an
+observer's token with the scope `stream:read`; it is shown what its other scopes name. Observers change nothing: `dms:read` is needed for
+whatever was said in a conversation, `threads:read` for replies, whichever route asks. Anything in
 another workspace, and any message that the caller may not read, answers 404 as if it did not exist. Other requests beyond the
 caller's reach answer 403. A page of another origin gets 403 on every route. A test tries every route with every kind of token.
 """

@@ -197,6 +197,8 @@ class AgentView(Answer, frozen=True, kw_only=True):
     current_state: str
     agent_id: str | None = msgspec.field(name="agentId")
     registration: str
+    restart_count: int
+    restarts_in_secs: float | None
     worker: str | None
     ready: bool
     readiness: str

@@ -86,6 +86,7 @@ class SpawnBody(Body):
         le=2**32 - 1,
         validation_alias=AliasChoices("idle_threshold_secs", "idleThresholdSecs"),
     )
+    restart_policy: dict[str, Any] | None = _alias("restart_policy", "restartPolicy")
     spawn_mode: str = _alias("spawn_mode", "spawnMode", default="interactive")
     exit_after_task: bool = _alias("exit_after_task", "exitAfterTask", default=False)
     skip_relay_prompt: bool = _alias("skip_relay_prompt", "skipRelayPrompt", default=False)
@@ -247,6 +248,12 @@ class RestartPolicyBody(Body):
             cooldown_s=self.cooldown_ms / 1000,
             max_consecutive_failures=self.max_consecutive_failures,
         )
+
+
+class AgentRestartBody(RestartPolicyBody):
+    """When the program of an agent is started again; a misspelt limit is no limit, so it is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class SupervisionBody(Body):

@@ -65,6 +65,20 @@ def _body(what: Announcement) -> Body:
         case announced.AgentEnded(name=name, reason=reason, last_output=last_output):
             wire_reason = "child_exited" if reason is Reason.WORKER_EXITED else "unknown"
             return {"kind": "agent_exit", "name": name, "reason": wire_reason, "last_output": last_output}
+        case announced.AgentRestarting():
+            return {
+                "kind": "agent_restarting",
+                "name": what.name,
+                "code": what.code,
+                "signal": None if what.signal is None else str(what.signal),
+                "restart_count": what.restart_count,
+                "delay_ms": round(what.delay_s * 1000),
+                "reason": str(what.reason),
+            }
+        case announced.AgentRestarted(name=name, restart_count=count, pid=pid):
+            return {"kind": "agent_restarted", "name": name, "restart_count": count, "pid": pid}
+        case announced.AgentPermanentlyDead(name=name, reason=reason):
+            return {"kind": "agent_permanently_dead", "name": name, "reason": str(reason)}
         case announced.AgentTokenRotated(name=name, cause=cause):
             return {"kind": "agent_token_rotated", "name": name, "cause": cause}
         case announced.ChannelJoined(name=name, channel=channel):

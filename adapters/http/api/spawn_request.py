@@ -9,17 +9,17 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from relaybroker.adapters.http.api.bodies import HarnessConfig, SpawnBody
+from relaybroker.adapters.http.api.bodies import AgentRestartBody, HarnessConfig, SpawnBody, parse
 from relaybroker.adapters.user_paths import is_directory, is_file
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.inputs import RestartPolicy, SpawnSpec
 
 NOT_BUILT = (
     ("continue_from", "continueFrom"),
-    ("restart_policy", "restartPolicy"),
     ("harness_plan", "harnessPlan"),
     ("idempotency_key", "idempotencyKey"),
 )
@@ -56,8 +56,6 @@ _EXTRA_PATH = (
 )
 """Where programs are looked for besides PATH."""
 
-_SWITCHED_OFF = {"enabled": False}
-"""A restart policy that asks for nothing."""
 MAX_VARIABLES = 256
 MAX_VARIABLES_BYTES = 64 * 1024
 """Of names and values together."""
@@ -73,7 +71,7 @@ def refuse_unbuilt(value: Mapping[str, object]) -> None:
         )
     for names in NOT_BUILT:
         for name in names:
-            if value.get(name) is not None and value[name] != _SWITCHED_OFF:
+            if value.get(name) is not None:
                 raise unbuilt(name)
     for name in NO_EFFECT:
         if value.get(name) is not None:
@@ -118,11 +116,25 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         shadow_mode=body.shadow_mode,
         session_ref=(body.session_id or config.session_id).strip(),
         idle_threshold_s=float(body.idle_threshold_secs),
+        restart=_restart(body.restart_policy),
+        exit_after_task=body.exit_after_task or _SPAWN_MODES[body.spawn_mode.strip().lower()],
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
         surface=None if body.surface is None else tuple(body.surface),
     )
+
+
+def _restart(value: dict[str, Any] | None) -> RestartPolicy | None:
+    """The restart policy; one that is switched off asks for nothing."""
+    if value is None:
+        return None
+    try:
+        policy = parse(AgentRestartBody, value).policy()
+    except InvalidRequest as error:
+        text = f"invalid restart_policy: {error.message}"
+        raise InvalidRequest(Refusal.INVALID, "invalid_restart_policy", text, field="restart_policy") from error
+    return policy if policy.enabled else None
 
 
 def variables(body: SpawnBody) -> dict[str, str]:
@@ -157,10 +169,6 @@ def _check_modes(body: SpawnBody) -> None:
     if mode not in _SPAWN_MODES:
         text = f"unsupported spawnMode '{body.spawn_mode}' (expected 'interactive' or 'task_exit')"
         raise InvalidRequest(Refusal.INVALID, "invalid_spawn_mode", text)
-    if _SPAWN_MODES[mode]:
-        raise unbuilt("spawn_mode")
-    if body.exit_after_task:
-        raise unbuilt("exit_after_task")
     permission = body.permission_mode.strip().lower()
     if permission == "bypass":
         raise unbuilt("permission_mode")

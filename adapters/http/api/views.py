@@ -165,7 +165,7 @@ def agent(state: State, registration: Registration, now: float) -> answers.Agent
         name=registration.name,
         cli=registration.spec.cli,
         model=registration.spec.model or None,
-        session_id=registration.spec.session_ref or registration.session_id,
+        session_id=registration.session,
         team=registration.spec.team or None,
         shadow_of=registration.spec.shadow_of or UNSET,
         shadow_mode=registration.spec.shadow_mode or UNSET,
@@ -180,7 +180,9 @@ def agent(state: State, registration: Registration, now: float) -> answers.Agent
         current_state="blocked_on_send" if blocked else "idle" if program and program.idle else "working",
         agent_id=registration.agent_id or None,
         registration=registration.state,
-        worker=program.state if program else None,
+        restart_count=registration.restarts,
+        restarts_in_secs=round(max(0.0, program.starts_at - now), 3) if program and program.starts_at else None,
+        worker=program.state if program and not program.starts_at else None,
         ready=program is not None and program.takes_text,
         readiness=program.evidence if program else "",
         blocked_by=program.blocked_by if program else "",
@@ -430,7 +432,7 @@ def broker_metrics(state: State, now: float) -> answers.BrokerMetrics:
         uptime_secs=int(max(0.0, now - state.started_at)),
         total_agents_spawned=state.counters.spawned,
         total_crashes=state.counters.crashed,
-        total_restarts=0,
+        total_restarts=state.counters.restarted,
         active_agents=sum(1 for program in state.workers.values() if not program.ended),
     )
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from aiohttp import web
 
-from relaybroker.engine import actions, agents, nodes
+from relaybroker.engine import actions, agent_events, agents, nodes
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.errors import EngineError
-from relaybroker.engine.models import AgentBody, AgentPatch, ReleaseBody, SpawnBody, read_body
-from relaybroker.engine.rest.api import as_caller, engine_of, json_answer, ok
+from relaybroker.engine.models import AgentBody, AgentEventBody, AgentPatch, ReleaseBody, SpawnBody, read_body
+from relaybroker.engine.rest.api import as_caller, engine_of, json_answer, limit_of, ok
 from relaybroker.engine.store import Tx
 
 routes = web.RouteTableDef()
@@ -126,6 +126,30 @@ async def _get_agent(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     return ok(
         await as_caller(request, lambda tx, caller: agents.details(tx, agents.find(tx, caller.workspace_id, name)))
+    )
+
+
+@routes.post("/v1/agents/{name}/events")
+async def _record_event(request: web.Request) -> web.Response:
+    engine, name = engine_of(request), request.match_info["name"]
+    body = await read_body(request, AgentEventBody)
+
+    def work(tx: Tx, caller: Caller) -> dict[str, Any]:
+        agent = agents.find(tx, caller.workspace_id, name)
+        return agent_events.record(tx, engine, agent, body.type, body.payload or {})
+
+    return ok(await as_caller(request, work), 201)
+
+
+@routes.get("/v1/agents/{name}/events")
+async def _events(request: web.Request) -> web.Response:
+    name, kind = request.match_info["name"], request.query.get("type")
+    limit = limit_of(request, 50, agent_events.KEPT)
+    return ok(
+        await as_caller(
+            request,
+            lambda tx, caller: agent_events.listing(tx, agents.find(tx, caller.workspace_id, name), kind, limit),
+        )
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from relaybroker.engine.auth import Caller, authenticate, bearer
-from relaybroker.engine.authority import AUTHORITY
+from relaybroker.engine.auth import Caller, authenticate, bearer, require_scope
+from relaybroker.engine.authority import ABSENT, AUTHORITY
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, invalid, not_found
 from relaybroker.engine.hub import encode
@@ -76,8 +76,12 @@ async def envelope(
         return _refusal(500, "internal_error", "Internal error")
 
 
-async def unknown(_request: web.Request) -> web.Response:
-    """404 `not_found` for everything that is no route."""
+async def unknown(request: web.Request) -> web.Response:
+    """501 `not_implemented` for what SDKs know and this engine does not do, 404 `not_found` for everything else that is no route."""
+    root, _, rest = request.path.removeprefix("/").partition("/")
+    name = ABSENT.get(rest.partition("/")[0]) if root == "v1" else None
+    if name is not None:
+        raise EngineError(501, "not_implemented", f"This engine does not have {name}")
     raise not_found("not_found", "Not found")
 
 
@@ -99,6 +103,14 @@ async def as_caller(request: web.Request, work: Work) -> Any:
             assert rule.agent is not None, "authentication lets no agent through here"
             if rule.agent.check is not None:
                 rule.agent.check(tx, caller, path)
+        elif caller.kind == "observer":
+            assert rule.observer is not None, "authentication lets no observer through here"
+            require_scope(caller, rule.observer.scope)
+            if rule.observer.check is not None:
+                rule.observer.check(tx, caller, path)
+        elif caller.kind == "webhook":
+            if path["id"] != caller.id:
+                raise not_found("webhook_not_found", "Webhook not found")
         elif not rule.workspace:
             raise EngineError(403, "agent_token_required", "Agent token required")
         return work(tx, caller)
@@ -114,6 +126,12 @@ def limit_of(request: web.Request, default: int, most: int) -> int:
     if wanted < 1:
         raise invalid("limit must be a positive number")
     return min(wanted, most)
+
+
+def page_of(rows: list[dict[str, Any]], limit: int) -> web.Response:
+    """The first `limit` rows, and where the next page begins if there are more."""
+    shown, more = rows[:limit], len(rows) > limit
+    return ok(shown, cursor={"next": shown[-1]["id"] if more else None, "has_more": more})
 
 
 def number_of(request: web.Request, name: str, default: int) -> int:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from relaybroker.engine import agents, channels, reactions
 from relaybroker.engine.auth import Caller
-from relaybroker.engine.models import ChannelBody, InviteBody, TopicBody, read_body
+from relaybroker.engine.models import ChannelBody, ChannelPatch, InviteBody, TopicBody, read_body
 from relaybroker.engine.rest.api import as_caller, engine_of, ok
 from relaybroker.engine.store import Tx
 
@@ -62,6 +62,27 @@ async def _get_channel(request: web.Request) -> web.Response:
     return ok(await as_caller(request, work))
 
 
+@routes.patch("/v1/channels/{name}")
+async def _update(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    sent = (await read_body(request, ChannelPatch)).model_dump(exclude_unset=True)
+
+    def work(tx: Tx, caller: Caller) -> dict[str, Any]:
+        row = channels.find(tx, caller.workspace_id, request.match_info["name"])
+        return channels.view(tx, channels.update(tx, engine, row, sent))
+
+    return ok(await as_caller(request, work))
+
+
+@routes.delete("/v1/channels/{name}")
+async def _archive(request: web.Request) -> web.Response:
+    engine, name = engine_of(request), request.match_info["name"]
+    await as_caller(
+        request, lambda tx, caller: channels.archive(tx, engine, channels.find(tx, caller.workspace_id, name))
+    )
+    return web.Response(status=204)
+
+
 @routes.patch("/v1/channels/{name}/topic")
 async def _set_topic(request: web.Request) -> web.Response:
     engine = engine_of(request)
@@ -69,7 +90,7 @@ async def _set_topic(request: web.Request) -> web.Response:
 
     def work(tx: Tx, caller: Caller) -> dict[str, Any]:
         row = channels.find(tx, caller.workspace_id, request.match_info["name"])
-        return channels.view(tx, channels.set_topic(tx, engine, row, body.topic))
+        return channels.view(tx, channels.update(tx, engine, row, {"topic": body.topic}))
 
     return ok(await as_caller(request, work))
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from relaybroker.engine import channels, messages, reactions
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.models import MessageBody, ReactionBody, read_body
-from relaybroker.engine.rest.api import as_caller, between, engine_of, limit_of, ok, post_once
+from relaybroker.engine.rest.api import as_caller, between, engine_of, limit_of, ok, page_of, post_once
 from relaybroker.engine.store import Tx
 
 routes = web.RouteTableDef()
@@ -36,10 +36,7 @@ async def _list_messages(request: web.Request) -> web.Response:
         rows = messages.page(tx, row["id"], limit + 1, low, high)
         return [messages.view(item) for item in rows]
 
-    views = await as_caller(request, work)
-    more = len(views) > limit
-    views = views[:limit]
-    return ok(views, cursor={"next": views[-1]["id"] if more else None, "has_more": more})
+    return page_of(await as_caller(request, work), limit)
 
 
 @routes.get("/v1/messages/{id}")
@@ -48,7 +45,7 @@ async def _get_message(request: web.Request) -> web.Response:
     return ok(
         await as_caller(
             request,
-            lambda tx, caller: reactions.details(tx, messages.find(tx, caller.workspace_id, message_id)),
+            lambda tx, caller: reactions.details(tx, caller, messages.find(tx, caller.workspace_id, message_id)),
         )
     )
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 from aiohttp import web
 
 from relaybroker.engine import node_socket, observer
-from relaybroker.engine.rest import actions, agents, channels, deliveries, dms, messages, nodes, workspaces
+from relaybroker.engine.rest import (
+    actions,
+    agents,
+    channels,
+    deliveries,
+    dms,
+    messages,
+    nodes,
+    observer_tokens,
+    search,
+    webhooks,
+    workspaces,
+)
 from relaybroker.engine.rest.api import engine_of, json_answer, unknown
 
-PARTS = (workspaces, agents, nodes, channels, messages, dms, deliveries, actions)
+PARTS = (workspaces, agents, nodes, channels, messages, dms, deliveries, actions, search, observer_tokens, webhooks)
 
 
 async def _health(_request: web.Request) -> web.Response:

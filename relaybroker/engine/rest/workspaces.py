@@ -5,22 +5,22 @@ Source: spec/engine-contract.md section 2.1.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from aiohttp import web
 
-from relaybroker.engine import channels, ids
+from relaybroker.engine import channels, ids, workspaces
 from relaybroker.engine.auth import Caller, bearer
 from relaybroker.engine.errors import EngineError, not_found
-from relaybroker.engine.models import WorkspaceBody, read_body
-from relaybroker.engine.rest.api import as_caller, engine_of, ok
+from relaybroker.engine.models import PromptBody, StreamBody, WorkspaceBody, WorkspacePatch, read_body
+from relaybroker.engine.rest.api import as_caller, between, engine_of, limit_of, ok, page_of
 from relaybroker.engine.store import Tx
 
 WORKSPACES_MAX = 256
 """Workspaces of one engine: anybody on the machine can make one."""
 
 routes = web.RouteTableDef()
+_STREAM = {"enabled": True, "default_enabled": True, "override": None}
 
 
 @routes.post("/v1/workspaces")
@@ -45,7 +45,7 @@ async def _create_workspace(request: web.Request) -> web.Response:
             "INSERT INTO workspaces (id, name, key_hash, created_at) VALUES (?,?,?,?)",
             workspace_id, body.name, ids.digest(key), tx.now,
         )  # fmt: skip
-        channels.create(tx, engine, workspace_id, name="general", topic="General discussion")
+        channels.create(tx, engine, workspace_id, name=channels.GENERAL, topic="General discussion")
         return 201, {"workspace_id": workspace_id, "api_key": key, "created_at": ids.iso(tx.now)}
 
     status, data = await engine.store.run(work)
@@ -65,16 +65,59 @@ async def _workspace_by_name(request: web.Request) -> web.Response:
 
 @routes.get("/v1/workspace")
 async def _workspace(request: web.Request) -> web.Response:
-    def work(tx: Tx, caller: Caller) -> dict[str, Any]:
-        row = tx.one("SELECT * FROM workspaces WHERE id = ?", caller.workspace_id)
-        assert row is not None
-        return {
-            "id": row["id"],
-            "name": row["name"],
-            "plan": "free",
-            "system_prompt": row["system_prompt"],
-            "created_at": ids.iso(row["created_at"]),
-            "metadata": json.loads(row["metadata"]),
-        }
+    return ok(await as_caller(request, lambda tx, caller: workspaces.view(workspaces.find(tx, caller.workspace_id))))
+
+
+@routes.patch("/v1/workspace")
+async def _update(request: web.Request) -> web.Response:
+    sent = (await read_body(request, WorkspacePatch)).model_dump(exclude_unset=True)
+    return ok(
+        await as_caller(request, lambda tx, caller: workspaces.view(workspaces.update(tx, caller.workspace_id, sent)))
+    )
+
+
+@routes.delete("/v1/workspace")
+async def _delete(request: web.Request) -> web.Response:
+    engine = engine_of(request)
+    await as_caller(request, lambda tx, caller: workspaces.delete(tx, engine, caller.workspace_id))
+    return web.Response(status=204)
+
+
+@routes.get("/v1/workspace/system-prompt")
+async def _prompt(request: web.Request) -> web.Response:
+    return ok(await as_caller(request, lambda tx, caller: workspaces.prompt(workspaces.find(tx, caller.workspace_id))))
+
+
+@routes.put("/v1/workspace/system-prompt")
+async def _set_prompt(request: web.Request) -> web.Response:
+    body = await read_body(request, PromptBody)
+    sent = {"system_prompt": None if body.reset else body.prompt}
+    return ok(
+        await as_caller(request, lambda tx, caller: workspaces.prompt(workspaces.update(tx, caller.workspace_id, sent)))
+    )
+
+
+@routes.get("/v1/workspace/stream")
+async def _stream(request: web.Request) -> web.Response:
+    return ok(await as_caller(request, lambda _tx, _caller: _STREAM))
+
+
+@routes.put("/v1/workspace/stream")
+async def _set_stream(request: web.Request) -> web.Response:
+    body = await read_body(request, StreamBody)
+
+    def work(_tx: Tx, _caller: Caller) -> dict[str, Any]:
+        if body.enabled is False:
+            raise EngineError(501, "not_implemented", "stream.disable: the stream of this engine is always on")
+        return _STREAM
 
     return ok(await as_caller(request, work))
+
+
+@routes.get("/v1/activity")
+async def _activity(request: web.Request) -> web.Response:
+    limit, (_low, high) = limit_of(request, 50, 200), between(request)
+    return page_of(
+        await as_caller(request, lambda tx, caller: workspaces.activity(tx, caller, limit + 1, high)),
+        limit,
+    )

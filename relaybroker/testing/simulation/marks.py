@@ -38,6 +38,7 @@ REQUIRED = (
     "the host was asked again",
     "returned and admitted again",
     "held: agent_starting",
+    "held: agent_restarting",
     "held: not_ready",
     "held: blocked_by_dialog",
     "held: agent_busy",
@@ -73,6 +74,9 @@ REQUIRED = (
     "the connection to the PTY host broke",
     "a program ended by itself",
     "a program could not be started",
+    "a program was started again",
+    "a program was started again too often",
+    "a release cancelled a restart",
     "the token was replaced",
     "the engine superseded the link",
     "the link fell silent",
@@ -202,6 +206,12 @@ class Marks:
                 self.reach("a late register reply was kept")
             case events.RegistrationFailed() if event.reason is Reason.AGENT_RELEASED:
                 self.reach("a release was asked while registering")
+            case events.AgentRestarted():
+                self.reach("a program was started again")
+            case events.WorkerExited(report=0) if event.reason is Reason.AGENT_RELEASED:
+                self.reach("a release cancelled a restart")
+            case events.AgentGivenUp():
+                self.reach("a program was started again too often")
             case events.WorkerExited() if event.reason is Reason.WORKER_EXITED:
                 self.reach("a program ended by itself")
             case events.WorkerExited() if event.reason is Reason.CLI_NOT_FOUND:

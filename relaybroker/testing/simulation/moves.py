@@ -276,7 +276,8 @@ def spawn(world: World) -> None:
     name = world.random.choice(world.plan.names)
     task = "say hello" if world.random.random() < 0.3 else ""
     cli = world.random.choice(("claude", "cat", "bash"))
-    spec = inputs.SpawnSpec(name=name, cli=cli, task=task)
+    restart = inputs.RestartPolicy(max_restarts=1) if cli == "cat" else None
+    spec = inputs.SpawnSpec(name=name, cli=cli, task=task, restart=restart)
     world.node.put(inputs.SpawnRequested(request_id=world.request_id(), spec=spec))
 
 

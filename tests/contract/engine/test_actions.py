@@ -236,14 +236,21 @@ async def test_self_means_the_node_of_the_caller(world, caller):
     assert (answer.status, answer.code) == (409, "placement_self_unavailable")
 
 
+async def test_a_spawn_forwards_no_null(world, caller):
+    """Sidecars in the field refuse `"model": null`."""
+    node = await world.node(capabilities=["spawn:claude"])
+    await world.post("/v1/agents/spawn", SPAWN | {"model": None})
+    await invoke(world, caller, "spawn", SPAWN | {"name": "w2", "model": None, "channel": None})
+    await node.first(lambda sent: sent["type"] == "action.invoke" and sent["input"]["name"] == "w2")
+    assert [frame["input"] for frame in node.of("action.invoke")] == [SPAWN | {"metadata": {}}, SPAWN | {"name": "w2"}]
+
+
 async def test_the_spawn_route_forwards_exactly_the_input_of_the_contract(world):
     node = await world.node(capabilities=["spawn:claude"])
     answer = await world.post("/v1/agents/spawn", SPAWN | {"model": "opus", "metadata": {"a": 1}})
     assert answer.status == 201
     frame = await node.first(lambda sent: sent["type"] == "action.invoke")
-    assert frame["input"] == SPAWN | {
-        "channel": None, "persona": None, "model": "opus", "metadata": {"a": 1, "model": "opus"},
-    }  # fmt: skip
+    assert frame["input"] == SPAWN | {"model": "opus", "metadata": {"a": 1, "model": "opus"}}
     for wrong in ({"cli": "vi"}, {"task": ""}, {"name": ""}):
         assert (await world.post("/v1/agents/spawn", SPAWN | wrong)).code == "invalid_request"
 

@@ -13,7 +13,7 @@ async def test_health_needs_no_token(world):
 
 
 async def test_unknown_routes_and_methods_are_404_not_found(world):
-    for method, path in (("GET", "/v1/nothing"), ("PUT", "/v1/agents"), ("POST", "/v1/triggers"), ("GET", "/")):
+    for method, path in (("GET", "/v1/nothing"), ("PUT", "/v1/agents"), ("POST", "/v1/triggersx"), ("GET", "/")):
         answer = await world.call(method, path)
         assert (answer.status, answer.body["ok"], answer.code) == (404, False, "not_found")
 

@@ -91,6 +91,29 @@ async def test_null_means_absent_and_the_first_alias_that_is_present_wins(client
     assert spec_of(client).args == ()
 
 
+@pytest.mark.parametrize("field", ["restart_policy", "restartPolicy"])
+async def test_a_restart_policy_reaches_the_core_with_the_limits_that_are_not_said(client, field):
+    await client.spawn("w1", **{field: {"max_restarts": 9, "cooldown_ms": 500}})
+    assert spec_of(client).restart == inputs.RestartPolicy(
+        enabled=True, max_restarts=9, cooldown_s=0.5, max_consecutive_failures=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "exits"),
+    [
+        ({"spawn_mode": "task_exit"}, True),
+        ({"spawnMode": " Single-Shot "}, True),
+        ({"exit_after_task": True}, True),
+        ({"spawn_mode": "interactive", "exitAfterTask": True}, True),
+        ({"spawn_mode": ""}, False),
+    ],
+)
+async def test_an_agent_for_one_task_is_asked_for_by_either_field(client, given, exits):
+    await client.spawn("w1", task="say hello", **given)
+    assert spec_of(client).exit_after_task is exits
+
+
 async def test_unknown_fields_are_ignored(client):
     await client.spawn("w1", from_the_future={"a": 1})
 
@@ -98,14 +121,10 @@ async def test_unknown_fields_are_ignored(client):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("restart_policy", {}),
-        ("restartPolicy", {}),
         ("harnessPlan", {}),
         ("continue_from", "w0"),
         ("idempotency_key", "k"),
         ("permission_mode", "bypass"),
-        ("exit_after_task", True),
-        ("spawn_mode", "single-shot"),
         ("transport", "headless"),
     ],
 )
@@ -158,6 +177,12 @@ async def test_an_idempotency_key_header_is_refused_until_it_works(client):
         ("idle_threshold_secs", True, "invalid_field"),
         ("idle_threshold_secs", 10**30, "invalid_field"),
         ("exit_after_task", "yes", "invalid_field"),
+        ("restart_policy", "always", "invalid_field"),
+        ("restart_policy", {"max_restarts": -1}, "invalid_restart_policy"),
+        ("restart_policy", {"max_restarts": True}, "invalid_restart_policy"),
+        ("restart_policy", {"enabled": "yes"}, "invalid_restart_policy"),
+        ("restart_policy", {"cooldown_ms": 1.5}, "invalid_restart_policy"),
+        ("restart_policy", {"maxRestarts": 3}, "invalid_restart_policy"),
         ("harness_id", "x", "harness_id_unsupported"),
         ("env", "A=b", "invalid_field"),
         ("env", {"A": 1}, "invalid_field"),

@@ -6,7 +6,7 @@ import pytest
 
 from relaybroker.adapters.spawn_environments import SpawnEnvironments
 from relaybroker.agents.retired_spawns import RetiredSpawns
-from relaybroker.domain.inputs import ReleaseRequested
+from relaybroker.domain.inputs import ProgramExited, ReleaseRequested, RestartPolicy
 from tests.world import World
 
 
@@ -64,3 +64,24 @@ async def test_what_a_former_broker_kept_is_forgotten_by_the_next(tmp_path, kept
     await watcher.settle()
     assert kept.values(reference) is None
     assert not path.exists()
+
+
+async def test_variables_stay_for_a_program_that_may_be_started_again(tmp_path, kept, world):
+    reference = kept.keep({"MY_KEY": "k"})
+    watcher = RetiredSpawns(kept, tmp_path / "own-files", world.broker.state)
+    world.spawn("w1", env_names=("MY_KEY",), env_ref=reference, restart=RestartPolicy())
+    first = world.broker.state.registration_of("w1").session_id
+    path = own_file(tmp_path, first)
+    end = {"code": None, "signal": 9, "last_output": "", "uptime_s": 1.0, "requested": False}
+    world.report(ProgramExited, first, **end)
+    watcher.observe(world.log)
+    await watcher.settle()
+    assert kept.values(reference) == {"MY_KEY": "k"}
+    assert not path.parent.exists()
+    next_path = own_file(tmp_path, world.broker.state.registration_of("w1").session_id)
+    position = len(world.log)
+    world.tell(ReleaseRequested(request_id="r", name="w1"))
+    watcher.observe(world.log[position:])
+    await watcher.settle()
+    assert kept.values(reference) is None
+    assert not next_path.parent.exists()

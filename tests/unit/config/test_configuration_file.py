@@ -100,6 +100,15 @@ def test_what_an_agent_is_told_of_its_messages_is_part_of_it_only_where_the_file
     assert told.request("a", tmp_path, {})["surface"] == ("reaction",)
     assert len({one.fingerprint(tmp_path) for one in (plain, silent, told)}) == 3
     former = plain.model_dump(mode="json")
-    del former["surface"]
+    del former["surface"], former["restart"]
     said = msgspec.json.encode([former, str(tmp_path)], order="sorted")
     assert plain.fingerprint(tmp_path) == hashlib.sha256(said).hexdigest()[:16]
+
+
+def test_an_agent_of_the_file_is_started_again_only_where_the_file_says_so(tmp_path):
+    plain, wanted = Agent(cli="x"), Agent(cli="x", restart=True)
+    limited = Agent(cli="x", restart={"max_restarts": 2})
+    assert "restart_policy" not in plain.request("a", tmp_path, {})
+    assert wanted.request("a", tmp_path, {})["restart_policy"] == {"enabled": True}
+    assert limited.request("a", tmp_path, {})["restart_policy"] == {"enabled": True, "max_restarts": 2}
+    assert len({one.fingerprint(tmp_path) for one in (plain, wanted, limited)}) == 3
