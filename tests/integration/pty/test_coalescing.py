@@ -87,4 +87,4 @@ async def test_a_draft_of_several_that_a_person_submitted_is_typed_again_for_non
         broker.inject(delivery_id, delivery_id, attempt=2)
         failed = await broker.fact("a1", InjectFailed, delivery_id=delivery_id, attempt=2)
         assert (failed.reason, failed.typed) == ("composer_unclear", "partly")
-    assert log.lines() == ["one\n\ntwo"]
+    assert await log.wait(1) == ["one\n\ntwo"]
