@@ -98,6 +98,9 @@ async def test_lists_letters_and_words_are_answered_and_nothing_else_is_chosen(d
         screen = (await deployment.api("GET", f"/api/spawned/{name}/snapshot"))[1]["screen"]
         assert f"said={option}" in screen
 
+    await deployment.until_api(
+        lambda status: not any(agent["blocked_by"] for agent in status["agents"]), "nobody asks anything"
+    )
     status, refused = await answer(deployment, "words", "yes")
     assert (status, refused["code"]) == (409, "no_question")
     events = await deployment.until_events(lambda known: len(_answered(known)) == 4, "each answer is told")

@@ -226,6 +226,8 @@ class Node:
             wanted += decision.effects
         if decided or wanted:
             self.disk.append(decided, wanted)
+        if self._inbox and self._step_at is None:
+            self._step_at = self._timeline.after(self._random.uniform(0.0, 0.002), self._step)
         self._wake(core, now)
 
     def _wake(self, core: Broker, now: float) -> None:
