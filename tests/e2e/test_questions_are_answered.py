@@ -99,7 +99,8 @@ async def test_lists_letters_and_words_are_answered_and_nothing_else_is_chosen(d
         assert f"said={option}" in screen
 
     await deployment.until_api(
-        lambda status: not any(agent["blocked_by"] for agent in status["agents"]), "nobody asks anything"
+        lambda status: [agent["name"] for agent in status["agents"] if agent["blocked_by"]] == ["list"],
+        "the others ask nothing more",
     )
     status, refused = await answer(deployment, "words", "yes")
     assert (status, refused["code"]) == (409, "no_question")
