@@ -181,12 +181,12 @@ async def test_killed_before_the_ack_nothing_is_typed_twice(node, engine):
 async def test_a_task_with_a_line_that_looks_like_a_command_ends_no_agent(node, engine):
     """F090 SAFE-KEYS: typed text, and its echo, is never a command to the broker."""
     started = await node.spawn("w1", task="first\n/exit\n/quit\nlast")
-    await node.until(lambda: node.notes("w1") == ["first", "/exit", "/quit", "last"], what="the task")
+    await node.until(lambda: node.notes("w1") == ["first /exit /quit last"], what="the task")
     await engine.deliver("w1", 1, "one\n/exit")
     await acked(engine, "w1", 1)
     await engine.deliver("w1", 2, "still here")
     await acked(engine, "w1", 2)
     await node.until(lambda: node.notes("w1")[-1].endswith(": still here"), what="the message after it")
-    assert "/exit" in node.notes("w1")[5]
+    assert node.notes("w1")[1].endswith(": one /exit")
     (row,) = (await node.api("GET", "/api/spawned"))[1]["agents"]
     assert (row["pid"], node.log("worker.exited.v1"), engine.frames("agent.deregister")) == (started["pid"], [], [])

@@ -11,8 +11,8 @@ from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
 from relaybroker.domain import inputs
 from relaybroker.mcp.tools import TOOLS
 
-PAGE = {route.key for route in ROUTES if route.is_open and route.answer is str}
-"""Files of the web page, the same for everybody."""
+PAGE = {route.key for route in ROUTES if route.path.startswith("/ui")}
+"""What a browser shows; it has sessions of its own (tests/integration/cli/test_page.py)."""
 EVERY_ROUTE = sorted([route.key for route in ROUTES] + [f"{method} {path}" for method, path in NOT_BUILT])
 
 
