@@ -227,7 +227,7 @@ def unsaid(made: Deployment, missing: dict[str, list[str]], said: set[str]) -> l
     for messages in missing.values():
         for message in set(messages) - said:
             done = made.command("why", message, "--json")
-            stories: list[dict[str, Any]] = json.loads(done.stdout)["stories"] if done.returncode in (0, 10) else []
+            stories: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode in (0, 10) else []
             if not stories or not all(story["reason"] for story in stories):
                 problems.append(f"{message}: status {done.returncode} {done.stdout[:300]} {done.stderr[:300]}")
             else:

@@ -102,7 +102,7 @@ def listing(state_dir: str | None, as_json: bool) -> None:
     """List the agents of this broker."""
     rows = BrokerClient.find(state_dir).demand("GET", "/api/spawned")["agents"]
     if as_json:
-        say_json({"agents": rows})
+        say_json(rows)
         return
     shown = [
         (row["name"], row["pid"] or "-", row["worker"] or row["registration"], row["typed"], waits(row)) for row in rows
@@ -199,7 +199,7 @@ def pending(name: str, state_dir: str | None, as_json: bool) -> None:
     """List the messages held for NAME, in order."""
     rows = BrokerClient.find(state_dir).demand("GET", f"/api/spawned/{segment(name)}/pending")["pending"]
     if as_json:
-        say_json({"pending": rows})
+        say_json(rows)
         return
     shown = [(row["event_id"], row["from"], row["body"].splitlines()[0][:200] if row["body"] else "") for row in rows]
     table(("MESSAGE", "FROM", "TEXT"), shown, empty=f"Nothing is held for {name}.")
@@ -225,7 +225,7 @@ def questions(state_dir: str | None, as_json: bool) -> None:
     """List the questions of agents' programs, with their options."""
     asked = BrokerClient.find(state_dir).demand("GET", "/api/questions")["questions"]
     if as_json:
-        say_json({"questions": asked})
+        say_json(asked)
         return
     shown = [(one["name"], one["question"], _in_one_row(one["options"])) for one in asked]
     table(("AGENT", "QUESTION", "OPTIONS"), shown, empty="No agent is asking a question.")

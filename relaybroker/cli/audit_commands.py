@@ -85,7 +85,7 @@ def why(identifier: str, state_dir: str | None, name: str, as_json: bool) -> Non
 
     stories = _stories(identifier, state_dir, name)
     if as_json:
-        say_json({"stories": [msgspec.to_builtins(story) for story in stories]})
+        say_json([msgspec.to_builtins(story) for story in stories])
     else:
         for story in stories:
             _print_story(story)
@@ -156,7 +156,7 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
         if agent and not rows:
             _check_agent(reader, agent)
     if as_json:
-        say_json({"deliveries": [msgspec.to_builtins(row) for row in rows]})
+        say_json([msgspec.to_builtins(row) for row in rows])
         return
     shown = [
         (
@@ -313,7 +313,7 @@ def log_show(position: int, state_dir: str | None, name: str, as_json: bool) -> 
     if not together:
         fail(Exit.NOT_FOUND, f"the log has no position {position}; it ends at {last}")
     if as_json:
-        say_json({"events": [exported(recorded) for recorded in together]})
+        say_json([exported(recorded) for recorded in together])
         return
     for recorded in together:
         if recorded.version != position:
@@ -518,7 +518,7 @@ def machine_list(as_json: bool) -> None:
 
     if as_json:
         shown = {one.name: {"states": list(one.states), "terminal": sorted(one.terminal)} for one in MACHINES.values()}
-        say_json({"machines": shown})
+        say_json(shown)
         return
     rows = [
         (one.name, ", ".join(f"[{state}]" if state in one.terminal else state for state in one.states))

@@ -42,7 +42,7 @@ def listing(agent: str, state_dir: str | None, as_json: bool) -> None:
     """List all dead letters, oldest first."""
     rows = _rows(BrokerClient.find(state_dir), agent)
     if as_json:
-        say_json({"dead_letters": rows})
+        say_json(rows)
         return
     shown = [
         (

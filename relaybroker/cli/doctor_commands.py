@@ -34,7 +34,7 @@ def doctor(config_file: str | None, state_dir: str | None, as_json: bool) -> Non
 
     findings = list(_findings(config_file, state_dir))
     if as_json:
-        say_json({"checks": [msgspec.to_builtins(one) for one in findings]})
+        say_json([msgspec.to_builtins(one) for one in findings])
     else:
         for one in findings:
             say(f"{_SIGNS[one.grade]:<7}{one.subject:<14} {one.says}", bold=one.grade == "broken")

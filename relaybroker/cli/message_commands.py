@@ -259,7 +259,7 @@ def _list(state_dir: str | None, text: str, *, as_json: bool, **filters: Any) ->
     given = {name: value for name, value in filters.items() if value}
     messages = whoever(state_dir).use("find_messages", text=text, since=since, until=until, **given)["messages"]
     if as_json:
-        say_json({"messages": messages})
+        say_json(messages)
     for one in () if as_json else messages:
         say(said_line(one))
     return len(messages)

@@ -2,15 +2,15 @@
 
 Nothing in this folder prints in another way (`attach` and `progress` excepted, which show a terminal); a test holds that.
 
-With `--json` a command prints one JSON object: its result, or `error`. A list is in it under its plural name. `log tail`, `log grep` and
-`log export` print one object per line. Times are ISO 8601 in UTC; names ending in `_secs`, `_ms` or `_s` are durations.
+With `--json` a command prints one JSON value: an array if it lists things, else an object; a failure is an object with `error`. `log tail`,
+`log grep` and `log export` print one object per line. Times are ISO 8601 in UTC; names ending in `_secs`, `_ms` or `_s` are durations.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -25,9 +25,11 @@ def say(line: object = "", *, err: bool = False, bold: bool = False) -> None:
     click.echo(click.style(text, bold=True) if bold and "NO_COLOR" not in os.environ else text, err=err)
 
 
-def say_json(value: Mapping[str, Any], *, indent: int | None = 2) -> None:
-    """Print an object as JSON, in which nothing acts either: letters stay, the rest is escaped as JSON has it."""
-    text = json.dumps(_with_moments(dict(value)), ensure_ascii=False, indent=indent)
+def say_json(value: Mapping[str, Any] | Sequence[Any], *, indent: int | None = 2) -> None:
+    """Print an object or a list as JSON, in which nothing acts either: letters stay, the rest is escaped as JSON has it."""
+    text = json.dumps(
+        _with_moments(dict(value) if isinstance(value, Mapping) else list(value)), ensure_ascii=False, indent=indent
+    )
     lines = text.split("\n")  # a line feed of a text is escaped already
     click.echo("\n".join(line if line.isascii() and line.isprintable() else _escaped(line) for line in lines))
 

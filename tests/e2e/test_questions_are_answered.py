@@ -86,7 +86,7 @@ async def test_lists_letters_and_words_are_answered_and_nothing_else_is_chosen(d
     assert (status, refused["code"]) == (409, "question_changed"), "another list came under the key"
     assert lines() == ["Yes, I trust it", "No"]
 
-    asked = json.loads((await command(deployment, "agent", "questions", "--json")).stdout)["questions"]
+    asked = json.loads((await command(deployment, "agent", "questions", "--json")).stdout)
     assert {one["name"]: [option["key"] for option in one["options"]] for one in asked} == {
         "list": ["1", "2", "esc"],
         "letters": ["y", "n"],

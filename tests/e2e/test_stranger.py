@@ -125,10 +125,10 @@ def test_a_stranger_gets_from_the_wheel_to_a_fleet_and_back_to_nothing(stranger)
     assert "KillMode=process" in stranger.run("service", "install", "--dry-run")
     (stranger.project / "relaybroker.toml").write_text(FLEET)
     stranger.run("up", "--detach")
-    agents = json.loads(stranger.run("agent", "ls", "--json"))["agents"]
+    agents = json.loads(stranger.run("agent", "ls", "--json"))
     assert {row["name"] for row in agents} == {"notes", "echo", "shell"}
     _look_at_the_page(stranger)
-    checks = json.loads(stranger.run("doctor", "--json"))["checks"]
+    checks = json.loads(stranger.run("doctor", "--json"))
     assert [one for one in checks if one["grade"] == "broken"] == []
     sent = json.loads(stranger.run("message", "send", "notes", "hello", "--json"))["message_id"]
     stranger.until(lambda: "ACKED" in stranger.run("why", sent, status=None), "typed and acknowledged")
@@ -136,7 +136,7 @@ def test_a_stranger_gets_from_the_wheel_to_a_fleet_and_back_to_nothing(stranger)
     connection = json.loads((stranger.project / ".agentworkforce/relay/connection.json").read_text())
     os.kill(connection["pid"], signal.SIGKILL)
     stranger.run("up", "--detach")
-    again = json.loads(stranger.run("agent", "ls", "--json"))["agents"]
+    again = json.loads(stranger.run("agent", "ls", "--json"))
     assert {row["name"]: row["pid"] for row in again} == {row["name"]: row["pid"] for row in agents}, "nobody died"
     _look_at_the_page(stranger)
     stranger.run("down")

@@ -38,7 +38,7 @@ def why(node, wanted):
     """Exit status and stories, by the command."""
     done = relaybroker(node, "why", wanted, "--json", "--state-dir", node.state)
     said = json.loads(done.stdout)
-    return done.returncode, said["error"]["message"] if "error" in said else said["stories"]
+    return done.returncode, said["error"]["message"] if "error" in said else said
 
 
 async def chaos(node, engine):
@@ -173,7 +173,7 @@ def test_every_fate_of_a_chaotic_run_is_explained_by_a_broker_that_runs(explaine
 def stopped(explained, wanted):
     """Exit status and the one story, by the command, in this process."""
     done = CliRunner().invoke(app.cli, ["why", wanted, "--json", "--state-dir", str(explained.node.state)])
-    (story,) = json.loads(done.stdout)["stories"]
+    (story,) = json.loads(done.stdout)
     return done.exit_code, story
 
 

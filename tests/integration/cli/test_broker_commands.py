@@ -136,7 +136,7 @@ def test_the_environment_names_a_broker_too_and_no_output_shows_its_key(shared):
 
 def _check_named(shared, named):
     listed = shared.run("agent", "ls", "--json", **named)
-    assert [row["name"] for row in json.loads(listed.stdout)["agents"]] == ["w1"]
+    assert [row["name"] for row in json.loads(listed.stdout)] == ["w1"]
     refused = shared.run("status", **(named | {"RELAY_BROKER_API_KEY": "wrong"}))
     assert refused.returncode == 5
     for words in (("status",), ("status", "--json"), ("agent", "show", "w1"), ("log", "export"), ("why", "w1")):

@@ -35,7 +35,7 @@ def test_the_agents_of_the_file_run_and_change_with_it(desk):
     steps = [("reader", "stop"), ("writer", "restart")]
     assert [(row["name"], row["step"]) for row in json.loads(dry.stdout)["steps"]] == steps
     assert [(row["name"], row["step"]) for row in json.loads(desk.run("apply", "--json").stdout)["steps"]] == steps
-    agents = {row["name"]: row["cli"] for row in json.loads(desk.run("agent", "ls", "--json").stdout)["agents"]}
+    agents = {row["name"]: row["cli"] for row in json.loads(desk.run("agent", "ls", "--json").stdout)}
     assert agents == {"writer": "cat -u"}
     shown = json.loads(desk.run("config", "--json").stdout)
     assert shown["file"] == str(file)

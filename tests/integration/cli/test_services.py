@@ -77,13 +77,13 @@ def test_as_the_first_process_of_a_container_it_reaps_is_restarted_and_ends_clea
         desk.until(connection.exists, "ready")
         spawned = desk.run("agent", "spawn", "w1", "--", "sh", "-c", "(setsid sleep 0.1 &); exec cat")
         assert spawned.returncode == 0, spawned.stderr
-        agent = json.loads(desk.run("agent", "ls", "--json").stdout)["agents"][0]
+        agent = json.loads(desk.run("agent", "ls", "--json").stdout)[0]
         broker = next(one for one in first.children() if "up" in one.cmdline())
         connection.unlink()
         broker.send_signal(signal.SIGKILL)
         desk.until(connection.exists, "started again by the first process")
         again = desk.run("agent", "ls", "--json")
-        assert [row["pid"] for row in json.loads(again.stdout)["agents"]] == [agent["pid"]], "its agent lived on"
+        assert [row["pid"] for row in json.loads(again.stdout)] == [agent["pid"]], "its agent lived on"
         desk.until(
             lambda: not [one for one in first.children(recursive=True) if one.status() == psutil.STATUS_ZOMBIE],
             "nothing is left unreaped",
@@ -98,7 +98,7 @@ def test_as_the_first_process_of_a_container_it_reaps_is_restarted_and_ends_clea
 def test_the_doctor_sees_that_all_is_well_and_what_is_not(running):
     def checks():
         done = running.run("doctor", "--json")
-        listed = json.loads(done.stdout)["checks"]
+        listed = json.loads(done.stdout)
         return done.returncode, {one["subject"]: one for one in listed}
 
     status, by_subject = checks()

@@ -38,13 +38,13 @@ def test_why_ends_with_a_status_that_says_the_outcome(run, state):
 
 
 def test_why_as_json_has_verdict_and_steps(run, state):
-    (story,) = json.loads(run("why", "w1@1", "--state-dir", state, "--json").output)["stories"]
+    (story,) = json.loads(run("why", "w1@1", "--state-dir", state, "--json").output)
     assert story["outcome"] == "delivered"
     assert "delivery.offered.v1" in [step["event"] for step in story["steps"]]
 
 
 def test_deliveries_are_listed_with_state_and_reason(run, state):
-    rows = json.loads(run("delivery", "ls", "--state-dir", state, "--json").output)["deliveries"]
+    rows = json.loads(run("delivery", "ls", "--state-dir", state, "--json").output)
     assert [(row["msg_id"], row["state"]) for row in rows] == [("M1", "acked"), ("M2", "injecting")]
     assert "w1@2" in run("delivery", "ls", "--state-dir", state, "--state", "injecting").output
 
@@ -84,7 +84,7 @@ def test_a_variable_without_value_that_this_shell_does_not_have_is_a_usage_error
 
 
 def test_machines_are_listed_and_drawn(run):
-    listed = json.loads(run("machine", "ls", "--json").output)["machines"]
+    listed = json.loads(run("machine", "ls", "--json").output)
     assert set(listed) == set(MACHINES)
     assert run("machine", "show", "deliv", "--mermaid").output.startswith("stateDiagram-v2")
     assert run("machine", "show", "nothing").exit_code == 3
