@@ -33,15 +33,6 @@ def derive_node_id(machine_seed: str, cwd: bytes, workspace_id: str) -> str:
     return _node_id(_part("machine seed", machine_seed), _path(cwd), _part("workspace id", workspace_id))
 
 
-def derive_node_id_without_workspace(machine_seed: str, cwd: bytes) -> str:
-    """The node id in its 5.0-era form, which two workspaces of one directory share; kept to recognise such nodes.
-
-    Raises:
-        ValueError: a part contains U+0000.
-    """
-    return _node_id(_part("machine seed", machine_seed), _path(cwd))
-
-
 def distinct_node_name(name: str, node_id: str) -> str:
     """The name with the first characters of the node id behind it: two brokers never share it by accident."""
     return f"{name}-{node_id.removeprefix(_PREFIX)[:DISTINCT_CHARACTERS]}"

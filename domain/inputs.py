@@ -417,6 +417,7 @@ class QuestionAnswered(_Input, frozen=True, kw_only=True):
 
     request_id: str
     session_id: str
+    name: str
     question: str
     option: str
 

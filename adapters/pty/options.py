@@ -37,6 +37,8 @@ _FOOT = re.compile(
 _GOES_ON = frozenset(("continue", "proceed", "open", "start", "retry", "exit", "close", "dismiss", "skip"))
 """What Enter may do where nothing is selected; of a list that was not understood nobody knows what it would choose."""
 _CHECKED = re.compile(r"[✔✓●○◉◯]\s+|(?:\[[ xX*✔]\]|\([ xX*•]\))\s+")
+_BOX = re.compile(r"(?:\d{1,2}[.)]\s+)?(?:\[[ xX*✔✓]?\]|\([ xX*•]?\)|[☐☑☒◻◼◯◉○●⬡⬢])(?:\s|$)")
+"""A box of its own beside the mark."""
 _STRONG = "❯›▸▶►➤◉⏵◆"
 
 
@@ -53,6 +55,8 @@ class Option(NamedTuple):
     row: int = 0
     more: str = ""
     """What the rows below a numbered option say: the rest of its label, or a description."""
+    is_numbered: bool = False
+    """Its key is a number of its own, and not its place among what is seen."""
 
 
 class Asked(NamedTuple):
@@ -88,7 +92,8 @@ def move(options: Sequence[Option], wanted: Option) -> bytes:
 
 def is_same(option: Option, other: Option) -> bool:
     """Whether two looks at a list saw the same option; the list may have scrolled in between."""
-    return (option.label, option.key, option.keys) == (other.label, other.key, other.keys)
+    has_own_key = option.keys or option.is_numbered
+    return (option.label, option.keys) == (other.label, other.keys) and (not has_own_key or option.key == other.key)
 
 
 def chosen(options: Sequence[Option], answer: str) -> Option | None:
@@ -116,10 +121,19 @@ def _list(rows: Sequence[str], _cursor_row: int) -> tuple[Option, ...]:
         numbered = _NUMBER.match(marked["text"])
         checked = _CHECKED.match(marked["text"])
         column = marked.start("text") + (checked.end() if checked else 0)
+        if marked["mark"].startswith("[") or any(map(_has_box, rows[max(0, row - MAX_OPTIONS) : row + 1])):
+            return ()  # of these several can be chosen; Enter takes what is ticked
         around = _around(rows, row, column, is_numbered=bool(numbered))
-        if len(around) > 1 and (numbered or marked["mark"][0] in _STRONG or _is_asked_above(rows, around[0].row)):
+        labels = [(option.label, option.key if option.is_numbered else "") for option in around]
+        is_list = numbered or marked["mark"][0] in _STRONG or _is_asked_above(rows, around[0].row)
+        if is_list and len(set(labels)) == len(labels) > 1:
             return tuple(around)
     return ()
+
+
+def _has_box(line: str) -> bool:
+    marked = MARKED.match(line)
+    return marked is not None and marked["mark"] not in ("-", "*", "•") and _BOX.match(marked["text"]) is not None
 
 
 def _is_asked_above(rows: Sequence[str], first: int) -> bool:
@@ -139,7 +153,9 @@ def _around(rows: Sequence[str], marked_row: int, column: int, *, is_numbered: b
             continue
         label = text[number.end() :] if number else text
         key = number[1] if number else str(len(options) + 1)
-        options.append(Option(label[:LABEL_MAX], key, is_marked=row == marked_row, row=row))
+        options.append(
+            Option(label[:LABEL_MAX], key, is_marked=row == marked_row, row=row, is_numbered=number is not None)
+        )
     return options
 
 

@@ -260,6 +260,7 @@ class NodeLink:
 
     async def _read(self, dial: _Dial, socket: _Socket) -> LinkClosed:
         while True:
+            await dial.outbox.until_few()
             try:
                 message = await socket.receive()
             except TimeoutError:

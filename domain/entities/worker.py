@@ -30,6 +30,8 @@ class Worker(msgspec.Struct):
     """Local clients were told that it is ready."""
     evidence: str = ""
     blocked_by: str = ""
+    blocked_since: float = 0.0
+    """When it began to ask what it asks; 0 = it asks nothing."""
     occupied_by: Reason | None = None
     patience_s: float = 0.0
     """What has waited so long for a program that works is typed all the same; 0 = nothing is."""

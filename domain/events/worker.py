@@ -82,6 +82,7 @@ class QuestionAnswered(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "worker"
     kind: ClassVar[Kind] = "fact"
     request_id: str
+    name: str
     question: str
     option: str
 

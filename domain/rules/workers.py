@@ -156,9 +156,10 @@ def touched(turn: Turn, touch: inputs.TerminalTyped | inputs.TerminalSized) -> N
 
 def question_answered(turn: Turn, answer: inputs.QuestionAnswered) -> None:
     """Keep what a person chose, also for a program that has ended by now: perhaps because of it."""
-    program = turn.state.workers.get(answer.session_id)
-    event = events.QuestionAnswered(request_id=answer.request_id, question=answer.question, option=answer.option)
-    turn.record(event, f"worker:{answer.session_id}", program.name if program is not None else "")
+    event = events.QuestionAnswered(
+        request_id=answer.request_id, name=answer.name, question=answer.question, option=answer.option
+    )
+    turn.record(event, f"worker:{answer.session_id}", answer.name)
     turn.effect(Reply(request_id=answer.request_id, answer=replies.Done(data={"option": answer.option})))
 
 

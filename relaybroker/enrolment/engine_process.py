@@ -217,10 +217,11 @@ def _end(directory: Path, grace_s: float) -> bool:
         return False
     with exclusive_lock(directory / "engine.lock"):
         process = _engine_of(directory, _recall(directory))
-        if process is None:
-            return False
-        _stop(process, grace_s)
-        return True
+        if process is not None:
+            _stop(process, grace_s)
+        if has_socket(directory):
+            (directory / SOCKET).unlink(missing_ok=True)  # who copies the directory stumbles over it
+        return process is not None
 
 
 def _start(directory: Path, port: int, *more: str) -> _Record | None:

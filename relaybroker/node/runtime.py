@@ -247,6 +247,9 @@ class Runtime:
             self._progress.set()
             if decided.snapshot is not None and self._saving is None:
                 self._saving = asyncio.create_task(self._save(decided.snapshot), name="snapshot")
+            await asyncio.sleep(
+                0
+            )  # what this batch gave to the sockets is written before the next one, also when both are durable
 
     async def _save(self, snapshot: Snapshot) -> None:
         assert self._snapshots is not None

@@ -8,7 +8,6 @@ Source: ADR-0025, ADR-0026.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from relaybroker import __version__
@@ -64,22 +63,6 @@ def check_input(turn: Turn) -> None:
     """Raise SessionError (`no_inputs`) for a turn of a version that kept no inputs."""
     if not turn.input_json:
         raise SessionError("no_inputs", f"position {turn.first}")
-
-
-def export_records(records: list[Recorded], file: IO[bytes], *, name: str = "", says: str = "") -> Exported:
-    """As `export`, of a whole log that is at hand."""
-    writer = Writer(file, _header(State(), name, says))
-    turns = list(_checked(turns_of(records)))
-    for turn in turns:
-        writer.turn(turn)
-    writer.end("range")
-    return Exported(len(turns), 1, records[-1].version if records else 0)
-
-
-def _checked(turns: Iterator[Turn]) -> Iterator[Turn]:
-    for turn in turns:
-        check_input(turn)
-        yield turn
 
 
 def _fold(state: State, records: list[Recorded]) -> None:

@@ -117,5 +117,28 @@ async def test_lists_letters_and_words_are_answered_and_nothing_else_is_chosen(d
     ]
 
 
+async def test_one_answer_is_given_once_and_what_was_not_taken_is_said(deployment, tmp_path):
+    """Claude Code ignores an Enter in the first moment; and the same question asked again is another one."""
+    chosen = {name: tmp_path / name for name in ("twice", "early", "deaf")}
+    same = "Do you want to run it?|Yes|No"
+    for name, questions in (("twice", (same, same)), ("early", (f"!{same}",)), ("deaf", (f"#{same}",))):
+        await spawn(deployment, name, sys.executable, str(ASKS), str(chosen[name]), *questions)
+    for name in chosen:
+        await asks(deployment, name)
+    status, done = await answer(deployment, "early", "1")
+    assert (status, done["option"]) == (200, "Yes")
+    assert chosen["early"].read_text() == "Yes\n"
+
+    status, refused = await answer(deployment, "deaf", "No", timeout_ms=3000)
+    assert (status, refused["code"]) == (409, "answer_not_taken")
+    assert chosen["deaf"].read_text() == ""
+
+    status, _ = await answer(deployment, "twice", "1", timeout_ms=3000)
+    assert chosen["twice"].read_text() == "Yes\n", "the second question is not answered with the first"
+    assert status in (200, 409)
+    events = await deployment.until_events(lambda known: ("early", "Yes") in _answered(known), "it is told")
+    assert ("deaf", "No") not in _answered(events)
+
+
 def _answered(events):
     return [(one["name"], one["option"]) for one in events if one["kind"] == "agent_answered"]

@@ -9,9 +9,9 @@ Source: spec/real-agents.md; ADR-0072.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -33,10 +33,12 @@ from relaybroker.domain.worker import DRAFT
 LOOK_S = 0.05
 MARK_S = 3.0
 """A program moves the mark of its list within this time after a key."""
-TYPED_S = 0.4
+TYPED_S = 1.0
 """A letter is an answer by itself within this time, or it wants Enter behind it."""
 AGAIN_S = 1.5
 """A list that still stands after this time gets its Enter again."""
+ENDED_S = 3.0
+"""The end of a program is known within this time after its terminal is gone."""
 RECORD_WAIT_S = 5.0
 
 Look = Callable[[protocol.Snapshot], Awaitable[protocol.Answer]]
@@ -76,6 +78,35 @@ class Answered(Answer, frozen=True, kw_only=True):
     option: str
 
 
+class _Standing(NamedTuple):
+    """What is asked, and since when: the same question asked again is another one."""
+
+    question: str
+    """Its name; blank when nothing is asked."""
+    since: float
+
+
+class _Screen(NamedTuple):
+    """One look at a terminal."""
+
+    rows: list[str]
+    row: int
+    """That of the cursor, from 0."""
+    offset: int
+    """Bytes that the program has written."""
+
+
+class _Chosen(NamedTuple):
+    """An option whose keys were pressed."""
+
+    option: Option
+    standing: _Standing
+    asked: Asked
+    """What was on the screen before."""
+    confirmed: int | None
+    """For a list: how much the program had written when it got its Enter."""
+
+
 class QuestionRoutes:
     """Handlers of these routes.
 
@@ -94,11 +125,11 @@ class QuestionRoutes:
     async def questions(self, _request: web.Request) -> Questions:
         """GET /api/questions."""
         shown = []
-        for registration in [one for one in self._access.state.registrations.values() if self._question_of(one)]:
+        for registration in [one for one in self._access.state.registrations.values() if self._standing(one).question]:
             try:
                 shown.append(await self._shown(registration))
             except InvalidRequest:
-                if self._question_of(registration):
+                if self._standing(registration).question:
                     raise
         return Questions(questions=shown)
 
@@ -120,65 +151,70 @@ class QuestionRoutes:
         if not body.option.strip():
             raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: option", field="option")
         registration = self._asking(request.match_info["name"])
-        question, session_id = self._question_of(registration), registration.session_id
-        if body.question and body.question != question:
+        standing, session_id = self._standing(registration), registration.session_id
+        if body.question and body.question != standing.question:
             raise _changed(registration.name)
         if session_id in self._answering:
             text = f"Somebody else is answering '{registration.name}'"
             raise InvalidRequest(Refusal.CONFLICT, "question_changed", text, name=registration.name)
         self._answering.add(session_id)
         try:
-            option = await self._choose(registration, question, body)
+            option = await self._choose(registration, standing, body)
         finally:
             self._answering.discard(session_id)
         reply = await self._access.ask(
             lambda request_id: inputs.QuestionAnswered(
-                request_id=request_id, session_id=session_id, question=question, option=option.label
+                request_id=request_id,
+                session_id=session_id,
+                name=registration.name,
+                question=standing.question,
+                option=option.label,
             ),
             RECORD_WAIT_S,
         )
         rendered(reply)
-        return Answered(success=True, name=registration.name, question=question, option=option.label)
+        return Answered(success=True, name=registration.name, question=standing.question, option=option.label)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def _question_of(self, registration: Registration) -> str:
-        """Name of what the program asks; blank when it asks nothing or has ended."""
+    def _standing(self, registration: Registration) -> _Standing:
+        """What the program asks now."""
         program = self._access.state.workers.get(registration.session_id)
         if program is None or program.ended or program.blocked_by == DRAFT:
-            return ""
-        return program.blocked_by
+            return _Standing("", 0.0)
+        return _Standing(program.blocked_by, program.blocked_since)
 
     def _asking(self, name: str) -> Registration:
         registration = self._access.state.registration_of(name)
         program = self._access.state.workers.get(registration.session_id) if registration is not None else None
         if registration is None or program is None or program.ended:
             raise InvalidRequest(Refusal.ABSENT, "agent_not_found", f"unknown worker '{name}'", name=name)
-        if not self._question_of(registration):
+        if not self._standing(registration).question:
             raise InvalidRequest(Refusal.CONFLICT, "no_question", f"'{registration.name}' asks nothing", name=name)
         return registration
 
     async def _shown(self, registration: Registration) -> QuestionView:
-        question = self._question_of(registration)
+        standing = self._standing(registration)
         asked = await self._read(registration.session_id)
         return QuestionView(
             name=registration.name,
-            question=question,
+            question=standing.question,
             text=list(asked.text),
             options=[_view(option) for option in asked.options],
         )
 
-    async def _screen(self, session_id: str) -> tuple[list[str], int]:
+    async def _screen(self, session_id: str) -> _Screen:
         answer = await self._look(protocol.Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
         row, _ = msgspec.convert(answer.data["cursor"], tuple[int, int])
-        return str(answer.data["screen"]).split("\n"), row - 1
+        return _Screen(str(answer.data["screen"]).split("\n"), row - 1, msgspec.convert(answer.data["offset"], int))
 
     async def _read(self, session_id: str) -> Asked:
-        return options.asked(*await self._screen(session_id))
+        screen = await self._screen(session_id)
+        return options.asked(screen.rows, screen.row)
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
-    async def _choose(self, registration: Registration, question: str, body: AnswerBody) -> Option:
+    async def _choose(self, registration: Registration, standing: _Standing, body: AnswerBody) -> Option:
         asked = await self._read(registration.session_id)
         option = options.chosen(asked.options, body.option)
         if option is None:
@@ -190,30 +226,29 @@ class QuestionRoutes:
             async with asyncio.timeout(body.timeout_ms / 1000):
                 if option.keys:
                     await self._write(registration.session_id, option.keys)
+                    confirmed = None
                 else:
-                    await self._confirm(registration, option)
-                await self._until_taken(registration, question, asked, option)
+                    confirmed = await self._confirm(registration, option)
+                await self._until_taken(registration, _Chosen(option, standing, asked, confirmed))
         except TimeoutError:
             raise _not_taken(registration.name) from None
         return option
 
-    async def _press_enter_behind(self, registration: Registration, option: Option) -> None:
-        """Press Enter behind a letter or word that the program only wrote down."""
-        await asyncio.sleep(TYPED_S)
-        rows, row = await self._screen(registration.session_id)
-        if rows[row].rstrip().endswith(option.keys.decode()):
-            await self._write(registration.session_id, b"\r")
+    async def _confirm(self, registration: Registration, option: Option) -> int:
+        """Move the mark to the option and press Enter where it stands at it; how much the program had written by then.
 
-    async def _confirm(self, registration: Registration, option: Option) -> None:
-        """Move the mark to the option and press Enter where it stands at it. Raises InvalidRequest if it does not get there."""
+        Raises:
+            InvalidRequest: it does not get there, or something else is asked by now; nothing was chosen.
+        """
         for _ in range(2 * options.MAX_OPTIONS):
-            asked = await self._read(registration.session_id)
+            screen = await self._screen(registration.session_id)
+            asked = options.asked(screen.rows, screen.row)
             if not any(options.is_same(one, option) for one in asked.options):
                 raise _changed(registration.name)
             key = options.move(asked.options, option)
             await self._write(registration.session_id, key)
             if key == options.ENTER:
-                return
+                return screen.offset
             await self._until_moved(registration, asked)
         raise _not_taken(registration.name)
 
@@ -224,40 +259,49 @@ class QuestionRoutes:
                 raise _not_taken(registration.name)
             await asyncio.sleep(LOOK_S)
 
-    async def _until_taken(self, registration: Registration, question: str, before: Asked, option: Option) -> None:
+    async def _until_taken(self, registration: Registration, chosen: _Chosen) -> None:
         """Wait until the question is gone, perhaps with its program.
 
-        Programs ignore an Enter that comes too soon (Claude Code): a list gets it again.
+        Programs ignore an Enter that comes too soon (Claude Code): one that has written nothing since gets it again.
+        Where it has, what looks the same may be the same question asked again.
         """
         loop = asyncio.get_running_loop()
         pressed = loop.time()
-        with _gone_is_answered():
-            if option.keys.isalpha():
-                await self._press_enter_behind(registration, option)
-            while await self._still_asks(registration, question, before):
-                if not option.keys and loop.time() >= pressed + AGAIN_S:
-                    await self._confirm(registration, option)
+        try:
+            if chosen.option.keys.isalpha():
+                await self._press_enter_behind(registration, chosen.option)
+            while self._standing(registration) == chosen.standing:
+                screen = await self._screen(registration.session_id)
+                if not _is_asked_still(options.asked(screen.rows, screen.row), chosen.asked):
+                    return
+                if screen.offset == chosen.confirmed and loop.time() >= pressed + AGAIN_S:
+                    await self._write(registration.session_id, options.ENTER)
                     pressed = loop.time()
                 await asyncio.sleep(LOOK_S)
+        except InvalidRequest:
+            if not await self._has_ended(registration):
+                raise
 
-    async def _still_asks(self, registration: Registration, question: str, before: Asked) -> bool:
-        """Whether the same is asked as before; programs often ask the next thing at once."""
-        if self._question_of(registration) != question:
-            return False
-        asked = await self._read(registration.session_id)
-        return asked.text == before.text and [one.label for one in asked.options] == [
-            one.label for one in before.options
-        ]
+    async def _has_ended(self, registration: Registration) -> bool:
+        """Whether a terminal that cannot be seen is that of a program that has ended; the core may hear of it a moment later."""
+        deadline = asyncio.get_running_loop().time() + ENDED_S
+        while (program := self._access.state.workers.get(registration.session_id)) is not None and not program.ended:
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return True
+
+    async def _press_enter_behind(self, registration: Registration, option: Option) -> None:
+        """Press Enter behind a letter or word that the program only wrote down."""
+        await asyncio.sleep(TYPED_S)
+        screen = await self._screen(registration.session_id)
+        if screen.rows[screen.row].rstrip().endswith(option.keys.decode()):
+            await self._write(registration.session_id, b"\r")
 
 
-@contextlib.contextmanager
-def _gone_is_answered() -> Iterator[None]:
-    """A terminal that is gone asks nothing more."""
-    try:
-        yield
-    except InvalidRequest as error:
-        if error.code not in ("agent_not_found", "worker_disappeared"):
-            raise
+def _is_asked_still(asked: Asked, before: Asked) -> bool:
+    """Whether the same is asked as before; programs often ask the next thing at once."""
+    return asked.text == before.text and [one.label for one in asked.options] == [one.label for one in before.options]
 
 
 def _view(option: Option) -> OptionView:
@@ -274,5 +318,5 @@ def _changed(name: str) -> InvalidRequest:
 
 
 def _not_taken(name: str) -> InvalidRequest:
-    text = f"'{name}' still asks the same: it did not take the keys; attach to it"
+    text = f"'{name}' asks the same still, or the same again: look at it before you answer once more"
     return InvalidRequest(Refusal.CONFLICT, "answer_not_taken", text, name=name)

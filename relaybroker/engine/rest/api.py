@@ -64,6 +64,8 @@ async def envelope(
             return _refusal(426, "upgrade_required", f"WebSockets are at {' and '.join(SOCKET_PATHS)}")
         return await handler(request)
     except EngineError as error:
+        refused = await _refused_caller(request) if error.status == 400 else None
+        error = refused or error
         return _refusal(error.status, error.code, error.message)
     except web.RequestPayloadError:
         return _refusal(400, "invalid_request", "The body cannot be read")
@@ -74,6 +76,18 @@ async def envelope(
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return _refusal(500, "internal_error", "Internal error")
+
+
+async def _refused_caller(request: web.Request) -> EngineError | None:
+    """Why nobody with this token is told what is wrong with a request; None if somebody may be."""
+    if request.match_info.route.resource is None or (rule := AUTHORITY.get(route_of(request))) is None:
+        return None
+    engine, token = engine_of(request), bearer(request.headers.get("Authorization"))
+    try:
+        await engine.store.run(lambda tx: authenticate(tx, engine, token, rule.letters))
+    except EngineError as error:
+        return error
+    return None
 
 
 async def unknown(request: web.Request) -> web.Response:

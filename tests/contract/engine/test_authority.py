@@ -51,9 +51,9 @@ def _path(world, route):
     return path
 
 
-async def _ask(world, route, token):
+async def _ask(world, route, token, body=BODY):
     method = route.partition(" ")[0]
-    return await world.call(method, _path(world, route), None if method == "GET" else BODY, token=token)
+    return await world.call(method, _path(world, route), None if method == "GET" else body, token=token)
 
 
 def test_every_route_has_a_row_and_every_row_a_route():
@@ -71,6 +71,13 @@ async def test_no_route_answers_without_a_token_that_it_takes(room):
         for token in ("", "garbage", "rk_live_" + "0" * 32, "at_live_" + "0" * 32, "at_live_\xff\xfe", room.node_token):
             answer = await _ask(room, route, token)
             assert answer.status == 401, (route, token, answer.body)
+
+
+async def test_nobody_is_told_what_is_wrong_with_a_request_without_a_token(room):
+    for route in AUTHORITY:
+        for body in ({}, {"type": 7, "name": [], "text": {}, "to": 1, "emoji": 0, "limit": "x"}):
+            answer = await _ask(room, route, "garbage", body)
+            assert answer.status == 401, (route, body, answer.body)
 
 
 async def test_the_kinds_of_tokens_are_those_of_the_table(room):

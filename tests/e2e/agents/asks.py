@@ -1,6 +1,7 @@
 """Asks its questions one after the other, as agents do: a list that arrows move and Enter confirms. Arguments: LOG, then one question each.
 
-A question is `text|option|option…`. A `*` in front of a question: its list is replaced by another one at the first key.
+A question is `text|option|option…`. In front of it, `*`: its list is replaced by another one at the first key; `!`: it ignores the first
+Enter; `#`: it ignores every Enter.
 """
 
 import os
@@ -18,11 +19,13 @@ def paint(text, options, mark):
 
 
 def ask(question):
-    text, *options = question.lstrip("*").split("|")
-    mark = 0
+    text, *options = question.lstrip("*!#").split("|")
+    mark, ignored = 0, 0
     while True:
         paint(text, options, mark)
         key = os.read(0, 64).decode()
+        while key == "\r" and (question.startswith("#") or (question.startswith("!") and not ignored)):
+            ignored, key = ignored + 1, os.read(0, 64).decode()
         if question.startswith("*"):
             question, (text, *options) = "", ("Another question?", "Wipe everything", "Keep")
         elif key == "\r":

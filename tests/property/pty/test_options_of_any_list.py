@@ -15,14 +15,15 @@ marks = st.sampled_from("❯›▸▶●>")
 class Drawn:
     """A program's list: rows above and below, a mark that keys move, perhaps a frame and descriptions."""
 
-    def __init__(self, labels, mark, at, *, numbered, framed, described, wraps_around):
-        self.labels, self.mark, self.at = labels, mark, at
+    def __init__(self, labels, mark, at, *, numbered, framed, described, wraps_around, window):
+        self.labels, self.mark, self.at, self.window = labels, mark, at, window
+        self.top = max(0, at - window + 1)
         self.numbered, self.framed, self.described, self.wraps_around = numbered, framed, described, wraps_around
         self.confirmed = None
 
     def rows(self):
         drawn = ["some output", "─" * 40, "Which one?", ""]
-        for place, label in enumerate(self.labels):
+        for place, label in [*enumerate(self.labels)][self.top : self.top + self.window]:
             number = f"{place + 1}. " if self.numbered else ""
             drawn.append(f"  {self.mark if place == self.at else ' '} {number}{label}")
             if self.described:
@@ -37,6 +38,7 @@ class Drawn:
         step = 1 if key == options.DOWN else -1
         last = len(self.labels) - 1
         self.at = (self.at + step) % (last + 1) if self.wraps_around else max(0, min(last, self.at + step))
+        self.top = min(self.at, max(self.top, self.at - self.window + 1))
 
 
 @st.composite
@@ -50,6 +52,7 @@ def drawn(draw):
         framed=draw(st.booleans()),
         described=draw(st.booleans()),
         wraps_around=draw(st.booleans()),
+        window=draw(st.integers(2, len(labels))),
     )
 
 
@@ -57,9 +60,12 @@ def drawn(draw):
 def test_a_list_is_read_as_it_is_drawn(program):
     asked = options.asked(program.rows(), 0)
     listed = [option for option in asked.options if not option.keys]
-    assert [option.label for option in listed] == program.labels
-    assert [option.is_marked for option in listed] == [at == program.at for at in range(len(program.labels))]
-    assert [option.key for option in listed] == [str(at + 1) for at in range(len(program.labels))]
+    places = range(program.top, program.top + program.window)
+    assert [option.label for option in listed] == [program.labels[at] for at in places]
+    assert [option.is_marked for option in listed] == [at == program.at for at in places]
+    assert [option.key for option in listed] == [
+        str(at + 1 if program.numbered else at - program.top + 1) for at in places
+    ]
     assert "Which one?" in asked.text
     assert asked.options[-1].keys == options.ESCAPE
 
@@ -82,3 +88,19 @@ def test_any_screen_is_read_within_bounds(rows, cursor_row):
     assert len(asked.text) <= options.TEXT_ROWS
     assert all(len(option.label) <= options.LABEL_MAX for option in asked.options)
     assert sum(option.is_marked for option in asked.options) <= 1
+
+
+BOXES = [("[x]", "[ ]"), ("[✔]", "[ ]"), ("◉", "◯"), ("●", "○"), ("☑", "☐"), ("(*)", "( )")]
+
+
+@given(lists, marks, st.sampled_from(BOXES), st.integers(0, 11), st.data())
+def test_of_what_can_be_chosen_together_nothing_is_offered(labels, mark, boxes, at, data):
+    """Enter would take what is ticked, whatever the mark stands at."""
+    ticked = [data.draw(st.booleans()) for _ in labels]
+    rows = ["Which ones?", ""] + [
+        f"  {mark if place == at % len(labels) else ' '} {boxes[0] if ticked[place] else boxes[1]} {label}"
+        for place, label in enumerate(labels)
+    ]
+    assert options.asked([*rows, "", "  Enter to submit · Esc to cancel"], 0).options == (
+        options.Option("cancel", "esc", keys=options.ESCAPE, row=len(rows) + 1),
+    )

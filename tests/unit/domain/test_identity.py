@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from relaybroker.domain.identity import (
     choose_node_name,
     derive_node_id,
-    derive_node_id_without_workspace,
     distinct_node_name,
 )
 
@@ -18,18 +17,6 @@ SEED_B = "node_0123456789abcdef0123456789abcdef"
 
 parts = st.text(alphabet=st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
 paths = st.binary(max_size=40).filter(lambda path: b"\0" not in path)
-
-
-@pytest.mark.parametrize(
-    ("seed", "cwd", "expected"),
-    [
-        (SEED_A, "/Users/will/Projects/relay", "node_6773ce94725ff60cc1e8e6b2c9065af4"),
-        (SEED_A, "", "node_28b2b7d2704c4f29cf7cd7e4c41d0411"),
-        (SEED_B, "/home/u/p", "node_639daddb1d148460fc0feba950292f14"),
-    ],
-)
-def test_the_two_part_form_gives_the_published_ids(seed: str, cwd: str, expected: str) -> None:
-    assert derive_node_id_without_workspace(seed, cwd.encode()) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relaybroker.domain import couplings, events, fold, rules
-from relaybroker.domain.announcing import ANNOUNCED, SILENT
+from relaybroker.domain.announcing import ANNOUNCED, SILENT, agents, deliveries, engine
 from relaybroker.domain.couplings import COUPLINGS, WORKER_ENDED, Coupling
 from relaybroker.domain.delivery import PLACES, DeliveryState, Place
 from relaybroker.domain.delivery import TABLE as DELIVERY
@@ -137,6 +137,7 @@ def test_every_state_of_a_delivery_has_its_place():
 def test_every_event_is_announced_to_local_clients_or_said_to_be_silent():
     assert ANNOUNCED.keys() | SILENT == set(events.REGISTRY.values())
     assert not ANNOUNCED.keys() & SILENT
+    assert len(ANNOUNCED) == sum(len(part.ANNOUNCED) for part in (agents, deliveries, engine)), "each in one place"
 
 
 def test_what_an_event_says_of_a_delivery_and_every_deadline_reach_the_state():

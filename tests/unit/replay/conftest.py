@@ -11,8 +11,9 @@ from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.audit.log import reading
 from relaybroker.domain import inputs
 from relaybroker.domain.events import REGISTRY
-from relaybroker.replay.exporting import export_records
+from relaybroker.replay.exporting import export
 from relaybroker.replay.session import Session
+from tests.log_at_hand import LogAtHand
 from tests.world import World
 
 
@@ -22,7 +23,7 @@ def reopened(written: bytes) -> Session:
 
 def session_bytes(world: World) -> bytes:
     file = io.BytesIO()
-    export_records(world.log, file)
+    export(LogAtHand(world.log), file)
     return file.getvalue()
 
 

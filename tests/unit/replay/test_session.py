@@ -10,10 +10,11 @@ import pytest
 
 from relaybroker.domain import state as domain_state
 from relaybroker.domain.recorded_input import TimePassed
-from relaybroker.replay.exporting import export, export_records
+from relaybroker.replay.exporting import export
 from relaybroker.replay.playing import Player
 from relaybroker.replay.session import CODES, SessionError, open_session
 from relaybroker.replay.turns import turns_of
+from tests.log_at_hand import LogAtHand
 from tests.unit.replay.conftest import reopened
 
 
@@ -90,7 +91,7 @@ def test_a_range_that_the_log_does_not_have_is_refused(log, first, last):
 def test_a_log_of_a_version_that_kept_no_inputs_cannot_be_exported(world):
     old = [msgspec.structs.replace(one, input_json=b"") for one in world.log]
     with pytest.raises(SessionError) as caught:
-        export_records(old, io.BytesIO())
+        export(LogAtHand(old), io.BytesIO())
     assert caught.value.code == "no_inputs"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from relaybroker.domain import delivery
-from relaybroker.replay.exporting import export_records
+from relaybroker.replay.exporting import export
 from relaybroker.replay.policies import BadPolicyError
 from relaybroker.replay.session import SessionError
+from tests.log_at_hand import LogAtHand
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def session(simulated_broker, tmp_path):
     broker.advance(minutes=1)
     path = tmp_path / "session.jsonl"
     with path.open("wb") as file:
-        export_records(broker.events(), file)
+        export(LogAtHand(broker.events()), file)
     return path
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from relaybroker.adapters.websocket.outbox import Outbox, OutboxFullError
+from relaybroker.adapters.websocket.outbox import MANY, Outbox, OutboxFullError
 
 
 async def test_frames_come_out_in_order_and_end_after_the_last() -> None:
@@ -45,3 +45,30 @@ async def test_the_number_and_the_bytes_are_bounded_and_room_comes_back() -> Non
     assert await anext(frames) == b"12345"
     outbox.put(b"54321")
     await frames.aclose()  # type: ignore[attr-defined]
+
+
+async def test_whoever_causes_frames_waits_while_many_wait_for_the_same_peer() -> None:
+    """NO-STALL, BOUNDED: a flood that is answered frame by frame fills no queue."""
+    outbox = Outbox()
+    for number in range(MANY):
+        outbox.put(b"%d" % number)
+    waiting = asyncio.create_task(outbox.until_few())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    frames = outbox.frames()
+    assert await anext(frames) == b"0"
+    await waiting
+    await outbox.until_few()
+
+
+async def test_nobody_waits_for_a_peer_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be writing itself, and read only then."""
+    monkeypatch.setattr("relaybroker.adapters.websocket.outbox.PATIENCE_S", 0.0)
+    outbox = Outbox()
+    for number in range(MANY):
+        outbox.put(b"%d" % number)
+    await outbox.until_few()
+    monkeypatch.setattr("relaybroker.adapters.websocket.outbox.PATIENCE_S", 1e6)
+    await outbox.until_few()
+    outbox.end()
+    await outbox.until_few()
