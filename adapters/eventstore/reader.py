@@ -75,7 +75,7 @@ class LogReader:
         self._making_scope = Lock()
         self._own_index: TemporaryDirectory[str] | None = None
         self.watch: Callable[[int], None] | None = None
-        """RecordedInput, while the log is read in order, up to which position; None = nobody asks."""
+        """Told, while the log is read in order, up to which position; None = nobody asks."""
 
     @classmethod
     def open(

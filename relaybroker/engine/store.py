@@ -49,7 +49,7 @@ _LEAPS = (
 
 T = TypeVar("T")
 Settle = Callable[[Any, Exception | None], None]
-"""RecordedInput on the event loop what a transaction gave, or why it was rolled back."""
+"""Told on the event loop what a transaction gave, or why it was rolled back."""
 
 
 class Tx:

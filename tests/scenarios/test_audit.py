@@ -120,7 +120,7 @@ FATES = {
 }
 
 
-class RecordedInput(NamedTuple):
+class Told(NamedTuple):
     """What a chaotic run left, and what was said of it while it ran."""
 
     node: Node
@@ -152,7 +152,7 @@ async def _tell(folder):
             await node.close()
         given = {asked.token for asked in engine.asked if asked.token} | set(engine.given)
         assert len(given) > 3
-        return RecordedInput(node, answers, by_command, exported.stdout.encode(), {KEY, api_key} | given)
+        return Told(node, answers, by_command, exported.stdout.encode(), {KEY, api_key} | given)
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ class Attempt:
 
 
 class Promises:
-    """Watches one world. RecordedInput by the engine, the host and the node; asked by nobody."""
+    """Watches one world. Told by the engine, the host and the node; asked by nobody."""
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
