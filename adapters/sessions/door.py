@@ -74,7 +74,7 @@ class Unknowable:
 LookedUp = Accepted | Absent | Unknowable
 
 
-class NotHandedOver(Exception):
+class NotHandedOver(Exception):  # noqa: N818  # a state: another door may take it
     """No byte of the message left us: another door may take it. `str()` is the reason, one sentence for people."""
 
 
