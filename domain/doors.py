@@ -24,10 +24,15 @@ MAX_DOORS = 8
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
+def fault_of_doors(names: Sequence[str]) -> str:
+    """Why these cannot be doors, in order of preference; "" = they can, and which of them there are, the host knows."""
+    if wrong := [name for name in names if not _NAME.fullmatch(name)]:
+        return f"'{wrong[0][:40]}' is no name of a door"
+    is_fine = len(names) <= MAX_DOORS and len(set(names)) == len(names)
+    return "" if is_fine else f"at most {MAX_DOORS} doors, each once"
+
+
 def check_doors(names: Sequence[str]) -> None:
-    """Raise InvalidRequest unless these can be doors, in order of preference; which of them there are, the host knows."""
-    wrong = [name for name in names if not _NAME.fullmatch(name)]
-    if wrong:
-        raise InvalidRequest(Refusal.INVALID, "invalid_door", f"'{wrong[0][:40]}' is no name of a door", field="doors")
-    if len(names) > MAX_DOORS or len(set(names)) < len(names):
-        raise InvalidRequest(Refusal.INVALID, "invalid_door", f"at most {MAX_DOORS} doors, each once", field="doors")
+    """Raise InvalidRequest (`invalid_door`) unless these can be doors."""
+    if fault := fault_of_doors(names):
+        raise InvalidRequest(Refusal.INVALID, "invalid_door", fault, field="doors")

@@ -55,7 +55,7 @@ from relaybroker.adapters.pty.protocol import (
 )
 from relaybroker.adapters.pty.session import Session
 from relaybroker.adapters.pty.writer import KeyboardFull
-from relaybroker.adapters.sessions import kinds
+from relaybroker.adapters.sessions import known
 from relaybroker.adapters.sessions.kinds import Launch
 from relaybroker.adapters.sessions.looking_up import look_up
 
@@ -325,7 +325,7 @@ class Host:
         try:
             profile = harnesses.profile(start.profile)
             launch = Launch(start.session_id, start.argv, start.env, start.cwd, start.profile)
-            prepared = await kinds.prepare(start.doors, launch) if start.doors else None
+            prepared = await known.prepare(start.doors, launch) if start.doors else None
             process = await spawn(
                 prepared.launch.argv if prepared else start.argv,
                 env=prepared.launch.env if prepared else start.env,

@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from relaybroker.adapters.sessions.door import MAX_POINTER, Absent, Accepted, LookedUp, Unknowable
-from relaybroker.adapters.sessions.kinds import KINDS
+from relaybroker.adapters.sessions.known import KINDS
 
 if TYPE_CHECKING:
     from relaybroker.adapters.pty.protocol import LookUp

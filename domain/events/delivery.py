@@ -121,7 +121,7 @@ class DeliveryInjected(_Delivery, frozen=True, kw_only=True):
     report: int
     bytes_written: int
     evidence: str
-    """Members of `relaybroker.domain.doors.EVIDENCE`: what showed that it was taken."""
+    """What showed that it was taken: what followed Enter, or, through a door, what the program itself says."""
     wait_ms: float
     """Between text and Enter; through a door of the program's own, between hand-over and evidence."""
     repeated: bool = False
