@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import shlex
@@ -20,12 +21,19 @@ import pytest
 
 from relaybroker.audit.log import reading
 from relaybroker.domain.events import Recorded
+from tests.forking import Forked, Forker
 from tests.scenarios import pace
 from tests.scripted_engine import KEY, ScriptedEngine
 from tests.waiting import WAIT_S
 
 HERE = Path(__file__).parent
 NOTE_TAKER = HERE.parent / "e2e" / "agents" / "note_taker.py"
+
+
+@functools.cache
+def forker() -> Forker:
+    """One for all scenarios of this worker; it ends with it."""
+    return Forker()
 
 
 class Node:
@@ -38,7 +46,7 @@ class Node:
         self.rate = rate
         self.extra = environment
         self.name = "desk"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
         self._pulse: asyncio.Task[None] | None = None
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
 
@@ -55,17 +63,8 @@ class Node:
     def launch(self) -> None:
         """Start the process; returns at once."""
         with (self.folder / "broker.out").open("ab") as output:
-            self.process = subprocess.Popen(
-                [
-                    *self._program(),
-                    *("up", "--state-dir", str(self.state), "--name", self.name),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self.environment(),
-                cwd=self.folder,
-            )
+            command = [*self._program(), "up", "--state-dir", str(self.state), "--name", self.name]
+            self.process = forker().start(command, env=self.environment(), cwd=self.folder, output=output.fileno())
 
     async def start(self) -> None:
         """Start it and wait until its local API answers everything."""
@@ -78,12 +77,12 @@ class Node:
 
     def _program(self) -> list[str]:
         if self.rate == 1.0:
-            return [sys.executable, "-m", "relaybroker"]
+            return ["relaybroker"]
         pulse = self.folder / "pulse"
         if self._pulse is None:
             pace.prepare(pulse)
             self._pulse = asyncio.create_task(pace.count(pulse))
-        return [sys.executable, str(HERE / "fast_broker.py"), str(self.rate), str(pulse)]
+        return [str(HERE / "fast_broker.py"), str(self.rate), str(pulse)]
 
     def connection(self) -> dict[str, Any] | None:
         try:
