@@ -10,6 +10,7 @@ Run as a program, `python -m tests.forking DESCRIPTOR`, this is the process that
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -70,6 +71,12 @@ class Forked:
         self._ended.set()
 
 
+@functools.cache
+def forker() -> Forker:
+    """One for all tests of this worker; it ends with it."""
+    return Forker()
+
+
 class Forker:
     """The process that forks, as its users see it."""
 
@@ -87,7 +94,12 @@ class Forker:
         self._reader.start()
 
     def start(self, command: Sequence[str], *, env: dict[str, str], cwd: Path, output: int) -> Forked:
-        """Run `relaybroker ...`, or `SCRIPT.py ...`, with stdout and stderr in this descriptor."""
+        """Run `relaybroker ...`, or `SCRIPT.py ...`, with stdout and stderr in this descriptor.
+
+        What an environment says to the loader or to Python itself (`LD_PRELOAD`, `PYTHONPATH`) comes too late for a fork, and is refused.
+        """
+        late = [name for name in env if name.startswith(("LD_", "PYTHON")) and env[name] != os.environ.get(name)]
+        assert not late, late
         secrets = {name: value for name, value in env.items() if name in SECRET_VARIABLES}
         kept = {name: value for name, value in env.items() if name not in SECRET_VARIABLES}
         memory = os.memfd_create("secrets", 0)

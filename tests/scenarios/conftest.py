@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import os
 import shlex
@@ -21,19 +20,13 @@ import pytest
 
 from relaybroker.audit.log import reading
 from relaybroker.domain.events import Recorded
-from tests.forking import Forked, Forker
+from tests.forking import Forked, forker
 from tests.scenarios import pace
 from tests.scripted_engine import KEY, ScriptedEngine
 from tests.waiting import WAIT_S
 
 HERE = Path(__file__).parent
 NOTE_TAKER = HERE.parent / "e2e" / "agents" / "note_taker.py"
-
-
-@functools.cache
-def forker() -> Forker:
-    """One for all scenarios of this worker; it ends with it."""
-    return Forker()
 
 
 class Node:
@@ -57,7 +50,6 @@ class Node:
             environment[name] = str(self.folder / place)
         environment |= {"RELAYCAST_BASE_URL": self.engine.url, "AGENT_RELAY_WORKSPACE_KEY": KEY}
         environment |= {"CLOCK_SET": str(self.folder / "clock")}
-        environment["PYTHONPATH"] = str(HERE.parents[1])
         return environment | self.extra
 
     def launch(self) -> None:
