@@ -112,8 +112,8 @@ class Host:
         self._reports = ReportLog()
         self._ledger = DeliveryLedger()
         self._fences: dict[str, int] = {}
-        """Session -> report of an injection that is to be tried again, or looked up. Until the broker has confirmed it, what was sent before
-        it knew is refused as `out_of_turn`: it would overtake. (Those that the host refuses for good fence nothing.)"""
+        """Session -> report of an injection that is to be tried again, or looked up. Until the broker has confirmed it, what was sent
+        before it knew is refused as `out_of_turn`: it would overtake. (Those that the host refuses for good fence nothing.)"""
         self._answered: dict[tuple[str, int], int] = {}
         """(Delivery, attempt) that was handed back -> report. A broker that attaches asks again before it has read that; until it confirms,
         the answer stands."""
