@@ -222,8 +222,7 @@ async def _placed_and_released(broker, token, cli, notes):
     name = notes.stem
     assert await broker.at_engine("POST", "/v1/agents/spawn", token, {"name": name, "cli": cli, "task": "begin"})
     await broker.until(lambda: broker.at_engine("GET", f"/v1/agents/{name}", broker.key), bool, f"{name} is registered")
-    await broker.at_engine("POST", "/v1/dm", token, {"to": name, "text": f"hello {name}"})
-    await _noted(broker, notes, f"hello {name}")
+    await broker.until(lambda: asyncio.to_thread(_running, str(notes)), bool, f"{name} runs", WAIT_S)
     await broker.at_engine("POST", "/v1/agents/release", token, {"name": name})
     await broker.until(
         lambda: asyncio.to_thread(_running, str(notes)), lambda pids: not pids, f"{name} has ended", WAIT_S
