@@ -268,6 +268,27 @@ async def test_before_a_hand_over_the_next_door_takes_over_once_the_broker_knows
     await session.route.close("agent_released")
 
 
+@pytest.mark.parametrize("ends", [False, True])
+async def test_what_comes_while_another_door_is_opened_is_handed_back_and_never_typed_before(ends):
+    """W5: also when the session ends in the middle of that."""
+    opening = asyncio.get_running_loop().create_future()
+    door, behind = ScriptedDoor(), ScriptedDoor("server", opens=opening)
+    session = Session(door, behind)
+    door.refuses = NotHandedOver("the socket is gone")
+    session.inject("d1")
+    await session.until(lambda: door.is_closed)
+    session.inject("d2")
+    if ends:
+        await session.route.close("worker_exited")
+        assert session.failures() == [("d1", "worker_exited", "no"), ("d2", "worker_exited", "no")]
+    else:
+        opening.set_result(PassedOver("it is too old"))
+        await session.until(lambda: len(session.failures()) == 2)
+        assert session.failures() == [("d1", "out_of_turn", "no"), ("d2", "out_of_turn", "no")]
+        assert session.of(DoorChosen)[-1].door == ""
+    assert session.typed == []
+
+
 async def test_behind_the_last_door_is_the_terminal():
     door = ScriptedDoor()
     door.refuses = NotHandedOver("the socket is gone")
