@@ -215,24 +215,26 @@ class Route:
             await self._hand_over(door)
         elif state == "busy":
             patience_s = self._passage.busy_patience_s if door.folds else 0.0
-            self._passage.report(
-                Occupied(reason="agent_busy", detail=f"{door.name}: a turn runs", patience_s=patience_s)
-            )
-            await self._wait_while(door, state, "agent_busy")
+            occupied = Occupied(reason="agent_busy", detail=f"{door.name}: a turn runs", patience_s=patience_s)
+            await self._wait_while(door, state, occupied, "agent_busy")
             self._passage.report(Freed())
         else:
-            self._passage.report(Blocked(pattern=ASKS))
-            await self._wait_while(door, state, "blocked_by_dialog")
+            await self._wait_while(door, state, Blocked(pattern=ASKS), "blocked_by_dialog")
             self._passage.report(Unblocked())
 
-    async def _wait_while(self, door: Door, state: str, reason: str) -> None:
-        """Wait until the program is in another state; only what goes in all the same goes in."""
-        while door.state == state:
+    async def _wait_while(self, door: Door, state: str, obstacle: Occupied | Blocked, reason: str) -> None:
+        """Wait until the program is in another state; only what goes in all the same goes in.
+
+        Whoever gives us something else meanwhile does not know of the obstacle (any more), and hears of it before it comes back.
+        """
+        while self._door is door and door.state == state:
             if self._queue and _may_go(door, self._queue[0]) and self._passage.may_type():
                 await self._hand_over(door)
-                continue
-            self._return_queue(reason)
-            await self._news.next(LOOK_S)
+            elif self._queue:
+                self._passage.report(obstacle)
+                self._return_queue(reason)
+            else:
+                await self._news.next(LOOK_S)
 
     async def _hand_over(self, door: Door) -> None:
         inject = self._current = self._queue.popleft()

@@ -209,9 +209,13 @@ async def test_what_waits_for_a_program_at_work_is_handed_back_until_it_is_free(
     (occupied,) = session.of(Occupied)
     assert (occupied.reason, occupied.patience_s, session.of(Freed)) == ("agent_busy", 0.0, [])
     assert not session.route.is_idle
+    session.inject("d1", attempt=2)
+    await session.until(lambda: len(session.failures()) == 3)
+    kinds = [type(fact) for fact in session.facts[-2:]]
+    assert kinds == [Occupied, InjectFailed], "a broker that takes it for free would ask again at once, for ever"
     door.state = "idle"
     await session.until(lambda: session.of(Freed))
-    session.inject("d1", attempt=2)
+    session.inject("d1", attempt=3)
     await session.shows(door, "d1")
     await session.route.close("agent_released")
 
@@ -229,6 +233,20 @@ async def test_a_steer_message_goes_into_the_turn_where_the_door_folds_it(quick)
     await session.shows(door, "d3")
     assert door.steered == ["d2", "d3"]
     assert session.of(Freed) == []
+    await session.route.close("agent_released")
+
+
+async def test_a_door_that_fails_while_the_program_works_is_left_for_the_next_one(quick):
+    door, behind = ScriptedDoor(folds=True), ScriptedDoor("server")
+    door.state, door.refuses = "busy", NotHandedOver("the socket is gone")
+    session = Session(door, behind)
+    session.inject("d1")
+    await session.until(lambda: session.of(Occupied))
+    session.inject("d2", steer=True)
+    await session.until(lambda: session.of(Freed))
+    assert session.of(DoorChosen)[-1].door == "server"
+    session.inject("d1", attempt=2)
+    await session.shows(behind, "d1")
     await session.route.close("agent_released")
 
 
