@@ -44,6 +44,8 @@ _V = TypeVar("_V")
 SEEN_WINDOW = 512
 """Message ids (sequenced), delivery ids and fan-out keys remembered, each, by count and order, never by clock."""
 BUFFER_LIMIT = 256
+AWAITED_KEPT = 1024
+"""Senders here whose newest message is on its way from the engine."""
 COLLECT_S = 0.5
 RESYNC_AFTER_S = (1.0, 5.5)
 GIVE_UP_S = 10.0
@@ -236,7 +238,8 @@ class Mailbox(msgspec.Struct):
     def publish(self, author_id: str, msg_id: str, at: float) -> None:
         """The engine has a message of this agent for ours, which will come, unless it has."""
         if msg_id not in self.seen:
-            self.awaited[author_id] = msg_id, at
+            self.awaited.pop(author_id, None)
+            _remember(self.awaited, author_id, (msg_id, at), AWAITED_KEPT)
 
     def skip(self, seq: int, msg_id: str) -> None:
         """This number is filled without a delivery; a doubt about its message goes on with the number under which it is open."""
@@ -325,11 +328,11 @@ class Mailbox(msgspec.Struct):
         return next((first for first, last in self.lost.items() if first <= seq <= last), None)
 
 
-def _remember(window: dict[str, _V], key: str, value: _V) -> None:
+def _remember(window: dict[str, _V], key: str, value: _V, limit: int = SEEN_WINDOW) -> None:
     """Insert at the end once; the oldest leave when the window is full."""
     if key not in window:
         window[key] = value
-        if len(window) > SEEN_WINDOW:
+        if len(window) > limit:
             del window[next(iter(window))]
 
 

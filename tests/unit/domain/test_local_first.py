@@ -1,4 +1,4 @@
-"""Agents of one broker talk while the engine cannot be reached: each text is typed once, in order, and the engine has it once (ADR-0090)."""
+"""Agents of one broker talk while the engine is away: each text is typed once, in order, and published once (ADR-0090)."""
 
 from __future__ import annotations
 
