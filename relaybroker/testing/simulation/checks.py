@@ -253,13 +253,14 @@ class Promises:
     def _typing_message(self, session: Session, attempt: Attempt, wanted: effects.TypeText) -> None:
         story, seq = self._story(attempt.agent_id), attempt.seq
         context = _CONTEXT.search(wanted.text)
-        _hold(context is not None and context[1] == attempt.msg_id, f"{attempt.msg_id} is typed as {wanted.text!r}")
+        post = self._posts.get(attempt.msg_id)
+        ids = (attempt.msg_id,) if post is None else (post.event_id, attempt.msg_id)
+        _hold(context is not None and context[1] in ids, f"{attempt.msg_id} is typed as {wanted.text!r}")
         assert context is not None
         if seq:
             _hold(
                 story.posted.get(seq) == attempt.msg_id, f"{attempt.msg_id} is not message {seq} of {attempt.agent_id}"
             )
-        post = self._posts.get(attempt.msg_id)
         is_message = bool(seq) or post is not None
         key = (
             post.event_id
