@@ -66,8 +66,8 @@ def engine_failed(turn: Turn, heard: events.DeliveryFailureHeard) -> None:
 def refused_late(turn: Turn, message: Message, reason: Reason) -> None:
     """The engine refused a message after its sender was told that it is pending. Call this before the event that ends it."""
     if message.author_id and not message.answer_by:
-        told = Undelivered(message.author_id, message.event_id, message.to, SENTENCES[reason])
+        notice = Undelivered(message.author_id, message.event_id, message.to, SENTENCES[reason])
         recipient = turn.state.acting(message.recipient_id) if message.early else None
         if recipient is not None:
-            told = told._replace(recipient=recipient.name, what="was given to it, but the engine does not have it")
-        turn.undelivered.append(told)
+            notice = notice._replace(recipient=recipient.name, what="was given to it, but the engine does not have it")
+        turn.undelivered.append(notice)
