@@ -57,6 +57,8 @@ def delivery_ended(turn: Turn, delivery: Delivery, reason: Reason) -> None:
 
 def engine_failed(turn: Turn, heard: events.DeliveryFailureHeard) -> None:
     """The engine could not deliver something that was sent from here."""
+    if heard.message_id in turn.state.copies_to_come:
+        return  # only the copy: its recipient was given the message from here
     sender_id = turn.state.posted.get(heard.message_id)
     if sender_id is not None and heard.target.lower() != turn.state.own.name.lower():
         why = _ENGINES.get(heard.failure, f"The engine says: {heard.failure or 'it failed'}.")

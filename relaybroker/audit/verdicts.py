@@ -250,7 +250,10 @@ def _message(own: list[Recorded], around: list[Recorded], receipts: Sequence[Rec
 def _published(said: str, message_id: str, around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
     """The engine has it: what became of it then. Of agents elsewhere nothing is known here but what the engine could not deliver."""
     show = f"relaybroker message show {message_id}"
+    typed = (DeliveryState.INJECTED, DeliveryState.ACKED)
+    here = {receipt.agent.lower() for receipt in receipts if receipt.verdict.state in typed}
     failures = [item.event for item in around if isinstance(item.event, events.DeliveryFailureHeard)]
+    failures = [event for event in failures if event.target.lower() not in here]
     if failures:
         failed = ", ".join(dict.fromkeys(f"{event.target} ({event.failure})" for event in failures))
         return Verdict(NOT_DELIVERED, "published", "", f"{said} The engine could not deliver it to {failed}.", show)
