@@ -37,6 +37,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from relaybroker.domain.extraction import UNNAMED
 from relaybroker.domain.reasons import Reason
 
 _V = TypeVar("_V")
@@ -144,7 +145,7 @@ class Mailbox(msgspec.Struct):
 
     def may_be_given(self, sender: str) -> bool:
         """Whether a message of this sender may be one that the agent was given already."""
-        return bool(self.undecided) and sender.lower() in self.undecided.values()
+        return bool(self.undecided) and (sender == UNNAMED or sender.lower() in self.undecided.values())
 
     def is_reused(self, delivery_id: str, msg_id: str) -> bool:
         """Whether this delivery id belongs to another message."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from relaybroker.domain.entities import CopyToCome, Delivery, Message, Pair
 from relaybroker.domain.events import DeliveryOffered
-from relaybroker.domain.message import LOCAL_ANSWER_S
+from relaybroker.domain.extraction import UNNAMED
+from relaybroker.domain.message import LOCAL_ANSWER_S, target_type
 from relaybroker.domain.state import State
 
 
@@ -38,6 +39,7 @@ def has_id(state: State, message_id: str, at: float, message: Message) -> None:
         if answer.thread_id == message.event_id:
             answer.thread_id = message_id
     if not message.recipient_id:
+        _is_on_its_way(state, message_id, at, message)
         return
     pair = Pair(message.author_id, message.recipient_id)
     state.remember_pair(message_id, message.event_id, pair)
@@ -50,6 +52,14 @@ def has_id(state: State, message_id: str, at: float, message: Message) -> None:
         state.copies_to_come[message_id] = CopyToCome(message.event_id, message.early, pair, at, state.leapt_s)
 
 
+def _is_on_its_way(state: State, message_id: str, at: float, message: Message) -> None:
+    """It was sent before its recipient was here; by now it may be."""
+    recipient = state.registration_of(message.to) if target_type(message.to) == "agent" else None
+    box = state.mailboxes.get(recipient.agent_id) if recipient is not None else None
+    if box is not None and message.author_id:
+        box.publish(message.author_id, message_id, at)
+
+
 def may_be_copy(state: State, offered: DeliveryOffered) -> None:
     """A frame came: what its sender is publishing at this moment may be in it, and is not given from here as well."""
     for message in state.messages.values():
@@ -57,7 +67,7 @@ def may_be_copy(state: State, offered: DeliveryOffered) -> None:
             message.recipient_id == offered.agent_id
             and message.tries
             and not message.early
-            and message.sender.lower() == offered.sender.lower()
+            and offered.sender.lower() in (message.sender.lower(), UNNAMED)
         ):
             message.may_be_here = True
 

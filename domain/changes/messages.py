@@ -33,6 +33,7 @@ def _message_accepted(state: State, event: events.MessageAccepted, recorded: Rec
         mode=event.mode,
         strict=event.strict,
         recipient_id=event.recipient_id,
+        recipient=state.registrations[state.agents[event.recipient_id]].name.lower() if event.recipient_id else "",
         data=event.data,
         attachments=event.attachments,
         priority=message_machine.priority_of(event.to, event.priority),

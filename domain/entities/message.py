@@ -46,6 +46,8 @@ class Message(msgspec.Struct):
     """Nobody answered the last try."""
     recipient_id: str = ""
     """The agent here that is its only recipient; "" = there is none, or that is not known."""
+    recipient: str = ""
+    """Its name, in small letters."""
     early: str = ""
     """Stream of the delivery by which its recipient was given it before the engine had it; "" = it was not."""
     may_be_here: bool = False
@@ -61,8 +63,8 @@ class Message(msgspec.Struct):
 
     @property
     def line(self) -> str:
-        """What is published one after the other: messages of one sender to one target, or to one agent here."""
-        return f"{self.author_id} {f'agent {self.recipient_id}' if self.recipient_id else self.to.lower()}"
+        """What is published one after the other: messages of one sender to one target; an answer to an agent here is one to that agent."""
+        return f"{self.author_id} {self.recipient or self.to.lower()}"
 
     @property
     def waits_for_thread(self) -> bool:

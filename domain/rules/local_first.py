@@ -47,11 +47,11 @@ def recipient_of(turn: Turn, author: Registration | None, to: str, thread_id: st
     if not turn.settings.local_first or author is None or not author.agent_id:
         return ""
     if thread_id:
-        return _other_in_thread(turn.state, author.agent_id, thread_id)
-    recipient = turn.state.registration_of(to) if target_type(to) == "agent" else None
-    if recipient is None or recipient.agent_id == author.agent_id or turn.state.acting(recipient.agent_id) is None:
-        return ""
-    return recipient.agent_id
+        recipient_id = _other_in_thread(turn.state, author.agent_id, thread_id)
+    else:
+        recipient = turn.state.registration_of(to) if target_type(to) == "agent" else None
+        recipient_id = recipient.agent_id if recipient is not None else ""
+    return recipient_id if recipient_id != author.agent_id and turn.state.acting(recipient_id) is not None else ""
 
 
 def _other_in_thread(state: State, author_id: str, thread_id: str) -> str:
@@ -232,19 +232,20 @@ def place_of(to: str, thread_id: str) -> str:
 def due(turn: Turn) -> None:
     """What was typed, and of which the engine no longer has a copy, is at its end."""
     for coming in list(turn.state.copies_to_come.values()):
+        if _over_at(turn.state, coming) > turn.now:
+            continue
         delivery = turn.state.deliveries.get(coming.stream)
-        if _over_at(turn.state, coming) <= turn.now and delivery is not None and _is_typed(delivery):
+        if delivery is not None and _is_typed(delivery):
             turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
 
 
 def deadline(state: State) -> float | None:
     """When the first of these is at its end."""
-    typed = (
-        coming
-        for coming in state.copies_to_come.values()
-        if (delivery := state.deliveries.get(coming.stream)) is not None and _is_typed(delivery)
-    )
-    return min((_over_at(state, coming) for coming in typed), default=None)
+    for coming in state.copies_to_come.values():
+        delivery = state.deliveries.get(coming.stream)
+        if delivery is not None and _is_typed(delivery):
+            return _over_at(state, coming)
+    return None
 
 
 def _is_typed(delivery: Delivery) -> bool:

@@ -10,7 +10,7 @@ from relaybroker.domain.effects import TypeText
 from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import custody, deliveries, mailboxes, settling
+from relaybroker.domain.rules import custody, deliveries, local_first, mailboxes, settling
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
@@ -153,6 +153,38 @@ def custody_is_given_back(monkeypatch):
     monkeypatch.setattr(Delivery, "is_returnable", lambda self, _now: bool(self.seq))
 
 
+def copies_are_not_recognised(monkeypatch):
+    """What was given before the engine had it is typed again when its copy comes."""
+    monkeypatch.setattr(local_first, "is_copy", lambda *_: False)
+    monkeypatch.setattr(local_first, "recognise", lambda *_: False)
+
+
+def what_may_be_a_copy_does_not_wait(monkeypatch):
+    """A frame that comes before the engine has said which id the message got is typed."""
+    monkeypatch.setattr(deliveries, "may_be_given_already", lambda *_: False)
+
+
+def what_may_have_come_is_given_as_well(monkeypatch):
+    """A message whose copy may have come is given from the outbox."""
+    monkeypatch.setattr(delivery_changes, "may_be_copy", lambda *_: None)
+
+
+def what_is_on_its_way_is_overtaken(monkeypatch):
+    """A message is given although an earlier one that the engine has is still to come."""
+    monkeypatch.setattr(local_first, "_is_awaited", lambda *_: False)
+
+
+def a_line_is_given_out_of_turn(monkeypatch):
+    """One that cannot be given from here holds up nothing behind it."""
+
+    def careless(turn, line):
+        for message in line:
+            if not message.early and local_first._may_be_given(turn, message):
+                local_first._give(turn, message)
+
+    monkeypatch.setattr(local_first, "_give_line", careless)
+
+
 MUTATIONS = {
     duplicates_are_admitted: "TYPED-ONCE",
     acknowledged_when_received: "ACK-FLOOR",
@@ -168,6 +200,11 @@ MUTATIONS = {
     the_engine_is_believed_to_keep_for_ever: "ONE-OWNER",
     the_age_at_the_engine_is_not_asked: "ONE-OWNER",
     custody_is_given_back: "ONE-OWNER",
+    copies_are_not_recognised: "TYPED-ONCE",
+    what_may_be_a_copy_does_not_wait: "TYPED-ONCE",
+    what_may_have_come_is_given_as_well: "TYPED-ONCE",
+    what_is_on_its_way_is_overtaken: "LOCAL-FIRST",
+    a_line_is_given_out_of_turn: "LOCAL-FIRST",
 }
 
 

@@ -215,7 +215,7 @@ def agent_answers(world: World) -> None:
         world.node.put(request)
 
 
-@move(1)
+@move(2)
 def engine_is_away_and_agents_talk(world: World) -> None:
     """The engine goes, and agents of this node write to each other in the meantime."""
     if world.engine.is_up:
