@@ -240,6 +240,39 @@ def test_a_copy_whose_agent_still_waits_gives_its_number_and_counts_only_when_it
     away.assert_fold_is_live()
 
 
+def test_a_frame_that_does_not_name_its_sender_may_be_the_copy(away):
+    first = say(away, "one")
+    unanswered(away)
+    back(away)
+    away.deliver("bob", 1, msg_id="71", payload={"type": "dm.received", "data": {"id": "71", "text": "one"}})
+    assert words(away) == ["one"]
+    publish(away, first, "71")
+    assert words(away) == ["one"]
+    assert away.acks("bob")[-1] == 1
+
+
+def test_local_clients_hear_of_the_message_once(away):
+    first = say(away, "one")
+    unanswered(away)
+    back(away)
+    come(away, "71", 1, "one")
+    publish(away, first, "71")
+    heard = [body["event_id"] for body in away.notified if body["kind"] == "relay_inbound"]
+    assert heard == [first]
+    queued = [body["event_id"] for body in away.notified if body["kind"] == "delivery_queued"]
+    assert queued == [first], "the copy takes no place of its own"
+
+
+def test_what_was_sent_before_its_recipient_was_here_is_not_overtaken(world):
+    first = say(world, "one", to="carl")
+    world.spawn("carl")
+    publish(world, first, "71")
+    world.drop()
+    say(world, "two", to="carl")
+    unanswered(world)
+    assert words(world, "carl") == []
+
+
 # --- crashes and ends ---------------------------------------------------------------------------------------------------------
 
 
@@ -328,6 +361,35 @@ def test_what_was_typed_ends_when_its_copy_can_no_longer_come(away):
     assert states(away, first)[-1] == "acked"
     assert away.broker.state.copies_to_come == {}
     away.assert_fold_is_live()
+
+
+@pytest.mark.parametrize("policy", ["ask", "at_least_once", "at_most_once"])
+def test_what_may_have_been_typed_is_settled_by_the_policy_and_its_copy_is_not_typed(policy):
+    """The PTY host dies while the text is with it."""
+    made = World(msgspec.structs.replace(SETTINGS, local_first=True, in_doubt=policy))
+    made.start()
+    made.online()
+    made.spawn("ann")
+    made.spawn("bob")
+    made.drop()
+    made.auto_type = False
+    first = say(made, "one")
+    unanswered(made)
+    made.host_id, made.sessions, made.reports, made.unconfirmed, made.pending_text = "host_2", {}, 0, [], []
+    made.tell(inputs.HostLost(detail="eof"))
+    made.advance(1)
+    assert [letter.reason for letter in made.broker.state.dead_letters.values()] == (
+        [] if policy == "at_most_once" else ["ambiguous"]
+    )
+    made.auto_type = True
+    back(made)
+    publish(made, first, "71")
+    made.spawn("ann")
+    made.spawn("bob")
+    come(made, "71", 1, "one")
+    assert words(made) == []
+    assert made.acks("bob")[-1] == 1
+    made.assert_fold_is_live()
 
 
 # --- answers ------------------------------------------------------------------------------------------------------------------
