@@ -492,6 +492,7 @@ class Promises:
         self._posts[message_id] = post
         story = self._story(post.recipient_id)
         if message_id in story.touched:  # its copy came first
+            _hold(event_id not in story.touched, f"TYPED-ONCE: {event_id} is typed, and so is its copy {message_id}")
             story.touched[event_id] = story.touched.pop(message_id)
 
     def _recognised(self, attempt: Attempt, event: events.DeliveryRecognised) -> None:
