@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.domain import inputs
-from relaybroker.domain.changes import deliveries as delivery_changes
-from relaybroker.domain.rules import deliveries, local_first
 from relaybroker.domain.soundness import contradictions
 from tests.world import SETTINGS, World
 
@@ -207,25 +204,3 @@ class LocalFirstMachine(RuleBasedStateMachine):
 
 
 TestLocalFirst = pytest.mark.slow(LocalFirstMachine.TestCase)
-
-
-def _frames_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliveries, "may_be_given_already", lambda *_: False)
-
-
-def _what_came_is_given_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_changes, "may_be_copy", lambda *_: None)
-
-
-def _what_is_on_its_way_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_first, "_is_awaited", lambda *_: False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mutate", [_frames_do_not_wait, _what_came_is_given_as_well, _what_is_on_its_way_is_overtaken])
-def test_a_broken_rule_is_found(mutate, monkeypatch):
-    """The model has teeth."""
-    mutate(monkeypatch)
-    hunt = settings(max_examples=400, deadline=None, phases=[Phase.generate], database=None, derandomize=True)
-    with pytest.raises(AssertionError):
-        run_state_machine_as_test(LocalFirstMachine, settings=hunt)
