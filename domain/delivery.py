@@ -3,7 +3,7 @@
 Rules:
 
 * Every delivery ends in exactly one of `acked`, `dropped`, `dead_lettered`, with a reason if it was not typed.
-* `injecting` is the intent: it is durable before the terminal is touched. `injected` is the PTY host's report that body and Enter were
+* `injecting` is the intent: it is written before the terminal is touched. `injected` is the PTY host's report that body and Enter were
   written, and nothing else proves that; or the agent fetched the message and the answer went out completely, so it is never typed.
 * `held` has a reason and a deadline.
 * The engine keeps a message for an hour. One that is still waiting (held, queued or with the host) `CUSTODY_S` after it was posted is

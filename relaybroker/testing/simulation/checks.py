@@ -131,6 +131,8 @@ class Promises:
         self._by_typing: dict[str, str] = {}
         self._whole: dict[str, None] = {}
         """Typing ids that a terminal got whole."""
+        self._of_this_machine: set[str] = set()
+        """Those of them that did since the machine crashed."""
         self._last_seq: dict[str, int] = {}
         """Session -> highest sequence number it was given."""
         self._id_of_name: dict[str, str] = {}
@@ -210,7 +212,7 @@ class Promises:
             attempt.agent_id == session.agent_id,
             f"D12: {attempt.msg_id} is for agent {attempt.agent_id} and typed to {session.agent_id}",
         )
-        _hold(wanted.delivery_id not in self._whole, f"TYPED-ONCE: {wanted.delivery_id} is typed again")
+        _hold(wanted.delivery_id not in self._of_this_machine, f"TYPED-ONCE: {wanted.delivery_id} is typed again")
         if attempt.seq is not None:
             self._typing_message(session, attempt, wanted)
 
@@ -261,6 +263,7 @@ class Promises:
         """A text was submitted, or shown by a shell's terminal."""
         del session
         self._whole[wanted.delivery_id] = None
+        self._of_this_machine.add(wanted.delivery_id)
         self.typed_total += 1
 
     # --- the node -------------------------------------------------------------------------------------------------------
@@ -329,7 +332,7 @@ class Promises:
         for one in log:
             self._written(one)
         self._places = {stream: (attempt.agent_id, attempt.seq or 0) for stream, attempt in self.attempts.items()}
-        self._whole = {typing_id: None for typing_id in self._whole if typing_id in self._by_typing}
+        self._of_this_machine, self._last_seq = set(), {}  # no terminal is left that got anything
 
     def _written(self, recorded: Recorded) -> None:
         event, stream = recorded.event, recorded.stream

@@ -110,6 +110,8 @@ class Node:
         self.core: Broker | None = None
         self.boots = 0
         self.machine_boots = 1
+        self.machine_share: float | None = None
+        """Where the log is to end, the machine dies too, and takes this share of what is not synced; None = only the process."""
         self.armed: Crash | None = None
         self.exited: effects.ExitBroker | None = None
         self._inbox: deque[Input] = deque()
@@ -195,7 +197,10 @@ class Node:
         """The log ends inside a commit, where it was to end."""
         self.disk.stop_at = None
         self._end(kept)
-        self._timeline.after(1.0, self.start)
+        if self.machine_share is None:
+            self._timeline.after(1.0, self.start)
+        else:
+            self.crash_machine(self.machine_share, 1.0)
 
     def _end(self, kept: int) -> None:
         self.core = None
