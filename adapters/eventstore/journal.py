@@ -457,6 +457,7 @@ class Journal:
             for future in (batch.written, batch.durable):
                 if future is not None and not future.done():
                     future.set_exception(self._failed())
+                    future.exception()  # told by `on_failure`, also where nobody waits for this future any more
         self._make_room(len(batches))
         if cause is not None:
             self._on_failure(cause)
