@@ -47,7 +47,7 @@ SNAPSHOT_EVERY = 20_000
 ROUND_S = 0.05
 """After so long a round ends, whatever else is there: readers, writers and people wait for no flood."""
 PIPELINE = 64
-"""Batches that may be decided and not yet carried out."""
+"""Batches that may wait in each of the two stages: decided and not written, written and not durable."""
 _IDLE_STEP_S = 0.01
 """Least wait when something is due that the core has nothing to do about."""
 
