@@ -175,6 +175,11 @@ class Journal:
         return self._position
 
     @property
+    def written(self) -> int:
+        """Position of the last written record, durable or not; 0 for an empty log."""
+        return self._written_upto
+
+    @property
     def waiting(self) -> int:
         """Batches that are not durable yet."""
         return self._unsettled
@@ -195,7 +200,7 @@ class Journal:
 
     @property
     def reader(self) -> LogReader:
-        """The durable log, readable from any thread until the journal is closed."""
+        """The log, with what is written and not yet durable; readable from any thread until the journal is closed."""
         return self._log
 
     def append(self, batch: Sequence[Recorded], written: asyncio.Future[int] | None = None) -> asyncio.Future[int]:
@@ -256,15 +261,15 @@ class Journal:
                     self._waiters.remove(waiter)
 
     def read(self, after: int = 0, upto: int | None = None, page: int = PAGE) -> Iterator[tuple[int, Recorded]]:
-        """Durable (position, record) pairs in log order; see `LogReader.read`."""
+        """Written (position, record) pairs in log order; see `LogReader.read`."""
         return self._log.read(after, upto, page)
 
     def read_stream(self, stream: str) -> list[Recorded]:
-        """Durable records of one stream, oldest first; see `LogReader.read_stream`."""
+        """Written records of one stream, oldest first; see `LogReader.read_stream`."""
         return self._log.read_stream(stream)
 
     def chain_at(self, position: int) -> bytes | None:
-        """Chain value of the durable record at `position`; see `LogReader.chain_at`."""
+        """Chain value of the written record at `position`; see `LogReader.chain_at`."""
         return self._log.chain_at(position)
 
     def close(self) -> None:

@@ -396,7 +396,7 @@ def _open_journal(
 
 def _remove_unused(journal: Journal, paths: Paths) -> None:
     """A start that was refused before anything was recorded leaves no log, which others of the directory would have to tell apart."""
-    if not journal.position:
+    if not journal.written:
         for path in paths.state.glob(f"{paths.journal.name}*"):
             path.unlink(missing_ok=True)
         for path in paths.state.glob(f"{paths.journal.stem}.*"):
