@@ -3,7 +3,7 @@
 Rules:
 
 * Every delivery ends in exactly one of `acked`, `dropped`, `dead_lettered`, with a reason if it was not typed.
-* `injecting` is the intent: it is durable before the terminal is touched. `injected` is the PTY host's report that body and Enter were
+* `injecting` is the intent: it is written before the terminal is touched. `injected` is the PTY host's report that body and Enter were
   written, and nothing else proves that; or the agent fetched the message and the answer went out completely, so it is never typed.
 * `held` has a reason and a deadline.
 * The engine keeps a message for an hour. One that is still waiting (held, queued or with the host) `CUSTODY_S` after it was posted is
@@ -55,6 +55,8 @@ MAX_FLUSHABLE = 256
 """Deliveries of one agent that may be held for a person to flush them; the next one is refused unacked."""
 ENGINE_KEEPS_S = 3600.0
 """How long an engine keeps a message since it was posted (node-protocol.md, appendix A)."""
+CLOCKS_DIFFER_S = 60.0
+"""How far the engine's clock may be ahead of ours, where a message is told from one that was posted before this machine crashed."""
 CUSTODY_S = 2400.0
 """40 minutes after it was posted, a message that still waits is taken into custody: 20 minutes before the engine forgets it."""
 CUSTODY_SOONEST_S = 60.0

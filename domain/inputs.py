@@ -62,6 +62,8 @@ class BrokerStarted(_Input, frozen=True, kw_only=True):
     has_own_token: bool = False
     """The vault holds the token of the broker's own agent identity."""
     own_agent_id: str = ""
+    machine_boot: str = ""
+    """Which run of the machine this is, by the kernel's word; "" = not known (and in older logs)."""
 
 
 # --- node link ---------------------------------------------------------------------------------------------------------

@@ -91,6 +91,10 @@ class State(msgspec.Struct):
     now: float = 0.0
     settings: Settings | None = None
     boot_id: str = ""
+    machine_boot: str = ""
+    """Which run of the machine the newest process belongs to; "" = not known."""
+    doubt_before: float = 0.0
+    """What was posted before this moment may have been typed before the machine crashed, and the record lost; 0 = it never crashed."""
     started_at: float = 0.0
     leapt_s: float = 0.0
     """By how much the clock has leapt in all: no age of anything that is here."""

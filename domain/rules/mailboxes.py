@@ -152,6 +152,7 @@ def _open(turn: Turn, box: Mailbox, offer: frames.Deliver, place: Callable[[Turn
             expires_at=extract.expires_at,
             aged_s=_aged_s(turn, offer, extract),
             late=box.base is not None and 0 < offer.seq <= box.base,
+            doubtful=_may_be_typed(turn, extract),
         ),
         stream,
         offer.msg_id,
@@ -172,6 +173,14 @@ def _open(turn: Turn, box: Mailbox, offer: frames.Deliver, place: Callable[[Turn
         settling.dead_letter(turn, delivery, Reason.SENDER_QUOTA)
     else:
         place(turn, delivery)
+
+
+def _may_be_typed(turn: Turn, extract: extraction.Extract) -> bool:
+    """Whether the machine crashed after the message was posted: the log may have lost that it was typed (ADR-0082)."""
+    before = turn.state.doubt_before
+    if before and not extract.posted_at:  # it does not say: the engine can still have it from then
+        return turn.now < before + ENGINE_KEEPS_S
+    return extract.posted_at < before
 
 
 def _aged_s(turn: Turn, offer: frames.Deliver, extract: extraction.Extract) -> float:

@@ -7,7 +7,7 @@ certain, or settled by a recorded reason) and what its terminals were given. A b
 |---|---|
 | FETCHED-ONCE | what is fetched was given to its agent, and is given or typed again only with the mark |
 | TRUE-END | nobody is told twice of one message |
-| LOG-FIRST | nothing is typed whose intent is not durable |
+| LOG-FIRST | nothing is typed whose intent is not written; nothing is acknowledged that is not on disk |
 | TYPED-ONCE, D5, D6, D7 | one message is typed once; again only with the mark `possible-duplicate` |
 | LOCAL-FIRST | what was given before the engine had it is typed once, in order, published once, and its copy is not typed |
 | ORDER, D8 | each terminal gets the sequenced messages of its agent in ascending order, apart from those that were given back |
@@ -90,6 +90,8 @@ class AgentStory:
     withdrawn: set[int] = field(default_factory=set)
     covered: dict[int, str] = field(default_factory=dict)
     """Sequence number -> why the log settles it."""
+    covered_at: dict[int, int] = field(default_factory=dict)
+    """Sequence number -> position of the first record that settles it."""
     refused: set[tuple[int, str]] = field(default_factory=set)
     """Frames that came while the agent was not here."""
     base: int | None = None
@@ -160,6 +162,8 @@ class Promises:
         self._by_typing: dict[str, str] = {}
         self._whole: dict[str, None] = {}
         """Typing ids that a terminal got whole."""
+        self._of_this_machine: set[str] = set()
+        """Those of them that did since the machine crashed."""
         self._last_seq: dict[str, int] = {}
         """Session -> highest sequence number it was given."""
         self._id_of_name: dict[str, str] = {}
@@ -176,6 +180,7 @@ class Promises:
         self._given: set[tuple[str, str, str]] = set()
         """What agents got by fetching: agent id, fetch, message."""
         self._online_at = 0.0
+        self._position = self._synced = 0
         self.decided = 0
         self.typed_total = 0
         self.is_up = False
@@ -236,17 +241,17 @@ class Promises:
             if wanted.while_busy:
                 self.marks.reach("typed while the program worked")
         stream = self._by_typing.get(wanted.delivery_id)
-        _hold(stream is not None, f"LOG-FIRST: {wanted.delivery_id} is typed and no durable event knows it")
+        _hold(stream is not None, f"LOG-FIRST: {wanted.delivery_id} is typed and no written event knows it")
         assert stream is not None
         attempt = self.attempts.get(stream) or self._doubted.pop(stream, None)
         _hold(attempt is not None, f"TYPED-ONCE: {stream} has ended and is typed all the same")
         assert attempt is not None
-        _hold(attempt.intended, f"LOG-FIRST: {wanted.delivery_id} is typed before its intent is durable")
+        _hold(attempt.intended, f"LOG-FIRST: {wanted.delivery_id} is typed before its intent is written")
         _hold(
             attempt.agent_id == session.agent_id,
             f"D12: {attempt.msg_id} is for agent {attempt.agent_id} and typed to {session.agent_id}",
         )
-        _hold(wanted.delivery_id not in self._whole, f"TYPED-ONCE: {wanted.delivery_id} is typed again")
+        _hold(wanted.delivery_id not in self._of_this_machine, f"TYPED-ONCE: {wanted.delivery_id} is typed again")
         if attempt.source in ("engine", delivery.LOCAL):
             self._typing_message(session, attempt, wanted)
 
@@ -322,6 +327,7 @@ class Promises:
         """A text was submitted, or shown by a shell's terminal."""
         del session
         self._whole[wanted.delivery_id] = None
+        self._of_this_machine.add(wanted.delivery_id)
         self.typed_total += 1
 
     # --- the node -------------------------------------------------------------------------------------------------------
@@ -379,14 +385,30 @@ class Promises:
                 _hold(event.seq in story.buffered, f"D13: {frame} led to a decision about {event.seq}")
         _hold(own == 1, f"D13: {own} decisions about {frame}: {decided}")
 
-    def durable(self, recorded: Sequence[Recorded]) -> None:
-        """These are in the log for good."""
+    def written(self, recorded: Sequence[Recorded]) -> None:
+        """These are in the log for good, as long as the machine lives."""
         for one in recorded:
             self.marks.recorded(one)
-            self._durable(one)
+            self._written(one)
 
-    def _durable(self, recorded: Recorded) -> None:
+    def synced(self, upto: int) -> None:
+        """The log is on disk up to this position."""
+        self._synced = upto
+
+    def rewound(self, log: Sequence[Recorded]) -> None:
+        """The machine crashed: what is known from the log is what this rest of it says; what terminals and engine have seen stays."""
+        self.attempts, self._ended, self._doubted, self._by_typing = {}, {}, {}, {}
+        self._runs, self._noticed = {}, set()
+        for story in self.agents.values():
+            story.covered, story.covered_at, story.returned, story.base = {}, {}, set(), None
+        for one in log:
+            self._written(one)
+        self._places = {stream: (attempt.agent_id, attempt.seq or 0) for stream, attempt in self.attempts.items()}
+        self._of_this_machine, self._last_seq = set(), {}  # no terminal is left that got anything
+
+    def _written(self, recorded: Recorded) -> None:
         event, stream = recorded.event, recorded.stream
+        self._position = recorded.version
         match event:
             case events.DeliveryOffered():
                 former = self.attempts.get(stream)
@@ -522,7 +544,11 @@ class Promises:
 
     def _cover(self, attempt: Attempt, why: str) -> None:
         if attempt.seq:
-            self._story(attempt.agent_id).covered[attempt.seq] = why
+            self._settle(self._story(attempt.agent_id), attempt.seq, why)
+
+    def _settle(self, story: AgentStory, seq: int, why: str) -> None:
+        story.covered[seq] = why
+        story.covered_at.setdefault(seq, self._position)
 
     def _is_copy(self, attempt: Attempt, event: events.DeliveryDropped) -> bool:
         """Whether it is dropped as the copy of what was given from here, typed by now or not."""
@@ -534,7 +560,7 @@ class Promises:
         _hold(waited >= mailbox.GIVE_UP_S, f"D7: {event} after only {waited:.1f} s")
         for seq in range(event.first, event.last + 1):
             _hold(seq not in story.covered, f"{seq} is declared lost and was {story.covered.get(seq)}")
-            story.covered[seq] = event.reason
+            self._settle(story, seq, event.reason)
         in_hand = [one.seq for one in self.attempts.values() if self.agents[one.agent_id] is story and one.seq]
         for seq in in_hand:
             _hold(not event.first <= seq <= event.last, f"{seq} is declared lost and is in hand")
@@ -548,14 +574,14 @@ class Promises:
             event.reason is Reason.DUPLICATE and (bool(twins) or is_given),
             f"D6: {event.seq} of {agent_id} is no duplicate",
         )
-        story.covered[event.seq] = event.reason
+        self._settle(story, event.seq, event.reason)
 
     @staticmethod
     def _based(story: AgentStory, base: int) -> None:
         story.base = base
 
     def leaving(self, effect: Effect) -> None:
-        """An effect is carried out: whatever it claims must be durable by now."""
+        """An effect is carried out: whatever it claims must be on disk by now."""
         if isinstance(effect, effects.SendFrame) and effect.frame["type"] == "delivery.ack":
             self._ack_leaves(effect.frame["agent"], effect.frame["up_to_seq"])
 
@@ -570,6 +596,10 @@ class Promises:
             _hold(
                 story.floor + 1 in story.covered,
                 f"ACK-FLOOR: ack {up_to} of {name} leaves, and nothing settles {story.floor + 1}",
+            )
+            _hold(
+                story.covered_at[story.floor + 1] <= self._synced,
+                f"LOG-FIRST: ack {up_to} of {name} leaves, and what settles {story.floor + 1} is not on disk",
             )
             story.floor += 1
         story.acked = up_to

@@ -67,6 +67,8 @@ REQUIRED = (
     "crash in the middle of the effects",
     "torn tail",
     "records lost in a crash",
+    "the machine crashed",
+    "the machine took records with it",
     "recovered from a snapshot",
     "recovered from the whole log",
     "the wall clock was set back",

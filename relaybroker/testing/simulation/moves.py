@@ -475,6 +475,17 @@ def broker_and_host_die(world: World) -> None:
     broker_dies_before_commit(world)
 
 
+@move(0.2)
+def machine_crashes(world: World) -> None:
+    """Everything on the machine dies; all, a part, or nothing of what was not synced is found again."""
+    if not world.plan.keeps_all:
+        return  # a long run has not the log that its checks would have to begin anew with
+    share = world.random.choice((0.0, world.random.random(), 1.0))
+    world.marks.reach("the machine crashed")
+    if world.node.crash_machine(share, _down(world)):
+        world.marks.reach("the machine took records with it")
+
+
 @move(0.3)
 def clean_stop(world: World) -> None:
     """The operator stops the broker, its agents live on (or not), and starts it again."""

@@ -267,4 +267,4 @@ class World:
             return
         check_bounds(state)
         use_snapshot = self.random.random() < 0.8
-        check_fold(self.disk.recover(use_snapshot=use_snapshot, extra=self.disk.unsynced), state)
+        check_fold(self.disk.recover(use_snapshot=use_snapshot, extra=self.disk.unwritten), state)
