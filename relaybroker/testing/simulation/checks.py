@@ -102,6 +102,8 @@ class AgentStory:
     """Highest acknowledgement that left in this generation."""
     touched: dict[str, int] = field(default_factory=dict)
     """Message ids of which at least a part reached a terminal -> the latest number under which they did."""
+    marked: set[str] = field(default_factory=set)
+    """Those of them that were typed with the mark and not given in answer to a fetch since."""
     floor: int = 0
     """Everything from the base up to here is covered."""
     spoken: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -286,6 +288,8 @@ class Promises:
             )
             self.marks.reach("typed again with the mark")
         story.touched[key] = seq or 0
+        if "possible-duplicate" in context[2]:
+            story.marked.add(key)
         if post is not None:
             self._in_order(story, session, attempt, post)
         if seq and attempt.source == "engine":
@@ -320,7 +324,10 @@ class Promises:
                 continue  # without a place in the sequence
             last = seqs[-1] if seqs else 0
             if former is not None and last - former <= mailbox.SEEN_WINDOW:
-                _hold(one.doubtful, f"FETCHED-ONCE: {one.msg_id} of {agent_id} is given again, silently")
+                # an answer waits for the disk, and what is typed instead of it does not: then the typed one has the mark
+                is_marked = one.doubtful or key in story.marked
+                _hold(is_marked, f"FETCHED-ONCE: {one.msg_id} of {agent_id} is given again, silently")
+            story.marked.discard(key)
             story.touched[key] = last
 
     def stood(self, *, went_in: bool) -> None:
