@@ -146,12 +146,12 @@ def reconsider(turn: Turn, target: Worker) -> None:
     pump(turn, target)
 
 
-def is_full(turn: Turn, registration: Registration) -> bool:
-    """Whether the agent has as many waiting messages as it may."""
+def is_full(turn: Turn, registration: Registration, more: int = 0) -> bool:
+    """Whether the agent has as many waiting messages as it may, with `more` that will wait without being asked again."""
     target = turn.state.workers.get(registration.session_id)
     if target is None:
         return False
-    return len(target.waiting) >= MAX_WAITING or flushable(turn, target, MAX_FLUSHABLE)
+    return len(target.waiting) + more >= MAX_WAITING or flushable(turn, target, MAX_FLUSHABLE)
 
 
 def flushable(turn: Turn, target: Worker, count: int) -> bool:
