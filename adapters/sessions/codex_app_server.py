@@ -1,0 +1,354 @@
+"""The door `codex_app_server`: a Codex whose terminal is one client of an app-server of ours, and we are another.
+
+`turn/start` with our id begins a turn, or enters the one that runs. That Codex took the message is seen in the thread's rollout,
+the file from which it resumes: the user message is there with our id before the model gets it, so that what a Codex that ended has
+not written down, it never began. Codex runs the same id twice; nobody gets it twice but after a look-up that found it absent.
+`notes` has the server's socket, and each thread that the terminal showed with its rollout. We do not subscribe to threads
+(`thread/resume`): their states are told to everybody, and a subscriber is asked what only a person may answer.
+Source: ADR-0090; every fact is held by tests/agents/test_doors.py against the real program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import re
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relaybroker.adapters.sessions.door import (
+    Absent,
+    Accepted,
+    Door,
+    Evidence,
+    NotHandedOver,
+    Opened,
+    PassedOver,
+    Unknowable,
+    message_id,
+)
+from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
+from relaybroker.adapters.unix_address import address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import aiohttp
+
+    from relaybroker.adapters.sessions.door import DoorState, LookedUp
+
+LEAST_VERSION = (0, 171, 0)
+"""The first Codex with which this was seen to work."""
+LOOK_S = 0.02
+"""How often files are looked at while something is awaited."""
+ANSWER_S = 10.0
+"""The server answers a request within this time (10 ms are usual), or nobody knows what became of it."""
+MAX_FRAME = 64 * 1024 * 1024
+"""Bytes of a frame of the server."""
+MAX_THREADS = 64
+"""Threads of one terminal whose rollouts are watched; the notes have all of them."""
+MAX_SEEN = 256
+"""Messages whose place in the rollout is remembered until it is asked for."""
+_REFUSED = (-32600, -32601, -32602)
+"""JSON-RPC errors by which a request was not begun."""
+_OPTIONS = ("-c", "--config", "--enable", "--disable")
+"""Options of the terminal that its server needs as well; each takes a value."""
+_OTHER_COMMANDS = frozenset({
+    "agents", "exec", "e", "review", "login", "logout", "mcp", "plugin", "app-server", "remote-control", "completion", "update", "doctor",
+    "sandbox", "debug", "apply", "a", "queue", "archive", "delete", "migrate-rollouts", "migrate-nfs-db", "unarchive", "cloud",
+    "exec-server", "features", "help",
+})  # fmt: skip
+"""Commands of Codex without a session in the terminal."""
+_ALONE = "--no-daemon"
+"""Says that no server is shared; Codex refuses it beside `--remote`, which says whose server it is."""
+
+
+def notes_in(folder: Path) -> Path:
+    """The file of this door, in the session's own folder (0700)."""
+    return folder / "codex_app_server.jsonl"
+
+
+def server_arguments(options: Sequence[str], socket: Path) -> list[str] | PassedOver:
+    """What is put behind the program's name for the server; `options`: what stands behind it on the agent's command line."""
+    if any(word == "--remote" or word.startswith("--remote=") for word in options):
+        return PassedOver("the command line names a server of its own")
+    if other := next((word for word in options if word in _OTHER_COMMANDS), None):
+        return PassedOver(f"codex {other} has no session in its terminal")
+    given: list[str] = []
+    for at, word in enumerate(options):
+        if word in _OPTIONS:
+            given += options[at : at + 2]
+        elif word.startswith(("--config=", "--enable=", "--disable=")):
+            given.append(word)
+    return ["app-server", "--listen", f"unix://{socket}", *given]
+
+
+def terminal_arguments(options: Sequence[str], socket: Path) -> list[str]:
+    """The same for the program in the terminal."""
+    return ["--remote", f"unix://{socket}", *(word for word in options if word != _ALONE)]
+
+
+class CodexAppServer(Door):
+    """The thread that a Codex shows in its terminal, at the server whose socket `notes` has."""
+
+    name = "codex_app_server"
+    folds = True
+
+    def __init__(self, notes: str | Path) -> None:
+        self._notes = Path(notes)
+        self._rollouts: dict[str, Rows] = {}
+        """Thread -> its rollout, the one that is shown last."""
+        self._seen: dict[str, str] = {}
+        """Ids of messages, and where a rollout has them; the newest `MAX_SEEN`."""
+        self._reading = threading.Lock()
+        self._statuses: dict[str, DoorState] = {}
+        self._shown = asyncio.Event()
+        self._server: _Server | None = None
+
+    async def open(self) -> Opened | PassedOver:
+        """Join the server and wait for the thread that the terminal shows, which comes behind every question of a first start."""
+        if (socket := await asyncio.to_thread(self._read_notes)) is None:
+            return PassedOver("Codex' server was not started")
+        try:
+            self._server = server = await _Server.join(socket, self._told)
+            if refusal := await server.greet():
+                await self.close()
+                return PassedOver(refusal)
+            answer = await server.call("thread/loaded/list")
+            for thread in answer["data"]:
+                self._show(inner(await server.call("thread/read", threadId=thread), "thread"))
+            await self._shown.wait()
+        except (OSError, TimeoutError, _RefusedError, LookupError, TypeError) as error:
+            await self.close()
+            return PassedOver(f"Codex' server is not what is known here: {str(error) or type(error).__name__}")
+        if not self._rollouts:
+            await self.close()
+            return PassedOver("Codex keeps no paginated rollout of this thread")
+        return Opened(str(self._notes))
+
+    @property
+    def state(self) -> DoorState:
+        """What the server said last of the thread that is shown."""
+        if self._server is None or self._server.is_closed or not self._rollouts:
+            return "closed"
+        return self._statuses.get(next(reversed(self._rollouts)), "idle")
+
+    async def hand_over(self, delivery_id: str, text: str, *, steer: bool) -> None:  # noqa: ARG002  # what runs is entered anyway
+        """Begin a turn with it, or put it into the one that runs."""
+        if self.state == "closed" or self._server is None:
+            raise NotHandedOver("Codex' server has ended")
+        identifier = message_id(delivery_id)
+        await asyncio.to_thread(self._read_on)
+        self._seen.pop(identifier, None)
+        thread = next(reversed(self._rollouts))
+        content = [{"type": "text", "text": text}]
+        try:
+            await self._server.call("turn/start", threadId=thread, input=content, clientUserMessageId=identifier)
+        except _RefusedError as error:
+            if error.code in _REFUSED:
+                raise NotHandedOver(f"Codex refused it: {error}") from error
+            raise
+
+    async def evidence(self, delivery_id: str) -> Evidence:
+        """The user message in the rollout."""
+        identifier = message_id(delivery_id)
+        while True:
+            await asyncio.to_thread(self._read_on)
+            if (pointer := self._seen.pop(identifier, None)) is not None:
+                return Evidence("item", pointer)
+            await asyncio.sleep(LOOK_S)
+
+    async def look_up(self, delivery_id: str) -> LookedUp:
+        """By the rollouts of all threads that the terminal showed."""
+        identifier = message_id(delivery_id)
+        afresh = CodexAppServer(self._notes)
+        socket = await asyncio.to_thread(afresh._read_notes)
+        if socket is None:
+            return Unknowable("the notes of Codex' server are gone")
+        alive = await listens(socket)  # asked before the rollouts are read: what is dead by then writes no more
+        await asyncio.to_thread(afresh._read_on)
+        if (pointer := afresh._seen.get(identifier)) is not None:
+            return Accepted(Evidence("item", pointer))
+        if alive:
+            return Unknowable("Codex' server still runs and may have the message in its queue")
+        return Absent()
+
+    async def close(self) -> None:
+        """Leave the server."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.leave()
+
+    # --- what the server tells -----------------------------------------------------------------------------------------
+
+    def _told(self, method: str, told: Row) -> None:
+        thread = told.get("threadId")
+        if method == "thread/started":
+            self._show(told.get("thread"))
+        elif method == "thread/status/changed" and isinstance(thread, str) and thread in self._rollouts:
+            self._statuses[thread] = state = _state(told.get("status"))
+            if state != "idle":  # somebody works in it, so it is the one that is shown
+                self._rollouts[thread] = self._rollouts.pop(thread)
+
+    def _show(self, thread: object) -> None:
+        """The terminal shows this thread, unless it is one of the program's own (for a title, for a helper)."""
+        identifier, rollout = inner(thread, "id"), inner(thread, "path")
+        if inner(thread, "ephemeral") or inner(thread, "parentThreadId") or not isinstance(identifier, str):
+            return
+        self._shown.set()
+        if not isinstance(rollout, str) or inner(thread, "historyMode") != "paginated":
+            return
+        rows = self._rollouts.pop(identifier, None)
+        if rows is None:
+            rows = Rows(rollout)
+            append(self._notes, {"thread": identifier, "rollout": rollout})
+        self._rollouts[identifier] = rows
+        while len(self._rollouts) > MAX_THREADS:
+            del self._rollouts[next(iter(self._rollouts))]
+        self._statuses[identifier] = _state(inner(thread, "status"))
+
+    # --- files ---------------------------------------------------------------------------------------------------------
+
+    def _read_notes(self) -> Path | None:
+        """The server's socket."""
+        socket = None
+        for _, row in Rows(self._notes).new():
+            if isinstance(path := row.get("socket"), str):
+                socket = Path(path)
+            elif isinstance(thread := row.get("thread"), str):
+                self._rollouts[thread] = Rows(str(row.get("rollout")))
+        return socket
+
+    def _read_on(self) -> None:
+        """Note which messages the rollouts have that were not looked at before."""
+        with self._reading:
+            for rows in list(self._rollouts.values()):
+                for line, row in rows.new("client_id"):
+                    item = inner(row, "payload", "item")
+                    if inner(item, "type") == "UserMessage" and isinstance(identifier := inner(item, "client_id"), str):
+                        self._seen[identifier] = f"{inner(item, 'id')} in {rows.path}:{line}"
+                        while len(self._seen) > MAX_SEEN:
+                            del self._seen[next(iter(self._seen))]
+
+
+def _state(status: object) -> DoorState:
+    """`systemError` is the end of a turn that failed: the next one may begin."""
+    if inner(status, "type") in ("idle", "systemError", "notLoaded"):
+        return "idle"
+    return "blocked" if inner(status, "activeFlags") else "busy"
+
+
+async def listens(socket: Path) -> bool:
+    """Whether a server is there."""
+    try:
+        _, writer = await asyncio.open_unix_connection(address_of(socket))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+class _RefusedError(Exception):
+    """The server answered with an error."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__(str(inner(error, "message"))[:300])
+        self.code = inner(error, "code")
+
+
+class _Server:
+    """JSON-RPC over a WebSocket over the server's Unix socket."""
+
+    def __init__(self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, told: Any) -> None:
+        self._session = session
+        self._socket = socket
+        self._told = told
+        self._asked: dict[int, asyncio.Future[Row]] = {}
+        self._numbers = iter(range(1, 2**53))
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    async def join(cls, socket: Path, told: Any) -> _Server:
+        """Raises OSError (also aiohttp's)."""
+        # 0.4 s and 16 MiB, for which the host has no other use
+        web = await asyncio.to_thread(importlib.import_module, "aiohttp")
+        session = web.ClientSession(connector=web.UnixConnector(address_of(socket)))
+        try:
+            return cls(session, await session.ws_connect("ws://localhost/", max_msg_size=MAX_FRAME), told)
+        except web.ClientError as error:
+            await session.close()
+            raise OSError(str(error)) from error
+        except BaseException:
+            await session.close()
+            raise
+
+    @property
+    def is_closed(self) -> bool:
+        return self._socket.closed or self._reader.done()
+
+    async def greet(self) -> str:
+        """Why this server is none of ours, if it is not."""
+        known = await self.call(
+            "initialize",
+            clientInfo={"name": "relaybroker", "title": "relaybroker", "version": "1"},
+            capabilities={"experimentalApi": True},
+        )
+        version = re.match(r"[^/]*/(\d+)\.(\d+)\.(\d+)", str(known.get("userAgent")))
+        if version is None or tuple(map(int, version.groups())) < LEAST_VERSION:
+            return f"Codex' server is {known.get('userAgent')!r}, older than {'.'.join(map(str, LEAST_VERSION))}"
+        await self._socket.send_str(json.dumps({"method": "initialized"}))
+        return ""
+
+    async def call(self, method: str, **values: Any) -> Row:
+        """The result of a request.
+
+        Raises:
+            _RefusedError: the server answered with an error.
+            OSError, TimeoutError: it did not answer.
+        """
+        number = next(self._numbers)
+        self._asked[number] = asyncio.get_running_loop().create_future()
+        answer = self._asked[number]
+        try:
+            await self._socket.send_str(json.dumps({"id": number, "method": method, "params": values}))
+            async with asyncio.timeout(ANSWER_S):
+                return await answer
+        finally:
+            self._asked.pop(number, None)
+
+    async def leave(self) -> None:
+        await self._session.close()
+        self._reader.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._reader
+
+    async def _read(self) -> None:
+        """Until the connection ends. Requests of the server are a person's to answer, in the terminal."""
+        try:
+            async for frame in self._socket:
+                row = json.loads(frame.data)
+                if not isinstance(row, dict):
+                    continue
+                if "method" not in row:
+                    self._answered(row)
+                elif "id" not in row and isinstance(values := row.get("params"), dict):
+                    self._told(row["method"], values)
+        finally:
+            for answer in self._asked.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionError("Codex' server has ended"))
+
+    def _answered(self, row: Row) -> None:
+        answer = self._asked.get(row.get("id", 0))
+        if answer is None or answer.done():
+            return
+        if isinstance(result := row.get("result"), dict):
+            answer.set_result(result)
+        else:
+            answer.set_exception(_RefusedError(row.get("error")))

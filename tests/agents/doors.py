@@ -1,0 +1,79 @@
+"""A real program in the tests' own terminal, with its door open: no broker, no host."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from relaybroker.adapters.pty.kin import Kin
+from relaybroker.adapters.sessions.door import Door, Opened
+from relaybroker.adapters.sessions.preparing import Command, Prepared, prepare
+from tests.agents import homes
+from tests.agents.bench import PATIENCE
+from tests.agents.composers import composer
+from tests.agents.install import Installed
+from tests.agents.model_server import Model
+from tests.agents.terminal import Terminal
+
+DOORS = {"claude": "claude_inbox", "codex": "codex_app_server"}
+"""Program -> its own door."""
+
+
+class Doored(NamedTuple):
+    """The program, its terminal, and its door."""
+
+    program: str
+    terminal: Terminal
+    door: Door
+    place: str
+    model: Model
+    since: int
+    prepared: Prepared
+
+    def arrivals(self, text: str) -> int:
+        """How often a text stands in the conversation with the model, in the fullest request."""
+        main = [one for one in self.model.requests(self.since) if one["main"]]
+        return max((sum(text in said for said in one["texts"]) for one in main), default=0)
+
+    def composer(self) -> str | None:
+        with self.terminal.lock:
+            return composer(self.program, self.terminal.screen)
+
+
+async def until(holds: Callable[[], Any], what: str, limit_s: float = 30.0) -> Any:
+    """Wait for a condition; AssertionError when it does not come."""
+    deadline = time.monotonic() + limit_s * PATIENCE
+    while not (answer := holds()):
+        assert time.monotonic() < deadline, f"not within {limit_s * PATIENCE:.0f} s: {what}"
+        await asyncio.sleep(0.01)
+    return answer
+
+
+@asynccontextmanager
+async def doored(installed: Installed, model: Model, folder: Path, *more: str) -> AsyncIterator[Doored]:
+    """Start it and open its door."""
+    home = homes.make(installed, folder / "place", model.url)
+    kin = Kin()
+    command = Command((home.argv[0],), (*home.argv[1:], *more), home.env, str(home.project), uuid.uuid4().hex)
+    prepared = await prepare(DOORS[installed.program], command, folder / "door", kin)
+    assert isinstance(prepared, Prepared), prepared
+    since = len(model.requests())
+    terminal = Terminal([*command.words, *prepared.options], home.env, home.project)
+    door = prepared.door
+    try:
+        async with asyncio.timeout(60 * PATIENCE):
+            opened = await door.open()
+        assert isinstance(opened, Opened), opened
+        one = Doored(installed.program, terminal, door, opened.place, model, since, prepared)
+        await until(lambda: one.composer() == "" and door.state == "idle", "the composer shows")
+        yield one
+    finally:
+        await door.close()
+        await asyncio.to_thread(terminal.close)
+        if prepared.server is not None:
+            await prepared.server.end()
