@@ -27,11 +27,13 @@ from relaybroker.adapters.pty.ledger import DeliveryLedger, ReportLog
 from relaybroker.adapters.pty.local_socket import BACKLOG, AlreadyServed, DirectoryGone
 from relaybroker.adapters.pty.process import UNKILLABLE_S, SpawnError, spawn
 from relaybroker.adapters.pty.protocol import (
+    DOORS_SINCE,
     MAX_DIMENSION,
     MIN_COLS,
     MIN_ROWS,
     Answer,
     Confirm,
+    DoorChosen,
     Exited,
     Fact,
     Forget,
@@ -40,6 +42,7 @@ from relaybroker.adapters.pty.protocol import (
     Injected,
     InjectFailed,
     Input,
+    LookUp,
     Request,
     Resize,
     Shutdown,
@@ -52,6 +55,9 @@ from relaybroker.adapters.pty.protocol import (
 )
 from relaybroker.adapters.pty.session import Session
 from relaybroker.adapters.pty.writer import KeyboardFull
+from relaybroker.adapters.sessions import known
+from relaybroker.adapters.sessions.kinds import Launch
+from relaybroker.adapters.sessions.looking_up import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -76,7 +82,7 @@ REAP_AGAIN_S = 0.1
 EXHAUSTED_SAID_S = 60.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 MAX_SNAPSHOTS = 64
-"""Snapshots painted at the same time; more are refused with `queue_full`."""
+"""Snapshots painted and look-ups made at the same time; more are refused with `queue_full`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -268,7 +274,8 @@ class Host:
         for report in self._reports.since(connection.next_report):
             if isinstance(report.fact, Exited):
                 connection.flush_output()
-            connection.send(report)
+            if connection.version >= DOORS_SINCE or not isinstance(report.fact, DoorChosen):
+                connection.send(report)
             connection.next_report = report.number + 1
             if connection.unsent > REPORT_HIGH_WATER:
                 return
@@ -288,6 +295,8 @@ class Host:
                 self._resize(request)
             case Snapshot():
                 self._ask(self._snapshot(request))
+            case LookUp():
+                self._ask(self._look_up(request))
             case Stop(session_id=session_id, grace_s=grace_s):
                 self._stop(session_id, grace_s)
             case Confirm(number=number):
@@ -315,9 +324,11 @@ class Host:
     async def _spawn(self, start: Start) -> None:
         try:
             profile = harnesses.profile(start.profile)
+            launch = Launch(start.session_id, start.argv, start.env, start.cwd, start.profile)
+            prepared = await known.prepare(start.doors, launch) if start.doors else None
             process = await spawn(
-                start.argv,
-                env=start.env,
+                prepared.launch.argv if prepared else start.argv,
+                env=prepared.launch.env if prepared else start.env,
                 cwd=start.cwd,
                 rows=start.rows,
                 cols=start.cols,
@@ -328,10 +339,12 @@ class Host:
         except KeyError:
             self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"no profile {start.profile!r}"))
         except SpawnError as error:
+            if prepared is not None:
+                await prepared.close()
             self._report(start.session_id, StartFailed(reason=error.reason, detail=error.detail))
         else:
             self._sessions[start.session_id] = Session(
-                start, process, profile=profile, on_fact=self._report, on_output=self._output
+                start, process, profile=profile, prepared=prepared, on_fact=self._report, on_output=self._output
             )
         finally:
             for inject in self._starting.pop(start.session_id).injects:
@@ -430,6 +443,13 @@ class Host:
                 },
             )
         )
+
+    async def _look_up(self, request: LookUp) -> None:
+        if len(self._asks) > MAX_SNAPSHOTS:
+            self._answer(Answer(request_id=request.request_id, error="queue_full"))
+            return
+        said = await look_up(self._sessions.get(request.session_id), request)
+        self._answer(Answer(request_id=request.request_id, data=said))
 
     def _stop(self, session_id: str, grace_s: float) -> None:
         if (session := self._sessions.get(session_id)) is not None:

@@ -12,8 +12,24 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-MAX_POINTER = 512
-"""Characters of a pointer or a place; a longer one is cut."""
+from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER
+
+__all__ = [
+    "MAX_PLACE",
+    "MAX_POINTER",
+    "Absent",
+    "Accepted",
+    "Door",
+    "DoorState",
+    "Evidence",
+    "LookedUp",
+    "NotHandedOver",
+    "Opened",
+    "PassedOver",
+    "Unknowable",
+    "message_id",
+]
+
 MESSAGE_IDS = uuid.UUID("6f2b8c1e-6d0b-5b7e-9a44-3c1f0a52d90e")
 """The namespace of the ids under which programs know our deliveries. It never changes: a look-up needs nothing that was stored."""
 
@@ -30,7 +46,10 @@ class Opened:
     """The door takes deliveries."""
 
     place: str = ""
-    """Where the program writes down what it was handed (a transcript, a thread id): what a look-up needs when this process is gone."""
+    """Where the program writes down what it was handed (a transcript, a thread id): what a look-up needs when this process is gone.
+
+    At most `MAX_PLACE` characters. It is kept in the log: no secret.
+    """
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,7 @@ class Evidence:
     """The program itself shows that it took the delivery."""
 
     kind: str
-    """`transcript`, `item`, …: a member of `domain.doors.EVIDENCE`."""
+    """`transcript`, `item`, …: one word."""
     pointer: str
     """Where to see it: file and line, or an item's id; at most `MAX_POINTER` characters."""
 

@@ -20,6 +20,7 @@ from relaybroker.domain.delivery import (
     WRITE_RETRY_S,
     DeliveryState,
 )
+from relaybroker.domain.doors import MAX_POINTER
 from relaybroker.domain.effects import TypeText
 from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.inputs import TextNotTyped, TextTyped, TextVerified
@@ -158,7 +159,7 @@ def flushable(turn: Turn, target: Worker, count: int) -> bool:
 
 def pump(turn: Turn, target: Worker) -> None:
     """Give the next deliveries to the PTY host, in order, up to the window."""
-    if not turn.state.host.attached or target.draining:
+    if not turn.state.host.attached or target.draining or turn.state.is_doubted(target.agent_id):
         return
     while (target.takes_text or target.blocked_by == DRAFT) and len(target.typing) < INJECT_WINDOW:
         delivery = _next_to_type(turn, target)
@@ -274,17 +275,24 @@ def typed(turn: Turn, report: TextTyped) -> bool:
             evidence=report.evidence,
             wait_ms=round(report.wait_ms, 3),
             repeated=report.repeated,
+            door=report.door,
+            pointer=report.pointer[:MAX_POINTER],
         ),
         delivery.stream,
         delivery.msg_id,
     )
-    if delivery.is_owed:
-        settling.acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
-    else:
-        turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
+    acknowledge_typed(turn, delivery)
     if (target := turn.state.workers.get(report.session_id)) is not None:
         pump(turn, target)
     return True
+
+
+def acknowledge_typed(turn: Turn, delivery: Delivery) -> None:
+    """It is with its program: the engine hears that, if it waits for it and the agent is still here."""
+    if delivery.is_owed and delivery.agent_id in turn.state.agents:
+        settling.acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
+    else:
+        turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
 
 
 def not_typed(turn: Turn, report: TextNotTyped) -> bool:
@@ -294,7 +302,11 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
         return False  # also the failure of an earlier try: the newer one is under way
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
-    if report.typed != "no" and (is_over or report.reason not in _GOES_ON):
+    if report.typed == "unknown":
+        settling.doubt(
+            turn, delivery, turn.state.workers[delivery.session_id].stop_reason or Reason(report.reason), report.report
+        )
+    elif report.typed != "no" and (is_over or report.reason not in _GOES_ON):
         stopped = turn.state.workers[delivery.session_id].stop_reason
         settling.settle_doubt(turn, delivery, stopped or report.reason, report.report)
     elif report.reason == Reason.EXPIRED:
@@ -345,7 +357,17 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: i
         delivery.stream,
         delivery.msg_id,
     )
-    target = turn.state.workers[delivery.session_id]
+    _hold_again(turn, delivery, turn.state.workers[delivery.session_id])
+
+
+def queue_again(turn: Turn, delivery: Delivery, target: Worker, reason: Reason, *, failures: int) -> None:
+    """What was in doubt was not taken: it takes its place in the queue again."""
+    handed_back = events.DeliveryHandedBack(report=0, reason=reason, until=turn.now, failures=failures)
+    turn.record(handed_back, delivery.stream, delivery.msg_id)
+    _hold_again(turn, delivery, target)
+
+
+def _hold_again(turn: Turn, delivery: Delivery, target: Worker) -> None:
     if target.ended or target.state == WorkerState.STOPPING:
         return
     steered = target.waiting.index(delivery.stream) < _steered(turn, target)
@@ -399,6 +421,8 @@ def _expire(turn: Turn, delivery: Delivery) -> None:
         until = turn.now + HOST_SILENT_AGAIN_S
         turn.record(events.DeliveryAskedAgain(until=until), delivery.stream, delivery.msg_id)
         type_text(turn, delivery)
+    elif delivery.state == DeliveryState.INJECTING and turn.state.workers[delivery.session_id].door:
+        settling.doubt(turn, delivery, Reason.HOLD_EXPIRED)
     elif delivery.state == DeliveryState.INJECTING:
         detail = "the PTY host has not said what came of it"
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
