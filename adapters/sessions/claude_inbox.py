@@ -15,6 +15,7 @@ import json
 import re
 import shlex
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from relaybroker.adapters.sessions.door import DoorState, LookedUp
+    from relaybroker.adapters.sessions.kinds import Launch
 
 LEAST_VERSION = (2, 1, 224)
 """The first Claude Code with an inbox that was seen to work."""
@@ -50,13 +52,27 @@ _SOCKET = re.compile(r"(\d+)(-[0-9a-f]{8})?\.sock")
 _OPTION = "--settings"
 
 
-def notes_in(folder: Path) -> Path:
-    """The file of the hooks, in the session's own folder (0700)."""
-    return folder / "claude_inbox.jsonl"
+class ClaudeInboxKind:
+    """Starts Claude Code with our two hooks."""
+
+    async def prepare(self, launch: Launch) -> tuple[Launch, Door] | PassedOver:
+        parts = launch.split("claude")
+        if isinstance(parts, PassedOver):
+            return parts
+        words, given = parts
+        notes = launch.folder / "claude_inbox.jsonl"
+        added = options(given, notes)
+        if added is None:
+            return PassedOver("the command line has --settings of its own, beside which Claude Code takes no others")
+        await asyncio.to_thread(launch.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        return replace(launch, argv=(*words, *added, *given)), ClaudeInbox(notes)
+
+    def at(self, place: str) -> Door:
+        return ClaudeInbox(place)
 
 
 def options(argv: Sequence[str], notes: Path) -> list[str] | None:
-    """What is put behind the program's name; None if the command line has settings of its own, of which Claude Code takes the last only."""
+    """What is put behind the program's name; None if the command line has settings of its own."""
     if any(word == _OPTION or word.startswith(f"{_OPTION}=") for word in argv):
         return None
     file = shlex.quote(str(notes))

@@ -13,12 +13,19 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import re
+import stat
+import sys
+import tempfile
 import threading
+import uuid
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relaybroker.adapters.pty.process import find_command
 from relaybroker.adapters.sessions.door import (
     Absent,
     Accepted,
@@ -30,8 +37,9 @@ from relaybroker.adapters.sessions.door import (
     Unknowable,
     message_id,
 )
+from relaybroker.adapters.sessions.helper_process import HelperProcess
 from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
-from relaybroker.adapters.unix_address import address_of
+from relaybroker.adapters.unix_address import MAX_SUN_PATH, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from relaybroker.adapters.sessions.door import DoorState, LookedUp
+    from relaybroker.adapters.sessions.kinds import Launch
 
 LEAST_VERSION = (0, 171, 0)
 """The first Codex with which this was seen to work."""
@@ -66,17 +75,68 @@ _ALONE = "--no-daemon"
 """Says that no server is shared; Codex refuses it beside `--remote`, which says whose server it is."""
 
 
-def notes_in(folder: Path) -> Path:
-    """The file of this door, in the session's own folder (0700)."""
-    return folder / "codex_app_server.jsonl"
+class CodexAppServerKind:
+    """Starts an app-server first, then Codex as one of its clients."""
+
+    async def prepare(self, launch: Launch) -> tuple[Launch, Door] | PassedOver:
+        if not sys.platform.startswith("linux"):
+            return PassedOver("without the subreaper of Linux nobody would end Codex' server")
+        parts = launch.split("codex")
+        if isinstance(parts, PassedOver):
+            return parts
+        words, given = parts
+        if reason := unfit(given):
+            return PassedOver(reason)
+        program = find_command(words[0], launch.env, launch.cwd)
+        if program is None:
+            return PassedOver(f"{words[0]!r} is not there")
+        notes = launch.folder / "codex_app_server.jsonl"
+        socket = await asyncio.to_thread(_make_room, notes)
+        server = HelperProcess(
+            [program, *words[1:], *server_arguments(given, socket)],
+            env=launch.env,
+            cwd=launch.cwd,
+            session_id=launch.session_id,
+        )
+        try:
+            while not await listens(socket):
+                if server.has_ended:
+                    return PassedOver("Codex' server ended at once")
+                await asyncio.sleep(LOOK_S)
+            await asyncio.to_thread(append, notes, {"socket": str(socket)})
+        except BaseException:  # the caller's patience is over
+            server.kill()
+            raise
+        return replace(launch, argv=(*words, *terminal_arguments(given, socket))), CodexAppServer(notes, server)
+
+    def at(self, place: str) -> Door:
+        return CodexAppServer(place)
 
 
-def server_arguments(options: Sequence[str], socket: Path) -> list[str] | PassedOver:
-    """What is put behind the program's name for the server; `options`: what stands behind it on the agent's command line."""
+def _make_room(notes: Path) -> Path:
+    """The folder of the notes, and a path that every system takes for a socket, known to this user alone. Raises OSError."""
+    notes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket = notes.with_name("codex.sock")
+    if len(os.fsencode(socket)) <= MAX_SUN_PATH:
+        return socket
+    folder = Path(tempfile.gettempdir()) / f"relaybroker-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    place = folder.lstat()
+    if not stat.S_ISDIR(place.st_mode) or place.st_uid != os.getuid() or place.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not this user's alone")
+    return folder / f"{uuid.uuid4().hex}.sock"
+
+
+def unfit(options: Sequence[str]) -> str:
+    """Why a Codex with these options is not given a server of ours; "" if it is."""
     if any(word == "--remote" or word.startswith("--remote=") for word in options):
-        return PassedOver("the command line names a server of its own")
-    if other := next((word for word in options if word in _OTHER_COMMANDS), None):
-        return PassedOver(f"codex {other} has no session in its terminal")
+        return "the command line names a server of its own"
+    other = next((word for word in options if word in _OTHER_COMMANDS), None)
+    return f"codex {other} has no session in its terminal" if other else ""
+
+
+def server_arguments(options: Sequence[str], socket: Path) -> list[str]:
+    """What is put behind the program's name for the server; `options`: what stands there on the agent's command line."""
     given: list[str] = []
     for at, word in enumerate(options):
         if word in _OPTIONS:
@@ -97,8 +157,10 @@ class CodexAppServer(Door):
     name = "codex_app_server"
     folds = True
 
-    def __init__(self, notes: str | Path) -> None:
+    def __init__(self, notes: str | Path, process: HelperProcess | None = None) -> None:
         self._notes = Path(notes)
+        self.process = process
+        """The server's, where it is known."""
         self._rollouts: dict[str, Rows] = {}
         """Thread -> its rollout, the one that is shown last."""
         self._seen: dict[str, str] = {}
@@ -107,9 +169,11 @@ class CodexAppServer(Door):
         self._statuses: dict[str, DoorState] = {}
         self._shown = asyncio.Event()
         self._server: _Server | None = None
+        self._is_begun = False
 
     async def open(self) -> Opened | PassedOver:
         """Join the server and wait for the thread that the terminal shows, which comes behind every question of a first start."""
+        self._is_begun = True
         if (socket := await asyncio.to_thread(self._read_notes)) is None:
             return PassedOver("Codex' server was not started")
         try:
@@ -177,7 +241,9 @@ class CodexAppServer(Door):
         return Absent()
 
     async def close(self) -> None:
-        """Leave the server."""
+        """Leave the server. It lives as long as the program, and ends here if that was never started."""
+        if self.process is not None and not self._is_begun:
+            self.process.kill()
         server, self._server = self._server, None
         if server is not None:
             await server.leave()

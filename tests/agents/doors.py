@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from relaybroker.adapters.pty.kin import Kin
-from relaybroker.adapters.sessions.door import Door, Opened
-from relaybroker.adapters.sessions.preparing import Command, Prepared, prepare
+from relaybroker.adapters.sessions.codex_app_server import CodexAppServer
+from relaybroker.adapters.sessions.door import Door, Opened, PassedOver
+from relaybroker.adapters.sessions.helper_process import HelperProcess
+from relaybroker.adapters.sessions.kinds import Launch
+from relaybroker.adapters.sessions.known import KINDS
 from tests.agents import homes
 from tests.agents.bench import PATIENCE
 from tests.agents.composers import composer
@@ -33,7 +35,7 @@ class Doored(NamedTuple):
     place: str
     model: Model
     since: int
-    prepared: Prepared
+    server: HelperProcess | None
 
     def arrivals(self, text: str) -> int:
         """How often a text stands in the conversation with the model, in the fullest request."""
@@ -58,22 +60,23 @@ async def until(holds: Callable[[], Any], what: str, limit_s: float = 30.0) -> A
 async def doored(installed: Installed, model: Model, folder: Path, *more: str) -> AsyncIterator[Doored]:
     """Start it and open its door."""
     home = homes.make(installed, folder / "place", model.url)
-    kin = Kin()
-    command = Command((home.argv[0],), (*home.argv[1:], *more), home.env, str(home.project), uuid.uuid4().hex)
-    prepared = await prepare(DOORS[installed.program], command, folder / "door", kin)
-    assert isinstance(prepared, Prepared), prepared
+    argv = (*home.argv, *more)
+    launch = Launch(uuid.uuid4().hex, argv, home.env, str(home.project), installed.program, folder / "door")
+    prepared = await KINDS[DOORS[installed.program]].prepare(launch)
+    assert not isinstance(prepared, PassedOver), prepared
+    launch, door = prepared
     since = len(model.requests())
-    terminal = Terminal([*command.words, *prepared.options], home.env, home.project)
-    door = prepared.door
+    terminal = Terminal(launch.argv, home.env, home.project)
+    server = door.process if isinstance(door, CodexAppServer) else None
     try:
         async with asyncio.timeout(60 * PATIENCE):
             opened = await door.open()
         assert isinstance(opened, Opened), opened
-        one = Doored(installed.program, terminal, door, opened.place, model, since, prepared)
+        one = Doored(installed.program, terminal, door, opened.place, model, since, server)
         await until(lambda: one.composer() == "" and door.state == "idle", "the composer shows")
         yield one
     finally:
         await door.close()
         await asyncio.to_thread(terminal.close)
-        if prepared.server is not None:
-            await prepared.server.end()
+        if server is not None:
+            server.kill()

@@ -26,7 +26,7 @@ from relaybroker.adapters.sessions.door import (
     Unknowable,
     message_id,
 )
-from relaybroker.adapters.sessions.preparing import door_at
+from relaybroker.adapters.sessions.known import KINDS
 from relaybroker.adapters.sessions.rows import Rows
 from tests.agents.bench import PATIENCE
 from tests.agents.conftest import new_folder
@@ -82,9 +82,7 @@ def assert_shows(evidence: Evidence, delivery_id: str) -> None:
 
 async def looked_up(one: Doored, delivery_id: str) -> LookedUp:
     """By a door that was never opened, as after the host has died."""
-    door = door_at(one.door.name, one.place)
-    assert door is not None
-    return await door.look_up(delivery_id)
+    return await KINDS[one.door.name].at(one.place).look_up(delivery_id)
 
 
 async def idle(one: Doored, limit_s: float = 30.0) -> None:
@@ -93,15 +91,12 @@ async def idle(one: Doored, limit_s: float = 30.0) -> None:
 
 def kill(one: Doored) -> None:
     """`kill -9` of what takes the messages: the program, or its server."""
-    pid = one.terminal.pid if one.prepared.server is None else one.prepared.server.pid
-    os.kill(pid, signal.SIGKILL)
+    os.kill(one.terminal.pid if one.server is None else one.server.pid, signal.SIGKILL)
 
 
 async def is_dead(one: Doored) -> None:
-    if one.prepared.server is None:
-        await until(one.terminal.exited.is_set, "the program is dead")
-    else:
-        await until(lambda: one.prepared.server and one.prepared.server.exit_code is not None, "the server is dead")
+    server = one.server
+    await until(one.terminal.exited.is_set if server is None else lambda: server.has_ended, "it is dead")
 
 
 @pytest.mark.holds("its own door, idle: entered once, proved")
@@ -168,7 +163,8 @@ async def test_a_permission_question_blocks_and_its_answer_unblocks(one: Doored,
     marker = tmp_path / "allowed"
     await entered(one, question(one.program, marker))
     await until(lambda: one.door.state == "blocked", "blocked")
-    await until(lambda: one.composer() is None, "the question shows")
+    asks = "proceed?" if one.program == "claude" else "followingcommand?"
+    await until(lambda: asks in one.terminal.screen.flat, "the question shows")
     assert not marker.exists()
     one.terminal.keys("1" if one.program == "claude" else "y")
     await until(marker.exists, "it was allowed")
