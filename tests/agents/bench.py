@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,7 @@ class Bench:
 
     # --- agents -----------------------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str = "w1", *, home: Home | None = None, harness: str = "") -> int:
+    def spawn(self, name: str = "w1", *, home: Home | None = None, harness: str = "", doors: Sequence[str] = ()) -> int:
         """Start the program as an agent; its pid."""
         home = home or self.home
         log = self.state / "team" / "worker-logs" / f"{name}.log"
@@ -192,6 +192,8 @@ class Bench:
             body["env"] = home.env | {_MARK: self.mark}
         if harness:
             body["harness"] = harness
+        if doors:
+            body["doors"] = list(doors)
         return int(self.api("POST", "/api/spawn", body)["pid"])
 
     def agent(self, name: str = "w1") -> dict[str, Any]:

@@ -80,3 +80,13 @@ async def doored(installed: Installed, model: Model, folder: Path, *more: str) -
         await asyncio.to_thread(terminal.close)
         if server is not None:
             server.kill()
+
+
+def question(program: str, marker: Path) -> str:
+    """A prompt upon which the model wants something that a person must allow."""
+    if program == "claude":
+        return f"RUNSHELL touch {marker}"
+    return (
+        f'CALLTOOL exec_command {{"cmd": "touch {marker}", "sandbox_permissions": "require_escalated", '
+        '"justification": "a test"}'
+    )

@@ -1,254 +1,172 @@
-"""The doors that programs have of their own: every fact that the adapters use, with the installed version.
-
-First the adapters alone, with the program in the tests' own terminal; then the broker with them.
-"""
+"""The broker with the programs' own doors: what is sent enters through them, once, and is acknowledged on the program's own word."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, suppress
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
-from relaybroker.adapters.sessions.door import (
-    Absent,
-    Accepted,
-    Evidence,
-    LookedUp,
-    NotHandedOver,
-    Unknowable,
-    message_id,
-)
-from relaybroker.adapters.sessions.known import KINDS
-from relaybroker.adapters.sessions.rows import Rows
-from tests.agents.bench import PATIENCE
-from tests.agents.conftest import new_folder
-from tests.agents.doors import DOORS, Doored, doored, until
-from tests.agents.install import Installed
-from tests.agents.model_server import Model
+from tests.agents.bench import Bench
+from tests.agents.conftest import Opener
+from tests.agents.doors import DOORS, question
+from tests.agents.terminal import processes_with
+from tests.agents.test_messages import expect_once
+from tests.agents.test_people import DRAFT, HELD_S
 
-DRAFT = "half a draft"
-
-
-class Starter(Protocol):
-    def __call__(self, *more: str) -> AbstractAsyncContextManager[Doored]: ...
+Doorway = Callable[..., Bench]
 
 
 @pytest.fixture
-def starter(installed: Installed, model: Model) -> Starter:
-    """Starts the program with its door; skips one that has none."""
-    if installed.program not in DOORS:
-        pytest.skip("no door of its own")
-    return partial(doored, installed, model, new_folder())
+def doorway(opened: Opener) -> Doorway:
+    """`doorway()` -> a broker with the program as agent w1, its own door open."""
+
+    def make(*arguments: str) -> Bench:
+        bench = opened("", *arguments)
+        if bench.program not in DOORS:
+            pytest.skip("no door of its own")
+        bench.spawn(doors=[DOORS[bench.program]])
+        bench.until_composer()
+        bench.until(lambda: bench.agent()["ready"], 70, "ready")
+        return bench
+
+    return make
 
 
-@pytest.fixture
-async def one(starter: Starter) -> AsyncIterator[Doored]:
-    async with starter() as started:
-        yield started
+def why(bench: Bench, identifier: str) -> str:
+    return bench.run("why", identifier)
 
 
-def new_id() -> str:
-    return f"del_{uuid.uuid4().hex}"
+def evidence(bench: Bench, identifier: str) -> str:
+    """The kind of evidence with which it entered through the program's own door."""
+    told = why(bench, identifier)
+    assert f"door {DOORS[bench.program]}" in told, told
+    return told
 
 
-async def evidence_of(one: Doored, delivery_id: str, limit_s: float = 30.0) -> Evidence:
-    async with asyncio.timeout(limit_s * PATIENCE):
-        return await one.door.evidence(delivery_id)
+@pytest.mark.holds("broker, its own door, idle: once, acknowledged on the program's word")
+def test_a_message_enters_through_the_door_and_why_names_the_evidence(doorway: Doorway) -> None:
+    bench = doorway()
+    for text in ("first words", "/quit is a word here", "two\nlines"):
+        identifier = bench.send(text)
+        expect_once(bench, identifier, text)
+        assert {"claude": "transcript", "codex": "item"}[bench.program] in evidence(bench, identifier)
 
 
-async def entered(one: Doored, text: str, *, steer: bool = False) -> str:
-    """Hand a text over and wait for the proof."""
-    delivery_id = new_id()
-    await one.door.hand_over(delivery_id, text, steer=steer)
-    evidence = await evidence_of(one, delivery_id)
-    assert_shows(evidence, delivery_id)
-    return delivery_id
+@pytest.mark.holds("broker, its own door, busy: waits, then once")
+def test_a_message_to_a_busy_program_waits_for_the_end_of_its_turn(doorway: Doorway) -> None:
+    bench = doorway()
+    first = bench.send("DELAY 6 a long thought")
+    bench.until_acked([first], 30)
+    second = bench.send("behind a long thought")
+    bench.until(lambda: bench.agent().get("waiting_reason") == "agent_busy", 5, "it waits for a busy agent")
+    expect_once(bench, second, "behind a long thought")
+    evidence(bench, second)
 
 
-def assert_shows(evidence: Evidence, delivery_id: str) -> None:
-    """The pointer leads to a row with the id."""
-    place, _, line = evidence.pointer.rpartition(" in ")[2].rpartition(":")
-    rows = Path(place).read_text().splitlines()
-    assert message_id(delivery_id) in rows[int(line) - 1], evidence
+@pytest.mark.holds("broker, its own door, steer: enters while it works")
+def test_a_message_that_steers_does_not_wait(doorway: Doorway) -> None:
+    bench = doorway()
+    first = bench.send("DELAY 60 a very long thought")
+    bench.until_acked([first], 30)
+    second = bench.send("stop that", mode="steer")
+    bench.until_acked([second], 40)
+    thoughts = [one for one in bench.model.requests(bench.since) if one["main"] and first in one["ids"]]
+    assert not any(one.get("seconds", 0) >= 60 for one in thoughts), "it waited for the end of the turn"
+    evidence(bench, second)
 
 
-async def looked_up(one: Doored, delivery_id: str) -> LookedUp:
-    """By a door that was never opened, as after the host has died."""
-    return await KINDS[one.door.name].at(one.place).look_up(delivery_id)
+@pytest.mark.holds("broker, its own door: a draft stays, messages enter beside it")
+def test_messages_enter_beside_a_draft(doorway: Doorway) -> None:
+    bench = doorway()
+    bench.typed(DRAFT)
+    bench.until_composer(DRAFT, limit_s=15)
+    identifier = bench.send("beside a draft")
+    bench.until_arrived([identifier], 30)
+    bench.until_acked([identifier], 15)
+    bench.until_composer(DRAFT)
+    assert not any(DRAFT in one for one in bench.prompts())
+    evidence(bench, identifier)
 
 
-async def idle(one: Doored, limit_s: float = 30.0) -> None:
-    await until(lambda: one.door.state == "idle", "idle", limit_s)
-
-
-def kill(one: Doored) -> None:
-    """`kill -9` of what takes the messages: the program, or its server."""
-    os.kill(one.terminal.pid if one.server is None else one.server.pid, signal.SIGKILL)
-
-
-async def is_dead(one: Doored) -> None:
-    server = one.server
-    await until(one.terminal.exited.is_set if server is None else lambda: server.has_ended, "it is dead")
-
-
-@pytest.mark.holds("its own door, idle: entered once, proved")
-async def test_a_message_to_an_idle_program_enters_once_and_is_proved(one: Doored) -> None:
-    for text in (
-        "first words",
-        "second words",
-        "/help is no command here",
-        "x" * 20_000,
-        'quote " back \\ uni ✓\nline two',
-    ):
-        await entered(one, text)
-        await until(lambda text=text: one.arrivals(text) == 1, "at the model")
-        await idle(one)
-
-
-@pytest.mark.holds("its own door, busy: known as busy, enters all the same")
-async def test_a_busy_program_says_so_and_takes_a_message_into_its_turn_or_the_next(one: Doored) -> None:
-    await entered(one, "DELAY 4 long thought")
-    await until(lambda: one.door.state == "busy", "busy", 3)
-    late = new_id()
-    await one.door.hand_over(late, "while you are busy", steer=False)
-    assert_shows(await evidence_of(one, late), late)
-    await until(lambda: one.arrivals("while you are busy") == 1, "at the model")
-    await idle(one)
-
-
-@pytest.mark.holds("its own door, steer: enters before the turn ends")
-async def test_a_message_that_steers_enters_the_turn_that_runs(one: Doored) -> None:
-    await entered(one, "DELAY 20 long thought")
-    await until(lambda: one.door.state == "busy", "busy", 3)
-    await entered(one, "stop that", steer=True)
-    thoughts = [
-        request for request in one.model.requests(one.since) if any("long thought" in said for said in request["texts"])
-    ]
-    assert not any(request.get("seconds", 0) >= 20 for request in thoughts if request["main"]), (
-        "it waited for the turn's end"
-    )
-
-
-@pytest.mark.holds("its own door: a draft stays as it is")
-async def test_a_draft_in_the_composer_stays(one: Doored) -> None:
-    one.terminal.keys(DRAFT)
-    await until(lambda: one.composer() == DRAFT, "the draft shows")
-    await entered(one, "beside a draft")
-    await until(lambda: one.arrivals("beside a draft") == 1, "at the model")
-    await idle(one)
-    await until(lambda: one.composer() == DRAFT, "the draft is still there")
-    assert not one.arrivals(DRAFT)
-
-
-def question(program: str, marker: Path) -> str:
-    """A prompt upon which the model wants something that a person must allow."""
-    if program == "claude":
-        return f"RUNSHELL touch {marker}"
-    return (
-        f'CALLTOOL exec_command {{"cmd": "touch {marker}", "sandbox_permissions": "require_escalated", '
-        '"justification": "a test"}'
-    )
-
-
-@pytest.mark.holds("its own door: a question makes it blocked, an answer idle")
-async def test_a_permission_question_blocks_and_its_answer_unblocks(one: Doored, tmp_path: Path) -> None:
+@pytest.mark.holds("broker, its own door: a question holds messages, its answer frees them")
+def test_a_question_holds_messages(doorway: Doorway, tmp_path: Path) -> None:
+    bench = doorway()
     marker = tmp_path / "allowed"
-    await entered(one, question(one.program, marker))
-    await until(lambda: one.door.state == "blocked", "blocked")
-    asks = "proceed?" if one.program == "claude" else "followingcommand?"
-    await until(lambda: asks in one.terminal.screen.flat, "the question shows")
+    first = bench.send(question(bench.program, marker))
+    bench.until_acked([first], 30)
+    bench.until(lambda: bench.agent().get("blocked_by"), 30, "blocked")
+    second = bench.send("behind the question")
+    bench.stays(lambda: second not in bench.acked() | bench.arrivals().keys(), HELD_S, "it is held")
     assert not marker.exists()
-    for _ in range(30):  # a key that comes with the question is not taken for its answer
-        one.terminal.keys("1" if one.program == "claude" else "y")
-        with suppress(AssertionError):
-            await until(marker.exists, "it was allowed", 0.5)
-            break
-    await idle(one)
+
+    def answered() -> bool:
+        bench.keys("1" if bench.program == "claude" else "y")
+        return marker.exists()
+
+    bench.until(answered, 30, "the answer was taken")
+    bench.until_arrived([second], 60)
+    bench.until_acked([second], 15)
+    evidence(bench, second)
 
 
-@pytest.mark.holds("its own door: 20 messages, each once, in order")
-async def test_twenty_messages_enter_each_once_and_in_order(one: Doored) -> None:
-    texts = [f"message number {number:02}." for number in range(20)]
-    for text in texts:
-        await entered(one, text)
-        await idle(one)
-    arrived = [text for request in one.model.requests(one.since) if request["main"] for text in request["texts"]]
-    numbers = [number for said in arrived for number, text in enumerate(texts) if text in said]
-    assert numbers == list(range(20))
+@pytest.mark.holds("broker, its own door: 20 messages, each once")
+def test_twenty_messages_enter_once_each(doorway: Doorway) -> None:
+    bench = doorway()
+    sent = [bench.send(f"number {number} of twenty") for number in range(20)]
+    bench.until_acked(sent, 200)
+    bench.until_arrived(sent, 30)
+    assert {bench.arrivals()[one] for one in sent} == {1}, bench.account()
+    for one in sent:
+        evidence(bench, one)
 
 
-@pytest.mark.holds("its own door: another id is no evidence")
-async def test_the_id_of_another_message_is_no_evidence(one: Doored) -> None:
-    await entered(one, "somebody else's")
-    await idle(one)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1):
-            await one.door.evidence(new_id())
-    assert isinstance(await looked_up(one, new_id()), Absent | Unknowable)
+@pytest.mark.holds("broker killed (-9) amid hand-overs: each once, with evidence")
+def test_a_killed_broker_changes_nothing(doorway: Doorway) -> None:
+    bench = doorway()
+    bench.meet()
+    sent: list[str] = []
+    for kill in range(4):
+        posted = {bench.post(f"round {kill}, number {number}") for number in range(4)}
+        sent += posted
+        bench.until(lambda posted=posted: bench.arrivals().keys() & posted, 60, "some of them are at the model")
+        bench.kill()
+        bench.up()
+    bench.until(lambda: all(why(bench, one).startswith("ACKED") for one in sent), 120, "all are acknowledged")
+    bench.until_arrived(sent, 30)
+    assert {bench.arrivals()[one] for one in sent} == {1}, bench.account()
+    for one in sent:
+        evidence(bench, one)
 
 
-@pytest.mark.holds("its own door: a look-up finds what entered, alive and dead")
-async def test_what_entered_is_found_while_it_runs_and_after_its_death(one: Doored) -> None:
-    delivery_id = await entered(one, "to be found")
-    await until(lambda: one.arrivals("to be found") == 1, "at the model")
-    assert isinstance(await looked_up(one, delivery_id), Accepted)
-    kill(one)
-    await is_dead(one)
-    found = await looked_up(one, delivery_id)
-    assert isinstance(found, Accepted)
-    assert_shows(found.evidence, delivery_id)
+@pytest.mark.holds("program killed (-9) amid a hand-over: looked up, never twice")
+@pytest.mark.parametrize("of", ["the program", "the host"])
+def test_what_a_kill_leaves_in_doubt_is_looked_up(doorway: Doorway, of: str) -> None:
+    bench = doorway()
+    before = bench.send("before")
+    expect_once(bench, before, "before")
+    pid = int(bench.agent()["pid"])
+    if of == "the host":
+        victims = [int(next(bench.state.glob("host-*.pid")).read_text())]
+    elif bench.program == "codex":
+        victims = [one for one in processes_with("HOME", str(bench.home.home)) if "app-server" in command_of(one)]
+    else:
+        victims = [pid]
+    identifier = bench.send("amid a hand-over")
+    bench.until(lambda: "delivery.injecting" in why(bench, identifier), 30, "it is handed over")
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    told = bench.until(lambda: settled(bench, identifier), 120, "it is settled")
+    print(of, told.splitlines()[0])
+    assert bench.arrivals().get(identifier, 0) <= 1, bench.account()
 
 
-@pytest.mark.holds("its own door: killed between hand-over and proof, the look-up is right")
-@pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4])
-async def test_a_look_up_never_says_absent_of_what_the_model_has_seen(starter: Starter, after_s: float) -> None:
-    async with starter() as one:
-        await entered(one, "before")
-        await idle(one)
-        delivery_id = new_id()
-        await one.door.hand_over(delivery_id, "DELAY 5 between", steer=False)
-        await asyncio.sleep(after_s)
-        kill(one)
-        await is_dead(one)
-        answer = await looked_up(one, delivery_id)
-        seen = one.arrivals("DELAY 5 between")
-        assert not (isinstance(answer, Absent) and seen), answer
-        print(f"{one.program} killed {after_s} s after the hand-over: {answer}, at the model {seen} times")
+def settled(bench: Bench, identifier: str) -> str:
+    told = why(bench, identifier)
+    return told if told.startswith(("ACKED", "DROPPED", "DEAD", "ACCEPTED", "RETURNED")) else ""
 
 
-@pytest.mark.holds("its own door: what never left is absent; a dead program takes nothing")
-async def test_a_dead_program_is_handed_nothing(one: Doored) -> None:
-    await entered(one, "before")
-    await idle(one)
-    kill(one)
-    await is_dead(one)
-    delivery_id = new_id()
-    with pytest.raises(NotHandedOver):
-        await one.door.hand_over(delivery_id, "too late", steer=False)
-    assert isinstance(await looked_up(one, delivery_id), Absent)
-
-
-@pytest.mark.holds("its own door: follows the person to another conversation")
-async def test_after_the_person_cleared_the_conversation_messages_enter_the_new_one(one: Doored) -> None:
-    first = await entered(one, "before the break")
-    await idle(one)
-    one.terminal.typed("/clear" if one.program == "claude" else "/new")
-    one.terminal.keys("\r")
-    await until(
-        lambda: len(list(Rows(one.place).new("start" if one.program == "claude" else "thread"))) > 1, "a new one"
-    )
-    await until(lambda: one.composer() == "", "the composer shows")
-    second = await entered(one, "behind the break")
-    await until(lambda: one.arrivals("behind the break") == 1, "at the model")
-    last = [request for request in one.model.requests(one.since) if request["main"]][-1]
-    assert not any("before the break" in said for said in last["texts"])
-    for delivery_id in (first, second):
-        assert isinstance(await looked_up(one, delivery_id), Accepted)
+def command_of(pid: int) -> str:
+    return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
