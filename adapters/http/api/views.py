@@ -268,7 +268,7 @@ def _waiting_reason(state: State, program: Worker | None, waiting: list[Delivery
         return str(first.reason)
     if not state.host.attached:
         return "pty_host_lost"
-    if program is not None and program.typing:
+    if program is not None and (program.typing or state.is_doubted(program.agent_id)):
         return "behind_earlier"
     return "queued"
 
