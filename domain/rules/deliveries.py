@@ -159,7 +159,7 @@ def flushable(turn: Turn, target: Worker, count: int) -> bool:
 
 def pump(turn: Turn, target: Worker) -> None:
     """Give the next deliveries to the PTY host, in order, up to the window."""
-    if not turn.state.host.attached or target.draining or turn.state.is_doubted(target.agent_id):
+    if _must_stand(turn.state, target):
         return
     while (target.takes_text or target.blocked_by == DRAFT) and len(target.typing) < INJECT_WINDOW:
         delivery = _next_to_type(turn, target)
@@ -170,6 +170,11 @@ def pump(turn: Turn, target: Worker) -> None:
         else:
             _inject(turn, target, delivery)
     _refill(turn, target)
+
+
+def _must_stand(state: BrokerState, target: Worker) -> bool:
+    """Nothing more is given to the host: there is none, or nothing may go before what comes back or is in doubt."""
+    return not state.host.attached or target.draining or state.is_doubted(target.agent_id)
 
 
 def _would_follow_a_draft(turn: Turn, target: Worker, delivery: Delivery) -> bool:
@@ -455,7 +460,7 @@ def deadline(state: BrokerState) -> float | None:
 
 def _ends_of_waits(state: BrokerState, target: Worker) -> list[float]:
     """When what waits for this worker has waited long enough; a retry that cannot begin now waits for something else than time."""
-    can_go = state.host.attached and not target.draining and (target.takes_text or target.blocked_by == DRAFT)
+    can_go = not _must_stand(state, target) and (target.takes_text or target.blocked_by == DRAFT)
     ends = [state.deliveries[stream].until for stream in target.typing[:1]]
     for stream in target.waiting if state.is_flushed_by_hand(target.name) else target.waiting[:1]:
         delivery = state.deliveries[stream]

@@ -26,6 +26,7 @@ Source: spec/node-protocol.md section 9; spec/failure-scenarios.md section 1.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,6 +112,9 @@ class Attempt:
     is_open: bool = True
     intended: bool = False
     in_custody: bool = False
+    doubted: bool = False
+    records_fail: bool = False
+    """The records were asked, and do not tell or were asked twice in vain."""
 
 
 class Promises:
@@ -346,6 +350,15 @@ class Promises:
                 )
                 self._cover(attempt, "fetched")
                 self.marks.reach("a message was fetched")
+            case events.DeliveryDoubted():
+                self.attempts[stream].doubted, self.attempts[stream].records_fail = True, False
+            case events.DeliveryAskedAgain() if self.attempts[stream].doubted:
+                self.attempts[stream].records_fail = True
+            case events.DeliveryLookedUp():
+                attempt = self.attempts[stream]
+                attempt.records_fail = event.outcome == "unknowable"
+                is_true = (attempt.typing_id in self._whole) == (event.outcome == "accepted")
+                _hold(attempt.records_fail or is_true, f"PROOF: {stream} is said to be {event.outcome}")
             case events.DeliveryInjected():
                 attempt = self.attempts[stream]
                 _hold(attempt.typing_id in self._whole, f"PROOF: {stream} is said to be typed and no terminal has it")
@@ -354,11 +367,13 @@ class Promises:
                 self._end(stream)
             case events.DeliveryDeadLettered():
                 attempt = self._end(stream)
+                self._settled_in_doubt(stream, attempt, event.reason)
                 self._cover(attempt, event.reason)
                 if event.in_doubt:
                     self._doubted[stream] = attempt
             case events.DeliveryDropped():
                 attempt = self._end(stream)
+                self._settled_in_doubt(stream, attempt, event.reason)
                 if event.settled:
                     _hold(
                         event.reason in _MAY_SETTLE or attempt.is_notice,
@@ -395,6 +410,12 @@ class Promises:
         self._ended[stream] = None
         self._places.pop(stream, None)
         return attempt
+
+    @staticmethod
+    def _settled_in_doubt(stream: str, attempt: Attempt, reason: Reason) -> None:
+        """What the records can tell is no matter of policy."""
+        is_policy = attempt.doubted and reason is Reason.AMBIGUOUS
+        _hold(attempt.records_fail or not is_policy, f"PROOF: the policy settles {stream}, and the records could tell")
 
     def _cover(self, attempt: Attempt, why: str) -> None:
         if attempt.seq:
@@ -466,6 +487,8 @@ def check_bounds(state: State) -> None:
         _hold(len(box.buffer) <= mailbox.BUFFER_LIMIT, f"BOUNDED: {len(box.buffer)} frames are buffered")
         _hold(len(box.seen) <= mailbox.SEEN_WINDOW and len(box.fan) <= mailbox.SEEN_WINDOW, "BOUNDED: windows")
         _hold(box.floor <= box.recv, f"D2: floor {box.floor} above {box.recv} of {box.agent_id}")
+    doubts = Counter(state.deliveries[stream].agent_id for stream in state.doubts)
+    _hold(max(doubts.values(), default=0) <= delivery.INJECT_WINDOW, f"BOUNDED: {doubts} are in doubt")
     for program in state.workers.values():
         _hold(len(program.waiting) <= delivery.MAX_WAITING + 1, f"BOUNDED: {len(program.waiting)} deliveries wait")
         _hold(len(program.typing) <= delivery.INJECT_WINDOW, f"BOUNDED: {len(program.typing)} are with the host")
