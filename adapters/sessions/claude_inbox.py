@@ -5,7 +5,7 @@ or, where it was folded into a running turn, the attachment of a queued command.
 of the user changes), append to `notes`: each start of a session with its socket, its key and its transcript, and each prompt just
 before the model gets it. The transcript is written some 0.1 s after that; what a Claude Code that was killed in between had begun,
 only the second hook tells.
-Source: ADR-0090; every fact is held by tests/agents/test_doors.py against the real program.
+Source: ADR-0090, ADR-0091; every fact is held by tests/agents/test_door_facts.py against the real program.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import re
 import shlex
 import threading
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -60,7 +61,7 @@ class ClaudeInboxKind:
         if isinstance(parts, PassedOver):
             return parts
         words, given = parts
-        notes = launch.folder / "claude_inbox.jsonl"
+        notes = launch.folder / f"claude_inbox-{uuid.uuid4().hex}.jsonl"  # a session that is restarted has others
         added = options(given, notes)
         if added is None:
             return PassedOver("the command line has --settings of its own, beside which Claude Code takes no others")

@@ -5,7 +5,7 @@ the file from which it resumes: the user message is there with our id before the
 not written down, it never began. Codex runs the same id twice; nobody gets it twice but after a look-up that found it absent.
 `notes` has the server's socket, and each thread that the terminal showed with its rollout. We do not subscribe to threads
 (`thread/resume`): their states are told to everybody, and a subscriber is asked what only a person may answer.
-Source: ADR-0090; every fact is held by tests/agents/test_doors.py against the real program.
+Source: ADR-0090, ADR-0091; every fact is held by tests/agents/test_door_facts.py against the real program.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class CodexAppServerKind:
         program = find_command(words[0], launch.env, launch.cwd)
         if program is None:
             return PassedOver(f"{words[0]!r} is not there")
-        notes = launch.folder / "codex_app_server.jsonl"
+        notes = launch.folder / f"codex_app_server-{uuid.uuid4().hex}.jsonl"  # a session that is restarted has others
         socket = await asyncio.to_thread(_make_room, notes)
         server = HelperProcess(
             [program, *words[1:], *server_arguments(given, socket)],
@@ -116,7 +116,7 @@ class CodexAppServerKind:
 def _make_room(notes: Path) -> Path:
     """The folder of the notes, and a path that every system takes for a socket, known to this user alone. Raises OSError."""
     notes.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket = notes.with_name("codex.sock")
+    socket = notes.with_suffix(".sock")
     if len(os.fsencode(socket)) <= MAX_SUN_PATH:
         return socket
     folder = Path(tempfile.gettempdir()) / f"relaybroker-{os.getuid()}"
@@ -209,9 +209,12 @@ class CodexAppServer(Door):
         self._seen.pop(identifier, None)
         thread = next(reversed(self._rollouts))
         content = [{"type": "text", "text": text}]
+        before = self._statuses[thread]
+        self._statuses[thread] = "busy"  # the server says so later than its rollout
         try:
             await self._server.call("turn/start", threadId=thread, input=content, clientUserMessageId=identifier)
         except _RefusedError as error:
+            self._statuses[thread] = before
             if error.code in _REFUSED:
                 raise NotHandedOver(f"Codex refused it: {error}") from error
             raise

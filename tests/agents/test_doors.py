@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from tests.agents.doors import DOORS, question
 from tests.agents.terminal import processes_with
 from tests.agents.test_messages import expect_once
 from tests.agents.test_people import DRAFT, HELD_S
+from tests.agents.test_tools import SEARCHES
 
 Doorway = Callable[..., Bench]
 
@@ -193,3 +197,55 @@ def written_down(bench: Bench, identifier: str) -> bool:
     mark = {"claude": '"msg_id"', "codex": '"client_id"'}[bench.program]
     rows = [row for file in folder.rglob("*.jsonl") for row in file.read_text().splitlines()]
     return any(identifier in row and mark in row for row in rows)
+
+
+@pytest.mark.holds("its own door: hand-over to proof, measured beside the terminal")
+def test_hand_over_to_proof_is_measured_beside_the_terminal(opened: Opener) -> None:
+    bench = opened()
+    if bench.program not in DOORS:
+        pytest.skip("no door of its own")
+    doors = {"own": [DOORS[bench.program]], "typed": ["pty_paste"]}
+    for name, chosen in doors.items():
+        bench.spawn(name, doors=chosen)
+        bench.until_composer(name=name)
+        bench.until(partial(is_ready, bench, name), 70, f"{name} is ready")
+    took: dict[str, list[float]] = {name: [] for name in doors}
+    for number in range(FIGURES):
+        for name in doors:
+            identifier = bench.send(f"figure {number}", to=name)
+            bench.until_acked([identifier], 30)
+            bench.until_composer(name=name)
+            took[name].append(hand_over_ms(bench, identifier))
+    for name, figures in took.items():
+        said = (
+            f"{bench.program} {bench.home.version}: hand-over to proof, {doors[name][0]}: "
+            f"median {statistics.median(figures):.0f} ms, {FIGURES} messages, idle"
+        )
+        print(said)
+        if (place := os.environ.get("FIGURES")) is not None:
+            with Path(place).open("a") as file:
+                file.write(said + "\n")
+
+
+FIGURES = 15
+
+
+def is_ready(bench: Bench, name: str) -> bool:
+    return bool(bench.agent(name)["ready"])
+
+
+def hand_over_ms(bench: Bench, identifier: str) -> float:
+    """Between the event of the hand-over and that of the evidence."""
+    told = why(bench, identifier)
+    at = {topic: float(ms) for ms, topic in re.findall(r"([+-][\d.]+) ms +\w+ +(delivery\.\w+)\.v\d", told)}
+    return at["delivery.injected"] - at["delivery.injecting"]
+
+
+@pytest.mark.holds("its own door: the agent's tools are there")
+def test_the_tools_of_the_agent_are_there_beside_the_door(doorway: Doorway) -> None:
+    bench = doorway()
+    if (search := SEARCHES.get(bench.program)) is not None:
+        bench.send(f'CALLTOOL {search} {{"query": "select:mcp__agent-relay__send_dm", "max_results": 3}}')
+    else:
+        bench.send("which tools are there")
+    bench.until(lambda: any("send_dm" in tool for tool in bench.model.tools()), 20, "our tools")

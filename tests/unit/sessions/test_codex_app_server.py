@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -166,8 +167,9 @@ LISTENS = 's = socket.socket(socket.AF_UNIX); s.bind(sys.argv[3].removeprefix("u
 @linux_only
 async def test_the_server_listens_before_the_program_starts_and_ends_if_that_never_does(tmp_path):
     started, door = await asyncio.wait_for(CodexAppServerKind().prepare(codex_that(LISTENS, tmp_path)), WAIT_S)
-    socket = tmp_path / "doors" / "ws_1" / "codex.sock"
-    assert started.argv[1:] == ("--remote", f"unix://{socket}")
+    (remote, address) = started.argv[1:]
+    socket = Path(address.removeprefix("unix://"))
+    assert (remote, stat.S_IMODE(socket.parent.stat().st_mode)) == ("--remote", 0o700)
     assert await codex_app_server.listens(socket)
     environment = Path(f"/proc/{door.process.pid}/environ").read_text()
     assert "RELAYBROKER_SESSION=ws_1" in environment.split("\0")
@@ -259,6 +261,14 @@ async def test_what_the_server_refuses_is_not_handed_over(door, peer):
     peer.refusals["turn/start"] = {"code": -32600, "message": "thread not found"}
     with pytest.raises(NotHandedOver, match="thread not found"):
         await door.hand_over("del_1", "hello", steer=False)
+    assert door.state == "idle"
+
+
+async def test_a_turn_that_was_begun_is_busy_until_the_server_says_otherwise(door, peer):
+    await door.hand_over("del_1", "hello", steer=False)
+    assert door.state == "busy"
+    await peer.tell("thread/status/changed", threadId="t1", status={"type": "idle"})
+    await becomes(door, "idle")
 
 
 async def test_an_error_within_the_server_says_nothing(door, peer):
