@@ -30,8 +30,8 @@ test: $(VENV)/.installed lint types contracts docs  ## everything CI runs
 test-loaded: $(VENV)/.installed  ## the same beside two busy loops and a syncing writer
 	$(BIN)/python -m tests.loaded $(MAKE) test
 
-nightly: $(VENV)/.installed  ## the property tests with many more examples
-	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/property
+nightly: $(VENV)/.installed  ## the property tests with many more examples, and every simulated night
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/property tests/simulation/test_nights.py
 
 check: $(VENV)/.installed lint types contracts docs unit  ## before every commit: under a minute
 

@@ -28,6 +28,8 @@ class Plan(NamedTuple):
     """Until what a broker at rest needs is read: it is what is measured, not synchronisation."""
     tool_calls: int = 200
     """Of agents' tools; of those that send, a quarter."""
+    burst: float = 1.0
+    """What share of the messages of each burst is sent."""
 
 
 FULL = Plan(messages=60, limit_s=30, stall_s=10, events=1_000_000, tool_calls=4000)
@@ -71,6 +73,7 @@ async def latency(name: str, plan: Plan) -> Figures:
 async def burst(name: str, plan: Plan, agents: int, each: int) -> Figures:
     """`each` messages to every agent at once. With many agents, memory too: with one agent, then with all after the burst."""
     key = f"burst_{agents}x{each}"
+    each = max(1, round(each * plan.burst))
     async with Session(name) as session:
         first, *others = names = [f"a{number}" for number in range(agents)]
         spawned = await session.spawn([first])

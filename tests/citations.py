@@ -10,7 +10,7 @@ A *passage* is a piece of prose with its place: a comment, a docstring, a text t
 | document | guarantees.md, spec/local-api.md | a file |
 | decision | ADR-0001 | a file in ADR |
 | path | domain/mailbox.py, proof.py | a file or folder; a pattern meets one |
-| test | test_no_route_but_health_answers_without_the_key | a test of this name |
+| test | test_no_route_but_those_for_everybody_answers_without_the_key | a test of this name |
 | module | relaybroker.domain.mailbox.SEEN_WINDOW | can be imported, and has it |
 | command | relaybroker log export --session | a command of ours, and its options |
 | flag | --json | an option of ours |

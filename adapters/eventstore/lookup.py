@@ -162,7 +162,9 @@ def _links_view() -> str:
 
 
 def _gives_reason(event: type[Event]) -> bool:
-    hint = get_type_hints(event).get("reason")
+    if "reason" not in event.__struct_fields__:  # most events: types are slow to look up
+        return False
+    hint = get_type_hints(event)["reason"]
     return hint is Reason or Reason in get_args(hint)
 
 

@@ -98,7 +98,7 @@ class Mapper:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self._bodies = {topic: msgspec.json.Decoder(kind) for topic, kind in registry.items()}
+        self._bodies: dict[str, msgspec.json.Decoder[Event]] = {}  # made when first needed: a log has few of the topics
         self._old_body = msgspec.json.Decoder(dict[str, Any])
         self._envelope = msgspec.json.Decoder(_Envelope)
         self._encoder = msgspec.json.Encoder()
@@ -169,7 +169,12 @@ class Mapper:
             msgspec.DecodeError: the body does not fit.
         """
         decoder = self._bodies.get(topic)
-        return decoder.decode(body) if decoder else self._upcast(topic, body, position, stream)
+        if decoder is None:
+            kind = self.registry.get(topic)
+            if kind is None:
+                return self._upcast(topic, body, position, stream)
+            decoder = self._bodies[topic] = msgspec.json.Decoder(kind)
+        return decoder.decode(body)
 
     def follows(self, previous: bytes | None, stored: StoredEvent, position: int) -> bytes:
         """The row's chain value, after checking that it follows `previous` (None = its predecessor is not at hand).
@@ -193,7 +198,7 @@ class Mapper:
         Raises:
             UnknownTopic, CorruptEvent: as for `to_recorded`.
         """
-        if stored.topic in self._bodies:
+        if stored.topic in self.registry:
             try:
                 return stored.topic, bytes(self._envelope.decode(stored.state).body)
             except NOT_READABLE as error:
@@ -204,7 +209,7 @@ class Mapper:
     def says(self, stored: StoredEvent, text: str, position: int) -> bool:
         """Whether the body of a row, in today's form, has this text; raises as `current`."""
         wanted = text.encode()
-        if stored.topic in self._bodies and wanted not in stored.state:
+        if stored.topic in self.registry and wanted not in stored.state:
             return False
         return wanted in self.current(stored, position)[1]
 

@@ -114,6 +114,8 @@ SET = {
 }
 """What every agent gets, whatever the broker's environment says."""
 
+_WILD = re.compile("[*?[]")
+
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 """For a broker that was started without PATH."""
 
@@ -125,9 +127,13 @@ def inherited(environment: Mapping[str, str], named: Iterable[str] = ()) -> dict
         environment: of the broker.
         named: further names and patterns, by the operator. They can bring anything but secrets and identities of the broker.
     """
-    patterns = [*chain.from_iterable(INHERITED.values()), *named]
-    wanted = re.compile("|".join(map(translate, patterns)))
-    kept = {name: value for name, value in environment.items() if wanted.match(name) and not is_protected(name)}
+    names = {*chain.from_iterable(INHERITED.values()), *named}
+    patterns = re.compile("|".join(translate(name) for name in names if _WILD.search(name)))
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if (name in names or patterns.match(name)) and not is_protected(name)
+    }
     locale = {} if kept.keys() & {"LC_ALL", "LC_CTYPE", "LANG"} else {"LANG": "C.UTF-8"}
     return {"PATH": DEFAULT_PATH} | locale | kept
 

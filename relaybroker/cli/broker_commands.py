@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import subprocess
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from relaybroker.cli.progress import Watch
     from relaybroker.config.connection_file import Connection
     from relaybroker.config.paths import Paths
-    from relaybroker.config.settings import Flags, Settings
+    from relaybroker.config.settings import Settings
     from relaybroker.fleet.applying import Done
 
 PORT = click.IntRange(0, 65535)
@@ -50,20 +51,35 @@ ASK_S = 3.0
 """What a broker gets to answer that it will end; one that hangs is killed when `DOWN_S` is over."""
 
 
-def _run(flags: Flags) -> int:
-    from pydantic import SecretStr
-
+def _run(workspace_key: str = "", **flags: Any) -> int:
+    """Run a broker with these `Flags`; the exit status."""
     from relaybroker.adapters import first_process
     from relaybroker.cli.hidden_secrets import hide
 
-    key = hide(flags.workspace_key.get_secret_value())
-    flags = flags.model_copy(update={"workspace_key": SecretStr(key)})
+    workspace_key = hide(workspace_key)  # may start this process anew: what was imported until here is imported twice
     if first_process.is_first():
         return first_process.serve(own_program("relaybroker", *sys.argv[1:]))
+    gc.disable()  # nothing that is imported is garbage: looking for some is a twentieth of the start
+    from pydantic import SecretStr
+
+    from relaybroker.config.settings import Flags, SettingsError, take_settings
+
+    try:
+        given = Flags(workspace_key=SecretStr(workspace_key), **flags)
+        settings = take_settings(given, os.environ, Path.cwd())
+    except (SettingsError, OSError) as error:
+        say(f"relaybroker: {error}", err=True)
+        return 1
+    if not (settings.engine_url or "").startswith("https:"):
+        from relaybroker.serving.without_tls import import_aiohttp_without_tls
+
+        import_aiohttp_without_tls()
     from relaybroker.api.local_api import make_local_api
     from relaybroker.node.bootstrap import run
 
-    return run(flags, make_local_api, _settle)
+    gc.freeze()
+    gc.enable()
+    return run(settings, make_local_api, _settle)
 
 
 def _settle(settings: Settings, paths: Paths, connection: Connection, report: Callable[[str], None]) -> None:
@@ -151,22 +167,18 @@ def up(
         words = [str(word) for option, value in given.items() if value not in ("", None) for word in (option, value)]
         _detach(folder, words, as_json=as_json)
         return
-    from relaybroker.config.settings import Flags
-
     sys.exit(
         _run(
-            Flags(
-                command="up",
-                instance_name=name,
-                name=name,
-                api_port=api_port,
-                api_bind=api_bind,
-                persist=True,
-                state_dir=folder,
-                config=config,
-                record=record,
-                harnesses=harnesses,
-            )
+            command="up",
+            instance_name=name,
+            name=name,
+            api_port=api_port,
+            api_bind=api_bind,
+            persist=True,
+            state_dir=folder,
+            config=config,
+            record=record,
+            harnesses=harnesses,
         )
     )
 
@@ -284,24 +296,18 @@ def init(
     harnesses: Path | None,
 ) -> None:
     """The broker as existing clients start it (installed as agent-relay-broker)."""
-    from pydantic import SecretStr
-
-    from relaybroker.config.settings import Flags
-
     sys.exit(
         _run(
-            Flags(
-                command="init",
-                instance_name=instance_name,
-                name=name,
-                workspace_key=SecretStr(workspace_key),
-                channels=channels,
-                api_port=api_port,
-                api_bind=api_bind,
-                persist=persist,
-                state_dir=None if state_dir is None else Path(state_dir),
-                harnesses=harnesses,
-            )
+            workspace_key,
+            command="init",
+            instance_name=instance_name,
+            name=name,
+            channels=channels,
+            api_port=api_port,
+            api_bind=api_bind,
+            persist=persist,
+            state_dir=None if state_dir is None else Path(state_dir),
+            harnesses=harnesses,
         )
     )
 

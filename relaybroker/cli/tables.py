@@ -6,8 +6,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from wcwidth import wcswidth, wcwidth
-
 from relaybroker.cli.output import say
 from relaybroker.domain.plain_text import plain
 
@@ -48,6 +46,10 @@ def _shrink(widths: list[int], room: int) -> None:
 
 
 def _width(text: str) -> int:
+    if text.isascii():  # `plain` has left no control character
+        return len(text)
+    from wcwidth import wcswidth  # its tables take as long to load as the rest of a command's tables
+
     return max(0, wcswidth(text))
 
 
@@ -56,7 +58,7 @@ def _fit(text: str, width: int) -> str:
         return text + " " * (width - _width(text))
     kept, used = "", 0
     for sign in text:
-        cells = max(0, wcwidth(sign))
+        cells = _width(sign)
         if used + cells > width - 1:
             break
         kept, used = kept + sign, used + cells

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -17,7 +18,12 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from relaybroker.engine.server import serve
+from relaybroker.serving.without_tls import import_aiohttp_without_tls
+
+gc.disable()  # nothing that is imported is garbage: looking for some is a twentieth of the start
+import_aiohttp_without_tls()
+
+from relaybroker.engine.server import serve  # noqa: E402  # after the lines above
 
 
 def _write_ready_file(path: str, base_url: str) -> None:
@@ -46,6 +52,8 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Parse the command line and serve until SIGTERM or SIGINT."""
+    gc.freeze()
+    gc.enable()
     parser = argparse.ArgumentParser(prog="python -m relaybroker.engine", description=__doc__)
     parser.add_argument("--db", required=True, help="database file")
     parser.add_argument("--host", default="127.0.0.1")

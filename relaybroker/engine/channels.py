@@ -10,7 +10,7 @@ import re
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import ids
+from relaybroker.engine import ids, quotas
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
 from relaybroker.engine.store import Tx
@@ -41,11 +41,12 @@ def create(
     metadata: dict[str, Any] | None = None,
     creator_id: str | None = None,
 ) -> sqlite3.Row:
-    """A new channel; an agent that creates it is its owner."""
+    """A new channel; an agent that creates it is its owner. Raises EngineError 403 `channel_limit`, 409 `channel_already_exists`."""
     if not _NAME.fullmatch(name):
         raise EngineError(400, "invalid_channel_name", "Channel names are lower-case letters, digits and hyphens")
     if tx.one("SELECT 1 FROM channels WHERE workspace_id = ? AND name = ?", workspace_id, name):
         raise EngineError(409, "channel_already_exists", f'Channel "{name}" already exists')
+    quotas.require_room_for_channel(tx, engine, workspace_id, creator_id)
     tx.run(
         "INSERT INTO channels (id, workspace_id, name, kind, topic, metadata, created_by, created_at) VALUES (?,?,?,'channel',?,?,?,?)",
         engine.ids.next(), workspace_id, name, topic, json.dumps(metadata or {}), creator_id, tx.now,

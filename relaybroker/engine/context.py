@@ -22,6 +22,8 @@ SENDER_OPEN_SIZE = 64 * 1024 * 1024
 """Characters of these together."""
 SENDER_INVOCATIONS = 256
 """Invocations of one agent that may be open."""
+AGENT_CHANNELS = 256
+"""Channels and groups that one agent may make."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,25 @@ class Limits:
     """Times in seconds, sizes in characters. The defaults are the contract's."""
 
     delivery_ttl_s: float = 3600.0
+    """Life of a delivery that nobody acknowledges."""
     mailbox_depth: int = 1000
+    """Open deliveries for one agent; further posts succeed without a row."""
     redispatch_after_s: float = 30.0
+    """When an action without a result is sent again."""
     node_timeout_s: float = 45.0
+    """Silence after which a node is offline."""
     sender_open: int = SENDER_OPEN
     sender_open_size: int = SENDER_OPEN_SIZE
     sender_invocations: int = SENDER_INVOCATIONS
+    agent_channels: int = AGENT_CHANNELS
 
     @property
     def sweep_every_s(self) -> float:
         """How often time-outs are checked."""
         return min(SWEEP_S, self.delivery_ttl_s / 2, self.redispatch_after_s / 2, self.node_timeout_s / 3)
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass

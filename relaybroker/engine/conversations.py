@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import agents, channels, ids, messages
+from relaybroker.engine import agents, channels, ids, messages, quotas
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, invalid, not_found
@@ -57,11 +57,18 @@ def _one_to_one(tx: Tx, caller: Caller, other_id: str) -> sqlite3.Row:
 
 
 def _open_conversation(
-    tx: Tx, workspace_id: str, conversation_id: str, channel_id: str, kind: str, name: str | None, agent_ids: set[str]
+    tx: Tx,
+    workspace_id: str,
+    conversation_id: str,
+    channel_id: str,
+    kind: str,
+    name: str | None,
+    agent_ids: set[str],
+    creator_id: str | None = None,
 ) -> None:
     tx.run(
-        "INSERT INTO channels (id, workspace_id, name, kind, created_at) VALUES (?,?,?,'dm',?)",
-        channel_id, workspace_id, channel_id, tx.now,
+        "INSERT INTO channels (id, workspace_id, name, kind, created_by, created_at) VALUES (?,?,?,'dm',?,?)",
+        channel_id, workspace_id, channel_id, creator_id, tx.now,
     )  # fmt: skip
     tx.run(
         "INSERT INTO conversations (id, workspace_id, channel_id, type, name, created_at) VALUES (?,?,?,?,?,?)",
@@ -72,10 +79,11 @@ def _open_conversation(
 
 
 def open_group(tx: Tx, engine: Engine, caller: Caller, names: list[str], title: str | None) -> dict[str, Any]:
-    """A group conversation of the caller and these agents."""
+    """A group conversation of the caller and these agents. Raises EngineError 403 `channel_limit`."""
+    quotas.require_room_for_channel(tx, engine, caller.workspace_id, caller.id)
     participants = {agents.find(tx, caller.workspace_id, name)["id"] for name in names} | {caller.id}
     conversation_id, channel_id = engine.ids.next(), f"dmch_{engine.ids.next()}"
-    _open_conversation(tx, caller.workspace_id, conversation_id, channel_id, "group", title, participants)
+    _open_conversation(tx, caller.workspace_id, conversation_id, channel_id, "group", title, participants, caller.id)
     return {
         "id": conversation_id,
         "channel_id": channel_id,

@@ -32,7 +32,13 @@ def insert(
     *,
     thread_id: str | None = None,
 ) -> sqlite3.Row:
-    """Store a message; its recipients get it from `deliver`. Raises EngineError 413 `body_too_large`."""
+    """Store a message; its recipients get it from `deliver`.
+
+    Raises:
+        EngineError: 413 `body_too_large`; 501 `not_implemented` for attachments: there are no files, and none is dropped silently.
+    """
+    if body.get("attachments"):
+        raise EngineError(501, "not_implemented", "This engine keeps no files: send the message without attachments")
     message_id = int(engine.ids.next())
     mentions = json.dumps(list(dict.fromkeys(_MENTION.findall(body["text"]))))
     blocks = None if body.get("blocks") is None else json.dumps(body["blocks"])

@@ -6,11 +6,12 @@ Source: spec/engine-contract.md sections 1.1 and 2.
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from relaybroker.engine.errors import EngineError, invalid
 from relaybroker.engine.json_text import strict_json
@@ -26,7 +27,9 @@ EMOJI_MAX = 64
 """Characters of a reaction: an emoji with its modifiers, or its :name:."""
 
 DESCRIPTION_MAX = 1024
-"""Characters of what is said about an observer token, about a delivery that was not taken, or of who a webhook speaks for."""
+"""Characters of what is said about an observer token or a channel, about a delivery that was not taken, or of who a webhook speaks for."""
+METADATA_MAX = 16 * 1024
+"""Characters of the metadata of an agent or a channel, of an agent's skills, and of its capabilities, each as JSON."""
 Scope = Literal[
     "stream:read", "messages:read", "threads:read", "dms:read", "channels:read", "search:read", "agents:read", "nodes:read",
     "deliveries:read", "activity:read", "files:read", "reactions:read",
@@ -34,7 +37,19 @@ Scope = Literal[
 """What an observer token may read."""
 _TIME = "a time is written like 2026-01-31T12:00:00.000Z"
 PROMPT_MAX = 64 * 1024
-"""Characters of the system prompt of a workspace."""
+"""Characters of the system prompt of a workspace, and of the persona of an agent."""
+_Json = TypeVar("_Json", dict[str, Any], list[Any])
+
+
+def _small(value: _Json) -> _Json:
+    """The value itself. Raises ValueError where it is too long as JSON."""
+    if len(json.dumps(value)) > METADATA_MAX:
+        raise ValueError(f"may have {METADATA_MAX // 1024} Ki characters as JSON")
+    return value
+
+
+_Small = Annotated[dict[str, Any], AfterValidator(_small)]
+_SmallList = Annotated[list[Any], AfterValidator(_small)]
 
 
 class Body(BaseModel):
@@ -102,10 +117,10 @@ class AgentBody(Body):
 
     name: AgentName
     type: Literal["agent", "human", "system"] = "agent"
-    persona: str | None = None
-    metadata: dict[str, Any] | None = None
-    skills: list[Any] | None = None
-    capabilities: dict[str, Any] | None = None
+    persona: str | None = Field(default=None, max_length=PROMPT_MAX)
+    metadata: _Small | None = None
+    skills: _SmallList | None = None
+    capabilities: _Small | None = None
     auto_join_general: bool | None = None
 
 
@@ -113,10 +128,10 @@ class AgentPatch(Body):
     """PATCH /v1/agents/:name."""
 
     status: Literal["active", "idle", "blocked", "waiting", "offline", "online"] | None = None
-    persona: str | None = None
-    metadata: dict[str, Any] | None = None
-    skills: list[Any] | None = None
-    capabilities: dict[str, Any] | None = None
+    persona: str | None = Field(default=None, max_length=PROMPT_MAX)
+    metadata: _Small | None = None
+    skills: _SmallList | None = None
+    capabilities: _Small | None = None
 
 
 class SpawnBody(Body):
@@ -126,9 +141,9 @@ class SpawnBody(Body):
     cli: Literal["claude", "codex", "gemini", "aider", "goose", "opencode", "grok"]
     task: str = Field(min_length=1)
     channel: str | None = None
-    persona: str | None = None
+    persona: str | None = Field(default=None, max_length=PROMPT_MAX)
     model: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: _Small | None = None
 
 
 class ReleaseBody(Body):
@@ -167,21 +182,21 @@ class ChannelBody(Body):
     """POST /v1/channels."""
 
     name: str = Field(min_length=1, max_length=LABEL_MAX)
-    topic: str | None = None
-    metadata: dict[str, Any] | None = None
+    topic: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    metadata: _Small | None = None
 
 
 class ChannelPatch(Body):
     """PATCH /v1/channels/:name."""
 
-    topic: str | None = None
-    metadata: dict[str, Any] | None = None
+    topic: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
+    metadata: _Small | None = None
 
 
 class TopicBody(Body):
     """PATCH /v1/channels/:name/topic."""
 
-    topic: str | None = None
+    topic: str | None = Field(default=None, max_length=DESCRIPTION_MAX)
 
 
 class InviteBody(Body):

@@ -1,7 +1,7 @@
-"""What one sender may have open: nobody fills the engine, or what it gives to brokers, alone.
+"""What one agent may have: nobody fills the engine, or what it gives to brokers, alone.
 
-A message that would go over is refused whole and stored nowhere; what is delivered, or expires, makes room again. A refusal is a line in
-the log, once a minute for each sender.
+A message that would go over is refused whole and stored nowhere; what is delivered, or expires, makes room again. Channels and groups stay,
+and so does their limit. A refusal of a sender is a line in the log, once a minute for each.
 
 Source: spec/engine-contract.md section 7.2.
 """
@@ -17,6 +17,8 @@ from relaybroker.engine.errors import EngineError
 from relaybroker.engine.store import Tx
 
 SENDER_QUOTA = "sender_quota"
+CHANNELS_MAX = 4096
+"""Channels of a workspace, the archived ones among them."""
 TOLD_EVERY_S = 60.0
 """Between two lines of the log about one sender."""
 TOLD_MAX = 1024
@@ -50,6 +52,22 @@ def require_room_for_invocation(tx: Tx, engine: Engine, caller: Caller) -> None:
     )
     if open_now >= engine.limits.sender_invocations:
         _refuse(engine, caller, f"{open_now} invocations")
+
+
+def require_room_for_channel(tx: Tx, engine: Engine, workspace_id: str, creator_id: str | None) -> None:
+    """Room for one more channel or group. Raises EngineError 403 `channel_limit`."""
+    if creator_id is not None:
+        made = tx.count(
+            "SELECT COUNT(*) FROM channels WHERE workspace_id = ? AND created_by = ?", workspace_id, creator_id
+        )
+        if made >= engine.limits.agent_channels:
+            limit = engine.limits.agent_channels
+            raise EngineError(403, "channel_limit", f"An agent may make {limit} channels and groups")
+    if (
+        tx.count("SELECT COUNT(*) FROM channels WHERE workspace_id = ? AND kind = 'channel'", workspace_id)
+        >= CHANNELS_MAX
+    ):
+        raise EngineError(403, "channel_limit", f"A workspace has at most {CHANNELS_MAX} channels")
 
 
 def _refuse(engine: Engine, caller: Caller, has: str) -> None:

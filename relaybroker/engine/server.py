@@ -17,7 +17,7 @@ from typing import Self
 from aiohttp import web
 
 from relaybroker.engine import invocations, node_control
-from relaybroker.engine.context import SENDER_INVOCATIONS, SENDER_OPEN, SENDER_OPEN_SIZE, Engine, Limits
+from relaybroker.engine.context import DEFAULT_LIMITS, Engine, Limits
 from relaybroker.engine.hub import Hub
 from relaybroker.engine.rest import routes
 from relaybroker.engine.rest.api import CONNECTIONS, ENGINE, ORIGIN, envelope
@@ -41,23 +41,9 @@ async def serve(
     *,
     port_later: bool = False,
     ready: Callable[[str], None] | None = None,
-    delivery_ttl_s: float = 3600,
-    mailbox_depth: int = 1000,
-    redispatch_after_s: float = 30,
-    node_timeout_s: float = 45,
 ) -> None:
     """Run an engine until this task is cancelled; `ready(base_url)` is called once it listens. Arguments of `EmbeddedEngine`."""
-    async with EmbeddedEngine(
-        db_path,
-        host,
-        port,
-        socket,
-        port_later=port_later,
-        delivery_ttl_s=delivery_ttl_s,
-        mailbox_depth=mailbox_depth,
-        redispatch_after_s=redispatch_after_s,
-        node_timeout_s=node_timeout_s,
-    ) as engine:
+    async with EmbeddedEngine(db_path, host, port, socket, port_later=port_later) as engine:
         if ready is not None:
             ready(engine.base_url)
         await asyncio.Event().wait()
@@ -72,13 +58,7 @@ class EmbeddedEngine:
         port: 0 = chosen by the OS.
         socket: path of a Unix socket to listen on as well; "" = none.
         port_later: while another program has the port, serve the socket alone, and take the port when it is free.
-        delivery_ttl_s: life of a delivery that nobody acknowledges, seconds.
-        mailbox_depth: open deliveries for one agent; further posts succeed without a row.
-        redispatch_after_s: when an action without a result is sent again, seconds.
-        node_timeout_s: silence after which a node is offline, seconds.
-        sender_open: open deliveries of one sender; more are refused.
-        sender_open_size: their characters together.
-        sender_invocations: open invocations of one agent; more are refused.
+        limits: how much it keeps for whom, and for how long.
         clock: its time, epoch seconds.
 
     Attributes:
@@ -100,27 +80,13 @@ class EmbeddedEngine:
         socket: str = "",
         *,
         port_later: bool = False,
-        delivery_ttl_s: float = 3600,
-        mailbox_depth: int = 1000,
-        redispatch_after_s: float = 30,
-        node_timeout_s: float = 45,
-        sender_open: int = SENDER_OPEN,
-        sender_open_size: int = SENDER_OPEN_SIZE,
-        sender_invocations: int = SENDER_INVOCATIONS,
+        limits: Limits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._db_path, self._host, self._port, self._socket = db_path, host, port, socket
         self._port_later = port_later
-        self._limits = Limits(
-            delivery_ttl_s,
-            mailbox_depth,
-            redispatch_after_s,
-            node_timeout_s,
-            sender_open,
-            sender_open_size,
-            sender_invocations,
-        )
+        self._limits = limits
         self._open = contextlib.AsyncExitStack()
         self.base_url = ""
         self.hub = Hub()

@@ -301,6 +301,8 @@ def _engine_of(directory: Path, record: _Record | None) -> psutil.Process | None
     """The living engine of this directory: the recorded one, or one whose record a cleaner has removed."""
     if record is not None and (process := _process(directory, record.pid)) is not None:
         return process
+    if not _database(directory).exists():  # no engine ever ran here
+        return None
     for candidate in psutil.process_iter():
         if (process := _process(directory, candidate.pid)) is not None:
             return process

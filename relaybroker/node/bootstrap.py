@@ -39,7 +39,7 @@ from relaybroker.adapters.unix_address import address_of
 from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.config import last_words
 from relaybroker.config.paths import Paths, paths_of
-from relaybroker.config.settings import Flags, Settings, SettingsError, take_settings
+from relaybroker.config.settings import Settings, SettingsError
 from relaybroker.domain import inputs
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import REGISTRY
@@ -90,18 +90,13 @@ START_FAILURES = (
 """Everything that ends a start with a message for a person and status 1."""
 
 
-def run(flags: Flags, make_surface: SurfaceFactory, settle: Settle | None = None) -> int:
-    """Run a broker in this process until it ends; the exit status. Secrets are taken out of `os.environ`.
+def run(settings: Settings, make_surface: SurfaceFactory, settle: Settle | None = None) -> int:
+    """Run a broker in this process until it ends; the exit status.
 
     `settle` is called, in a thread, as soon as the broker answers: it starts what shall run here.
     """
     descriptors.raise_limit()
     notices = ServiceNotices.take(os.environ)
-    try:
-        settings = take_settings(flags, os.environ, Path.cwd())
-    except (SettingsError, OSError) as error:
-        _say(f"relaybroker: {error}")
-        return 1
     harnesses.use(harnesses.read(settings.harnesses))
     return _runner()(Bootstrap(settings, os.environ, make_surface, notices, settle).serve())
 

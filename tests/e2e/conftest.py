@@ -20,6 +20,7 @@ import aiohttp
 import psutil
 import pytest
 
+from tests.forking import Forked, forker
 from tests.waiting import WAIT_S
 
 AGENTS = Path(__file__).parent / "agents"
@@ -33,7 +34,7 @@ class Deployment:
         self.folder = folder
         self.state = folder / "state"
         self.extra = environment
-        self.broker: subprocess.Popen[bytes] | None = None
+        self.broker: Forked | subprocess.Popen[bytes] | None = None
         self.session: aiohttp.ClientSession
         self.pids: dict[str, int] = {}
         self.agent_ids: dict[str, str] = {}
@@ -48,15 +49,21 @@ class Deployment:
         return environment | self.extra
 
     async def start(self) -> None:
+        words = ["up", "--state-dir", str(self.state), "--name", "desk"]
+        environment = self.environment()
         with (self.folder / "broker.out").open("ab") as output:
-            self.broker = subprocess.Popen(
-                [sys.executable, "-m", "relaybroker", "up", "--state-dir", str(self.state), "--name", "desk"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self.environment(),
-                cwd=self.folder,
-            )
+            if any(name.startswith(("LD_", "PYTHON")) for name in self.extra):
+                self.broker = subprocess.Popen(
+                    [sys.executable, "-m", "relaybroker", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                    cwd=self.folder,
+                )
+            else:
+                command = ["relaybroker", *words]
+                self.broker = forker().start(command, env=environment, cwd=self.folder, output=output.fileno())
         await self.until(self._answers, "the broker is ready")
 
     def _answers(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = int(os.environ.get("RELAYBROKER_KILLS", "10"))
+KILLS = int(os.environ.get("RELAYBROKER_KILLS", "6"))
 EACH = 60
 BACKLOG = 400
 """Well below the engine's mailbox depth (1000 an agent): above that it takes posts and makes no row, by contract."""

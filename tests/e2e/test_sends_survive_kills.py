@@ -16,7 +16,7 @@ import pytest
 from tests.waiting import WAIT_S
 
 SEED = int(os.environ.get("RELAYBROKER_KILL_SEED", "20261125"))
-KILLS = 8
+KILLS = 5
 UNNAMED = "somebody"
 """Says no name."""
 SENDERS = {"ann": "ann", "bob": "bob", "human:eve": "desk", "human:joe": "desk", UNNAMED: "desk"}

@@ -20,6 +20,7 @@ import pytest
 
 from relaybroker.audit.log import reading
 from relaybroker.domain.events import Recorded
+from tests.forking import Forked, forker
 from tests.scenarios import pace
 from tests.scripted_engine import KEY, ScriptedEngine
 from tests.waiting import WAIT_S
@@ -38,7 +39,7 @@ class Node:
         self.rate = rate
         self.extra = environment
         self.name = "desk"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
         self._pulse: asyncio.Task[None] | None = None
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S))
 
@@ -49,23 +50,13 @@ class Node:
             environment[name] = str(self.folder / place)
         environment |= {"RELAYCAST_BASE_URL": self.engine.url, "AGENT_RELAY_WORKSPACE_KEY": KEY}
         environment |= {"CLOCK_SET": str(self.folder / "clock")}
-        environment["PYTHONPATH"] = str(HERE.parents[1])
         return environment | self.extra
 
     def launch(self) -> None:
         """Start the process; returns at once."""
         with (self.folder / "broker.out").open("ab") as output:
-            self.process = subprocess.Popen(
-                [
-                    *self._program(),
-                    *("up", "--state-dir", str(self.state), "--name", self.name),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self.environment(),
-                cwd=self.folder,
-            )
+            command = [*self._program(), "up", "--state-dir", str(self.state), "--name", self.name]
+            self.process = forker().start(command, env=self.environment(), cwd=self.folder, output=output.fileno())
 
     async def start(self) -> None:
         """Start it and wait until its local API answers everything."""
@@ -78,12 +69,12 @@ class Node:
 
     def _program(self) -> list[str]:
         if self.rate == 1.0:
-            return [sys.executable, "-m", "relaybroker"]
+            return ["relaybroker"]
         pulse = self.folder / "pulse"
         if self._pulse is None:
             pace.prepare(pulse)
             self._pulse = asyncio.create_task(pace.count(pulse))
-        return [sys.executable, str(HERE / "fast_broker.py"), str(self.rate), str(pulse)]
+        return [str(HERE / "fast_broker.py"), str(self.rate), str(pulse)]
 
     def connection(self) -> dict[str, Any] | None:
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+
 import pytest
 
 from relaybroker.testing.simulated import SimulatedBroker
@@ -63,9 +66,18 @@ def with_a_crash(broker):
     broker.restart()
 
 
-@pytest.mark.parametrize("hold", [by_a_person, by_a_dialog, by_a_program_that_works, by_somebody_at_the_keyboard])
-@pytest.mark.parametrize("happens", [nothing, forward, back, by_years, back_by_years, to_and_fro, with_a_crash])
-@pytest.mark.parametrize("shares_clock", [True, False], ids=["engine here", "engine elsewhere"])
+HOLDS = (by_a_person, by_a_dialog, by_a_program_that_works, by_somebody_at_the_keyboard)
+HAPPENINGS = (nothing, forward, back, by_years, back_by_years, to_and_fro, with_a_crash)
+NIGHTS = [
+    (hold, happens, shares_clock)
+    for number, (hold, happens) in enumerate(itertools.product(HOLDS, HAPPENINGS))
+    for shares_clock in (True, False)
+    if shares_clock == bool(number % 2) or os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+]
+"""Every hold with every happening: with an engine here or elsewhere, at night with both."""
+
+
+@pytest.mark.parametrize(("hold", "happens", "shares_clock"), NIGHTS)
 def test_what_was_held_over_night_is_typed_in_the_morning_and_nothing_is_dropped(hold, happens, shares_clock):
     """D13, NO-LOSS, ONE-OWNER."""
     broker = SimulatedBroker(engine=engine.Traits(shares_clock=shares_clock))

@@ -15,10 +15,9 @@ import aiohttp
 import pytest
 from blockbuster import blockbuster_ctx
 
+from relaybroker.engine.context import Limits
 from relaybroker.engine.server import EmbeddedEngine
 from tests.waiting import WAIT_S
-
-"""How long anything that must happen may take; generous, because the machine is shared."""
 
 
 @dataclass
@@ -239,8 +238,9 @@ async def open_world(tmp_path) -> AsyncIterator[Callable[..., Awaitable[World]]]
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(blockbuster_ctx("relaybroker.engine"))
 
-        async def start(workspace="team", db="engine.db", **limits):
-            engine = await stack.enter_async_context(EmbeddedEngine(str(tmp_path / db), **limits))
+        async def start(workspace="team", db="engine.db", clock=time.time, **limits):
+            place = str(tmp_path / db)
+            engine = await stack.enter_async_context(EmbeddedEngine(place, clock=clock, limits=Limits(**limits)))
             session = await stack.enter_async_context(aiohttp.ClientSession())
             world = World(engine, session, [])
             stack.push_async_callback(world.close)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from relaybroker.engine import quotas
 from relaybroker.engine.messages import MESSAGE_MAX
+from relaybroker.engine.models import METADATA_MAX, PROMPT_MAX
 
 
 async def _payloads(world):
@@ -102,3 +104,53 @@ async def test_what_is_settled_keeps_no_copy_of_the_message(open_world):
     assert third > 100_000
     read = (await world.get("/v1/deliveries?status=acked", token=ada.token)).data
     assert [len(row["message"]["text"]) for row in read] == [100_000] * 2, "the message itself is there"
+
+
+async def test_an_agent_makes_so_many_channels_and_groups(open_world):
+    world = await open_world(agent_channels=2)
+    ada, bob = await world.agent("ada"), await world.agent("bob")
+    made = await world.post("/v1/channels", {"name": "one"}, token=ada.token)
+    assert made.status == 201
+    made = await world.post("/v1/dm/group", {"participants": ["bob"]}, token=ada.token)
+    assert made.status == 201
+    for path, body in (("/v1/channels", {"name": "two"}), ("/v1/dm/group", {"participants": ["bob"]})):
+        refused = await world.post(path, body, token=ada.token)
+        assert (refused.status, refused.code) == (403, "channel_limit")
+    made = await world.post("/v1/channels", {"name": "two"}, token=bob.token)
+    assert made.status == 201, "the limit is each agent's own"
+
+
+async def test_a_workspace_has_so_many_channels(open_world, monkeypatch):
+    monkeypatch.setattr(quotas, "CHANNELS_MAX", 2)
+    world = await open_world()
+    made = await world.post("/v1/channels", {"name": "one"})
+    assert made.status == 201, "#general is the first"
+    refused = await world.post("/v1/channels", {"name": "two"})
+    assert (refused.status, refused.code) == (403, "channel_limit")
+
+
+async def test_what_is_said_about_agents_and_channels_is_bounded(open_world):
+    world = await open_world()
+    long, much = "x" * (PROMPT_MAX + 1), {"k": "x" * METADATA_MAX}
+    for path, body in (
+        ("/v1/agents", {"name": "ada", "persona": long}),
+        ("/v1/agents", {"name": "ada", "metadata": much}),
+        ("/v1/agents", {"name": "ada", "capabilities": much}),
+        ("/v1/agents", {"name": "ada", "skills": [much]}),
+        ("/v1/channels", {"name": "lab", "metadata": much}),
+        ("/v1/channels", {"name": "lab", "topic": long}),
+    ):
+        refused = await world.post(path, body)
+        assert (refused.status, refused.code) == (400, "invalid_request"), body.keys()
+
+
+async def test_a_message_with_files_is_refused_and_not_sent_without_them(open_world):
+    world = await open_world()
+    ada, _ = await world.agent("ada"), await world.agent("bob")
+    for path, body in (
+        ("/v1/dm", {"to": "bob", "text": "see this", "attachments": ["file_1"]}),
+        ("/v1/channels/general/messages", {"text": "see this", "attachments": ["file_1"]}),
+    ):
+        refused = await world.post(path, body, token=ada.token)
+        assert (refused.status, refused.code) == (501, "not_implemented")
+    assert await world.engine.store.run(lambda tx: tx.count("SELECT COUNT(*) FROM messages")) == 0

@@ -6,6 +6,7 @@ Generated from the models, checked with schemathesis.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 
@@ -13,7 +14,9 @@ import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.checks import not_a_server_error
+from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.generation.feedback import FeedbackSources
+from schemathesis.pytest._test_builder import build_operation_test
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -34,15 +37,16 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 SOCKETS = ("/ws", "/api/fleet/ws")
 ENDS = "/api/shutdown"
 
-schema = schemathesis.openapi.from_dict(document())
-schema.config.output.sanitization.update(enabled=False)
-schema.config.checks.not_a_server_error.expected_statuses = [
-    "2xx",
-    "3xx",
-    "4xx",
-    "501",
-]  # 501: documented, not built yet
-plain = schema.exclude(path=[*SOCKETS, ENDS])
+
+@pytest.fixture(scope="module")
+def described_api():
+    """The document as schemathesis understands it. In a fixture: read as tests are collected, it would cost every worker seconds."""
+    schema = schemathesis.openapi.from_dict(document())
+    schema.config.output.sanitization.update(enabled=False)
+    # 501: documented, not built yet
+    schema.config.checks.not_a_server_error.expected_statuses = ["2xx", "3xx", "4xx", "501"]
+    load_all_checks()
+    return schema
 
 
 def test_every_route_is_there_once_and_says_what_it_answers():
@@ -122,18 +126,32 @@ def served(tmp_path_factory) -> Iterator[str]:
         loop.close()
 
 
-@plain.parametrize()
-@settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture],
-)
-def test_what_the_document_allows_and_forbids_is_answered_as_it_says(case, served):
-    case.call_and_validate(base_url=served, headers={"X-API-Key": KEY}, checks=CHECKS)
+@pytest.mark.parametrize("key", [route.key for route in ROUTES if route.path not in (*SOCKETS, ENDS)])
+def test_what_the_document_allows_and_forbids_is_answered_as_it_says(key, served, described_api):
+    """Boundary values of all that the document says, its examples, and a few requests at random."""
+    method, path = key.split()
+
+    @settings(
+        max_examples=12,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+    def send(case):
+        case.call_and_validate(base_url=served, headers={"X-API-Key": KEY}, checks=CHECKS)
+
+    build_operation_test(
+        config=described_api.config,
+        operation=described_api[path][method],
+        test_func=send,
+        given_kwargs={},
+        feedback=FeedbackSources(),
+    )()
 
 
-@plain.exclude(path=sorted(OPEN_PATHS)).parametrize()
-@settings(max_examples=1, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_no_route_but_health_answers_without_the_key(case, served):
-    assert case.call(base_url=served, headers={"X-API-Key": "wrong"}).status_code == 401
+async def test_no_route_but_those_for_everybody_answers_without_the_key(client):
+    for route in ROUTES:
+        if route.path not in {*OPEN_PATHS, *SOCKETS}:
+            path = re.sub(r"\{\w+\}", "x", route.path)
+            async with client.http.request(route.method, client.url + path, headers={"X-API-Key": "wrong"}) as answer:
+                assert answer.status == 401, route.key

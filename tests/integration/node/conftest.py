@@ -136,13 +136,14 @@ class Engine:
 
 
 PROGRAM = """
+import os
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from plain_surface import PlainSurface
 from relaybroker.node.bootstrap import run
-from relaybroker.config.settings import Flags
-sys.exit(run(Flags.model_validate_json(sys.argv[2]), PlainSurface))
+from relaybroker.config.settings import Flags, take_settings
+sys.exit(run(take_settings(Flags.model_validate_json(sys.argv[2]), os.environ, Path.cwd()), PlainSurface))
 """
 
 

@@ -6,6 +6,7 @@ import json
 import aiohttp
 import pytest
 
+from relaybroker.engine.context import Limits
 from relaybroker.engine.server import EmbeddedEngine
 from tests.waiting import WAIT_S
 
@@ -42,7 +43,7 @@ class Recorder:
 @pytest.fixture
 async def recorder(tmp_path):
     async with (
-        EmbeddedEngine(str(tmp_path / "engine.db"), mailbox_depth=MAILBOX_DEPTH) as engine,
+        EmbeddedEngine(str(tmp_path / "engine.db"), limits=Limits(mailbox_depth=MAILBOX_DEPTH)) as engine,
         aiohttp.ClientSession() as session,
     ):
         made = Recorder(engine, session)

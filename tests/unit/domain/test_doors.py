@@ -69,15 +69,12 @@ def lose_the_host(world):
 
 
 def look_ups(world):
-    return [effect for effect in world.effects if isinstance(effect, effects.LookUp)]
+    return world.look_ups()
 
 
 def tell(world, outcome, asked=None, **fields):
     """What the records say about what was looked up last."""
-    asked = asked or look_ups(world)[-1]
-    if outcome == "accepted":
-        fields = {"evidence": "item", "pointer": "item_9"} | fields
-    world.tell(inputs.DeliveryLookedUp(delivery_id=asked.delivery_id, attempt=asked.attempt, outcome=outcome, **fields))
+    world.looked_up(asked or world.look_ups()[-1], outcome, **fields)
 
 
 def states(world):
