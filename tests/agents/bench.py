@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -182,8 +182,8 @@ class Bench:
 
     # --- agents -----------------------------------------------------------------------------------------------------------
 
-    def spawn(self, name: str = "w1", *, home: Home | None = None, harness: str = "", doors: Sequence[str] = ()) -> int:
-        """Start the program as an agent; its pid."""
+    def spawn(self, name: str = "w1", *, home: Home | None = None, harness: str = "", **more: Any) -> int:
+        """Start the program as an agent; its pid. `more`: further members of the request."""
         home = home or self.home
         log = self.state / "team" / "worker-logs" / f"{name}.log"
         self.taps[name] = Tap(log)
@@ -192,9 +192,7 @@ class Bench:
             body["env"] = home.env | {_MARK: self.mark}
         if harness:
             body["harness"] = harness
-        if doors:
-            body["doors"] = list(doors)
-        return int(self.api("POST", "/api/spawn", body)["pid"])
+        return int(self.api("POST", "/api/spawn", body | more)["pid"])
 
     def agent(self, name: str = "w1") -> dict[str, Any]:
         """What the broker says of it; empty when it is gone."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -191,12 +193,61 @@ def looked_up(bench: Bench, identifier: str) -> str:
     return told if "delivery.looked_up" in told else ""
 
 
-def written_down(bench: Bench, identifier: str) -> bool:
-    """Whether a transcript or rollout has the message with its text."""
+def written_down(bench: Bench, identifier: str) -> int:
+    """How many rows of transcripts or rollouts took the message."""
     folder = bench.home.home / {"claude": ".claude/projects", "codex": ".codex/sessions"}[bench.program]
     mark = {"claude": '"msg_id"', "codex": '"client_id"'}[bench.program]
     rows = [row for file in folder.rglob("*.jsonl") for row in file.read_text().splitlines()]
-    return any(identifier in row and mark in row for row in rows)
+    return sum(f"[{identifier}]" in row and mark in row for row in rows)
+
+
+@pytest.mark.holds("its own door, 100 messages amid kills (-9) of broker and host: each once, with evidence")
+def test_a_hundred_messages_amid_kills_enter_once_each(opened: Opener) -> None:
+    bench = opened()
+    if bench.program not in DOORS:
+        pytest.skip("no door of its own")
+    seed = int(os.environ.get("SEED", "7"))
+    print(f"SEED={seed}")
+    chance = random.Random(seed)
+    policy = {"enabled": True, "max_restarts": 20, "cooldown_ms": 500, "max_consecutive_failures": 20}
+    bench.spawn(doors=[DOORS[bench.program]], restart_policy=policy)
+    bench.until(partial(is_ready, bench, "w1"), 70, "ready")
+    bench.meet()
+    kills = dict.fromkeys(chance.sample(range(4, MESSAGES), BROKERS + HOSTS), "broker")
+    kills |= dict.fromkeys(chance.sample(sorted(kills), HOSTS), "host")
+    sent: list[str] = []
+    for number in range(MESSAGES):
+        sent.append(bench.post(f"{'DELAY 1 ' if number % 4 == 0 else ''}message {number}"))
+        time.sleep(chance.random() / 2)
+        if kills.get(number) == "broker":
+            bench.kill()
+            bench.up()
+        elif kills.get(number) == "host":
+            os.kill(int(next(bench.state.glob("host-*.pid")).read_text()), signal.SIGKILL)
+            bench.until(lambda: bench.agent().get("pid") and bench.agent()["ready"], 120, "it is there again")
+    settled: dict[str, str] = {}
+
+    def all_settled() -> bool:
+        for one in sent:
+            if one not in settled and (told := why(bench, one)).startswith(("ACKED", "DEAD", "DROPPED")):
+                settled[one] = told
+        return len(settled) == len(sent)
+
+    bench.until(all_settled, 400, "all are settled")
+    wrong = {one: (written_down(bench, one), told) for one, told in settled.items() if not is_right(bench, one, told)}
+    assert not wrong, wrong
+    rest = [told.splitlines()[0] for told in settled.values() if not told.startswith("ACKED")]
+    looks = sum("delivery.looked_up" in told for told in settled.values())
+    print(f"{bench.program}: {len(sent) - len(rest)} acknowledged, {looks} looked up, settled otherwise: {rest}")
+
+
+MESSAGES, BROKERS, HOSTS = 100, 10, 3
+
+
+def is_right(bench: Bench, identifier: str, told: str) -> bool:
+    """It entered once and that was proved, or its program's records have nothing of it."""
+    rows = written_down(bench, identifier)
+    return (rows == 1 and DOORS[bench.program] in told) if told.startswith("ACKED") else rows == 0
 
 
 @pytest.mark.holds("its own door: hand-over to proof, measured beside the terminal")
