@@ -11,8 +11,7 @@ Source: ADR-0090, ADR-0091; every fact is held by tests/agents/test_door_facts.p
 from __future__ import annotations
 
 import asyncio
-import importlib
-import json
+import logging
 import os
 import re
 import stat
@@ -23,7 +22,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relaybroker.adapters.pty.process import find_command
 from relaybroker.adapters.sessions.door import (
@@ -39,12 +38,11 @@ from relaybroker.adapters.sessions.door import (
 )
 from relaybroker.adapters.sessions.helper_process import HelperProcess
 from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
+from relaybroker.adapters.sessions.rpc_server import RefusedError, RpcServer
 from relaybroker.adapters.unix_address import MAX_SUN_PATH, address_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import aiohttp
+    from collections.abc import Mapping, Sequence
 
     from relaybroker.adapters.sessions.door import DoorState, LookedUp
     from relaybroker.adapters.sessions.kinds import Launch
@@ -53,10 +51,16 @@ LEAST_VERSION = (0, 171, 0)
 """The first Codex with which this was seen to work."""
 LOOK_S = 0.02
 """How often files are looked at while something is awaited."""
-ANSWER_S = 10.0
-"""The server answers a request within this time (10 ms are usual), or nobody knows what became of it."""
-MAX_FRAME = 64 * 1024 * 1024
-"""Bytes of a frame of the server."""
+MAX_STARTS = 5
+"""So often a server that ends is started again while its program lives."""
+START_S = 10.0
+"""A server listens within this time (0.5 s are usual)."""
+REJOIN_S = 60.0
+"""The terminal has found a server that was started again within this time."""
+ENDED_S = 1.0
+"""A server whose connection ended is seen to have ended within this time, or it lives."""
+JOIN_LOOK_S = 0.25
+"""How often a server is asked for its threads until the terminal shows one."""
 MAX_THREADS = 64
 """Threads of one terminal whose rollouts are watched; the notes have all of them."""
 MAX_SEEN = 256
@@ -73,6 +77,9 @@ _OTHER_COMMANDS = frozenset({
 """Commands of Codex without a session in the terminal."""
 _ALONE = "--no-daemon"
 """Says that no server is shared; Codex refuses it beside `--remote`, which says whose server it is."""
+
+
+_logger = logging.getLogger(__name__)
 
 
 class CodexAppServerKind:
@@ -92,21 +99,15 @@ class CodexAppServerKind:
             return PassedOver(f"{words[0]!r} is not there")
         notes = launch.folder / f"codex_app_server-{uuid.uuid4().hex}.jsonl"  # a session that is restarted has others
         socket = await asyncio.to_thread(_make_room, notes)
-        server = HelperProcess(
+        server = Server(
+            socket,
             [program, *words[1:], *server_arguments(given, socket)],
             env=launch.env,
             cwd=launch.cwd,
             session_id=launch.session_id,
         )
-        try:
-            while not await listens(socket):
-                if server.has_ended:
-                    return PassedOver("Codex' server ended at once")
-                await asyncio.sleep(LOOK_S)
-            await asyncio.to_thread(append, notes, {"socket": str(socket)})
-        except BaseException:  # the caller's patience is over
-            server.kill()
-            raise
+        if reason := await server.start(notes):
+            return PassedOver(reason)
         return replace(launch, argv=(*words, *terminal_arguments(given, socket))), CodexAppServer(notes, server)
 
     def at(self, place: str) -> Door:
@@ -151,16 +152,55 @@ def terminal_arguments(options: Sequence[str], socket: Path) -> list[str]:
     return ["--remote", f"unix://{socket}", *(word for word in options if word != _ALONE)]
 
 
+class Server:
+    """The app-server of one session, which is started again if it ends: its terminal finds it by its socket."""
+
+    def __init__(self, socket: Path, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, session_id: str) -> None:
+        self._socket = socket
+        self._argv = argv
+        self._env, self._cwd, self._session_id = env, cwd, session_id
+        self.process: HelperProcess | None = None
+
+    async def start(self, notes: Path) -> str:
+        """Start it, note that, and wait until it listens; why it does not, if so. Cancelled, it ends it. Raises OSError."""
+        self.process = process = HelperProcess(self._argv, env=self._env, cwd=self._cwd, session_id=self._session_id)
+        try:
+            while not await listens(self._socket):
+                if process.has_ended:
+                    return "Codex' server ended at once"
+                await asyncio.sleep(LOOK_S)
+            await asyncio.to_thread(append, notes, {"socket": str(self._socket)})
+        except BaseException:
+            process.kill()
+            raise
+        return ""
+
+    async def has_ended(self) -> bool:
+        """Whether its process is gone, a moment after its connection ended."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ENDED_S
+        while self.process is not None and not self.process.has_ended:
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return True
+
+    def kill(self) -> None:
+        """Its program was not started."""
+        if self.process is not None:
+            self.process.kill()
+
+
 class CodexAppServer(Door):
     """The thread that a Codex shows in its terminal, at the server whose socket `notes` has."""
 
     name = "codex_app_server"
     folds = True
 
-    def __init__(self, notes: str | Path, process: HelperProcess | None = None) -> None:
+    def __init__(self, notes: str | Path, server: Server | None = None) -> None:
         self._notes = Path(notes)
-        self.process = process
-        """The server's, where it is known."""
+        self.server = server
+        """To start it again; None: it is somebody else's."""
         self._rollouts: dict[str, Rows] = {}
         """Thread -> its rollout, the one that is shown last."""
         self._seen: dict[str, str] = {}
@@ -168,52 +208,87 @@ class CodexAppServer(Door):
         self._reading = threading.Lock()
         self._statuses: dict[str, DoorState] = {}
         self._shown = asyncio.Event()
-        self._server: _Server | None = None
+        self._rpc: RpcServer | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        """Joins the server again when the connection ends; done: the door is closed."""
         self._is_begun = False
 
     async def open(self) -> Opened | PassedOver:
         """Join the server and wait for the thread that the terminal shows, which comes behind every question of a first start."""
         self._is_begun = True
-        if (socket := await asyncio.to_thread(self._read_notes)) is None:
-            return PassedOver("Codex' server was not started")
-        try:
-            self._server = server = await _Server.join(socket, self._told)
-            if refusal := await server.greet():
-                await self.close()
-                return PassedOver(refusal)
-            answer = await server.call("thread/loaded/list")
-            for thread in answer["data"]:
-                self._show(inner(await server.call("thread/read", threadId=thread), "thread"))
-            await self._shown.wait()
-        except (OSError, TimeoutError, _RefusedError, LookupError, TypeError) as error:
+        reason = await self._join()
+        if not reason and not self._rollouts:
+            reason = "Codex keeps no paginated rollout of this thread"
+        if reason:
             await self.close()
-            return PassedOver(f"Codex' server is not what is known here: {str(error) or type(error).__name__}")
-        if not self._rollouts:
-            await self.close()
-            return PassedOver("Codex keeps no paginated rollout of this thread")
+            return PassedOver(reason)
+        self._keeping = asyncio.create_task(self._keep())
         return Opened(str(self._notes))
+
+    async def _join(self) -> str:
+        """Why the server is none for us, if it is not."""
+        if (socket := await asyncio.to_thread(self._read_notes)) is None:
+            return "Codex' server was not started"
+        self._shown.clear()
+        try:
+            self._rpc = rpc = await RpcServer.join(socket, self._told)
+            if refusal := await _greet(rpc):
+                return refusal
+            while not self._shown.is_set():
+                for thread in (await rpc.call("thread/loaded/list"))["data"]:
+                    self._show(inner(await rpc.call("thread/read", threadId=thread), "thread"))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(JOIN_LOOK_S):
+                        await self._shown.wait()
+        except (OSError, TimeoutError, RefusedError, LookupError, TypeError) as error:
+            return f"Codex' server is not what is known here: {str(error) or type(error).__name__}"
+        return ""
+
+    async def _keep(self) -> None:
+        """Until the server is gone for good. What was handed to one that ended is looked up, and asked of no other."""
+        for _ in range(MAX_STARTS):
+            assert self._rpc is not None
+            await self._rpc.ended()
+            await self._rpc.leave()
+            reason = ""
+            try:
+                if self.server is not None and await self.server.has_ended():
+                    async with asyncio.timeout(START_S):
+                        reason = await self.server.start(self._notes)
+                if not reason:
+                    async with asyncio.timeout(REJOIN_S):
+                        reason = await self._join()
+            except (OSError, TimeoutError) as error:
+                reason = str(error) or "it took too long"
+            if reason:
+                _logger.warning("Codex' server is gone: %s", reason)
+                return
+            _logger.warning("Codex' server had ended; it is there again")
 
     @property
     def state(self) -> DoorState:
-        """What the server said last of the thread that is shown."""
-        if self._server is None or self._server.is_closed or not self._rollouts:
+        """What the server said last of the thread that is shown; `busy` while it is started again."""
+        if self._keeping is None or self._keeping.done():
             return "closed"
-        return self._statuses.get(next(reversed(self._rollouts)), "idle")
+        if self._rpc is None or self._rpc.is_closed or not self._shown.is_set():
+            return "busy"
+        return self._statuses[next(reversed(self._rollouts))]
 
     async def hand_over(self, delivery_id: str, text: str, *, steer: bool) -> None:  # noqa: ARG002  # what runs is entered anyway
         """Begin a turn with it, or put it into the one that runs."""
-        if self.state == "closed" or self._server is None:
+        if self.state == "closed" or self._rpc is None:
             raise NotHandedOver("Codex' server has ended")
         identifier = message_id(delivery_id)
         await asyncio.to_thread(self._read_on)
         self._seen.pop(identifier, None)
+        await asyncio.to_thread(append, self._notes, {"handed": identifier})
         thread = next(reversed(self._rollouts))
         content = [{"type": "text", "text": text}]
         before = self._statuses[thread]
         self._statuses[thread] = "busy"  # the server says so later than its rollout
         try:
-            await self._server.call("turn/start", threadId=thread, input=content, clientUserMessageId=identifier)
-        except _RefusedError as error:
+            await self._rpc.call("turn/start", threadId=thread, input=content, clientUserMessageId=identifier)
+        except RefusedError as error:
             self._statuses[thread] = before
             if error.code in _REFUSED:
                 raise NotHandedOver(f"Codex refused it: {error}") from error
@@ -235,21 +310,32 @@ class CodexAppServer(Door):
         socket = await asyncio.to_thread(afresh._read_notes)
         if socket is None:
             return Unknowable("the notes of Codex' server are gone")
-        alive = await listens(socket)  # asked before the rollouts are read: what is dead by then writes no more
+        # Asked before the rollouts are read: what is dead by then writes no more.
+        may_have_it = await asyncio.to_thread(self._has_newest, identifier) and await listens(socket)
         await asyncio.to_thread(afresh._read_on)
         if (pointer := afresh._seen.get(identifier)) is not None:
             return Accepted(Evidence("item", pointer))
-        if alive:
+        if may_have_it:
             return Unknowable("Codex' server still runs and may have the message in its queue")
         return Absent()
 
+    def _has_newest(self, identifier: str) -> bool:
+        """Whether the server that was started last was handed it."""
+        handed = False
+        for _, row in Rows(self._notes).new():
+            handed = (handed or row.get("handed") == identifier) and "socket" not in row
+        return handed
+
     async def close(self) -> None:
         """Leave the server. It lives as long as the program, and ends here if that was never started."""
-        if self.process is not None and not self._is_begun:
-            self.process.kill()
-        server, self._server = self._server, None
-        if server is not None:
-            await server.leave()
+        if self.server is not None and not self._is_begun:
+            self.server.kill()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+        rpc, self._rpc = self._rpc, None
+        if rpc is not None:
+            await rpc.leave()
 
     # --- what the server tells -----------------------------------------------------------------------------------------
 
@@ -303,6 +389,20 @@ class CodexAppServer(Door):
                             del self._seen[next(iter(self._seen))]
 
 
+async def _greet(rpc: RpcServer) -> str:
+    """Why this server is none of ours, if it is not."""
+    known = await rpc.call(
+        "initialize",
+        clientInfo={"name": "relaybroker", "title": "relaybroker", "version": "1"},
+        capabilities={"experimentalApi": True},
+    )
+    version = re.match(r"[^/]*/(\d+)\.(\d+)\.(\d+)", str(known.get("userAgent")))
+    if version is None or tuple(map(int, version.groups())) < LEAST_VERSION:
+        return f"Codex' server is {known.get('userAgent')!r}, older than {'.'.join(map(str, LEAST_VERSION))}"
+    await rpc.notify("initialized")
+    return ""
+
+
 def _state(status: object) -> DoorState:
     """`systemError` is the end of a turn that failed: the next one may begin."""
     if inner(status, "type") in ("idle", "systemError", "notLoaded"):
@@ -318,106 +418,3 @@ async def listens(socket: Path) -> bool:
         return False
     writer.close()
     return True
-
-
-# --- the server -------------------------------------------------------------------------------------------------------
-
-
-class _RefusedError(Exception):
-    """The server answered with an error."""
-
-    def __init__(self, error: Any) -> None:
-        super().__init__(str(inner(error, "message"))[:300])
-        self.code = inner(error, "code")
-
-
-class _Server:
-    """JSON-RPC over a WebSocket over the server's Unix socket."""
-
-    def __init__(self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, told: Any) -> None:
-        self._session = session
-        self._socket = socket
-        self._told = told
-        self._asked: dict[int, asyncio.Future[Row]] = {}
-        self._numbers = iter(range(1, 2**53))
-        self._reader = asyncio.create_task(self._read())
-
-    @classmethod
-    async def join(cls, socket: Path, told: Any) -> _Server:
-        """Raises OSError (also aiohttp's)."""
-        # 0.4 s and 16 MiB, for which the host has no other use
-        web = await asyncio.to_thread(importlib.import_module, "aiohttp")
-        session = web.ClientSession(connector=web.UnixConnector(address_of(socket)))
-        try:
-            return cls(session, await session.ws_connect("ws://localhost/", max_msg_size=MAX_FRAME), told)
-        except web.ClientError as error:
-            await session.close()
-            raise OSError(str(error)) from error
-        except BaseException:
-            await session.close()
-            raise
-
-    @property
-    def is_closed(self) -> bool:
-        return self._socket.closed or self._reader.done()
-
-    async def greet(self) -> str:
-        """Why this server is none of ours, if it is not."""
-        known = await self.call(
-            "initialize",
-            clientInfo={"name": "relaybroker", "title": "relaybroker", "version": "1"},
-            capabilities={"experimentalApi": True},
-        )
-        version = re.match(r"[^/]*/(\d+)\.(\d+)\.(\d+)", str(known.get("userAgent")))
-        if version is None or tuple(map(int, version.groups())) < LEAST_VERSION:
-            return f"Codex' server is {known.get('userAgent')!r}, older than {'.'.join(map(str, LEAST_VERSION))}"
-        await self._socket.send_str(json.dumps({"method": "initialized"}))
-        return ""
-
-    async def call(self, method: str, **values: Any) -> Row:
-        """The result of a request.
-
-        Raises:
-            _RefusedError: the server answered with an error.
-            OSError, TimeoutError: it did not answer.
-        """
-        number = next(self._numbers)
-        self._asked[number] = asyncio.get_running_loop().create_future()
-        answer = self._asked[number]
-        try:
-            await self._socket.send_str(json.dumps({"id": number, "method": method, "params": values}))
-            async with asyncio.timeout(ANSWER_S):
-                return await answer
-        finally:
-            self._asked.pop(number, None)
-
-    async def leave(self) -> None:
-        await self._session.close()
-        self._reader.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reader
-
-    async def _read(self) -> None:
-        """Until the connection ends. Requests of the server are a person's to answer, in the terminal."""
-        try:
-            async for frame in self._socket:
-                row = json.loads(frame.data)
-                if not isinstance(row, dict):
-                    continue
-                if "method" not in row:
-                    self._answered(row)
-                elif "id" not in row and isinstance(values := row.get("params"), dict):
-                    self._told(row["method"], values)
-        finally:
-            for answer in self._asked.values():
-                if not answer.done():
-                    answer.set_exception(ConnectionError("Codex' server has ended"))
-
-    def _answered(self, row: Row) -> None:
-        answer = self._asked.get(row.get("id", 0))
-        if answer is None or answer.done():
-            return
-        if isinstance(result := row.get("result"), dict):
-            answer.set_result(result)
-        else:
-            answer.set_exception(_RefusedError(row.get("error")))

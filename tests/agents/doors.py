@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from relaybroker.adapters.sessions.codex_app_server import CodexAppServer
+from relaybroker.adapters.sessions.codex_app_server import CodexAppServer, Server
 from relaybroker.adapters.sessions.door import Door, Opened, PassedOver
-from relaybroker.adapters.sessions.helper_process import HelperProcess
 from relaybroker.adapters.sessions.kinds import Launch
 from relaybroker.adapters.sessions.known import KINDS
 from tests.agents import homes
@@ -35,7 +34,7 @@ class Doored(NamedTuple):
     place: str
     model: Model
     since: int
-    server: HelperProcess | None
+    server: Server | None
 
     def arrivals(self, text: str) -> int:
         """How often a text stands in the conversation with the model, in the fullest request."""
@@ -67,7 +66,7 @@ async def doored(installed: Installed, model: Model, folder: Path, *more: str) -
     launch, door = prepared
     since = len(model.requests())
     terminal = Terminal(launch.argv, home.env, home.project)
-    server = door.process if isinstance(door, CodexAppServer) else None
+    server = door.server if isinstance(door, CodexAppServer) else None
     try:
         async with asyncio.timeout(60 * PATIENCE):
             opened = await door.open()

@@ -52,7 +52,7 @@ def evidence(bench: Bench, identifier: str) -> str:
     return told
 
 
-@pytest.mark.holds("broker, its own door, idle: once, acknowledged on the program's word")
+@pytest.mark.holds("its own door, by the broker, idle: once, acknowledged on the program's word")
 def test_a_message_enters_through_the_door_and_why_names_the_evidence(doorway: Doorway) -> None:
     bench = doorway()
     for text in ("first words", "/quit is a word here", "two\nlines"):
@@ -61,7 +61,7 @@ def test_a_message_enters_through_the_door_and_why_names_the_evidence(doorway: D
         assert {"claude": "transcript", "codex": "item"}[bench.program] in evidence(bench, identifier)
 
 
-@pytest.mark.holds("broker, its own door, busy: waits, then once")
+@pytest.mark.holds("its own door, by the broker, busy: waits, then once")
 def test_a_message_to_a_busy_program_waits_for_the_end_of_its_turn(doorway: Doorway) -> None:
     bench = doorway()
     first = bench.send("DELAY 6 a long thought")
@@ -72,7 +72,7 @@ def test_a_message_to_a_busy_program_waits_for_the_end_of_its_turn(doorway: Door
     evidence(bench, second)
 
 
-@pytest.mark.holds("broker, its own door, steer: enters while it works")
+@pytest.mark.holds("its own door, by the broker, steer: enters while it works")
 def test_a_message_that_steers_does_not_wait(doorway: Doorway) -> None:
     bench = doorway()
     first = bench.send("DELAY 60 a very long thought")
@@ -84,7 +84,7 @@ def test_a_message_that_steers_does_not_wait(doorway: Doorway) -> None:
     evidence(bench, second)
 
 
-@pytest.mark.holds("broker, its own door: a draft stays, messages enter beside it")
+@pytest.mark.holds("its own door, by the broker: a draft stays, messages enter beside it")
 def test_messages_enter_beside_a_draft(doorway: Doorway) -> None:
     bench = doorway()
     bench.typed(DRAFT)
@@ -97,7 +97,7 @@ def test_messages_enter_beside_a_draft(doorway: Doorway) -> None:
     evidence(bench, identifier)
 
 
-@pytest.mark.holds("broker, its own door: a question holds messages, its answer frees them")
+@pytest.mark.holds("its own door, by the broker: a question holds messages, its answer frees them")
 def test_a_question_holds_messages(doorway: Doorway, tmp_path: Path) -> None:
     bench = doorway()
     marker = tmp_path / "allowed"
@@ -118,7 +118,7 @@ def test_a_question_holds_messages(doorway: Doorway, tmp_path: Path) -> None:
     evidence(bench, second)
 
 
-@pytest.mark.holds("broker, its own door: 20 messages, each once")
+@pytest.mark.holds("its own door, by the broker: 20 messages, each once")
 def test_twenty_messages_enter_once_each(doorway: Doorway) -> None:
     bench = doorway()
     sent = [bench.send(f"number {number} of twenty") for number in range(20)]
@@ -129,7 +129,7 @@ def test_twenty_messages_enter_once_each(doorway: Doorway) -> None:
         evidence(bench, one)
 
 
-@pytest.mark.holds("broker killed (-9) amid hand-overs: each once, with evidence")
+@pytest.mark.holds("its own door, broker killed (-9) amid hand-overs: each once, with evidence")
 def test_a_killed_broker_changes_nothing(doorway: Doorway) -> None:
     bench = doorway()
     bench.meet()
@@ -147,7 +147,7 @@ def test_a_killed_broker_changes_nothing(doorway: Doorway) -> None:
         evidence(bench, one)
 
 
-@pytest.mark.holds("program killed (-9) before it took what it was handed: looked up, absent")
+@pytest.mark.holds("its own door, program killed (-9) before it took what it was handed: looked up, absent")
 def test_what_a_killed_program_never_took_is_looked_up_and_absent(doorway: Doorway) -> None:
     bench = doorway()
     expect_once(bench, bench.send("before"), "before")
@@ -161,7 +161,7 @@ def test_what_a_killed_program_never_took_is_looked_up_and_absent(doorway: Doorw
     assert identifier not in bench.arrivals()
 
 
-@pytest.mark.holds("host killed (-9) behind a hand-over: looked up, accepted, acknowledged")
+@pytest.mark.holds("its own door, host killed (-9) behind a hand-over: looked up, accepted, acknowledged")
 def test_what_was_taken_while_its_host_died_is_looked_up_and_acknowledged(doorway: Doorway) -> None:
     bench = doorway()
     expect_once(bench, bench.send("before"), "before")

@@ -171,10 +171,10 @@ async def test_the_server_listens_before_the_program_starts_and_ends_if_that_nev
     socket = Path(address.removeprefix("unix://"))
     assert (remote, stat.S_IMODE(socket.parent.stat().st_mode)) == ("--remote", 0o700)
     assert await codex_app_server.listens(socket)
-    environment = Path(f"/proc/{door.process.pid}/environ").read_text()
+    environment = Path(f"/proc/{door.server.process.pid}/environ").read_text()
     assert "RELAYBROKER_SESSION=ws_1" in environment.split("\0")
     await door.close()
-    assert door.process.has_ended
+    assert door.server.process.has_ended
     assert not await codex_app_server.listens(socket)
 
 
@@ -185,8 +185,8 @@ async def test_a_door_that_closes_leaves_the_server_to_the_program(tmp_path):
     await asyncio.sleep(0)
     opening.cancel()
     await door.close()
-    assert not door.process.has_ended
-    door.process.kill()
+    assert not door.server.process.has_ended
+    door.server.process.kill()
 
 
 @linux_only
