@@ -276,8 +276,12 @@ class CodexAppServer(Door):
 
     async def hand_over(self, delivery_id: str, text: str, *, steer: bool) -> None:  # noqa: ARG002  # what runs is entered anyway
         """Begin a turn with it, or put it into the one that runs."""
-        if self.state == "closed" or self._rpc is None:
+        if self.state == "closed":
             raise NotHandedOver("Codex' server has ended")
+        if self._rpc is None or self._rpc.is_closed or not self._shown.is_set():
+            raise ConnectionError(
+                "Codex' server is being started again"
+            )  # no other door takes it; a look-up finds it absent
         identifier = message_id(delivery_id)
         await asyncio.to_thread(self._read_on)
         self._seen.pop(identifier, None)

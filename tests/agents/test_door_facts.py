@@ -87,14 +87,11 @@ async def idle(one: Doored, limit_s: float = 30.0) -> None:
     await until(lambda: one.door.state == "idle", "idle", limit_s)
 
 
-def kill(one: Doored) -> None:
+async def kill(one: Doored) -> None:
     """`kill -9` of what takes the messages: the program, or its server."""
-    os.kill(one.terminal.pid if one.server is None else one.server.pid, signal.SIGKILL)
-
-
-async def is_dead(one: Doored) -> None:
-    server = one.server
-    await until(one.terminal.exited.is_set if server is None else lambda: server.has_ended, "it is dead")
+    process = None if one.server is None else one.server.process
+    os.kill(one.terminal.pid if process is None else process.pid, signal.SIGKILL)
+    await until(one.terminal.exited.is_set if process is None else lambda: process.has_ended, "it is dead")
 
 
 @pytest.mark.holds("its own door, idle: entered once, proved")
@@ -184,8 +181,7 @@ async def test_what_entered_is_found_while_it_runs_and_after_its_death(one: Door
     delivery_id = await entered(one, "to be found")
     await until(lambda: one.arrivals("to be found") == 1, "at the model")
     assert isinstance(await looked_up(one, delivery_id), Accepted)
-    kill(one)
-    await is_dead(one)
+    await kill(one)
     found = await looked_up(one, delivery_id)
     assert isinstance(found, Accepted)
     assert_shows(found.evidence, delivery_id)
@@ -200,8 +196,7 @@ async def test_a_look_up_never_says_absent_of_what_the_model_has_seen(starter: S
         delivery_id = new_id()
         await one.door.hand_over(delivery_id, "DELAY 5 between", steer=False)
         await asyncio.sleep(after_s)
-        kill(one)
-        await is_dead(one)
+        await kill(one)
         answer = await looked_up(one, delivery_id)
         seen = one.arrivals("DELAY 5 between")
         assert not (isinstance(answer, Absent) and seen), answer
@@ -212,10 +207,9 @@ async def test_a_look_up_never_says_absent_of_what_the_model_has_seen(starter: S
 async def test_a_dead_program_is_handed_nothing(one: Doored) -> None:
     await entered(one, "before")
     await idle(one)
-    kill(one)
-    await is_dead(one)
+    await kill(one)
     delivery_id = new_id()
-    with pytest.raises(NotHandedOver):
+    with pytest.raises(NotHandedOver if one.server is None else ConnectionError):
         await one.door.hand_over(delivery_id, "too late", steer=False)
     assert isinstance(await looked_up(one, delivery_id), Absent)
 
@@ -236,3 +230,19 @@ async def test_after_the_person_cleared_the_conversation_messages_enter_the_new_
     assert not any("before the break" in said for said in last["texts"])
     for delivery_id in (first, second):
         assert isinstance(await looked_up(one, delivery_id), Accepted)
+
+
+@pytest.mark.holds("its own door: a server that died is there again, with its terminal")
+async def test_a_server_that_died_is_there_again_and_its_terminal_with_it(one: Doored) -> None:
+    if one.server is None:
+        pytest.skip("no server")
+    before = await entered(one, "before the death")
+    await idle(one)
+    dead = one.server.process
+    assert dead is not None
+    await kill(one)
+    await until(lambda: one.server and one.server.process is not dead and one.door.state == "idle", "there again", 60)
+    await until(lambda: one.composer() == "", "the composer shows")
+    await entered(one, "behind the death")
+    await until(lambda: one.arrivals("behind the death") == 1, "at the model")
+    assert isinstance(await looked_up(one, before), Accepted)

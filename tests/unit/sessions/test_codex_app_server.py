@@ -307,6 +307,58 @@ async def test_questions_of_the_server_are_left_to_the_person(door, peer):
     assert all(method for method, _ in peer.asked), "it was answered"
 
 
+class Successor:
+    """Stands for the server's process: when it has ended, another one is there."""
+
+    def __init__(self, peer, starts=True):
+        self.peer, self.starts, self.process = peer, starts, None
+
+    async def has_ended(self):
+        return True
+
+    async def start(self, notes):
+        if not self.starts:
+            return "it ended at once"
+        await self.peer.listen()
+        append(notes, {"socket": str(self.peer.socket)})
+        return ""
+
+    def kill(self):
+        raise AssertionError("its program was started")
+
+
+async def test_a_server_that_dies_is_started_again_and_what_it_had_is_absent(door, peer, notes):
+    door.server = Successor(peer)
+    await door.hand_over("del_1", "hello", steer=False)
+    peer.asked.clear()
+    await peer.die()
+    await becomes(door, "idle")
+    assert ("thread/read", {"threadId": "t1"}) in peer.asked
+    assert await looked_up(notes) == Absent()
+    await door.hand_over("del_1", "hello", steer=False)
+    assert isinstance(await looked_up(notes), Unknowable)
+    peer.shows(took(OURS))
+    assert await evidence(door) == Evidence("item", f"item_17 in {peer.rollout()}:1")
+
+
+async def test_messages_wait_while_it_is_started_again(door, peer, notes):
+    peer.silent.add("initialize")
+    door.server = Successor(peer)
+    await peer.die()
+    async with asyncio.timeout(WAIT_S):
+        while len(list(Rows(notes).new("socket"))) < 2 or door.state != "busy":
+            await asyncio.sleep(0.005)
+    with pytest.raises(ConnectionError):
+        await door.hand_over("del_1", "hello", steer=True)
+    assert await looked_up(notes) == Absent()
+
+
+async def test_a_server_that_cannot_be_started_again_closes_the_door(door, peer):
+    door.server = Successor(peer, starts=False)
+    await peer.die()
+    await becomes(door, "closed")
+
+
 # --- look-up ----------------------------------------------------------------------------------------------------------
 
 
