@@ -15,6 +15,7 @@ import json
 import re
 import shlex
 import threading
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,10 @@ LEAST_VERSION = (2, 1, 224)
 """The first Claude Code with an inbox that was seen to work."""
 MAX_LINE = 1_000_000
 """Characters of one message as JSON; Claude Code drops a connection whose line has 1048576."""
+BURST = 25
+"""Messages that go at once; Claude Code drops what is more than 30 of one sender, and gives back one in 2 s."""
+EVERY_S = 2.2
+"""Behind a burst one message goes in so many seconds."""
 MAX_SEEN = 256
 """Messages whose place in the transcript is remembered until it is asked for."""
 LOOK_S = 0.025
@@ -92,6 +97,19 @@ def options(argv: Sequence[str], notes: Path) -> list[str] | None:
     return [_OPTION, json.dumps(settings)]
 
 
+class Pace:
+    """Keeps below the rate at which the inbox drops messages without a word. Times are of one clock, in seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._credit, self._at = float(BURST), now
+
+    def take(self, now: float) -> float:
+        """How long the next message has to wait; it is counted from then on."""
+        self._credit = min(float(BURST), self._credit + (now - self._at) / EVERY_S) - 1
+        self._at = now
+        return max(0.0, -self._credit * EVERY_S)
+
+
 class ClaudeInbox(Door):
     """The inbox of one Claude Code, whose hooks write `notes`."""
 
@@ -105,6 +123,7 @@ class ClaudeInbox(Door):
         self._seen: dict[str, str] = {}
         """Ids of messages, and where the transcript has them; the newest `MAX_SEEN`."""
         self._reading = threading.Lock()
+        self._pace = Pace(time.monotonic())
         self._is_closed = False
 
     async def open(self) -> Opened | PassedOver:
@@ -134,6 +153,7 @@ class ClaudeInbox(Door):
         lines = "".join(f"{line}\n" for line in self._frames(identifier, text, steer=steer))
         if len(lines) > MAX_LINE:
             raise NotHandedOver(f"the message has more than the {MAX_LINE} characters that Claude Code's inbox takes")
+        await asyncio.sleep(self._pace.take(time.monotonic()))
         await asyncio.to_thread(self._read_on)
         self._seen.pop(identifier, None)
         state = self.state

@@ -166,6 +166,13 @@ async def test_twenty_messages_enter_each_once_and_in_order(one: Doored) -> None
     assert numbers == list(range(20))
 
 
+@pytest.mark.holds("its own door: 45 messages as fast as they go, none dropped")
+async def test_more_messages_than_an_inbox_takes_at_once_are_all_taken(one: Doored) -> None:
+    for number in range(45):
+        await entered(one, f"of forty-five {number:02}")
+        await idle(one)
+
+
 @pytest.mark.holds("its own door: another id is no evidence")
 async def test_the_id_of_another_message_is_no_evidence(one: Doored) -> None:
     await entered(one, "somebody else's")

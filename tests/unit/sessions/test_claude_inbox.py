@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relaybroker.adapters.sessions import claude_inbox, rows
-from relaybroker.adapters.sessions.claude_inbox import ClaudeInbox, ClaudeInboxKind, options
+from relaybroker.adapters.sessions.claude_inbox import BURST, EVERY_S, ClaudeInbox, ClaudeInboxKind, Pace, options
 from relaybroker.adapters.sessions.door import (
     Absent,
     Accepted,
@@ -190,6 +190,15 @@ async def test_a_dead_program_is_handed_nothing(door, peer):
         await door.hand_over("del_1", "hello", steer=False)
     assert await door.look_up("del_1") == Absent()
     await peer.listen()
+
+
+def test_behind_a_burst_messages_go_at_the_pace_of_the_inbox():
+    pace = Pace(now=0.0)
+    assert [pace.take(now=0.0) for _ in range(BURST)] == [0.0] * BURST
+    assert [round(pace.take(now=0.0), 6) for _ in range(2)] == [EVERY_S, round(2 * EVERY_S, 6)]
+    assert pace.take(now=4 * EVERY_S) == 0.0
+    assert pace.take(now=10_000.0) == 0.0
+    assert [pace.take(now=10_000.0) for _ in range(BURST)][-2:] == [0.0, EVERY_S], "credit does not grow without end"
 
 
 # --- look-up ----------------------------------------------------------------------------------------------------------
