@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 KEPT_S = 86_400.0
 """What the doors of a session wrote is kept so long after the last of it; doubt lasts minutes."""
 PREPARE_S = 10.0
-"""Within this time a door is prepared, or it is passed over."""
+"""Within this time all doors of a program are prepared, or passed over: the broker waits `START_S` for the program."""
 KINDS: dict[str, Kind] = {"claude_inbox": ClaudeInboxKind(), "codex_app_server": CodexAppServerKind()}
 """Every kind of door, by name. The terminal is none of them: it is behind all others."""
 
@@ -30,8 +30,9 @@ async def prepare(names: Sequence[str], launch: Launch) -> Prepared:
     """Prepare the doors of these names, up to the terminal, which is behind them in any case."""
     doors: list[Door] = []
     passed_over: dict[str, str] = {}
+    deadline = asyncio.get_running_loop().time() + PREPARE_S
     for name in names[: names.index(TERMINAL)] if TERMINAL in names else names:
-        outcome = await _prepare(name, launch)
+        outcome = await _prepare(name, launch, deadline)
         if isinstance(outcome, PassedOver):
             passed_over[name] = outcome.reason
         else:
@@ -40,12 +41,12 @@ async def prepare(names: Sequence[str], launch: Launch) -> Prepared:
     return Prepared(launch, tuple(doors), passed_over)
 
 
-async def _prepare(name: str, launch: Launch) -> tuple[Launch, Door] | PassedOver:
+async def _prepare(name: str, launch: Launch, deadline: float) -> tuple[Launch, Door] | PassedOver:
     kind = KINDS.get(name)
     if kind is None:
         return PassedOver(f"this host has no door {name}")
     try:
-        async with asyncio.timeout(PREPARE_S):
+        async with asyncio.timeout_at(deadline):
             return await kind.prepare(launch)
     except TimeoutError:
         return PassedOver(f"it was not prepared within {PREPARE_S:g} s")

@@ -328,7 +328,8 @@ def _how_typed(own: list[Recorded]) -> str:
     if typed.evidence == "shown":
         return "shown on the terminal but not typed, because its program would execute typed text"
     if typed.door:
-        return f"taken by its program (door {typed.door}, {typed.evidence} {typed.pointer}{_when_taken(own, typed)})"
+        seen = " ".join(filter(None, (typed.evidence, typed.pointer)))
+        return f"taken by its program (door {typed.door}, {seen}, {_when_taken(own, typed)})"
     return f"typed ({typed.bytes_written} bytes, evidence: {typed.evidence})"
 
 
@@ -336,8 +337,8 @@ def _when_taken(own: list[Recorded], typed: events.DeliveryInjected) -> str:
     """How long after the hand-over its program showed that; or what had made it doubtful, where only the program's records tell."""
     doubted = _last(own, events.DeliveryDoubted)
     if typed.wait_ms or doubted is None:
-        return f", {typed.wait_ms:.0f} ms after the hand-over"
-    return f", found in its records after doubt: {SENTENCES[doubted.reason].rstrip('.')}"
+        return f"{typed.wait_ms:.0f} ms after the hand-over"
+    return f"found in its records after doubt: {SENTENCES[doubted.reason].rstrip('.')}"
 
 
 def _worker(own: list[Recorded]) -> Verdict:

@@ -120,6 +120,11 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
             "TYPED-ONCE",
             "`kill -9` of the broker at any moment: no agent dies, nothing is lost, nothing is typed twice.",
         ),
+        Guarantee(
+            "LOOKED-UP",
+            "What a program may have taken through a door of its own is looked up in the program's records before any policy settles it. "
+            "What they prove absent is handed over again, in its place.",
+        ),
         Guarantee("KEEP-BYTES", "A damaged log is refused with an error, and not a byte of it is changed."),
     ),
     "Agents that answer": (
@@ -154,6 +159,7 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
 NOT_PROMISED = """
 * If the **PTY host** itself is killed while a message is in the terminal, nobody can know whether it was typed. Such a delivery is
   *in doubt*, and `RELAYBROKER_IN_DOUBT` settles it: `ask` (a dead letter for a person), `at_least_once` or `at_most_once`.
+  Through a door of the program's own it can often be known: its records are looked up first (docs/doors.md).
 * "Typed" means that body and Enter were written to the terminal, and that it reacted as the evidence says. What a program does with
   the text is its own business.
 * A message acknowledged on being taken into custody is marked as read at the engine before the agent has read it. Its fate is

@@ -132,7 +132,7 @@ async def _is_done(made, behind):
 
 @pytest.mark.parametrize("broker_too", [False, True])
 async def test_what_was_taken_unseen_by_a_killed_host_is_found_in_the_transcript(mailed, broker_too):
-    """F033, PROOF, TYPED-ONCE: no policy settles what the records can tell."""
+    """F033, LOOKED-UP, PROOF, TYPED-ONCE: no policy settles what the records can tell."""
     await mailed.spawn()
     mailed.hold.touch()
     message = await mailed.post("hello")
@@ -171,6 +171,7 @@ async def test_what_a_killed_host_had_not_brought_in_goes_to_the_next_program_on
 
 
 async def test_what_a_killed_program_had_not_taken_goes_to_the_next_one_once(mailed):
+    """LOOKED-UP."""
     await mailed.spawn(restart_policy={"enabled": True, "cooldown_ms": 100})
     mailed.hold.touch()
     for number in range(3):

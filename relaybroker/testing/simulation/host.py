@@ -562,7 +562,7 @@ class Host:
         self._timeline.after(0.001, self._pump, session)
 
     def _taken(self, session: Session, wanted: effects.TypeText) -> inputs.TextTyped:
-        told: inputs.TextTyped = self._tell(
+        proof: inputs.TextTyped = self._tell(
             inputs.TextTyped,
             session.session_id,
             delivery_id=wanted.delivery_id,
@@ -573,7 +573,7 @@ class Host:
             door=DOOR,
             pointer=f"row {len(self._records)}",
         )
-        return told
+        return proof
 
     def _without_evidence(self, session: Session, wanted: effects.TypeText) -> None:
         """Nobody waits for evidence any more."""

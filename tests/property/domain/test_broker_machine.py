@@ -4,7 +4,7 @@ moment, a clock that jumps.
 Invariants checked after every step: fold(log) = live state (D14), an acknowledgement covers only what is settled or in custody (D1, D2),
 nothing is typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal, nothing that
 has ended is still waited for and every message has one owner (F017), what may have been taken through a door is not handed over again
-before the program's records tell that it was not (PROOF), nothing is given back to an engine that has it no more (ONE-OWNER),
+before the program's records tell that it was not (LOOKED-UP), nothing is given back to an engine that has it no more (ONE-OWNER),
 while a person holds an agent nothing is typed but what was flushed (D15), what an agent has read by fetching is given or typed again only
 with the mark, and not at all once that is recorded (FETCHED-ONCE), and what others do with a message is told once (TRUE-END).
 """

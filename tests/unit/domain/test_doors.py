@@ -117,6 +117,7 @@ def test_door_evidence_and_pointer_stand_in_the_log_and_no_echo_is_waited_for():
 
 
 def test_what_the_records_hold_was_taken():
+    """LOOKED-UP."""
     world = world_with_door()
     world.deliver("w1", 1)
     text = no_evidence(world)
@@ -133,7 +134,7 @@ def test_what_the_records_hold_was_taken():
 
 
 def test_what_the_records_prove_absent_is_handed_over_again_in_its_place():
-    """D8 ORDER: nothing behind it goes before, also not what comes meanwhile."""
+    """LOOKED-UP, D8 ORDER: nothing behind it goes before, also not what comes meanwhile."""
     world = world_with_door()
     for seq in (1, 2):
         world.deliver("w1", seq, text=str(seq))
@@ -175,7 +176,7 @@ def test_a_program_that_never_takes_it_is_handed_it_a_bounded_number_of_times():
 
 @pytest.mark.parametrize("outcome", ["accepted", "absent", "unknowable"])
 def test_what_a_dead_host_had_is_looked_up_by_the_next_one(outcome):
-    """The agent is gone with its host; its program's records are not."""
+    """LOOKED-UP: the agent is gone with its host; its program's records are not."""
     world = world_with_door()
     world.deliver("w1", 1)
     lose_the_host(world)

@@ -281,7 +281,7 @@ async def test_behind_the_last_door_is_the_terminal():
 
 @pytest.mark.parametrize("how", ["nothing is shown", "the hand-over fails", "the evidence cannot be read"])
 async def test_after_a_hand_over_no_other_door_gets_it_and_it_is_not_handed_over_again(quick, how):
-    """PROOF, TYPED-ONCE: nobody knows, so it is looked up first."""
+    """LOOKED-UP, PROOF, TYPED-ONCE: nobody knows, so it is looked up first."""
     door, behind = ScriptedDoor(), ScriptedDoor("server")
     session = Session(door, behind)
     if how == "the hand-over fails":
