@@ -231,7 +231,7 @@ class CodexAppServer(Door):
             return "Codex' server was not started"
         self._shown.clear()
         try:
-            self._rpc = rpc = await RpcServer.join(socket, self._told)
+            self._rpc = rpc = await RpcServer.join(socket, self._notified)
             if refusal := await _greet(rpc):
                 return refusal
             while not self._shown.is_set():
@@ -343,12 +343,12 @@ class CodexAppServer(Door):
 
     # --- what the server tells -----------------------------------------------------------------------------------------
 
-    def _told(self, method: str, told: Row) -> None:
-        thread = told.get("threadId")
+    def _notified(self, method: str, values: Row) -> None:
+        thread = values.get("threadId")
         if method == "thread/started":
-            self._show(told.get("thread"))
+            self._show(values.get("thread"))
         elif method == "thread/status/changed" and isinstance(thread, str) and thread in self._rollouts:
-            self._statuses[thread] = state = _state(told.get("status"))
+            self._statuses[thread] = state = _state(values.get("status"))
             if state != "idle":  # somebody works in it, so it is the one that is shown
                 self._rollouts[thread] = self._rollouts.pop(thread)
 

@@ -11,6 +11,7 @@ from relaybroker.adapters.sessions.rows import Row, inner
 from relaybroker.adapters.unix_address import address_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import aiohttp
@@ -32,22 +33,27 @@ class RefusedError(Exception):
 class RpcServer:
     """JSON-RPC over a WebSocket over the server's Unix socket."""
 
-    def __init__(self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, told: Any) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        socket: aiohttp.ClientWebSocketResponse,
+        on_notification: Callable[[str, Row], None],
+    ) -> None:
         self._session = session
         self._socket = socket
-        self._told = told
+        self._on_notification = on_notification
         self._asked: dict[int, asyncio.Future[Row]] = {}
         self._numbers = iter(range(1, 2**53))
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def join(cls, socket: Path, told: Any) -> RpcServer:
+    async def join(cls, socket: Path, on_notification: Callable[[str, Row], None]) -> RpcServer:
         """Raises OSError (also aiohttp's)."""
         # 0.4 s and 16 MiB, for which the host has no other use
         web = await asyncio.to_thread(importlib.import_module, "aiohttp")
         session = web.ClientSession(connector=web.UnixConnector(address_of(socket)))
         try:
-            return cls(session, await session.ws_connect("ws://localhost/", max_msg_size=MAX_FRAME), told)
+            return cls(session, await session.ws_connect("ws://localhost/", max_msg_size=MAX_FRAME), on_notification)
         except web.ClientError as error:
             await session.close()
             raise OSError(str(error)) from error
@@ -99,7 +105,7 @@ class RpcServer:
                 if "method" not in row:
                     self._answered(row)
                 elif "id" not in row and isinstance(values := row.get("params"), dict):
-                    self._told(row["method"], values)
+                    self._on_notification(row["method"], values)
         finally:
             for answer in self._asked.values():
                 if not answer.done():

@@ -17,7 +17,10 @@ import pytest
 from tests.agents.bench import Bench
 from tests.agents.conftest import Opener
 from tests.agents.doors import DOORS, question
+from tests.agents.install import Installed
 from tests.agents.terminal import processes_with
+from tests.agents.test_answers import AT_START
+from tests.agents.test_answers import _answer as answer
 from tests.agents.test_messages import expect_once
 from tests.agents.test_people import DRAFT, HELD_S
 from tests.agents.test_tools import SEARCHES
@@ -304,3 +307,31 @@ def test_the_tools_of_the_agent_are_there_beside_the_door(doorway: Doorway) -> N
     else:
         bench.send("which tools are there")
     bench.until(lambda: any("send_dm" in tool for tool in bench.model.tools()), 20, "our tools")
+
+
+@pytest.mark.holds("its own door: opens behind the question of a first start")
+def test_the_door_opens_behind_the_question_of_a_first_start(opened: Opener, installed: Installed) -> None:
+    if installed.program not in DOORS:
+        pytest.skip("no door of its own")
+    bench = opened("trust")
+    bench.spawn(doors=[DOORS[bench.program]])
+    answer(bench, AT_START[bench.program, "trust"])
+    bench.until_composer()
+    bench.until(lambda: bench.agent()["ready"], 70, "ready")
+    identifier = bench.send("behind the question")
+    expect_once(bench, identifier, "behind the question")
+    evidence(bench, identifier)
+
+
+@pytest.mark.holds("its own door: passed over with the reason, then typed")
+def test_a_command_line_that_leaves_no_room_for_the_door_is_typed_to(opened: Opener, installed: Installed) -> None:
+    if installed.program != "claude":
+        pytest.skip("tried with claude")
+    bench = opened("", "--settings", "{}")
+    bench.spawn(doors=["claude_inbox"])
+    bench.until_composer()
+    bench.until(lambda: bench.agent()["ready"], 70, "ready")
+    assert bench.agent()["door"] == "pty_paste"
+    identifier = bench.send("typed after all")
+    expect_once(bench, identifier, "typed after all")
+    assert "settings of its own" in bench.run("log", "grep", "--topic", "worker.door_chosen.v1", "--json")
