@@ -336,7 +336,7 @@ class Host:
         try:
             profile = harnesses.profile(start.profile)
             folder = self._doors / start.session_id
-            launch = Launch(start.session_id, start.argv, start.env, start.cwd, start.profile, folder)
+            launch = Launch(start.session_id, start.argv, start.env, start.cwd, start.profile, folder, self._umask)
             prepared = await self._prepare(start.doors, launch) if start.doors else None
             process = await spawn(
                 prepared.launch.argv if prepared else start.argv,

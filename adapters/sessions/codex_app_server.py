@@ -42,7 +42,7 @@ from relaybroker.adapters.sessions.rpc_server import RefusedError, RpcServer
 from relaybroker.adapters.unix_address import MAX_SUN_PATH, address_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from relaybroker.adapters.sessions.door import DoorState, LookedUp
     from relaybroker.adapters.sessions.kinds import Launch
@@ -99,13 +99,7 @@ class CodexAppServerKind:
             return PassedOver(f"{words[0]!r} is not there")
         notes = launch.folder / f"codex_app_server-{uuid.uuid4().hex}.jsonl"  # a session that is restarted has others
         socket = await asyncio.to_thread(_make_room, notes)
-        server = Server(
-            socket,
-            [program, *words[1:], *server_arguments(given, socket)],
-            env=launch.env,
-            cwd=launch.cwd,
-            session_id=launch.session_id,
-        )
+        server = Server(socket, [program, *words[1:], *server_arguments(given, socket)], launch)
         if reason := await server.start(notes):
             return PassedOver(reason)
         return replace(launch, argv=(*words, *terminal_arguments(given, socket))), CodexAppServer(notes, server)
@@ -155,15 +149,15 @@ def terminal_arguments(options: Sequence[str], socket: Path) -> list[str]:
 class Server:
     """The app-server of one session, which is started again if it ends: its terminal finds it by its socket."""
 
-    def __init__(self, socket: Path, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, session_id: str) -> None:
+    def __init__(self, socket: Path, argv: Sequence[str], launch: Launch) -> None:
         self._socket = socket
         self._argv = argv
-        self._env, self._cwd, self._session_id = env, cwd, session_id
+        self._launch = launch
         self.process: HelperProcess | None = None
 
     async def start(self, notes: Path) -> str:
         """Start it, note that, and wait until it listens; why it does not, if so. Cancelled, it ends it. Raises OSError."""
-        self.process = process = HelperProcess(self._argv, env=self._env, cwd=self._cwd, session_id=self._session_id)
+        self.process = process = HelperProcess(self._argv, self._launch)
         try:
             while not await listens(self._socket):
                 if process.has_ended:

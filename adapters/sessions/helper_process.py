@@ -1,50 +1,39 @@
 """A process that a door needs beside its program, such as its server: it lives as long as the program, like all that the program starts.
 
-It leads a session of its own without a terminal and dies with the host (Linux: parent-death signal). It carries the agent's mark: whoever
-ends the agent ends it, too (`adapters.pty.kin`), which also takes its exit status.
+It leads a session of its own without a terminal, and is otherwise started as the program is (`adapters.pty.process.child_setup`).
+It carries the agent's mark: whoever ends the agent ends it, too (`adapters.pty.kin`), which also takes its exit status.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from relaybroker.adapters.pty.kin import MARK
+from relaybroker.adapters.pty.process import child_setup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
+    from relaybroker.adapters.sessions.kinds import Launch
 
 
 class HelperProcess:
-    """One helper, started at once, its output thrown away. Raises OSError."""
+    """One helper of a program, started at once, its output thrown away. Raises OSError."""
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, session_id: str) -> None:
-        host = os.getpid()
-
-        def before_exec() -> None:
-            if sys.platform.startswith("linux"):
-                _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != host:
-                    os._exit(1)
-
+    def __init__(self, argv: Sequence[str], launch: Launch) -> None:
         null = subprocess.DEVNULL
         self._process = subprocess.Popen(
             argv,
-            env={**env, MARK: session_id},
-            cwd=cwd,
+            env={**launch.env, MARK: launch.session_id},
             stdin=null,
             stdout=null,
             stderr=null,
             start_new_session=True,
-            preexec_fn=before_exec,  # noqa: PLW1509 - the host forks in one thread
+            preexec_fn=child_setup(launch.cwd, launch.umask),  # noqa: PLW1509 - the host forks in one thread
         )
 
     @property

@@ -173,6 +173,8 @@ async def test_the_server_listens_before_the_program_starts_and_ends_if_that_nev
     assert await codex_app_server.listens(socket)
     environment = Path(f"/proc/{door.server.process.pid}/environ").read_text()
     assert "RELAYBROKER_SESSION=ws_1" in environment.split("\0")
+    assert "Umask:\t0027" in Path(f"/proc/{door.server.process.pid}/status").read_text()
+    assert Path(f"/proc/{door.server.process.pid}/cwd").readlink() == tmp_path
     await door.close()
     assert door.server.process.has_ended
     assert not await codex_app_server.listens(socket)
