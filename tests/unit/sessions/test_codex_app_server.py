@@ -156,9 +156,8 @@ def codex_that(does: str, folder: Path) -> Launch:
     program = folder / "codex"
     program.write_text(f"#!{sys.executable}\nimport os, signal, socket, sys, time\n{does}\n")
     program.chmod(0o755)
-    return Launch(
-        "ws_1", (str(program), "--no-daemon"), dict(os.environ), str(folder), "codex", folder / "doors" / "ws_1"
-    )
+    argv = (str(program), "--no-daemon")
+    return Launch("ws_1", argv, dict(os.environ), str(folder), "codex", folder / "doors" / "ws_1", umask=0o027)
 
 
 LISTENS = 's = socket.socket(socket.AF_UNIX); s.bind(sys.argv[3].removeprefix("unix://")); s.listen(); time.sleep(600)'
