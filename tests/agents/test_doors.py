@@ -315,7 +315,8 @@ def test_the_door_opens_behind_the_question_of_a_first_start(opened: Opener, ins
         pytest.skip("no door of its own")
     bench = opened("trust")
     bench.spawn(doors=[DOORS[bench.program]])
-    answer(bench, AT_START[bench.program, "trust"])
+    if bench.program == "claude":  # a Codex at a server of its own asks for no trust
+        answer(bench, AT_START[bench.program, "trust"])
     bench.until_composer()
     bench.until(lambda: bench.agent()["ready"], 70, "ready")
     identifier = bench.send("behind the question")
