@@ -35,6 +35,10 @@ OWN = "own"
 _AGENT = "agent:"
 MAX_SUPPLIED = 64
 """Tokens that callers brought along and that are not adopted yet; the oldest goes."""
+MAX_WITHHELD = 1024
+"""Secrets in the inputs of actions that are kept for their handlers; the oldest goes."""
+WITHHELD = "withheld:"
+"""How the reference begins that stands for such a secret."""
 _SUFFIX = ".token"
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -85,6 +89,7 @@ class Vault:
         self._holders: dict[bytes, str] = {}
         """Digest of an agent's token -> its reference."""
         self._supplied: dict[str, str] = {}
+        self._withheld: dict[str, str] = {}
         self.own_agent_id = ""
         if workspace_key:
             self._tokens[WORKSPACE] = workspace_key
@@ -169,6 +174,30 @@ class Vault:
             token = self._supplied.pop(shown, None)
         if token is not None:
             self.keep(agent_reference(agent_id), token)
+
+    def withhold(self, secret: str) -> str:
+        """Keep a secret of an action's input for its handler, in memory only; what stands for it everywhere else.
+
+        The reference of a secret is good for this process alone: nobody can guess a short secret from it.
+        """
+        shown = WITHHELD + hmac.digest(self._blind, secret.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
+        with self._lock:
+            self._withheld.pop(shown, None)
+            while len(self._withheld) >= MAX_WITHHELD:
+                del self._withheld[next(iter(self._withheld))]
+            self._withheld[shown] = secret
+        return shown
+
+    def withheld(self, shown: str) -> str:
+        """The secret behind a reference; any other text is its own.
+
+        Raises:
+            LookupError: the secret is no longer kept: this process has started since, or too many came after it.
+        """
+        if not shown.startswith(WITHHELD):
+            return shown
+        with self._lock:
+            return self._withheld[shown]
 
     def forget(self, reference: str, token: str | None = None) -> None:
         """Drop an agent's token from memory and disk; with `token`, only if it is still that one."""

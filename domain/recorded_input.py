@@ -16,15 +16,9 @@ from typing import Any
 import msgspec
 
 from relaybroker.domain import inputs
+from relaybroker.domain.credentials import FINGERPRINT, replaced
 from relaybroker.domain.inputs import Input
 
-SECRET_NAMES = frozenset(
-    {"token", "node_token", "agent_token", "access_token", "refresh_token", "api_key", "apikey", "secret", "password"}
-    | {"workspace_key", "authorization", "credential", "credentials"}
-)
-"""Members of an engine's answer that are not kept, whatever their spelling."""
-FINGERPRINT = "sha256:"
-"""How the fingerprint begins that stands for a token."""
 DEPTH = 64
 """Levels of an engine's answer that are kept; no rule looks deeper than four."""
 
@@ -45,9 +39,9 @@ def encode(item: RecordedInput) -> bytes:
     """The input, or the deadline, as it is kept."""
     match item:
         case inputs.FrameArrived(frame={"type": "reply" | "error"}):
-            item = msgspec.structs.replace(item, frame=_without_secrets(item.frame, DEPTH))
+            item = msgspec.structs.replace(item, frame=_without_secrets(item.frame))
         case inputs.EngineAnswered(data=dict() | list()):
-            item = msgspec.structs.replace(item, data=_without_secrets(item.data, DEPTH))
+            item = msgspec.structs.replace(item, data=_without_secrets(item.data))
         case _:
             pass
     return _ENCODER.encode(item)
@@ -62,15 +56,5 @@ def decode(kept: bytes) -> RecordedInput:
     return _DECODER.decode(kept)
 
 
-def _without_secrets(value: Any, depth: int) -> Any:
-    if not isinstance(value, dict | list):
-        return value
-    if not depth:
-        return None
-    if isinstance(value, list):
-        return [_without_secrets(one, depth - 1) for one in value]
-    return {name: "" if _is_secret(name, one) else _without_secrets(one, depth - 1) for name, one in value.items()}
-
-
-def _is_secret(name: Any, value: Any) -> bool:
-    return str(name).lower() in SECRET_NAMES and isinstance(value, str) and not value.startswith(FINGERPRINT)
+def _without_secrets(value: Any) -> Any:
+    return replaced(value, lambda text: text if text.startswith(FINGERPRINT) else "", DEPTH)

@@ -123,8 +123,8 @@ class Host:
         self._reports = ReportLog()
         self._ledger = DeliveryLedger()
         self._fences: dict[str, int] = {}
-        """Session -> report of an injection that is to be tried again. Until the broker has confirmed it, what it sent before it knew
-        is refused as `out_of_turn`: it would overtake. (Those that the host refuses for good fence nothing.)"""
+        """Session -> report of an injection that is to be tried again, or looked up. Until the broker has confirmed it, what was sent
+        before it knew is refused as `out_of_turn`: it would overtake. (Those that the host refuses for good fence nothing.)"""
         self._answered: dict[tuple[str, int], int] = {}
         """(Delivery, attempt) that was handed back -> report. A broker that attaches asks again before it has read that; until it confirms,
         the answer stands."""
@@ -533,7 +533,7 @@ class Host:
             self._ledger.typed(session_id, fact)
         if isinstance(fact, InjectFailed):
             self._answered[fact.delivery_id, fact.attempt] = report.number
-        if isinstance(fact, InjectFailed) and fact.typed == "no" and fact.reason in _TRIED_AGAIN:
+        if isinstance(fact, InjectFailed) and _holds_up(fact):
             self._fences[session_id] = report.number
         connection = self._broker
         if connection is not None and connection.next_report == report.number:
@@ -546,6 +546,11 @@ class Host:
     def _output(self, session_id: str, offset: int, data: bytes) -> None:
         if self._broker is not None and self._broker.subscribed:
             self._broker.output(session_id, offset, data)
+
+
+def _holds_up(fact: InjectFailed) -> bool:
+    """None behind it may enter before the broker knows: it comes again, or is looked up first."""
+    return fact.typed == "unknown" or (fact.typed == "no" and fact.reason in _TRIED_AGAIN)
 
 
 def _use(files: dict[str, str]) -> None:

@@ -165,13 +165,15 @@ class Route:
 
     async def _run(self) -> None:
         await self._choose()
+        while self._door is None and self._queue:
+            self._passage.type(self._queue.popleft())
         while self._door is not None:
             await self._news.until(lambda: bool(self._queue) and self._passage.may_type())
             await self._lead(self._door)
 
     async def _choose(self) -> None:
         """Take the first of the doors that opens, and report it before anything enters by it."""
-        self._door, opened = None, Opened()
+        self._door, self.is_chosen, opened = None, False, Opened()
         while self._doors and self._door is None:
             door = self._doors[0]
             outcome = await self._open(door)
@@ -184,9 +186,6 @@ class Route:
         self.is_chosen = True
         name = self._door.name if self._door is not None else ""
         self._passage.report(DoorChosen(door=name, place=opened.place[:MAX_PLACE], passed_over=dict(self._passed_over)))
-        if self._door is None:
-            while self._queue:
-                self._passage.type(self._queue.popleft())
 
     async def _open(self, door: Door) -> Opened | PassedOver:
         """Open a door. The time that a person takes for a question in front of it does not count."""
@@ -216,24 +215,26 @@ class Route:
             await self._hand_over(door)
         elif state == "busy":
             patience_s = self._passage.busy_patience_s if door.folds else 0.0
-            self._passage.report(
-                Occupied(reason="agent_busy", detail=f"{door.name}: a turn runs", patience_s=patience_s)
-            )
-            await self._wait_while(door, state, "agent_busy")
+            occupied = Occupied(reason="agent_busy", detail=f"{door.name}: a turn runs", patience_s=patience_s)
+            await self._wait_while(door, state, occupied, "agent_busy")
             self._passage.report(Freed())
         else:
-            self._passage.report(Blocked(pattern=ASKS))
-            await self._wait_while(door, state, "blocked_by_dialog")
+            await self._wait_while(door, state, Blocked(pattern=ASKS), "blocked_by_dialog")
             self._passage.report(Unblocked())
 
-    async def _wait_while(self, door: Door, state: str, reason: str) -> None:
-        """Wait until the program is in another state; only what goes in all the same goes in."""
-        while door.state == state:
+    async def _wait_while(self, door: Door, state: str, obstacle: Occupied | Blocked, reason: str) -> None:
+        """Wait until the program is in another state; only what goes in all the same goes in.
+
+        Whoever gives us something else meanwhile does not know of the obstacle (any more), and hears of it before it comes back.
+        """
+        while self._door is door and door.state == state:
             if self._queue and _may_go(door, self._queue[0]) and self._passage.may_type():
                 await self._hand_over(door)
-                continue
-            self._return_queue(reason)
-            await self._news.next(LOOK_S)
+            elif self._queue:
+                self._passage.report(obstacle)
+                self._return_queue(reason)
+            else:
+                await self._news.next(LOOK_S)
 
     async def _hand_over(self, door: Door) -> None:
         inject = self._current = self._queue.popleft()
@@ -291,10 +292,9 @@ class Route:
     async def _fall_back(self, door: Door, reason: str) -> None:
         """Nothing was handed over: the next door is for what waits, once the broker knows of it."""
         self._passed_over[door.name] = reason
+        self.is_chosen = False
         await _close(door)
-        waiting, self._queue = self._queue, deque()
         await self._choose()
-        self._queue.extendleft(reversed(waiting))
         self._return_queue(OUT_OF_TURN)
 
     # --- failures ----------------------------------------------------------------------------------------------------

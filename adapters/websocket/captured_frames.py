@@ -1,4 +1,4 @@
-"""Text frames of the engine as inputs: what is no JSON object is said so; a token gets no further than the vault.
+"""Text frames of the engine as inputs: what is no JSON object is said so; a secret gets no further than the vault.
 
 Source: spec/node-protocol.md sections 2.2 and 2.4; invariant I7.
 """
@@ -11,6 +11,7 @@ import msgspec
 
 from relaybroker.adapters.vault import agent_reference, fingerprint, is_agent_id
 from relaybroker.adapters.websocket.oversize import shortened
+from relaybroker.domain.credentials import replaced
 from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
 from relaybroker.domain.inputs import FrameArrived, FrameUnreadable
 
@@ -32,6 +33,14 @@ def read_text_frame(dial: int, text: str) -> FrameArrived | FrameUnreadable:
     if text.count("[") + text.count("{") > MAX_DEPTH:  # a deeper value counts as absent
         frame = {key: None if is_too_deep(value) else value for key, value in frame.items()}
     return FrameArrived(dial=dial, frame=shortened(frame, len(text)))
+
+
+def withhold_credentials(arrived: FrameArrived, vault: Vault) -> FrameArrived:
+    """The frame; where it invokes an action, with references in place of what is named like a credential in its input."""
+    if arrived.frame.get("type") != "action.invoke":
+        return arrived
+    given = replaced(arrived.frame.get("input"), vault.withhold, MAX_DEPTH)
+    return FrameArrived(dial=arrived.dial, frame={**arrived.frame, "input": given})
 
 
 def holds_token(arrived: FrameArrived) -> bool:

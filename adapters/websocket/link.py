@@ -276,6 +276,8 @@ class NodeLink:
                         except OSError as error:
                             _log.warning("an agent's token could not be kept, the link is closed: %s", error)
                             return LinkClosed(dial=dial.number, code=None, detail=VAULT_FAILED)
+                    if isinstance(arrived, FrameArrived):
+                        arrived = captured_frames.withhold_credentials(arrived, self._vault)
                     await self._deliver(arrived)
                 case WSMsgType.BINARY:
                     size = len(message.data)

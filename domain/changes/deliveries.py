@@ -104,6 +104,7 @@ def _delivery_injecting(state: State, event: events.DeliveryInjecting, recorded:
 
 def _delivery_taken_over(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
     delivery = state.deliveries[recorded.stream]
+    delivery.doubtful |= delivery.msg_id in state.mailboxes[delivery.agent_id].doubtful.values()
     _settle(state, delivery)
     delivery.in_custody = True
 

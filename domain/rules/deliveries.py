@@ -308,9 +308,9 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
     if report.typed == "unknown":
-        settling.doubt(
-            turn, delivery, turn.state.workers[delivery.session_id].stop_reason or Reason(report.reason), report.report
-        )
+        reason = Reason(report.reason) if report.reason in list(Reason) else Reason.NO_EVIDENCE
+        stopped = turn.state.workers[delivery.session_id].stop_reason
+        settling.doubt(turn, delivery, stopped or reason, report.report)
     elif report.typed != "no" and (is_over or report.reason not in _GOES_ON):
         stopped = turn.state.workers[delivery.session_id].stop_reason
         settling.settle_doubt(turn, delivery, stopped or report.reason, report.report)

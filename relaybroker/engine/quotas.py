@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
-from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError
 from relaybroker.engine.store import Tx
+
+if TYPE_CHECKING:
+    from relaybroker.engine.auth import Caller
 
 SENDER_QUOTA = "sender_quota"
 CHANNELS_MAX = 4096

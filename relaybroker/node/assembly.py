@@ -191,6 +191,7 @@ class Assembly:
             spawns=self._spawns,
             clients=surface,
             sidecar=self._sidecar,
+            vault=vault,
             leave=self.runtime.end,
             deliver=deliver,
             watchers=(self.metrics,),

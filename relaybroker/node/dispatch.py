@@ -5,13 +5,19 @@ Source: design/architecture.md sections 3 and 6.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol, assert_never
+
+import msgspec
 
 from relaybroker.adapters.http.engine_calls import http_call
 from relaybroker.adapters.pty import protocol
 from relaybroker.agents.launch import VariablesLostError
 from relaybroker.domain import effects
+from relaybroker.domain.credentials import replaced
+from relaybroker.domain.decoding import MAX_DEPTH
+from relaybroker.domain.inputs import HandlerFinished
 from relaybroker.node.host_requests import HostRequests
 from relaybroker.node.link_log import LinkLog
 
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from relaybroker.adapters.http.engine_client import EngineClient
+    from relaybroker.adapters.vault import Vault
     from relaybroker.adapters.websocket.link import NodeLink
     from relaybroker.agents.launch import Launcher
     from relaybroker.agents.retired_spawns import RetiredSpawns
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from relaybroker.domain.inputs import Input
     from relaybroker.node.host_link import HostLink
 
+CREDENTIALS_LOST = "credentials_lost"
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +81,7 @@ class Dispatcher:
         spawns: forgets what is kept for spawns that are over.
         clients: the local API.
         sidecar: the program behind a sidecar.
+        vault: has the secrets of the inputs of actions.
         leave: ends the process with a status and a reason.
         deliver: tells the core what cannot be carried out.
         watchers: see every durable event.
@@ -89,6 +98,7 @@ class Dispatcher:
         spawns: RetiredSpawns,
         clients: LocalClients,
         sidecar: SidecarProgram,
+        vault: Vault,
         leave: Callable[[int, str], None],
         deliver: Callable[[Input], Awaitable[None]],
         watchers: Sequence[Watcher] = (),
@@ -103,10 +113,16 @@ class Dispatcher:
         self._spawns = spawns
         self._clients = clients
         self._sidecar = sidecar
+        self._vault = vault
         self._leave = leave
+        self._deliver = deliver
+        self._refusals: set[asyncio.Future[None]] = set()
 
     async def shut(self) -> None:
         """End what is still asked for; no effect is carried out afterwards."""
+        for task in self._refusals:
+            task.cancel()
+        await asyncio.gather(*self._refusals, return_exceptions=True)
         await self._requests.shut()
 
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
@@ -176,7 +192,7 @@ class Dispatcher:
             case effects.EndHost(grace_s=grace_s):
                 self._host.end(grace_s)
             case effects.InvokeHandler():
-                self._clients.invoke_handler(effect)
+                self._invoke(effect)
             case effects.CloseSidecar(connection=connection, detail=detail):
                 self._clients.close_sidecar(connection, detail)
             case effects.StartSidecar(argv=argv, cwd=cwd):
@@ -185,3 +201,20 @@ class Dispatcher:
                 self._leave(status, reason)
             case never:
                 assert_never(never)
+
+    def _invoke(self, wanted: effects.InvokeHandler) -> None:
+        """The handler gets the secrets that nobody else saw; without them it is not asked."""
+        try:
+            given = replaced(wanted.input, self._vault.withheld, MAX_DEPTH)
+        except LookupError:
+            refused = HandlerFinished(
+                connection=wanted.connection,
+                request_id="",
+                invocation_id=wanted.invocation_id,
+                error=f"{CREDENTIALS_LOST}: secrets are kept in memory only, and the broker has started anew since",
+            )
+            task = asyncio.ensure_future(self._deliver(refused))
+            self._refusals.add(task)
+            task.add_done_callback(self._refusals.discard)
+            return
+        self._clients.invoke_handler(msgspec.structs.replace(wanted, input=given))

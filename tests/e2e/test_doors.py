@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import random
 import shlex
 import signal
 import sys
@@ -15,6 +17,8 @@ import pytest
 from tests.e2e.conftest import AGENTS, ID
 from tests.own_door import own_door
 from tests.waiting import WAIT_S
+
+SEED = int(os.environ.get("RELAYBROKER_KILL_SEED", "20261128"))
 
 
 class Mailed:
@@ -195,3 +199,34 @@ async def test_a_door_that_fails_before_a_hand_over_gives_way_to_the_terminal(ma
     await mailed.all_taken_once()
     assert [len(mailed.rows(what)) for what in ("took", "typed")] == [1, 1]
     assert (await mailed.made.status())["agents"][0]["door"] == "pty_paste"
+
+
+@pytest.mark.slow
+async def test_kills_of_broker_and_host_at_random_moments_lose_repeat_and_guess_nothing(mailed):
+    """LOOKED-UP, F032, F033: 100 messages, 10 kills of the broker, 3 of the host; a failing run is repeated with the same seed."""
+    moments = random.Random(SEED)
+    await mailed.spawn(restart_policy={"enabled": True, "cooldown_ms": 100, "max_consecutive_failures": 10})
+    kills = ["broker"] * 10 + ["host"] * 3
+    moments.shuffle(kills)
+    in_flight = []
+    for number, kill in enumerate([*kills, ""]):
+        if number % 2 == 0:
+            mailed.hold.touch()
+        for _ in range(8):
+            await mailed.post(f"before kill {number}")
+        await asyncio.sleep(moments.uniform(0.0, 0.15))
+        in_flight.append(len(set(mailed.ids) - set(mailed.taken())))
+        if kill == "broker":
+            mailed.made.kill_broker()
+            mailed.hold.unlink(missing_ok=True)
+            await mailed.made.start()
+        elif kill == "host":
+            os.kill(mailed.made.host_pid(), signal.SIGKILL)
+            mailed.hold.unlink(missing_ok=True)
+            programs = 1 + kills[: number + 1].count("host")
+            await mailed.made.until(lambda wanted=programs: len(mailed.rows("pid")) == wanted, "the next program")
+    print(f"seed {SEED}: {len(mailed.ids)} messages, in flight at the kills {in_flight}")
+    assert sum(count > 0 for count in in_flight) >= len(kills) // 2, "the kills hit something under way"
+    mailed.hold.unlink(missing_ok=True)
+    await mailed.all_taken_once()
+    assert mailed.rows("typed") == [], "nothing went another way"

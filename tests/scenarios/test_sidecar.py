@@ -60,6 +60,28 @@ async def test_an_action_reaches_its_handler_and_the_result_comes_back(sidecar, 
     assert status["sidecar"]["handlers"] == ["echo"]
 
 
+async def test_secrets_of_an_action_reach_its_handler_and_nothing_else(sidecar, node, engine):
+    """I7: neither the log nor a session file has them."""
+    secrets = ["at_live_said", "sk-env-said", "pw-said"]
+    given = {
+        "agent_token": secrets[0],
+        "env": {"OPENAI_API_KEY": secrets[1]},
+        "list": [{"db-password": secrets[2]}],
+        "n": 5,
+    }
+    await engine.invoke("inv_1", "echo", given)
+    assert (await sidecar.invocation())["input"] == given
+    await sidecar.ask("handler_result", invocation_id="inv_1", output={"n": 5})
+    await engine.frame("action.result", invocation_id="inv_1")
+    received = await node.logged("action.received.v1")
+    assert received.event.input["n"] == 5
+    assert received.event.input["agent_token"].startswith("withheld:")
+    kept = [path.read_bytes() for path in node.folder.rglob("*") if path.is_file()]
+    assert len(kept) > 3, "journal, log, connection file"
+    for secret in secrets:
+        assert not any(secret.encode() in content for content in kept), secret
+
+
 @pytest.mark.parametrize(
     ("payload", "given"),
     [({"output": None}, None), ({"output": 0}, 0), ({"error": "no luck"}, "no luck")],

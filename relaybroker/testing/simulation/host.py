@@ -644,7 +644,7 @@ class Host:
             reason=reason,
             typed=typed,
         )
-        if typed == "no" and (session := self.sessions.get(wanted.session_id)) is not None:
+        if typed in ("no", "unknown") and (session := self.sessions.get(wanted.session_id)) is not None:
             session.fence = report.report
 
     def _tell(self, kind: Any, session_id: str, **fields: Any) -> Any:

@@ -34,7 +34,9 @@ def serve(entrance):
 
 note(pid=os.getpid())
 with socket.socket(socket.AF_UNIX) as listening:
-    listening.bind(os.environ["OWN_DOOR_SOCKET"])
+    entrance = Path(os.environ["OWN_DOOR_SOCKET"])
+    os.chdir(entrance.parent)
+    listening.bind(entrance.name)
     listening.listen()
     threading.Thread(target=serve, args=(listening,), daemon=True).start()
     print("ready", flush=True)

@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from relaybroker.adapters.token_cache import TokenCache
 from relaybroker.adapters.vault import Vault
 from relaybroker.agents.retired_tokens import RetiredTokens
 from relaybroker.domain import events
@@ -15,12 +10,6 @@ from relaybroker.domain.state import State
 
 def recorded(stream: str, event: events.Event) -> Recorded:
     return Recorded(stream=stream, version=1, at=0.0, causation="", correlation="", event=event)
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    cache = TokenCache(tmp_path / "n", node_id="n", workspace_id="w", base_url="u")
-    return Vault(workspace_key="", agents_directory=tmp_path / "run", node_cache=cache, own_cache=cache)
 
 
 def accepted(agent_id: str) -> events.Event:

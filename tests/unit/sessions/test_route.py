@@ -209,9 +209,13 @@ async def test_what_waits_for_a_program_at_work_is_handed_back_until_it_is_free(
     (occupied,) = session.of(Occupied)
     assert (occupied.reason, occupied.patience_s, session.of(Freed)) == ("agent_busy", 0.0, [])
     assert not session.route.is_idle
+    session.inject("d1", attempt=2)
+    await session.until(lambda: len(session.failures()) == 3)
+    kinds = [type(fact) for fact in session.facts[-2:]]
+    assert kinds == [Occupied, InjectFailed], "a broker that takes it for free would ask again at once, for ever"
     door.state = "idle"
     await session.until(lambda: session.of(Freed))
-    session.inject("d1", attempt=2)
+    session.inject("d1", attempt=3)
     await session.shows(door, "d1")
     await session.route.close("agent_released")
 
@@ -229,6 +233,20 @@ async def test_a_steer_message_goes_into_the_turn_where_the_door_folds_it(quick)
     await session.shows(door, "d3")
     assert door.steered == ["d2", "d3"]
     assert session.of(Freed) == []
+    await session.route.close("agent_released")
+
+
+async def test_a_door_that_fails_while_the_program_works_is_left_for_the_next_one(quick):
+    door, behind = ScriptedDoor(folds=True), ScriptedDoor("server")
+    door.state, door.refuses = "busy", NotHandedOver("the socket is gone")
+    session = Session(door, behind)
+    session.inject("d1")
+    await session.until(lambda: session.of(Occupied))
+    session.inject("d2", steer=True)
+    await session.until(lambda: session.of(Freed))
+    assert session.of(DoorChosen)[-1].door == "server"
+    session.inject("d1", attempt=2)
+    await session.shows(behind, "d1")
     await session.route.close("agent_released")
 
 
@@ -266,6 +284,27 @@ async def test_before_a_hand_over_the_next_door_takes_over_once_the_broker_knows
     session.inject("d1", attempt=2)
     await session.shows(behind, "d1")
     await session.route.close("agent_released")
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_what_comes_while_another_door_is_opened_is_handed_back_and_never_typed_before(ends):
+    """W5: also when the session ends in the middle of that."""
+    opening = asyncio.get_running_loop().create_future()
+    door, behind = ScriptedDoor(), ScriptedDoor("server", opens=opening)
+    session = Session(door, behind)
+    door.refuses = NotHandedOver("the socket is gone")
+    session.inject("d1")
+    await session.until(lambda: door.is_closed)
+    session.inject("d2")
+    if ends:
+        await session.route.close("worker_exited")
+        assert session.failures() == [("d1", "worker_exited", "no"), ("d2", "worker_exited", "no")]
+    else:
+        opening.set_result(PassedOver("it is too old"))
+        await session.until(lambda: len(session.failures()) == 2)
+        assert session.failures() == [("d1", "out_of_turn", "no"), ("d2", "out_of_turn", "no")]
+        assert session.of(DoorChosen)[-1].door == ""
+    assert session.typed == []
 
 
 async def test_behind_the_last_door_is_the_terminal():

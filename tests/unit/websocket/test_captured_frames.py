@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaybroker.adapters.websocket.captured_frames import holds_token, read_text_frame
+from relaybroker.adapters.websocket.captured_frames import holds_token, read_text_frame, withhold_credentials
+from relaybroker.domain.credentials import replaced
 from relaybroker.domain.decoding import MAX_DEPTH
 from relaybroker.domain.inputs import FrameArrived, FrameUnreadable
 from tests.world import World
@@ -72,3 +73,34 @@ def test_a_value_too_deep_to_be_written_down_counts_as_absent_and_stops_nobody(d
 def test_wide_and_shallow_values_arrive_as_they_are() -> None:
     frame = {"type": "deliver", "payload": {"data": [[1], {"a": [2]}] * 100}}
     assert read_text_frame(1, json.dumps(frame)) == FrameArrived(dial=1, frame=frame)
+
+
+@pytest.mark.parametrize(
+    "name", ["token", "Agent_Token", "x-api-key", "OPENAI_API_KEY", "dbPassword", "client_secret", "env", "credentials"]
+)
+@pytest.mark.parametrize("wrap", [lambda secret: secret, lambda secret: [secret], lambda secret: {"any": [secret]}])
+def test_whatever_is_named_like_a_credential_in_an_actions_input_is_withheld(name, wrap, vault):
+    frame = {
+        "type": "action.invoke",
+        "input": {"deep": [{name: wrap("s3cret")}], "max_tokens": "many", "tokenizer": "t"},
+    }
+    arrived = withhold_credentials(FrameArrived(dial=1, frame=frame), vault)
+    assert "s3cret" not in repr(arrived)
+    assert (arrived.frame["input"]["max_tokens"], arrived.frame["input"]["tokenizer"]) == ("many", "t")
+    assert replaced(arrived.frame["input"], vault.withheld, MAX_DEPTH) == frame["input"], "nothing else has changed"
+
+
+@given(json_values)
+def test_any_input_of_an_action_is_restored_as_it_was(value):
+    kept: dict[str, str] = {}
+    hidden = replaced(
+        value,
+        lambda secret: kept.setdefault(f"withheld:{len(kept)}", secret) and f"withheld:{len(kept) - 1}",
+        MAX_DEPTH,
+    )
+    assert replaced(hidden, lambda shown: kept[shown], MAX_DEPTH) == value
+
+
+def test_only_invocations_are_looked_through(vault):
+    arrived = FrameArrived(dial=1, frame={"type": "deliver", "input": {"token": "t"}})
+    assert withhold_credentials(arrived, vault) is arrived
