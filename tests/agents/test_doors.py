@@ -155,6 +155,7 @@ def test_what_a_killed_program_never_took_is_looked_up_and_absent(doorway: Doorw
     bench = doorway()
     expect_once(bench, bench.send("before"), "before")
     taker = takes(bench)
+    bench.until(lambda: rests(bench), 30, "it is idle")
     os.kill(taker, signal.SIGSTOP)
     identifier = bench.send("to a stopped program")
     bench.until(lambda: "delivery.injecting" in why(bench, identifier), 30, "it is handed over")
@@ -173,6 +174,7 @@ def test_what_was_taken_while_its_host_died_is_looked_up_and_acknowledged(doorwa
     bench = doorway()
     expect_once(bench, bench.send("before"), "before")
     taker, host = takes(bench), int(next(bench.state.glob("host-*.pid")).read_text())
+    bench.until(lambda: rests(bench), 30, "it is idle")
     os.kill(taker, signal.SIGSTOP)
     identifier = bench.send("DELAY 3 while the host dies")
     bench.until(lambda: "delivery.injecting" in why(bench, identifier), 30, "it is handed over")
@@ -193,6 +195,15 @@ def takes(bench: Bench) -> int:
         return int(bench.agent()["pid"])
     ours = processes_with("HOME", str(bench.home.home))
     return next(one for one in ours if b"app-server" in (Path("/proc") / str(one) / "cmdline").read_bytes())
+
+
+def rests(bench: Bench) -> bool:
+    """Whether it says itself that no turn runs: in its registry, or as the last word of its rollout."""
+    folder = bench.home.home / {"claude": ".claude/sessions", "codex": ".codex/sessions"}[bench.program]
+    if bench.program == "claude":
+        return any('"status":"idle"' in file.read_text() for file in folder.glob("*.json"))
+    rows = [row for file in folder.rglob("*.jsonl") for row in file.read_text().splitlines()]
+    return any('"task_complete"' in row for row in rows[-3:])
 
 
 def looked_up(bench: Bench, identifier: str) -> str:
@@ -295,7 +306,8 @@ def is_ready(bench: Bench, name: str) -> bool:
 def hand_over_ms(bench: Bench, identifier: str) -> float:
     """Between the event of the hand-over and that of the evidence."""
     told = why(bench, identifier)
-    at = {topic: float(ms) for ms, topic in re.findall(r"([+-][\d.]+) ms +\w+ +(delivery\.\w+)\.v\d", told)}
+    steps = re.findall(r"([+-][\d.]+) (m?s) +\w+ +(delivery\.\w+)\.v\d", told)
+    at = {topic: float(number) * {"ms": 1, "s": 1000}[unit] for number, unit, topic in steps}
     return at["delivery.injected"] - at["delivery.injecting"]
 
 
