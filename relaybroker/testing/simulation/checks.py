@@ -352,6 +352,8 @@ class Promises:
                 self.marks.reach("a message was fetched")
             case events.DeliveryDoubted():
                 self.attempts[stream].doubted, self.attempts[stream].records_fail = True, False
+            case events.DeliveryHandedBack():
+                self.attempts[stream].doubted = False  # what comes of the next hand-over is another matter
             case events.DeliveryAskedAgain() if self.attempts[stream].doubted:
                 self.attempts[stream].records_fail = True
             case events.DeliveryLookedUp():
