@@ -350,3 +350,13 @@ def test_a_command_line_that_leaves_no_room_for_the_door_is_typed_to(opened: Ope
     identifier = bench.send("typed after all")
     expect_once(bench, identifier, "typed after all")
     assert "settings of its own" in bench.run("log", "grep", "--topic", "worker.door_chosen.v1", "--json")
+
+
+@pytest.mark.holds("its own door: nothing of it outlives its agent")
+def test_nothing_of_the_door_outlives_its_agent(doorway: Doorway) -> None:
+    bench = doorway()
+    expect_once(bench, bench.send("the last words"), "the last words")
+    ours = set(processes_with("HOME", str(bench.home.home)))
+    assert takes(bench) in ours
+    bench.api("DELETE", "/api/spawned/w1")
+    bench.until(lambda: not ours & set(processes_with("HOME", str(bench.home.home))), 30, "all have ended")
