@@ -6,7 +6,7 @@ then Enter, were on its standard input. All times are CLOCK_MONOTONIC of this ma
 broker afresh in an empty directory, spawns the agents through its local API, and waits until each has had a first message. Nothing else is
 configured, except that 12.4.1 is told not to pace what it types (RELAY_INJECT_RATE_MS=0). CPU is user + system time, and memory is
 resident (shared pages counted for each process) and private, of the broker with its helper processes, agents left out. Engine and agents
-use the same cores as the broker. relaybroker makes every delivery durable (SQLite, synchronous=FULL) before it is typed and before it is
+use the same cores as the broker. relaybroker writes every delivery to its log (SQLite) before it is typed, and syncs it before it is
 acknowledged. A burst ends when all is typed and acknowledged, when nothing moved for 10 s (hang), or after 30 s (slow). In the crash
 measurement the broker alone is killed with kill -9 and started again; agents that did not survive are spawned again by name, and what was
 not acknowledged is offered again. Tools of agents: fifty of them, each with an open connection to the broker's MCP endpoint; its embedded

@@ -30,6 +30,7 @@ from relaybroker.domain.rules import (
     holds,
     hosts,
     link,
+    local_first,
     mailboxes,
     messages,
     notices,
@@ -60,6 +61,7 @@ _RULES = (
     action_results,
     sidecars,
     messages,
+    local_first,
     process,
 )
 
@@ -84,6 +86,7 @@ class Broker:
         turn = Turn(self.state, now, recorded_input.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
+        local_first.proceed(turn)
         notices.proceed(turn)
         process.proceed(turn)
         assert turn.events or turn.changes_nothing, f"{type(item).__name__} left no event"
@@ -107,6 +110,8 @@ class Broker:
         actions.due(turn, self._harness_of)
         sidecars.due(turn)
         messages.due(turn)
+        local_first.due(turn)
+        local_first.proceed(turn)
         notices.proceed(turn)
         process.proceed(turn)
         return turn.decision()

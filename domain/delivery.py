@@ -3,7 +3,7 @@
 Rules:
 
 * Every delivery ends in exactly one of `acked`, `dropped`, `dead_lettered`, with a reason if it was not typed.
-* `injecting` is the intent: it is durable before the terminal is touched. `injected` is the PTY host's report that body and Enter were
+* `injecting` is the intent: it is written before the terminal is touched. `injected` is the PTY host's report that body and Enter were
   written, and nothing else proves that; or the agent fetched the message and the answer went out completely, so it is never typed.
 * `held` has a reason and a deadline.
 * The engine keeps a message for an hour. One that is still waiting (held, queued or with the host) `CUSTODY_S` after it was posted is
@@ -16,9 +16,12 @@ Rules:
 * What a program was handed through a door of its own, and has not shown to have taken, is `in_doubt` until its own records are looked up,
   which has a deadline. If they show it, it is `injected`, with that evidence. If they prove that it was not taken, it is `queued` again. If
   they do not tell, the policy settles it. Meanwhile it is in no lane: the end of its program, or of the PTY host, does not settle it, and
-  nothing behind it is handed over (ADR-0090).
+  nothing behind it is handed over (ADR-0093).
 * If the host says nothing about a delivery, it is asked once more. If that brings no answer, the delivery becomes a dead letter that may
   have been typed. A deadline that passes because the clock was set costs nothing, and no hold ages by it.
+* A message of an agent here that was given to its recipient before the engine had it has no sequence number until the engine's copy comes.
+  Then the delivery takes that number, and everything is as with any other one. Typed, it is `acked` only then, or when no copy can come
+  any more. If its program ends before it was typed, it goes back to the outbox, and the engine's copy is a message like any other.
 * A drop says whether it counts for the agent's cursor. If it does not, the message is returned, which is done only while the engine
   certainly has it: the engine keeps it and offers it again.
 * `acked` means that the acknowledgement up to this delivery was given to the link after everything below it was settled and durable. A
@@ -56,6 +59,8 @@ MAX_FLUSHABLE = 256
 """Deliveries of one agent that may be held for a person to flush them; the next one is refused unacked."""
 ENGINE_KEEPS_S = 3600.0
 """How long an engine keeps a message since it was posted (node-protocol.md, appendix A)."""
+CLOCKS_DIFFER_S = 60.0
+"""How far the engine's clock may be ahead of ours, where a message is told from one that was posted before this machine crashed."""
 CUSTODY_S = 2400.0
 """40 minutes after it was posted, a message that still waits is taken into custody: 20 minutes before the engine forgets it."""
 CUSTODY_SOONEST_S = 60.0
@@ -71,6 +76,8 @@ LOOK_UP_S = 60.0
 FETCH_S = 30.0
 """How long what an agent fetches waits for the word that the answer has gone out."""
 MAX_BODY_BYTES = 16 * 1024
+LOCAL = "local"
+"""Source of a delivery that was made from the outbox, because the engine could not be reached."""
 NOTICE = "notice"
 """Source of a delivery that tells an agent of a message of its own that was not delivered."""
 

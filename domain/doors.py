@@ -3,7 +3,7 @@
 A program may offer a door of its own beside its terminal: an inbox, a server. The host chooses one when the program starts, which is an
 event; `""` stands for the terminal, behind which there is no other.
 
-Source: design/architecture.md section 5; ADR-0090.
+Source: design/architecture.md section 5; ADR-0093.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Everything the core can ask for, as plain data. The runtime hands these to the adapters after the events behind them are durable.
+"""Everything the core can ask for, as plain data. The runtime hands these to the adapters after the events behind them are safe.
+
+How safe is said by one table, `GRADES` (ADR-0082).
 
 Effects are a function of events and state: replay emits none, and after a restart `resume` asks again for whatever is still owed.
 
@@ -7,6 +9,7 @@ Source: design/architecture.md section 3; ADR-0004.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -207,3 +210,38 @@ Effect = (
     | Announce
     | ExitBroker
 )
+
+
+class Grade(Enum):
+    """How safe the events behind an effect must be before it is carried out."""
+
+    WRITTEN = "written"
+    """They survive the end of every process: enough for what dies with the machine, too."""
+    DURABLE = "durable"
+    """They survive the machine: for what leaves it, or promises something to somebody."""
+
+
+GRADES: dict[type[Effect], Grade] = {
+    # The PTY host and its programs die with the machine, and the host knows what it has typed as long as it lives.
+    AttachHost: Grade.WRITTEN,
+    StartProgram: Grade.WRITTEN,
+    TypeText: Grade.WRITTEN,
+    LookUp: Grade.WRITTEN,
+    StopProgram: Grade.WRITTEN,
+    ForgetProgram: Grade.WRITTEN,
+    ConfirmReports: Grade.WRITTEN,
+    EndHost: Grade.WRITTEN,
+    # The engine relies on what it hears.
+    DialEngine: Grade.DURABLE,
+    SendFrame: Grade.DURABLE,
+    CloseLink: Grade.DURABLE,
+    EngineCall: Grade.DURABLE,
+    # Handlers act on the world, and the engine asks again for what the log has lost.
+    InvokeHandler: Grade.DURABLE,
+    CloseSidecar: Grade.DURABLE,
+    StartSidecar: Grade.DURABLE,
+    # Answers promise. Events stand in one order with them, and their numbers are never given twice.
+    Reply: Grade.DURABLE,
+    Announce: Grade.DURABLE,
+    ExitBroker: Grade.DURABLE,
+}

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     NOT_TAKEN = "not_taken"
     # in doubt
     NO_EVIDENCE = "no_evidence"
+    PUBLISH_PENDING = "publish_pending"
     # ended undelivered
     WORKER_EXITED = "worker_exited"
     WORKER_LOST = "worker_lost"
@@ -149,6 +150,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.BEING_FETCHED: "The agent is fetching the message itself; it is typed only if the answer does not reach it.",
     Reason.NOT_TAKEN: "The program's own records show that it did not take the message; it is handed over again.",
     Reason.NO_EVIDENCE: "The program was handed the message and did not show that it took it.",
+    Reason.PUBLISH_PENDING: "It may be a message of its sender that was typed before the engine had it; it waits until the engine says so.",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host that ran the program died, or no longer knows it.",
     Reason.AGENT_RELEASED: "The agent was released.",

@@ -42,6 +42,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.BEING_FETCHED: "Nothing to do yet: in a moment the agent has it, or it waits as before.",
         Reason.NOT_TAKEN: "Nothing to do: it is handed over again, in its place.",
         Reason.NO_EVIDENCE: "Nothing to do yet: what the program wrote down is looked up, within two minutes at most.",
+        Reason.PUBLISH_PENDING: "Nothing to do yet: once the engine has answered, it is typed, or known to be the same.",
         Reason.HUMAN_DRIVING: "Press Enter, ^U or ^C in the agent's terminal: relaybroker agent attach NAME.",
         Reason.MANUAL_FLUSH: "Type what is waiting: relaybroker agent flush NAME. Stop holding: relaybroker agent mode NAME auto_inject.",
         Reason.WORKER_EXITED: "Start the agent again: relaybroker agent spawn.",

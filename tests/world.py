@@ -129,6 +129,7 @@ class World:
                 has_node_token=changes.get("has_node_token", True),
                 has_own_token=True,
                 own_agent_id="900",
+                machine_boot=changes.get("machine_boot", ""),
             )
         )
 

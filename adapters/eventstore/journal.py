@@ -2,17 +2,20 @@
 
 Rules:
 
-* A batch is written whole or not at all, in the order of the calls. Its future resolves after the commit that holds
-  it was fsynced.
-* Group commit: every batch that waits when the writer thread comes round goes into the same transaction.
-* Fail-stop: a failed commit fails every batch in it and every later one, `on_failure` is called once, and this
-  journal writes nothing any more. A batch whose commit failed at its fsync may still be found in the log at the next
-  start; nothing left the broker because of it, so the fold treats it like any other record.
+* A batch is written whole or not at all, in the order of the calls. It has two grades: *written* after its commit (it
+  survives `kill -9` of every process), *durable* after the fsync behind it (it survives the machine). ADR-0082 says
+  which promise needs which.
+* Group commit: every batch that waits when the writer thread comes round goes into the same transaction; everything that
+  is written when the syncing thread comes round is made durable by one fsync. The writer waits for no fsync.
+* Fail-stop: a failed commit or fsync fails every batch in it and every later one, `on_failure` is called once, and this
+  journal writes nothing any more. A batch whose fsync failed may still be found in the log at the next start; nothing
+  left this machine because of it, so the fold treats it like any other record.
 * A foreign write lock (a backup, a database shell in a transaction) is no failure: the commit is tried again until it goes through,
   for at most `LOCK_PATIENCE_S`; `locked_s` says meanwhile for how long, and whoever would add work can be told to wait.
 * Bounded: at most `queue_limit` batches wait; `room()` is how a caller waits for a place.
 
-Threads: `append` and `room` belong to one asyncio loop; reading is possible from any thread; the writer thread is ours.
+Threads: `append` and `room` belong to one asyncio loop; reading is possible from any thread; the writer and the syncing
+thread are ours.
 
 Source: design/architecture.md sections 3 and 4; failure-scenarios.md LOG-FIRST.
 """
@@ -64,7 +67,16 @@ class _Batch(NamedTuple):
     rows: list[StoredEvent]
     chain: bytes
     """Chain value after its last row."""
-    future: asyncio.Future[int]
+    written: asyncio.Future[int] | None
+    durable: asyncio.Future[int]
+
+
+class _Written(NamedTuple):
+    """A group of batches that are committed and not synced."""
+
+    batches: list[_Batch]
+    positions: list[int]
+    """After each of them."""
 
 
 class Journal:
@@ -88,7 +100,9 @@ class Journal:
         self._on_failure = on_failure
         self._queue_limit = queue_limit
 
-        self._position = self._log.position
+        if isinstance(recorder, recorders.JournalRecorder):
+            recorder.sync()  # what a killed broker wrote is about to be relied on
+        self._position = self._written_upto = self._log.position
         chain = self._log.chain_at(self._position)
         if chain is None:
             raise StateCorrupt(path or Path(), f"the last record, at position {self._position}, has no chain value")
@@ -97,23 +111,27 @@ class Journal:
         if self._mark is not None and self._position:
             self._mark.move(Mark(self._position, chain))
 
-        # Loop side. `_unsettled` counts batches whose futures are open, so it bounds the queue and the commit under
-        # way.
+        # Loop side. `_unsettled` counts batches that are not durable, so it bounds the queue, the commit and the fsync
+        # under way.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsettled = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
-        # Shared with the writer thread, under `_arrived`.
+        # Shared with the two threads, under `_arrived`.
         self._arrived = threading.Condition()
         self._queue: deque[_Batch] = deque()
+        self._unsynced: deque[_Written] = deque()
         self._closing = False
+        self._has_written_all = False
         self._failure: BaseException | None = None
         self._path = path
         self._locked_since: float | None = None
         self._presence = Presence(path) if path is not None else None
 
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._syncer = threading.Thread(target=self._make_durable, name="journal sync", daemon=True)
         self._writer.start()
+        self._syncer.start()
 
     @classmethod
     def open(
@@ -157,6 +175,11 @@ class Journal:
         return self._position
 
     @property
+    def written(self) -> int:
+        """Position of the last written record, durable or not; 0 for an empty log."""
+        return self._written_upto
+
+    @property
     def waiting(self) -> int:
         """Batches that are not durable yet."""
         return self._unsettled
@@ -177,20 +200,24 @@ class Journal:
 
     @property
     def reader(self) -> LogReader:
-        """The durable log, readable from any thread until the journal is closed."""
+        """The log, with what is written and not yet durable; readable from any thread until the journal is closed."""
         return self._log
 
-    def append(self, batch: Sequence[Recorded]) -> asyncio.Future[int]:
+    def append(self, batch: Sequence[Recorded], written: asyncio.Future[int] | None = None) -> asyncio.Future[int]:
         """Queue `batch`; the future resolves with the position of its last record once that is durable.
 
         An empty batch is a barrier: it resolves when everything before it is durable.
+
+        Args:
+            batch: the records, in order.
+            written: resolves likewise, before, as soon as the records survive the end of every process.
 
         Raises:
             NotRecordable: an event would not read back equal; nothing was queued.
             UnknownTopic: an event is not registered; nothing was queued.
             JournalFull: the caller did not wait for `room()`; nothing was queued.
 
-        The future raises `JournalClosed` or `JournalFailed`.
+        The futures raise `JournalClosed` or `JournalFailed`.
         """
         loop = self._bind_loop()
         if self._unsettled >= self._queue_limit:
@@ -202,12 +229,14 @@ class Journal:
         future: asyncio.Future[int] = loop.create_future()
         with self._arrived:
             if (refusal := self._refusal()) is not None:
-                future.set_exception(refusal)
+                for refused in (future, written):
+                    if refused is not None:
+                        refused.set_exception(refusal)
                 return future
             self._chain = chain
             self._unsettled += 1
-            self._queue.append(_Batch(rows, chain, future))
-            self._arrived.notify()
+            self._queue.append(_Batch(rows, chain, written, future))
+            self._arrived.notify_all()
         return future
 
     async def room(self) -> None:
@@ -232,23 +261,24 @@ class Journal:
                     self._waiters.remove(waiter)
 
     def read(self, after: int = 0, upto: int | None = None, page: int = PAGE) -> Iterator[tuple[int, Recorded]]:
-        """Durable (position, record) pairs in log order; see `LogReader.read`."""
+        """Written (position, record) pairs in log order; see `LogReader.read`."""
         return self._log.read(after, upto, page)
 
     def read_stream(self, stream: str) -> list[Recorded]:
-        """Durable records of one stream, oldest first; see `LogReader.read_stream`."""
+        """Written records of one stream, oldest first; see `LogReader.read_stream`."""
         return self._log.read_stream(stream)
 
     def chain_at(self, position: int) -> bytes | None:
-        """Chain value of the durable record at `position`; see `LogReader.chain_at`."""
+        """Chain value of the written record at `position`; see `LogReader.chain_at`."""
         return self._log.chain_at(position)
 
     def close(self) -> None:
-        """Write what is queued, stop the writer thread, close the database. Blocks for one commit; may be repeated."""
+        """Make durable what is queued, stop the threads, close the database. Blocks for one commit; may be repeated."""
         with self._arrived:
             self._closing = True
-            self._arrived.notify()
+            self._arrived.notify_all()
         self._writer.join()
+        self._syncer.join()
         if self._mark is None:
             return
         self._mark.close()
@@ -296,8 +326,12 @@ class Journal:
                 positions = self._commit_when_free(batches)
             except BaseException as error:  # noqa: BLE001 - it must end the journal, not only its thread
                 self._fail(batches, error)
-                return
-            self._on_loop(self._settle, [batch.future for batch in batches], positions)
+                break
+            if not self._hand_over(_Written(batches, positions)):
+                break
+        with self._arrived:
+            self._has_written_all = True
+            self._arrived.notify_all()
 
     def _take(self) -> list[_Batch]:
         with self._arrived:
@@ -305,6 +339,18 @@ class Journal:
             batches = list(self._queue)
             self._queue.clear()
             return batches
+
+    def _hand_over(self, group: _Written) -> bool:
+        """Say that a group is written, and have it made durable; False if the journal has failed meanwhile."""
+        with self._arrived:
+            if self._failure is not None:
+                self._on_loop(self._settle_failed, group.batches, None)
+                return False
+            if any(batch.written is not None for batch in group.batches):
+                self._on_loop(self._settle_written, group)
+            self._unsynced.append(group)
+            self._arrived.notify_all()
+        return True
 
     def _commit_when_free(self, batches: list[_Batch]) -> list[int]:
         """Write one group; as long as another program holds the write lock, try again."""
@@ -335,23 +381,58 @@ class Journal:
         ids = (self._recorder.insert_events(rows) if rows else None) or ()
         positions = []
         written = 0
-        position = self._position
+        position = self._written_upto
         for batch in batches:
             written += len(batch.rows)
             position = ids[written - 1] if written else position
             positions.append(position)
-        if position != self._position:
-            self._position = position
-            if self._mark is not None:
-                self._mark.move(Mark(position, batches[-1].chain))
+        self._written_upto = position
         return positions
 
-    def _fail(self, batches: list[_Batch], error: BaseException) -> None:
+    # --- syncing thread -----------------------------------------------------------------------------------------------
+
+    def _make_durable(self) -> None:
+        while groups := self._take_written():
+            try:
+                self._sync(groups[-1])
+            except BaseException as error:  # noqa: BLE001 - as for the writer
+                with self._arrived:
+                    groups += self._unsynced
+                    self._unsynced.clear()
+                self._fail([batch for group in groups for batch in group.batches], error)
+                return
+            for group in groups:
+                self._on_loop(self._settle, group)
+
+    def _take_written(self) -> list[_Written]:
         with self._arrived:
-            self._failure = error
+            self._arrived.wait_for(lambda: self._unsynced or self._has_written_all)
+            groups = list(self._unsynced)
+            self._unsynced.clear()
+            return groups
+
+    def _sync(self, last: _Written) -> None:
+        """Make everything up to this group durable; an empty barrier costs nothing."""
+        position = last.positions[-1]
+        if position == self._position:
+            return
+        if isinstance(self._recorder, recorders.JournalRecorder):
+            self._recorder.sync()
+        self._position = position
+        if self._mark is not None:
+            self._mark.move(Mark(position, last.batches[-1].chain))
+
+    # --- both ---------------------------------------------------------------------------------------------------------
+
+    def _fail(self, batches: list[_Batch], error: BaseException) -> None:
+        """Fail these batches and everything that is not written; what is written can still become durable."""
+        with self._arrived:
+            is_first = self._failure is None
+            if is_first:
+                self._failure = error
             batches += self._queue
             self._queue.clear()
-        self._on_loop(self._settle_failed, [batch.future for batch in batches], error)
+        self._on_loop(self._settle_failed, batches, error if is_first else None)
 
     def _on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
         loop = self._loop
@@ -365,18 +446,26 @@ class Journal:
 
     # --- loop side ----------------------------------------------------------------------------------------------------
 
-    def _settle(self, futures: list[asyncio.Future[int]], positions: list[int]) -> None:
-        for future, position in zip(futures, positions, strict=True):
-            if not future.done():
-                future.set_result(position)
-        self._make_room(len(futures))
+    def _settle_written(self, group: _Written) -> None:
+        for batch, position in zip(group.batches, group.positions, strict=True):
+            if batch.written is not None and not batch.written.done():
+                batch.written.set_result(position)
 
-    def _settle_failed(self, futures: list[asyncio.Future[int]], error: BaseException) -> None:
-        for future in futures:
-            if not future.done():
-                future.set_exception(self._failed())
-        self._make_room(len(futures))
-        self._on_failure(error)
+    def _settle(self, group: _Written) -> None:
+        for batch, position in zip(group.batches, group.positions, strict=True):
+            if not batch.durable.done():
+                batch.durable.set_result(position)
+        self._make_room(len(group.batches))
+
+    def _settle_failed(self, batches: list[_Batch], cause: BaseException | None) -> None:
+        for batch in batches:
+            for future in (batch.written, batch.durable):
+                if future is not None and not future.done():
+                    future.set_exception(self._failed())
+                    future.exception()  # told by `on_failure`, also where nobody waits for this future any more
+        self._make_room(len(batches))
+        if cause is not None:
+            self._on_failure(cause)
 
     def _make_room(self, settled: int) -> None:
         self._unsettled -= settled

@@ -1,7 +1,7 @@
 """The high-water mark: how far the log was durable, so that a log that lost its end cannot pass for a whole one.
 
 SQLite recovers a damaged or missing WAL by forgetting everything from the damage on, without a word. After each
-commit (so after its fsync) the journal overwrites `<db>.mark` with the position and chain value it reached. The mark
+fsync of its log the journal overwrites `<db>.mark` with the position and chain value it reached. The mark
 is not fsynced, so it may be older than the log, but it is never ahead of what was durable: a log that ends before
 its mark, or has another record there, has lost or changed records.
 

@@ -4,8 +4,9 @@
 opens it for looking only, `popo` keeps a log in memory (tests). Table and columns are the library's own, so any of
 its tools can read the file.
 
-Durability: `journal_mode=WAL` and `synchronous=FULL` are set on every connection and read back; a database that answers
-otherwise is not used. A commit returns after the WAL is fsynced; what another connection can see is therefore durable.
+Durability, in two grades (ADR-0082): `journal_mode=WAL` and `synchronous=NORMAL` are set on every connection and read back; a
+database that answers otherwise is not used. A commit returns when the WAL is written, so it survives every process; `sync`
+returns when it is on disk. A checkpoint syncs the WAL before it moves anything.
 
 Positions are SQLite rowids of a table without deletions at its end: contiguous from 1, never reused, not changed by
 a rollback. `VACUUM` may renumber them and must never be run on a log. Archiving deletes rows at the beginning, never the last.
@@ -15,10 +16,12 @@ Source: design/architecture.md section 4; https://sqlite.org/wal.html (read-only
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
@@ -74,7 +77,7 @@ _ROWS_PER_STATEMENT = 32
 
 _WRITER_PRAGMAS = (
     ("journal_mode", "wal"),
-    ("synchronous", 2),  # FULL: fsync in every commit
+    ("synchronous", 1),  # NORMAL: checkpoints sync, commits do not; `JournalRecorder.sync` does
     ("fullfsync", 1),  # macOS: reach the platter, not the drive's cache; elsewhere the flag is without effect
     ("checkpoint_fullfsync", 1),
     ("journal_size_limit", WAL_SIZE_LIMIT_BYTES),
@@ -146,7 +149,7 @@ def _uri(path: Path, access: Access) -> str:
 
 
 class _WriterPool(SQLiteConnectionPool):
-    """Connections that commit durably; each is asked whether it does."""
+    """Connections that write ahead and sync before a checkpoint; each is asked whether it does."""
 
     def _create_connection(self) -> SQLiteConnection:
         connection = super()._create_connection()
@@ -156,7 +159,7 @@ class _WriterPool(SQLiteConnectionPool):
             cursor.execute(f"PRAGMA {name}")
             if (actual := cursor.fetchone()[0]) != wanted:
                 connection.close()
-                raise InterfaceError(f"SQLite answers {name}={actual}, not {wanted}: commits would not be durable")
+                raise InterfaceError(f"SQLite answers {name}={actual}, not {wanted}: the log would not be safe")
         return connection
 
 
@@ -189,6 +192,7 @@ class _Datastore(SQLiteDatastore):
         self._use = threading.Condition()
         self._users = 0
         self._is_closed = False
+        self.path = path
         super().__init__(_uri(path, access), lock_timeout=BUSY_TIMEOUT_S, originator_id_type="text")
         writes = access in ("rw", "rwc")
         pool_class = _WriterPool if writes else _ReaderPool
@@ -234,6 +238,8 @@ class JournalRecorder(SQLiteApplicationRecorder):
     def __init__(self, datastore: SQLiteDatastore, events_table_name: str = "stored_events") -> None:
         super().__init__(datastore, events_table_name)
         self._scopes: WeakKeyDictionary[SQLiteConnection, Scope] = WeakKeyDictionary()
+        self._wal: int | None = None
+        """Of the WAL file, for `sync`."""
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         if not stored_events:
@@ -301,6 +307,20 @@ class JournalRecorder(SQLiteApplicationRecorder):
         (row,) = self.query("PRAGMA freelist_count")
         return int(row[0])
 
+    def sync(self) -> None:
+        """Return when everything that was committed before the call is on disk. Raises OSError when it may not be.
+
+        Syncing through a descriptor of our own does: SQLite holds no lock on the WAL file that closing it could drop, and the
+        file stays the same until the last connection is closed.
+        """
+        if self._wal is None:
+            assert isinstance(self.datastore, _Datastore)
+            self._wal = os.open(side_file(self.datastore.path, "-wal"), os.O_RDONLY | os.O_CLOEXEC)
+        if sys.platform == "darwin":
+            fcntl.fcntl(self._wal, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(self._wal)
+
     def checkpoint(self) -> None:
         """Move the WAL into the database file, as far as readers at work allow; waits for none of them."""
         with self.datastore.get_connection(commit=True) as connection:
@@ -325,6 +345,9 @@ class JournalRecorder(SQLiteApplicationRecorder):
 
     def close(self) -> None:
         """Close every connection. When it is the last one, SQLite removes an empty WAL."""
+        if self._wal is not None:
+            os.close(self._wal)
+            self._wal = None
         self.datastore.close()
 
 

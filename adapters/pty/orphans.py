@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from relaybroker.adapters.machine_boot import machine_boot
 from relaybroker.adapters.private_files import read_plain, write_private
 from relaybroker.adapters.pty import living_hosts
 from relaybroker.adapters.pty.kin import Helper, kill_all, mark_of, with_descendants
@@ -28,8 +29,6 @@ from relaybroker.domain.decoding import NOT_READABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Record(msgspec.Struct):
@@ -52,7 +51,7 @@ class SessionRecord:
             record = msgspec.json.decode(read_plain(self._path), type=_Record)
         except (FileNotFoundError, *NOT_READABLE):
             return []  # no former host, or one that was killed while it wrote: nothing can be known
-        if record.boot != _boot_id():
+        if record.boot != machine_boot():
             return []
         table = processes()
         kept = with_descendants((pid for pid in living_hosts.everywhere() if pid != os.getpid()), table)
@@ -64,7 +63,7 @@ class SessionRecord:
     def keep(self, marks: Mapping[int, str], helpers: Collection[Helper]) -> None:
         """Note who is there: the agents' programs with their marks, and what else was seen."""
         record = _Record(
-            boot=_boot_id(),
+            boot=machine_boot(),
             sessions=sorted(marks),
             marks=sorted(mark for mark in marks.values() if mark),
             helpers=sorted(helpers),
@@ -93,10 +92,3 @@ def _is_left(process: Listed, record: _Record, table: Mapping[int, Listed]) -> b
         if leader is None or leader.state in "ZX":
             return True
     return Helper(process.pid, process.started) in record.helpers or mark_of(process.pid) in record.marks
-
-
-def _boot_id() -> str:
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return ""

@@ -3,7 +3,7 @@
 A session has its doors in the session host. It opens them in the profile's order and keeps the first that opens; the terminal
 is behind the last. A delivery goes to one door. Before `hand_over` has let a byte out, another door may take it
 (`NotHandedOver`); from then on only `evidence` or `look_up` says what became of it.
-Source: architecture.md 5; ADR-0090.
+Source: architecture.md 5; ADR-0093.
 """
 
 from __future__ import annotations

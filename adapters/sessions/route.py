@@ -8,7 +8,7 @@ The procedure for one delivery:
 3. Wait for the program's own evidence and report `Injected` with it. If it does not come within the bound, or the session ends, the
    delivery is handed back as `unknown`: nobody hands it over again before it was looked up and is absent.
 
-Source: ADR-0090; failure-scenarios.md PROOF, TYPED-ONCE, ORDER.
+Source: ADR-0093; failure-scenarios.md PROOF, TYPED-ONCE, ORDER.
 """
 
 from __future__ import annotations

@@ -70,6 +70,7 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.DeliveryLookedUp,
         events.DoorChosen,
         events.DeliveryInjecting,
+        events.DeliveryRecognised,
         events.FetchAsked,
         events.FetchDone,
         events.FlushAsked,

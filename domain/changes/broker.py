@@ -8,7 +8,7 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.signature import Changes
-from relaybroker.domain.delivery import LOOK_UP_S
+from relaybroker.domain.delivery import CLOCKS_DIFFER_S, LOOK_UP_S
 from relaybroker.domain.entities import OwnIdentity
 from relaybroker.domain.entropy import derive
 from relaybroker.domain.events import Recorded
@@ -18,6 +18,9 @@ from relaybroker.domain.state import State
 def _broker_started(state: State, event: events.BrokerStarted, recorded: Recorded, _: Any) -> None:
     if state.link.online_at > state.link.down_at:
         state.link.down_at = state.now  # the former process's last word: nothing it wrote later than that left it
+    if event.machine_boot and state.machine_boot not in ("", event.machine_boot) and not state.left:
+        _doubt_what_is_open(state, recorded.at)
+    state.machine_boot = event.machine_boot
     state.boot_id = event.boot_id
     state.entropy = event.entropy
     state.epoch = state.epoch or f"ep_{derive(event.entropy, 0, 'epoch')[:12]}"
@@ -38,6 +41,13 @@ def _broker_started(state: State, event: events.BrokerStarted, recorded: Recorde
         for membership in registration.channels.values():
             if membership.call_id:
                 membership.call_id, membership.retry_at = "", recorded.at
+
+
+def _doubt_what_is_open(state: State, now: float) -> None:
+    """The machine crashed: whatever was on its way may have been typed without a record (ADR-0082)."""
+    state.doubt_before = now + CLOCKS_DIFFER_S
+    for delivery in state.deliveries.values():
+        delivery.doubtful = delivery.doubtful or not delivery.ended
 
 
 def _broker_stopping(state: State, event: events.BrokerStopping, _recorded: Recorded, _: Any) -> None:

@@ -92,6 +92,7 @@ from relaybroker.domain.events.delivery import (
     DeliveryLookedUp,
     DeliveryOffered,
     DeliveryQueued,
+    DeliveryRecognised,
     DeliveryTakenOver,
     DeliveryVerified,
 )
@@ -228,6 +229,7 @@ __all__ = [
     "DeliveryModeChanged",
     "DeliveryOffered",
     "DeliveryQueued",
+    "DeliveryRecognised",
     "DeliveryTakenOver",
     "DeliveryVerified",
     "DoorChosen",

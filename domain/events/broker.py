@@ -21,6 +21,8 @@ class BrokerStarted(Event, frozen=True, kw_only=True):
     has_node_token: bool
     has_own_token: bool = False
     own_agent_id: str = ""
+    machine_boot: str = ""
+    """Another one than before, without a clean stop in between: the machine crashed, and the log may have lost its end (ADR-0082)."""
 
 
 class ClockLeapt(Event, frozen=True, kw_only=True):

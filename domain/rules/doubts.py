@@ -3,7 +3,7 @@
 Whoever may have taken a message is asked before any policy is: the program wrote down what it was handed, and the session host, or the
 one after it, looks that up. Until it is settled nothing else is handed to the agent, so that the order stays.
 
-Source: ADR-0090; spec/failure-scenarios.md TYPED-ONCE, ORDER, BOUNDED.
+Source: ADR-0093; spec/failure-scenarios.md TYPED-ONCE, ORDER, BOUNDED.
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ def _accepted(turn: Turn, delivery: Delivery, answer: inputs.DeliveryLookedUp) -
         report=0, bytes_written=0, evidence=answer.evidence, wait_ms=0.0, door=delivery.door, pointer=answer.pointer
     )
     turn.record(injected, delivery.stream, delivery.msg_id)
-    deliveries.acknowledge_typed(turn, delivery)
+    if delivery.is_owed and delivery.agent_id not in turn.state.agents:
+        turn.record(
+            events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id
+        )  # nobody is here to be told for
+    else:
+        settling.conclude(turn, delivery)
 
 
 def _absent(turn: Turn, delivery: Delivery) -> None:

@@ -41,6 +41,7 @@ def started(turn: Turn, start: inputs.BrokerStarted) -> None:
             has_node_token=start.has_node_token,
             has_own_token=start.has_own_token,
             own_agent_id=start.own_agent_id,
+            machine_boot=start.machine_boot,
         ),
         f"broker:{start.settings.node_id}",
     )

@@ -47,17 +47,32 @@ def _settled(turn: Turn, delivery: Delivery) -> None:
         acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
 
 
+def conclude(turn: Turn, delivery: Delivery) -> None:
+    """It was typed or fetched: it is acknowledged, or at its end if nobody is owed anything for it."""
+    if delivery.state != DeliveryState.INJECTED:
+        return
+    if delivery.is_owed:
+        acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
+    elif not turn.state.awaits_copy(delivery):
+        turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
+
+
 def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Its worker is gone or going: the coupling table says what becomes of it."""
     if delivery.may_be_seen:
         settle_doubt(turn, delivery, reason)
         return
-    _end(turn, delivery, couplings.WORKER_ENDED[delivery.state, delivery.is_returnable(turn.now)], reason)
+    _end(turn, delivery, couplings.WORKER_ENDED[delivery.state, _is_kept(turn, delivery)], reason)
 
 
 def end_untaken(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Nobody took it, and its program is gone: as if it still waited for it."""
-    _end(turn, delivery, couplings.WORKER_ENDED[DeliveryState.QUEUED, delivery.is_returnable(turn.now)], reason)
+    _end(turn, delivery, couplings.WORKER_ENDED[DeliveryState.QUEUED, _is_kept(turn, delivery)], reason)
+
+
+def _is_kept(turn: Turn, delivery: Delivery) -> bool:
+    """By the engine, or by our outbox."""
+    return delivery.is_returnable(turn.now) or turn.state.awaits_copy(delivery)
 
 
 def _end(turn: Turn, delivery: Delivery, fate: Settlement, reason: Reason) -> None:

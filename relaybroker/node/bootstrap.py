@@ -31,6 +31,7 @@ from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.lock import StateLock
 from relaybroker.adapters.eventstore.recorders import side_file
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+from relaybroker.adapters.machine_boot import machine_boot
 from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
 from relaybroker.adapters.pty import harnesses
@@ -318,6 +319,7 @@ class Bootstrap:
         settings = self._settings
         return inputs.BrokerStarted(
             boot_id=uuid.uuid4().hex,
+            machine_boot=machine_boot(),
             entropy=secrets.token_hex(32),
             settings=inputs.Settings(
                 node_id=node.node_id,
@@ -336,6 +338,7 @@ class Bootstrap:
                 persist=settings.persist,
                 checks_places=True,
                 reenrols=True,
+                local_first=settings.local_first,
                 ready_after_s=READY_AFTER_S,
             ),
             has_node_token=vault.has(NODE),
@@ -394,7 +397,7 @@ def _open_journal(
 
 def _remove_unused(journal: Journal, paths: Paths) -> None:
     """A start that was refused before anything was recorded leaves no log, which others of the directory would have to tell apart."""
-    if not journal.position:
+    if not journal.written:
         for path in paths.state.glob(f"{paths.journal.name}*"):
             path.unlink(missing_ok=True)
         for path in paths.state.glob(f"{paths.journal.stem}.*"):

@@ -125,13 +125,18 @@ class Dispatcher:
         await asyncio.gather(*self._refusals, return_exceptions=True)
         await self._requests.shut()
 
+    def carry_out_written(self, wanted: Sequence[Effect]) -> None:
+        """Carry out, in order, effects that reach nothing beyond this machine. Their events are written."""
+        self._confirm(wanted)
+        for effect in wanted:
+            self._one(effect)
+
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[Effect]) -> None:
-        """Carry out effects in order. Their events are durable."""
+        """Carry out the other effects, in order. Their events are durable."""
         self._tokens.observe(events)
         self._spawns.observe(events)
         for watcher in self._watchers:
             watcher.observe(events)
-        self._confirm(wanted)
         for effect in wanted:
             self._one(effect)
 

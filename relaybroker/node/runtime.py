@@ -4,8 +4,9 @@ Rules:
 
 * One task calls the core. In each round it takes what is there (at most 512 inputs, and no more than 50 ms of
   work), decides at one moment of a clock that never goes back, and appends the events as one batch.
-* Commits are pipelined: the next round is decided while the journal's thread commits. Effects are carried out in order, by
-  a second task, each batch after its own commit. Nothing leaves before what it follows from is on disk.
+* Commits are pipelined: the next round is decided while the journal's threads write and sync. Effects are carried out in
+  order, each batch after its own commit, in two stages: what goes to the PTY host when the batch is written, so that no
+  disk delays a terminal; everything else when it is on disk (`domain.effects.GRADES`, ADR-0082).
 * No adapter is awaited: carrying out an effect means handing it to an adapter's own bounded queue.
 * Fail-stop: if a commit fails, or the core or an adapter raises, nothing leaves any more, the reason is logged loudly, and
   the run ends with status 1. Agents live on; the next start goes on from the log.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relaybroker.adapters.eventstore.snapshots import Snapshot
 from relaybroker.domain import state as domain_state
+from relaybroker.domain.effects import GRADES, Grade
 from relaybroker.domain.inputs import ClockLeapt
 from relaybroker.node.clock import SteadyClock
 from relaybroker.node.inbox import Inbox
@@ -45,7 +47,7 @@ SNAPSHOT_EVERY = 20_000
 ROUND_S = 0.05
 """After so long a round ends, whatever else is there: readers, writers and people wait for no flood."""
 PIPELINE = 64
-"""Batches that may be decided and not yet carried out."""
+"""Batches that may wait in each of the two stages: decided and not written, written and not durable."""
 _IDLE_STEP_S = 0.01
 """Least wait when something is due that the core has nothing to do about."""
 
@@ -68,6 +70,9 @@ class Core(Protocol):
 class Dispatch(Protocol):
     """What the loop needs of `relaybroker.node.dispatch.Dispatcher`."""
 
+    def carry_out_written(self, effects: Sequence[Effect]) -> None:
+        """Hand effects to their adapters, in order; the events behind them are written."""
+
     def carry_out(self, events: Sequence[Recorded], effects: Sequence[Effect]) -> None:
         """Hand effects to their adapters, in order; `events` are durable."""
 
@@ -80,6 +85,7 @@ class Recorder(Protocol):
 
 
 class _Decided(NamedTuple):
+    written: asyncio.Future[int]
     committed: asyncio.Future[int]
     at: float
     turns: list[Decision]
@@ -131,6 +137,7 @@ class Runtime:
         self._saving: asyncio.Task[None] | None = None
         self._now = core.state.now
         self._decided: asyncio.Queue[_Decided] = asyncio.Queue(PIPELINE)
+        self._written: asyncio.Queue[_Decided] = asyncio.Queue(PIPELINE)
         self._ending: asyncio.Future[Ending] | None = None
         self._progress = asyncio.Event()
 
@@ -139,6 +146,7 @@ class Runtime:
         self._ending = asyncio.get_running_loop().create_future()
         tasks = [
             asyncio.create_task(self._guarded(self._decide()), name="core"),
+            asyncio.create_task(self._guarded(self._carry_out_written(dispatch)), name="effects within the machine"),
             asyncio.create_task(self._guarded(self._carry_out(dispatch)), name="effects"),
         ]
         try:
@@ -180,9 +188,10 @@ class Runtime:
                     await self._progress.wait()
 
     async def save_snapshot(self) -> None:
-        """Keep the state as it is. For a clean end, when everything decided is durable."""
-        if self._snapshots is not None and self._core.state.position:
-            await self._save(Snapshot(self._core.state.position, domain_state.encode(self._core.state)))
+        """Keep the state as it is, once it is durable. For a clean end; what was decided after the last word may be in no log."""
+        position = self._core.state.position
+        if self._snapshots is not None and position and await self._journal.append([]) == position:
+            await self._save(Snapshot(position, domain_state.encode(self._core.state)))
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
@@ -214,9 +223,10 @@ class Runtime:
             effects = [effect for turn in turns for effect in turn.effects]
             if events or effects:
                 await self._journal.room()
-                committed = self._journal.append(events)
+                written = asyncio.get_running_loop().create_future()
+                committed = self._journal.append(events, written)
                 await self._decided.put(
-                    _Decided(committed, time.monotonic(), turns, events, effects, self._due_snapshot())
+                    _Decided(written, committed, time.monotonic(), turns, events, effects, self._due_snapshot())
                 )
             await asyncio.sleep(0)  # readers and writers get their turn however full the inbox is
 
@@ -235,15 +245,22 @@ class Runtime:
 
     # --- carrying out -------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, dispatch: Dispatch) -> None:
+    async def _carry_out_written(self, dispatch: Dispatch) -> None:
         while True:
             decided = await self._decided.get()
+            await decided.written
+            dispatch.carry_out_written([one for one in decided.effects if GRADES[type(one)] is Grade.WRITTEN])
+            await self._written.put(decided)
+
+    async def _carry_out(self, dispatch: Dispatch) -> None:
+        while True:
+            decided = await self._written.get()
             await decided.committed
             if decided.events:
                 self._committed(time.monotonic() - decided.at)
             if self._recorder is not None:
                 self._recorder.take(decided.turns)
-            dispatch.carry_out(decided.events, decided.effects)
+            dispatch.carry_out(decided.events, [one for one in decided.effects if GRADES[type(one)] is Grade.DURABLE])
             self._progress.set()
             if decided.snapshot is not None and self._saving is None:
                 self._saving = asyncio.create_task(self._save(decided.snapshot), name="snapshot")

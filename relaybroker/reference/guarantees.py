@@ -115,7 +115,10 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
         Guarantee("W8", "A release gives the program its grace period and leaves no process behind."),
     ),
     "The log": (
-        Guarantee("LOG-FIRST", "Nothing leaves before the event that causes it is on disk."),
+        Guarantee(
+            "LOG-FIRST",
+            "Nothing leaves the machine before the event that causes it is on disk; nothing is typed before it is written.",
+        ),
         Guarantee(
             "TYPED-ONCE",
             "`kill -9` of the broker at any moment: no agent dies, nothing is lost, nothing is typed twice.",
@@ -144,6 +147,11 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
             "message waits as before, or is marked as possibly received.",
         ),
         Guarantee(
+            "LOCAL-FIRST",
+            "While the engine is away, agents of one broker get each other's direct messages at once; each is typed "
+            "once, in order, and published once.",
+        ),
+        Guarantee(
             "TRUE-END",
             "An agent whose direct message ends undelivered is told once, with the reason. A message that an "
             "agent has already read is not typed to it.",
@@ -160,6 +168,8 @@ NOT_PROMISED = """
 * If the **PTY host** itself is killed while a message is in the terminal, nobody can know whether it was typed. Such a delivery is
   *in doubt*, and `RELAYBROKER_IN_DOUBT` settles it: `ask` (a dead letter for a person), `at_least_once` or `at_most_once`.
   Through a door of the program's own it can often be known: its records are looked up first (docs/doors.md).
+* After a **crash of the machine** the log may lack its last moments. Messages that were open, or posted before the next start, are typed
+  with `possible-duplicate`, whether they had been typed or not. Nothing that was acknowledged, answered or published is lost.
 * "Typed" means that body and Enter were written to the terminal, and that it reacted as the evidence says. What a program does with
   the text is its own business.
 * A message acknowledged on being taken into custody is marked as read at the engine before the agent has read it. Its fate is

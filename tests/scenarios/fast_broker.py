@@ -120,6 +120,7 @@ if __name__ == "__main__":
     clock = Clock()
     began = clock.now
     JournalRecorder.insert_events = clock.stand_still_during(JournalRecorder.insert_events)  # type: ignore[method-assign]
+    JournalRecorder.sync = clock.stand_still_during(JournalRecorder.sync)  # type: ignore[method-assign]
     send, put = HostLink.send, HostLink._put
     HostLink.send = lambda self, request: (clock.asked(request), send(self, request))[1]  # type: ignore[method-assign]
     HostLink._put = lambda self, item: (clock.answered(item), put(self, item))[1]  # type: ignore[method-assign]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from relaybroker.domain import events, fold
+from relaybroker.domain import effects, events, fold
 from relaybroker.domain.changes import deliveries as delivery_changes
 from relaybroker.domain.effects import TypeText
 from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import custody, deliveries, doubts, mailboxes, settling
+from relaybroker.domain.rules import custody, deliveries, doubts, local_first, mailboxes, settling
 from relaybroker.domain.state import State
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
-SEEDS = (172, 70, 98, 220, 287, *range(60))
+SEEDS = (1040, 172, 70, 98, 23, 220, 287, *range(60))
 """The first ones find what takes rare hours to show."""
 
 
@@ -181,7 +181,24 @@ def what_waits_overtakes_what_is_in_doubt(monkeypatch):
     monkeypatch.setattr(State, "is_doubted", lambda _self, _agent_id: False)
 
 
+def copies_are_not_recognised(monkeypatch):
+    """What was given before the engine had it is typed again when its copy comes."""
+    monkeypatch.setattr(local_first, "is_copy", lambda *_: False)
+    monkeypatch.setattr(local_first, "recognise", lambda *_: False)
+
+
+def what_may_be_a_copy_does_not_wait(monkeypatch):
+    """A frame that comes before the engine has said which id the message got is typed."""
+    monkeypatch.setattr(deliveries, "may_be_given_already", lambda *_: False)
+
+
+def acknowledged_when_written(monkeypatch):
+    """The engine hears of what is not on disk."""
+    monkeypatch.setitem(effects.GRADES, effects.SendFrame, effects.Grade.WRITTEN)
+
+
 MUTATIONS = {
+    acknowledged_when_written: "LOG-FIRST",
     duplicates_are_admitted: "TYPED-ONCE",
     acknowledged_when_received: "ACK-FLOOR",
     the_handed_back_go_to_the_front: "ORDER",
@@ -199,6 +216,8 @@ MUTATIONS = {
     doubt_is_settled_before_anybody_is_asked: "PROOF",
     what_may_have_been_taken_is_handed_over_again: "PROOF",
     what_waits_overtakes_what_is_in_doubt: "ORDER",
+    copies_are_not_recognised: "TYPED-ONCE",
+    what_may_be_a_copy_does_not_wait: "TYPED-ONCE",
 }
 
 

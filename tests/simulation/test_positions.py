@@ -8,6 +8,7 @@ right. With the real journal on a real disk, the last commits of which are cut a
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from random import Random
@@ -17,6 +18,8 @@ import pytest
 from relaybroker.adapters.eventstore.errors import StateCorrupt
 from relaybroker.adapters.eventstore.journal import Journal
 from relaybroker.adapters.eventstore.snapshots import SnapshotFile
+from relaybroker.domain.changes import broker as broker_changes
+from relaybroker.domain.delivery import CLOCKS_DIFFER_S
 from relaybroker.domain.errors import CorruptLog
 from relaybroker.domain.events import REGISTRY
 from relaybroker.domain.rules import resume
@@ -85,6 +88,44 @@ SEEDS = (36, 10, 50)
 def test_a_kill_at_any_position_costs_nothing(seed):
     """S20, F032; D1-D15; ADR-0020."""
     assert list(broken(seed)) == []
+
+
+def slow_disk(seed: int) -> Plan:
+    """Terminals are faster than the disk, so that much has been typed of which nothing is on disk."""
+    quick = hosts.Traits(boot_s=(0.05, 0.5), type_s=(0.001, 0.02))
+    return dataclasses.replace(plan(seed), fsync_s=(0.05, 0.5), host=quick)
+
+
+def lost_with_the_machine(seed: int, share: float) -> Iterator[str]:
+    """Each position at which the end of the machine, with this share of what is not synced, breaks a promise, and which."""
+    whole = World(slow_disk(seed))
+    live(whole)
+    for position in range(whole.disk.position):
+        world = World(slow_disk(seed))
+        world.disk.stop_at, world.node.machine_share = position, share
+        if violation := run_world(world).violation:
+            yield f"seed {seed}, share {share}, at {position}: {violation}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "share"), [(2, 1.0), (3, 1.0), (10, 0.5), (13, 1.0)])
+def test_a_machine_that_dies_at_any_position_and_takes_what_is_not_synced_breaks_no_promise(seed, share):
+    """LOG-FIRST, TYPED-ONCE, ADR-0082: nothing that was acknowledged is lost, and what is typed once more says so."""
+    assert list(lost_with_the_machine(seed, share)) == []
+
+
+def only_what_comes_again(state, now):
+    state.doubt_before = now + CLOCKS_DIFFER_S
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "instead", [lambda _state, _now: None, only_what_comes_again], ids=["nothing", "only what comes again"]
+)
+def test_that_less_is_doubted_after_a_crash_of_the_machine_would_be_found(instead, monkeypatch):
+    """The check has teeth: what was typed is typed again, silently."""
+    monkeypatch.setattr(broker_changes, "_doubt_what_is_open", instead)
+    assert "TYPED-ONCE" in next(lost_with_the_machine(3, 1.0), "")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from relaybroker.adapters.http.engine_calls import HttpCall, http_call
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
-from relaybroker.domain.effects import Effect
+from relaybroker.domain.effects import Effect, Grade
 from relaybroker.domain.events import Harness, Recorded
 from relaybroker.domain.inputs import Input, Settings
 from relaybroker.domain.state import State
@@ -45,8 +45,14 @@ class Watcher(Protocol):
     def deciding(self, item: Input | None, decided: Sequence[Recorded]) -> None:
         """The core has decided about one input (None: about the time)."""
 
-    def durable(self, events: Sequence[Recorded]) -> None:
-        """These events are in the log for good."""
+    def written(self, events: Sequence[Recorded]) -> None:
+        """These events are in the log for good, as long as the machine lives."""
+
+    def synced(self, upto: int) -> None:
+        """The log is on disk up to this position."""
+
+    def rewound(self, log: Sequence[Recorded]) -> None:
+        """The machine crashed, and this is what it left of the log."""
 
     def leaving(self, effect: Effect) -> None:
         """This effect is carried out now."""
@@ -103,6 +109,9 @@ class Node:
         """Who asked hears the answer."""
         self.core: Broker | None = None
         self.boots = 0
+        self.machine_boots = 1
+        self.machine_share: float | None = None
+        """Where the log is to end, the machine dies too, and takes this share of what is not synced; None = only the process."""
         self.armed: Crash | None = None
         self.exited: effects.ExitBroker | None = None
         self._inbox: deque[Input] = deque()
@@ -142,6 +151,8 @@ class Node:
         if self.core is not None:
             return
         use_snapshot = self._random.random() < 0.7 and self.disk.snapshot is not None
+        self.disk.sync()
+        self._watcher.synced(self.disk.position)
         state = self.recover(use_snapshot)
         self._watcher.recovered(state, from_snapshot=use_snapshot)
         self.boots += 1
@@ -153,6 +164,7 @@ class Node:
         self.put(
             inputs.BrokerStarted(
                 boot_id=f"bo_{self.boots}",
+                machine_boot=f"run_{self.machine_boots}",
                 entropy=f"{self.boots:08x}{self._random.getrandbits(96):024x}",
                 settings=self.settings,
                 has_node_token=self.token_serial > 0,
@@ -169,18 +181,33 @@ class Node:
         self.down_until = self._timeline.now + how.stay_down_s
         self._timeline.after(how.stay_down_s, self.start)
 
+    def crash_machine(self, share: float, stay_down_s: float) -> int:
+        """The machine dies with everything that runs on it, and with this share of what is not synced: so many records."""
+        if self.core is not None:
+            self._end(0)
+        self._host.die()
+        lost = self.disk.lose(share)
+        self._watcher.rewound(self.disk.records())
+        self.machine_boots += 1
+        self.down_until = self._timeline.now + stay_down_s
+        self._timeline.after(stay_down_s, self.start)
+        return lost
+
     def cut(self, kept: int) -> None:
         """The log ends inside a commit, where it was to end."""
         self.disk.stop_at = None
         self._end(kept)
-        self._timeline.after(1.0, self.start)
+        if self.machine_share is None:
+            self._timeline.after(1.0, self.start)
+        else:
+            self.crash_machine(self.machine_share, 1.0)
 
     def _end(self, kept: int) -> None:
         self.core = None
         self.armed = None
         whole = self.disk.in_commit
         survivors, lost = self.disk.crash(kept)
-        self._watcher.durable(survivors)
+        self._watcher.written(survivors)
         self._watcher.cut(lost, is_torn=0 < kept < whole)
         for appointment in (self._step_at, self._wake_at):
             if appointment is not None:
@@ -247,28 +274,28 @@ class Node:
         if self._step_at is None:
             self._step()
 
+    def written(self, group: Sequence[Batch]) -> None:
+        """A commit is done: what follows from it within the machine goes out, unless the process dies here."""
+        for batch in group:
+            self._watcher.written(batch.events)
+        self._let_out(group, Grade.WRITTEN)
+
     def committed(self, group: Sequence[Batch]) -> None:
-        """A commit is done: what follows from it goes out, unless the process dies here."""
-        for batch in group:
-            self._watcher.durable(batch.events)
-        allowed = self._allowed(group)
-        for batch in group:
-            for effect in batch.effects:
-                if allowed == 0:
-                    break
-                allowed -= 1
-                self._watcher.leaving(effect)
-                self._carry_out(effect)
-        if allowed >= 0 and self.armed is not None:
-            self.crash(self.armed)
+        """An fsync is done: everything else goes out, unless the process dies here."""
+        self._watcher.synced(self.disk.synced)
+        self._let_out(group, Grade.DURABLE)
         if self.core is not None and self.is_quiet:
             self.disk.keep_snapshot(self.core.state)
 
-    def _allowed(self, group: Sequence[Batch]) -> int:
-        """How many effects of this commit go out; -1 = all, and the process lives."""
-        if self.armed is None:
-            return -1
-        return round(sum(len(batch.effects) for batch in group) * self.armed.effects)
+    def _let_out(self, group: Sequence[Batch], grade: Grade) -> None:
+        """Carry out the effects of this grade; a process that is to die dies after a share of them."""
+        wanted = [effect for batch in group for effect in batch.effects if effects.GRADES[type(effect)] is grade]
+        armed = self.armed
+        for effect in wanted if armed is None else wanted[: round(len(wanted) * armed.effects)]:
+            self._watcher.leaving(effect)
+            self._carry_out(effect)
+        if armed is not None and self.core is not None:
+            self.crash(armed)
 
     # --- effects ------------------------------------------------------------------------------------------------------
 

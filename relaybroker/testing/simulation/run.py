@@ -149,7 +149,7 @@ def heal(world: World) -> None:
         raise Violation(f"D9: after {HEAL_ROUNDS * HEAL_STEP_S:.0f} s without faults {why}")
     world.check()
     if world.plan.keeps_all and world.state is not None:
-        check_fold(world.disk.recover(use_snapshot=False, extra=world.disk.unsynced), world.state)
+        check_fold(world.disk.recover(use_snapshot=False, extra=world.disk.unwritten), world.state)
 
 
 def unrest(world: World) -> str:
@@ -204,15 +204,15 @@ def _trace(world: World, trace: Callable[[str], None]) -> None:
     """Say everything that happens."""
     world.trace = trace
     promises: Any = world.promises
-    durable, leaving, cut = promises.durable, promises.leaving, promises.cut
+    written, leaving, cut = promises.written, promises.leaving, promises.cut
 
     def said(text: str) -> None:
         trace(f"[{world.timeline.now:12.4f}] {text}")
 
-    def tell_durable(recorded: list[Recorded]) -> None:
+    def tell_written(recorded: list[Recorded]) -> None:
         for one in recorded:
             said(f"#{one.version} {one.stream} {one.event!r}"[:400])
-        durable(recorded)
+        written(recorded)
 
     def tell_leaving(effect: Effect) -> None:
         if type(effect).__name__ != "Notify":
@@ -223,4 +223,4 @@ def _trace(world: World, trace: Callable[[str], None]) -> None:
         said(f"xx the process died; {lost} records are lost")
         cut(lost, is_torn=is_torn)
 
-    promises.durable, promises.leaving, promises.cut = tell_durable, tell_leaving, tell_cut
+    promises.written, promises.leaving, promises.cut = tell_written, tell_leaving, tell_cut

@@ -15,8 +15,8 @@ def contents(directory):
     return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
-async def test_whatever_was_answered_before_a_kill_is_there_after_it(tmp_path, run, open_journal, open_reader):
-    """F132, LOG-FIRST: ten kills at random moments, one file."""
+async def test_whatever_was_written_before_a_kill_is_there_after_it(tmp_path, run, open_journal, open_reader):
+    """F132, LOG-FIRST: ten kills at random moments, one file; no fsync is waited for."""
     path = tmp_path / "journal.db"
     answered = 0
     for _ in range(10):

@@ -226,7 +226,98 @@ async def test_the_log_goes_on_where_it_ended(tmp_path, open_journal, record):
     assert [r.version for _, r in journal.read()] == [1, 2, 3]
 
 
-async def test_commits_are_durable_ones(tmp_path, open_journal):
+class SyncGate:
+    """Holds the journal's fsyncs back."""
+
+    def __init__(self, journal):
+        self.syncs = 0
+        self.open = threading.Event()
+        sync = journal._recorder.sync
+
+        def held():
+            assert self.open.wait(WAIT_S)
+            self.syncs += 1
+            sync()
+
+        journal._recorder.sync = held
+
+
+def written_and_durable(journal, batch):
+    written = asyncio.get_running_loop().create_future()
+    return written, journal.append(batch, written)
+
+
+async def test_a_batch_is_written_before_it_is_durable_and_the_writer_waits_for_no_fsync(
+    tmp_path, open_journal, record
+):
+    """LOG-FIRST; ADR-0082: another process sees it; the journal says that it is not on disk."""
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    gate = SyncGate(journal)
+    appended = []
+    for version in range(1, 6):
+        appended.append(written_and_durable(journal, [record(version)]))
+        assert await appended[-1][0] == version
+    assert [durable.done() for _, durable in appended] == [False] * 5
+    assert journal.position == 0
+    with contextlib.closing(recorders.open_reader(path)) as reader:
+        assert reader.max_notification_id() == 5
+    gate.open.set()
+    assert await asyncio.gather(*(durable for _, durable in appended)) == [1, 2, 3, 4, 5]
+    assert journal.position == 5
+    assert gate.syncs <= 2  # of the first group, and of everything that was written meanwhile
+
+
+async def test_a_failed_fsync_fails_all_that_is_not_durable_and_everything_after_it(
+    tmp_path, open_journal, record, failures
+):
+    journal = open_journal(tmp_path / "journal.db")
+    await journal.append([record(1)])
+    failing = threading.Event()
+
+    def fail():
+        assert failing.wait(WAIT_S)
+        raise OSError(5, "Input/output error")
+
+    journal._recorder.sync = fail
+    first, second = written_and_durable(journal, [record(2)]), written_and_durable(journal, [record(3)])
+    assert [await first[0], await second[0]] == [2, 3]
+    failing.set()
+    for durable in (first[1], second[1]):
+        with pytest.raises(JournalFailed, match="Input/output error"):
+            await durable
+    with pytest.raises(JournalFailed):
+        await journal.append([record(4)])
+    assert [type(failure) for failure in failures] == [OSError]
+    assert journal.position == 1
+
+
+async def test_what_a_killed_writer_left_is_on_disk_before_it_is_relied_on(tmp_path, open_journal, record, monkeypatch):
+    """It was written, and perhaps never synced."""
+    path = tmp_path / "journal.db"
+    first = open_journal(path)
+    await first.append([record(1)])
+    first.close()
+    synced = []
+    sync = recorders.JournalRecorder.sync
+    monkeypatch.setattr(
+        recorders.JournalRecorder, "sync", lambda self: (sync(self), synced.append(self.max_notification_id()))
+    )
+    open_journal(path)
+    assert synced == [1]
+
+
+async def test_a_sync_is_of_the_file_that_is_written(tmp_path, open_journal, record):
+    """A checkpoint leaves the WAL the same file."""
+    path = tmp_path / "journal.db"
+    journal = open_journal(path)
+    await journal.append([record(1)])
+    journal._recorder.checkpoint()
+    await journal.append([record(2)])
+    assert os.path.samestat(os.fstat(journal._recorder._wal), (tmp_path / "journal.db-wal").stat())
+
+
+async def test_commits_write_ahead_and_checkpoints_sync(tmp_path, open_journal):
     journal = open_journal(tmp_path / "journal.db")
     with journal._recorder.datastore.get_connection(commit=True) as connection:
         cursor = connection.cursor()
@@ -234,7 +325,7 @@ async def test_commits_are_durable_ones(tmp_path, open_journal):
         for name in ("journal_mode", "synchronous"):
             cursor.execute(f"PRAGMA {name}")
             answers[name] = cursor.fetchone()[0]
-    assert answers == {"journal_mode": "wal", "synchronous": 2}
+    assert answers == {"journal_mode": "wal", "synchronous": 1}
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o277])

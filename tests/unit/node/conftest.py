@@ -41,7 +41,10 @@ class EchoCore:
             raise RuntimeError("a bug in the core")
         self.handled.append((item.call_id, now))
         event = self._record(events.CallUnmatched(call_id=item.call_id, status=0), now)
-        wanted: list[effects.Effect] = [self._announce(item.call_id, now)]
+        wanted: list[effects.Effect] = [
+            self._announce(item.call_id, now),
+            effects.ForgetProgram(session_id=item.call_id),
+        ]
         if item.call_id == "exit":
             wanted.append(effects.ExitBroker(status=0, reason="asked"))
         return Decision([event], wanted)
@@ -78,8 +81,14 @@ class Carrier:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.carried: list[tuple[str, int, int]] = []
+        self.within: list[str] = []
+        """What needs no disk."""
         self.changed = asyncio.Event()
         self.fault_on = ""
+
+    def carry_out_written(self, wanted: Sequence[effects.Effect]) -> None:
+        self.within += [effect.session_id for effect in wanted if isinstance(effect, effects.ForgetProgram)]
+        self.changed.set()
 
     def carry_out(self, events: Sequence[Recorded], wanted: Sequence[effects.Effect]) -> None:
         for effect in wanted:

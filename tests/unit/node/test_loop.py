@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,30 @@ async def test_no_effect_leaves_before_its_event_is_durable(make_bench: MakeBenc
     carried = await bench.carried(3000)
     assert [name for name, _, _ in carried] == [f"i{number}" for number in range(3000)]
     assert all(seq <= durable for _, seq, durable in carried)
+
+
+async def test_what_stays_within_the_machine_waits_for_no_fsync_and_nothing_else_leaves_before_it(
+    make_bench: MakeBench, make_input: MakeInput
+) -> None:
+    """LOG-FIRST, ADR-0082."""
+    bench = make_bench()
+    synced, sync = threading.Event(), bench.journal._recorder.sync
+
+    def held() -> None:
+        assert synced.wait(WAIT_S)
+        sync()
+
+    bench.journal._recorder.sync = held
+    bench.start()
+    for number in range(5):
+        await bench.runtime.inbox.put(make_input(f"call{number}"))
+    async with asyncio.timeout(WAIT_S):
+        while len(bench.carrier.within) < 5:
+            bench.carrier.changed.clear()
+            await bench.carrier.changed.wait()
+    assert bench.carrier.carried == []
+    synced.set()
+    assert [name for name, _, _ in await bench.carried(5)] == bench.carrier.within
 
 
 async def test_inputs_of_one_round_are_decided_at_one_moment(make_bench: MakeBench, make_input: MakeInput) -> None:

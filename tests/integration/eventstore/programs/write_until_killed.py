@@ -1,4 +1,4 @@
-"""Appends batches to the journal at argv[1] for ever; prints each position, one a line, after its future resolved."""
+"""Appends batches to the journal at argv[1] for ever; prints each position, one a line, as soon as it is written."""
 
 import asyncio
 import random
@@ -22,10 +22,11 @@ async def main():
         sizes = [random.randint(0, 3000) for _ in range(random.randint(1, 20))]
         batch = [record(version + n, size) for n, size in enumerate(sizes, 1)]
         version += len(batch)
-        future = journal.append(batch)
-        future.add_done_callback(lambda done: print(done.result(), flush=True))
+        written = asyncio.get_running_loop().create_future()
+        written.add_done_callback(lambda done: print(done.result(), flush=True))
+        durable = journal.append(batch, written)
         if random.random() < 0.3:
-            await future
+            await random.choice((written, durable))
 
 
 asyncio.run(main())
