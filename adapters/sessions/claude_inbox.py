@@ -5,7 +5,7 @@ or, where it was folded into a running turn, the attachment of a queued command.
 of the user changes), append to `notes`: each start of a session with its socket, its key and its transcript, and each prompt just
 before the model gets it. The transcript is written some 0.1 s after that; what a Claude Code that was killed in between had begun,
 only the second hook tells.
-Source: ADR-0090, ADR-0091; every fact is held by tests/agents/test_door_facts.py against the real program.
+Source: ADR-0093, ADR-0091; every fact is held by tests/agents/test_door_facts.py against the real program.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ the file from which it resumes: the user message is there with our id before the
 not written down, it never began. Codex runs the same id twice; nobody gets it twice but after a look-up that found it absent.
 `notes` has the server's socket, and each thread that the terminal showed with its rollout. We do not subscribe to threads
 (`thread/resume`): their states are told to everybody, and a subscriber is asked what only a person may answer.
-Source: ADR-0090, ADR-0091; every fact is held by tests/agents/test_door_facts.py against the real program.
+Source: ADR-0093, ADR-0091; every fact is held by tests/agents/test_door_facts.py against the real program.
 """
 
 from __future__ import annotations
