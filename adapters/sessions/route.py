@@ -117,6 +117,7 @@ class Route:
             self._passage.type(inject)
             return
         if self._current is not None and self._current.delivery_id == inject.delivery_id:
+            self._current = inject  # what comes of it is the outcome of the newer attempt
             return
         for index, waiting in enumerate(self._queue):
             if waiting.delivery_id == inject.delivery_id:
@@ -252,7 +253,7 @@ class Route:
             evidence = None
         else:
             evidence = await self._evidence(door, inject.delivery_id, at_work=at_work)
-        self._current = None
+        inject, self._current = self._current, None
         if evidence is None:
             self._doubtful.append(inject.delivery_id)
             self._fail(inject, NO_EVIDENCE, typed="unknown")

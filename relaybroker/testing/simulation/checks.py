@@ -342,6 +342,10 @@ class Promises:
         self.marks.decided(item, decided)
         for recorded in decided:
             event = recorded.event
+            if isinstance(event, events.DeliveryLookedUp) and isinstance(item, inputs.DeliveryLookedUp):
+                is_true = (item.delivery_id in self._whole) == (event.outcome == "accepted")
+                is_told = event.outcome != "unknowable"
+                _hold(is_true or not is_told, f"PROOF: {recorded.stream} is said to be {event.outcome}")
             if isinstance(event, events.DeliveryOffered):
                 self._places[recorded.stream] = event.agent_id, event.seq or 0
                 if event.source == delivery.LOCAL:
@@ -469,10 +473,7 @@ class Promises:
             case events.DeliveryAskedAgain() if self.attempts[stream].doubted:
                 self.attempts[stream].records_fail = True
             case events.DeliveryLookedUp():
-                attempt = self.attempts[stream]
-                attempt.records_fail = event.outcome == "unknowable"
-                is_true = (attempt.typing_id in self._whole) == (event.outcome == "accepted")
-                _hold(attempt.records_fail or is_true, f"PROOF: {stream} is said to be {event.outcome}")
+                self.attempts[stream].records_fail = event.outcome == "unknowable"
             case events.DeliveryInjected():
                 attempt = self.attempts[stream]
                 _hold(attempt.typing_id in self._whole, f"PROOF: {stream} is said to be typed and no terminal has it")

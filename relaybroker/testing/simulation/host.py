@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
+import msgspec
+
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.worker import DRAFT
@@ -119,6 +121,8 @@ class Session:
     asks_for_door: bool = False
     door: bool = False
     """Messages enter through a door of the program's own."""
+    newest: dict[str, int] = field(default_factory=dict)
+    """Delivery -> the newest attempt for which it was asked again while it was under way: what comes of it is that one's outcome."""
     doubtful: dict[str, None] = field(default_factory=dict)
     """Handed over without evidence: not handed over again before they were looked up and are absent."""
     fence: int = 0
@@ -399,6 +403,7 @@ class Host:
         elif any(
             under_way.delivery_id == wanted.delivery_id for under_way in (*session.queue, session.current) if under_way
         ):
+            session.newest[wanted.delivery_id] = wanted.attempt
             return
         elif session.fence:
             self._failed(wanted, "out_of_turn", "no")
@@ -581,7 +586,8 @@ class Host:
             return
         session.current, session.begun, session.entered = None, False, False
         session.doubtful[wanted.delivery_id] = None
-        self._failed(wanted, "no_evidence", "unknown")
+        attempt = max(wanted.attempt, session.newest.pop(wanted.delivery_id, 0))
+        self._failed(msgspec.structs.replace(wanted, attempt=attempt), "no_evidence", "unknown")
         self._hand_back(session, "out_of_turn")
 
     def _look_up(self, wanted: effects.LookUp, asker: Connection) -> None:

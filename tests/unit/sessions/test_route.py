@@ -188,6 +188,7 @@ async def test_one_delivery_at_a_time_is_handed_over_and_reported_with_door_evid
     session.inject("d1", attempt=2)
     assert session.route.queued == ("d1", "d2")
     await session.shows(door, "d1", pointer="x" * 2 * MAX_POINTER)
+    assert session.of(Injected)[0].attempt == 2, "the outcome is that of the newest attempt, which is waited for"
     await session.shows(door, "d2")
     first, second = session.of(Injected)
     assert (first.door, first.evidence, first.pointer) == ("inbox", "transcript", "x" * MAX_POINTER)
