@@ -179,6 +179,10 @@ class Server:
             await asyncio.sleep(LOOK_S)
         return True
 
+    def forget(self) -> None:
+        """It is not started again: nobody looks for its socket any more. Who is connected stays so."""
+        self._socket.unlink(missing_ok=True)
+
     def kill(self) -> None:
         """Its program was not started."""
         if self.process is not None:
@@ -331,6 +335,8 @@ class CodexAppServer(Door):
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
+        if self.server is not None:
+            self.server.forget()
         rpc, self._rpc = self._rpc, None
         if rpc is not None:
             await rpc.leave()

@@ -176,7 +176,7 @@ async def test_the_server_listens_before_the_program_starts_and_ends_if_that_nev
     assert Path(f"/proc/{door.server.process.pid}/cwd").readlink() == tmp_path
     await door.close()
     assert door.server.process.has_ended
-    assert not await codex_app_server.listens(socket)
+    assert not socket.exists()
 
 
 @linux_only
@@ -324,6 +324,9 @@ class Successor:
         append(notes, {"socket": str(self.peer.socket)})
         return ""
 
+    def forget(self):
+        pass
+
     def kill(self):
         raise AssertionError("its program was started")
 
@@ -387,6 +390,13 @@ async def test_what_a_dead_server_has_not_written_down_is_absent(door, peer, not
     peer.shows(took(message_id("del_0")))
     await peer.die()
     assert await looked_up(notes) == Absent()
+
+
+async def test_a_look_up_leaves_the_socket_to_the_session(door, peer, notes):
+    other = CodexAppServer(notes)
+    await other.look_up("del_1")
+    await other.close()
+    assert peer.socket.is_socket()
 
 
 async def test_without_our_notes_nothing_is_proved(tmp_path):
