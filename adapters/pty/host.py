@@ -16,6 +16,7 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relaybroker.adapters import descriptors
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
     from relaybroker.adapters.pty.local_socket import Place
     from relaybroker.adapters.pty.orphans import SessionRecord
+    from relaybroker.adapters.sessions.kinds import Prepared
 
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
@@ -98,10 +100,19 @@ class _Starting:
 class Host:
     """All sessions, the report log, and at most one broker connection."""
 
-    def __init__(self, umask: int = 0o077, record: SessionRecord | None = None, *, subreaper: bool = False) -> None:
+    def __init__(
+        self,
+        umask: int = 0o077,
+        record: SessionRecord | None = None,
+        *,
+        subreaper: bool = False,
+        doors: Path = Path("doors"),
+    ) -> None:
         self.host_id = f"host_{secrets.token_hex(8)}"
         self.finished = asyncio.Event()
         self._umask = umask
+        self._doors = doors
+        """Directory of what the doors write; a directory per session."""
         self._record = record
         self._kin = Kin(adopts=subreaper, on_change=self._keep_record)
         self._nudged = asyncio.Event()
@@ -324,8 +335,9 @@ class Host:
     async def _spawn(self, start: Start) -> None:
         try:
             profile = harnesses.profile(start.profile)
-            launch = Launch(start.session_id, start.argv, start.env, start.cwd, start.profile)
-            prepared = await known.prepare(start.doors, launch) if start.doors else None
+            folder = self._doors / start.session_id
+            launch = Launch(start.session_id, start.argv, start.env, start.cwd, start.profile, folder, self._umask)
+            prepared = await self._prepare(start.doors, launch) if start.doors else None
             process = await spawn(
                 prepared.launch.argv if prepared else start.argv,
                 env=prepared.launch.env if prepared else start.env,
@@ -349,6 +361,10 @@ class Host:
         finally:
             for inject in self._starting.pop(start.session_id).injects:
                 self._inject(inject)
+
+    async def _prepare(self, doors: tuple[str, ...], launch: Launch) -> Prepared:
+        await asyncio.to_thread(known.tidy, self._doors, {*self._sessions, *self._starting})
+        return await known.prepare(doors, launch)
 
     def _keep_record(self) -> None:
         """Note on disk whose processes there are, for the case that this host is killed."""

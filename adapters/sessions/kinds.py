@@ -7,8 +7,10 @@ cannot be had is no failure: it is passed over, with the reason, and the program
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.sessions.door import Door, PassedOver
 
 
@@ -23,6 +25,17 @@ class Launch:
     cwd: str
     profile: str
     """Name of its harness profile."""
+    folder: Path = Path()
+    """For files of this session's doors alone; not made yet."""
+    umask: int = 0o077
+    """For the files that the program and its helpers make."""
+
+    def split(self, program: str) -> tuple[tuple[str, ...], tuple[str, ...]] | PassedOver:
+        """The words up to the program's name, and those behind it, if this is how a program of this profile is started."""
+        words = harnesses.words_of_program(harnesses.profile(self.profile), self.argv)
+        if self.profile != program or words is None:
+            return PassedOver(f"the command line does not start {program}")
+        return words, self.argv[len(words) :]
 
 
 class Kind(Protocol):
