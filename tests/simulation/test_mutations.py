@@ -24,9 +24,10 @@ def duplicates_are_admitted(monkeypatch):
     """A message id that was seen under another number is typed again."""
     judge = Mailbox.judge
 
-    def forgetful(self, seq, msg_id, fan_key):
+    def forgetful(self, seq, msg_id, fan_key, *, is_copy=False):
         known = self.seen.get(msg_id)
-        return judge(self, seq, f"{msg_id} again" if known is not None and known != seq else msg_id, fan_key)
+        other = f"{msg_id} again" if known is not None and known != seq else msg_id
+        return judge(self, seq, other, fan_key, is_copy=is_copy)
 
     monkeypatch.setattr(Mailbox, "judge", forgetful)
 
