@@ -7,8 +7,8 @@ Rules, first match wins for an incoming frame with sequence number n:
  3. n was taken before with another message id: `seq_conflict`. The first one stands; nothing is typed or acknowledged.
  4. n was returned to the engine (its agent went away before it was typed): admitted again as a new attempt, unless its message has
     come under another number meanwhile (`duplicate`).
- 5. n is still open here: `in_progress`. n <= an adopted base and its message is not known: admitted late (ADR-0028). Any other
-    n <= the highest admitted: `stale`, and the acknowledgement is repeated.
+ 5. n is still open here: `in_progress`. n <= an adopted base that was not admitted yet, and its message is not known: admitted late
+    (ADR-0028). Any other n <= the highest admitted: `stale`, and the acknowledgement is repeated.
  6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted,
     unless its delivery id belongs to another message: `delivery_id_reused`, and its place stays open until it is filled or lost.
  7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`.
@@ -40,6 +40,8 @@ _V = TypeVar("_V")
 
 SEEN_WINDOW = 512
 """Message ids (sequenced), delivery ids and fan-out keys remembered, each, by count and order, never by clock."""
+LATE_KEPT = 1024
+"""Numbers remembered as admitted late: more than the engine's 1000 open rows. Up to one that is forgotten, all count."""
 BUFFER_LIMIT = 256
 COLLECT_S = 0.5
 RESYNC_AFTER_S = (1.0, 5.5)
@@ -82,6 +84,10 @@ class Mailbox(msgspec.Struct):
     """Lost ranges above the floor: first number -> last."""
     late: set[int] = msgspec.field(default_factory=set)
     """Open numbers below the base: no acknowledgement leaves before they are settled."""
+    came_late: set[int] = msgspec.field(default_factory=set)
+    """Numbers below the adopted base that were admitted: no floor says so of them, and a flood pushes them out of `seen`."""
+    late_from: int = 1
+    """The lowest number that may still come late."""
     open: dict[int, str] = msgspec.field(default_factory=dict)
     """Admitted, not settled: number -> delivery stream, in the order in which they were admitted."""
     typed: dict[int, str] = msgspec.field(default_factory=dict)
@@ -124,7 +130,7 @@ class Mailbox(msgspec.Struct):
                 return Judgement(Verdict.ADMIT)
             if seq in self.open:
                 return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS)
-            comes_late = self.adopted and seq <= (self.base or 0) and known is None
+            comes_late = known is None and self._may_come_late(seq)
             return Judgement(Verdict.ADMIT) if comes_late else Judgement(Verdict.IGNORE, Reason.STALE)
         if seq == self.recv + 1:
             if known is not None:
@@ -135,6 +141,9 @@ class Mailbox(msgspec.Struct):
     def is_reused(self, delivery_id: str, msg_id: str) -> bool:
         """Whether this delivery id belongs to another message."""
         return self.ids.get(delivery_id, msg_id) != msg_id
+
+    def _may_come_late(self, seq: int) -> bool:
+        return self.adopted and self.late_from <= seq <= (self.base or 0) and seq not in self.came_late
 
     def _ahead(self, seq: int, msg_id: str) -> Judgement:
         if seq in self.buffer:
@@ -207,11 +216,19 @@ class Mailbox(msgspec.Struct):
         self.returned.pop(seq, None)
         self.open[seq] = stream
         if self.base is not None and seq <= self.base:
-            self.late.add(seq)
+            self._admit_late(seq)
         _remember(self.seen, msg_id, seq)
         if delivery_id:
             _remember(self.ids, delivery_id, msg_id)
         self._received(seq)
+
+    def _admit_late(self, seq: int) -> None:
+        self.late.add(seq)
+        self.came_late.add(seq)
+        if len(self.came_late) > LATE_KEPT:
+            lowest = min(self.came_late)
+            self.came_late.discard(lowest)
+            self.late_from = lowest + 1
 
     def skip(self, seq: int, msg_id: str) -> None:
         """This number is filled without a delivery; a doubt about its message goes on with the number under which it is open."""

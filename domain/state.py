@@ -76,7 +76,7 @@ ACTED_KEPT = 2048
 """Acts with a key that are remembered, each with its answer."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
-SNAPSHOT_FORMAT = 9
+SNAPSHOT_FORMAT = 10
 
 
 class State(msgspec.Struct):

@@ -495,6 +495,7 @@ def check_bounds(state: State) -> None:
     for box in state.mailboxes.values():
         _hold(len(box.buffer) <= mailbox.BUFFER_LIMIT, f"BOUNDED: {len(box.buffer)} frames are buffered")
         _hold(len(box.seen) <= mailbox.SEEN_WINDOW and len(box.fan) <= mailbox.SEEN_WINDOW, "BOUNDED: windows")
+        _hold(len(box.came_late) <= mailbox.LATE_KEPT, f"BOUNDED: {len(box.came_late)} late numbers")
         _hold(box.floor <= box.recv, f"D2: floor {box.floor} above {box.recv} of {box.agent_id}")
     for program in state.workers.values():
         _hold(len(program.waiting) <= delivery.MAX_WAITING + 1, f"BOUNDED: {len(program.waiting)} deliveries wait")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaybroker.domain.mailbox import BUFFER_LIMIT
+from relaybroker.domain.mailbox import BUFFER_LIMIT, LATE_KEPT, SEEN_WINDOW
 
 
 def reasons(world, topic="mailbox.frame_ignored.v1"):
@@ -128,6 +128,38 @@ def test_a_late_frame_after_the_first_acknowledgement_is_typed_once_and_owes_not
     assert world.broker.state.counters.acked == 3
     assert world.broker.state.mailboxes["100"].typed == {}
     world.assert_fold_is_live()
+
+
+def test_a_late_frame_is_typed_once_also_after_a_flood_that_made_its_message_id_forgotten(world):
+    """TYPED-ONCE, ADR-0028: the engine offers it again because no acknowledgement arrived."""
+    world.spawn("w1")
+    world.deliver("w1", 43)
+    world.advance(0.6)
+    world.deliver("w1", 42)
+    for seq in range(44, 44 + SEEN_WINDOW):
+        world.deliver("w1", seq)
+    world.report_verified(world.broker.state.registration_of("w1").session_id)
+    assert world.broker.state.deliveries == {}
+    assert "M42" not in world.broker.state.mailboxes["100"].seen
+    typed = len(world.texts("w1"))
+    world.deliver("w1", 42)
+    world.deliver("w1", 42, msg_id="OTHER", delivery_id="other")
+    assert reasons(world) == ["stale", "stale"]
+    assert len(world.texts("w1")) == typed
+    world.assert_fold_is_live()
+
+
+def test_more_late_frames_than_are_remembered_are_each_typed_once(world):
+    """BOUNDED, TYPED-ONCE: what is forgotten counts as typed."""
+    world.spawn("w1")
+    world.deliver("w1", 2 * LATE_KEPT)
+    world.advance(0.6)
+    for _ in range(2):
+        for seq in range(1, LATE_KEPT + 3):
+            world.deliver("w1", seq)
+        world.report_verified(world.broker.state.registration_of("w1").session_id)
+    assert len(world.texts("w1")) == LATE_KEPT + 3
+    assert len(world.broker.state.mailboxes["100"].came_late) == LATE_KEPT
 
 
 def test_a_frame_below_a_proven_base_is_stale(world):
