@@ -29,6 +29,7 @@ from relaybroker.domain.rules import (
     holds,
     hosts,
     link,
+    local_first,
     mailboxes,
     messages,
     notices,
@@ -58,6 +59,7 @@ _RULES = (
     action_results,
     sidecars,
     messages,
+    local_first,
     process,
 )
 
@@ -82,6 +84,7 @@ class Broker:
         turn = Turn(self.state, now, recorded_input.encode(item))
         self._dispatch(turn, item)
         _follow_link(turn)
+        local_first.proceed(turn)
         notices.proceed(turn)
         process.proceed(turn)
         assert turn.events or turn.changes_nothing, f"{type(item).__name__} left no event"
@@ -104,6 +107,8 @@ class Broker:
         actions.due(turn, self._harness_of)
         sidecars.due(turn)
         messages.due(turn)
+        local_first.due(turn)
+        local_first.proceed(turn)
         notices.proceed(turn)
         process.proceed(turn)
         return turn.decision()

@@ -15,6 +15,9 @@ Rules:
   settlement is recorded.
 * If the host says nothing about a delivery, it is asked once more. If that brings no answer, the delivery becomes a dead letter that may
   have been typed. A deadline that passes because the clock was set costs nothing, and no hold ages by it.
+* A message of an agent here that was given to its recipient before the engine had it has no sequence number until the engine's copy comes.
+  Then the delivery takes that number, and everything is as with any other one. Typed, it is `acked` only then, or when no copy can come
+  any more. If its program ends before it was typed, it goes back to the outbox, and the engine's copy is a message like any other.
 * A drop says whether it counts for the agent's cursor. If it does not, the message is returned, which is done only while the engine
   certainly has it: the engine keeps it and offers it again.
 * `acked` means that the acknowledgement up to this delivery was given to the link after everything below it was settled and durable. A
@@ -67,6 +70,8 @@ HOST_SILENT_AGAIN_S = 600.0
 FETCH_S = 30.0
 """How long what an agent fetches waits for the word that the answer has gone out."""
 MAX_BODY_BYTES = 16 * 1024
+LOCAL = "local"
+"""Source of a delivery that was made from the outbox, because the engine could not be reached."""
 NOTICE = "notice"
 """Source of a delivery that tells an agent of a message of its own that was not delivered."""
 

@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A message for a local agent that has no place for it is refused when it is sent; false in older logs."""
     reenrols: bool = False
     """A refused link asks for a new token once a probe; false in older logs."""
+    local_first: bool = False
+    """While the engine cannot be reached, messages between agents here are typed at once and published later; false in older logs."""
     ready_after_s: float = 0.0
     """Pause between the answer to a spawn and the word that its program is ready; 0 = that word comes with the report (older logs)."""
 

@@ -13,6 +13,9 @@ Rules, first match wins for an incoming frame with sequence number n:
     unless its delivery id belongs to another message: `delivery_id_reused`, and its place stays open until it is filled or lost.
  7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`.
 
+A message that its agent was given before the engine had it (`is_copy`) is known like one that was seen: the engine's copy is a `duplicate`
+that fills its place, whatever its number.
+
 A returned number that the engine does not offer, although it offers later ones, is a hole as well (it expired there, or was settled
 elsewhere): the same steps, from the first later one on. These waits begin anew when the agent or the link comes back: the engine offers its
 rows then, and time during which it could not does not count.
@@ -34,6 +37,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from relaybroker.domain.extraction import UNNAMED
 from relaybroker.domain.reasons import Reason
 
 _V = TypeVar("_V")
@@ -43,6 +47,8 @@ SEEN_WINDOW = 512
 LATE_KEPT = 1024
 """Numbers remembered as admitted late: more than the engine's 1000 open rows. Up to one that is forgotten, all count."""
 BUFFER_LIMIT = 256
+AWAITED_KEPT = 1024
+"""Senders here whose newest message is on its way from the engine."""
 COLLECT_S = 0.5
 RESYNC_AFTER_S = (1.0, 5.5)
 GIVE_UP_S = 10.0
@@ -109,10 +115,15 @@ class Mailbox(msgspec.Struct):
     gap_since: float = 0.0
     """When the oldest buffered frame came; 0 = nothing is buffered."""
     resyncs: int = 0
+    undecided: dict[str, str] = msgspec.field(default_factory=dict)
+    """What the agent was given before the engine had it, and of which the engine may have made a copy already: id here -> sender, in small
+    letters."""
+    awaited: dict[str, tuple[str, float]] = msgspec.field(default_factory=dict)
+    """Agent id of a sender here -> its newest message that the engine has and that has not come, and when it was published."""
     left_by: str = ""
     """Why its agent is not here any more (a reason); "" = it is."""
 
-    def judge(self, seq: int, msg_id: str, fan_key: str) -> Judgement:
+    def judge(self, seq: int, msg_id: str, fan_key: str, *, is_copy: bool = False) -> Judgement:
         """The verdict on a frame (rules above); changes nothing."""
         if seq == 0:
             if fan_key in self.fan:
@@ -125,18 +136,22 @@ class Mailbox(msgspec.Struct):
             if known != seq and seq in self.seen.values():
                 return Judgement(Verdict.IGNORE, Reason.SEQ_CONFLICT)
             if seq in self.returned:
-                if known not in (None, seq):
+                if is_copy or known not in (None, seq):
                     return Judgement(Verdict.IGNORE, Reason.DUPLICATE, advances=True)
                 return Judgement(Verdict.ADMIT)
             if seq in self.open:
                 return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS)
-            comes_late = known is None and self._may_come_late(seq)
+            comes_late = known is None and not is_copy and self._may_come_late(seq)
             return Judgement(Verdict.ADMIT) if comes_late else Judgement(Verdict.IGNORE, Reason.STALE)
         if seq == self.recv + 1:
-            if known is not None:
+            if is_copy or known is not None:
                 return Judgement(Verdict.IGNORE, Reason.DUPLICATE, advances=True)
             return Judgement(Verdict.ADMIT)
         return self._ahead(seq, msg_id)
+
+    def may_be_given(self, sender: str) -> bool:
+        """Whether a message of this sender may be one that the agent was given already."""
+        return bool(self.undecided) and (sender == UNNAMED or sender.lower() in self.undecided.values())
 
     def is_reused(self, delivery_id: str, msg_id: str) -> bool:
         """Whether this delivery id belongs to another message."""
@@ -217,6 +232,7 @@ class Mailbox(msgspec.Struct):
         self.open[seq] = stream
         if self.base is not None and seq <= self.base:
             self._admit_late(seq)
+        self._came(msg_id)
         _remember(self.seen, msg_id, seq)
         if delivery_id:
             _remember(self.ids, delivery_id, msg_id)
@@ -230,8 +246,22 @@ class Mailbox(msgspec.Struct):
             self.came_late.discard(lowest)
             self.late_from = lowest + 1
 
+    def recognise(self, seq: int, msg_id: str, stream: str, delivery_id: str, *, is_typed: bool) -> None:
+        """The engine's copy of what a delivery from here gave the agent: the delivery has this number from now on."""
+        self.admit(seq, msg_id, "", stream, delivery_id)
+        if is_typed:
+            self.settle(seq)
+            self.typed[seq] = stream
+
+    def publish(self, author_id: str, msg_id: str, at: float) -> None:
+        """The engine has a message of this agent for ours, which will come, unless it has."""
+        if msg_id not in self.seen:
+            self.awaited.pop(author_id, None)
+            _remember(self.awaited, author_id, (msg_id, at), AWAITED_KEPT)
+
     def skip(self, seq: int, msg_id: str) -> None:
         """This number is filled without a delivery; a doubt about its message goes on with the number under which it is open."""
+        self._came(msg_id)
         twin = self.seen.get(msg_id, seq)
         _remember(self.seen, msg_id, seq)
         self._received(seq)
@@ -284,6 +314,10 @@ class Mailbox(msgspec.Struct):
         if not self.gap_since:
             self.gap_since = now
 
+    def _came(self, msg_id: str) -> None:
+        for author_id in [one for one, (awaited, _) in self.awaited.items() if awaited == msg_id]:
+            del self.awaited[author_id]
+
     def _received(self, seq: int) -> None:
         self.buffer.pop(seq, None)
         self.recv = max(self.recv, seq)
@@ -312,11 +346,11 @@ class Mailbox(msgspec.Struct):
         return next((first for first, last in self.lost.items() if first <= seq <= last), None)
 
 
-def _remember(window: dict[str, _V], key: str, value: _V) -> None:
+def _remember(window: dict[str, _V], key: str, value: _V, limit: int = SEEN_WINDOW) -> None:
     """Insert at the end once; the oldest leave when the window is full."""
     if key not in window:
         window[key] = value
-        if len(window) > SEEN_WINDOW:
+        if len(window) > limit:
             del window[next(iter(window))]
 
 

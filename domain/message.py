@@ -11,9 +11,12 @@ Rules:
   holds the line.
 * If the engine does not know the thread, the message goes out without it, and the caller is told. A message that has no place other than
   its thread is refused with `message_not_found`.
+* While the engine cannot be reached, a message from one agent here to another is given to its recipient at once and published later, with
+  the same key (`domain/rules/local_first.py`). It is overtaken by none, however urgent.
+* An answer to a message that is not published yet waits for that: it goes to that thread or nowhere.
 * A caller's key is remembered with the answer. Repeating the key returns that answer (or waits for it), and nothing is sent.
 
-Source: spec/local-api.md sections 1.1 and 6.1; scenarios F034, F037, F039, F061; ADR-0031.
+Source: spec/local-api.md sections 1.1 and 6.1; scenarios F034, F037, F039, F061; ADR-0031, ADR-0090.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 ANSWER_S = 5.0
 """The local caller gets an answer within this time; the message goes on without it."""
+LOCAL_ANSWER_S = 1.0
+"""The same, for a message that its recipient here has been given."""
 MAX_OPEN = 1024
 """Messages accepted and not yet published; the next one is refused with `queue_full`, however urgent it is."""
 MAX_OPEN_OF_AGENT = 256
@@ -50,6 +55,7 @@ THREAD = "thread:"
 """Begins the target of a message that goes to a thread and nowhere else: the id of the message that is answered follows."""
 
 _ENGINE_ID = re.compile("[0-9]{1,32}")
+_LOCAL_ID = re.compile("http_[0-9a-f]{32}")
 
 
 def priority_of(to: str, given: int | None) -> int:
@@ -62,6 +68,16 @@ def priority_of(to: str, given: int | None) -> int:
 def is_engine_id(text: str) -> bool:
     """Whether this can be the id of a message at the engine, and so of a thread."""
     return _ENGINE_ID.fullmatch(text) is not None
+
+
+def is_local_id(text: str) -> bool:
+    """Whether this can be the id under which a message is kept here until the engine has given it one."""
+    return _LOCAL_ID.fullmatch(text) is not None
+
+
+def is_message_id(text: str) -> bool:
+    """Whether this can be the id of a message, at the engine or here."""
+    return is_engine_id(text) or is_local_id(text)
 
 
 def target_type(to: str) -> str:

@@ -22,10 +22,12 @@ from relaybroker.domain import (
 from relaybroker.domain.announcements import Announced
 from relaybroker.domain.dead_letter import DeadLetter
 from relaybroker.domain.decoding import NOT_READABLE
+from relaybroker.domain.delivery import LOCAL
 from relaybroker.domain.entities import (
     Act,
     Acted,
     Action,
+    CopyToCome,
     Counters,
     Crash,
     Delivery,
@@ -34,6 +36,7 @@ from relaybroker.domain.entities import (
     Link,
     Message,
     OwnIdentity,
+    Pair,
     Registration,
     SeenMessage,
     Send,
@@ -74,9 +77,11 @@ POSTED_KEPT = 4096
 """Direct messages of agents that are remembered, to tell their senders if they come to nothing."""
 ACTED_KEPT = 2048
 """Acts with a key that are remembered, each with its answer."""
+PAIRS_KEPT = 4096
+"""Messages between two agents here of which it is remembered between whom, and as what the engine knows them."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
-SNAPSHOT_FORMAT = 10
+SNAPSHOT_FORMAT = 11
 
 
 class State(msgspec.Struct):
@@ -144,6 +149,12 @@ class State(msgspec.Struct):
     """What notices were about, oldest first."""
     sent: dict[str, Sent] = msgspec.field(default_factory=dict)
     """What was sent through this broker, by the id that the engine gave it, oldest first."""
+    pairs: dict[str, Pair] = msgspec.field(default_factory=dict)
+    """Messages between two agents here, oldest first: id at the engine -> who they are."""
+    published_as: dict[str, str] = msgspec.field(default_factory=dict)
+    """The same messages: id here -> id at the engine."""
+    copies_to_come: dict[str, CopyToCome] = msgspec.field(default_factory=dict)
+    """What was given to agents here before the engine had it, by the id that the engine gave it, oldest first."""
     strangers: dict[str, Stranger] = msgspec.field(default_factory=dict)
     """By agent id, least recently met first."""
     crashes: list[Crash] = msgspec.field(default_factory=list)
@@ -221,6 +232,21 @@ class State(msgspec.Struct):
     def remember_posted(self, message_id: str, agent_id: str) -> None:
         """Note who sent a direct message."""
         _remember(self.posted, message_id, agent_id, POSTED_KEPT)
+
+    def remember_pair(self, message_id: str, event_id: str, pair: Pair) -> None:
+        """Note between whom a message was, and both of its ids."""
+        _remember(self.pairs, message_id, pair, PAIRS_KEPT)
+        _remember(self.published_as, event_id, message_id, PAIRS_KEPT)
+
+    def awaits_copy(self, delivery: Delivery) -> bool:
+        """Whether the message of a delivery from the outbox has yet to come back from the engine."""
+        if delivery.source != LOCAL or delivery.seq is not None:
+            return False
+        message = self.messages.get(f"message:{delivery.msg_id}")
+        if message is not None:
+            return message.early == delivery.stream
+        coming = self.copies_to_come.get(self.published_as.get(delivery.msg_id, ""))
+        return coming is not None and coming.stream == delivery.stream
 
     def remember_acted(self, key: str, acted: Acted) -> None:
         """Note what an agent asked for under a key."""

@@ -61,6 +61,7 @@ LOG = "v_log"
 
 MESSAGE_ATTRIBUTES: dict[type[Event], str] = {
     events.DeliveryOffered: "msg_id",
+    events.DeliveryRecognised: "msg_id",
     events.FrameIgnored: "msg_id",
     events.FrameBuffered: "frame.msg_id",
     events.MessagePublished: "message_id",

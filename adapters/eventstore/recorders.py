@@ -313,13 +313,17 @@ class JournalRecorder(SQLiteApplicationRecorder):
         Syncing through a descriptor of our own does: SQLite holds no lock on the WAL file that closing it could drop, and the
         file stays the same until the last connection is closed.
         """
-        if self._wal is None:
-            assert isinstance(self.datastore, _Datastore)
-            self._wal = os.open(side_file(self.datastore.path, "-wal"), os.O_RDONLY | os.O_CLOEXEC)
-        if sys.platform == "darwin":
-            fcntl.fcntl(self._wal, fcntl.F_FULLFSYNC)
-        else:
-            os.fdatasync(self._wal)
+        assert isinstance(self.datastore, _Datastore)
+        wal = side_file(self.datastore.path, "-wal")
+        try:
+            if self._wal is None:
+                self._wal = os.open(wal, os.O_RDONLY | os.O_CLOEXEC)
+            if sys.platform == "darwin":
+                fcntl.fcntl(self._wal, fcntl.F_FULLFSYNC)
+            else:
+                os.fdatasync(self._wal)
+        except OSError as error:
+            raise OSError(error.errno, f"the log does not get to the disk ({error.strerror})", str(wal)) from error
 
     def checkpoint(self) -> None:
         """Move the WAL into the database file, as far as readers at work allow; waits for none of them."""

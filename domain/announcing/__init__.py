@@ -67,6 +67,7 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.RedeliverySkipped,
         events.DeliveryAskedAgain,
         events.DeliveryInjecting,
+        events.DeliveryRecognised,
         events.FetchAsked,
         events.FetchDone,
         events.FlushAsked,

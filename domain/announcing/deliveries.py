@@ -7,7 +7,7 @@ from typing import Any
 from relaybroker.domain import announcements, events
 from relaybroker.domain.announcements import Announcement
 from relaybroker.domain.announcing.signature import Announcements, Announcing, subject
-from relaybroker.domain.delivery import DeliveryState
+from relaybroker.domain.delivery import LOCAL, DeliveryState
 from relaybroker.domain.entities import Delivery
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
@@ -26,7 +26,7 @@ def _about(delivery: Delivery) -> dict[str, Any]:
 
 def _offered(state: State, event: events.DeliveryOffered, recorded: Recorded) -> Announcements:
     delivery = state.deliveries[recorded.stream]
-    if event.source == "engine" and state.announced.get(event.msg_id) == recorded.stream:
+    if event.source in ("engine", LOCAL) and state.announced.get(event.msg_id) == recorded.stream:
         yield announcements.MessageSeen(
             event_id=delivery.event_id,
             msg_id=event.msg_id,

@@ -9,9 +9,11 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.dead_letters import bury, take_off
+from relaybroker.domain.changes.early import back_to_outbox, given, may_be_copy, no_copy_comes
 from relaybroker.domain.changes.hosts import reported
 from relaybroker.domain.changes.own_messages import recognised
 from relaybroker.domain.changes.signature import Changes
+from relaybroker.domain.delivery import LOCAL, DeliveryState
 from relaybroker.domain.entities import Delivery, Sent, Worker
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.extraction import Class, classify
@@ -57,6 +59,12 @@ def _delivery_offered(state: State, event: events.DeliveryOffered, recorded: Rec
     if event.source == "engine":
         state.waiting_of[event.sender] = state.waiting_of.get(event.sender, 0) + 1
     if event.source == "engine" and classify(event.payload_type) is not Class.RECEIPT:
+        sent = state.deliveries[recorded.stream].sent
+        told_with = state.announced.get(sent.event_id, recorded.stream) if sent is not None else recorded.stream
+        state.announce(event.msg_id, told_with)
+        may_be_copy(state, event)
+    if event.source == LOCAL and letter is None:
+        given(state, recorded.stream, recorded.at, state.messages[f"message:{event.msg_id}"])
         state.announce(event.msg_id, recorded.stream)
     if event.about:
         state.remember_noticed(event.about)
@@ -83,7 +91,8 @@ def _delivery_queued(state: State, event: events.DeliveryQueued, recorded: Recor
 
 
 def _wait(state: State, delivery: Delivery, recorded: Recorded) -> None:
-    delivery.placed = delivery.placed or recorded.version
+    if delivery.reason is not Reason.PUBLISH_PENDING:  # it may be one that has its place already
+        delivery.placed = delivery.placed or recorded.version
     if delivery.expires_at:
         state.expiries[delivery.stream] = delivery.expires_at
     target = state.worker_of_agent(delivery.agent_id)
@@ -100,6 +109,18 @@ def _delivery_injecting(state: State, event: events.DeliveryInjecting, recorded:
     target.waiting.remove(delivery.stream)
     target.typing.append(delivery.stream)
     state.registrations[target.registration].hinted = True
+
+
+def _delivery_recognised(state: State, event: events.DeliveryRecognised, recorded: Recorded, _: Any) -> None:
+    delivery, box = state.deliveries[recorded.stream], state.mailboxes[state.deliveries[recorded.stream].agent_id]
+    copy = state.deliveries.get(box.open.get(event.seq, ""))
+    if copy is not None:
+        copy.seq = None  # its number passes to the delivery
+    state.copies_to_come.pop(event.msg_id, None)
+    delivery.seq, delivery.msg_id, delivery.sent = event.seq, event.msg_id, state.sent.get(event.msg_id)
+    is_typed = delivery.state == DeliveryState.INJECTED
+    box.recognise(event.seq, event.msg_id, recorded.stream, event.delivery_id, is_typed=is_typed)
+    box.passed(event.seq, recorded.at)
 
 
 def _delivery_taken_over(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
@@ -180,6 +201,7 @@ def _delivery_verified(state: State, event: events.DeliveryVerified, recorded: R
 def _delivery_acked(state: State, event: events.DeliveryAcked, recorded: Recorded, delivery: Delivery) -> None:
     delivery.changed_at = recorded.at
     state.counters.acked += 1
+    no_copy_comes(state, delivery)
     box = state.mailboxes.get(delivery.agent_id)
     if box is not None and delivery.seq and delivery.is_owed:
         box.typed.pop(delivery.seq, None)
@@ -195,6 +217,8 @@ def _delivery_dropped(state: State, event: events.DeliveryDropped, recorded: Rec
     elif delivery.seq and delivery.is_owed:
         doubtful = delivery.msg_id if event.reason is Reason.AMBIGUOUS or delivery.doubtful else ""
         state.mailboxes[delivery.agent_id].give_back(delivery.seq, delivery.attempt, doubtful=doubtful)
+    elif delivery.source == LOCAL:
+        back_to_outbox(state, delivery, recorded.at)
 
 
 def _delivery_dead_lettered(
@@ -237,6 +261,7 @@ CHANGES: Changes = {
     events.DeliveryOffered: _delivery_offered,
     events.DeliveryHeld: _delivery_held,
     events.DeliveryQueued: _delivery_queued,
+    events.DeliveryRecognised: _delivery_recognised,
     events.DeliveryTakenOver: _delivery_taken_over,
     events.DeliveryInjecting: _delivery_injecting,
     events.DeliveryAskedAgain: _delivery_asked_again,

@@ -57,6 +57,7 @@ def _frame_ignored(state: State, event: events.FrameIgnored, recorded: Recorded,
         note_stranger(state, recorded.stream.partition(":")[2], key)
     if event.advances:
         _box(state, recorded).skip(event.seq, event.msg_id)
+        state.copies_to_come.pop(event.msg_id, None)
     if event.reason is Reason.DELIVERY_ID_REUSED:
         _box(state, recorded).refuse(event.seq)
     box = state.mailboxes.get(recorded.stream.partition(":")[2])

@@ -11,6 +11,7 @@ from relaybroker.domain import (
 from relaybroker.domain import (
     message as message_machine,
 )
+from relaybroker.domain.changes.early import given_and_tried, has_id, no_longer_undecided
 from relaybroker.domain.changes.own_messages import remember
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.entities import Message, Send
@@ -31,6 +32,8 @@ def _message_accepted(state: State, event: events.MessageAccepted, recorded: Rec
         thread_id=event.thread_id,
         mode=event.mode,
         strict=event.strict,
+        recipient_id=event.recipient_id,
+        recipient=state.registrations[state.agents[event.recipient_id]].name.lower() if event.recipient_id else "",
         data=event.data,
         attachments=event.attachments,
         priority=message_machine.priority_of(event.to, event.priority),
@@ -56,7 +59,7 @@ def _take_place(state: State, new: Message) -> None:
 
 
 def _may_be_overtaken(other: Message, new: Message) -> bool:
-    return other.tries == 0 and new.priority < other.priority
+    return other.may_be_overtaken and not new.waits_for_thread and new.priority < other.priority
 
 
 def _forget_keys(state: State, now: float) -> None:
@@ -67,8 +70,10 @@ def _forget_keys(state: State, now: float) -> None:
         del state.sends[key]
 
 
-def _message_publishing(_state: State, event: events.MessagePublishing, recorded: Recorded, message: Message) -> None:
+def _message_publishing(state: State, event: events.MessagePublishing, recorded: Recorded, message: Message) -> None:
     message.call_id, message.tries, message.until, message.tried_at = event.call_id, event.tries, 0.0, recorded.at
+    if message.early:
+        given_and_tried(state, message)
 
 
 def _message_waiting(_state: State, event: events.MessageWaiting, _recorded: Recorded, message: Message) -> None:
@@ -91,12 +96,15 @@ def _message_published(state: State, event: events.MessagePublished, recorded: R
     for other in state.firsts():  # the engine is there
         if other.waits and other.unanswered:
             other.until = min(other.until, recorded.at)
-    state.announce(event.message_id or message.event_id, recorded.stream)
+    told_with = state.announced.get(message.event_id, recorded.stream)
+    state.announce(event.message_id or message.event_id, told_with)
     if event.message_id:
         remember(state, event.message_id, message)
+        has_id(state, event.message_id, recorded.at, message)
 
 
 def _message_ended(state: State, _event: Any, _recorded: Recorded, message: Message) -> None:
+    no_longer_undecided(state, message)
     message.call_id, message.until, message.answer_by = "", 0.0, 0.0
     line = state.lines[message.line]
     line.remove(message.stream)

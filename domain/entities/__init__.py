@@ -6,7 +6,7 @@ from relaybroker.domain.entities.broker import Counters, OwnIdentity
 from relaybroker.domain.entities.delivery import Delivery, FlushHold, Sent
 from relaybroker.domain.entities.host import Host
 from relaybroker.domain.entities.link import EngineError, Link, Pending
-from relaybroker.domain.entities.message import Message, SeenMessage, Send
+from relaybroker.domain.entities.message import CopyToCome, Message, Pair, SeenMessage, Send
 from relaybroker.domain.entities.sidecar import Sidecar, Supervised
 from relaybroker.domain.entities.stranger import Stranger
 from relaybroker.domain.entities.worker import Crash, Worker
@@ -16,6 +16,7 @@ __all__ = [
     "Act",
     "Acted",
     "Action",
+    "CopyToCome",
     "Counters",
     "Crash",
     "Delivery",
@@ -26,6 +27,7 @@ __all__ = [
     "Membership",
     "Message",
     "OwnIdentity",
+    "Pair",
     "Pending",
     "Registration",
     "SeenMessage",

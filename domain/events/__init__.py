@@ -90,6 +90,7 @@ from relaybroker.domain.events.delivery import (
     DeliveryInjecting,
     DeliveryOffered,
     DeliveryQueued,
+    DeliveryRecognised,
     DeliveryTakenOver,
     DeliveryVerified,
 )
@@ -223,6 +224,7 @@ __all__ = [
     "DeliveryModeChanged",
     "DeliveryOffered",
     "DeliveryQueued",
+    "DeliveryRecognised",
     "DeliveryTakenOver",
     "DeliveryVerified",
     "Earlier",

@@ -30,7 +30,7 @@ class DeliveryOffered(_Delivery, frozen=True, kw_only=True):
     """None: a local message; 0: fan-out; else the place in the agent's sequence."""
     msg_id: str
     source: str
-    """`engine`, `task` or `notice`."""
+    """`engine`, `local` (from the outbox, while the engine could not be reached), `task` or `notice`."""
     sender: str
     target: str
     body: str
@@ -81,6 +81,17 @@ class DeliveryFetched(_Delivery, frozen=True, kw_only=True):
     kind: ClassVar[Kind] = "fact"
     trigger: ClassVar[str] = delivery.Trigger.FETCH
     fetch_id: str
+
+
+class DeliveryRecognised(_Delivery, frozen=True, kw_only=True):
+    """The engine's copy of a message that its recipient was given from here: the delivery has its id and its number from now on."""
+
+    topic: ClassVar[str] = "delivery.recognised.v1"
+    kind: ClassVar[Kind] = "fact"
+    seq: int
+    msg_id: str
+    delivery_id: str
+    """The engine's."""
 
 
 class DeliveryTakenOver(_Delivery, frozen=True, kw_only=True):

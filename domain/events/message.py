@@ -44,6 +44,8 @@ class MessageAccepted(_Message, frozen=True, kw_only=True):
     """0 (most urgent) to 4, as the caller gave it; None = the default of the target."""
     strict: bool = False
     """It goes to its thread or nowhere."""
+    recipient_id: str = ""
+    """The agent here that is its only recipient; "" = there is none, or that is not known."""
 
 
 class MessagePublishing(_Message, frozen=True, kw_only=True):

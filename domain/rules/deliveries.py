@@ -79,6 +79,8 @@ def _why_held(turn: Turn, target: Worker, delivery: Delivery, *, steered: bool) 
     """
     if delivery.fetch_id:
         return Reason.BEING_FETCHED
+    if may_be_given_already(turn, delivery):
+        return Reason.PUBLISH_PENDING
     if waits_for_flush(turn, delivery):
         return Reason.MANUAL_FLUSH
     match target.state:
@@ -102,6 +104,12 @@ def _steered(turn: Turn, target: Worker) -> int:
     """How many of those that wait, from the first one on, are a `steer` message or have one behind them."""
     deliveries, waiting = turn.state.deliveries, target.waiting
     return next((at for at in range(len(waiting), 0, -1) if deliveries[waiting[at - 1]].mode == "steer"), 0)
+
+
+def may_be_given_already(turn: Turn, delivery: Delivery) -> bool:
+    """Whether it may be the engine's copy of a message that its agent was given before the engine had it."""
+    box = turn.state.mailboxes.get(delivery.agent_id)
+    return bool(delivery.seq) and delivery.source == "engine" and box is not None and box.may_be_given(delivery.sender)
 
 
 def waits_for_flush(turn: Turn, delivery: Delivery) -> bool:
@@ -278,10 +286,7 @@ def typed(turn: Turn, report: TextTyped) -> bool:
         delivery.stream,
         delivery.msg_id,
     )
-    if delivery.is_owed:
-        settling.acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
-    else:
-        turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
+    settling.conclude(turn, delivery)
     if (target := turn.state.workers.get(report.session_id)) is not None:
         pump(turn, target)
     return True

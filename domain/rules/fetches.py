@@ -4,6 +4,7 @@ Rules:
 
 * A fetch takes what waits from the first one on, in order, up to its limit. Nothing is taken out of turn: not while a text is with the
   terminal, not past one that stands in it, and not past the task of a spawn. What a person holds is the person's, and is passed over.
+* A message that may be the engine's copy of one that the agent has (`publish_pending`) is not taken, nor what is behind it.
 * What is taken waits (`being_fetched`) until the answer has gone out whole; only then it is `injected`, by the trigger `fetch`, and
   settled.
 * An answer that broke off leaves each message where it was. Of one that nobody has heard of again (`FETCH_S`, or the broker died meanwhile)
@@ -64,6 +65,8 @@ def _taken(turn: Turn, target: Worker, limit: int) -> list[Delivery]:
         return taken
     for stream in target.waiting:
         delivery = turn.state.deliveries[stream]
+        if deliveries.may_be_given_already(turn, delivery):
+            break
         if deliveries.waits_for_flush(turn, delivery):
             continue
         if delivery.in_composer or delivery.source == "task" or len(taken) >= limit:
@@ -97,7 +100,7 @@ def ended(turn: Turn, report: FetchEnded) -> None:
     for delivery in _being_fetched(turn, target, report.fetch_id):
         turn.record(events.DeliveryFetched(fetch_id=report.fetch_id), delivery.stream, delivery.msg_id)
         if not delivery.is_owed:
-            turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
+            settling.conclude(turn, delivery)
     if (box := turn.state.mailboxes.get(report.agent_id)) is not None:
         settling.acknowledge(turn, box)
     deliveries.pump(turn, target)

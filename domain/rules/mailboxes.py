@@ -16,7 +16,7 @@ from relaybroker.domain.extraction import Class
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.mailbox import GIVE_UP_S, RESYNC_AFTER_S, Mailbox, Verdict
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import deliveries, link, notices, reads, settling, strangers
+from relaybroker.domain.rules import deliveries, link, local_first, notices, reads, settling, strangers
 from relaybroker.domain.state import State
 from relaybroker.domain.turn import Turn
 
@@ -39,14 +39,16 @@ def offered(turn: Turn, frame: frames.Frame) -> None:
         strangers.offered(turn, offer, agent_id, _open)
         return
     offer = offer.completed(agent_id)
-    verdict = box.judge(offer.seq, offer.msg_id, frames.fan_key_of(offer))
+    is_copy = local_first.is_copy(turn.state, box, offer.msg_id)
+    verdict = box.judge(offer.seq, offer.msg_id, frames.fan_key_of(offer), is_copy=is_copy)
     if verdict.verdict is not Verdict.IGNORE and deliveries.is_full(turn, registration):
         _ignore(turn, box, offer, Reason.HOLD_FULL)
         return
     match verdict.verdict:
         case Verdict.IGNORE:
             assert verdict.reason is not None
-            _ignore(turn, box, offer, verdict.reason, advances=verdict.advances)
+            if not (verdict.advances and local_first.recognise(turn, box, offer)):
+                _ignore(turn, box, offer, verdict.reason, advances=verdict.advances)
             _after_ignored(turn, box, verdict.reason, advances=verdict.advances)
         case Verdict.BUFFER:
             turn.record(
@@ -201,6 +203,8 @@ def drain_buffer(turn: Turn, box: Mailbox) -> None:
     """Admit whatever has become the next one."""
     while (seq := box.next_buffered) is not None:
         offer = frames.read_deliver(box.buffer[seq]).completed(box.agent_id)
+        if local_first.recognise(turn, box, offer):
+            continue
         if offer.msg_id in box.seen:
             _ignore(turn, box, offer, Reason.DUPLICATE, advances=True)
         else:

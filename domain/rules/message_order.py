@@ -5,6 +5,7 @@ Rules:
 * Within a line (one sender, one target) the order is that of `State.lines`; only its firsts are looked at here.
 * The firsts of different lines go side by side, the most urgent first, at most `AT_ONCE` in all.
 * While a try for a target was answered by nobody, its firsts go one at a time: then the engine takes them in their order when it is back.
+* An answer waits until the engine has the message that it answers.
 * Such a message is tried before its time when a less urgent one for the same target is due: once, so that it holds up nobody.
 * What the engine itself has turned away waits as long as it was told to, and others go meanwhile.
 
@@ -48,6 +49,8 @@ def _waiting(state: BrokerState) -> tuple[int, list[list[Message]]]:
         if message.state == MessageState.PUBLISHING:
             room -= 1
             busy.add(target)
+        elif message.waits_for_thread:
+            continue
         elif message.author_id or state.own.agent_id:
             targets.setdefault(target, []).append(message)
     return max(0, room), [firsts for target, firsts in targets.items() if not (target in in_doubt and target in busy)]

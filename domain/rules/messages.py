@@ -1,7 +1,7 @@
 """Decisions about messages that people and agents send through the local API, and about the broker's own identity.
 
 Every message goes to the engine as its true sender, once, with an idempotency key; local recipients get it back from there like everybody
-else (ADR-0011).
+else, unless the engine cannot be reached (ADR-0090, domain/rules/local_first.py).
 
 Source: spec/local-api.md section 6.1; scenarios F034, F037, F039, F061; ADR-0031.
 """
@@ -27,13 +27,14 @@ from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, SendRequ
 from relaybroker.domain.message import target_type
 from relaybroker.domain.names import nearest_names
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agents, holds, message_order, send_answers, undelivered
+from relaybroker.domain.rules import agents, holds, local_first, message_order, send_answers, undelivered
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 
 OWN_RETRY_S = 5.0
 _LABELS = {0: "urgent", 1: "high"}
 """What the readers of a message are told of its priority, in the engine's words (its numbers run the other way)."""
+_NO_THREAD = "message_not_found"
 _OWN_SENDERS = ("", "dashboard", "human:dashboard", "human:orchestrator")
 
 
@@ -95,16 +96,18 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
     event_id = f"http_{turn.fresh('message')}"
     stream = f"message:{event_id}"
     author = turn.state.registration_of(request.sender)
+    thread_id = _thread_of(turn, request)
+    to = local_first.place_of(request.to.removeprefix("@"), thread_id)
     turn.record(
         events.MessageAccepted(
             event_id=event_id,
             request_id=request.request_id,
-            to=request.to.removeprefix("@"),
+            to=to,
             text=request.text,
             sender=request.sender,
             author_id=author.agent_id if author is not None else "",
             answer_by=turn.now + message_machine.ANSWER_S,
-            thread_id=request.thread_id,
+            thread_id=thread_id,
             mode=request.mode,
             data=request.data,
             attachments=request.attachments,
@@ -112,11 +115,21 @@ def send_requested(turn: Turn, request: SendRequested) -> None:
             fingerprint=send_answers.fingerprint(request) if request.key else "",
             priority=request.priority if isinstance(request.priority, int) else None,
             strict=request.strict is True,
+            recipient_id=local_first.recipient_of(turn, author, to, thread_id),
         ),
         stream,
         event_id,
     )
     _go_on(turn)
+
+
+def _thread_of(turn: Turn, request: SendRequested) -> str:
+    """The thread of an answer, by the id that the engine knows if it knows one."""
+    if not turn.settings.local_first:
+        return request.thread_id
+    thread_id = local_first.thread_at_engine(turn.state, request.thread_id)
+    assert thread_id is not None, "it was checked"
+    return thread_id
 
 
 def _as_agent(turn: Turn, request: SendRequested) -> SendRequested:
@@ -140,7 +153,7 @@ def _check(turn: Turn, request: SendRequested) -> None:
         raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="text")
     if request.strict is True:
         _check_names(turn, request)
-    threaded = message_machine.is_engine_id(request.thread_id)
+    threaded = message_machine.is_message_id(request.thread_id)
     if request.attachments and threaded:
         raise InvalidRequest(
             Refusal.NOT_BUILT, "not_implemented", "the engine takes no attachments with replies", field="attachments"
@@ -151,6 +164,7 @@ def _check(turn: Turn, request: SendRequested) -> None:
         )
     if len(turn.state.messages) >= message_machine.MAX_OPEN:
         raise InvalidRequest(Refusal.FULL, "queue_full", "too many messages wait to be published; send again later")
+    _check_thread(turn, request)
     _check_quota(turn, request)
     _check_place(turn, request.to.removeprefix("@"))
     send_answers.check_room(turn, request.key)
@@ -176,8 +190,15 @@ def _check_names(turn: Turn, request: SendRequested) -> None:
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
         text = f"no agent '{sender[:140]}' lives here{hint}. Nothing was sent."
         raise InvalidRequest(Refusal.ABSENT, "sender_not_found", text, field="from", nearest=nearest)
-    if request.thread_id and not message_machine.is_engine_id(request.thread_id):
+    if request.thread_id and not message_machine.is_message_id(request.thread_id):
         text = f"'{request.thread_id[:140]}' is no id of a message. Nothing was sent."
+        raise InvalidRequest(Refusal.ABSENT, "message_not_found", text, field="thread")
+
+
+def _check_thread(turn: Turn, request: SendRequested) -> None:
+    """Raise InvalidRequest if a message is to be answered that is not kept here and was never published from here."""
+    if turn.settings.local_first and local_first.thread_at_engine(turn.state, request.thread_id) is None:
+        text = f"there is no message {request.thread_id[:140]} to reply to. Nothing was sent."
         raise InvalidRequest(Refusal.ABSENT, "message_not_found", text, field="thread")
 
 
@@ -187,7 +208,7 @@ def _check_place(turn: Turn, to: str) -> None:
     program = turn.state.workers.get(registration.session_id) if registration is not None else None
     if not turn.settings.checks_places or program is None or program.ended:
         return
-    coming = sum(1 for one in turn.state.messages.values() if one.to.lower() == to.lower())
+    coming = sum(1 for one in turn.state.messages.values() if one.to.lower() == to.lower() and not one.early)
     held = turn.state.is_flushed_by_hand(program.name)
     waiting = len(holds.held(turn.state, program)) if held else len(program.waiting)
     if waiting + coming >= (MAX_FLUSHABLE if held else MAX_WAITING):
@@ -244,6 +265,7 @@ def _settle(turn: Turn, message: Message, answer: EngineAnswered) -> None:
         message_id = str(data.get("id") or (data.get("message") or {}).get("id") or "")
         send_answers.published(turn, message, message_id)
         turn.record(events.MessagePublished(message_id=message_id), message.stream, message.event_id)
+        local_first.published(turn, message, message_id)
     elif engine_status.may_pass(answer.status) or answer.code == "idempotency_in_progress":
         _wait(turn, message, answer.status, f"{answer.code} {answer.message}".strip())
     elif (
@@ -277,7 +299,8 @@ def _wait(turn: Turn, message: Message, status: int, detail: str) -> None:
 
 
 def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -> None:
-    reason = Reason.RECIPIENT_NOT_FOUND if engine_status.is_absent(status) else Reason.ENGINE_ERROR
+    is_absent = engine_status.is_absent(status) or code == _NO_THREAD
+    reason = Reason.RECIPIENT_NOT_FOUND if is_absent else Reason.ENGINE_ERROR
     if code == "expired":
         reason = Reason.EXPIRED
     undelivered.refused_late(turn, message, reason)
@@ -287,6 +310,9 @@ def _refuse(turn: Turn, message: Message, status: int, code: str, detail: str) -
         message.stream,
         message.event_id,
     )
+    local_first.refused(turn, message)
+    for answer in local_first.unpublished_answers(turn.state, message):
+        _refuse(turn, answer, engine_status.UNANSWERED, _NO_THREAD, "the message that it answers was not published")
 
 
 def broker_started(turn: Turn) -> None:

@@ -33,9 +33,7 @@ def proceed(turn: Turn) -> None:
         undelivered = turn.undelivered.pop(0)
         sender = turn.state.acting(undelivered.sender_id)
         if sender is not None:
-            text = (
-                f"Your message {undelivered.message_id} to {undelivered.recipient} was not delivered: {undelivered.why}"
-            )
+            text = f"Your message {undelivered.message_id} to {undelivered.recipient} {undelivered.what}: {undelivered.why}"
             _tell(turn, sender, undelivered.about, text, undelivered.message_id)
 
 

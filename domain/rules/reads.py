@@ -33,6 +33,8 @@ def marked_here(turn: Turn, agent_id: str, message_id: str) -> None:
 
 
 def _waiting(turn: Turn, agent_id: str, message_id: str) -> list[Delivery]:
+    sent = turn.state.sent.get(message_id)
+    ids = (message_id, sent.event_id) if sent is not None else (message_id,)
     program = turn.state.worker_of_agent(agent_id)
     waiting = [turn.state.deliveries[stream] for stream in program.waiting] if program is not None else []
-    return [delivery for delivery in waiting if delivery.msg_id == message_id and not delivery.in_composer]
+    return [delivery for delivery in waiting if delivery.msg_id in ids and not delivery.in_composer]

@@ -62,7 +62,7 @@ def _offered(turn: Turn) -> None:
     """
     for delivery in list(turn.state.deliveries.values()):
         if delivery.state == DeliveryState.INJECTED and not delivery.is_owed:
-            turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
+            settling.conclude(turn, delivery)
         if delivery.state != DeliveryState.OFFERED:
             continue
         if delivery.seq is not None:

@@ -74,7 +74,7 @@ def pending(turn: Turn, message: Message) -> None:
 def refused(turn: Turn, message: Message, reason: Reason, code: str, detail: str) -> None:
     """It will not be published. Call this before the event that ends the message."""
     kind, about = Refusal.ABSENT, {"to": message.to}
-    is_reply = message.strict and message_machine.is_engine_id(message.thread_id)
+    is_reply = message.strict and message_machine.is_message_id(message.thread_id)
     if reason is Reason.RECIPIENT_NOT_FOUND and (is_reply or target_type(message.to) == "thread"):
         code, text, about = "message_not_found", f"there is no message {message.thread_id} to reply to", {}
     elif reason is Reason.RECIPIENT_NOT_FOUND:
@@ -96,7 +96,7 @@ def _tell(turn: Turn, message: Message, answer: SendAnswer) -> None:
 
 
 def _sent(turn: Turn, message: Message, *, published: bool, message_id: str = "") -> replies.Sent:
-    threaded = message_machine.is_engine_id(message.thread_id)
+    threaded = message_machine.is_message_id(message.thread_id)
     target = turn.state.registration_of(message.to) if target_type(message.to) == "agent" else None
     program = turn.state.workers.get(target.session_id) if target is not None else None
     return replies.Sent(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from relaybroker.domain import couplings, events, frames
 from relaybroker.domain.couplings import Settlement
-from relaybroker.domain.delivery import NOTICE
+from relaybroker.domain.delivery import NOTICE, DeliveryState
 from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
@@ -46,6 +46,16 @@ def _settled(turn: Turn, delivery: Delivery) -> None:
         acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
 
 
+def conclude(turn: Turn, delivery: Delivery) -> None:
+    """It was typed or fetched: it is acknowledged, or at its end if nobody is owed anything for it."""
+    if delivery.state != DeliveryState.INJECTED:
+        return
+    if delivery.is_owed:
+        acknowledge(turn, turn.state.mailboxes[delivery.agent_id])
+    elif not turn.state.awaits_copy(delivery):
+        turn.record(events.DeliveryAcked(up_to=0, dial=0), delivery.stream, delivery.msg_id)
+
+
 def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Its worker is gone or going: the coupling table says what becomes of it."""
     if delivery.is_in_doubt:
@@ -54,7 +64,8 @@ def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     if delivery.source == NOTICE:
         drop(turn, delivery, reason, settled=True)  # whom it was for is gone, and nobody else asks for it
         return
-    match couplings.WORKER_ENDED[delivery.state, delivery.is_returnable(turn.now)]:
+    is_kept = delivery.is_returnable(turn.now) or turn.state.awaits_copy(delivery)  # by the engine, or by our outbox
+    match couplings.WORKER_ENDED[delivery.state, is_kept]:
         case Settlement.RETURN:
             drop(turn, delivery, reason, settled=False)
         case Settlement.DEAD_LETTER:

@@ -20,7 +20,7 @@ from relaybroker.domain import events, frames
 from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox, Verdict
 from relaybroker.domain.reasons import RELEASES, Reason
-from relaybroker.domain.rules import link, settling
+from relaybroker.domain.rules import link, local_first, settling
 from relaybroker.domain.turn import Turn
 
 Open = Callable[[Turn, Mailbox, frames.Deliver, Callable[[Turn, Delivery], None]], None]
@@ -84,7 +84,11 @@ def _kept(turn: Turn, offer: frames.Deliver, agent_id: str, reason: Reason, open
     if box.base is None and offer.seq:
         based = events.MailboxBased(base=offer.seq - 1, source="adopted" if offer.seq > 1 else "first_frame")
         turn.record(based, f"mailbox:{agent_id}")
-    if box.judge(offer.seq, offer.msg_id, frames.fan_key_of(offer)).verdict is not Verdict.ADMIT:
+    is_copy = local_first.is_copy(turn.state, box, offer.msg_id)
+    judged = box.judge(offer.seq, offer.msg_id, frames.fan_key_of(offer), is_copy=is_copy)
+    if judged.advances and local_first.recognise(turn, box, offer):
+        return True
+    if judged.verdict is not Verdict.ADMIT:
         return False
     before = len(turn.events)
     open_delivery(turn, box, offer, lambda turn, delivery: settling.dead_letter(turn, delivery, reason))

@@ -29,6 +29,8 @@ class Row(msgspec.Struct):
     msg_id: str
     agent: str
     seq: int | None
+    source: str
+    """`local`: it was given from here, before the engine had it; else `engine`, `task` or `notice`."""
     sender: str
     state: str
     reason: str
@@ -65,7 +67,7 @@ def _offers(log: LogReader, agent: str, before: int, limit: int) -> list[int]:
 def _states(log: LogReader, offers: list[int], state: str) -> list[Row]:
     """The attempts that these offers began, newest first, of those in this state ("" = any)."""
     rows = log.query(
-        "SELECT position, stream, delivery_id, msg_id, name AS agent, seq, sender, state, coalesce(reason, '') AS reason,"
+        "SELECT position, stream, delivery_id, msg_id, name AS agent, seq, source, sender, state, coalesce(reason, '') AS reason,"
         " began_at AS offered_at, changed_at FROM v_deliveries"
         f" WHERE position IN ({', '.join(map(str, offers))}) AND (:state = '' OR state = :state) ORDER BY position DESC",
         {"state": state},
@@ -77,19 +79,22 @@ _NOTHING_LATER: dict[str, Any] = {"verification": "", "in_custody": False}
 
 
 def _later_facts(log: LogReader, streams: list[str]) -> dict[str, dict[str, Any]]:
-    """What later events of these streams say: the first verification, and whether custody was taken."""
-    verified, taken = events.DeliveryVerified, events.DeliveryTakenOver
+    """What later events of these streams say: the first verification, whether custody was taken, and the number of the engine's copy."""
+    verified, taken, recognised = events.DeliveryVerified, events.DeliveryTakenOver, events.DeliveryRecognised
     facts: dict[str, dict[str, Any]] = {}
     for batch in _batches(streams):
         rows = log.query(
-            f"SELECT originator_id AS stream, topic, {attribute('verification', [verified])} AS verification FROM {LOG}"
-            f" WHERE originator_id IN ({', '.join('?' * len(batch))}) AND topic IN (?, ?) ORDER BY position",
-            (*batch, verified.topic, taken.topic),
+            f"SELECT originator_id AS stream, topic, {attribute('verification', [verified])} AS verification,"
+            f" {attribute('seq', [recognised])} AS seq FROM {LOG}"
+            f" WHERE originator_id IN ({', '.join('?' * len(batch))}) AND topic IN (?, ?, ?) ORDER BY position",
+            (*batch, verified.topic, taken.topic, recognised.topic),
         )
         for row in rows:
             one = facts.setdefault(row["stream"], dict(_NOTHING_LATER))
             if row["topic"] == taken.topic:
                 one["in_custody"] = True
+            elif row["topic"] == recognised.topic:
+                one["seq"] = row["seq"]
             else:
                 one["verification"] = one["verification"] or row["verification"]
     return facts

@@ -92,7 +92,8 @@ def _deliveries(log: LogReader, wanted: str) -> list[Subject]:
     if attempts:
         return attempts
     exact = (f"action:{wanted}", f"message:{wanted}", wanted if wanted.startswith(_NAMED_STREAMS) else "")
-    return [subject for name in exact if name for subject in streams(log, name, exact=True)]
+    named = [subject for name in exact if name for subject in streams(log, name, exact=True)]
+    return [*named, *_of_message(log, wanted)] if f"message:{wanted}" in {one.stream for one in named} else named
 
 
 def _whole(log: LogReader, subject: Subject) -> Subject:
@@ -111,16 +112,24 @@ def _whole(log: LogReader, subject: Subject) -> Subject:
 
 
 def _of_message(log: LogReader, wanted: str) -> list[Subject]:
+    by_stream = _named(log, wanted)
+    for event_id in [stream.removeprefix("message:") for stream in by_stream if stream.startswith("message:")]:
+        by_stream |= _named(log, event_id)  # what its recipient was given before the engine had it
+    # A frame of which a delivery came is told with the delivery, and what the engine said of a message with the message.
+    own = [Subject(stream) for stream in by_stream if not stream.startswith(_SHARED)]
+    return own or [Subject(stream, tuple(positions)) for stream, positions in by_stream.items()]
+
+
+def _named(log: LogReader, message_id: str) -> dict[str, list[int]]:
+    """Streams whose events name a message by this id, with their positions."""
     rows = log.query(
         f"SELECT position, originator_id AS stream FROM {LOG} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? ORDER BY position",
-        (wanted,),
+        (message_id,),
     )
     by_stream: dict[str, list[int]] = {}
     for row in rows:
         by_stream.setdefault(row["stream"], []).append(row["position"])
-    # A frame of which a delivery came is told with the delivery, and what the engine said of a message with the message.
-    own = [Subject(stream) for stream in by_stream if not stream.startswith(_SHARED)]
-    return own or [Subject(stream, tuple(positions)) for stream, positions in by_stream.items()]
+    return by_stream
 
 
 def deliveries_of(log: LogReader, message_id: str) -> list[Subject]:

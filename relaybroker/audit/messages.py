@@ -143,7 +143,7 @@ def _refusal(to: str, refused: events.MessageRefused) -> Mark:
 def _fits(said: Said, wanted: Wanted) -> bool:
     return (
         (wanted.until is None or said.at <= wanted.until)
-        and (not wanted.thread or wanted.thread in (said.thread_id, said.message_id))
+        and (not wanted.thread or wanted.thread in (said.thread_id, said.message_id, said.event_id))
         and (not wanted.channel or said.to.lower() == f"#{wanted.channel.lower()}")
         and wanted.text.casefold() in said.text.casefold()
     )
@@ -156,14 +156,14 @@ def _is_with(said: Said, states: set[str], wanted: Wanted) -> bool:
 
 def _mark(log: LogReader, said: Said) -> set[str]:
     """Add its marks; the states of its deliveries."""
-    if not said.message_id:
-        return set()
-    said.marks, states = _marks(log, said.message_id)
+    marks, states = _marks(log, said.message_id or said.event_id)
+    said.marks = [*said.marks, *marks] if not said.message_id else marks
     return states
 
 
 def _marks(log: LogReader, message_id: str) -> tuple[list[Mark], set[str]]:
-    verdicts = [reached(log, subject) for subject in deliveries_of(log, message_id)]
+    reports = [reached(log, subject) for subject in deliveries_of(log, message_id)]
+    verdicts = [one for one in reports if one[1].reason != Reason.DUPLICATE]  # that is the copy of another one of these
     return [_as_mark(agent, verdict) for agent, verdict in verdicts], {verdict.state for _, verdict in verdicts}
 
 

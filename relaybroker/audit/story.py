@@ -18,7 +18,7 @@ from relaybroker.audit.finding import Subject, deliveries_of, failures_of, find,
 from relaybroker.audit.verdicts import Receipt
 from relaybroker.audit.waiting import waiting_for
 from relaybroker.domain import events
-from relaybroker.domain.delivery import NOTICE
+from relaybroker.domain.delivery import LOCAL, NOTICE
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.remedies import REMEDIES
@@ -86,10 +86,14 @@ def _story(log: LogReader, subject: Subject) -> Story:
 
 def _receipts(log: LogReader, own: list[Recorded]) -> list[Receipt]:
     """What became of a message that was published from here, for each agent here that was to get it."""
-    published = next((item.event for item in own if isinstance(item.event, events.MessagePublished)), None)
-    if published is None or not published.message_id:
+    if not isinstance(own[0].event, events.MessageAccepted):
         return []
-    return [Receipt(*reached(log, subject)) for subject in deliveries_of(log, published.message_id)]
+    published = next((item.event for item in own if isinstance(item.event, events.MessagePublished)), None)
+    known_as = published.message_id if published is not None and published.message_id else own[0].event.event_id
+    receipts = [Receipt(*reached(log, subject)) for subject in deliveries_of(log, known_as)]
+    return [
+        one for one in receipts if one.verdict.reason != Reason.DUPLICATE
+    ]  # that is the copy of another one of these
 
 
 def reached(log: LogReader, subject: Subject) -> tuple[str, verdicts.Verdict]:
@@ -134,7 +138,13 @@ def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
     first, last = own[0].version, own[-1].version
     if not _is_settled(own):
         last = log.position
-    surroundings = [*_copies(log, own), *_wishes(log, own), *_losses(log, own), *_failures(log, own)]
+    surroundings = [
+        *_copies(log, own),
+        *_sending(log, own),
+        *_wishes(log, own),
+        *_losses(log, own),
+        *_failures(log, own),
+    ]
     for session in _sessions(log, own):
         stream = f"worker:{session}"
         surroundings += log.read_stream(stream, upto=first, newest=1)  # in what state the program was
@@ -206,6 +216,23 @@ def _copies(log: LogReader, own: list[Recorded]) -> list[Recorded]:
     return log.read_at(row["position"] for row in rows)
 
 
+def _sending(log: LogReader, own: list[Recorded]) -> list[Recorded]:
+    """Of what was given here before the engine had it: how it went out, and the engine's copies."""
+    offered = own[0].event
+    if not isinstance(offered, events.DeliveryOffered) or offered.source != LOCAL:
+        return []
+    known = next((item.event.msg_id for item in own if isinstance(item.event, events.DeliveryRecognised)), "")
+    sent = log.read_stream(f"message:{offered.msg_id}", newest=SURROUNDING_STEPS) if not known else []
+    published = next((item.event for item in sent if isinstance(item.event, events.MessagePublished)), None)
+    if published is not None:
+        known = published.message_id
+    rows = log.query(
+        f"SELECT position FROM {LOG} WHERE {NAMES_MESSAGE} AND {MESSAGE_ID} = ? ORDER BY position DESC LIMIT ?",
+        (known, SURROUNDING_STEPS),
+    )
+    return [*sent, *(log.read_at(row["position"] for row in rows) if known else [])]
+
+
 def _wishes(log: LogReader, own: list[Recorded]) -> list[Recorded]:
     """What people asked that led to further attempts."""
     asked = [item for item in own if isinstance(item.event, events.DeliveryOffered) and item.event.letter_id]
@@ -249,7 +276,7 @@ def _step(recorded: Recorded, first: float) -> Step:
         detail.pop(key, None)
     by_machine = _WHO_BY_MACHINE.get(event.machine, "host" if event.machine == "delivery" else "broker")
     who = _WHO.get(type(event), by_machine if event.kind == "fact" else "broker")
-    if isinstance(event, events.DeliveryOffered) and (event.letter_id or event.source == NOTICE):
+    if isinstance(event, events.DeliveryOffered) and (event.letter_id or event.source in (LOCAL, NOTICE)):
         who = "caller" if event.letter_id else "broker"
     return Step(
         position=recorded.version,

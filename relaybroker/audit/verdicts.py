@@ -12,7 +12,7 @@ from relaybroker.domain import events
 from relaybroker.domain.action import ActionState
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.deception import ALTERATIONS
-from relaybroker.domain.delivery import DeliveryState
+from relaybroker.domain.delivery import LOCAL, DeliveryState
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.link import LinkState
 from relaybroker.domain.machines import MACHINE_OF
@@ -78,29 +78,28 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
     if offered.attempt > 1:
         who = f"attempt {offered.attempt} of {who}{' (a person asked for it)' if offered.letter_id else ''}"
     show = f"relaybroker agent show {offered.name}"
+    early = _early(offered, own, around)
     kept = " It is in this broker's custody: the engine was told it is settled." if _in_custody(own) else ""
     event = _moved(own)
     match DeliveryState(_state("delivery", own)):
         case DeliveryState.OFFERED:
-            return Verdict(PENDING, "offered", "", f"{who} was taken on.", show)
+            return Verdict(PENDING, "offered", "", f"{who} was taken on.{early}", show)
         case DeliveryState.HELD:
-            return Verdict(PENDING, "held", event.reason, f"{who} is waiting: {SENTENCES[event.reason]}{kept}", show)
+            return Verdict(
+                PENDING, "held", event.reason, f"{who} is waiting: {SENTENCES[event.reason]}{kept}{early}", show
+            )
         case DeliveryState.QUEUED if isinstance(event, events.DeliveryHandedBack):
             sentence = f"{who} will be tried again: {SENTENCES[event.reason]}{kept}"
             return Verdict(PENDING, "queued", event.reason, sentence, show)
         case DeliveryState.QUEUED:
-            return Verdict(PENDING, "queued", "", f"{who} is waiting for its turn.{kept}", show)
+            return Verdict(PENDING, "queued", "", f"{who} is waiting for its turn.{kept}{early}", show)
         case DeliveryState.INJECTING:
-            return Verdict(PENDING, "injecting", "", f"{who} is being typed.{kept}", "relaybroker status")
+            return Verdict(PENDING, "injecting", "", f"{who} is being typed.{kept}{early}", "relaybroker status")
         case DeliveryState.INJECTED if isinstance(event, events.DeliveryFetched):
-            sentence = (
-                f"{who} was fetched by its agent; its acknowledgement waits for earlier messages or for the link."
-            )
+            sentence = f"{who} was fetched by its agent; its acknowledgement waits for {_waits_for(own)}.{early}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case DeliveryState.INJECTED:
-            sentence = (
-                f"{who} was typed; its acknowledgement waits for earlier messages or for the link.{_alterations(own)}"
-            )
+            sentence = f"{who} was typed; its acknowledgement waits for {_waits_for(own)}.{early}{_alterations(own)}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case DeliveryState.ACKED:
             how = _how_typed(_last(own, events.DeliveryInjected), fetched=_last(own, events.DeliveryFetched))
@@ -109,10 +108,17 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             )
             if kept:
                 acknowledged = "the engine was told when it was taken into custody"
-            return Verdict(DELIVERED, "acked", "", f"{who} was {how} and {acknowledged}.{_alterations(own)}", show)
+            return Verdict(
+                DELIVERED, "acked", "", f"{who} was {how} and {acknowledged}.{early}{_alterations(own)}", show
+            )
         case DeliveryState.DROPPED:
             returned = _returned(around) if offered.seq and not event.settled else ""
+            if offered.source == LOCAL and not offered.letter_id and not event.settled:
+                returned = " It went back to the outbox, and comes again, from there or from the engine."
             sentence = f"{who} was not typed: {SENTENCES[event.reason]}{_doubt(own)}{returned}"
+            if event.reason is Reason.DUPLICATE:
+                sentence = f"{who} was not typed: it is the engine's copy of a message that was given before the engine had it."
+                return Verdict(DELIVERED, "dropped", event.reason, sentence, show)
             if event.reason is Reason.READ_ELSEWHERE:
                 return Verdict(DELIVERED, "dropped", event.reason, sentence, show)
             return Verdict(NOT_DELIVERED, "dropped", event.reason, sentence, f"relaybroker why {offered.name}")
@@ -123,6 +129,28 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
                     f"{who} was a dead letter ({event.reason}) and has left the list: {SENTENCES[removed.reason]}"
                 )
             return Verdict(NOT_DELIVERED, "dead_lettered", event.reason, sentence, "relaybroker dead-letters ls")
+
+
+def _early(offered: events.DeliveryOffered, own: list[Recorded], around: list[Recorded]) -> str:
+    """Of a message that was given here before the engine had it: what the engine says of it; "" = it was not."""
+    if offered.source != LOCAL:
+        return ""
+    early = " It was given from here because the engine could not be reached"
+    sent = [item for item in around if item.stream.startswith("message:")]
+    published, refused = _last([*sent, *own], events.MessagePublished), _last(sent, events.MessageRefused)
+    if (recognised := _last(own, events.DeliveryRecognised)) is not None:
+        return f"{early}; the engine's copy came later, as {recognised.msg_id} with number {recognised.seq}, and was not typed."
+    if published is not None:
+        return f"{early}; the engine has it since, as {published.message_id}."
+    if refused is not None:
+        return f"{early}; the engine does not have it: {SENTENCES[refused.reason]}"
+    return f"{early}; it is published when the engine is back."
+
+
+def _waits_for(own: list[Recorded]) -> str:
+    offered, recognised = _last(own, events.DeliveryOffered), _last(own, events.DeliveryRecognised)
+    is_early = offered.source == LOCAL and not offered.letter_id and recognised is None
+    return "the engine's copy" if is_early else "earlier messages or for the link"
 
 
 def _alterations(own: list[Recorded]) -> str:
@@ -206,20 +234,26 @@ def _message(own: list[Recorded], around: list[Recorded], receipts: Sequence[Rec
         case MessageState.ACCEPTED:
             waiting = _last(own, events.MessageWaiting)
             cause = f" Last try: {waiting.detail}" if waiting else ""
-            return Verdict(PENDING, "accepted", "", f"{who} is waiting to be published.{cause}", "relaybroker status")
+            sentence = f"{who} is waiting to be published.{cause}{_here(receipts)}"
+            return Verdict(PENDING, "accepted", "", sentence, "relaybroker status")
         case MessageState.PUBLISHING:
-            return Verdict(PENDING, "publishing", "", f"{who} is being published.", "relaybroker status")
+            sentence = f"{who} is being published.{_here(receipts)}"
+            return Verdict(PENDING, "publishing", "", sentence, "relaybroker status")
         case MessageState.PUBLISHED:
             return _published(f"{who} was published as {event.message_id}.", event.message_id, around, receipts)
         case MessageState.REFUSED:
             sentence = f"{who} was refused: {SENTENCES[event.reason]} {event.code} {event.detail}".strip()
+            sentence += _here(receipts)
             return Verdict(NOT_DELIVERED, "refused", event.reason, sentence, "relaybroker message send")
 
 
 def _published(said: str, message_id: str, around: list[Recorded], receipts: Sequence[Receipt]) -> Verdict:
     """The engine has it: what became of it then. Of agents elsewhere nothing is known here but what the engine could not deliver."""
     show = f"relaybroker message show {message_id}"
+    typed = (DeliveryState.INJECTED, DeliveryState.ACKED)
+    here = {receipt.agent.lower() for receipt in receipts if receipt.verdict.state in typed}
     failures = [item.event for item in around if isinstance(item.event, events.DeliveryFailureHeard)]
+    failures = [event for event in failures if event.target.lower() not in here]
     if failures:
         failed = ", ".join(dict.fromkeys(f"{event.target} ({event.failure})" for event in failures))
         return Verdict(NOT_DELIVERED, "published", "", f"{said} The engine could not deliver it to {failed}.", show)
@@ -228,8 +262,13 @@ def _published(said: str, message_id: str, around: list[Recorded], receipts: Seq
         return Verdict(PENDING, "published", "", f"{said} {held}", show)
     outcomes = {receipt.verdict.outcome for receipt in receipts}
     outcome = next(candidate for candidate in (PENDING, NOT_DELIVERED, DELIVERED) if candidate in outcomes)
+    return Verdict(outcome, "published", "", f"{said}{_here(receipts)}", f"relaybroker why {message_id}")
+
+
+def _here(receipts: Sequence[Receipt]) -> str:
+    """What became of a message for agents here; "" where there is none."""
     states = ", ".join(f"{receipt.agent}: {receipt.verdict.state}" for receipt in receipts)
-    return Verdict(outcome, "published", "", f"{said} Here: {states}.", f"relaybroker why {message_id}")
+    return f" Here: {states}." if states else ""
 
 
 def _agent(own: list[Recorded], around: list[Recorded], waiting: list[Waiting]) -> Verdict:

@@ -28,6 +28,7 @@ from relaybroker.config.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.reader import LogReader
+    from relaybroker.audit.deliveries import Row
     from relaybroker.audit.search import Search
     from relaybroker.domain.events import Recorded
     from relaybroker.domain.story import Story
@@ -163,7 +164,7 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
             times.moment(row.offered_at),
             f"{row.agent}@{'-' if row.seq is None else row.seq}",
             row.state,
-            " ".join(part for part in (row.reason or row.verification, "in custody" if row.in_custody else "") if part),
+            _notes(row),
             row.msg_id,
             row.sender,
         )
@@ -171,6 +172,16 @@ def delivery_list(state_dir: str | None, name: str, wanted: str, agent: str, cou
     ]
     empty = "No deliveries. Send a message: relaybroker message send AGENT TEXT"
     table(("OFFERED", "AGENT@SEQ", "STATE", "HOW", "MESSAGE", "FROM"), shown, empty=empty)
+
+
+def _notes(row: Row) -> str:
+    """What is to be said of a delivery beside its state."""
+    notes = (
+        row.reason or row.verification,
+        "in custody" if row.in_custody else "",
+        "given before the engine had it" if row.source == "local" else "",
+    )
+    return ", ".join(note for note in notes if note)
 
 
 def _check_agent(reader: LogReader, name: str) -> None:

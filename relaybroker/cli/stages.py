@@ -75,7 +75,7 @@ class Watch:
             reached |= self._at_engine(stage)
         for name in STAGES:
             if name in reached:
-                self._tell(name, self.message_id)
+                self._tell(name, self.message_id or self._known)
         failed = [story for story in stories if story["outcome"] == "not delivered"]
         is_over = bool(failed) and all(story["outcome"] != "pending" for story in stories)
         if is_over and stage not in reached:

@@ -103,6 +103,11 @@ class Chosen(BaseSettings):
     in_doubt: Literal["ask", "at_least_once", "at_most_once"] = _setting(
         "ask", "What to do with a message that may or may not have been typed.", "RELAYBROKER_IN_DOUBT"
     )
+    local_first: bool = _setting(
+        True,
+        "Whether agents of this node go on talking to each other while the engine cannot be reached.",
+        "RELAYBROKER_LOCAL_FIRST",
+    )
     auto_answer: tuple[str, ...] = _setting(
         (), "Questions from programs to answer in advance: mcp-approval.", "RELAYBROKER_AUTO_ANSWER"
     )

@@ -91,6 +91,8 @@ class Settings(BaseModel):
     default_channels: tuple[str, ...]
     capabilities: tuple[str, ...] = ()
     in_doubt: Literal["ask", "at_least_once", "at_most_once"] = "ask"
+    local_first: bool = True
+    """Whether agents here are given each other's messages from here while the engine cannot be reached."""
     remote_args: bool = False
     auto_answer: tuple[str, ...] = ()
     """Which questions of programs the operator has answered in advance; see `relaybroker.config.chosen.AUTO_ANSWERS`."""
@@ -163,6 +165,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         ),
         "harnesses": profiles,
         "in_doubt": chosen.in_doubt,
+        "local_first": chosen.local_first,
         "remote_args": chosen.remote_args,
         "auto_answer": chosen.auto_answer,
         "mcp_command": tuple(chosen.mcp_command.split()),

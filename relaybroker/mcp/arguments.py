@@ -27,8 +27,13 @@ _Place = Annotated[
     str, Meta(pattern=r"^#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)", description="Name of a channel (general).")
 ]
 _Message = Annotated[
-    str, Meta(pattern=r"^[0-9]{1,20}$(?!\n)", description="Id of a message: the digits in brackets in its header.")
+    str,
+    Meta(
+        pattern=r"^(?:[0-9]{1,20}|http_[0-9a-f]{32})$(?!\n)",
+        description="Id of a message: the one in brackets in its header.",
+    ),
 ]
+_OfEngine = Annotated[str, Meta(pattern=r"^[0-9]{1,20}$(?!\n)", description="Id of a message at the engine.")]
 _Text = Annotated[str, Meta(min_length=1, max_length=MAX_BODY_BYTES, description="Text, at most 16 KiB.")]
 _Emoji = Annotated[str, Meta(min_length=1, max_length=64, description="The emoji itself, or its name (eyes).")]
 _Limit = Annotated[int, Meta(ge=1, le=PAGE, description="Maximum number of results.")]
@@ -87,8 +92,8 @@ class ListMessages(Arguments, frozen=True, kw_only=True):
 
     channel: _Place
     limit: _Limit = 50
-    before: _Message | None = None
-    after: _Message | None = None
+    before: _OfEngine | None = None
+    after: _OfEngine | None = None
 
 
 class ListDms(Arguments, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, ResultRequested, SendRequested
-from relaybroker.domain.message import THREAD, target_type
+from relaybroker.domain.message import THREAD, is_local_id, target_type
 from relaybroker.domain.names import nearest_names
 from relaybroker.domain.reasons import Reason
 from relaybroker.mcp import arguments
@@ -63,6 +63,7 @@ class Conversation:
         Raises:
             InvalidRequest: it was not done, with a stable code; `request_timeout`: it may still happen.
         """
+        wanted = self._by_the_engines_id(wanted)
         match wanted:
             case arguments.SendDm():
                 return await self._send_dm(caller, wanted, key)
@@ -129,6 +130,28 @@ class Conversation:
                 return await self._reading.thread(caller, message_id)
             case arguments.FindMessages():
                 return {"messages": await self._reading.find(caller, wanted)}
+
+    def _by_the_engines_id(self, wanted: AnyArguments) -> AnyArguments:
+        """The same, of a message by the id that the engine knows.
+
+        Raises:
+            InvalidRequest: `publish_pending`, the engine does not have the message yet; `message_not_found`.
+        """
+        known_here = getattr(wanted, "message_id", "")
+        if isinstance(wanted, arguments.FindMessages) and wanted.thread:
+            thread = self._access.state.published_as.get(wanted.thread, wanted.thread)
+            return msgspec.structs.replace(wanted, thread=thread)
+        if isinstance(wanted, arguments.ReplyToThread | arguments.WhyMessage) or not is_local_id(known_here):
+            return wanted
+        state = self._access.state
+        if (message_id := state.published_as.get(known_here)) is not None:
+            return msgspec.structs.replace(wanted, message_id=message_id)
+        if f"message:{known_here}" in state.messages:
+            text = f"the engine does not have message {known_here} yet; ask again later, or answer it: that is kept"
+            raise InvalidRequest(Refusal.UNAVAILABLE, "publish_pending", text, field="message_id")
+        raise InvalidRequest(
+            Refusal.ABSENT, "message_not_found", f"there is no message {known_here}", field="message_id"
+        )
 
     # --- sending ------------------------------------------------------------------------------------------------------
 

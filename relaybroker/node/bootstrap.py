@@ -338,6 +338,7 @@ class Bootstrap:
                 persist=settings.persist,
                 checks_places=True,
                 reenrols=True,
+                local_first=settings.local_first,
                 ready_after_s=READY_AFTER_S,
             ),
             has_node_token=vault.has(NODE),

@@ -142,6 +142,11 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
             "message waits as before, or is marked as possibly received.",
         ),
         Guarantee(
+            "LOCAL-FIRST",
+            "While the engine is away, agents of one broker get each other's direct messages at once; each is typed "
+            "once, in order, and published once.",
+        ),
+        Guarantee(
             "TRUE-END",
             "An agent whose direct message ends undelivered is told once, with the reason. A message that an "
             "agent has already read is not typed to it.",

@@ -32,7 +32,7 @@ from tests.replay import recordings
 
 def _judged_otherwise(monkeypatch, change: Callable[[Judgement], Judgement]) -> None:
     judge = Mailbox.judge
-    monkeypatch.setattr(Mailbox, "judge", lambda self, *frame: change(judge(self, *frame)))
+    monkeypatch.setattr(Mailbox, "judge", lambda self, *frame, **more: change(judge(self, *frame, **more)))
 
 
 def a_hole_is_given_up_later(monkeypatch):

@@ -10,11 +10,11 @@ from relaybroker.domain.effects import TypeText
 from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import custody, deliveries, mailboxes, settling
+from relaybroker.domain.rules import custody, deliveries, local_first, mailboxes, settling
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
-SEEDS = (1040, 172, 70, 98, 220, 287, *range(60))
+SEEDS = (1040, 172, 70, 98, 23, 220, 287, *range(60))
 """The first ones find what takes rare hours to show."""
 
 
@@ -153,6 +153,17 @@ def custody_is_given_back(monkeypatch):
     monkeypatch.setattr(Delivery, "is_returnable", lambda self, _now: bool(self.seq))
 
 
+def copies_are_not_recognised(monkeypatch):
+    """What was given before the engine had it is typed again when its copy comes."""
+    monkeypatch.setattr(local_first, "is_copy", lambda *_: False)
+    monkeypatch.setattr(local_first, "recognise", lambda *_: False)
+
+
+def what_may_be_a_copy_does_not_wait(monkeypatch):
+    """A frame that comes before the engine has said which id the message got is typed."""
+    monkeypatch.setattr(deliveries, "may_be_given_already", lambda *_: False)
+
+
 def acknowledged_when_written(monkeypatch):
     """The engine hears of what is not on disk."""
     monkeypatch.setitem(effects.GRADES, effects.SendFrame, effects.Grade.WRITTEN)
@@ -174,6 +185,8 @@ MUTATIONS = {
     the_engine_is_believed_to_keep_for_ever: "ONE-OWNER",
     the_age_at_the_engine_is_not_asked: "ONE-OWNER",
     custody_is_given_back: "ONE-OWNER",
+    copies_are_not_recognised: "TYPED-ONCE",
+    what_may_be_a_copy_does_not_wait: "TYPED-ONCE",
 }
 
 

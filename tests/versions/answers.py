@@ -235,7 +235,7 @@ def _identifiers(path: Path) -> list[str]:
         for name in ("msg_id", "message_id", "delivery_id", "invocation_id"):
             if value := getattr(event, name, None):
                 ids[value] = None
-        if kind == "delivery" and hasattr(event, "seq"):
+        if kind == "delivery" and hasattr(event, "name"):
             ids[f"{event.name}@{event.seq}"] = None
     return [one for one in ids if one]
 

@@ -93,6 +93,7 @@ class DeliveryRow(Answer, frozen=True, kw_only=True):
     msg_id: str
     agent: str
     seq: int | None
+    source: str
     sender: str
     state: str
     reason: str

@@ -21,7 +21,7 @@ from relaybroker.adapters.http.api.routing import route
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SendRequested
-from relaybroker.domain.message import THREAD, is_engine_id, target_type
+from relaybroker.domain.message import THREAD, is_message_id, target_type
 
 SEND_WAIT_S = 24.0
 _PLACE = re.compile(r"#?[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -73,7 +73,7 @@ class SendRoute:
         thread = body.thread.strip()
         if target_type(to) == "thread":
             thread = to.removeprefix(THREAD)
-            if not is_engine_id(thread):
+            if not is_message_id(thread):
                 raise InvalidRequest(
                     Refusal.INVALID, "invalid_field", f"'{thread[:140]}' is not a message id", field="to"
                 )

@@ -9,6 +9,7 @@ certain, or settled by a recorded reason) and what its terminals were given. A b
 | TRUE-END | nobody is told twice of one message |
 | LOG-FIRST | nothing is typed whose intent is not written; nothing is acknowledged that is not on disk |
 | TYPED-ONCE, D5, D6, D7 | one message is typed once; again only with the mark `possible-duplicate` |
+| LOCAL-FIRST | what was given before the engine had it is typed once, in order, published once, and its copy is not typed |
 | ORDER, D8 | each terminal gets the sequenced messages of its agent in ascending order, apart from those that were given back |
 | ACK-FLOOR, D1-D4 | an acknowledgement covers only what is covered, never falls within a generation, never exceeds what exists |
 | NO-LOSS | a message that is not typed is kept as a dead letter, given back because its agent ended, or was not for typing |
@@ -35,6 +36,7 @@ from relaybroker.domain.changes.link import ABANDONED_KEPT
 from relaybroker.domain.effects import Effect
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.inputs import Input
+from relaybroker.domain.message import HOLDS_LINE_TRIES
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.state import ANNOUNCEMENTS_KEPT, State
 from relaybroker.testing.simulation.engine import OF_AGENT
@@ -42,7 +44,13 @@ from relaybroker.testing.simulation.host import Session, is_shown_beside_a_perso
 from relaybroker.testing.simulation.marks import Marks
 
 _CONTEXT = re.compile(r"^(?:# ?)?Relay message from .*? \[([^\] ]+)([^\]]*)\]: ", re.MULTILINE)
-_DECISIONS = (events.DeliveryOffered, events.FrameIgnored, events.FrameBuffered, events.EarlyFrameKept)
+_DECISIONS = (
+    events.DeliveryOffered,
+    events.DeliveryRecognised,
+    events.FrameIgnored,
+    events.FrameBuffered,
+    events.EarlyFrameKept,
+)
 _NO_DELIVERY = (events.FrameRejected, events.LinkReportIgnored)
 
 _MAY_SETTLE = {
@@ -95,6 +103,8 @@ class AgentStory:
     """Message ids of which at least a part reached a terminal -> the latest number under which they did."""
     floor: int = 0
     """Everything from the base up to here is covered."""
+    spoken: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Sender here and session -> the place in the log of its latest message that was typed."""
     opened_at: float = 0.0
     """When its mailbox was opened (again), by the core's clock."""
 
@@ -109,10 +119,29 @@ class Attempt:
     typing_id: str
     late: bool
     """Below an adopted base: typed out of order, and said so (the exception of D8)."""
-    is_notice: bool = False
+    source: str = "engine"
+    is_typed: bool = False
+    gave_its_number: bool = False
+    """To the delivery that had given the same message before the engine had it."""
     is_open: bool = True
     intended: bool = False
     in_custody: bool = False
+
+
+@dataclass
+class Post:
+    """A message that one agent here wrote to another."""
+
+    event_id: str
+    place: int
+    """In the log."""
+    author_id: str
+    recipient_id: str
+    message_id: str = ""
+    is_open: bool = True
+    """In the outbox."""
+    is_free: bool = False
+    """Its order is not promised: it was turned away too often, or came back from a program that ended."""
 
 
 class Promises:
@@ -126,6 +155,8 @@ class Promises:
         self._ended: dict[str, None] = {}
         self._places: dict[str, tuple[str, int]] = {}
         """Stream -> agent id and sequence number, from the moment of the decision; until its end is durable."""
+        self._outbox: dict[str, str] = {}
+        """Streams of what was given before the engine had it, and has no number: the message's id here."""
         self._doubted: dict[str, Attempt] = {}
         """Dead letters that may have been typed, or are typed yet: each at most once, and each says so."""
         self._by_typing: dict[str, str] = {}
@@ -138,6 +169,12 @@ class Promises:
         self._id_of_name: dict[str, str] = {}
         self._results: dict[str, tuple[Any, str]] = {}
         self._runs: dict[str, int] = {}
+        self._posts: dict[str, Post] = {}
+        """By both ids of each."""
+        self._was_given: set[str] = set()
+        """Messages that agents were given before the engine had them."""
+        self._keys: set[str] = set()
+        """Under which messages were published."""
         self._noticed: set[str] = set()
         """Of what senders were told."""
         self._given: set[tuple[str, str, str]] = set()
@@ -190,6 +227,8 @@ class Promises:
         _hold(not author or auth == f"agent:{author}", f"IDENTITY: {text!r} was published as {auth}")
         if author:
             self.marks.reach("an agent answered with its own token")
+        _hold(key not in self._keys, f"LOCAL-FIRST: {key} is published again")
+        self._keys.add(key)
         _hold(bool(key), f"F034: a message was published without a key: {body}")
 
     # --- the host -------------------------------------------------------------------------------------------------------
@@ -213,28 +252,39 @@ class Promises:
             f"D12: {attempt.msg_id} is for agent {attempt.agent_id} and typed to {session.agent_id}",
         )
         _hold(wanted.delivery_id not in self._of_this_machine, f"TYPED-ONCE: {wanted.delivery_id} is typed again")
-        if attempt.seq is not None:
+        if attempt.source in ("engine", delivery.LOCAL):
             self._typing_message(session, attempt, wanted)
 
     def _typing_message(self, session: Session, attempt: Attempt, wanted: effects.TypeText) -> None:
         story, seq = self._story(attempt.agent_id), attempt.seq
         context = _CONTEXT.search(wanted.text)
-        _hold(context is not None and context[1] == attempt.msg_id, f"{attempt.msg_id} is typed as {wanted.text!r}")
+        post = self._posts.get(attempt.msg_id)
+        ids = (attempt.msg_id,) if post is None else (post.event_id, attempt.msg_id)
+        _hold(context is not None and context[1] in ids, f"{attempt.msg_id} is typed as {wanted.text!r}")
         assert context is not None
         if seq:
             _hold(
                 story.posted.get(seq) == attempt.msg_id, f"{attempt.msg_id} is not message {seq} of {attempt.agent_id}"
             )
-        key = attempt.msg_id if seq else f"fan-out {attempt.msg_id} {wanted.text.partition(']: ')[2]}"
+        is_message = bool(seq) or post is not None
+        key = (
+            post.event_id
+            if post is not None
+            else attempt.msg_id
+            if seq
+            else f"fan-out {attempt.msg_id} {wanted.text.partition(']: ')[2]}"
+        )
         former = story.touched.get(key)
         if former is not None and (seq or 0) - former <= mailbox.SEEN_WINDOW:
             _hold(
-                bool(seq) and "possible-duplicate" in context[2],
+                is_message and "possible-duplicate" in context[2],
                 f"TYPED-ONCE: {attempt.msg_id} (seq {seq}) of {attempt.agent_id} is typed again, silently",
             )
             self.marks.reach("typed again with the mark")
         story.touched[key] = seq or 0
-        if seq:
+        if post is not None:
+            self._in_order(story, session, attempt, post)
+        if seq and attempt.source == "engine":
             last = self._last_seq.get(session.session_id, 0)
             _hold(
                 seq > last or seq in story.returned or attempt.late,
@@ -242,18 +292,32 @@ class Promises:
             )
             self._last_seq[session.session_id] = max(last, seq)
 
+    @staticmethod
+    def _in_order(story: AgentStory, session: Session, attempt: Attempt, post: Post) -> None:
+        """ORDER of what one agent here writes to another, whichever way it comes."""
+        former = story.spoken.get((post.author_id, session.session_id), 0)
+        is_exempt = post.is_free or attempt.late or attempt.seq in story.returned
+        _hold(
+            is_exempt or post.place > former, f"LOCAL-FIRST: {post.event_id} is typed after a later one of its sender"
+        )
+        story.spoken[post.author_id, session.session_id] = max(former, post.place)
+
     def given(self, agent_id: str, answer: replies.Fetched) -> None:
         """An agent has read the answer to its fetch."""
         story = self._story(agent_id)
         for one in answer.messages:
             self._given.add((agent_id, answer.fetch_id, one.msg_id))
-            seqs = [seq for seq, msg_id in story.posted.items() if msg_id == one.msg_id]
-            former = story.touched.get(one.msg_id)
-            if not seqs:
+            post = self._posts.get(one.msg_id)
+            ids = {one.msg_id} if post is None else {post.event_id, post.message_id}
+            key = one.msg_id if post is None else post.event_id
+            seqs = [seq for seq, msg_id in story.posted.items() if msg_id in ids]
+            former = story.touched.get(key)
+            if not seqs and post is None:
                 continue  # without a place in the sequence
-            if former is not None and seqs[-1] - former <= mailbox.SEEN_WINDOW:
+            last = seqs[-1] if seqs else 0
+            if former is not None and last - former <= mailbox.SEEN_WINDOW:
                 _hold(one.doubtful, f"FETCHED-ONCE: {one.msg_id} of {agent_id} is given again, silently")
-            story.touched[one.msg_id] = seqs[-1]
+            story.touched[key] = last
 
     def stood(self, *, went_in: bool) -> None:
         """A text stood in a composer, for a person to see."""
@@ -276,6 +340,11 @@ class Promises:
             event = recorded.event
             if isinstance(event, events.DeliveryOffered):
                 self._places[recorded.stream] = event.agent_id, event.seq or 0
+                if event.source == delivery.LOCAL:
+                    self._outbox[recorded.stream] = event.msg_id
+            elif isinstance(event, events.DeliveryRecognised):
+                self._places[recorded.stream] = self._places[recorded.stream][0], event.seq
+                self._outbox.pop(recorded.stream, None)
             elif isinstance(event, events.DeliveryDropped) and not event.settled:
                 self._given_back(recorded.stream, event)
             elif isinstance(event, events.FrameBuffered):
@@ -288,6 +357,9 @@ class Promises:
     def _given_back(self, stream: str, event: events.DeliveryDropped) -> None:
         """ONE-OWNER: whoever is said to keep it must have it at that moment."""
         agent_id, seq = self._places[stream]
+        if stream in self._outbox:
+            _hold(event.reason in _MAY_RETURN, f"NO-LOSS: {stream} goes back to the outbox because of {event.reason}")
+            return
         _hold(event.reason in _MAY_RETURN, f"NO-LOSS: {stream} is given back because of {event.reason}")
         _hold(seq > 0 or event.reason is Reason.UNDECIDED, f"NO-LOSS: {stream} is given back, and nobody keeps it")
         _hold(not self.engine_forgot(agent_id, seq), f"ONE-OWNER: {stream} is given back to an engine that forgot it")
@@ -347,12 +419,29 @@ class Promises:
                     event.msg_id,
                     recorded.event_id,
                     event.late,
-                    is_notice=event.source == delivery.NOTICE,
+                    source=event.source,
                 )
                 if event.about:
                     _hold(event.about not in self._noticed, f"TRUE-END: {event.about!r} is told twice")
                     self._noticed.add(event.about)
                 self._by_typing[recorded.event_id] = stream
+                if event.source == delivery.LOCAL:
+                    self._was_given.add(event.msg_id)
+            case events.MessageAccepted() if event.recipient_id:
+                self._posts[event.event_id] = Post(
+                    event.event_id, recorded.version, event.author_id, event.recipient_id
+                )
+            case events.MessagePublishing():
+                post = self._posts.get(stream.removeprefix("message:"))
+                if post is not None and event.tries > HOLDS_LINE_TRIES:
+                    post.is_free = True
+            case events.MessagePublished():
+                self._published(stream.removeprefix("message:"), event.message_id)
+            case events.MessageRefused():
+                if (post := self._posts.get(stream.removeprefix("message:"))) is not None:
+                    post.is_open = False
+            case events.DeliveryRecognised():
+                self._recognised(self.attempts[stream], event)
             case events.DeliveryTakenOver():
                 attempt = self.attempts[stream]
                 _hold(bool(attempt.seq) and not attempt.in_custody, f"ONE-OWNER: {stream} cannot be taken over (again)")
@@ -366,11 +455,13 @@ class Promises:
                 _hold(
                     key in self._given, f"FETCHED-ONCE: {stream} is said to be fetched, and its agent was not given it"
                 )
+                attempt.is_typed = True
                 self._cover(attempt, "fetched")
                 self.marks.reach("a message was fetched")
             case events.DeliveryInjected():
                 attempt = self.attempts[stream]
                 _hold(attempt.typing_id in self._whole, f"PROOF: {stream} is said to be typed and no terminal has it")
+                attempt.is_typed = True
                 self._cover(attempt, "typed")
             case events.DeliveryAcked():
                 self._end(stream)
@@ -383,10 +474,14 @@ class Promises:
                 attempt = self._end(stream)
                 if event.settled:
                     _hold(
-                        event.reason in _MAY_SETTLE or attempt.is_notice,
+                        event.reason in _MAY_SETTLE
+                        or attempt.source == delivery.NOTICE
+                        or self._is_copy(attempt, event),
                         f"NO-LOSS: {stream} is settled untyped because of {event.reason}",
                     )
                     self._cover(attempt, event.reason)
+                elif attempt.source == delivery.LOCAL and not attempt.seq:
+                    self._posts[attempt.msg_id].is_free = True
                 elif attempt.seq:
                     _hold(not attempt.in_custody, f"ONE-OWNER: {stream} is given back from custody")
                     self._story(attempt.agent_id).returned.add(attempt.seq)
@@ -410,12 +505,41 @@ class Promises:
             case _:
                 pass
 
+    def _published(self, event_id: str, message_id: str) -> None:
+        """The engine has a message: from now on it is known by both ids."""
+        post = self._posts.get(event_id)
+        if post is None:
+            return
+        post.is_open, post.message_id = False, message_id
+        self._posts[message_id] = post
+        story = self._story(post.recipient_id)
+        if message_id in story.touched:  # its copy came first
+            _hold(event_id not in story.touched, f"TYPED-ONCE: {event_id} is typed, and so is its copy {message_id}")
+            story.touched[event_id] = story.touched.pop(message_id)
+
+    def _recognised(self, attempt: Attempt, event: events.DeliveryRecognised) -> None:
+        """The engine's copy of what was given from here: its number passes to that."""
+        story = self._story(attempt.agent_id)
+        post = self._posts.get(attempt.msg_id)
+        _hold(
+            post is not None and post.message_id == event.msg_id == story.posted.get(event.seq) and not attempt.seq,
+            f"LOCAL-FIRST: message {event.seq} of {attempt.agent_id} is taken for {attempt.msg_id}",
+        )
+        for other in self.attempts.values():
+            if other.agent_id == attempt.agent_id and other.seq == event.seq:
+                _hold(not other.is_typed, f"TYPED-ONCE: {event.msg_id} is typed, and is the copy of {attempt.msg_id}")
+                other.seq, other.gave_its_number = None, True
+        attempt.seq, attempt.msg_id = event.seq, event.msg_id
+        if attempt.is_typed:
+            self._cover(attempt, "typed")
+
     def _end(self, stream: str) -> Attempt:
         attempt = self.attempts.pop(stream, None)
         _hold(attempt is not None, f"ONE-END: {stream} ends, and is not open")
         assert attempt is not None
         self._ended[stream] = None
         self._places.pop(stream, None)
+        self._outbox.pop(stream, None)
         return attempt
 
     def _cover(self, attempt: Attempt, why: str) -> None:
@@ -425,6 +549,11 @@ class Promises:
     def _settle(self, story: AgentStory, seq: int, why: str) -> None:
         story.covered[seq] = why
         story.covered_at.setdefault(seq, self._position)
+
+    def _is_copy(self, attempt: Attempt, event: events.DeliveryDropped) -> bool:
+        """Whether it is dropped as the copy of what was given from here, typed by now or not."""
+        post = self._posts.get(attempt.msg_id)
+        return event.reason is Reason.DUPLICATE and post is not None and post.message_id == attempt.msg_id
 
     def _lost(self, story: AgentStory, event: events.RangeLost, at: float) -> None:
         waited = at - max(self._online_at, story.opened_at)
@@ -439,7 +568,12 @@ class Promises:
     def _duplicate(self, agent_id: str, event: events.FrameIgnored) -> None:
         story = self._story(agent_id)
         twins = [seq for seq, msg_id in story.posted.items() if msg_id == event.msg_id and seq != event.seq]
-        _hold(event.reason is Reason.DUPLICATE and bool(twins), f"D6: {event.seq} of {agent_id} is no duplicate")
+        post = self._posts.get(event.msg_id)
+        is_given = post is not None and post.event_id in self._was_given
+        _hold(
+            event.reason is Reason.DUPLICATE and (bool(twins) or is_given),
+            f"D6: {event.seq} of {agent_id} is no duplicate",
+        )
         self._settle(story, event.seq, event.reason)
 
     @staticmethod

@@ -438,9 +438,11 @@ class Engine:
         if not self.is_up:
             return None
         fate = self._random.random()
-        if fate < self.traits.call_failed / 2:
+        if fate < self.traits.call_failed / 4:
             return None
         answer = self._answer(call)
+        if fate < self.traits.call_failed / 2:
+            return None  # it was done, and nobody hears of it
         return (503, None, "unavailable") if fate < self.traits.call_failed else answer
 
     def _answer(self, call: HttpCall) -> tuple[int, Any, str]:

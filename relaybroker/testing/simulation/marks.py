@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from relaybroker.domain import events, inputs
+from relaybroker.domain.delivery import LOCAL
 from relaybroker.domain.events import Recorded
 from relaybroker.domain.inputs import Input
 from relaybroker.domain.reasons import Reason
@@ -95,6 +96,11 @@ REQUIRED = (
     "nobody said that a fetch was answered",
     "read elsewhere while it waited",
     "a sender was told",
+    "given while the engine was away",
+    "an answer given while the engine was away",
+    "a copy was recognised by its id",
+    "a copy waited until the engine said which message it is",
+    "given here and back in the outbox",
     "a clean stop",
 )
 """What every batch must have reached at least once."""
@@ -127,6 +133,7 @@ class Marks:
         self.reached: Counter[str] = Counter()
         self._resynced: dict[str, int] = {}
         self._custody: set[str] = set()
+        self._given: set[str] = set()
         self._taking = ""
         """The turn in which the newest one was taken over."""
 
@@ -168,6 +175,11 @@ class Marks:
             case events.DeliveryOffered():
                 if event.about:
                     self.reach("a sender was told")
+                if event.source == LOCAL and event.attempt == 1:
+                    self.reach("given while the engine was away")
+                    if event.thread_id:
+                        self.reach("an answer given while the engine was away")
+                    self._given.add(stream)
                 if event.attempt > 1:
                     self.reach("returned and admitted again")
                 if event.seq and self._resynced.get(f"mailbox:{event.agent_id}") == event.seq:
@@ -175,6 +187,8 @@ class Marks:
                     del self._resynced[f"mailbox:{event.agent_id}"]
             case events.DeliveryHeld():
                 self.reach(f"held: {event.reason}")
+            case events.DeliveryRecognised():
+                self.reach("a copy was recognised by its id")
             case events.DeliveryTakenOver():
                 self.reach("taken into custody")
                 self._custody.add(stream)
@@ -190,6 +204,10 @@ class Marks:
             case events.DeliveryDropped() | events.DeliveryDeadLettered():
                 if isinstance(event, events.DeliveryDeadLettered) and stream in self._custody:
                     self.reach("a dead letter from custody")
+                if event.reason is Reason.DUPLICATE:
+                    self.reach("a copy waited until the engine said which message it is")
+                if isinstance(event, events.DeliveryDropped) and not event.settled and stream in self._given:
+                    self.reach("given here and back in the outbox")
                 if event.reason is Reason.AMBIGUOUS:
                     self.reach(f"in doubt: {event.detail.partition(':')[0]}")
                 elif event.reason in _ENDED:

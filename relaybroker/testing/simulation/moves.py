@@ -193,6 +193,38 @@ def agent_sends(world: World) -> None:
         world.node.put(msgspec.structs.replace(request, request_id=world.request_id()))
 
 
+@move(2)
+def agent_answers(world: World) -> None:
+    """An agent answers one of the newest messages of the log, by the id that it has here, or at the engine."""
+    state = world.state
+    if state is None:
+        return
+    under_way = [(one.event_id, one.recipient_id) for one in state.messages.values() if one.recipient_id]
+    known = [(message_id, pair.recipient_id) for message_id, pair in state.pairs.items()]
+    known += [(event_id, state.pairs[message_id].recipient_id) for event_id, message_id in state.published_as.items()]
+    newest = [*known[-8:], *under_way]
+    if newest:
+        message_id, agent_id = world.random.choice(newest)
+        request = inputs.SendRequested(
+            request_id=world.request_id(),
+            to=f"thread:{message_id}",
+            text=f"{OF_AGENT}{agent_id} answers {message_id}",
+            thread_id=message_id,
+            agent_id=agent_id,
+        )
+        world.node.put(request)
+
+
+@move(2)
+def engine_is_away_and_agents_talk(world: World) -> None:
+    """The engine goes, and agents of this node write to each other in the meantime."""
+    if world.engine.is_up:
+        world.engine.restart(world.random.choice((10.0, 120.0)))
+    for _ in range(world.random.randint(1, 12)):
+        world.timeline.run(world.random.expovariate(2.0))
+        world.random.choice((agent_sends, agent_sends, agent_answers))(world)
+
+
 @move(1)
 def agents_talk(world: World) -> None:
     """One agent asks another in a channel or directly, and is answered in the thread; now and then with more than anybody may be typed."""

@@ -46,6 +46,8 @@ class Plan:
     """Move -> how likely it is, beside its own weight; 0 = never here."""
     fold_every: int = 100
     """Moves between two checks that the fold is the live state."""
+    local_first: bool = True
+    """Agents here go on talking while the engine cannot be reached."""
     keeps_all: bool = True
     snapshot_every: int = 700
 
@@ -83,6 +85,7 @@ def plan_of(seed: int) -> Plan:
             half_typed=sometimes(0.03),
             late_proof=sometimes(0.05),
         ),
+        local_first=seed % 5 != 4,
         fsync_s=random.choice(((0.0005, 0.01), (0.01, 0.3))),
         moves=random.choice((50, 50, 100, 100, 200, 400)),
         pause_s=random.choice((0.2, 1.0, 3.0)),
@@ -184,6 +187,7 @@ class World:
                 capabilities=("spawn:cat",),
                 checks_places=True,
                 reenrols=True,
+                local_first=plan.local_first,
                 ready_after_s=READY_AFTER_S,
             ),
             make=make,

@@ -40,6 +40,7 @@ SETTINGS = inputs.Settings(
     version="relaybroker/test",
     broker_name="desk",
     checks_places=True,
+    local_first=True,
 )
 
 

@@ -308,3 +308,39 @@ async def test_an_engine_that_is_away_keeps_no_message_from_its_agent(client):
     _, answer = await agent.tool("check_inbox")
     assert [row["message_id"] for row in answer["messages"]] == ["77"]
     assert "engine does not answer" in answer["unread_unknown"]
+
+
+# --- while the engine is away ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_is_known_by_the_id_that_it_has_here_before_and_after_the_engine_has_it(client):
+    """LOCAL-FIRST."""
+    ann, bob = await client.agent("w1"), await client.agent("w2")
+    broker = client.broker
+    ids = {"/v1/dm": "77", "/v1/messages/77/replies": "78"}
+    broker._engine = lambda call_id, call: inputs.EngineAnswered(
+        call_id=call_id, status=201, data={"id": ids[call.path]}
+    )
+    broker.engine_silent = True
+    sending = asyncio.create_task(ann.tool("send_dm", to="w2", text="ready?"))
+    await client.until(lambda: any(call.path == "/v1/dm" for call in broker.called))
+    broker.tell(inputs.EngineUnanswered(call_id=broker.called[-1].call_id, detail="connection refused"))
+    _, receipt = await sending
+    known_here = receipt["event_id"]
+    assert (receipt["status"], receipt["message_id"]) == ("pending", None)
+    for tool in ("get_message_thread", "mark_message_read", "get_message_readers"):
+        status, refusal = await bob.tool(tool, message_id=known_here)
+        assert (status, refusal["code"]) == (503, "publish_pending"), tool
+    status, answer = await bob.tool("why_message", message_id=known_here)
+    assert (status, [story["state"] for story in answer["stories"]]) == (200, ["injected"])
+    _, receipt = await bob.tool("reply_to_thread", message_id=known_here, text="yes")
+    assert receipt["status"] == "pending"
+    broker.engine_silent = False
+    for call_id in [message.call_id for message in broker.state.messages.values() if message.call_id]:
+        broker.tell(inputs.EngineUnanswered(call_id=call_id, detail="connection refused"))
+    await client.until(lambda: broker.state.published_as == {known_here: "77", receipt["event_id"]: "78"})
+    assert (await bob.tool("get_message_thread", message_id=known_here))[1]["parent"]["id"] == "77"
+    _, receipt = await bob.tool("reply_to_thread", message_id=known_here, text="once more")
+    assert receipt["status"] == "published"
+    status, refusal = await bob.tool("get_message_thread", message_id=f"http_{'0' * 32}")
+    assert (status, refusal["code"]) == (404, "message_not_found")

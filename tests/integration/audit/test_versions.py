@@ -21,7 +21,8 @@ from tests.versions.answers import ARCHIVED_BUT, JOURNAL
 from tests.versions.newer import SUFFIX, newer
 
 ROOT = Path(__file__).parents[3]
-SOURCES = ("forms", "dead-letter-and-redeliver")
+STORY = "dead-letter-and-redeliver"
+SOURCES = ("forms", STORY)
 
 
 def run(version, *words):
@@ -76,7 +77,11 @@ def test_the_later_version_has_another_form_of_every_topic_and_the_older_log_has
         assert {topic for (topic,) in database.execute("SELECT topic FROM stored_events")} == set(REGISTRY)
 
 
-@pytest.mark.parametrize("state", ["read", "opened", "archived"])
+@pytest.mark.parametrize(
+    ("older", "state"),
+    [("forms", "read"), ("forms", "opened"), ("forms", "archived"), (STORY, "opened")],
+    indirect=["older"],
+)
 def test_every_answer_about_an_older_log_is_the_same(older, copy, state):
     """`why`, `delivery ls|show`, `log show|tail|stats|grep|export|verify`, the local API's questions, and the views."""
     _, _, count, today = older

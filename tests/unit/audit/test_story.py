@@ -6,12 +6,15 @@ import msgspec
 import pytest
 
 from relaybroker.adapters.http.engine_calls import HttpCall
+from relaybroker.audit import messages
+from relaybroker.audit.deliveries import newest
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.story import tell
 from relaybroker.audit.verdicts import DELIVERED, NOT_DELIVERED, PENDING
 from relaybroker.domain import events, inputs
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.remedies import REMEDIES
+from tests.world import SETTINGS, World
 
 
 def test_a_typed_message_is_told_from_the_frame_to_the_acknowledgement(world, log):
@@ -277,6 +280,99 @@ def test_a_stream_of_which_only_routine_is_known_has_a_story(world, log):
     world.log.append(msgspec.structs.replace(last, **place, event=noted))
     (story,) = tell(log(world), "node:other")
     assert [step.event for step in story.steps] == [events.FrameNoted.topic]
+
+
+# --- messages that were given before the engine had them ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def away():
+    """Two agents of one broker, whose engine is gone; one has written to the other."""
+    made = World(msgspec.structs.replace(SETTINGS, local_first=True))
+    made.start()
+    made.online()
+    made.spawn("ann")
+    made.spawn("bob")
+    made.drop()
+    made.tell(inputs.SendRequested(request_id="s", to="bob", text="hello", agent_id=made.agent_ids["ann"]))
+    return made
+
+
+def event_id(world):
+    return next(one.event.event_id for one in world.log if isinstance(one.event, events.MessageAccepted))
+
+
+def answered(world, **answer):
+    call = next(one for one in reversed(world.effects) if isinstance(one, HttpCall) and one.idempotency_key)
+    world.tell(inputs.EngineAnswered(call_id=call.call_id, **answer))
+
+
+def copy_comes(world):
+    world.advance(60)
+    world.online()
+    payload = {"type": "dm.received", "data": {"id": "77", "from_name": "ann", "to": "bob", "text": "hello"}}
+    world.deliver("bob", 1, msg_id="77", payload=payload)
+
+
+def test_a_message_given_before_the_engine_had_it_is_told_with_its_delivery(away, log):
+    message, delivery = tell(log(away), event_id(away))
+    assert (message.outcome, message.state) == (PENDING, "publishing")
+    assert message.verdict.endswith("Here: bob: injected.")
+    assert (delivery.outcome, delivery.state) == (PENDING, "injected")
+    assert "was typed; its acknowledgement waits for the engine's copy." in delivery.verdict
+    assert delivery.verdict.endswith(
+        "because the engine could not be reached; it is published when the engine is back."
+    )
+
+
+def test_once_the_engine_has_it_and_its_copy_came_both_ids_tell_so(away, log):
+    answered(away, status=201, data={"id": "77"})
+    _, delivery = tell(log(away), event_id(away))
+    assert delivery.verdict.endswith("; the engine has it since, as 77.")
+    copy_comes(away)
+    for wanted in (event_id(away), "77"):
+        message, delivery = tell(log(away), wanted)
+        assert (message.outcome, message.state, delivery.outcome, delivery.state) == (
+            DELIVERED,
+            "published",
+            DELIVERED,
+            "acked",
+        )
+        assert "and acknowledged to the engine (up to 1)." in delivery.verdict
+        assert delivery.verdict.endswith("; the engine's copy came later, as 77 with number 1, and was not typed.")
+    (row,) = newest(log(away), 10)
+    assert (row.source, row.seq, row.state) == ("local", 1, "acked")
+    (said,) = messages.newest(log(away), messages.Wanted())
+    assert [(mark.agent, mark.mark) for mark in said.marks] == [("bob", messages.ACKED)]
+
+
+def test_a_copy_that_came_before_the_engines_answer_is_told_as_a_copy(away, log):
+    copy_comes(away)
+    answered(away, status=201, data={"id": "77"})
+    copy, message, delivery = tell(log(away), "77")
+    assert message.verdict.endswith("Here: bob: acked.")
+    assert (delivery.outcome, copy.outcome, copy.reason) == (DELIVERED, DELIVERED, "duplicate")
+    assert "the engine's copy of a message that was given before the engine had it" in copy.verdict
+
+
+def test_what_the_engine_refused_afterwards_is_told_as_typed_and_as_refused(away, log):
+    answered(away, status=403, code="blocked")
+    message, delivery = tell(log(away), event_id(away))
+    assert (message.outcome, message.state) == (NOT_DELIVERED, "refused")
+    assert message.verdict.endswith("Here: bob: acked.")
+    assert (delivery.outcome, delivery.state) == (DELIVERED, "acked")
+    assert delivery.verdict.endswith("; the engine does not have it: The engine answered with an error.")
+
+
+def test_that_the_engine_gave_its_copy_up_is_no_failure_of_what_was_typed(away, log):
+    answered(away, status=201, data={"id": "77"})
+    away.advance(60)
+    away.online()
+    data = {"message_id": "77", "target_agent_name": "bob", "reason": "ttl_expired"}
+    away.frame(type="context.update", event="delivery.failed", agent_ids=[away.agent_ids["ann"]], data=data)
+    assert not any("was not delivered" in text for text in away.texts("ann"))
+    message, _ = tell(log(away), "77")
+    assert "could not deliver" not in message.verdict
 
 
 # --- messages from here ---------------------------------------------------------------------------------------------------

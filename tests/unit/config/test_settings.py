@@ -178,6 +178,12 @@ def test_switches_are_read(text: str, on: bool) -> None:
     assert take({"AGENT_RELAY_STARTUP_DEBUG": text}).startup_debug is on
 
 
+def test_agents_here_talk_without_the_engine_unless_the_operator_says_no() -> None:
+    """LOCAL-FIRST, ADR-0090."""
+    assert take().local_first
+    assert not take({"RELAYBROKER_LOCAL_FIRST": "false"}).local_first
+
+
 def test_init_offers_the_agent_programs_that_it_finds_unless_the_operator_says_otherwise(tmp_path: Path) -> None:
     for name in ("claude", "codex", "bash", "codex-helper"):
         program = tmp_path / name

@@ -19,9 +19,10 @@ from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
 from relaybroker.domain.dead_letter import LIMIT
 from relaybroker.domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAITING
 from relaybroker.domain.link import MAX_REMINTS_PER_HOUR
-from relaybroker.domain.mailbox import BUFFER_LIMIT, LATE_KEPT, SEEN_WINDOW
+from relaybroker.domain.mailbox import AWAITED_KEPT, BUFFER_LIMIT, LATE_KEPT, SEEN_WINDOW
 from relaybroker.domain.message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
+from relaybroker.domain.rules.local_first import MAX_TO_COME
 from relaybroker.domain.state import (
     ACTED_KEPT,
     ANNOUNCED_KEPT,
@@ -31,6 +32,7 @@ from relaybroker.domain.state import (
     MAILBOXES_KEPT,
     MODE_CHANGES_KEPT,
     NOTICED_KEPT,
+    PAIRS_KEPT,
     POSTED_KEPT,
     SEEN_KEPT,
     STRANGER_FRAMES_KEPT,
@@ -82,6 +84,8 @@ BOUNDS = {
     "mailboxes.*.lost": MAX_WAITING + BUFFER_LIMIT,  # ranges above the floor, as settled
     "mailboxes.*.fan": SEEN_WINDOW,
     "mailboxes.*.buffer": BUFFER_LIMIT,
+    "mailboxes.*.undecided": MAX_OPEN,  # messages from here that wait to be published
+    "mailboxes.*.awaited": AWAITED_KEPT,
     "deliveries": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # the host ends every verification
     "expiries": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # of the open deliveries
     "waiting_of": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # the senders of the open deliveries
@@ -95,6 +99,9 @@ BOUNDS = {
     "acted": ACTED_KEPT,
     "noticed": NOTICED_KEPT,
     "sent": ANNOUNCED_KEPT,
+    "pairs": PAIRS_KEPT,
+    "published_as": PAIRS_KEPT,
+    "copies_to_come": MAX_TO_COME + MAX_OPEN,  # with those that are given and not published yet
     "crashes": CRASHES_KEPT,
     "seen_messages": SEEN_KEPT,
     "mode_changes": MODE_CHANGES_KEPT,

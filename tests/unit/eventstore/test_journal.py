@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
 import stat
 import threading
+from unittest.mock import Mock
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -532,3 +534,15 @@ async def test_a_log_that_must_be_written_to_be_opened_says_who_is_in_the_way(
     with foreign_lock(path), pytest.raises(LogLocked, match="write lock"):
         open_journal(path)
     assert open_journal(path).position == 1
+
+
+async def test_an_fsync_that_fails_names_the_log_and_the_disk(tmp_path, open_journal, record, failures, monkeypatch):
+    """The message is the last thing that the person in front of the broker reads."""
+    journal = open_journal(tmp_path / "log.db")
+    failed = OSError(errno.EIO, "Input/output error")
+    monkeypatch.setattr(recorders.os, "fdatasync", Mock(side_effect=failed))
+    with pytest.raises(JournalFailed):
+        await journal.append([record(1)])
+    [failure] = failures
+    assert "the log does not get to the disk (Input/output error)" in str(failure)
+    assert "log.db-wal" in str(failure)
