@@ -157,6 +157,10 @@ class Mailbox(msgspec.Struct):
         """Whether this delivery id belongs to another message."""
         return self.ids.get(delivery_id, msg_id) != msg_id
 
+    def is_doubtful(self, msg_id: str) -> bool:
+        """Whether this message came back although it may have been typed."""
+        return msg_id in self.doubtful.values()
+
     def _may_come_late(self, seq: int) -> bool:
         return self.adopted and self.late_from <= seq <= (self.base or 0) and seq not in self.came_late
 
