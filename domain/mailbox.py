@@ -11,7 +11,8 @@ Rules, first match wins for an incoming frame with sequence number n:
     (ADR-0028). Any other n <= the highest admitted: `stale`, and the acknowledgement is repeated.
  6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted,
     unless its delivery id belongs to another message: `delivery_id_reused`, and its place stays open until it is filled or lost.
- 7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`.
+ 7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`. Each hole
+    waits from when the oldest frame behind it came: frames that overtake each other all the time never leave the buffer empty.
 
 A message that its agent was given before the engine had it (`is_copy`) is known like one that was seen: the engine's copy is a `duplicate`
 that fills its place, whatever its number.
@@ -112,6 +113,8 @@ class Mailbox(msgspec.Struct):
     """Delivery ids of sequenced frames -> message id, first in, first out."""
     fan: dict[str, None] = msgspec.field(default_factory=dict)
     buffer: dict[int, dict[str, Any]] = msgspec.field(default_factory=dict)
+    buffered_at: dict[int, float] = msgspec.field(default_factory=dict)
+    """When each buffered frame came."""
     gap_since: float = 0.0
     """When the oldest buffered frame came; 0 = nothing is buffered."""
     resyncs: int = 0
@@ -212,7 +215,7 @@ class Mailbox(msgspec.Struct):
             self.settled = {seq for seq in self.settled if seq > base}
             self.returned = {seq: tries for seq, tries in self.returned.items() if seq > base}
         for seq in [seq for seq in self.buffer if seq <= self.recv]:
-            del self.buffer[seq]
+            self._unbuffer(seq)
         self._advance()
         self._gap_moved()
 
@@ -223,6 +226,7 @@ class Mailbox(msgspec.Struct):
 
     def wait_anew(self, now: float) -> None:
         """The engine can offer its rows (again) from now on."""
+        self.buffered_at = dict.fromkeys(self.buffered_at, now)
         self.gap_since = now if self.gap_since else 0.0
         self.passed_since = now if self.passed_since else 0.0
         self.resyncs = 0
@@ -307,33 +311,35 @@ class Mailbox(msgspec.Struct):
 
     def refuse(self, seq: int) -> None:
         """The frame that came for this number is of no use; its place stays open."""
-        self.buffer.pop(seq, None)
+        self._unbuffer(seq)
         self._gap_moved()
 
     def hold_back(self, seq: int, frame: Mapping[str, Any], now: float) -> None:
         """A frame waits for those before it; the highest gives way when the buffer is full."""
         if len(self.buffer) >= BUFFER_LIMIT:
-            del self.buffer[max(self.buffer)]
-        self.buffer[seq] = dict(frame)
-        if not self.gap_since:
-            self.gap_since = now
+            self._unbuffer(max(self.buffer))
+        self.buffer[seq], self.buffered_at[seq] = dict(frame), now
+        self._gap_moved()
+
+    def _unbuffer(self, seq: int) -> None:
+        self.buffer.pop(seq, None)
+        self.buffered_at.pop(seq, None)
 
     def _came(self, msg_id: str) -> None:
         for author_id in [one for one, (awaited, _) in self.awaited.items() if awaited == msg_id]:
             del self.awaited[author_id]
 
     def _received(self, seq: int) -> None:
-        self.buffer.pop(seq, None)
+        self._unbuffer(seq)
         self.recv = max(self.recv, seq)
         self._gap_moved()
 
     def _gap_moved(self) -> None:
-        if not self.buffer:
-            self.gap_since = 0.0
+        since, self.gap_since = self.gap_since, min(self.buffered_at.values(), default=0.0)
         if not self.returned:
             self.passed_since = 0.0
-        if not self.gap_since and not self.passed_since:
-            self.resyncs = 0
+        if not self.passed_since and (not self.gap_since or self.gap_since != since):
+            self.resyncs = 0  # no gap is left, or one that opened later
 
     def _advance(self) -> None:
         while True:

@@ -39,6 +39,42 @@ def test_a_refused_delivery_id_leaves_a_hole_that_is_lost_in_time(world):
     assert [(item.event.first, item.event.last) for item in world.events("mailbox.range_lost.v1")] == [(2, 2)]
 
 
+def advance_answered(world, seconds):
+    """The engine accepts the registrations that ask for its rows, and has none."""
+    register = world.sent("node.register")[-1]["id"]
+    for _ in range(round(seconds)):
+        world.advance(1.0)
+        if (asked := world.sent("node.register")[-1]["id"]) != register:
+            register = asked
+            world.frame(type="reply", id=register, ok=True, data={"id": world.settings.node_id})
+
+
+def test_a_hole_that_opens_behind_another_has_a_wait_of_its_own(world):
+    """NO-LOSS, 4.6: frames overtake each other all the time, and the buffer is never empty in between."""
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    world.deliver("w1", 3)
+    advance_answered(world, 9.0)
+    world.deliver("w1", 5)
+    world.deliver("w1", 2)
+    advance_answered(world, 8.0)
+    assert world.events("mailbox.range_lost.v1") == []
+    assert [item.event.tries for item in world.events("mailbox.resync_asked.v1")] == [1, 2, 1, 2]
+    world.deliver("w1", 4)
+    assert len(world.texts("w1")) == 5
+    world.assert_fold_is_live()
+
+
+def test_holes_wait_side_by_side(world):
+    """D9: not one after the other."""
+    world.spawn("w1")
+    for seq in (1, 3, 5, 7):
+        world.deliver("w1", seq)
+    world.advance(10.5)
+    assert [item.event.first for item in world.events("mailbox.range_lost.v1")] == [2, 4, 6]
+    assert world.acks("w1")[-1] == 7
+
+
 def test_windows_do_not_follow_the_clock(world):
     """F035: an hour back, nothing is typed twice."""
     world.spawn("w1")

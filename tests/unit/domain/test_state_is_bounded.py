@@ -84,6 +84,7 @@ BOUNDS = {
     "mailboxes.*.lost": MAX_WAITING + BUFFER_LIMIT,  # ranges above the floor, as settled
     "mailboxes.*.fan": SEEN_WINDOW,
     "mailboxes.*.buffer": BUFFER_LIMIT,
+    "mailboxes.*.buffered_at": BUFFER_LIMIT,
     "mailboxes.*.undecided": MAX_OPEN,  # messages from here that wait to be published
     "mailboxes.*.awaited": AWAITED_KEPT,
     "deliveries": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # the host ends every verification
