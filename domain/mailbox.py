@@ -7,11 +7,12 @@ Rules, first match wins for an incoming frame with sequence number n:
  3. n was taken before with another message id: `seq_conflict`. The first one stands; nothing is typed or acknowledged.
  4. n was returned to the engine (its agent went away before it was typed): admitted again as a new attempt, unless its message has
     come under another number meanwhile (`duplicate`).
- 5. n is still open here: `in_progress`. n <= an adopted base and its message is not known: admitted late (ADR-0028). Any other
-    n <= the highest admitted: `stale`, and the acknowledgement is repeated.
+ 5. n is still open here: `in_progress`. n <= an adopted base that was not admitted yet, and its message is not known: admitted late
+    (ADR-0028). Any other n <= the highest admitted: `stale`, and the acknowledgement is repeated.
  6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted,
     unless its delivery id belongs to another message: `delivery_id_reused`, and its place stays open until it is filled or lost.
- 7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`.
+ 7. n is further ahead: buffered. After 1 s and 5.5 s the engine is asked to offer its rows again; after 10 s the hole is `lost`. Each hole
+    waits from when the oldest frame behind it came: frames that overtake each other all the time never leave the buffer empty.
 
 A message that its agent was given before the engine had it (`is_copy`) is known like one that was seen: the engine's copy is a `duplicate`
 that fills its place, whatever its number.
@@ -44,6 +45,8 @@ _V = TypeVar("_V")
 
 SEEN_WINDOW = 512
 """Message ids (sequenced), delivery ids and fan-out keys remembered, each, by count and order, never by clock."""
+LATE_KEPT = 1024
+"""Numbers remembered as admitted late: more than the engine's 1000 open rows. Up to one that is forgotten, all count."""
 BUFFER_LIMIT = 256
 AWAITED_KEPT = 1024
 """Senders here whose newest message is on its way from the engine."""
@@ -88,6 +91,10 @@ class Mailbox(msgspec.Struct):
     """Lost ranges above the floor: first number -> last."""
     late: set[int] = msgspec.field(default_factory=set)
     """Open numbers below the base: no acknowledgement leaves before they are settled."""
+    came_late: set[int] = msgspec.field(default_factory=set)
+    """Numbers below the adopted base that were admitted: no floor says so of them, and a flood pushes them out of `seen`."""
+    late_from: int = 1
+    """The lowest number that may still come late."""
     open: dict[int, str] = msgspec.field(default_factory=dict)
     """Admitted, not settled: number -> delivery stream, in the order in which they were admitted."""
     typed: dict[int, str] = msgspec.field(default_factory=dict)
@@ -106,6 +113,8 @@ class Mailbox(msgspec.Struct):
     """Delivery ids of sequenced frames -> message id, first in, first out."""
     fan: dict[str, None] = msgspec.field(default_factory=dict)
     buffer: dict[int, dict[str, Any]] = msgspec.field(default_factory=dict)
+    buffered_at: dict[int, float] = msgspec.field(default_factory=dict)
+    """When each buffered frame came."""
     gap_since: float = 0.0
     """When the oldest buffered frame came; 0 = nothing is buffered."""
     resyncs: int = 0
@@ -135,7 +144,7 @@ class Mailbox(msgspec.Struct):
                 return Judgement(Verdict.ADMIT)
             if seq in self.open:
                 return Judgement(Verdict.IGNORE, Reason.IN_PROGRESS)
-            comes_late = self.adopted and seq <= (self.base or 0) and known is None and not is_copy
+            comes_late = known is None and not is_copy and self._may_come_late(seq)
             return Judgement(Verdict.ADMIT) if comes_late else Judgement(Verdict.IGNORE, Reason.STALE)
         if seq == self.recv + 1:
             if is_copy or known is not None:
@@ -150,6 +159,13 @@ class Mailbox(msgspec.Struct):
     def is_reused(self, delivery_id: str, msg_id: str) -> bool:
         """Whether this delivery id belongs to another message."""
         return self.ids.get(delivery_id, msg_id) != msg_id
+
+    def is_doubtful(self, msg_id: str) -> bool:
+        """Whether this message came back although it may have been typed."""
+        return msg_id in self.doubtful.values()
+
+    def _may_come_late(self, seq: int) -> bool:
+        return self.adopted and self.late_from <= seq <= (self.base or 0) and seq not in self.came_late
 
     def _ahead(self, seq: int, msg_id: str) -> Judgement:
         if seq in self.buffer:
@@ -199,7 +215,7 @@ class Mailbox(msgspec.Struct):
             self.settled = {seq for seq in self.settled if seq > base}
             self.returned = {seq: tries for seq, tries in self.returned.items() if seq > base}
         for seq in [seq for seq in self.buffer if seq <= self.recv]:
-            del self.buffer[seq]
+            self._unbuffer(seq)
         self._advance()
         self._gap_moved()
 
@@ -210,6 +226,7 @@ class Mailbox(msgspec.Struct):
 
     def wait_anew(self, now: float) -> None:
         """The engine can offer its rows (again) from now on."""
+        self.buffered_at = dict.fromkeys(self.buffered_at, now)
         self.gap_since = now if self.gap_since else 0.0
         self.passed_since = now if self.passed_since else 0.0
         self.resyncs = 0
@@ -222,12 +239,20 @@ class Mailbox(msgspec.Struct):
         self.returned.pop(seq, None)
         self.open[seq] = stream
         if self.base is not None and seq <= self.base:
-            self.late.add(seq)
+            self._admit_late(seq)
         self._came(msg_id)
         _remember(self.seen, msg_id, seq)
         if delivery_id:
             _remember(self.ids, delivery_id, msg_id)
         self._received(seq)
+
+    def _admit_late(self, seq: int) -> None:
+        self.late.add(seq)
+        self.came_late.add(seq)
+        if len(self.came_late) > LATE_KEPT:
+            lowest = min(self.came_late)
+            self.came_late.discard(lowest)
+            self.late_from = lowest + 1
 
     def recognise(self, seq: int, msg_id: str, stream: str, delivery_id: str, *, is_typed: bool) -> None:
         """The engine's copy of what a delivery from here gave the agent: the delivery has this number from now on."""
@@ -286,33 +311,35 @@ class Mailbox(msgspec.Struct):
 
     def refuse(self, seq: int) -> None:
         """The frame that came for this number is of no use; its place stays open."""
-        self.buffer.pop(seq, None)
+        self._unbuffer(seq)
         self._gap_moved()
 
     def hold_back(self, seq: int, frame: Mapping[str, Any], now: float) -> None:
         """A frame waits for those before it; the highest gives way when the buffer is full."""
         if len(self.buffer) >= BUFFER_LIMIT:
-            del self.buffer[max(self.buffer)]
-        self.buffer[seq] = dict(frame)
-        if not self.gap_since:
-            self.gap_since = now
+            self._unbuffer(max(self.buffer))
+        self.buffer[seq], self.buffered_at[seq] = dict(frame), now
+        self._gap_moved()
+
+    def _unbuffer(self, seq: int) -> None:
+        self.buffer.pop(seq, None)
+        self.buffered_at.pop(seq, None)
 
     def _came(self, msg_id: str) -> None:
         for author_id in [one for one, (awaited, _) in self.awaited.items() if awaited == msg_id]:
             del self.awaited[author_id]
 
     def _received(self, seq: int) -> None:
-        self.buffer.pop(seq, None)
+        self._unbuffer(seq)
         self.recv = max(self.recv, seq)
         self._gap_moved()
 
     def _gap_moved(self) -> None:
-        if not self.buffer:
-            self.gap_since = 0.0
+        since, self.gap_since = self.gap_since, min(self.buffered_at.values(), default=0.0)
         if not self.returned:
             self.passed_since = 0.0
-        if not self.gap_since and not self.passed_since:
-            self.resyncs = 0
+        if not self.passed_since and (not self.gap_since or self.gap_since != since):
+            self.resyncs = 0  # no gap is left, or one that opened later
 
     def _advance(self) -> None:
         while True:

@@ -81,7 +81,7 @@ PAIRS_KEPT = 4096
 """Messages between two agents here of which it is remembered between whom, and as what the engine knows them."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
-SNAPSHOT_FORMAT = 10
+SNAPSHOT_FORMAT = 11
 
 
 class State(msgspec.Struct):

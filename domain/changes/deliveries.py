@@ -285,7 +285,11 @@ def _no_longer_waits(state: State, delivery: Delivery) -> None:
 
 def _settle(state: State, delivery: Delivery) -> None:
     if delivery.seq and delivery.is_owed:
-        state.mailboxes[delivery.agent_id].settle(delivery.seq)
+        box = state.mailboxes[delivery.agent_id]
+        delivery.doubtful = delivery.doubtful or box.is_doubtful(
+            delivery.msg_id
+        )  # custody and letters know it from here
+        box.settle(delivery.seq)
 
 
 CHANGES: Changes = {

@@ -240,7 +240,7 @@ def _composed(turn: Turn, registration: Registration, delivery: Delivery) -> tup
 
 def may_be_a_duplicate(turn: Turn, delivery: Delivery) -> bool:
     """Whether its agent may have it already."""
-    return delivery.doubtful or delivery.msg_id in turn.state.mailboxes[delivery.agent_id].doubtful.values()
+    return delivery.doubtful or turn.state.mailboxes[delivery.agent_id].is_doubtful(delivery.msg_id)
 
 
 def type_text(turn: Turn, delivery: Delivery) -> None:

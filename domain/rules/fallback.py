@@ -55,8 +55,8 @@ def bind_supplied(turn: Turn, registration: Registration, fingerprint: str) -> N
 
 
 def _own_agent_id(state: BrokerState, name: str) -> str:
-    """The agent id that this node had under a name last; "" if the log shows none."""
-    return next((box.agent_id for box in reversed(state.mailboxes.values()) if box.name == name), "")
+    """The agent id that this node had under a name last; "" if the log shows none. A frame that came for one is no proof."""
+    return next((box.agent_id for box in reversed(state.mailboxes.values()) if box.name == name and box.generation), "")
 
 
 def _call(turn: Turn, registration: Registration, step: str, *, agent_id: str = "") -> None:

@@ -4,7 +4,7 @@
 |---|---|---|
 | released here, or never registered here, and nobody has its name | a dead letter, before everything else | yes, behind it |
 | its program ended here | left to the engine, which offers it when the agent registers again | no |
-| its name is another agent's, or may have been since | left to the engine: acknowledgements go by name | no |
+| its name is another agent's, or may be: it was asked for here since | left to the engine: acknowledgements go by name | no |
 
 On each connection the engine is told once, behind the acknowledgement, that the agent is not here. A frame that comes again on the same
 connection after that changes nothing and leaves nothing: an engine that repeats one for ever fills no log.
@@ -62,7 +62,8 @@ def _is_ours_to_keep(turn: Turn, offer: frames.Deliver, agent_id: str, box: Mail
         return False
     others = (other for other in turn.state.mailboxes.values() if other is not box and other.name.lower() == name)
     met = (other for met_id, other in turn.state.strangers.items() if met_id != agent_id and other.name.lower() == name)
-    if any(not 0 < other.generation < generation for other in others) or any(met):
+    asked_since = turn.state.generations.get(name, 0) > generation  # also unanswered: the engine may have done it
+    if asked_since or any(not other.generation for other in others) or any(met):
         return False  # nobody can say that it had the name last: the engine may take the acknowledgement for the other one's
     return not generation or box is None or box.left_by in RELEASES
 

@@ -106,6 +106,8 @@ class AgentStory:
     """Those of them that were typed with the mark and not given in answer to a fetch since."""
     floor: int = 0
     """Everything from the base up to here is covered."""
+    ahead: dict[int, float] = field(default_factory=dict)
+    """Numbers whose frames wait for those before them, and when they came."""
     spoken: dict[tuple[str, str], int] = field(default_factory=dict)
     """Sender here and session -> the place in the log of its latest message that was typed."""
     opened_at: float = 0.0
@@ -415,7 +417,7 @@ class Promises:
         self.attempts, self._ended, self._doubted, self._by_typing = {}, {}, {}, {}
         self._runs, self._noticed = {}, set()
         for story in self.agents.values():
-            story.covered, story.covered_at, story.returned, story.base = {}, {}, set(), None
+            story.covered, story.covered_at, story.returned, story.base, story.ahead = {}, {}, set(), None, {}
         for one in log:
             self._written(one)
         self._places = {stream: (attempt.agent_id, attempt.seq or 0) for stream, attempt in self.attempts.items()}
@@ -512,6 +514,8 @@ class Promises:
                     self._story(attempt.agent_id).returned.add(attempt.seq)
             case events.DeliveryHeld():
                 _hold(event.until >= recorded.at, f"D13: {stream} is held until the past")
+            case events.FrameBuffered():
+                self._story(stream.partition(":")[2]).ahead.setdefault(event.seq, recorded.at)
             case events.RangeLost():
                 self._lost(self._story(stream.partition(":")[2]), event, recorded.at)
             case events.FrameIgnored() if event.advances:
@@ -589,6 +593,10 @@ class Promises:
     def _lost(self, story: AgentStory, event: events.RangeLost, at: float) -> None:
         waited = at - max(self._online_at, story.opened_at)
         _hold(waited >= mailbox.GIVE_UP_S, f"D7: {event} after only {waited:.1f} s")
+        story.ahead = {seq: since for seq, since in story.ahead.items() if seq > event.last}
+        if event.first not in story.returned:
+            waited = at - min(story.ahead.values())
+            _hold(waited >= mailbox.GIVE_UP_S, f"NO-LOSS: {event} only {waited:.1f} s after what is behind it came")
         for seq in range(event.first, event.last + 1):
             _hold(seq not in story.covered, f"{seq} is declared lost and was {story.covered.get(seq)}")
             self._settle(story, seq, event.reason)
@@ -660,6 +668,7 @@ def check_bounds(state: State) -> None:
     for box in state.mailboxes.values():
         _hold(len(box.buffer) <= mailbox.BUFFER_LIMIT, f"BOUNDED: {len(box.buffer)} frames are buffered")
         _hold(len(box.seen) <= mailbox.SEEN_WINDOW and len(box.fan) <= mailbox.SEEN_WINDOW, "BOUNDED: windows")
+        _hold(len(box.came_late) <= mailbox.LATE_KEPT, f"BOUNDED: {len(box.came_late)} late numbers")
         _hold(box.floor <= box.recv, f"D2: floor {box.floor} above {box.recv} of {box.agent_id}")
     doubts = Counter(state.deliveries[stream].agent_id for stream in state.doubts)
     _hold(max(doubts.values(), default=0) <= delivery.INJECT_WINDOW, f"BOUNDED: {doubts} are in doubt")

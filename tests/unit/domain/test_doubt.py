@@ -7,7 +7,7 @@ import pytest
 
 from relaybroker.adapters.http.api import views
 from relaybroker.domain import inputs
-from relaybroker.domain.delivery import HOST_SILENT_AGAIN_S, HOST_SILENT_S, MAX_HANDOVERS, MAX_WRITES
+from relaybroker.domain.delivery import CUSTODY_S, HOST_SILENT_AGAIN_S, HOST_SILENT_S, MAX_HANDOVERS, MAX_WRITES
 from relaybroker.domain.worker import DRAFT
 from tests.world import SETTINGS, World
 
@@ -89,6 +89,37 @@ def test_a_host_that_dies_with_a_message_leaves_it_to_the_policy_which_is_record
     assert world.texts("w1") == (again if policy == "at_least_once" else [])
     assert world.acks("w1")[-1] == 1
     world.assert_fold_is_live()
+
+
+def offered_again_in_doubt():
+    """What may have been typed came back from the engine to an agent that types nothing yet."""
+    world = world_with("at_least_once")
+    world.auto_type = False
+    world.deliver("w1", 1, text="perhaps")
+    lose_the_host(world)
+    world.spawn("w1")
+    world.report(inputs.ProgramBlocked, session_of(world), pattern="permission")
+    world.deliver("w1", 1, text="perhaps")
+    world.auto_type = True
+    return world
+
+
+def test_a_message_in_doubt_keeps_its_mark_in_custody():
+    """D5, TYPED-ONCE: nothing of the engine's is left to tell that it is the same one."""
+    world = offered_again_in_doubt()
+    world.advance(CUSTODY_S + 1)
+    assert open_one(world).in_custody
+    world.report(inputs.ProgramUnblocked, session_of(world))
+    assert world.texts("w1") == ["Relay message from alice in #general [M1 possible-duplicate]: perhaps"]
+    world.assert_fold_is_live()
+
+
+def test_a_dead_letter_of_a_message_in_doubt_says_so():
+    """TRUE-END: it is redelivered by force only, and with the mark."""
+    world = offered_again_in_doubt()
+    world.advance(CUSTODY_S + 1)
+    world.tell(inputs.ReleaseRequested(request_id="r", name="w1"))
+    assert [letter.in_doubt for letter in world.broker.state.dead_letters.values()] == [True]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

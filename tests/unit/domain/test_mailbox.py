@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaybroker.domain.mailbox import BUFFER_LIMIT
+from relaybroker.domain.mailbox import BUFFER_LIMIT, LATE_KEPT, SEEN_WINDOW
 
 
 def reasons(world, topic="mailbox.frame_ignored.v1"):
@@ -37,6 +37,42 @@ def test_a_refused_delivery_id_leaves_a_hole_that_is_lost_in_time(world):
     world.advance(10.5)
     assert world.acks("w1")[-1] == 3
     assert [(item.event.first, item.event.last) for item in world.events("mailbox.range_lost.v1")] == [(2, 2)]
+
+
+def advance_answered(world, seconds):
+    """The engine accepts the registrations that ask for its rows, and has none."""
+    register = world.sent("node.register")[-1]["id"]
+    for _ in range(round(seconds)):
+        world.advance(1.0)
+        if (asked := world.sent("node.register")[-1]["id"]) != register:
+            register = asked
+            world.frame(type="reply", id=register, ok=True, data={"id": world.settings.node_id})
+
+
+def test_a_hole_that_opens_behind_another_has_a_wait_of_its_own(world):
+    """NO-LOSS, 4.6: frames overtake each other all the time, and the buffer is never empty in between."""
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    world.deliver("w1", 3)
+    advance_answered(world, 9.0)
+    world.deliver("w1", 5)
+    world.deliver("w1", 2)
+    advance_answered(world, 8.0)
+    assert world.events("mailbox.range_lost.v1") == []
+    assert [item.event.tries for item in world.events("mailbox.resync_asked.v1")] == [1, 2, 1, 2]
+    world.deliver("w1", 4)
+    assert len(world.texts("w1")) == 5
+    world.assert_fold_is_live()
+
+
+def test_holes_wait_side_by_side(world):
+    """D9: not one after the other."""
+    world.spawn("w1")
+    for seq in (1, 3, 5, 7):
+        world.deliver("w1", seq)
+    world.advance(10.5)
+    assert [item.event.first for item in world.events("mailbox.range_lost.v1")] == [2, 4, 6]
+    assert world.acks("w1")[-1] == 7
 
 
 def test_windows_do_not_follow_the_clock(world):
@@ -128,6 +164,38 @@ def test_a_late_frame_after_the_first_acknowledgement_is_typed_once_and_owes_not
     assert world.broker.state.counters.acked == 3
     assert world.broker.state.mailboxes["100"].typed == {}
     world.assert_fold_is_live()
+
+
+def test_a_late_frame_is_typed_once_also_after_a_flood_that_made_its_message_id_forgotten(world):
+    """TYPED-ONCE, ADR-0028: the engine offers it again because no acknowledgement arrived."""
+    world.spawn("w1")
+    world.deliver("w1", 43)
+    world.advance(0.6)
+    world.deliver("w1", 42)
+    for seq in range(44, 44 + SEEN_WINDOW):
+        world.deliver("w1", seq)
+    world.report_verified(world.broker.state.registration_of("w1").session_id)
+    assert world.broker.state.deliveries == {}
+    assert "M42" not in world.broker.state.mailboxes["100"].seen
+    typed = len(world.texts("w1"))
+    world.deliver("w1", 42)
+    world.deliver("w1", 42, msg_id="OTHER", delivery_id="other")
+    assert reasons(world) == ["stale", "stale"]
+    assert len(world.texts("w1")) == typed
+    world.assert_fold_is_live()
+
+
+def test_more_late_frames_than_are_remembered_are_each_typed_once(world):
+    """BOUNDED, TYPED-ONCE: what is forgotten counts as typed."""
+    world.spawn("w1")
+    world.deliver("w1", 2 * LATE_KEPT)
+    world.advance(0.6)
+    for _ in range(2):
+        for seq in range(1, LATE_KEPT + 3):
+            world.deliver("w1", seq)
+        world.report_verified(world.broker.state.registration_of("w1").session_id)
+    assert len(world.texts("w1")) == LATE_KEPT + 3
+    assert len(world.broker.state.mailboxes["100"].came_late) == LATE_KEPT
 
 
 def test_a_frame_below_a_proven_base_is_stale(world):

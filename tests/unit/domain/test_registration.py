@@ -175,6 +175,17 @@ def test_our_own_former_agent_is_taken_over_without_asking_whose_it_is(world):
     assert world.call("/takeover").body["expected_agent_id"] == agent_id
 
 
+def test_an_agent_for_which_only_a_frame_came_is_not_ours(world):
+    """FAIL-CLOSED: the engine is asked whether somebody runs it."""
+    world.agent_ids["w1"] = "700"
+    world.deliver("w1", 1)
+    world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat")))
+    exists(world)
+    world.answer("/v1/agents/w1", 200, {"id": "700", "status": "online"})
+    assert world.replies["r1"].status == 409
+    assert world.calls("/takeover") == []
+
+
 def test_an_engine_without_that_route_is_asked_to_rotate(asked):
     """F068: decided by the code, not by the status."""
     exists(asked)

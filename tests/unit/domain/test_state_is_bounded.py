@@ -19,7 +19,7 @@ from relaybroker.domain.changes.link import ABANDONED_KEPT, REJECTED_KINDS
 from relaybroker.domain.dead_letter import LIMIT
 from relaybroker.domain.delivery import INJECT_WINDOW, MAX_FLUSH_HOLDS, MAX_WAITING
 from relaybroker.domain.link import MAX_REMINTS_PER_HOUR
-from relaybroker.domain.mailbox import AWAITED_KEPT, BUFFER_LIMIT, SEEN_WINDOW
+from relaybroker.domain.mailbox import AWAITED_KEPT, BUFFER_LIMIT, LATE_KEPT, SEEN_WINDOW
 from relaybroker.domain.message import KEYS_KEPT, MAX_OPEN
 from relaybroker.domain.rules.acts import MAX_OPEN as MAX_ACTS
 from relaybroker.domain.rules.local_first import MAX_TO_COME
@@ -80,9 +80,11 @@ BOUNDS = {
     "mailboxes.*.seen": SEEN_WINDOW,
     "mailboxes.*.ids": SEEN_WINDOW,
     "mailboxes.*.late": MAX_WAITING + INJECT_WINDOW,
+    "mailboxes.*.came_late": LATE_KEPT,
     "mailboxes.*.lost": MAX_WAITING + BUFFER_LIMIT,  # ranges above the floor, as settled
     "mailboxes.*.fan": SEEN_WINDOW,
     "mailboxes.*.buffer": BUFFER_LIMIT,
+    "mailboxes.*.buffered_at": BUFFER_LIMIT,
     "mailboxes.*.undecided": MAX_OPEN,  # messages from here that wait to be published
     "mailboxes.*.awaited": AWAITED_KEPT,
     "deliveries": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # the host ends every verification

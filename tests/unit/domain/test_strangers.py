@@ -147,6 +147,27 @@ def test_where_another_agent_had_the_name_since_nothing_is_acknowledged(world):
     assert (letters(world), world.acks("w1")) == ([], [1])
 
 
+@pytest.mark.parametrize("was_here", [False, True])
+def test_where_a_later_registration_of_the_name_was_not_answered_nothing_is_acknowledged(world, was_here):
+    """D2, ACK-FLOOR: the engine may have given the name and this node to an agent whose id nobody here knows."""
+    world.agent_ids["w1"] = "4711"
+    if was_here:
+        world.spawn("w1")
+        release(world, "w1")
+    acks = world.acks("w1")
+    world.tell(inputs.SpawnRequested(request_id="r1", spec=inputs.SpawnSpec(name="w1", cli="cat")))
+    world.advance(8.1)
+    while world.broker.state.registration_of("w1") is not None:
+        world.tell(inputs.EngineUnanswered(call_id=world.call("/agents").call_id, detail="timeout"))
+        world.advance(2.1)
+    world.deliver("w1", 1)
+    assert (letters(world), world.acks("w1")) == ([], acks)
+    world.spawn("w1")
+    world.deliver("w1", 1)
+    assert len(world.texts("w1")) == 1
+    world.assert_fold_is_live()
+
+
 def test_on_a_new_connection_the_engine_is_told_again(world):
     world.spawn("w1")
     exit_of(world, "w1")
@@ -201,11 +222,13 @@ def test_a_message_that_comes_before_the_engines_answer_waits_for_it(world):
     world.assert_fold_is_live()
 
 
-def test_a_registration_that_fails_leaves_its_early_messages_to_the_rule_for_strangers(world):
+def test_a_registration_that_fails_leaves_its_early_messages_with_the_engine(world):
+    """D2: its answer is not known, nor whether this agent is the one that the engine registered."""
     coming(world)
     world.deliver("w1", 1)
     world.tell(inputs.ReleaseRequested(request_id="r2", name="w1"))
-    assert letters(world) == [("w1", "M1", "unknown")]
+    assert (letters(world), world.acks("w1")) == ([], [])
+    assert [item.event.reason for item in world.events("mailbox.frame_ignored.v1")] == ["unknown"]
     world.assert_fold_is_live()
 
 
