@@ -396,10 +396,11 @@ class Journal:
             try:
                 self._sync(groups[-1])
             except BaseException as error:  # noqa: BLE001 - as for the writer
-                with self._arrived:
-                    groups += self._unsynced
-                    self._unsynced.clear()
                 self._fail([batch for group in groups for batch in group.batches], error)
+                with self._arrived:  # the writer adds none any more
+                    late = [batch for group in self._unsynced for batch in group.batches]
+                    self._unsynced.clear()
+                self._on_loop(self._settle_failed, late, None)
                 return
             for group in groups:
                 self._on_loop(self._settle, group)

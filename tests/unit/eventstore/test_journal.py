@@ -294,6 +294,35 @@ async def test_a_failed_fsync_fails_all_that_is_not_durable_and_everything_after
     assert journal.position == 1
 
 
+async def test_what_is_written_while_a_failed_fsync_ends_the_journal_fails_too(
+    tmp_path, open_journal, record, failures, monkeypatch
+):
+    journal = open_journal(tmp_path / "journal.db")
+    failing, go_on = threading.Event(), threading.Event()
+
+    def sync():
+        raise OSError(5, "Input/output error")
+
+    fail = journal._fail
+
+    def fail_later(batches, error):
+        failing.set()
+        assert go_on.wait(WAIT_S)
+        fail(batches, error)
+
+    journal._recorder.sync = sync
+    monkeypatch.setattr(journal, "_fail", fail_later)
+    first = journal.append([record(1)])
+    assert await asyncio.to_thread(failing.wait, WAIT_S)
+    written, late = written_and_durable(journal, [record(2)])
+    assert await written == 2
+    go_on.set()
+    for durable in (first, late):
+        with pytest.raises(JournalFailed, match="Input/output error"):
+            await asyncio.wait_for(durable, WAIT_S)
+    assert [type(failure) for failure in failures] == [OSError]
+
+
 async def test_what_a_killed_writer_left_is_on_disk_before_it_is_relied_on(tmp_path, open_journal, record, monkeypatch):
     """It was written, and perhaps never synced."""
     path = tmp_path / "journal.db"
