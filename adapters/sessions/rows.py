@@ -5,6 +5,7 @@ Only whole lines count. A line that is no JSON object, or longer than `MAX_ROW`,
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -73,9 +74,14 @@ def inner(row: object, *keys: str) -> object:
 
 
 def append(path: Path, row: Row) -> None:
-    """Write one row of ours, at once and whole. Raises OSError."""
+    """Write one row of ours, at once and whole. Raises OSError.
+
+    It begins a line of its own: what a full disk cut off before it does not spoil it.
+    """
+    line = b"\n" + json.dumps(row).encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, json.dumps(row).encode() + b"\n")
+        if os.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)

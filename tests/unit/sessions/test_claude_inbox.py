@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 from pathlib import Path
 
@@ -277,3 +278,14 @@ def test_a_row_that_is_too_long_is_passed_and_counted(tmp_path: Path, monkeypatc
 
 def test_a_file_that_is_not_there_has_no_rows(tmp_path: Path):
     assert list(Rows(tmp_path / "none").new()) == []
+
+
+def test_what_a_full_disk_cut_off_spoils_no_row_behind_it(tmp_path: Path, monkeypatch):
+    """A hand-over whose note cannot be read counts as never made."""
+    notes, write = tmp_path / "notes.jsonl", os.write
+    monkeypatch.setattr(rows.os, "write", lambda descriptor, line: write(descriptor, line[:10]))
+    with pytest.raises(OSError, match="No space left"):
+        rows.append(notes, {"handed": "one"})
+    monkeypatch.undo()
+    rows.append(notes, {"handed": "two"})
+    assert [row for _, row in Rows(notes).new()] == [{"handed": "two"}]
