@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relaybroker.adapters.pty import process_table
 from relaybroker.adapters.pty.process import find_command
 from relaybroker.adapters.sessions.door import (
     Absent,
@@ -163,7 +164,7 @@ class Server:
                 if process.has_ended:
                     return "Codex' server ended at once"
                 await asyncio.sleep(LOOK_S)
-            await asyncio.to_thread(append, notes, {"socket": str(self._socket)})
+            await asyncio.to_thread(append, notes, {"socket": str(self._socket), "pid": process.pid})
         except BaseException:
             process.kill()
             raise
@@ -313,7 +314,9 @@ class CodexAppServer(Door):
         if socket is None:
             return Unknowable("the notes of Codex' server are gone")
         # Asked before the rollouts are read: what is dead by then writes no more.
-        may_have_it = await asyncio.to_thread(self._has_newest, identifier) and await listens(socket)
+        # Its socket may be gone before it: a door that closes takes it away.
+        server = await asyncio.to_thread(self._newest_that_has, identifier)
+        may_have_it = server is not None and (await listens(socket) or _runs(server))
         await asyncio.to_thread(afresh._read_on)
         if (pointer := afresh._seen.get(identifier)) is not None:
             return Accepted(Evidence("item", pointer))
@@ -321,21 +324,27 @@ class CodexAppServer(Door):
             return Unknowable("Codex' server still runs and may have the message in its queue")
         return Absent()
 
-    def _has_newest(self, identifier: str) -> bool:
-        """Whether the server that was started last was handed it."""
-        handed = False
+    def _newest_that_has(self, identifier: str) -> int | None:
+        """Process id (0: not noted) of the server that was started last; None if that was not handed it."""
+        handed, server = False, 0
         for _, row in Rows(self._notes).new():
-            handed = (handed or row.get("handed") == identifier) and "socket" not in row
-        return handed
+            if "socket" in row:
+                handed, server = False, pid if isinstance(pid := row.get("pid"), int) else 0
+            handed = handed or row.get("handed") == identifier
+        return server if handed else None
 
     async def close(self) -> None:
-        """Leave the server. It lives as long as the program, and ends here if that was never started."""
+        """Leave the server. It lives as long as the program, and ends here if that was never started.
+
+        Its socket goes, unless the program has yet to find it: a door that is passed over does not keep it from starting.
+        """
         if self.server is not None and not self._is_begun:
             self.server.kill()
+        is_sought = self._is_begun and self._keeping is None
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
-        if self.server is not None:
+        if self.server is not None and not is_sought:
             self.server.forget()
         rpc, self._rpc = self._rpc, None
         if rpc is not None:
@@ -422,3 +431,9 @@ async def listens(socket: Path) -> bool:
         return False
     writer.close()
     return True
+
+
+def _runs(pid: int) -> bool:
+    """Whether this process has not ended; another one that has its number by now only makes us careful."""
+    process = process_table.listed(pid)
+    return process is not None and process.state not in "ZX"

@@ -180,13 +180,16 @@ async def test_the_server_listens_before_the_program_starts_and_ends_if_that_nev
 
 
 @linux_only
-async def test_a_door_that_closes_leaves_the_server_to_the_program(tmp_path):
-    _, door = await asyncio.wait_for(CodexAppServerKind().prepare(codex_that(LISTENS, tmp_path)), WAIT_S)
+async def test_a_door_that_is_passed_over_leaves_the_server_to_the_program(tmp_path):
+    started, door = await asyncio.wait_for(CodexAppServerKind().prepare(codex_that(LISTENS, tmp_path)), WAIT_S)
     opening = asyncio.create_task(door.open())
     await asyncio.sleep(0)
     opening.cancel()
     await door.close()
     assert not door.server.process.has_ended
+    assert await codex_app_server.listens(Path(started.argv[-1].removeprefix("unix://"))), (
+        "the program has yet to find it"
+    )
     door.server.process.kill()
 
 
@@ -389,6 +392,20 @@ async def test_what_a_dead_server_has_not_written_down_is_absent(door, peer, not
     await door.hand_over("del_1", "hello", steer=False)
     peer.shows(took(message_id("del_0")))
     await peer.die()
+    assert await looked_up(notes) == Absent()
+
+
+@linux_only
+async def test_a_server_that_lives_on_without_its_socket_may_have_the_message(door, peer, notes):
+    """The door has closed behind a hand-over, and the server ends with its program, a little later."""
+    server = await asyncio.create_subprocess_exec("sleep", "600")
+    append(notes, {"socket": str(peer.socket), "pid": server.pid})
+    await door.hand_over("del_1", "hello", steer=False)
+    await peer.die()
+    peer.socket.unlink(missing_ok=True)
+    assert isinstance(await looked_up(notes), Unknowable)
+    server.kill()
+    await server.wait()
     assert await looked_up(notes) == Absent()
 
 
