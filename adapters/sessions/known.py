@@ -50,14 +50,14 @@ async def _prepare(name: str, launch: Launch, deadline: float) -> tuple[Launch, 
             return await kind.prepare(launch)
     except TimeoutError:
         return PassedOver(f"it was not prepared within {PREPARE_S:g} s")
-    except OSError as error:
-        return PassedOver(f"it cannot be prepared: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever a door fails with, its program is started without
+        return PassedOver(f"it cannot be prepared: {error}"[:500])
 
 
 def tidy(folder: Path, living: Collection[str]) -> None:
     """Remove what doors of sessions wrote that are over; `folder` has one of each, `living` are those that are not."""
-    with suppress(FileNotFoundError):
-        for one in folder.iterdir():
+    for one in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):  # not ours, or gone meanwhile
             if one.name not in living and _written(one) < time.time() - KEPT_S:
                 shutil.rmtree(one, ignore_errors=True)
 

@@ -244,7 +244,7 @@ class Route:
         try:
             await door.hand_over(inject.delivery_id, inject.text, steer=inject.steer or inject.while_busy)
         except NotHandedOver as refusal:
-            self._current = None
+            inject, self._current = self._current, None  # the newest attempt
             self._queue.appendleft(inject)
             await self._fall_back(door, str(refusal))
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 
 import pytest
 
@@ -287,6 +289,26 @@ async def test_before_a_hand_over_the_next_door_takes_over_once_the_broker_knows
     await session.route.close("agent_released")
 
 
+async def test_what_is_asked_for_again_amid_a_hand_over_that_fails_is_handed_back_as_the_newest_attempt():
+    """The broker takes no notice of an older one, and would wait for it."""
+    door, begun, ends = ScriptedDoor(), asyncio.Event(), asyncio.Event()
+
+    async def hand_over(*_, **__):
+        begun.set()
+        await ends.wait()
+        raise NotHandedOver("the socket is gone")
+
+    door.hand_over = hand_over
+    session = Session(door)
+    session.inject("d1")
+    await asyncio.wait_for(begun.wait(), WAIT_S)
+    session.inject("d1", attempt=2)
+    ends.set()
+    await session.until(session.failures)
+    (failed,) = session.of(InjectFailed)
+    assert (failed.attempt, failed.reason) == (2, "out_of_turn")
+
+
 @pytest.mark.parametrize("ends", [False, True])
 async def test_what_comes_while_another_door_is_opened_is_handed_back_and_never_typed_before(ends):
     """W5: also when the session ends in the middle of that."""
@@ -456,7 +478,7 @@ async def test_a_program_is_started_with_what_its_doors_need_and_the_terminal_en
     assert all(door.is_closed for door in prepared.doors)
 
 
-@pytest.mark.parametrize("how", ["passed over", "fails", "hangs"])
+@pytest.mark.parametrize("how", ["passed over", "fails", "cannot fork", "hangs"])
 async def test_a_door_that_cannot_be_prepared_is_passed_over(monkeypatch, how):
     kind = Kind(ScriptedDoor("one"))
 
@@ -465,14 +487,34 @@ async def test_a_door_that_cannot_be_prepared_is_passed_over(monkeypatch, how):
             return PassedOver("too old")
         if how == "fails":
             raise FileNotFoundError("no such program")
+        if how == "cannot fork":
+            raise subprocess.SubprocessError("Exception occurred in preexec_fn.")
         return await asyncio.get_running_loop().create_future()
 
     kind.prepare = prepare
     monkeypatch.setitem(known.KINDS, "one", kind)
     monkeypatch.setattr(known, "PREPARE_S", 0.01)
     prepared = await known.prepare(("one",), LAUNCH)
-    why = {"passed over": "too old", "fails": "no such program", "hangs": "not prepared within"}[how]
+    why = {
+        "passed over": "too old",
+        "fails": "no such program",
+        "cannot fork": "preexec_fn",
+        "hangs": "not prepared within",
+    }[how]
     assert (prepared.doors, why in prepared.passed_over["one"]) == ((), True)
+
+
+def test_only_folders_of_sessions_that_are_long_over_are_tidied_away(tmp_path):
+    for name in ("living", "over", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.jsonl").touch()
+    (tmp_path / ".DS_Store").touch()
+    for path in (tmp_path / "living", tmp_path / "over"):
+        for one in (path / "notes.jsonl", path):
+            os.utime(one, (1, 1))
+    known.tidy(tmp_path, {"living"})
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".DS_Store", "living", "new"]
+    known.tidy(tmp_path / "none", ())
 
 
 def test_a_program_knows_a_delivery_by_the_same_uuid_for_ever():
