@@ -246,9 +246,12 @@ class Runtime:
     # --- carrying out -------------------------------------------------------------------------------------------------
 
     async def _carry_out_written(self, dispatch: Dispatch) -> None:
+        """The first batch waits for the disk: lost in a crash of the machine, the start of this process would leave a clean end behind."""
+        is_started = False
         while True:
             decided = await self._decided.get()
-            await decided.written
+            await (decided.written if is_started else decided.committed)
+            is_started = True
             dispatch.carry_out_written([one for one in decided.effects if GRADES[type(one)] is Grade.WRITTEN])
             await self._written.put(decided)
 

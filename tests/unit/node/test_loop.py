@@ -39,8 +39,12 @@ async def test_what_stays_within_the_machine_waits_for_no_fsync_and_nothing_else
         assert synced.wait(WAIT_S)
         sync()
 
-    bench.journal._recorder.sync = held
     bench.start()
+    await bench.runtime.inbox.put(make_input("start"))
+    await bench.carried(1)
+    bench.carrier.within.clear()
+    bench.carrier.carried.clear()
+    bench.journal._recorder.sync = held
     for number in range(5):
         await bench.runtime.inbox.put(make_input(f"call{number}"))
     async with asyncio.timeout(WAIT_S):
@@ -50,6 +54,33 @@ async def test_what_stays_within_the_machine_waits_for_no_fsync_and_nothing_else
     assert bench.carrier.carried == []
     synced.set()
     assert [name for name, _, _ in await bench.carried(5)] == bench.carrier.within
+
+
+async def test_nothing_leaves_before_the_start_is_on_disk(make_bench: MakeBench, make_input: MakeInput) -> None:
+    """ADR-0082: what was typed behind a start that a crash of the machine takes back would not be in doubt after a clean end."""
+    bench = make_bench()
+    syncing, synced = threading.Event(), threading.Event()
+    sync = bench.journal._recorder.sync
+
+    def held() -> None:
+        syncing.set()
+        assert synced.wait(WAIT_S)
+        sync()
+
+    bench.journal._recorder.sync = held
+    bench.start()
+    await bench.runtime.inbox.put(make_input("start"))
+    assert await asyncio.to_thread(syncing.wait, WAIT_S)
+    await bench.runtime.inbox.put(make_input("call"))
+    async with asyncio.timeout(WAIT_S):
+        while bench.journal.written < 2:
+            await asyncio.sleep(0)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    within = list(bench.carrier.within)
+    synced.set()
+    assert within == []
+    assert [name for name, _, _ in await bench.carried(2)] == bench.carrier.within == ["start", "call"]
 
 
 async def test_inputs_of_one_round_are_decided_at_one_moment(make_bench: MakeBench, make_input: MakeInput) -> None:
