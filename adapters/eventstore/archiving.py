@@ -69,6 +69,7 @@ def move(journal: Path, mapper: Mapper, *, keep: int, watch: Callable[[int], Non
         log = LogReader(recorder, mapper, journal)
         log.watch = watch
         until = log.position - max(keep, KEEP_EVENTS)
+        recorder.sync()  # an archive never holds what a crash of the machine may take from the log
         before = archive.last
         directory = journal.with_suffix(".archive")
         private_files.make_private_directory(directory)

@@ -67,6 +67,18 @@ def test_an_archived_log_says_the_same_and_its_database_is_smaller(path):
     assert path.stat().st_size < size / 3
 
 
+def test_nothing_is_archived_that_is_not_on_disk(path, monkeypatch):
+    """ADR-0082: a broker that works has written more than it has synced."""
+
+    def sync(_recorder):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(recorders.JournalRecorder, "sync", sync)
+    with pytest.raises(OSError, match="Input/output error"):
+        archiving.move(path, MAPPER, keep=500)
+    assert Archive.of(path).segments == ()
+
+
 def test_an_archived_log_goes_on_and_is_archived_further(path, record):
     archiving.move(path, MAPPER, keep=500)
     append(path, [record(version, "later", "s:1") for version in range(EVENTS + 1, EVENTS + 401)])
