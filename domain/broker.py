@@ -22,6 +22,7 @@ from relaybroker.domain.rules import (
     custody,
     dead_letters,
     deliveries,
+    doubts,
     enrolling,
     expiry,
     fallback,
@@ -55,6 +56,7 @@ _RULES = (
     expiry,
     custody,
     deliveries,
+    doubts,
     mailboxes,
     action_results,
     sidecars,
@@ -103,6 +105,7 @@ class Broker:
         expiry.due(turn)
         custody.due(turn)
         deliveries.due(turn)
+        doubts.due(turn)
         mailboxes.due(turn)
         actions.due(turn, self._harness_of)
         sidecars.due(turn)
@@ -139,8 +142,11 @@ class Broker:
                 | inputs.ProgramFreed()
                 | inputs.ProgramIdle()
                 | inputs.ProgramExited()
+                | inputs.DoorChosen()
             ):
                 workers.reported(turn, item)
+            case inputs.DeliveryLookedUp():
+                doubts.looked_up(turn, item)
             case inputs.ProgramWithheld():
                 workers.withheld(turn, item)
             case inputs.SendRequested():

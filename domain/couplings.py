@@ -158,7 +158,7 @@ class Settlement(StrEnum):
     """Dropped without counting for the cursor: the engine offers it again."""
     DEAD_LETTER = "dead_letter"
     IN_DOUBT = "in_doubt"
-    """The in-doubt policy decides."""
+    """The program's own records tell, where it has a door that keeps some; else the in-doubt policy decides."""
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ class Settlement(StrEnum):
             case Settlement.DEAD_LETTER:
                 return (Trigger.DEAD_LETTER,)
             case Settlement.IN_DOUBT:
-                return (Trigger.DROP, Trigger.DEAD_LETTER)
+                return (Trigger.DOUBT, Trigger.DROP, Trigger.DEAD_LETTER)
 
 
 _SETTLEMENTS = {

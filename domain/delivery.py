@@ -13,6 +13,10 @@ Rules:
 * A delivery that the host hands back untyped is `queued` again, as is one that the living host can continue (part of the text is in the
   composer). One that may have been typed is in doubt: the configured policy settles it (`ask`, `at_least_once`, `at_most_once`), and the
   settlement is recorded.
+* What a program was handed through a door of its own, and has not shown to have taken, is `in_doubt` until its own records are looked up,
+  which has a deadline. If they show it, it is `injected`, with that evidence. If they prove that it was not taken, it is `queued` again. If
+  they do not tell, the policy settles it. Meanwhile it is in no lane: the end of its program, or of the PTY host, does not settle it, and
+  nothing behind it is handed over (ADR-0093).
 * If the host says nothing about a delivery, it is asked once more. If that brings no answer, the delivery becomes a dead letter that may
   have been typed. A deadline that passes because the clock was set costs nothing, and no hold ages by it.
 * A message of an agent here that was given to its recipient before the engine had it has no sequence number until the engine's copy comes.
@@ -67,6 +71,8 @@ HOST_SILENT_S = 3000.0
 """50 minutes: how long the PTY host may be silent about a delivery before it is asked again (F022)."""
 HOST_SILENT_AGAIN_S = 600.0
 """How long it may be silent after that."""
+LOOK_UP_S = 60.0
+"""How long a delivery stays in doubt: within this time the program's own records tell what became of it, or the policy settles it."""
 FETCH_S = 30.0
 """How long what an agent fetches waits for the word that the answer has gone out."""
 MAX_BODY_BYTES = 16 * 1024
@@ -83,6 +89,7 @@ class DeliveryState(StrEnum):
     HELD = "held"
     QUEUED = "queued"
     INJECTING = "injecting"
+    IN_DOUBT = "in_doubt"
     INJECTED = "injected"
     ACKED = "acked"
     DROPPED = "dropped"
@@ -96,6 +103,7 @@ class Trigger(StrEnum):
     QUEUE = "queue"
     INJECT = "inject"
     HAND_BACK = "hand_back"
+    DOUBT = "doubt"
     CONFIRM = "confirm"
     FETCH = "fetch"
     ACK = "ack"
@@ -111,6 +119,8 @@ class Place(StrEnum):
     """In the lane of those that wait for the program."""
     TYPING = "typing"
     """In the lane of those that the PTY host has."""
+    DOUBTED = "doubted"
+    """With nobody: it waits for what its program's records tell."""
     TYPED = "typed"
     ENDED = "ended"
 
@@ -121,6 +131,7 @@ PLACES: Mapping[DeliveryState, Place] = MappingProxyType(
         DeliveryState.HELD: Place.WAITING,
         DeliveryState.QUEUED: Place.WAITING,
         DeliveryState.INJECTING: Place.TYPING,
+        DeliveryState.IN_DOUBT: Place.DOUBTED,
         DeliveryState.INJECTED: Place.TYPED,
         DeliveryState.ACKED: Place.ENDED,
         DeliveryState.DROPPED: Place.ENDED,
@@ -130,6 +141,7 @@ PLACES: Mapping[DeliveryState, Place] = MappingProxyType(
 """Every state has one."""
 
 _WAITING = (DeliveryState.OFFERED, DeliveryState.HELD, DeliveryState.QUEUED)
+_HANDED = (DeliveryState.INJECTING, DeliveryState.IN_DOUBT)
 
 TABLE = Table(
     "delivery",
@@ -140,12 +152,13 @@ TABLE = Table(
         (Trigger.HOLD, (DeliveryState.OFFERED, DeliveryState.QUEUED), DeliveryState.HELD),
         (Trigger.QUEUE, (DeliveryState.OFFERED, DeliveryState.HELD), DeliveryState.QUEUED),
         (Trigger.INJECT, (DeliveryState.QUEUED,), DeliveryState.INJECTING),
-        (Trigger.HAND_BACK, (DeliveryState.INJECTING,), DeliveryState.QUEUED),
-        (Trigger.CONFIRM, (DeliveryState.INJECTING,), DeliveryState.INJECTED),
+        (Trigger.HAND_BACK, (DeliveryState.INJECTING, DeliveryState.IN_DOUBT), DeliveryState.QUEUED),
+        (Trigger.DOUBT, (DeliveryState.INJECTING,), DeliveryState.IN_DOUBT),
+        (Trigger.CONFIRM, (DeliveryState.INJECTING, DeliveryState.IN_DOUBT), DeliveryState.INJECTED),
         (Trigger.FETCH, (DeliveryState.HELD,), DeliveryState.INJECTED),
         (Trigger.ACK, (DeliveryState.INJECTED,), DeliveryState.ACKED),
-        (Trigger.DROP, (*_WAITING, DeliveryState.INJECTING), DeliveryState.DROPPED),
-        (Trigger.DEAD_LETTER, (*_WAITING, DeliveryState.INJECTING), DeliveryState.DEAD_LETTERED),
+        (Trigger.DROP, (*_WAITING, *_HANDED), DeliveryState.DROPPED),
+        (Trigger.DEAD_LETTER, (*_WAITING, *_HANDED), DeliveryState.DEAD_LETTERED),
     ),
     rules=__doc__,
 )

@@ -83,6 +83,8 @@ class StartProgram(_Effect, frozen=True, kw_only=True):
     rows: int
     cols: int
     idle_threshold_s: float
+    doors: tuple[str, ...] = ()
+    """By which deliveries are to enter it, in order of preference; the terminal is behind them."""
 
 
 class TypeText(_Effect, frozen=True, kw_only=True):
@@ -100,6 +102,16 @@ class TypeText(_Effect, frozen=True, kw_only=True):
     """Also while the program works."""
     task: bool = False
     """The first task of an agent, typed also into a shell."""
+
+
+class LookUp(_Effect, frozen=True, kw_only=True):
+    """Ask what a program's own records say of a delivery that is in doubt. Answered by DeliveryLookedUp, or not at all."""
+
+    session_id: str
+    delivery_id: str
+    attempt: int
+    door: str
+    place: str
 
 
 class StopProgram(_Effect, frozen=True, kw_only=True):
@@ -186,6 +198,7 @@ Effect = (
     | AttachHost
     | StartProgram
     | TypeText
+    | LookUp
     | StopProgram
     | ForgetProgram
     | ConfirmReports
@@ -213,6 +226,7 @@ GRADES: dict[type[Effect], Grade] = {
     AttachHost: Grade.WRITTEN,
     StartProgram: Grade.WRITTEN,
     TypeText: Grade.WRITTEN,
+    LookUp: Grade.WRITTEN,
     StopProgram: Grade.WRITTEN,
     ForgetProgram: Grade.WRITTEN,
     ConfirmReports: Grade.WRITTEN,

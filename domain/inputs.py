@@ -229,8 +229,16 @@ class ProgramExited(_HostReport, frozen=True, kw_only=True):
     """Why the host ended it: `terminal_closed`; "" = it did not."""
 
 
+class DoorChosen(_HostReport, frozen=True, kw_only=True):
+    """Deliveries enter through this door from here on; `""` = the terminal. `passed_over`: those before it -> why."""
+
+    door: str
+    place: str = ""
+    passed_over: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class TextTyped(_HostReport, frozen=True, kw_only=True):
-    """Body and Enter of a delivery are written. `evidence`: `echo`, `output` or `none`."""
+    """Body and Enter of a delivery are written, or its program took it through a door of its own: `evidence` says what shows that."""
 
     delivery_id: str
     attempt: int
@@ -238,15 +246,32 @@ class TextTyped(_HostReport, frozen=True, kw_only=True):
     evidence: str
     wait_ms: float
     repeated: bool = False
+    door: str = ""
+    pointer: str = ""
+    """Where the evidence is to be seen."""
 
 
 class TextNotTyped(_HostReport, frozen=True, kw_only=True):
-    """A delivery was not completed. `typed` is `no` or `partly`."""
+    """A delivery was not completed. `typed` is `no`, `partly`, or `unknown`: it was handed over, and nothing shows that it was taken."""
 
     delivery_id: str
     attempt: int
     reason: str
     typed: str
+
+
+class DeliveryLookedUp(_Input, frozen=True, kw_only=True):
+    """What a program's own records say of a delivery in doubt; whoever asked may have gone on meanwhile.
+
+    `outcome`: `accepted`, `absent` (proved), or `unknowable`, with why in `detail`.
+    """
+
+    delivery_id: str
+    attempt: int
+    outcome: str
+    evidence: str = ""
+    pointer: str = ""
+    detail: str = ""
 
 
 class TextVerified(_HostReport, frozen=True, kw_only=True):
@@ -282,6 +307,8 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     env_ref: str = ""
     harness: str = ""
     """Name of the harness profile; "" = the one of the command."""
+    doors: tuple[str, ...] | None = None
+    """By which deliveries enter its program, the first that opens, the terminal behind them; None = as its harness says."""
     surface: tuple[str, ...] | None = None
     """What the agent is told of its own messages: `reaction`, `receipt`; None = as its harness says."""
     idle_threshold_s: float = 30.0
@@ -572,6 +599,8 @@ Input = (
     | TextTyped
     | TextNotTyped
     | TextVerified
+    | DoorChosen
+    | DeliveryLookedUp
     | SpawnRequested
     | ReleaseRequested
     | SendRequested

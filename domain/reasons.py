@@ -47,6 +47,9 @@ class Reason(StrEnum):
     HUMAN_DRIVING = "human_driving"
     MANUAL_FLUSH = "manual_flush"
     BEING_FETCHED = "being_fetched"
+    NOT_TAKEN = "not_taken"
+    # in doubt
+    NO_EVIDENCE = "no_evidence"
     PUBLISH_PENDING = "publish_pending"
     # ended undelivered
     WORKER_EXITED = "worker_exited"
@@ -145,6 +148,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.HUMAN_DRIVING: "A person is typing in the agent's terminal; the message waits until the line is submitted or cleared.",
     Reason.MANUAL_FLUSH: "A person is holding the agent's messages; they are typed when flushed (relaybroker agent flush NAME).",
     Reason.BEING_FETCHED: "The agent is fetching the message itself; it is typed only if the answer does not reach it.",
+    Reason.NOT_TAKEN: "The program's own records show that it did not take the message; it is handed over again.",
+    Reason.NO_EVIDENCE: "The program was handed the message and did not show that it took it.",
     Reason.PUBLISH_PENDING: "It may be a message of its sender that was typed before the engine had it; it waits until the engine says so.",
     Reason.WORKER_EXITED: "The agent's program ended before the message was typed.",
     Reason.WORKER_LOST: "The PTY host that ran the program died, or no longer knows it.",

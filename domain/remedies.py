@@ -40,6 +40,8 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.AGENT_BUSY: "Nothing to do yet: it is typed when the agent is free. A steer message does not wait for a working agent.",
         Reason.AGENT_SUSPENDED: "Resume the program: kill -CONT PID (relaybroker agent show NAME has the pid).",
         Reason.BEING_FETCHED: "Nothing to do yet: in a moment the agent has it, or it waits as before.",
+        Reason.NOT_TAKEN: "Nothing to do: it is handed over again, in its place.",
+        Reason.NO_EVIDENCE: "Nothing to do yet: what the program wrote down is looked up, within two minutes at most.",
         Reason.PUBLISH_PENDING: "Nothing to do yet: once the engine has answered, it is typed, or known to be the same.",
         Reason.HUMAN_DRIVING: "Press Enter, ^U or ^C in the agent's terminal: relaybroker agent attach NAME.",
         Reason.MANUAL_FLUSH: "Type what is waiting: relaybroker agent flush NAME. Stop holding: relaybroker agent mode NAME auto_inject.",

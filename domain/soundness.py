@@ -14,6 +14,7 @@ from relaybroker.domain.dead_letter import CUSTODY_LIMIT, LIMIT
 from relaybroker.domain.delivery import PLACES, DeliveryState, Place
 from relaybroker.domain.state import State
 
+_DOUBTED = frozenset(state for state, place in PLACES.items() if place is Place.DOUBTED)
 _IN_LANE = {str(state): str(place) for state, place in PLACES.items() if place in (Place.WAITING, Place.TYPING)}
 
 
@@ -37,10 +38,13 @@ def _lanes(state: State) -> Iterator[str]:
                 yield f"{program.stream} has ended and {len(streams)} deliveries are {lane}"
     for lane, stream in (expected - standing) + (standing - expected):
         yield f"{stream} is {lane} {standing[lane, stream]} times and should be {expected[lane, stream]} times"
+    doubted = {stream for stream, delivery in state.deliveries.items() if delivery.state in _DOUBTED}
+    for stream in doubted ^ state.doubts.keys():
+        yield f"{stream} is in doubt: {stream in doubted}, and listed so: {stream in state.doubts}"
     waiting = Counter(
         delivery.sender
         for delivery in state.deliveries.values()
-        if delivery.source == "engine" and (delivery.state in _IN_LANE or delivery.state == DeliveryState.OFFERED)
+        if delivery.source == "engine" and (delivery.state in (*_IN_LANE, *_DOUBTED, DeliveryState.OFFERED))
     )
     if waiting != state.waiting_of:
         yield f"{dict(waiting)} messages wait by sender, and {state.waiting_of} are counted"
@@ -64,7 +68,9 @@ def _mailboxes(state: State) -> Iterator[str]:
 
 def _letters(state: State) -> Iterator[str]:
     """A message is a dead letter or under way, never both; and the list is within its limit."""
-    under_way = {delivery.letter_id for delivery in state.deliveries.values() if delivery.state in _IN_LANE}
+    under_way = {
+        delivery.letter_id for delivery in state.deliveries.values() if delivery.state in (*_IN_LANE, *_DOUBTED)
+    }
     for letter_id in state.dead_letters.keys() & under_way:
         yield f"{letter_id} is a dead letter and under way"
     of_custody = sum(letter.from_custody for letter in state.dead_letters.values())

@@ -121,6 +121,8 @@ class State(msgspec.Struct):
     mailboxes: dict[str, Mailbox] = msgspec.field(default_factory=dict)
     """By agent id, least recently opened first."""
     deliveries: dict[str, Delivery] = msgspec.field(default_factory=dict)
+    doubts: dict[str, None] = msgspec.field(default_factory=dict)
+    """Streams of deliveries in doubt, oldest first."""
     flush_holds: dict[str, FlushHold] = msgspec.field(default_factory=dict)
     """Lower-case agent name -> its hold, where its delivery mode is `manual_flush`."""
     mode_changes: dict[str, int] = msgspec.field(default_factory=dict)
@@ -282,6 +284,10 @@ class State(msgspec.Struct):
         stream = self.agents.get(agent_id)
         registration = self.registrations.get(stream) if stream else None
         return self.workers.get(registration.session_id) if registration else None
+
+    def is_doubted(self, agent_id: str) -> bool:
+        """Whether a delivery for this agent is in doubt: nothing behind it is handed over before that is settled."""
+        return any(self.deliveries[stream].agent_id == agent_id for stream in self.doubts)
 
     def acting(self, agent_id: str) -> Registration | None:
         """The registration under which this agent may act; None unless it is registered here and not leaving."""

@@ -58,6 +58,10 @@ class World:
         self.sessions: dict[str, str] = {}
         self.typed: dict[str, list[str]] = {}
         self.done: set[str] = set()
+        self.doors: dict[str, str] = {}
+        """Session -> the door of its program's own."""
+        self.unseen: set[str] = set()
+        """What programs took through their doors, and no host has seen: only their records know it."""
         self.auto_type = True
         self.auto_ready = True
         self.pending_text: list[effects.TypeText] = []
@@ -143,6 +147,10 @@ class World:
             case effects.StartProgram() if self.answers_starts and effect.session_id not in self.sessions:
                 self.sessions[effect.session_id] = "booting"
                 self.report(inputs.ProgramStarted, effect.session_id, pid=4711)
+                if self.auto_ready and effect.doors:
+                    self.doors[effect.session_id] = effect.doors[0]
+                    place = f"transcript of {effect.session_id}"
+                    self.report(inputs.DoorChosen, effect.session_id, door=effect.doors[0], place=place)
                 if self.auto_ready:
                     self.report(inputs.ProgramReady, effect.session_id, evidence="prompt")
             case effects.TypeText():
@@ -184,7 +192,7 @@ class World:
 
     def type_next(self) -> None:
         effect = self.pending_text.pop(0)
-        repeated = effect.delivery_id in self.done
+        repeated = effect.delivery_id in self.done - self.unseen
         if not repeated:
             self.done.add(effect.delivery_id)
             self.typed.setdefault(effect.session_id, []).append(effect.text)
@@ -194,10 +202,30 @@ class World:
             delivery_id=effect.delivery_id,
             attempt=effect.attempt,
             bytes_written=len(effect.text) + 1,
-            evidence="composer",
+            evidence="transcript" if effect.session_id in self.doors else "composer",
             wait_ms=1.0,
             repeated=repeated,
+            door=self.doors.get(effect.session_id, ""),
         )
+
+    def take(self, effect: effects.TypeText) -> None:
+        """The program takes a text through its door, and the host does not see it."""
+        if effect.delivery_id not in self.done:
+            self.done.add(effect.delivery_id)
+            self.unseen.add(effect.delivery_id)
+            self.typed.setdefault(effect.session_id, []).append(effect.text)
+
+    def look_ups(self) -> list[effects.LookUp]:
+        """What the core wanted looked up, the newest last."""
+        return [effect for effect in self.effects if isinstance(effect, effects.LookUp)]
+
+    def looked_up(self, asked: effects.LookUp, outcome: str = "", **fields: Any) -> None:
+        """The program's records tell: what they hold, unless the test says otherwise."""
+        outcome = outcome or ("accepted" if asked.delivery_id in self.done else "absent")
+        if outcome == "accepted":
+            fields = {"evidence": "item", "pointer": "item_9"} | fields
+        told = inputs.DeliveryLookedUp(delivery_id=asked.delivery_id, attempt=asked.attempt, outcome=outcome, **fields)
+        self.tell(told)
 
     def not_typed(self, effect: effects.TypeText, *, reason: str, typed: str = "no") -> None:
         """The host gives a delivery back."""

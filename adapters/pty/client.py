@@ -27,6 +27,7 @@ from relaybroker.adapters.pty.protocol import (
     Answer,
     Hello,
     Input,
+    LookUp,
     Request,
     Resize,
     Response,
@@ -80,6 +81,11 @@ class HostClient:
         self._on_response = on_response
         self._on_lost = on_lost
         self._link: _Link | None = None
+
+    @property
+    def version(self) -> int:
+        """The version that is spoken with the host; 0 = none is attached."""
+        return self._link.version if self._link is not None else 0
 
     async def attach(self, hello: Hello, *, start: bool = True) -> Welcome:
         """Connect to the living host, or to one started now. Every unconfirmed report follows through `on_response`.
@@ -152,7 +158,7 @@ class HostClient:
             raise HostUnavailable("not attached to a PTY host")
         self._link.send(request)
 
-    async def ask(self, request: Input | Resize | Snapshot, timeout_s: float = 5) -> Answer:
+    async def ask(self, request: Input | Resize | Snapshot | LookUp, timeout_s: float = 5) -> Answer:
         """Send and wait for the answer: `worker_timeout` after `timeout_s`, `worker_disappeared` without host.
 
         Raises HostUnavailable or HostBackpressure as `send` does.
@@ -240,7 +246,7 @@ class _Link(asyncio.Protocol):
         self, version: int, on_response: Callable[[Response], None], on_lost: Callable[[_Link, str], None]
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._version = version
+        self.version = version
         self._on_response = on_response
         self._on_lost = on_lost
         self._decoder = response_decoder()
@@ -271,7 +277,7 @@ class _Link(asyncio.Protocol):
             if waiting is not None and not waiting.done():
                 waiting.set_result(response)
         elif isinstance(response, Welcome):
-            if response.version != self._version:
+            if response.version != self.version:
                 self.violation = f"the PTY host speaks version {response.version}"
                 self.close()
             elif not self.welcome.done():
@@ -302,7 +308,7 @@ class _Link(asyncio.Protocol):
             raise HostBackpressure("more than 16 MiB wait for the PTY host")
         self._transport.write(frame)
 
-    async def ask(self, request: Input | Resize | Snapshot, timeout_s: float) -> Answer:
+    async def ask(self, request: Input | Resize | Snapshot | LookUp, timeout_s: float) -> Answer:
         if len(self._asks) >= MAX_ASKS:
             return Answer(request_id=request.request_id, error="queue_full")
         waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

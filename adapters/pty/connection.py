@@ -52,6 +52,8 @@ class Connection(asyncio.Protocol):
         self._last_flush = 0.0
         self.subscribed = False
         self.next_report = 0
+        self.version = OLDEST_VERSION
+        """That its broker speaks."""
 
     @property
     def unsent(self) -> int:
@@ -83,7 +85,7 @@ class Connection(asyncio.Protocol):
             elif not OLDEST_VERSION <= request.version <= PROTOCOL_VERSION:
                 self.violation(f"this host speaks version {PROTOCOL_VERSION}, not {request.version}")
             else:
-                self._greeted = True
+                self._greeted, self.version = True, request.version
                 self._host.attach(self, request)
 
     def resume_writing(self) -> None:

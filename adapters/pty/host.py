@@ -16,6 +16,7 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relaybroker.adapters import descriptors
@@ -27,11 +28,13 @@ from relaybroker.adapters.pty.ledger import DeliveryLedger, ReportLog
 from relaybroker.adapters.pty.local_socket import BACKLOG, AlreadyServed, DirectoryGone
 from relaybroker.adapters.pty.process import UNKILLABLE_S, SpawnError, spawn
 from relaybroker.adapters.pty.protocol import (
+    DOORS_SINCE,
     MAX_DIMENSION,
     MIN_COLS,
     MIN_ROWS,
     Answer,
     Confirm,
+    DoorChosen,
     Exited,
     Fact,
     Forget,
@@ -40,6 +43,7 @@ from relaybroker.adapters.pty.protocol import (
     Injected,
     InjectFailed,
     Input,
+    LookUp,
     Request,
     Resize,
     Shutdown,
@@ -52,12 +56,16 @@ from relaybroker.adapters.pty.protocol import (
 )
 from relaybroker.adapters.pty.session import Session
 from relaybroker.adapters.pty.writer import KeyboardFull
+from relaybroker.adapters.sessions import known
+from relaybroker.adapters.sessions.kinds import Launch
+from relaybroker.adapters.sessions.looking_up import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from relaybroker.adapters.pty.local_socket import Place
     from relaybroker.adapters.pty.orphans import SessionRecord
+    from relaybroker.adapters.sessions.kinds import Prepared
 
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
@@ -76,7 +84,7 @@ REAP_AGAIN_S = 0.1
 EXHAUSTED_SAID_S = 60.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 MAX_SNAPSHOTS = 64
-"""Snapshots painted at the same time; more are refused with `queue_full`."""
+"""Snapshots painted and look-ups made at the same time; more are refused with `queue_full`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -92,10 +100,19 @@ class _Starting:
 class Host:
     """All sessions, the report log, and at most one broker connection."""
 
-    def __init__(self, umask: int = 0o077, record: SessionRecord | None = None, *, subreaper: bool = False) -> None:
+    def __init__(
+        self,
+        umask: int = 0o077,
+        record: SessionRecord | None = None,
+        *,
+        subreaper: bool = False,
+        doors: Path = Path("doors"),
+    ) -> None:
         self.host_id = f"host_{secrets.token_hex(8)}"
         self.finished = asyncio.Event()
         self._umask = umask
+        self._doors = doors
+        """Directory of what the doors write; a directory per session."""
         self._record = record
         self._kin = Kin(adopts=subreaper, on_change=self._keep_record)
         self._nudged = asyncio.Event()
@@ -106,8 +123,8 @@ class Host:
         self._reports = ReportLog()
         self._ledger = DeliveryLedger()
         self._fences: dict[str, int] = {}
-        """Session -> report of an injection that is to be tried again. Until the broker has confirmed it, what it sent before it knew
-        is refused as `out_of_turn`: it would overtake. (Those that the host refuses for good fence nothing.)"""
+        """Session -> report of an injection that is to be tried again, or looked up. Until the broker has confirmed it, what was sent
+        before it knew is refused as `out_of_turn`: it would overtake. (Those that the host refuses for good fence nothing.)"""
         self._answered: dict[tuple[str, int], int] = {}
         """(Delivery, attempt) that was handed back -> report. A broker that attaches asks again before it has read that; until it confirms,
         the answer stands."""
@@ -268,7 +285,8 @@ class Host:
         for report in self._reports.since(connection.next_report):
             if isinstance(report.fact, Exited):
                 connection.flush_output()
-            connection.send(report)
+            if connection.version >= DOORS_SINCE or not isinstance(report.fact, DoorChosen):
+                connection.send(report)
             connection.next_report = report.number + 1
             if connection.unsent > REPORT_HIGH_WATER:
                 return
@@ -288,6 +306,8 @@ class Host:
                 self._resize(request)
             case Snapshot():
                 self._ask(self._snapshot(request))
+            case LookUp():
+                self._ask(self._look_up(request))
             case Stop(session_id=session_id, grace_s=grace_s):
                 self._stop(session_id, grace_s)
             case Confirm(number=number):
@@ -315,9 +335,12 @@ class Host:
     async def _spawn(self, start: Start) -> None:
         try:
             profile = harnesses.profile(start.profile)
+            folder = self._doors / start.session_id
+            launch = Launch(start.session_id, start.argv, start.env, start.cwd, start.profile, folder, self._umask)
+            prepared = await self._prepare(start.doors, launch) if start.doors else None
             process = await spawn(
-                start.argv,
-                env=start.env,
+                prepared.launch.argv if prepared else start.argv,
+                env=prepared.launch.env if prepared else start.env,
                 cwd=start.cwd,
                 rows=start.rows,
                 cols=start.cols,
@@ -328,14 +351,20 @@ class Host:
         except KeyError:
             self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"no profile {start.profile!r}"))
         except SpawnError as error:
+            if prepared is not None:
+                await prepared.close()
             self._report(start.session_id, StartFailed(reason=error.reason, detail=error.detail))
         else:
             self._sessions[start.session_id] = Session(
-                start, process, profile=profile, on_fact=self._report, on_output=self._output
+                start, process, profile=profile, prepared=prepared, on_fact=self._report, on_output=self._output
             )
         finally:
             for inject in self._starting.pop(start.session_id).injects:
                 self._inject(inject)
+
+    async def _prepare(self, doors: tuple[str, ...], launch: Launch) -> Prepared:
+        await asyncio.to_thread(known.tidy, self._doors, {*self._sessions, *self._starting})
+        return await known.prepare(doors, launch)
 
     def _keep_record(self) -> None:
         """Note on disk whose processes there are, for the case that this host is killed."""
@@ -431,6 +460,13 @@ class Host:
             )
         )
 
+    async def _look_up(self, request: LookUp) -> None:
+        if len(self._asks) > MAX_SNAPSHOTS:
+            self._answer(Answer(request_id=request.request_id, error="queue_full"))
+            return
+        said = await look_up(self._sessions.get(request.session_id), request)
+        self._answer(Answer(request_id=request.request_id, data=said))
+
     def _stop(self, session_id: str, grace_s: float) -> None:
         if (session := self._sessions.get(session_id)) is not None:
             session.stop(grace_s)
@@ -497,7 +533,7 @@ class Host:
             self._ledger.typed(session_id, fact)
         if isinstance(fact, InjectFailed):
             self._answered[fact.delivery_id, fact.attempt] = report.number
-        if isinstance(fact, InjectFailed) and fact.typed == "no" and fact.reason in _TRIED_AGAIN:
+        if isinstance(fact, InjectFailed) and _holds_up(fact):
             self._fences[session_id] = report.number
         connection = self._broker
         if connection is not None and connection.next_report == report.number:
@@ -510,6 +546,11 @@ class Host:
     def _output(self, session_id: str, offset: int, data: bytes) -> None:
         if self._broker is not None and self._broker.subscribed:
             self._broker.output(session_id, offset, data)
+
+
+def _holds_up(fact: InjectFailed) -> bool:
+    """None behind it may enter before the broker knows: it comes again, or is looked up first."""
+    return fact.typed == "unknown" or (fact.typed == "no" and fact.reason in _TRIED_AGAIN)
 
 
 def _use(files: dict[str, str]) -> None:

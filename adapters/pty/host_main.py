@@ -23,6 +23,7 @@ import faulthandler  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from relaybroker.adapters import descriptors  # noqa: E402
 from relaybroker.adapters.log_lines import LogLines  # noqa: E402
@@ -94,6 +95,7 @@ def _run(options: argparse.Namespace, ancestors: tuple[int, ...]) -> int:
     record = SessionRecord(f"{options.socket}.sessions")
     if ended := record.end_orphans():
         _logger.warning("ended what a killed host left behind: %s", ended)
+    doors = Path(options.socket).absolute().parent / "doors"
     place.write_pid()
     is_subreaper = become_subreaper()
     if options.ready_fd is not None:
@@ -103,15 +105,15 @@ def _run(options: argparse.Namespace, ancestors: tuple[int, ...]) -> int:
     gc.freeze()
     gc.enable()
     try:
-        asyncio.run(_serve(place, umask, record, subreaper=is_subreaper))
+        asyncio.run(_serve(place, umask, record, doors, subreaper=is_subreaper))
         record.close()
     finally:
         place.leave()
     return 0
 
 
-async def _serve(place: Place, umask: int, record: SessionRecord, *, subreaper: bool) -> None:
-    host = Host(umask, record, subreaper=subreaper)
+async def _serve(place: Place, umask: int, record: SessionRecord, doors: Path, *, subreaper: bool) -> None:
+    host = Host(umask, record, subreaper=subreaper, doors=doors)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.end)

@@ -5,7 +5,7 @@ that agents started stays below the host. Whose a process without parent is, is 
 
 1. it was seen below an agent before (we look every few seconds);
 2. it is in the agent's session;
-3. the mark in its environment, which the host gives every program: `RELAYBROKER_SESSION=<session id>`;
+3. the mark in its environment, which the host gives every program: `RELAYBROKER_SESSION=<session id>`; it is nobody else's then;
 4. only one agent was there that can have started it. While several come into question it is left alone, and it ends with the last
    of them: a program that cleared its environment and left its parents within seconds.
 
@@ -170,9 +170,8 @@ class Kin:
         if (seen := self._owner.get(helper)) in self._agents:
             return seen
         mark = mark_of(orphan.pid)
-        for agent, known in self._agents.items():
-            if mark and known.mark == mark:
-                return agent
+        if mark:  # of an agent that is gone, or whose server is there before it is itself
+            return next((agent for agent, known in self._agents.items() if known.mark == mark), None)
         if helper not in self._suspects:
             self._suspects[helper] = frozenset(
                 agent for agent, known in self._agents.items() if known.started <= orphan.started

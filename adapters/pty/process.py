@@ -167,7 +167,8 @@ def _check_resources() -> None:
         os.close(end)
 
 
-def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int) -> _Process:
+def child_setup(cwd: str, umask: int) -> Callable[[], None]:
+    """What a program of an agent does between fork and exec: dies with this process (Linux), and inherits nothing else of it."""
     host, open_files = os.getpid(), descriptors.started_with()
 
     def before_exec() -> None:
@@ -182,6 +183,11 @@ def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: in
                 os._exit(1)
         os.chdir(cwd)
 
+    return before_exec
+
+
+def _fork(argv: list[str], env: Mapping[str, str], cwd: str, rows: int, cols: int, umask: int) -> _Process:
+    before_exec = child_setup(cwd, umask)
     try:
         process: _Process = _Process.spawn(  # type: ignore[no-untyped-call]  # ptyprocess has no types
             argv, env=dict(env), preexec_fn=before_exec, dimensions=(rows, cols)

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import msgspec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 OLDEST_VERSION = max(1, PROTOCOL_VERSION - 1)
 """The version before is spoken as well, by hosts and by brokers: agents live on over an upgrade, and over the way back.
 
 A broker says hello in its own version, and in the host's if that is the one before; a host answers in the broker's. What a version adds
 is not sent over a connection of the one before.
 """
+DOORS_SINCE = 2
+"""The version that knows doors: `LookUp` and `DoorChosen`."""
 MIN_ROWS = 4
 MIN_COLS = 20
 """A smaller terminal shows nothing that a program or a rule could work with; nobody gets one."""
@@ -62,6 +64,8 @@ class Start(_Message, frozen=True):
     log_path: str | None = None
     idle_threshold_s: float = 30.0
     """Silence after which one `idle` report is made; 0 = never."""
+    doors: tuple[str, ...] = ()
+    """By which deliveries are to enter it, in order of preference; the terminal is behind them. A host of version 1 takes the terminal."""
 
 
 class Inject(_Message, frozen=True):
@@ -118,6 +122,19 @@ class Stop(_Message, frozen=True):
     reason: str
 
 
+class LookUp(_Message, frozen=True):
+    """Ask what a program's own records say of a delivery, also of a session that this host never had. Since version 2.
+
+    `place` is what `DoorChosen` said. The answer's `data`: `outcome` (`accepted`, `absent`, `unknowable`), `evidence`, `pointer`, `detail`.
+    """
+
+    request_id: str
+    session_id: str
+    delivery_id: str
+    door: str
+    place: str
+
+
 class Confirm(_Message, frozen=True):
     """Every report with a number <= `number` is durable at the broker; the host may forget them."""
 
@@ -142,7 +159,7 @@ class Shutdown(_Message, frozen=True):
     grace_s: float
 
 
-Request = Hello | Start | Inject | Input | Resize | Snapshot | Stop | Confirm | Forget | Subscribe | Shutdown
+Request = Hello | Start | Inject | Input | Resize | Snapshot | LookUp | Stop | Confirm | Forget | Subscribe | Shutdown
 
 
 # --- host -> broker ---------------------------------------------------------------------------------------------------
@@ -185,6 +202,19 @@ class StartFailed(_Message, frozen=True):
     reason: str
     """`cli_not_found`, `invalid_cwd` or `spawn_failed`."""
     detail: str
+
+
+class DoorChosen(_Message, frozen=True):
+    """Deliveries enter through this door from here on; "" = the terminal. Since version 2.
+
+    Reported of a session that asked for doors: before `Ready`, and when its door fails.
+    """
+
+    door: str
+    place: str = ""
+    """Where the program writes down what it was handed; opaque to the broker, which keeps it for `LookUp`."""
+    passed_over: dict[str, str] = {}
+    """Doors before it, in order -> why each was not taken."""
 
 
 class Ready(_Message, frozen=True):
@@ -236,15 +266,23 @@ class Injected(_Message, frozen=True):
     bytes_written: int
     evidence: str
     """What followed Enter: `composer`, `transcript`, `turn`, `prompt`, `output`, `read` (`proof.py`); `shown`: it was put on the terminal
-    of a program that would run what it is typed, and nothing was typed."""
+    of a program that would run what it is typed, and nothing was typed. Through a door: what the program itself shows."""
     wait_ms: float
-    """Between text and Enter."""
+    """Between text and Enter; through a door, between hand-over and evidence."""
     repeated: bool = False
     """It had been typed before this request came (a broker that was killed asks again): nothing was typed now."""
+    door: str = ""
+    """Through which it entered; "" = the terminal."""
+    pointer: str = ""
+    """Where the evidence is to be seen; at most 512 characters."""
 
 
 class InjectFailed(_Message, frozen=True):
-    """A delivery was not completed. `typed`: `no` (nothing reached the terminal) or `partly` (text without Enter)."""
+    """A delivery was not completed.
+
+    `typed`: `no` (nothing reached the program), `partly` (text without Enter), or `unknown`: it was handed over through a door, and nothing
+    shows that it was taken; look it up.
+    """
 
     delivery_id: str
     attempt: int
@@ -252,7 +290,7 @@ class InjectFailed(_Message, frozen=True):
     """`not_running`, `expired`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
     Enter), `composer_unclear` (a person touched the unsubmitted text, or it was shown and
     is gone without proof), a reason of `Occupied` (the terminal is not
-    free), `agent_released` or `worker_exited`."""
+    free), `agent_released`, `worker_exited`, or `no_evidence` (the program did not show that it took it)."""
     typed: str
 
 
@@ -288,6 +326,7 @@ TERMINAL_CLOSED = "terminal_closed"
 Fact = (
     Started
     | StartFailed
+    | DoorChosen
     | Ready
     | Blocked
     | Unblocked
@@ -320,7 +359,7 @@ class Output(_Message, frozen=True):
 
 
 class Answer(_Message, frozen=True):
-    """Outcome of Input, Resize or Snapshot.
+    """Outcome of Input, Resize, Snapshot or LookUp.
 
     `error` is "" or `agent_not_found`, `worker_disappeared`, `worker_timeout`, `queue_full`, `pty_write_failed`,
     `invalid_dimensions` or `invalid_format`. `data` of Input: `bytes_written`; of Resize: `rows`, `cols`; of Snapshot:

@@ -28,10 +28,13 @@ from relaybroker.adapters.pty.process_table import Wait, waits_for_terminal
 from relaybroker.adapters.pty.protocol import (
     TERMINAL_CLOSED,
     Blocked,
+    DoorChosen,
     Exited,
     Fact,
     Idle,
     Inject,
+    LookUp,
+    Ready,
     SessionInfo,
     Start,
     Started,
@@ -43,12 +46,15 @@ from relaybroker.adapters.pty.screen import Terminal
 from relaybroker.adapters.pty.sequences import plain_text
 from relaybroker.adapters.pty.verification import Verifications
 from relaybroker.adapters.pty.writer import TerminalWriter
+from relaybroker.adapters.sessions.door import Absent, LookedUp
+from relaybroker.adapters.sessions.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from relaybroker.adapters.pty.harnesses import Profile
     from relaybroker.adapters.pty.process import AgentProcess
+    from relaybroker.adapters.sessions.kinds import Prepared
 
 _logger = logging.getLogger(__name__)
 
@@ -79,6 +85,7 @@ class Session:
         process: AgentProcess,
         *,
         profile: Profile | None = None,
+        prepared: Prepared | None = None,
         on_fact: Callable[[str, Fact], None],
         on_output: Callable[[str, int, bytes], None],
     ) -> None:
@@ -96,6 +103,10 @@ class Session:
         self._on_output = on_output
         self._is_named = self.profile.name not in (harnesses.DEFAULT, harnesses.profile_for(start.argv).name)
         self._injector = Injector(self, self._typed)
+        self._route = Route(self, prepared) if prepared is not None else None
+        """None: it was asked for no door, and everything is typed."""
+        self._ready: Ready | None = None
+        """The terminal is ready, and it is not yet known by which door deliveries enter."""
         self._log = _open_log(start.log_path)
         self._born = self.last_output_at = self._loop.time()
         self._paint_due: asyncio.Handle | None = None
@@ -119,6 +130,8 @@ class Session:
         self._resume_reading()
         process.watch_exit(self._process_exited)
         self._injector.start(self._broken)
+        if self._route is not None:
+            self._route.start(self._broken)
         self._arm_idle(self._idle_threshold)
 
     # --- what the host asks ------------------------------------------------------------------------------------------
@@ -140,7 +153,7 @@ class Session:
             pid=self.pid,
             state=self.state,
             started_at=self.started_at,
-            queued=self._injector.queued,
+            queued=(*(self._route.queued if self._route is not None else ()), *self._injector.queued),
         )
 
     @property
@@ -148,7 +161,20 @@ class Session:
         return self.state not in ("stopping", "exited")
 
     def inject(self, inject: Inject) -> None:
-        self._injector.accept(inject)
+        if self._route is not None:
+            self._route.accept(inject)
+        else:
+            self._injector.accept(inject)
+
+    async def look_up(self, request: LookUp) -> LookedUp | None:
+        """What the program's records say, as its open door sees them; None: this session has no such door."""
+        door = self._route.door_for_look_up(request.door) if self._route is not None else None
+        if self._route is None or door is None:
+            return None
+        outcome = await door.look_up(request.delivery_id)
+        if isinstance(outcome, Absent):
+            self._route.is_absent(request.delivery_id)
+        return outcome
 
     def keys(self, data: bytes, done: Callable[[str], None]) -> None:
         """Type a person's keys; `done` as in TerminalWriter.keys. Raises KeyboardFull."""
@@ -201,7 +227,7 @@ class Session:
             self._ending = tasks.start(self._stop())
 
     async def _stop(self) -> None:
-        await self._injector.close("agent_released")
+        await self._hand_back("agent_released")
         for name in self.profile.stop_signals:
             self._process.signal_group(signal.Signals[f"SIG{name}"])
         self._process.signal_group(signal.SIGCONT)  # a stopped program gets its signal only when it goes on
@@ -218,6 +244,12 @@ class Session:
             except TimeoutError:
                 continue
         await self._end()
+
+    async def _hand_back(self, reason: str) -> None:
+        """Everything that is on its way to the program."""
+        if self._route is not None:
+            await self._route.close(reason)
+        await self._injector.close(reason)
 
     def _broken(self, _error: BaseException) -> None:
         """A fault of ours in this session: end its program, so that the exit is reported and nobody waits for ever."""
@@ -286,7 +318,24 @@ class Session:
         return True
 
     def report(self, fact: Fact) -> None:
+        """Tell the broker. That the program is ready it hears behind the door by which deliveries enter."""
+        if isinstance(fact, Ready) and self._route is not None and not self._route.is_chosen:
+            self._ready = fact
+            self._route.notify()
+            return
         self._on_fact(self.session_id, fact)
+        if isinstance(fact, DoorChosen | Unblocked) and self._ready is not None and self._gate.state == "ready":
+            ready, self._ready = self._ready, None
+            self._on_fact(self.session_id, ready)
+
+    # --- what the route asks (route.Passage) --------------------------------------------------------------------------
+
+    @property
+    def busy_patience_s(self) -> float:
+        return self.profile.busy_patience_s
+
+    def type(self, inject: Inject) -> None:
+        self._injector.accept(inject)
 
     def _typed(self, inject: Inject, seen_in: Callable[[OutputRing], bool], seen: bool) -> None:
         self._verifications.begin(inject, seen_in, seen=seen)
@@ -307,6 +356,8 @@ class Session:
     def gate_moved(self) -> None:
         self._occupation.forget()
         self._injector.notify()
+        if self._route is not None:
+            self._route.notify()
 
     def answer_queries(self) -> None:
         """Type the answers to the terminal queries that were painted."""
@@ -439,6 +490,8 @@ class Session:
         self._arm_idle(self._idle_threshold)
         if not self._verifications.is_empty or not self._injector.is_idle or self.state not in ("booting", "ready"):
             return
+        if self._route is not None and not self._route.is_idle:
+            return
         screen = self._painted_text()
         if screen != self._idle_screen:
             self._idle_screen = screen
@@ -457,7 +510,7 @@ class Session:
         assert self._exit is not None
         self._drain()
         requested = self._requested
-        await self._injector.close("agent_released" if requested else "worker_exited")
+        await self._hand_back("agent_released" if requested else "worker_exited")
         if not requested:
             self._phase = "stopping"
             self._process.signal_group(signal.SIGHUP)

@@ -11,6 +11,7 @@ from relaybroker.adapters.pty import protocol
 from relaybroker.domain import inputs
 
 if TYPE_CHECKING:
+    from relaybroker.domain import effects
     from relaybroker.domain.inputs import Input
 
 
@@ -26,6 +27,12 @@ def attached(welcome: protocol.Welcome) -> inputs.HostAttached:
     )
 
 
+def looked_up(asked: effects.LookUp, answer: protocol.Answer) -> inputs.DeliveryLookedUp:
+    """What the host found in a program's records."""
+    said = {name: str(answer.data.get(name, "")) for name in ("outcome", "evidence", "pointer", "detail")}
+    return inputs.DeliveryLookedUp(delivery_id=asked.delivery_id, attempt=asked.attempt, **said)
+
+
 def reported(host_id: str, report: protocol.Report) -> Input:
     """One report of the host `host_id`."""
     number, session_id = report.number, report.session_id
@@ -35,6 +42,10 @@ def reported(host_id: str, report: protocol.Report) -> Input:
         case protocol.StartFailed(reason=reason, detail=detail):
             return inputs.ProgramNotStarted(
                 host_id=host_id, report=number, session_id=session_id, reason=reason, detail=detail
+            )
+        case protocol.DoorChosen(door=door, place=place, passed_over=passed_over):
+            return inputs.DoorChosen(
+                host_id=host_id, report=number, session_id=session_id, door=door, place=place, passed_over=passed_over
             )
         case protocol.Ready(evidence=evidence):
             return inputs.ProgramReady(host_id=host_id, report=number, session_id=session_id, evidence=evidence)
@@ -78,6 +89,8 @@ def reported(host_id: str, report: protocol.Report) -> Input:
                 evidence=injected.evidence,
                 wait_ms=injected.wait_ms,
                 repeated=injected.repeated,
+                door=injected.door,
+                pointer=injected.pointer,
             )
         case protocol.InjectFailed() as failed:
             return inputs.TextNotTyped(

@@ -89,10 +89,11 @@ def _lost(state: State, event: events.WorkerLost, recorded: Recorded) -> Announc
 
 
 def _settled_by_end(state: State, program: Worker) -> list[str]:
-    """What its end takes along: everything, or, if it is started again, what it may have seen."""
+    """What its end takes along: everything, or, if it is started again, what it may have seen. What can be looked up is in doubt first."""
+    typing = [] if program.door else program.typing
     if program.sequel == Sequel.RESTART:
-        return [*program.typing, *(one for one in program.waiting if state.deliveries[one].is_in_doubt)]
-    return [*program.typing, *program.waiting]
+        return [*typing, *(one for one in program.waiting if state.deliveries[one].may_be_seen)]
+    return [*typing, *program.waiting]
 
 
 def _restart_planned(state: State, event: events.AgentRestartPlanned, recorded: Recorded) -> Announcements:

@@ -65,7 +65,10 @@ def _taken_over(state: State, _event: events.DeliveryTakenOver, recorded: Record
 
 
 def _injected(state: State, event: events.DeliveryInjected, recorded: Recorded) -> Announcements:
-    yield announcements.DeliveryInjected(**_about(state.deliveries[recorded.stream]), evidence=event.evidence)
+    delivery = state.deliveries[recorded.stream]
+    yield announcements.DeliveryInjected(**_about(delivery), evidence=event.evidence)
+    if event.door:
+        yield from typed(delivery, event.evidence, "")
 
 
 def _fetched(state: State, _event: events.DeliveryFetched, recorded: Recorded) -> Announcements:

@@ -8,7 +8,7 @@ from relaybroker.domain import (
     events,
 )
 from relaybroker.domain.changes.signature import Changes
-from relaybroker.domain.delivery import CLOCKS_DIFFER_S
+from relaybroker.domain.delivery import CLOCKS_DIFFER_S, LOOK_UP_S
 from relaybroker.domain.entities import OwnIdentity
 from relaybroker.domain.entropy import derive
 from relaybroker.domain.events import Recorded
@@ -33,6 +33,9 @@ def _broker_started(state: State, event: events.BrokerStarted, recorded: Recorde
         name=state.own.name or event.settings.broker_name,
     )
     state.link.has_token = event.has_node_token
+    for stream in state.doubts:  # nobody looked anything up meanwhile
+        doubted = state.deliveries[stream]
+        doubted.until, doubted.asked_again = recorded.at + LOOK_UP_S, False
     state.calls.clear()
     for registration in state.registrations.values():
         for membership in registration.channels.values():

@@ -125,6 +125,7 @@ def _delivery_recognised(state: State, event: events.DeliveryRecognised, recorde
 
 def _delivery_taken_over(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
     delivery = state.deliveries[recorded.stream]
+    delivery.doubtful |= delivery.msg_id in state.mailboxes[delivery.agent_id].doubtful.values()
     _settle(state, delivery)
     delivery.in_custody = True
 
@@ -140,9 +141,13 @@ def _delivery_injected(state: State, event: events.DeliveryInjected, recorded: R
     state.counters.typed += 1
     _no_longer_waits(state, delivery)
     target = state.workers.get(delivery.session_id)
+    was_doubted = _is_no_longer_doubted(state, delivery)
+    if event.door:
+        delivery.verified = True  # the program's own word needs no echo
     if target is not None:
         state.registrations[target.registration].task_typed |= delivery.source == "task"
-        _leave_host(target, delivery.stream, drains=target.draining)
+        if not was_doubted:
+            _leave_host(target, delivery.stream, drains=target.draining)
         target.typed, target.last_typed_at, target.active_at, target.idle = (
             target.typed + 1,
             recorded.at,
@@ -176,10 +181,35 @@ def _delivery_handed_back(
     delivery.failures, delivery.in_composer = event.failures, event.stands
     if delivery.expires_at and not delivery.in_composer:  # what stands in the terminal may have been read
         state.expiries[delivery.stream] = delivery.expires_at
-    target = state.workers[delivery.session_id]
-    _leave_host(target, delivery.stream, drains=not event.stands)
+    if _is_no_longer_doubted(state, delivery):
+        living = state.worker_of_agent(delivery.agent_id)
+        assert living is not None, "what was not taken goes to a program that lives"
+        target = living
+    else:
+        target = state.workers[delivery.session_id]
+        _leave_host(target, delivery.stream, drains=not event.stands)
     ahead = sum(1 for other in target.waiting if _place(state.deliveries[other]) < _place(delivery))
     target.waiting.insert(ahead, delivery.stream)
+
+
+def _delivery_doubted(state: State, event: events.DeliveryDoubted, recorded: Recorded, delivery: Delivery) -> None:
+    reported(state, event.report)
+    delivery.reason, delivery.until, delivery.changed_at = event.reason, event.until, recorded.at
+    delivery.door, delivery.door_place, delivery.asked_again = event.door, event.place, False
+    state.doubts[delivery.stream] = None
+    _leave_host(state.workers[delivery.session_id], delivery.stream, drains=True)
+
+
+def _delivery_looked_up(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
+    state.deliveries[recorded.stream].changed_at = recorded.at
+
+
+def _is_no_longer_doubted(state: State, delivery: Delivery) -> bool:
+    """Take it off the list; False if it was not in doubt."""
+    if delivery.stream not in state.doubts:
+        return False
+    del state.doubts[delivery.stream]
+    return True
 
 
 def _leave_host(target: Worker, stream: str, *, drains: bool) -> None:
@@ -233,6 +263,7 @@ def _delivery_dead_lettered(
 
 def _ended(state: State, delivery: Delivery, recorded: Recorded, reason: Any) -> None:
     delivery.reason, delivery.until, delivery.changed_at = reason, 0.0, recorded.at
+    state.doubts.pop(delivery.stream, None)
     _no_longer_waits(state, delivery)
     state.expiries.pop(delivery.stream, None)
     target = state.worker_of_agent(delivery.agent_id)
@@ -271,6 +302,8 @@ CHANGES: Changes = {
     events.DeliveryAskedAgain: _delivery_asked_again,
     events.DeliveryInjected: _delivery_injected,
     events.DeliveryFetched: _delivery_fetched,
+    events.DeliveryDoubted: _delivery_doubted,
+    events.DeliveryLookedUp: _delivery_looked_up,
     events.DeliveryHandedBack: _delivery_handed_back,
     events.DeliveryVerified: _delivery_verified,
     events.DeliveryAcked: _delivery_acked,

@@ -46,6 +46,12 @@ def _worker_ready(state: State, event: events.WorkerReady, recorded: Recorded, p
         program.announced = True  # older logs: with the report
 
 
+def _door_chosen(state: State, event: events.DoorChosen, recorded: Recorded, _: Any) -> None:
+    reported(state, event.report)
+    program = state.workers[recorded.stream.partition(":")[2]]
+    program.door, program.door_place = event.door, event.place
+
+
 def _worker_announced(state: State, _event: Any, recorded: Recorded, _: Any) -> None:
     state.workers[recorded.stream.partition(":")[2]].announced = True
 
@@ -115,6 +121,7 @@ def _stop_verifying(state: State, gone: Worker) -> None:
 CHANGES: Changes = {
     events.WorkerLaunched: _worker_launched,
     events.WorkerStarted: _worker_started,
+    events.DoorChosen: _door_chosen,
     events.WorkerReady: _worker_ready,
     events.WorkerAnnounced: _worker_announced,
     events.WorkerBlocked: _worker_blocked,

@@ -68,6 +68,10 @@ class Delivery(msgspec.Struct):
     """The fetch of its agent that takes it; "" = none."""
     asked_again: bool = False
     """The host was silent about this try and was asked once more."""
+    door: str = ""
+    """In doubt: the door by which it was handed over."""
+    door_place: str = ""
+    """In doubt: where the door's program writes down what it was handed."""
     placed: int = 0
     """Log position at which it was first queued or held; 0 = it never waited for a terminal."""
     sent: Sent | None = None
@@ -79,7 +83,7 @@ class Delivery(msgspec.Struct):
         return self.state in delivery.TABLE.terminal
 
     @property
-    def is_in_doubt(self) -> bool:
+    def may_be_seen(self) -> bool:
         """It waits, and its agent may have seen it: some of it is in the composer, or a fetch has it."""
         return self.in_composer or bool(self.fetch_id)
 

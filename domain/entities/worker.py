@@ -29,6 +29,10 @@ class Worker(msgspec.Struct):
     announced: bool = False
     """Local clients were told that it is ready."""
     evidence: str = ""
+    door: str = ""
+    """By which deliveries enter it; "" = its terminal."""
+    door_place: str = ""
+    """Where it writes down what it was handed."""
     blocked_by: str = ""
     blocked_since: float = 0.0
     """When it began to ask what it asks; 0 = it asks nothing."""

@@ -27,6 +27,8 @@ class Harness(msgspec.Struct, frozen=True, kw_only=True):
     """Flag that selects a model; "" = the program has none."""
     tools: str = ""
     """What the program's model calls the agent's tools, `{tool}` for the name; "" = it has none, the command answers."""
+    doors: tuple[str, ...] = ()
+    """By which deliveries enter it, where its spawn does not say: the first that opens, the terminal behind them."""
     surface: tuple[str, ...] = ()
     """What the agent is told of its own messages, where its spawn does not say: `reaction`, `receipt`."""
 

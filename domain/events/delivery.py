@@ -132,8 +132,38 @@ class DeliveryInjected(_Delivery, frozen=True, kw_only=True):
     report: int
     bytes_written: int
     evidence: str
+    """What showed that it was taken: what followed Enter, or, through a door, what the program itself says."""
     wait_ms: float
+    """Between text and Enter; through a door of the program's own, between hand-over and evidence."""
     repeated: bool = False
+    door: str = ""
+    """Through which door it entered; "" = the terminal."""
+    pointer: str = ""
+    """Where the evidence is to be seen: file and line, an item's id."""
+
+
+class DeliveryDoubted(_Delivery, frozen=True, kw_only=True):
+    """Its program was handed it, and has not shown that it took it: the program's own records are looked up, by `until` at the latest."""
+
+    topic: ClassVar[str] = "delivery.doubted.v1"
+    trigger: ClassVar[str] = delivery.Trigger.DOUBT
+    reason: Reason
+    until: float
+    door: str
+    place: str
+    """Where the door's program writes down what it was handed."""
+    report: int = 0
+
+
+class DeliveryLookedUp(_Delivery, frozen=True, kw_only=True):
+    """What the program's records say of a delivery in doubt. `outcome`: `accepted`, `absent` (proved) or `unknowable`, with why."""
+
+    topic: ClassVar[str] = "delivery.looked_up.v1"
+    kind: ClassVar[Kind] = "fact"
+    outcome: str
+    evidence: str = ""
+    pointer: str = ""
+    detail: str = ""
 
 
 class DeliveryHandedBack(_Delivery, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+
 from relaybroker.domain import (
     worker,
 )
@@ -44,6 +46,20 @@ class WorkerReady(_Worker, frozen=True, kw_only=True):
     trigger: ClassVar[str] = worker.Trigger.OPEN
     report: int
     evidence: str
+
+
+class DoorChosen(Event, frozen=True, kw_only=True):
+    """Through which door deliveries enter the program from here on; `""` = the terminal. At its start, and when a door fails."""
+
+    topic: ClassVar[str] = "worker.door_chosen.v1"
+    machine: ClassVar[str] = "worker"
+    kind: ClassVar[Kind] = "fact"
+    report: int
+    door: str
+    place: str = ""
+    """Where the program writes down what it was handed: what a look-up needs when the host is gone."""
+    passed_over: dict[str, str] = msgspec.field(default_factory=dict)
+    """Doors that came before it -> why each was not taken."""
 
 
 class WorkerAnnounced(_Worker, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from relaybroker.domain.delivery import (
     WRITE_RETRY_S,
     DeliveryState,
 )
+from relaybroker.domain.doors import MAX_POINTER
 from relaybroker.domain.effects import TypeText
 from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.inputs import TextNotTyped, TextTyped, TextVerified
@@ -145,12 +146,12 @@ def reconsider(turn: Turn, target: Worker) -> None:
     pump(turn, target)
 
 
-def is_full(turn: Turn, registration: Registration) -> bool:
-    """Whether the agent has as many waiting messages as it may."""
+def is_full(turn: Turn, registration: Registration, more: int = 0) -> bool:
+    """Whether the agent has as many waiting messages as it may, with `more` that will wait without being asked again."""
     target = turn.state.workers.get(registration.session_id)
     if target is None:
         return False
-    return len(target.waiting) >= MAX_WAITING or flushable(turn, target, MAX_FLUSHABLE)
+    return len(target.waiting) + more >= MAX_WAITING or flushable(turn, target, MAX_FLUSHABLE)
 
 
 def flushable(turn: Turn, target: Worker, count: int) -> bool:
@@ -166,7 +167,7 @@ def flushable(turn: Turn, target: Worker, count: int) -> bool:
 
 def pump(turn: Turn, target: Worker) -> None:
     """Give the next deliveries to the PTY host, in order, up to the window."""
-    if not turn.state.host.attached or target.draining:
+    if _must_stand(turn.state, target):
         return
     while (target.takes_text or target.blocked_by == DRAFT) and len(target.typing) < INJECT_WINDOW:
         delivery = _next_to_type(turn, target)
@@ -177,6 +178,11 @@ def pump(turn: Turn, target: Worker) -> None:
         else:
             _inject(turn, target, delivery)
     _refill(turn, target)
+
+
+def _must_stand(state: BrokerState, target: Worker) -> bool:
+    """Nothing more is given to the host: there is none, or nothing may go before what comes back or is in doubt."""
+    return not state.host.attached or target.draining or state.is_doubted(target.agent_id)
 
 
 def _would_follow_a_draft(turn: Turn, target: Worker, delivery: Delivery) -> bool:
@@ -282,6 +288,8 @@ def typed(turn: Turn, report: TextTyped) -> bool:
             evidence=report.evidence,
             wait_ms=round(report.wait_ms, 3),
             repeated=report.repeated,
+            door=report.door,
+            pointer=report.pointer[:MAX_POINTER],
         ),
         delivery.stream,
         delivery.msg_id,
@@ -299,7 +307,11 @@ def not_typed(turn: Turn, report: TextNotTyped) -> bool:
         return False  # also the failure of an earlier try: the newer one is under way
     failures = delivery.failures + (report.reason in _REFUSALS)
     is_over = failures >= (MAX_WRITES if report.reason == Reason.PTY_WRITE_FAILED else MAX_HANDOVERS)
-    if report.typed != "no" and (is_over or report.reason not in _GOES_ON):
+    if report.typed == "unknown":
+        reason = Reason(report.reason) if report.reason in list(Reason) else Reason.NO_EVIDENCE
+        stopped = turn.state.workers[delivery.session_id].stop_reason
+        settling.doubt(turn, delivery, stopped or reason, report.report)
+    elif report.typed != "no" and (is_over or report.reason not in _GOES_ON):
         stopped = turn.state.workers[delivery.session_id].stop_reason
         settling.settle_doubt(turn, delivery, stopped or report.reason, report.report)
     elif report.reason == Reason.EXPIRED:
@@ -350,7 +362,17 @@ def _hand_back(turn: Turn, delivery: Delivery, report: TextNotTyped, failures: i
         delivery.stream,
         delivery.msg_id,
     )
-    target = turn.state.workers[delivery.session_id]
+    _hold_again(turn, delivery, turn.state.workers[delivery.session_id])
+
+
+def queue_again(turn: Turn, delivery: Delivery, target: Worker, reason: Reason, *, failures: int) -> None:
+    """What was in doubt was not taken: it takes its place in the queue again."""
+    handed_back = events.DeliveryHandedBack(report=0, reason=reason, until=turn.now, failures=failures)
+    turn.record(handed_back, delivery.stream, delivery.msg_id)
+    _hold_again(turn, delivery, target)
+
+
+def _hold_again(turn: Turn, delivery: Delivery, target: Worker) -> None:
     if target.ended or target.state == WorkerState.STOPPING:
         return
     steered = target.waiting.index(delivery.stream) < _steered(turn, target)
@@ -404,6 +426,8 @@ def _expire(turn: Turn, delivery: Delivery) -> None:
         until = turn.now + HOST_SILENT_AGAIN_S
         turn.record(events.DeliveryAskedAgain(until=until), delivery.stream, delivery.msg_id)
         type_text(turn, delivery)
+    elif delivery.state == DeliveryState.INJECTING and turn.state.workers[delivery.session_id].door:
+        settling.doubt(turn, delivery, Reason.HOLD_EXPIRED)
     elif delivery.state == DeliveryState.INJECTING:
         detail = "the PTY host has not said what came of it"
         settling.dead_letter(turn, delivery, Reason.HOLD_EXPIRED, detail=detail, in_doubt=True)
@@ -436,7 +460,7 @@ def deadline(state: BrokerState) -> float | None:
 
 def _ends_of_waits(state: BrokerState, target: Worker) -> list[float]:
     """When what waits for this worker has waited long enough; a retry that cannot begin now waits for something else than time."""
-    can_go = state.host.attached and not target.draining and (target.takes_text or target.blocked_by == DRAFT)
+    can_go = not _must_stand(state, target) and (target.takes_text or target.blocked_by == DRAFT)
     ends = [state.deliveries[stream].until for stream in target.typing[:1]]
     for stream in target.waiting if state.is_flushed_by_hand(target.name) else target.waiting[:1]:
         delivery = state.deliveries[stream]

@@ -61,7 +61,7 @@ def requested(turn: Turn, request: FetchRequested) -> None:
 def _taken(turn: Turn, target: Worker, limit: int) -> list[Delivery]:
     """What a fetch takes, in order."""
     taken: list[Delivery] = []
-    if target.typing or target.ended:
+    if target.typing or target.ended or turn.state.is_doubted(target.agent_id):
         return taken
     for stream in target.waiting:
         delivery = turn.state.deliveries[stream]

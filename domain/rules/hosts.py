@@ -9,7 +9,7 @@ from relaybroker.domain import couplings, events, inputs
 from relaybroker.domain.effects import AttachHost, ForgetProgram, StopProgram
 from relaybroker.domain.entities import Worker
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import agent_outcome, agents, deliveries
+from relaybroker.domain.rules import agent_outcome, agents, deliveries, doubts
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import WorkerState
@@ -22,6 +22,7 @@ def attached(turn: Turn, report: inputs.HostAttached) -> None:
     same_host = report.host_id == turn.state.host.host_id
     stream = f"host:{report.host_id}"
     turn.record(events.HostAttached(host_id=report.host_id, host_pid=report.host_pid, sessions=report.sessions), stream)
+    doubts.ask_all(turn)
     present = {session.session_id: session for session in report.sessions}
     for program in list(turn.state.workers.values()):
         if not couplings.HOST_LOSES_WORKER.concerns(program.state):

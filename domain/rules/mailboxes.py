@@ -41,7 +41,9 @@ def offered(turn: Turn, frame: frames.Frame) -> None:
     offer = offer.completed(agent_id)
     is_copy = local_first.is_copy(turn.state, box, offer.msg_id)
     verdict = box.judge(offer.seq, offer.msg_id, frames.fan_key_of(offer), is_copy=is_copy)
-    if verdict.verdict is not Verdict.IGNORE and deliveries.is_full(turn, registration):
+    # what is buffered will wait as well; the one that closes the gap may be the last that has room
+    buffered = len(box.buffer) - (verdict.verdict is Verdict.ADMIT and bool(box.buffer))
+    if verdict.verdict is not Verdict.IGNORE and deliveries.is_full(turn, registration, buffered):
         _ignore(turn, box, offer, Reason.HOLD_FULL)
         return
     match verdict.verdict:

@@ -48,8 +48,8 @@ def plan(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
     registration = turn.state.registrations[program.registration]
     policy = registration.spec.restart
     assert policy is not None, "only a policy asks for a restart"
-    in_doubt = [one for one in program.waiting if turn.state.deliveries[one].is_in_doubt]
-    settled = [*program.typing, *in_doubt]
+    seen = [one for one in program.waiting if turn.state.deliveries[one].may_be_seen]
+    settled = [*program.typing, *seen]
     for stream in settled:
         settling.give_up(turn, turn.state.deliveries[stream], reason)
     failures = _failures(turn, registration, program)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from relaybroker.domain import couplings, events, frames
 from relaybroker.domain.couplings import Settlement
-from relaybroker.domain.delivery import NOTICE, DeliveryState
+from relaybroker.domain.delivery import LOOK_UP_S, NOTICE, DeliveryState
+from relaybroker.domain.effects import LookUp
 from relaybroker.domain.entities import Delivery, Worker
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
@@ -58,20 +59,73 @@ def conclude(turn: Turn, delivery: Delivery) -> None:
 
 def give_up(turn: Turn, delivery: Delivery, reason: Reason) -> None:
     """Its worker is gone or going: the coupling table says what becomes of it."""
-    if delivery.is_in_doubt:
+    if delivery.may_be_seen:
         settle_doubt(turn, delivery, reason)
+        return
+    _end(turn, delivery, couplings.WORKER_ENDED[delivery.state, _is_kept(turn, delivery)], reason)
+
+
+def end_untaken(turn: Turn, delivery: Delivery, reason: Reason) -> None:
+    """Nobody took it, and its program is gone: as if it still waited for it."""
+    _end(turn, delivery, couplings.WORKER_ENDED[DeliveryState.QUEUED, _is_kept(turn, delivery)], reason)
+
+
+def _is_kept(turn: Turn, delivery: Delivery) -> bool:
+    """By the engine, or by our outbox."""
+    return delivery.is_returnable(turn.now) or turn.state.awaits_copy(delivery)
+
+
+def _end(turn: Turn, delivery: Delivery, fate: Settlement, reason: Reason) -> None:
+    if fate is Settlement.IN_DOUBT and _has_door(turn, delivery):
+        doubt(turn, delivery, reason)
         return
     if delivery.source == NOTICE:
         drop(turn, delivery, reason, settled=True)  # whom it was for is gone, and nobody else asks for it
         return
-    is_kept = delivery.is_returnable(turn.now) or turn.state.awaits_copy(delivery)  # by the engine, or by our outbox
-    match couplings.WORKER_ENDED[delivery.state, is_kept]:
+    match fate:
         case Settlement.RETURN:
             drop(turn, delivery, reason, settled=False)
         case Settlement.DEAD_LETTER:
             dead_letter(turn, delivery, reason)
         case Settlement.IN_DOUBT:
             settle_doubt(turn, delivery, reason)
+
+
+def _has_door(turn: Turn, delivery: Delivery) -> bool:
+    """Whether it was handed over through a door of its program's own."""
+    return bool(turn.state.workers[delivery.session_id].door)
+
+
+def doubt(turn: Turn, delivery: Delivery, reason: Reason, report: int = 0) -> None:
+    """Its program may have taken it: what the program wrote down is looked up; of what was typed nothing is, and the policy settles it."""
+    if not _has_door(turn, delivery):
+        settle_doubt(turn, delivery, reason, report)
+        return
+    program = turn.state.workers[delivery.session_id]
+    doubted = events.DeliveryDoubted(
+        reason=reason,
+        until=turn.now + LOOK_UP_S,
+        door=program.door,
+        place=program.door_place,
+        report=report,
+    )
+    turn.record(doubted, delivery.stream, delivery.msg_id)
+    look_up(turn, delivery)
+
+
+def look_up(turn: Turn, delivery: Delivery) -> None:
+    """Ask the host for what the program's records say; asking again changes nothing."""
+    if not turn.state.host.attached:
+        return  # it is asked for when one is attached
+    turn.effect(
+        LookUp(
+            session_id=delivery.session_id,
+            delivery_id=delivery.typing_id,
+            attempt=delivery.tries,
+            door=delivery.door,
+            place=delivery.door_place,
+        )
+    )
 
 
 def settle_doubt(turn: Turn, delivery: Delivery, reason: str, report: int = 0) -> None:

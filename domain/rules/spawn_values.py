@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from relaybroker.domain.doors import check_doors
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SpawnSpec
 
@@ -20,10 +21,11 @@ def check_values(spec: SpawnSpec) -> None:
     """Check what is neither name nor command.
 
     Raises:
-        InvalidRequest: `invalid_model`, or `invalid_field` with the field.
+        InvalidRequest: `invalid_model`, `invalid_door`, or `invalid_field` with the field.
     """
     _check(_MODEL, spec.model, "model", "invalid_model")
     _check(_SESSION, spec.session_ref, "session_id", "invalid_field")
+    check_doors(spec.doors or ())
     if spec.exit_after_task:
         _check_one_task(spec)
     for channel in spec.channels:

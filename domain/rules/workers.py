@@ -6,6 +6,7 @@ Source: design/architecture.md section 5; spec/node-protocol.md section 0.5.
 from __future__ import annotations
 
 from relaybroker.domain import events, inputs, replies
+from relaybroker.domain.doors import MAX_DOORS, MAX_PLACE
 from relaybroker.domain.effects import ConfirmReports, ForgetProgram, Reply, StopProgram
 from relaybroker.domain.entities import Worker
 from relaybroker.domain.reasons import Reason
@@ -26,6 +27,7 @@ HostReport = (
     | inputs.TextTyped
     | inputs.TextNotTyped
     | inputs.TextVerified
+    | inputs.DoorChosen
 )
 
 
@@ -62,6 +64,8 @@ def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:
             return deliveries.not_typed(turn, report)
         case inputs.TextVerified():
             return deliveries.verified(turn, report)
+        case inputs.DoorChosen():
+            turn.record(_door_chosen(report), program.stream, program.name)
         case inputs.ProgramStarted():
             return _started(turn, program, report)
         case inputs.ProgramReady():
@@ -82,6 +86,16 @@ def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:
         case inputs.ProgramExited():
             agents.exited(turn, program, report)
     return True
+
+
+def _door_chosen(report: inputs.DoorChosen) -> events.DoorChosen:
+    passed_over = dict(list(report.passed_over.items())[:MAX_DOORS])
+    return events.DoorChosen(
+        report=report.report,
+        door=report.door,
+        place=report.place[:MAX_PLACE],
+        passed_over={name: reason[:500] for name, reason in passed_over.items()},
+    )
 
 
 def _started(turn: Turn, program: Worker, report: inputs.ProgramStarted) -> bool:

@@ -26,6 +26,7 @@ def harness_of(argv: tuple[str, ...], name: str = "") -> Harness:
         hint=profile.hint,
         model_flag="" if profile.hint == "none" else _MODEL_FLAG,
         tools=tools_of(profile, argv),
+        doors=profile.doors,
         surface=profile.surface,
     )
 

@@ -148,6 +148,7 @@ class Launcher:
             cols=wish.cols,
             log_path=str(self._worker_logs / f"{wish.name}.log"),
             idle_threshold_s=wish.idle_threshold_s,
+            doors=wish.doors,
         )
 
     def preflight(self, wish: StartProgram, start: Start) -> Preflight | None:

@@ -147,13 +147,23 @@ def _around(log: LogReader, kind: str, own: list[Recorded]) -> list[Recorded]:
     ]
     for session in _sessions(log, own):
         stream = f"worker:{session}"
-        surroundings += log.read_stream(stream, upto=first, newest=1)  # in what state the program was
+        state = log.read_stream(stream, upto=first, newest=1)  # in what state the program was
+        surroundings += [*_door(log, stream, state[0].version), *state] if state else []
         surroundings += log.read_stream(stream, after=first, upto=last, newest=SURROUNDING_STEPS)
     for prefix, wanted in _UPHEAVALS.items():
         for subject in streams(log, prefix):
             within = log.read_stream(subject.stream, after=first, upto=last, newest=SURROUNDING_STEPS)
             surroundings += [recorded for recorded in within if isinstance(recorded.event, wanted)]
     return surroundings
+
+
+def _door(log: LogReader, stream: str, before: int) -> list[Recorded]:
+    """By which door messages entered the program at that time, if it was asked for one."""
+    rows = log.query(
+        f"SELECT position FROM {LOG} WHERE originator_id = ? AND topic = ? AND position < ? ORDER BY position DESC LIMIT 1",
+        (stream, events.DoorChosen.topic, before),
+    )
+    return log.read_at(row["position"] for row in rows)
 
 
 def _losses(log: LogReader, own: list[Recorded]) -> list[Recorded]:

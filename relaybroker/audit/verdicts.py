@@ -95,6 +95,9 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             return Verdict(PENDING, "queued", "", f"{who} is waiting for its turn.{kept}{early}", show)
         case DeliveryState.INJECTING:
             return Verdict(PENDING, "injecting", "", f"{who} is being typed.{kept}{early}", "relaybroker status")
+        case DeliveryState.IN_DOUBT:
+            sentence = f"{who} is in doubt: {SENTENCES[event.reason]} Its records are being looked up (door {event.door}).{kept}"
+            return Verdict(PENDING, "in_doubt", event.reason, sentence, show)
         case DeliveryState.INJECTED if isinstance(event, events.DeliveryFetched):
             sentence = f"{who} was fetched by its agent; its acknowledgement waits for {_waits_for(own)}.{early}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
@@ -102,7 +105,7 @@ def _delivery(own: list[Recorded], around: list[Recorded]) -> Verdict:
             sentence = f"{who} was typed; its acknowledgement waits for {_waits_for(own)}.{early}{_alterations(own)}"
             return Verdict(PENDING, "injected", "", sentence, "relaybroker why node")
         case DeliveryState.ACKED:
-            how = _how_typed(_last(own, events.DeliveryInjected), fetched=_last(own, events.DeliveryFetched))
+            how = _how_typed(own)
             acknowledged = (
                 f"acknowledged to the engine (up to {event.up_to})" if event.up_to else "nothing is owed to the engine"
             )
@@ -167,7 +170,9 @@ def _doubt(own: list[Recorded]) -> str:
     if event.reason is not Reason.AMBIGUOUS or not cause:
         return ""
     sentence = SENTENCES[Reason(cause)] if cause in list(Reason) else cause
-    return f" What happened: {sentence} ({policy})"
+    looked_up = _last(own, events.DeliveryLookedUp)
+    records = f" Its program's records do not tell: {looked_up.detail}." if looked_up is not None else ""
+    return f" What happened: {sentence}{records} ({policy})"
 
 
 def _in_custody(own: list[Recorded]) -> bool:
@@ -353,14 +358,26 @@ def _obstacle(around: list[Recorded]) -> str:
             return ""
 
 
-def _how_typed(typed: events.DeliveryInjected | None, *, fetched: events.DeliveryFetched | None) -> str:
-    if fetched is not None:
+def _how_typed(own: list[Recorded]) -> str:
+    if _last(own, events.DeliveryFetched) is not None:
         return "fetched by its agent"
+    typed = _last(own, events.DeliveryInjected)
     if typed is None:
         return "typed"
     if typed.evidence == "shown":
         return "shown on the terminal but not typed, because its program would execute typed text"
+    if typed.door:
+        seen = " ".join(filter(None, (typed.evidence, typed.pointer)))
+        return f"taken by its program (door {typed.door}, {seen}, {_when_taken(own, typed)})"
     return f"typed ({typed.bytes_written} bytes, evidence: {typed.evidence})"
+
+
+def _when_taken(own: list[Recorded], typed: events.DeliveryInjected) -> str:
+    """How long after the hand-over its program showed that; or what had made it doubtful, where only the program's records tell."""
+    doubted = _last(own, events.DeliveryDoubted)
+    if typed.wait_ms or doubted is None:
+        return f"{typed.wait_ms:.0f} ms after the hand-over"
+    return f"found in its records after doubt: {SENTENCES[doubted.reason].rstrip('.')}"
 
 
 def _worker(own: list[Recorded]) -> Verdict:

@@ -40,6 +40,13 @@ def _common(command: Any) -> Any:
 @click.option("--channel", "channels", multiple=True, help="Channel to join; repeatable.")
 @click.option("--harness", default="", metavar="NAME", help="Which program this is, if the command does not show it.")
 @click.option(
+    "--door",
+    "doors",
+    multiple=True,
+    metavar="NAME",
+    help="How messages enter the program, if it can; several in order of preference. The terminal is behind them.",
+)
+@click.option(
     "--surface",
     multiple=True,
     type=click.Choice(("reaction", "receipt")),
@@ -63,6 +70,7 @@ def spawn(
     cwd: str,
     channels: tuple[str, ...],
     harness: str,
+    doors: tuple[str, ...],
     surface: tuple[str, ...],
     variables: tuple[str, ...],
     restart: bool,
@@ -72,6 +80,7 @@ def spawn(
     """Start COMMAND as agent NAME in its own terminal. Put `--` before a COMMAND with options."""
     body: dict[str, Any] = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
     given: dict[str, Any] = {"task": task, "cwd": cwd, "harness": harness, "surface": list(surface)}
+    given["doors"] = list(doors)
     given["env"] = _environment(variables)
     given["restart_policy"] = {"enabled": True} if restart else None
     body |= {key: value for key, value in given.items() if value}

@@ -38,6 +38,10 @@ class Agent(BaseModel):
         default=None,
         description="What to tell it about its own messages: reaction, receipt. Default: as its harness says.",
     )
+    doors: tuple[str, ...] | None = Field(
+        default=None,
+        description="How messages enter its program, in order of preference; the terminal is behind them. Default: as its harness says.",
+    )
     model: str = Field(default="", description="Model to use, if the harness has an option for it.")
     team: str = Field(default="", description="Team that the agent belongs to.")
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables.")
@@ -73,12 +77,15 @@ class Agent(BaseModel):
             "channels": list(self.channels),
             "harness": self.harness,
             "surface": self.surface,
+            "doors": self.doors,
             "model": self.model,
             "team": self.team,
             "env": self.env | taken,
             "restart_policy": self._restart_policy(),
         }
-        said = {key: value for key, value in given.items() if value or (key == "surface" and value is not None)}
+        said = {
+            key: value for key, value in given.items() if value or (key in ("surface", "doors") and value is not None)
+        }
         return {"name": name, "cli": self.cli} | said
 
     def _restart_policy(self) -> dict[str, Any] | None:
@@ -87,7 +94,7 @@ class Agent(BaseModel):
 
     def fingerprint(self, project: Path) -> str:
         """The same as long as the agent is to be run the same way; values of `env_from` are secrets and do not count."""
-        later = {"surface": self.surface is None, "restart": self.restart is False}
+        later = {"surface": self.surface is None, "doors": self.doors is None, "restart": self.restart is False}
         unsaid = {
             field for field, is_unsaid in later.items() if is_unsaid
         }  # agents that were there before stay the same

@@ -188,6 +188,8 @@ class Dispatcher:
                 self._host.attach()
             case effects.StartProgram():
                 self._start(effect)
+            case effects.LookUp():
+                self._requests.look_up(effect)
             case effects.StopProgram(session_id=session_id, grace_s=grace_s, reason=reason):
                 self._requests.send(protocol.Stop(session_id=session_id, grace_s=grace_s, reason=reason))
             case effects.ForgetProgram(session_id=session_id):

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING
 from relaybroker.adapters.pty import translate
 from relaybroker.adapters.pty.client import HostBackpressure, HostClient, HostUnavailable
 from relaybroker.adapters.pty.protocol import (
+    DOORS_SINCE,
     PROTOCOL_VERSION,
+    Answer,
     Confirm,
     Hello,
     Output,
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from relaybroker.adapters.pty.protocol import Answer, Request, Resize, Response
     from relaybroker.adapters.pty.protocol import Input as RawInput
+    from relaybroker.adapters.pty.protocol import LookUp, Request, Resize, Response
     from relaybroker.domain.inputs import Input
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ BACKLOG = 8192
 HEARTBEAT_S = 5.0
 """Between an answer of the host and the next question whether it is there."""
 HEARTBEAT_ANSWER_S = 5.0
+LOOK_UP_ANSWER_S = 50.0
+"""Within this time the host says what a program's records say; it gives a door less."""
 HEARTBEAT_MISSES = 2
 """So many questions in turn that were not answered in time: it hangs. (One may be missed when we were stopped ourselves.)"""
 
@@ -117,6 +121,20 @@ class HostLink:
     async def ask(self, request: RawInput | Resize | Snapshot) -> Answer:
         """Ask the host for something that is nobody's business but the caller's. Raises as `HostClient.ask` does."""
         return await self._client.ask(request)
+
+    async def look_up(self, request: LookUp) -> Answer | None:
+        """Ask the host what a program's own records say; None: nobody answered. A host of a version without doors has none to look into."""
+        if 0 < self._client.version < DOORS_SINCE:
+            detail = "the PTY host was started by an earlier version, which has no doors"
+            return Answer(request_id=request.request_id, data={"outcome": "unknowable", "detail": detail})
+        try:
+            answer = await self._client.ask(request, LOOK_UP_ANSWER_S)
+        except (HostUnavailable, HostBackpressure) as error:
+            _log.info("nothing was looked up: %s", error)
+            return None
+        if answer.error:
+            _log.info("nothing was looked up: %s", answer.error)
+        return None if answer.error else answer
 
     def watch(self, *, on: bool) -> None:
         """Turn the stream of terminal output on or off, now and for every later attachment."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING
 
+from relaybroker.adapters.pty import protocol, translate
 from relaybroker.agents.isolation import Isolation
 from relaybroker.domain.inputs import ProgramWithheld
 from relaybroker.domain.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from relaybroker.adapters.pty.protocol import Forget, Inject, Start, Stop
+    from relaybroker.domain.effects import LookUp
     from relaybroker.domain.inputs import Input
     from relaybroker.mcp.preflight import Preflight
     from relaybroker.node.host_link import HostLink
@@ -42,9 +45,7 @@ class HostRequests:
             self._host.send(completed)
             return
         self._behind[start.session_id] = []
-        task = asyncio.create_task(self._ask(start, preflight), name=f"options of {start.argv[0]}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._run(self._ask(start, preflight), f"options of {start.argv[0]}")
 
     def send(self, request: Inject | Stop | Forget) -> None:
         """Send a request about a session."""
@@ -52,6 +53,28 @@ class HostRequests:
             behind.append(request)
         else:
             self._host.send(request)
+
+    def look_up(self, wanted: LookUp) -> None:
+        """Ask what a program's records say of a delivery, and tell the core; if nobody answers, the core asks again."""
+        self._run(self._look_up(wanted), f"look-up of {wanted.delivery_id}")
+
+    async def _look_up(self, wanted: LookUp) -> None:
+        answer = await self._host.look_up(
+            protocol.LookUp(
+                request_id=uuid.uuid4().hex,
+                session_id=wanted.session_id,
+                delivery_id=wanted.delivery_id,
+                door=wanted.door,
+                place=wanted.place,
+            )
+        )
+        if answer is not None:
+            await self._deliver(translate.looked_up(wanted, answer))
+
+    def _run(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def shut(self) -> None:
         """End; what is held up is dropped, and the next broker asks again."""

@@ -123,6 +123,11 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
             "TYPED-ONCE",
             "`kill -9` of the broker at any moment: no agent dies, nothing is lost, nothing is typed twice.",
         ),
+        Guarantee(
+            "LOOKED-UP",
+            "What a program may have taken through a door of its own is looked up in the program's records before any policy settles it. "
+            "What they prove absent is handed over again, in its place.",
+        ),
         Guarantee("KEEP-BYTES", "A damaged log is refused with an error, and not a byte of it is changed."),
     ),
     "Agents that answer": (
@@ -162,6 +167,7 @@ GUARANTEES: dict[str, tuple[Guarantee, ...]] = {
 NOT_PROMISED = """
 * If the **PTY host** itself is killed while a message is in the terminal, nobody can know whether it was typed. Such a delivery is
   *in doubt*, and `RELAYBROKER_IN_DOUBT` settles it: `ask` (a dead letter for a person), `at_least_once` or `at_most_once`.
+  Through a door of the program's own it can often be known: its records are looked up first (docs/doors.md).
 * After a **crash of the machine** the log may lack its last moments. Messages that were open, or posted before the next start, are typed
   with `possible-duplicate`, whether they had been typed or not. Nothing that was acknowledged, answered or published is lost.
 * "Typed" means that body and Enter were written to the terminal, and that it reacted as the evidence says. What a program does with

@@ -35,7 +35,7 @@ from relaybroker.domain.recorded_input import RecordedInput
 from relaybroker.domain.state import State
 
 FORMAT = 1
-EFFECTS = 2
+EFFECTS = 3
 """How effects are written. Those of another form say nothing about what this version would do, and are not compared."""
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is refused: no turn is, and a state of a full broker is below it."""

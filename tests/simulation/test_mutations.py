@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from relaybroker.domain import effects, events, fold
@@ -10,7 +11,8 @@ from relaybroker.domain.effects import TypeText
 from relaybroker.domain.entities import Delivery
 from relaybroker.domain.mailbox import Mailbox
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.rules import custody, deliveries, local_first, mailboxes, settling
+from relaybroker.domain.rules import custody, deliveries, doubts, local_first, mailboxes, settling
+from relaybroker.domain.state import State
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
@@ -153,6 +155,32 @@ def custody_is_given_back(monkeypatch):
     monkeypatch.setattr(Delivery, "is_returnable", lambda self, _now: bool(self.seq))
 
 
+def doubt_is_settled_before_anybody_is_asked(monkeypatch):
+    """The policy settles what the program's records could tell."""
+
+    def due(turn):
+        for stream in list(turn.state.doubts):
+            settling.settle_doubt(turn, turn.state.deliveries[stream], "hasty")
+
+    monkeypatch.setattr(settling, "look_up", lambda _turn, _delivery: None)
+    monkeypatch.setattr(doubts, "due", due)
+
+
+def what_may_have_been_taken_is_handed_over_again(monkeypatch):
+    """Every look-up is taken for a proof that the program took nothing."""
+    looked_up = doubts.looked_up
+
+    def careless(turn, answer):
+        looked_up(turn, msgspec.structs.replace(answer, outcome="absent"))
+
+    monkeypatch.setattr(doubts, "looked_up", careless)
+
+
+def what_waits_overtakes_what_is_in_doubt(monkeypatch):
+    """Nothing waits for a look-up but what is looked up."""
+    monkeypatch.setattr(State, "is_doubted", lambda _self, _agent_id: False)
+
+
 def copies_are_not_recognised(monkeypatch):
     """What was given before the engine had it is typed again when its copy comes."""
     monkeypatch.setattr(local_first, "is_copy", lambda *_: False)
@@ -185,6 +213,9 @@ MUTATIONS = {
     the_engine_is_believed_to_keep_for_ever: "ONE-OWNER",
     the_age_at_the_engine_is_not_asked: "ONE-OWNER",
     custody_is_given_back: "ONE-OWNER",
+    doubt_is_settled_before_anybody_is_asked: "PROOF",
+    what_may_have_been_taken_is_handed_over_again: "PROOF",
+    what_waits_overtakes_what_is_in_doubt: "ORDER",
     copies_are_not_recognised: "TYPED-ONCE",
     what_may_be_a_copy_does_not_wait: "TYPED-ONCE",
 }

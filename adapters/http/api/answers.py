@@ -202,6 +202,8 @@ class AgentView(Answer, frozen=True, kw_only=True):
     worker: str | None
     ready: bool
     readiness: str
+    door: str
+    """Through which messages enter its program: `pty_paste` is its terminal."""
     blocked_by: str
     typed: int
     last_typed_secs_ago: float | None

@@ -94,6 +94,7 @@ class SpawnBody(Body):
     permission_mode: str = _alias("permission_mode", "permissionMode", default="")
     harness: Text = ""
     surface: list[Literal["reaction", "receipt"]] | None = None
+    doors: list[Text] | None = None
     env: dict[str, Text] = {}
     harness_config: HarnessConfig | None = _alias("harness_config", "harnessConfig")
     agent_token: SecretStr = _alias("agent_token", "agentToken", default=SecretStr(""))

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from relaybroker.adapters.http.api.bodies import AgentRestartBody, HarnessConfig, SpawnBody, parse
+from relaybroker.adapters.sessions.known import KINDS
 from relaybroker.adapters.user_paths import is_directory, is_file
 from relaybroker.domain.command_line import check_variables, command_line
 from relaybroker.domain.delivery import MAX_BODY_BYTES
+from relaybroker.domain.doors import TERMINAL
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy, SpawnSpec
 
@@ -121,8 +123,19 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
+        doors=None if body.doors is None else _doors(body.doors),
         surface=None if body.surface is None else tuple(body.surface),
     )
+
+
+def _doors(names: list[str]) -> tuple[str, ...]:
+    """By which doors deliveries are to enter, in order of preference."""
+    known = (*KINDS, TERMINAL)
+    for name in names:
+        if name not in known:
+            text = f"there is no door '{name[:40]}'; known: {', '.join(known)}"
+            raise InvalidRequest(Refusal.INVALID, "invalid_door", text, field="doors")
+    return tuple(names)
 
 
 def _restart(value: dict[str, Any] | None) -> RestartPolicy | None:

@@ -12,6 +12,7 @@ from relaybroker.adapters.http.api import answers
 from relaybroker.adapters.http.api.event_frames import parent_label
 from relaybroker.domain import agent as agent_machine
 from relaybroker.domain.dead_letter import DeadLetter
+from relaybroker.domain.doors import TERMINAL
 from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.instants import rfc3339
 from relaybroker.domain.reasons import SENTENCES, Reason
@@ -185,6 +186,7 @@ def agent(state: State, registration: Registration, now: float) -> answers.Agent
         worker=program.state if program and not program.starts_at else None,
         ready=program is not None and program.takes_text,
         readiness=program.evidence if program else "",
+        door=(program.door or TERMINAL) if program else "",
         blocked_by=program.blocked_by if program else "",
         typed=program.typed if program else 0,
         last_typed_secs_ago=_age(now, program.last_typed_at) if program else None,
@@ -266,7 +268,7 @@ def _waiting_reason(state: State, program: Worker | None, waiting: list[Delivery
         return str(first.reason)
     if not state.host.attached:
         return "pty_host_lost"
-    if program is not None and program.typing:
+    if program is not None and (program.typing or state.is_doubted(program.agent_id)):
         return "behind_earlier"
     return "queued"
 

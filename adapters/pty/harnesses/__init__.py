@@ -19,6 +19,7 @@ import msgspec
 
 from relaybroker.adapters.pty.composer import ComposerRule
 from relaybroker.adapters.pty.view import bare
+from relaybroker.domain.doors import fault_of_doors
 from relaybroker.domain.names import nearest_names
 
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An injection with `steer` interrupts the program with Escape first, if it works."""
     hint: Literal["none", "line", "block"] = "none"
     """Which help on answering the broker's composer adds."""
+    doors: tuple[str, ...] = ()
+    """By which deliveries enter the program, the first that opens; the terminal is behind them."""
     surface: tuple[Literal["reaction", "receipt"], ...] = ()
     """What others do with its agent's messages, and is told to it in one line each: reactions, read marks."""
     alone: Alone = Alone()
@@ -218,6 +221,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(
                 "commands are lower-case and name something: programs are compared by their lower-case names"
             )
+        if fault := fault_of_doors(self.doors):
+            raise ValueError(f"doors: {fault}")
 
     def dialog_in(self, joined: str) -> str | None:
         """The name of the dialog whose phrases are in a screen (as `View.joined`)."""

@@ -27,6 +27,7 @@ Source: spec/node-protocol.md section 9; spec/failure-scenarios.md section 1.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,6 +102,8 @@ class AgentStory:
     """Highest acknowledgement that left in this generation."""
     touched: dict[str, int] = field(default_factory=dict)
     """Message ids of which at least a part reached a terminal -> the latest number under which they did."""
+    marked: set[str] = field(default_factory=set)
+    """Those of them that were typed with the mark and not given in answer to a fetch since."""
     floor: int = 0
     """Everything from the base up to here is covered."""
     ahead: dict[int, float] = field(default_factory=dict)
@@ -128,6 +131,9 @@ class Attempt:
     is_open: bool = True
     intended: bool = False
     in_custody: bool = False
+    doubted: bool = False
+    records_fail: bool = False
+    """The records were asked, and do not tell or were asked twice in vain."""
 
 
 @dataclass
@@ -284,6 +290,8 @@ class Promises:
             )
             self.marks.reach("typed again with the mark")
         story.touched[key] = seq or 0
+        if "possible-duplicate" in context[2]:
+            story.marked.add(key)
         if post is not None:
             self._in_order(story, session, attempt, post)
         if seq and attempt.source == "engine":
@@ -318,7 +326,10 @@ class Promises:
                 continue  # without a place in the sequence
             last = seqs[-1] if seqs else 0
             if former is not None and last - former <= mailbox.SEEN_WINDOW:
-                _hold(one.doubtful, f"FETCHED-ONCE: {one.msg_id} of {agent_id} is given again, silently")
+                # an answer waits for the disk, and what is typed instead of it does not: then the typed one has the mark
+                is_marked = one.doubtful or key in story.marked
+                _hold(is_marked, f"FETCHED-ONCE: {one.msg_id} of {agent_id} is given again, silently")
+            story.marked.discard(key)
             story.touched[key] = last
 
     def stood(self, *, went_in: bool) -> None:
@@ -340,6 +351,10 @@ class Promises:
         self.marks.decided(item, decided)
         for recorded in decided:
             event = recorded.event
+            if isinstance(event, events.DeliveryLookedUp) and isinstance(item, inputs.DeliveryLookedUp):
+                is_true = (item.delivery_id in self._whole) == (event.outcome == "accepted")
+                is_told = event.outcome != "unknowable"
+                _hold(is_true or not is_told, f"PROOF: {recorded.stream} is said to be {event.outcome}")
             if isinstance(event, events.DeliveryOffered):
                 self._places[recorded.stream] = event.agent_id, event.seq or 0
                 if event.source == delivery.LOCAL:
@@ -460,6 +475,14 @@ class Promises:
                 attempt.is_typed = True
                 self._cover(attempt, "fetched")
                 self.marks.reach("a message was fetched")
+            case events.DeliveryDoubted():
+                self.attempts[stream].doubted, self.attempts[stream].records_fail = True, False
+            case events.DeliveryHandedBack():
+                self.attempts[stream].doubted = False  # what comes of the next hand-over is another matter
+            case events.DeliveryAskedAgain() if self.attempts[stream].doubted:
+                self.attempts[stream].records_fail = True
+            case events.DeliveryLookedUp():
+                self.attempts[stream].records_fail = event.outcome == "unknowable"
             case events.DeliveryInjected():
                 attempt = self.attempts[stream]
                 _hold(attempt.typing_id in self._whole, f"PROOF: {stream} is said to be typed and no terminal has it")
@@ -469,11 +492,13 @@ class Promises:
                 self._end(stream)
             case events.DeliveryDeadLettered():
                 attempt = self._end(stream)
+                self._settled_in_doubt(stream, attempt, event.reason)
                 self._cover(attempt, event.reason)
                 if event.in_doubt:
                     self._doubted[stream] = attempt
             case events.DeliveryDropped():
                 attempt = self._end(stream)
+                self._settled_in_doubt(stream, attempt, event.reason)
                 if event.settled:
                     _hold(
                         event.reason in _MAY_SETTLE
@@ -545,6 +570,12 @@ class Promises:
         self._places.pop(stream, None)
         self._outbox.pop(stream, None)
         return attempt
+
+    @staticmethod
+    def _settled_in_doubt(stream: str, attempt: Attempt, reason: Reason) -> None:
+        """What the records can tell is no matter of policy."""
+        is_policy = attempt.doubted and reason is Reason.AMBIGUOUS
+        _hold(attempt.records_fail or not is_policy, f"PROOF: the policy settles {stream}, and the records could tell")
 
     def _cover(self, attempt: Attempt, why: str) -> None:
         if attempt.seq:
@@ -639,6 +670,8 @@ def check_bounds(state: State) -> None:
         _hold(len(box.seen) <= mailbox.SEEN_WINDOW and len(box.fan) <= mailbox.SEEN_WINDOW, "BOUNDED: windows")
         _hold(len(box.came_late) <= mailbox.LATE_KEPT, f"BOUNDED: {len(box.came_late)} late numbers")
         _hold(box.floor <= box.recv, f"D2: floor {box.floor} above {box.recv} of {box.agent_id}")
+    doubts = Counter(state.deliveries[stream].agent_id for stream in state.doubts)
+    _hold(max(doubts.values(), default=0) <= delivery.INJECT_WINDOW, f"BOUNDED: {doubts} are in doubt")
     for program in state.workers.values():
         _hold(len(program.waiting) <= delivery.MAX_WAITING + 1, f"BOUNDED: {len(program.waiting)} deliveries wait")
         _hold(len(program.typing) <= delivery.INJECT_WINDOW, f"BOUNDED: {len(program.typing)} are with the host")

@@ -1,8 +1,9 @@
 """A small PTY host: idempotent, its reports kept until they are confirmed, its programs with a life of their own.
 
 A shell is shown its messages. Into other programs text and Enter are typed, and the proof that follows Enter is reported; sometimes it is
-late, and the text stands meanwhile for a person to see. What a program was really typed is kept here as the truth that nobody in the
-broker sees.
+late, and the text stands meanwhile for a person to see. A program with a door of its own is handed its messages; it loses some, takes some
+late or unseen, and what it took stays in its records when it is gone. What a program was really given is kept here as the truth that
+nobody in the broker sees.
 
 Source: spec/node-protocol.md sections 0.5 and 6; `relaybroker.adapters.pty`.
 """
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
+import msgspec
+
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.worker import DRAFT
@@ -23,6 +26,7 @@ from relaybroker.testing.simulation.timeline import Pipe, Timeline
 _Effect = (
     effects.StartProgram
     | effects.TypeText
+    | effects.LookUp
     | effects.StopProgram
     | effects.ForgetProgram
     | effects.ConfirmReports
@@ -59,9 +63,28 @@ class Traits:
     late_s: tuple[float, float] = (9.0, 60.0)
     """How long those stand; a person is called for them after `LATE_S`."""
     latency_s: tuple[float, float] = (0.0001, 0.002)
+    door_opens: float = 1.0
+    """Share of the programs that offer the door which was asked for."""
+    door_fails: float = 0.0
+    """Share of hand-overs before which the door is gone: the terminal takes over."""
+    door_loses: float = 0.0
+    """Share of hand-overs of which the program takes nothing."""
+    door_unseen: float = 0.0
+    """Share of those that the program takes, and the host does not see it."""
+    door_late: float = 0.0
+    """Share of those that it takes after nobody waits any more."""
+    door_repeats: float = 0.0
+    """Share of those whose evidence comes twice."""
+    records_lost: float = 0.0
+    """Share of look-ups of which the records do not tell."""
+    look_up_lost: float = 0.0
+    """Share of look-ups that nobody answers."""
 
 
 LATE_S = 8.0
+EVIDENCE_S = 15.0
+"""So long evidence is waited for."""
+DOOR = "inbox"
 
 
 @dataclass
@@ -95,6 +118,13 @@ class Session:
     """The broker knows that it is occupied."""
     spoiled: dict[str, None] = field(default_factory=dict)
     """Half-typed deliveries that a person may have submitted: never typed again."""
+    asks_for_door: bool = False
+    door: bool = False
+    """Messages enter through a door of the program's own."""
+    newest: dict[str, int] = field(default_factory=dict)
+    """Delivery -> the newest attempt for which it was asked again while it was under way: what comes of it is that one's outcome."""
+    doubtful: dict[str, None] = field(default_factory=dict)
+    """Handed over without evidence: not handed over again before they were looked up and are absent."""
     fence: int = 0
     """Report of an injection that is to be tried again; nothing is taken before the broker has confirmed it."""
 
@@ -123,6 +153,10 @@ class Host:
         self._reports: list[Any] = []
         self._report = 0
         self._proofs: dict[tuple[str, str], inputs.TextTyped] = {}
+        self._records: dict[str, None] = {}
+        """Deliveries that programs took through their doors: they outlive the programs."""
+        self._to_be_taken: dict[str, Session] = {}
+        """Deliveries that a program has and takes later, if it lives."""
 
     @property
     def host_id(self) -> str:
@@ -157,6 +191,7 @@ class Host:
         self.deaths += 1
         self.sessions, self._starting, self._stop_at_once, self._reports, self._proofs = {}, {}, {}, [], {}
         self._report = 0
+        self._to_be_taken = {}
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.to_broker.cut()
@@ -171,6 +206,10 @@ class Host:
                 self._start(request)
             case effects.TypeText():
                 self._type(request)
+            case effects.LookUp():
+                if self.connection is not None:
+                    wait_s = self._random.uniform(0.001, 2.0)
+                    self._timeline.after(wait_s, self._look_up, request, self.connection)
             case effects.StopProgram():
                 self._stop(request.session_id, request.grace_s)
             case effects.ForgetProgram(session_id=session_id):
@@ -201,7 +240,8 @@ class Host:
             self._tell(inputs.ProgramNotStarted, start.session_id, reason="cli_not_found", detail="no such program")
             return
         is_shell = harnesses.profile(start.profile).treatment == "show"
-        session = Session(start.session_id, start.agent_id, start.name, is_shell)
+        asks_for_door = bool(start.doors) and not is_shell
+        session = Session(start.session_id, start.agent_id, start.name, is_shell, asks_for_door=asks_for_door)
         self.sessions[start.session_id] = session
         self._tell(inputs.ProgramStarted, start.session_id, pid=4711)
         self._timeline.after(self._random.uniform(*self.traits.boot_s), self.become_ready, session)
@@ -227,6 +267,8 @@ class Host:
     def become_ready(self, session: Session) -> None:
         """The program shows its prompt."""
         if self._lives(session) and session.state == "booting":
+            if session.asks_for_door and not session.was_ready:
+                self._choose_door(session, opens=self._random.random() < self.traits.door_opens)
             session.state, session.was_ready = "ready", True
             self._tell(inputs.ProgramReady, session.session_id, evidence="prompt")
             self._pump(session)
@@ -264,6 +306,8 @@ class Host:
     def submit(self, session: Session) -> None:
         """A person presses Enter, and from now on Enter submits again."""
         session.keeps_text = False
+        if session.door:
+            return
         if self._lives(session) and session.entered and session.current is not None and not session.dialog:
             self._submitted(session, session.current)
 
@@ -274,6 +318,9 @@ class Host:
 
     def occupy(self, session: Session, reason: str, patience_s: float) -> None:
         """The program begins to work or is stopped, a person types or left a text; the broker hears of it when it wants to type."""
+        has_been_handed = session.door and (session.begun or session in self._to_be_taken.values())
+        if has_been_handed:
+            return  # it is at work on that
         if self._lives(session) and session.state in ("booting", "ready") and not session.occupied:
             session.occupied, session.patience_s = reason, patience_s
 
@@ -356,11 +403,14 @@ class Host:
         elif any(
             under_way.delivery_id == wanted.delivery_id for under_way in (*session.queue, session.current) if under_way
         ):
+            session.newest[wanted.delivery_id] = wanted.attempt
             return
         elif session.fence:
             self._failed(wanted, "out_of_turn", "no")
         elif wanted.delivery_id in session.spoiled:
             self._failed(wanted, "composer_unclear", "partly")
+        elif wanted.delivery_id in session.doubtful:
+            self._failed(wanted, "no_evidence", "unknown")
         elif session.draft == wanted.delivery_id:
             self._timeline.after(self._random.uniform(*self.traits.type_s), self._complete, session, wanted)
         else:
@@ -378,6 +428,9 @@ class Host:
     def _write(self, session: Session, wanted: effects.TypeText) -> None:
         """The text is written; Enter follows."""
         if session.begun or not self._is_current(session, wanted) or self._yields(session, wanted):
+            return
+        if session.door:
+            self._hand_over(session, wanted)
             return
         if self._random.random() < self.traits.write_failed:
             session.current = None
@@ -462,6 +515,107 @@ class Host:
         self._proofs[session.session_id, wanted.delivery_id] = proof
         self._timeline.after(self._random.uniform(0.05, 1.0), self._verify, session, wanted)
 
+    # --- a door of the program's own ------------------------------------------------------------------------------------
+
+    def _choose_door(self, session: Session, *, opens: bool) -> None:
+        session.door = opens
+        self._tell(
+            inputs.DoorChosen,
+            session.session_id,
+            door=DOOR if opens else "",
+            place=session.session_id if opens else "",
+            passed_over={} if opens else {DOOR: "it did not open"},
+        )
+
+    def _hand_over(self, session: Session, wanted: effects.TypeText) -> None:
+        """The message leaves us; what the program makes of it, chance decides."""
+        traits, chance = self.traits, self._random.random
+        if chance() < traits.door_fails:
+            session.current = None
+            self._choose_door(session, opens=False)
+            self._failed(wanted, "out_of_turn", "no")
+            self._hand_back(session, "out_of_turn")
+            return
+        session.begun = session.entered = True
+        is_lost, is_late, is_unseen = (
+            chance() < traits.door_loses,
+            chance() < traits.door_late,
+            chance() < traits.door_unseen,
+        )
+        if is_lost or is_late or is_unseen:
+            self._timeline.after(EVIDENCE_S, self._without_evidence, session, wanted)
+        if is_lost:
+            return
+        self._to_be_taken[wanted.delivery_id] = session
+        seconds = self._random.uniform(EVIDENCE_S, 2 * EVIDENCE_S) if is_late else self._random.uniform(*traits.type_s)
+        self._timeline.after(seconds, self._take_in, session, wanted, not is_late and not is_unseen)
+
+    def _take_in(self, session: Session, wanted: effects.TypeText, seen: bool) -> None:
+        """The program takes what it was handed, unless it is gone; perhaps the host sees that."""
+        if self._to_be_taken.pop(wanted.delivery_id, None) is not session or not self._lives(session):
+            return
+        self._watcher.typing(session, wanted)
+        self._watcher.typed(session, wanted)
+        self._records[wanted.delivery_id] = None
+        if not seen or session.current is not wanted:
+            return
+        session.current, session.begun, session.entered = None, False, False
+        proof = self._taken(session, wanted)
+        self._proofs[session.session_id, wanted.delivery_id] = proof
+        if self._random.random() < self.traits.door_repeats:
+            self._taken(session, wanted)
+        self._timeline.after(0.001, self._pump, session)
+
+    def _taken(self, session: Session, wanted: effects.TypeText) -> inputs.TextTyped:
+        proof: inputs.TextTyped = self._tell(
+            inputs.TextTyped,
+            session.session_id,
+            delivery_id=wanted.delivery_id,
+            attempt=wanted.attempt,
+            bytes_written=len(wanted.text),
+            evidence="transcript",
+            wait_ms=1.0,
+            door=DOOR,
+            pointer=f"row {len(self._records)}",
+        )
+        return proof
+
+    def _without_evidence(self, session: Session, wanted: effects.TypeText) -> None:
+        """Nobody waits for evidence any more."""
+        if not self._lives(session) or session.current is not wanted:
+            return
+        session.current, session.begun, session.entered = None, False, False
+        session.doubtful[wanted.delivery_id] = None
+        attempt = max(wanted.attempt, session.newest.pop(wanted.delivery_id, 0))
+        self._failed(msgspec.structs.replace(wanted, attempt=attempt), "no_evidence", "unknown")
+        self._hand_back(session, "out_of_turn")
+
+    def _look_up(self, wanted: effects.LookUp, asker: Connection) -> None:
+        """What the records say; while the program still has it, nobody can tell."""
+        if self.connection is not asker or self._random.random() < self.traits.look_up_lost:
+            return
+        holder = self._to_be_taken.get(wanted.delivery_id)
+        if holder is not None and self._lives(holder):
+            self._timeline.after(1.0, self._look_up, wanted, asker)
+            return
+        outcome = "accepted" if wanted.delivery_id in self._records else "absent"
+        if self._random.random() < self.traits.records_lost:
+            outcome = "unknowable"
+        if outcome == "absent" and (session := self.sessions.get(wanted.session_id)) is not None:
+            session.doubtful.pop(wanted.delivery_id, None)
+        evidence, pointer = ("transcript", "row 1") if outcome == "accepted" else ("", "")
+        asker.to_broker.send(
+            inputs.DeliveryLookedUp(
+                delivery_id=wanted.delivery_id,
+                attempt=wanted.attempt,
+                outcome=outcome,
+                evidence=evidence,
+                pointer=pointer,
+            )
+        )
+
+    # --- what comes back ------------------------------------------------------------------------------------------------
+
     def _verify(self, session: Session, wanted: effects.TypeText) -> None:
         if self._lives(session):
             verification = "echo" if self._random.random() < 0.5 else "timeout_fallback"
@@ -473,7 +627,9 @@ class Host:
         wanted, begun = session.current, session.begun
         is_whole = session.entered
         session.current, session.begun, session.entered = None, False, False
-        if wanted is not None:
+        if wanted is not None and session.door:
+            self._failed(wanted, reason, "unknown" if begun else "no")
+        elif wanted is not None:
             session.draft = wanted.delivery_id if begun and not is_whole else ""
             self._failed(wanted, reason, "partly" if begun else "no")
 
@@ -494,7 +650,7 @@ class Host:
             reason=reason,
             typed=typed,
         )
-        if typed == "no" and (session := self.sessions.get(wanted.session_id)) is not None:
+        if typed in ("no", "unknown") and (session := self.sessions.get(wanted.session_id)) is not None:
             session.fence = report.report
 
     def _tell(self, kind: Any, session_id: str, **fields: Any) -> Any:

@@ -102,6 +102,14 @@ REQUIRED = (
     "a copy waited until the engine said which message it is",
     "given here and back in the outbox",
     "a clean stop",
+    "a door was chosen",
+    "a door was passed over",
+    "taken through a door",
+    "in doubt: accepted",
+    "in doubt: absent",
+    "in doubt: unknowable",
+    "in doubt after the end of its program",
+    "a doubt was asked about again",
 )
 """What every batch must have reached at least once."""
 
@@ -133,6 +141,7 @@ class Marks:
         self.reached: Counter[str] = Counter()
         self._resynced: dict[str, int] = {}
         self._custody: set[str] = set()
+        self._doubted: set[str] = set()
         self._given: set[str] = set()
         self._taking = ""
         """The turn in which the newest one was taken over."""
@@ -194,7 +203,18 @@ class Marks:
                 self._custody.add(stream)
                 self._taking = recorded.causation
             case events.DeliveryAskedAgain():
-                self.reach("the host was asked again")
+                self.reach("a doubt was asked about again" if stream in self._doubted else "the host was asked again")
+            case events.DoorChosen():
+                self.reach("a door was chosen" if event.door else "a door was passed over")
+            case events.DeliveryDoubted():
+                self._doubted.add(stream)
+                if event.reason is not Reason.NO_EVIDENCE:
+                    self.reach("in doubt after the end of its program")
+            case events.DeliveryLookedUp():
+                self.reach(f"in doubt: {event.outcome}")
+                self._doubted.discard(stream)
+            case events.DeliveryInjected() if event.door and event.report:
+                self.reach("taken through a door")
             case events.AckSent() if recorded.causation == self._taking:
                 self.reach("acknowledged from custody before it was typed")
             case events.DeliveryInjected() if stream in self._custody:

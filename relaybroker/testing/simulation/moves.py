@@ -309,7 +309,10 @@ def spawn(world: World) -> None:
     task = "say hello" if world.random.random() < 0.3 else ""
     cli = world.random.choice(("claude", "cat", "bash"))
     restart = inputs.RestartPolicy(max_restarts=1) if cli == "cat" else None
-    spec = inputs.SpawnSpec(name=name, cli=cli, task=task, restart=restart)
+    doors = ("inbox",) if world.plan.has_doors and cli == "claude" else None
+    if doors and world.random.random() < 0.5:
+        restart = inputs.RestartPolicy(max_restarts=3)
+    spec = inputs.SpawnSpec(name=name, cli=cli, task=task, restart=restart, doors=doors)
     world.node.put(inputs.SpawnRequested(request_id=world.request_id(), spec=spec))
 
 

@@ -306,6 +306,7 @@ class Node:
                     self._to_engine.send(frame)
             case (
                 effects.TypeText()
+                | effects.LookUp()
                 | effects.StartProgram()
                 | effects.StopProgram()
                 | effects.ForgetProgram()

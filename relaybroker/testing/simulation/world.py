@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from relaybroker.domain import effects, inputs, replies
@@ -50,6 +50,12 @@ class Plan:
     """Agents here go on talking while the engine cannot be reached."""
     keeps_all: bool = True
     snapshot_every: int = 700
+    has_doors: bool = False
+    """Some programs have doors of their own."""
+
+
+DOORS_EVERY = 7
+"""One plan of so many has doors: the others stay what they were before there were any, with what they once found."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -60,7 +66,7 @@ def plan_of(seed: int) -> Plan:
         return value if random.random() < 0.4 else 0.0
 
     fast = (0.001, 0.05)
-    return Plan(
+    plan = Plan(
         seed=seed,
         names=("ann", "bob", "cleo", "dirk")[: random.randint(1, 4)],
         policy=POLICIES[seed % 3],
@@ -92,6 +98,28 @@ def plan_of(seed: int) -> Plan:
         weights=_Swarm(random),
         snapshot_every=random.choice((150, 700, 700, 1_000_000)),
     )
+    return _with_doors(plan) if seed % DOORS_EVERY == DOORS_EVERY - 1 else plan
+
+
+def _with_doors(plan: Plan) -> Plan:
+    """The same, and some of its programs have doors of their own."""
+    random = Random(f"doors {plan.seed}")  # noqa: S311 - reproducible on purpose
+
+    def sometimes(value: float) -> float:
+        return value if random.random() < 0.5 else 0.0
+
+    host = replace(
+        plan.host,
+        door_opens=random.choice((1.0, 0.8)),
+        door_fails=sometimes(0.05),
+        door_loses=sometimes(0.15),
+        door_unseen=sometimes(0.15),
+        door_late=sometimes(0.15),
+        door_repeats=sometimes(0.1),
+        records_lost=sometimes(0.3),
+        look_up_lost=sometimes(0.3),
+    )
+    return replace(plan, host=host, has_doors=True)
 
 
 def day_of(seed: int) -> Plan:

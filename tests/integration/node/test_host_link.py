@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from relaybroker.adapters.pty.protocol import Inject, Output, Start, Stop
+from relaybroker.adapters.pty.protocol import DOORS_SINCE, Inject, LookUp, Output, Start, Stop
 from relaybroker.domain.inputs import HostAttached, HostLost, Input, ProgramExited, ProgramStarted
 from relaybroker.node import host_link
 from relaybroker.node.host_link import HostLink
@@ -245,3 +245,27 @@ async def test_a_host_that_hangs_is_lost_until_it_answers_and_keeps_its_agents(
     again = (await bench.wait(HostAttached, 2))[1]
     assert again.host_id == attached.host_id
     assert [session.pid for session in again.sessions] == [started.pid]
+
+
+LOOK_UP = LookUp(request_id="r", session_id="gone", delivery_id="d1", door="none", place="")
+
+
+async def test_a_host_is_asked_what_records_say_and_a_host_without_doors_is_not(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host of the version before would take the question for a breach of the protocol."""
+    bench = make_host()
+    assert await bench.link.look_up(LOOK_UP) is None, "there is no host"
+    bench.link.attach()
+    await bench.wait(HostAttached)
+    answer = await bench.link.look_up(LOOK_UP)
+    assert answer is not None
+    assert answer.data == {"outcome": "unknowable", "detail": "this host has no door none"}
+    monkeypatch.setattr(host_link, "PROTOCOL_VERSION", DOORS_SINCE - 1)
+    bench.link.attach()
+    await bench.wait(HostAttached, 2)
+    answer = await bench.link.look_up(LOOK_UP)
+    assert answer is not None
+    assert answer.data["outcome"] == "unknowable"
+    assert "earlier version" in str(answer.data["detail"])
+    assert not [item for item in bench.inputs if isinstance(item, HostLost)]

@@ -114,6 +114,22 @@ def test_an_orphan_of_whom_nothing_is_known_ends_with_the_last_agent_that_may_ha
     assert kin.of(30) == [30], "it is younger than the orphan"
 
 
+def test_a_server_that_was_there_before_its_agent_belongs_to_no_other(monkeypatch):
+    me = os.getpid()
+    table = {me: Listed(me, "S", 1, me, 0), 10: Listed(10, "S", me, 10, 100), 99: Listed(99, "S", me, 99, 300)}
+    monkeypatch.setattr(kin_module, "processes", lambda: table)
+    monkeypatch.setattr(kin_module, "listed", table.get)
+    monkeypatch.setattr(kin_module, "mark_of", lambda pid: "s20" if pid == 99 else "")
+    kin = Kin(adopts=True)
+    kin.add(10, "s10")
+    assert kin.of(10) == [10]
+    table[20] = Listed(20, "S", me, 20, 400)
+    kin.add(20, "s20")
+    kin._looked = float("-inf")
+    assert sorted(kin.of(20)) == [20, 99]
+    assert kin.of(10) == [10]
+
+
 def test_a_number_that_a_stranger_got_is_not_the_agents_any_more(monkeypatch):
     me = os.getpid()
     table = {me: Listed(me, "S", 1, me, 0), 10: Listed(10, "S", me, 10, 100)}

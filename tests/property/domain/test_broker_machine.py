@@ -3,7 +3,8 @@ moment, a clock that jumps.
 
 Invariants checked after every step: fold(log) = live state (D14), an acknowledgement covers only what is settled or in custody (D1, D2),
 nothing is typed twice while its host lives (D5, TYPED-ONCE), sequenced messages are typed in order (D8), every event is legal, nothing that
-has ended is still waited for and every message has one owner (F017), nothing is given back to an engine that has it no more (ONE-OWNER),
+has ended is still waited for and every message has one owner (F017), what may have been taken through a door is not handed over again
+before the program's records tell that it was not (LOOKED-UP), nothing is given back to an engine that has it no more (ONE-OWNER),
 while a person holds an agent nothing is typed but what was flushed (D15), what an agent has read by fetching is given or typed again only
 with the mark, and not at all once that is recorded (FETCHED-ONCE), and what others do with a message is told once (TRUE-END).
 """
@@ -23,6 +24,8 @@ from relaybroker.domain.state import decode, encode
 from tests.world import World
 
 NAMES = ("ann", "bob")
+DOORS = {"ann": None, "bob": ("inbox",)}
+"""One is typed at, the other one's program has a door of its own."""
 
 
 class BrokerMachine(RuleBasedStateMachine):
@@ -54,7 +57,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.world.start()
         self.world.online()
         for name in NAMES:
-            self.world.spawn(name, surface=("reaction", "receipt"))
+            self.world.spawn(name, surface=("reaction", "receipt"), doors=DOORS[name])
 
     # --- the engine -------------------------------------------------------------------------------------------------
 
@@ -128,7 +131,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def spawn(self, name: str) -> None:
         if self._is_online() and self.world.broker.state.registration_of(name) is None:
-            self.world.spawn(name, surface=("reaction", "receipt"))
+            self.world.spawn(name, surface=("reaction", "receipt"), doors=DOORS[name])
 
     @rule(name=st.sampled_from(NAMES))
     def say(self, name: str) -> None:
@@ -256,6 +259,48 @@ class BrokerMachine(RuleBasedStateMachine):
                     reason="out_of_turn" if number else reason,
                     typed="no",
                 )
+
+    @rule(
+        takes_it=st.booleans(),
+        host_dies=st.booleans(),
+        before=st.sampled_from([1, 2]),
+        after=st.sampled_from([0, 1]),
+        tells=st.sampled_from([None, False, True]),
+    )
+    def hand_over_without_evidence(
+        self, takes_it: bool, host_dies: bool, before: int, after: int, tells: bool | None
+    ) -> None:
+        """A program is handed a text, takes it or not, and nobody sees that; or the host dies right then. More is sent meanwhile."""
+        world = self.world
+        for _ in range(before):
+            self.post(NAMES[1])
+        handed = [text for text in world.pending_text if text.session_id in world.doors]
+        if not handed:
+            return
+        first, behind = handed[0], [text for text in handed[1:] if text.session_id == handed[0].session_id]
+        is_new = first.delivery_id not in world.done
+        if takes_it:
+            world.take(first)
+        if host_dies:
+            self.host_dies()
+        elif first.session_id in world.sessions and is_new:
+            world.pending_text = [text for text in world.pending_text if text.session_id != first.session_id]
+            world.not_typed(first, reason="no_evidence", typed="unknown")
+            for text in behind:
+                world.not_typed(text, reason="out_of_turn")
+        for _ in range(after):
+            self.post(NAMES[1])
+        while world.pending_text:
+            self.type_next()
+        if tells is not None and world.look_ups():
+            self.look_up(tells, -1)
+
+    @precondition(lambda self: self.world.look_ups())
+    @rule(tells=st.booleans(), which=st.sampled_from([-1, -1, -2, 0]))
+    def look_up(self, tells: bool, which: int) -> None:
+        """The records tell what they hold, or not; perhaps late, perhaps of what was settled long ago."""
+        asked = self.world.look_ups()
+        self.world.looked_up(asked[max(which, -len(asked))], "" if tells else "unknowable")
 
     @rule(name=st.sampled_from(NAMES), is_there=st.booleans())
     def question(self, name: str, is_there: bool) -> None:

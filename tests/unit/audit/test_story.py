@@ -427,3 +427,58 @@ def test_a_message_that_was_read_elsewhere_counts_as_delivered(world, log):
     world.deliver("w1", 0, msg_id="M1", delivery_id="evt_1", payload={"type": "message.read", "data": data})
     (story,) = [one for one in tell(log(world), "M1") if one.subject == f"delivery:del_M1_{agent_id}"]
     assert (story.outcome, story.reason) == (DELIVERED, "read_elsewhere")
+
+
+# --- doors -------------------------------------------------------------------------------------------------------------------
+
+
+def _handed_over(world):
+    """An agent whose program has a door of its own is handed a message."""
+    world.auto_type = False
+    world.spawn("w1", doors=("inbox",))
+    world.deliver("w1", 1)
+    return world.pending_text[0]
+
+
+def test_a_message_taken_through_a_door_says_what_proves_it(world, log):
+    _handed_over(world)
+    world.type_next()
+    (story,) = tell(log(world), "M1")
+    assert (story.outcome, story.state) == (DELIVERED, "acked")
+    assert "was taken by its program (door inbox, transcript" in story.verdict
+    assert "1 ms after the hand-over) and acknowledged" in story.verdict
+    assert "worker.door_chosen.v1" in [step.event for step in story.steps]
+
+
+def test_a_message_in_doubt_says_that_it_is_looked_up_and_then_where_it_was(world, log):
+    world.not_typed(_handed_over(world), reason="no_evidence", typed="unknown")
+    (story,) = tell(log(world), "M1")
+    assert (story.outcome, story.state, story.reason) == (PENDING, "in_doubt", "no_evidence")
+    assert "Its records are being looked up (door inbox)." in story.verdict
+    assert story.otherwise
+    (asked,) = world.look_ups()
+    world.looked_up(asked, "accepted", pointer="FILE:214")
+    (story,) = tell(log(world), "M1")
+    assert story.outcome == DELIVERED
+    assert "transcript" not in story.verdict
+    assert "(door inbox, item FILE:214, found in its records after doubt: " in story.verdict
+
+
+def test_a_message_whose_program_wrote_nothing_down_says_so_and_which_policy_settled_it(world, log):
+    world.not_typed(_handed_over(world), reason="no_evidence", typed="unknown")
+    (asked,) = world.look_ups()
+    world.looked_up(asked, "unknowable", detail="the transcript is gone")
+    (story,) = tell(log(world), "M1")
+    assert (story.outcome, story.state, story.reason) == (NOT_DELIVERED, "dead_lettered", "ambiguous")
+    assert "Its program's records do not tell: the transcript is gone. (policy ask)" in story.verdict
+
+
+def test_a_message_that_was_not_taken_says_that_it_is_handed_over_again(world, log):
+    world.not_typed(_handed_over(world), reason="no_evidence", typed="unknown")
+    session = next(iter(world.sessions))
+    world.report(inputs.ProgramBlocked, session, pattern="permission")
+    (asked,) = world.look_ups()
+    world.looked_up(asked, "absent")
+    (story,) = tell(log(world), "M1")
+    assert (story.outcome, story.reason) == (PENDING, "blocked_by_dialog")
+    assert [step.event for step in story.steps].count("delivery.looked_up.v1") == 1

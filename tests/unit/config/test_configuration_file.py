@@ -95,12 +95,15 @@ def test_file_and_state_are_found_upward_and_no_further_than_the_home_directory(
 def test_what_an_agent_is_told_of_its_messages_is_part_of_it_only_where_the_file_says_so(tmp_path):
     """A fleet that was started before the setting existed is not started again because of it."""
     plain, silent, told = Agent(cli="x"), Agent(cli="x", surface=()), Agent(cli="x", surface=("reaction",))
+    by_door = Agent(cli="x", doors=("claude_inbox",))
+    assert "doors" not in plain.request("a", tmp_path, {})
+    assert by_door.request("a", tmp_path, {})["doors"] == ("claude_inbox",)
     assert "surface" not in plain.request("a", tmp_path, {})
     assert silent.request("a", tmp_path, {})["surface"] == ()
     assert told.request("a", tmp_path, {})["surface"] == ("reaction",)
-    assert len({one.fingerprint(tmp_path) for one in (plain, silent, told)}) == 3
+    assert len({one.fingerprint(tmp_path) for one in (plain, silent, told, by_door)}) == 4
     former = plain.model_dump(mode="json")
-    del former["surface"], former["restart"]
+    del former["surface"], former["doors"], former["restart"]
     said = msgspec.json.encode([former, str(tmp_path)], order="sorted")
     assert plain.fingerprint(tmp_path) == hashlib.sha256(said).hexdigest()[:16]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relaybroker.domain import effects, inputs
+from relaybroker.domain.delivery import MAX_WAITING
 from relaybroker.domain.worker import READ_S
 
 
@@ -471,6 +472,21 @@ def test_a_full_queue_refuses_the_newest_and_asks_again_when_there_is_room(world
         world.deliver("w1", seq)
     assert world.acks("w1")[-1] == 1029
     world.assert_fold_is_live()
+
+
+def test_what_is_buffered_behind_a_gap_counts_as_waiting(world):
+    """BOUNDED: a gap that closes makes no more messages wait than an agent may have, plus the one that closes it."""
+    world.auto_ready = False
+    world.spawn("w1")
+    for seq in range(1, MAX_WAITING - 9):
+        world.deliver("w1", seq)
+    for seq in range(MAX_WAITING - 8, MAX_WAITING + 40):  # the one before them is missing
+        world.deliver("w1", seq)
+    ignored = [item.event.reason for item in world.events("mailbox.frame_ignored.v1")]
+    assert set(ignored) == {"hold_full"}
+    world.deliver("w1", MAX_WAITING - 9)
+    [program] = world.broker.state.workers.values()
+    assert len(program.waiting) == MAX_WAITING + 1
 
 
 def _is_gone(world, name):

@@ -141,8 +141,12 @@ def test_an_agent_that_ends_while_it_fetches_leaves_a_doubt(waiting):
     waiting.assert_fold_is_live()
 
 
-def test_the_doubt_of_a_fetch_stays_with_a_message_that_goes_back_to_the_engine(waiting):
-    """TYPED-ONCE: nobody said what came of the fetch, and then the program ended; the next one is told that it may be a copy."""
+@pytest.mark.parametrize("held_s", [0.0, CUSTODY_S])
+def test_the_doubt_of_a_fetch_stays_with_a_message_that_goes_back_to_the_engine(waiting, held_s):
+    """TYPED-ONCE: nobody said what came of the fetch, and then the program ended; the next one is told that it may be a copy.
+
+    Also if it was taken into custody meanwhile (found by simulation, seed 3177).
+    """
     fetch(waiting)
     waiting.advance(FETCH_S + 1)
     session = waiting.broker.state.registration_of("w1").session_id
@@ -151,6 +155,7 @@ def test_the_doubt_of_a_fetch_stays_with_a_message_that_goes_back_to_the_engine(
         waiting.frame(type="reply", id=frame["id"], ok=True, data={"deregistered": True})
     waiting.spawn("w1")
     waiting.deliver("w1", 1, text="one")
+    waiting.advance(held_s)
     ready(waiting)
     (text,) = waiting.texts("w1")
     assert "[M1 possible-duplicate]" in text

@@ -18,6 +18,7 @@ def test_what_is_not_for_the_host_alone_waits_for_the_disk():
         effects.AttachHost,
         effects.StartProgram,
         effects.TypeText,
+        effects.LookUp,
         effects.StopProgram,
         effects.ForgetProgram,
         effects.ConfirmReports,

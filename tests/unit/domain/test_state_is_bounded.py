@@ -89,6 +89,7 @@ BOUNDS = {
     "mailboxes.*.awaited": AWAITED_KEPT,
     "deliveries": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # the host ends every verification
     "expiries": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # of the open deliveries
+    "doubts": AGENTS * INJECT_WINDOW,  # nothing is handed over while something is in doubt
     "waiting_of": AGENTS * (MAX_WAITING + INJECT_WINDOW),  # the senders of the open deliveries
     "dead_letters": LIMIT,
     "flush_holds": MAX_FLUSH_HOLDS,

@@ -1,0 +1,141 @@
+"""What a door is: one way by which deliveries enter a program, and what the program itself says about each of them.
+
+A session has its doors in the session host. It opens them in the profile's order and keeps the first that opens; the terminal
+is behind the last. A delivery goes to one door. Before `hand_over` has let a byte out, another door may take it
+(`NotHandedOver`); from then on only `evidence` or `look_up` says what became of it.
+Source: architecture.md 5; ADR-0093.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER
+
+__all__ = [
+    "MAX_PLACE",
+    "MAX_POINTER",
+    "Absent",
+    "Accepted",
+    "Door",
+    "DoorState",
+    "Evidence",
+    "LookedUp",
+    "NotHandedOver",
+    "Opened",
+    "PassedOver",
+    "Unknowable",
+    "message_id",
+]
+
+MESSAGE_IDS = uuid.UUID("6f2b8c1e-6d0b-5b7e-9a44-3c1f0a52d90e")
+"""The namespace of the ids under which programs know our deliveries. It never changes: a look-up needs nothing that was stored."""
+
+DoorState = Literal["idle", "busy", "blocked", "closed"]
+
+
+def message_id(delivery_id: str) -> str:
+    """The UUID that a program gets for a delivery, where it wants a UUID: always the same for the same delivery."""
+    return str(uuid.uuid5(MESSAGE_IDS, delivery_id))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The door takes deliveries."""
+
+    place: str = ""
+    """Where the program writes down what it was handed (a transcript, a thread id): what a look-up needs when this process is gone.
+
+    At most `MAX_PLACE` characters. It is kept in the log: no secret.
+    """
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """The door does not open for this program; the next one is tried."""
+
+    reason: str
+    """One sentence for people: what was found, and what the door needs."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The program itself shows that it took the delivery."""
+
+    kind: str
+    """`transcript`, `item`, …: one word."""
+    pointer: str
+    """Where to see it: file and line, or an item's id; at most `MAX_POINTER` characters."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Look-up: the program took it."""
+
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Look-up: proved that the program did not take it, and will not take it any more."""
+
+
+@dataclass(frozen=True)
+class Unknowable:
+    """Look-up: what the program wrote down does not tell."""
+
+    reason: str
+    """One sentence for people."""
+
+
+LookedUp = Accepted | Absent | Unknowable
+
+
+class NotHandedOver(Exception):  # noqa: N818  # a state: another door may take it
+    """No byte of the message left us: another door may take it. `str()` is the reason, one sentence for people."""
+
+
+class Door(Protocol):
+    """One way into one program. Every call comes from the session host's event loop; none blocks it.
+
+    A door starts no message by itself, keeps no queue, and answers no question of the program.
+    """
+
+    name: str
+    """`claude_inbox`, `codex_app_server`, `acp`, …"""
+    folds: bool
+    """A message with `steer` enters the turn that runs; without, everything waits until the program is idle."""
+
+    async def open(self) -> Opened | PassedOver:
+        """Wait until the program offers the door, or say why it does not; the caller sets the bound and cancels."""
+        ...
+
+    @property
+    def state(self) -> DoorState:
+        """`idle`: takes a message now. `busy`: a turn runs. `blocked`: a person is asked something. `closed`: for good."""
+        ...
+
+    async def hand_over(self, delivery_id: str, text: str, *, steer: bool) -> None:
+        """Give the message to the program, at most once per call; returns when it has left us.
+
+        Raises:
+            NotHandedOver: no byte of it left us. After any other exception nobody knows.
+        """
+        ...
+
+    async def evidence(self, delivery_id: str) -> Evidence:
+        """Wait until the program shows that it took the delivery; the caller sets the bound and cancels. Never guesses."""
+        ...
+
+    async def look_up(self, delivery_id: str) -> LookedUp:
+        """What the program's own records say of the delivery.
+
+        Works also on a door that was never opened, made from the `place` that `open` told: the program or its host may be gone.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back sockets, files and helper processes; the program goes on. A second call does nothing."""
+        ...

@@ -1,0 +1,81 @@
+"""Files of JSON lines that a program appends to while we read: its transcript, its rollout, the notes of its hooks.
+
+Only whole lines count. A line that is no JSON object, or longer than `MAX_ROW`, is passed over: it is not ours to judge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_ROW = 16 * 1024 * 1024
+"""Bytes of a line that is read; programs put pictures into their lines."""
+
+Row = dict[str, Any]
+
+
+class Rows:
+    """The rows of one file, each looked at once. Every method reads the disk: call it in a thread, or where little is left to read."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._offset = 0
+        self._line = 0
+
+    def new(self, *wanted: str) -> Iterator[tuple[int, Row]]:
+        """Line number (from 1) and content of every row since the last call that holds one of `wanted`, or of every row.
+
+        A file that is not there has no rows.
+        """
+        texts = [text.encode() for text in wanted]
+        try:
+            file = self.path.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with file:
+            file.seek(self._offset)
+            while raw := file.readline(MAX_ROW):
+                whole = raw.endswith(b"\n")
+                if not whole and (len(raw) < MAX_ROW or not _skip_line(file)):
+                    return
+                self._offset = file.tell()
+                self._line += 1
+                if whole and (not texts or any(text in raw for text in texts)) and (row := _row(raw)) is not None:
+                    yield self._line, row
+
+
+def _skip_line(file: Any) -> bool:
+    """Whether the rest of a line that is too long is there, and passed."""
+    while rest := file.readline(MAX_ROW):
+        if rest.endswith(b"\n"):
+            return True
+    return False
+
+
+def _row(raw: bytes) -> Row | None:
+    try:
+        row = json.loads(raw)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def inner(row: object, *keys: str) -> object:
+    """`row[key][key]…`; None where something else is there."""
+    for key in keys:
+        row = row.get(key) if isinstance(row, dict) else None
+    return row
+
+
+def append(path: Path, row: Row) -> None:
+    """Write one row of ours, at once and whole. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, json.dumps(row).encode() + b"\n")
+    finally:
+        os.close(descriptor)
