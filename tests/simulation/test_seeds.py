@@ -34,7 +34,7 @@ def test_seeds_break_no_promise_and_reach_every_rare_branch():
     assert missed(outcomes) == []
 
 
-FOUND = (1024, 2124, 3177, 3199, 3442, 3804, 3899, 5460, 5711, 6331, 7105, 7249, 20062, 30188)
+FOUND = (1024, 2124, 3177, 3199, 3442, 5460, 5711, 6331, 7105, 7249, 30188)
 
 
 @pytest.mark.parametrize("seed", FOUND)
