@@ -16,7 +16,7 @@ from relaybroker.domain.state import State
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
-SEEDS = (1040, 172, 70, 98, 23, 220, 287, 40014, *range(60))
+SEEDS = (6, 80, 93, 1, 0, 8, 35, 105, *range(60))
 """The first ones find what takes rare hours to show."""
 
 
@@ -24,9 +24,10 @@ def duplicates_are_admitted(monkeypatch):
     """A message id that was seen under another number is typed again."""
     judge = Mailbox.judge
 
-    def forgetful(self, seq, msg_id, fan_key, **given):
+    def forgetful(self, seq, msg_id, fan_key, *, is_copy=False):
         known = self.seen.get(msg_id)
-        return judge(self, seq, f"{msg_id} again" if known is not None and known != seq else msg_id, fan_key, **given)
+        other = f"{msg_id} again" if known is not None and known != seq else msg_id
+        return judge(self, seq, other, fan_key, is_copy=is_copy)
 
     monkeypatch.setattr(Mailbox, "judge", forgetful)
 

@@ -16,7 +16,7 @@ import pytest
 from relaybroker.testing.simulation.__main__ import failure, main, missed, seeds_of
 from relaybroker.testing.simulation.run import Outcome, run
 
-RARE = (121, 80, 15, 18, 49, 105, 99, 23, 1684, 6, 97)
+RARE = (512, 171, 164, 93, 83, 70, 65, 35)
 """Seeds that reached every rare branch between them when they were chosen. They only save time: others are tried after them."""
 AT_LEAST, AT_MOST = 40, 300
 """Seeds: so many in any case, then as many as it takes to reach every rare branch. `make simulate` and the nights run more."""
@@ -34,7 +34,7 @@ def test_seeds_break_no_promise_and_reach_every_rare_branch():
     assert missed(outcomes) == []
 
 
-FOUND = (1024, 2124, 3177, 3199, 3442, 5460, 5711, 6331, 7105, 7249, 30188)
+FOUND = (3177, 5711, 30188)
 
 
 @pytest.mark.parametrize("seed", FOUND)
