@@ -7,7 +7,7 @@ Rules, first match wins for an incoming frame with sequence number n:
  3. n was taken before with another message id: `seq_conflict`. The first one stands; nothing is typed or acknowledged.
  4. n was returned to the engine (its agent went away before it was typed): admitted again as a new attempt, unless its message has
     come under another number meanwhile (`duplicate`).
- 5. n is still open here: `in_progress`. n <= an adopted base that was not admitted yet, and its message is not known: admitted late
+ 5. n is still open here: `in_progress`. n <= an adopted base that did not come yet, and its message is not known: admitted late
     (ADR-0028). Any other n <= the highest admitted: `stale`, and the acknowledgement is repeated.
  6. n is the next one: a message id seen before is a `duplicate` that fills its place; any other is admitted,
     unless its delivery id belongs to another message: `delivery_id_reused`, and its place stays open until it is filled or lost.
@@ -46,7 +46,7 @@ _V = TypeVar("_V")
 SEEN_WINDOW = 512
 """Message ids (sequenced), delivery ids and fan-out keys remembered, each, by count and order, never by clock."""
 LATE_KEPT = 1024
-"""Numbers remembered as admitted late: more than the engine's 1000 open rows. Up to one that is forgotten, all count."""
+"""Numbers remembered as come late: more than the engine's 1000 open rows. Up to one that is forgotten, all count."""
 BUFFER_LIMIT = 256
 AWAITED_KEPT = 1024
 """Senders here whose newest message is on its way from the engine."""
@@ -92,7 +92,7 @@ class Mailbox(msgspec.Struct):
     late: set[int] = msgspec.field(default_factory=set)
     """Open numbers below the base: no acknowledgement leaves before they are settled."""
     came_late: set[int] = msgspec.field(default_factory=set)
-    """Numbers below the adopted base that were admitted: no floor says so of them, and a flood pushes them out of `seen`."""
+    """Numbers below the adopted base that were decided about: no floor says so of them, and a flood pushes them out of `seen`."""
     late_from: int = 1
     """The lowest number that may still come late."""
     open: dict[int, str] = msgspec.field(default_factory=dict)
@@ -239,15 +239,18 @@ class Mailbox(msgspec.Struct):
         self.returned.pop(seq, None)
         self.open[seq] = stream
         if self.base is not None and seq <= self.base:
-            self._admit_late(seq)
+            self.late.add(seq)
+            self.came(seq)
         self._came(msg_id)
         _remember(self.seen, msg_id, seq)
         if delivery_id:
             _remember(self.ids, delivery_id, msg_id)
         self._received(seq)
 
-    def _admit_late(self, seq: int) -> None:
-        self.late.add(seq)
+    def came(self, seq: int) -> None:
+        """This number was decided about: below an adopted base it is not admitted after that."""
+        if not self._may_come_late(seq):
+            return
         self.came_late.add(seq)
         if len(self.came_late) > LATE_KEPT:
             lowest = min(self.came_late)

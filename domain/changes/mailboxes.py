@@ -63,6 +63,8 @@ def _frame_ignored(state: State, event: events.FrameIgnored, recorded: Recorded,
     box = state.mailboxes.get(recorded.stream.partition(":")[2])
     if box is None:
         return
+    if event.reason is Reason.STALE:
+        box.came(event.seq)
     if event.reason is Reason.HOLD_FULL:
         box.starved = True
     else:

@@ -16,7 +16,7 @@ from relaybroker.domain.state import State
 from relaybroker.testing.simulation.node import Node
 from relaybroker.testing.simulation.run import run
 
-SEEDS = (6, 80, 93, 1, 0, 8, 35, *range(60))
+SEEDS = (6, 80, 93, 1, 0, 8, 35, 105, *range(60))
 """The first ones find what takes rare hours to show."""
 
 
@@ -99,6 +99,18 @@ def gaps_are_lost_at_once(monkeypatch):
         property(lambda self: self.gap_since + 0.5 if self.gap_since and not self.starved else None),
     )
     monkeypatch.setattr(mailboxes, "RESYNC_AFTER_S", ())
+
+
+def gaps_share_one_wait(monkeypatch):
+    """A hole that opens behind another is lost with the other's time."""
+    moved = Mailbox._gap_moved
+
+    def unmoved(self):
+        since = self.gap_since
+        moved(self)
+        self.gap_since = since if since and self.buffer else self.gap_since
+
+    monkeypatch.setattr(Mailbox, "_gap_moved", unmoved)
 
 
 def ended_programs_lose_their_messages(monkeypatch):
@@ -208,6 +220,7 @@ MUTATIONS = {
     no_mark_on_possible_duplicates: "TYPED-ONCE",
     gaps_wait_for_ever: "D9",
     gaps_are_lost_at_once: "D7",
+    gaps_share_one_wait: "NO-LOSS",
     ended_programs_lose_their_messages: "NO-LOSS",
     something_is_decided_without_an_event: "D14",
     a_hold_that_ends_goes_back_to_the_engine: "NO-LOSS",

@@ -34,7 +34,7 @@ def test_seeds_break_no_promise_and_reach_every_rare_branch():
     assert missed(outcomes) == []
 
 
-FOUND = (3177, 3804, 3899, 5711, 20062, 30188)
+FOUND = (3177, 5711, 30188, 60086)
 
 
 @pytest.mark.parametrize("seed", FOUND)

@@ -172,6 +172,7 @@ def test_a_late_frame_is_typed_once_also_after_a_flood_that_made_its_message_id_
     world.deliver("w1", 43)
     world.advance(0.6)
     world.deliver("w1", 42)
+    world.deliver("w1", 41, msg_id="M42", delivery_id="twin")
     for seq in range(44, 44 + SEEN_WINDOW):
         world.deliver("w1", seq)
     world.report_verified(world.broker.state.registration_of("w1").session_id)
@@ -180,7 +181,8 @@ def test_a_late_frame_is_typed_once_also_after_a_flood_that_made_its_message_id_
     typed = len(world.texts("w1"))
     world.deliver("w1", 42)
     world.deliver("w1", 42, msg_id="OTHER", delivery_id="other")
-    assert reasons(world) == ["stale", "stale"]
+    world.deliver("w1", 41, msg_id="M42", delivery_id="twin")
+    assert reasons(world) == ["stale"] * 4
     assert len(world.texts("w1")) == typed
     world.assert_fold_is_live()
 
