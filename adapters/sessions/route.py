@@ -242,7 +242,7 @@ class Route:
         at_work = door.state == "busy"
         begun = asyncio.get_running_loop().time()
         try:
-            await door.hand_over(inject.delivery_id, inject.text, steer=inject.steer or inject.while_busy)
+            await door.hand_over(inject.delivery_id, inject.text, steer=inject.steer)
         except NotHandedOver as refusal:
             inject, self._current = self._current, None  # the newest attempt
             self._queue.appendleft(inject)
