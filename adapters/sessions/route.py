@@ -49,6 +49,8 @@ EVIDENCE_S = 15.0
 """A program that is not at work shows within this time that it took what it was handed, or it is in doubt."""
 EVIDENCE_AT_WORK_S = 1800.0
 """So long it may be at work before that; the broker waits longer (`HOST_SILENT_S`)."""
+AT_WORK_LOOK_S = 1.0
+"""Whether it still is at work is looked at so often."""
 LOOK_S = 0.1
 """A door through which something waits to go is looked at so often."""
 MAX_DOUBTFUL = 1024
@@ -239,7 +241,6 @@ class Route:
 
     async def _hand_over(self, door: Door) -> None:
         inject = self._current = self._queue.popleft()
-        at_work = door.state == "busy"
         begun = asyncio.get_running_loop().time()
         try:
             await door.hand_over(inject.delivery_id, inject.text, steer=inject.steer)
@@ -252,7 +253,7 @@ class Route:
             _logger.warning("door %s failed in a hand-over: %r", door.name, error)
             evidence = None
         else:
-            evidence = await self._evidence(door, inject.delivery_id, at_work=at_work)
+            evidence = await self._evidence(door, inject.delivery_id)
         inject, self._current = self._current, None
         if evidence is None:
             self._doubtful.append(inject.delivery_id)
@@ -271,18 +272,23 @@ class Route:
             )
         )
 
-    async def _evidence(self, door: Door, delivery_id: str, *, at_work: bool) -> Evidence | None:
-        """What the program shows; None when it shows nothing within the bound, which is longer while it works at something else."""
+    async def _evidence(self, door: Door, delivery_id: str) -> Evidence | None:
+        """What the program shows; None when it shows nothing within the bound, which is longer while it works at something else.
+
+        It may have begun to work, or have ended, at any moment around the hand-over: the bound counts from when it last worked.
+        """
         loop = asyncio.get_running_loop()
         waiting = asyncio.ensure_future(door.evidence(delivery_id))
-        latest = loop.time() + EVIDENCE_AT_WORK_S
+        worked = loop.time()
+        latest = worked + EVIDENCE_AT_WORK_S
         try:
             while True:
-                await asyncio.wait([waiting], timeout=EVIDENCE_S)
+                await asyncio.wait([waiting], timeout=min(EVIDENCE_S, AT_WORK_LOOK_S))
                 if waiting.done():
                     return waiting.result()
-                at_work = at_work and door.state == "busy"
-                if not at_work or loop.time() >= latest:
+                if door.state in ("busy", "blocked"):
+                    worked = loop.time()
+                if loop.time() >= min(worked + EVIDENCE_S, latest):
                     return None
         except Exception as error:  # noqa: BLE001 - a door that cannot see what the program shows proves nothing: it is looked up
             _logger.warning("door %s failed to see evidence: %r", door.name, error)

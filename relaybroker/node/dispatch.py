@@ -13,6 +13,7 @@ import msgspec
 
 from relaybroker.adapters.http.engine_calls import http_call
 from relaybroker.adapters.pty import protocol
+from relaybroker.adapters.vault import MAX_WITHHELD
 from relaybroker.agents.launch import VariablesLostError
 from relaybroker.domain import effects
 from relaybroker.domain.credentials import replaced
@@ -216,7 +217,7 @@ class Dispatcher:
                 connection=wanted.connection,
                 request_id="",
                 invocation_id=wanted.invocation_id,
-                error=f"{CREDENTIALS_LOST}: secrets are kept in memory only, and the broker has started anew since",
+                error=f"{CREDENTIALS_LOST}: secrets are kept in memory only, until the broker ends or {MAX_WITHHELD} newer ones come",
             )
             task = asyncio.ensure_future(self._deliver(refused))
             self._refusals.add(task)

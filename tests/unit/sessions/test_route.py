@@ -366,10 +366,19 @@ async def test_after_a_hand_over_no_other_door_gets_it_and_it_is_not_handed_over
     assert session.failures()[-1] == ("d1", "agent_released", "unknown")
 
 
-async def test_what_was_folded_into_a_long_turn_is_waited_for_as_long_as_the_turn_runs(monkeypatch):
-    monkeypatch.setattr(route, "EVIDENCE_S", 0)
-    door = ScriptedDoor(folds=True)
-    door.state = "busy"
+class Beginning(ScriptedDoor):
+    """Its person submits something in the moment of the hand-over."""
+
+    async def hand_over(self, delivery_id, text, *, steer):
+        await super().hand_over(delivery_id, text, steer=steer)
+        self.state = "busy"
+
+
+@pytest.mark.parametrize(("make", "before"), [(ScriptedDoor, "busy"), (Beginning, "idle")])
+async def test_what_is_behind_a_long_turn_is_waited_for_as_long_as_the_turn_runs(monkeypatch, make, before):
+    monkeypatch.setattr(route, "EVIDENCE_S", 0.001)
+    door = make(folds=True)
+    door.state = before
     session = Session(door)
     session.inject("d1", steer=True)
     await session.until(lambda: door.taken == ["d1"])
