@@ -32,7 +32,7 @@ from relaybroker.adapters.sessions.door import (
     Unknowable,
     message_id,
 )
-from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
+from relaybroker.adapters.sessions.rows import Row, Rows, append, inner, pauses
 from relaybroker.adapters.unix_address import address_of
 
 if TYPE_CHECKING:
@@ -187,11 +187,12 @@ class ClaudeInbox(Door):
     async def evidence(self, delivery_id: str) -> Evidence:
         """The row of the transcript."""
         identifier = message_id(delivery_id)
+        pause = pauses(LOOK_S)
         while True:
             await asyncio.to_thread(self._read_on)
             if (pointer := self._seen.pop(identifier, None)) is not None:
                 return Evidence("transcript", pointer)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(next(pause))
 
     async def look_up(self, delivery_id: str) -> LookedUp:
         """By the transcripts of all its sessions, and what its hooks noted."""

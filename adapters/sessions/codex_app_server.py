@@ -38,7 +38,7 @@ from relaybroker.adapters.sessions.door import (
     message_id,
 )
 from relaybroker.adapters.sessions.helper_process import HelperProcess
-from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
+from relaybroker.adapters.sessions.rows import Row, Rows, append, inner, pauses
 from relaybroker.adapters.sessions.rpc_server import RefusedError, RpcServer
 from relaybroker.adapters.unix_address import MAX_SUN_PATH, address_of
 
@@ -300,11 +300,12 @@ class CodexAppServer(Door):
     async def evidence(self, delivery_id: str) -> Evidence:
         """The user message in the rollout."""
         identifier = message_id(delivery_id)
+        pause = pauses(LOOK_S)
         while True:
             await asyncio.to_thread(self._read_on)
             if (pointer := self._seen.pop(identifier, None)) is not None:
                 return Evidence("item", pointer)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(next(pause))
 
     async def look_up(self, delivery_id: str) -> LookedUp:
         """By the rollouts of all threads that the terminal showed."""

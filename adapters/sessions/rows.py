@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_ROW = 16 * 1024 * 1024
 """Bytes of a line that is read; programs put pictures into their lines."""
+LONGEST_PAUSE_S = 0.5
+"""Between two looks at a file to which nothing comes."""
 
 Row = dict[str, Any]
 
@@ -85,3 +87,11 @@ def append(path: Path, row: Row) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
+
+
+def pauses(first_s: float) -> Iterator[float]:
+    """Seconds between looks at a file that somebody else writes: few at first, more the longer nothing comes."""
+    pause = first_s
+    while True:
+        yield pause
+        pause = min(pause * 1.2, LONGEST_PAUSE_S)
