@@ -214,8 +214,14 @@ def test_a_question_is_answered_by_a_button_per_option(page, desk, tmp_path):
     assert desk.run("agent", "spawn", "asker", "--", *asks).returncode == 0
     try:
         page.get_by_role("link", name="Needs you").click()
-        page.get_by_role("button", name="Yes, I trust it").click()
-        page.get_by_role("button", name="Yes, I trust it").wait_for(state="detached")
+        chosen = page.get_by_role("button", name="Yes, I trust it")
+        try:
+            chosen.wait_for()
+        except Exception as error:  # what the page and the broker say instead
+            said = desk.run("agent", "questions", "--json").stdout
+            raise AssertionError(f"{page.locator('main').inner_text()}\n{said}") from error
+        chosen.click()
+        chosen.wait_for(state="detached")
         assert log.read_text() == "Yes, I trust it\n"
     finally:
         desk.run("agent", "release", "asker")  # it has ended, unless this test failed
