@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -124,7 +125,10 @@ def test_what_cannot_be_written_ends_a_command_with_a_sentence(place, words, bef
 
 @pytest.mark.parametrize("limit_kb", [30_000, 75_000, 100_000])
 def test_too_little_memory_is_said(place, limit_kb):
-    done = _run(place, ["up"], limit_kb=limit_kb)
+    for _ in range(3):
+        done = _run(place, ["up"], limit_kb=limit_kb)
+        if done.returncode != -signal.SIGSEGV:  # the interpreter itself, seldom, does not survive the want of memory
+            break
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "there is not enough memory" in done.stderr
