@@ -108,7 +108,7 @@ class Mailbox(msgspec.Struct):
     starved: bool = False
     """Frames were refused for lack of room; the engine is asked for them when there is room again."""
     seen: dict[str, int] = msgspec.field(default_factory=dict)
-    """Sequenced message ids -> number, first in, first out."""
+    """Sequenced message ids -> number, first in, first out; 0 = given from here, and no copy is waited for any more."""
     ids: dict[str, str] = msgspec.field(default_factory=dict)
     """Delivery ids of sequenced frames -> message id, first in, first out."""
     fan: dict[str, None] = msgspec.field(default_factory=dict)
@@ -263,6 +263,10 @@ class Mailbox(msgspec.Struct):
         if is_typed:
             self.settle(seq)
             self.typed[seq] = stream
+
+    def given_from_here(self, msg_id: str) -> None:
+        """The agent has this message, under no number of the engine's."""
+        _remember(self.seen, msg_id, 0)
 
     def publish(self, author_id: str, msg_id: str, at: float) -> None:
         """The engine has a message of this agent for ours, which will come, unless it has."""

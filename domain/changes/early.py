@@ -85,7 +85,9 @@ def back_to_outbox(state: State, delivery: Delivery, at: float) -> None:
 
 
 def no_copy_comes(state: State, delivery: Delivery) -> None:
-    """Nobody waits for the engine's copy any more."""
+    """Nobody waits for the engine's copy any more. If one comes all the same, by a clock that differs from ours, it is a duplicate."""
     message_id = state.published_as.get(delivery.msg_id, "")
     if (coming := state.copies_to_come.get(message_id)) is not None and coming.stream == delivery.stream:
         del state.copies_to_come[message_id]
+        if (box := state.mailboxes.get(delivery.agent_id)) is not None:
+            box.given_from_here(message_id)

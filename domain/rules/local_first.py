@@ -144,8 +144,6 @@ def recognise(turn: Turn, box: Mailbox, offer: frames.Deliver) -> bool:
     coming = turn.state.copies_to_come.get(offer.msg_id)
     if coming is None or coming.pair.recipient_id != box.agent_id:
         return False
-    if box.base is None:
-        turn.record(events.MailboxBased(base=offer.seq - 1, source="first_frame"), f"mailbox:{box.agent_id}")
     delivery = turn.state.deliveries.get(coming.stream)
     if delivery is not None and not delivery.ended:
         _number(turn, delivery, offer.seq, offer.msg_id, offer.delivery_id)

@@ -49,6 +49,8 @@ def offered(turn: Turn, frame: frames.Frame) -> None:
     match verdict.verdict:
         case Verdict.IGNORE:
             assert verdict.reason is not None
+            if verdict.advances and box.base is None:
+                turn.record(events.MailboxBased(base=offer.seq - 1, source="first_frame"), f"mailbox:{agent_id}")
             if not (verdict.advances and local_first.recognise(turn, box, offer)):
                 _ignore(turn, box, offer, verdict.reason, advances=verdict.advances)
             _after_ignored(turn, box, verdict.reason, advances=verdict.advances)

@@ -363,6 +363,21 @@ def test_what_was_typed_ends_when_its_copy_can_no_longer_come(away):
     away.assert_fold_is_live()
 
 
+@pytest.mark.parametrize("earlier", [0, 1, 2], ids=["the first of all", "the next one", "behind another"])
+def test_a_copy_that_comes_after_its_time_is_not_typed(away, earlier):
+    """By the clock here its time was over: it was set while the broker was dead, and that of the engine was not."""
+    first = say(away, "one")
+    publish(away, first, "71")
+    away.advance(local_first.COPY_S)
+    back(away)
+    for number in range(1, earlier + 1):
+        come(away, f"6{number}", number, f"other {number}", sender="planner")
+    come(away, "71", earlier + 1, "one")
+    assert words(away) == ["one", *(f"other {number}" for number in range(1, earlier + 1))]
+    assert away.acks("bob")[-1] == earlier + 1
+    away.assert_fold_is_live()
+
+
 @pytest.mark.parametrize("policy", ["ask", "at_least_once", "at_most_once"])
 def test_what_may_have_been_typed_is_settled_by_the_policy_and_its_copy_is_not_typed(policy):
     """The PTY host dies while the text is with it."""
