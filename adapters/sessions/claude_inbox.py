@@ -49,6 +49,8 @@ BURST = 25
 """Messages that go at once; Claude Code drops what is more than 30 of one sender, and gives back one in 2 s."""
 EVERY_S = 2.2
 """Behind a burst one message goes in so many seconds."""
+MAX_TRANSCRIPTS = 64
+"""Conversations of one Claude Code whose transcripts are looked at; the newest ones."""
 MAX_SEEN = 256
 """Messages whose place in the transcript is remembered until it is asked for."""
 LOOK_S = 0.025
@@ -118,7 +120,8 @@ class ClaudeInbox(Door):
 
     def __init__(self, notes: str | Path) -> None:
         self._notes = Rows(notes)
-        self._starts: list[_Start] = []
+        self._start: _Start | None = None
+        """Its newest one: /clear and a resume begin another session."""
         self._transcripts: dict[str, Rows] = {}
         self._seen: dict[str, str] = {}
         """Ids of messages, and where the transcript has them; the newest `MAX_SEEN`."""
@@ -135,14 +138,14 @@ class ClaudeInbox(Door):
     def _refusal(self) -> str | None:
         with self._reading:
             self._read_notes()
-        return self._starts[-1].refusal() if self._starts else None
+        return self._start.refusal() if self._start is not None else None
 
     @property
     def state(self) -> DoorState:
         """What the program's own registry says of it."""
-        if self._is_closed or not self._starts:
+        if self._is_closed or self._start is None:
             return "closed"
-        row = self._starts[-1].registered()
+        row = self._start.registered()
         return "closed" if row is None else _STATES.get(row.get("status"), "busy")
 
     async def hand_over(self, delivery_id: str, text: str, *, steer: bool) -> None:
@@ -150,15 +153,17 @@ class ClaudeInbox(Door):
         if not text:
             raise NotHandedOver("the message is empty, which Claude Code ignores")
         identifier = message_id(delivery_id)
-        lines = "".join(f"{line}\n" for line in self._frames(identifier, text, steer=steer))
-        if len(lines) > MAX_LINE:
-            raise NotHandedOver(f"the message has more than the {MAX_LINE} characters that Claude Code's inbox takes")
+        if self._start is None:
+            raise NotHandedOver("Claude Code has not told its inbox")
         await asyncio.sleep(self._pace.take(time.monotonic()))
         await asyncio.to_thread(self._read_on)
+        lines = "".join(f"{line}\n" for line in _frames(self._start, identifier, text, steer=steer))
+        if len(lines) > MAX_LINE:
+            raise NotHandedOver(f"the message has more than the {MAX_LINE} characters that Claude Code's inbox takes")
         self._seen.pop(identifier, None)
         state = self.state
         try:
-            _, writer = await asyncio.open_unix_connection(address_of(Path(self._starts[-1].socket)))
+            _, writer = await asyncio.open_unix_connection(address_of(Path(self._start.socket)))
         except OSError as error:
             raise NotHandedOver(f"Claude Code's inbox cannot be reached: {error}") from error
         try:
@@ -171,18 +176,6 @@ class ClaudeInbox(Door):
             await writer.drain()
         finally:
             writer.close()
-
-    def _frames(self, identifier: str, text: str, *, steer: bool) -> list[str]:
-        if not self._starts:
-            raise NotHandedOver("Claude Code has not told its inbox")
-        message = {
-            "type": "user",
-            "msgV": 1,
-            "msg_id": identifier,
-            "message": {"role": "user", "content": text},
-            **({"priority": "now"} if steer else {}),
-        }
-        return [json.dumps(frame) for frame in ({"type": "auth", "token": self._starts[-1].token}, message)]
 
     async def evidence(self, delivery_id: str) -> Evidence:
         """The row of the transcript."""
@@ -232,14 +225,14 @@ class ClaudeInbox(Door):
 
     async def _is_alive(self) -> bool:
         """Whether somebody still listens on its socket."""
-        for start in self._starts[-1:]:
-            try:
-                _, writer = await asyncio.open_unix_connection(address_of(Path(start.socket)))
-            except OSError:
-                return False
-            writer.close()
-            return True
-        return False
+        if self._start is None:
+            return False
+        try:
+            _, writer = await asyncio.open_unix_connection(address_of(Path(self._start.socket)))
+        except OSError:
+            return False
+        writer.close()
+        return True
 
     async def close(self) -> None:
         """Nothing is held; a delivery that is given to it afterwards is refused."""
@@ -250,8 +243,10 @@ class ClaudeInbox(Door):
     def _read_notes(self) -> None:
         for _, row in self._notes.new("start"):
             if (start := _Start.of(row)) is not None:
-                self._starts.append(start)
+                self._start = start
                 self._transcripts.setdefault(start.transcript, Rows(start.transcript))
+                while len(self._transcripts) > MAX_TRANSCRIPTS:
+                    del self._transcripts[next(iter(self._transcripts))]
 
     def _read_on(self) -> None:
         """Note which messages the transcripts have that were not looked at before."""
@@ -263,6 +258,17 @@ class ClaudeInbox(Door):
                         self._seen[identifier] = f"{path}:{line}"
                         while len(self._seen) > MAX_SEEN:
                             del self._seen[next(iter(self._seen))]
+
+
+def _frames(start: _Start, identifier: str, text: str, *, steer: bool) -> list[str]:
+    message = {
+        "type": "user",
+        "msgV": 1,
+        "msg_id": identifier,
+        "message": {"role": "user", "content": text},
+        **({"priority": "now"} if steer else {}),
+    }
+    return [json.dumps(frame) for frame in ({"type": "auth", "token": start.token}, message)]
 
 
 class _Start:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from relaybroker.mcp.preflight import Preflight
     from relaybroker.node.host_link import HostLink
 
+LOOK_UPS = 16
+"""Look-ups that the host makes at once, of the 64 pictures and look-ups that it takes; the others wait here, one for each agent at most."""
+
 
 class HostRequests:
     """Sends requests about sessions; what comes behind a start that is held up waits for it.
@@ -36,6 +39,7 @@ class HostRequests:
         self._behind: dict[str, list[Inject | Stop | Forget]] = {}
         """By session: what waits behind its start."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looking = asyncio.Semaphore(LOOK_UPS)
 
     def start(self, start: Start, preflight: Preflight | None = None) -> None:
         """Start a program, alone; where it gets tools, only once they answer."""
@@ -59,15 +63,15 @@ class HostRequests:
         self._run(self._look_up(wanted), f"look-up of {wanted.delivery_id}")
 
     async def _look_up(self, wanted: LookUp) -> None:
-        answer = await self._host.look_up(
-            protocol.LookUp(
-                request_id=uuid.uuid4().hex,
-                session_id=wanted.session_id,
-                delivery_id=wanted.delivery_id,
-                door=wanted.door,
-                place=wanted.place,
-            )
+        request = protocol.LookUp(
+            request_id=uuid.uuid4().hex,
+            session_id=wanted.session_id,
+            delivery_id=wanted.delivery_id,
+            door=wanted.door,
+            place=wanted.place,
         )
+        async with self._looking:
+            answer = await self._host.look_up(request)
         if answer is not None:
             await self._deliver(translate.looked_up(wanted, answer))
 
