@@ -201,12 +201,17 @@ async def test_starts_at_the_same_moment_start_one_engine(tmp_path: Path) -> Non
 
 
 async def test_a_killed_engine_comes_back_on_its_port(tmp_path: Path) -> None:
-    first = await engine_process.find_or_start(tmp_path / "engine")
-    psutil.Process(first.pid).kill()
+    """Unless something else on this machine has taken the port at that moment, which several in a row will not have met."""
     second = await engine_process.find_or_start(tmp_path / "engine")
-    assert second.pid != first.pid
+    for _ in range(5):
+        first = second
+        psutil.Process(first.pid).kill()
+        second = await engine_process.find_or_start(tmp_path / "engine")
+        assert second.pid != first.pid
+        assert not psutil.pid_exists(first.pid), "no zombie stays"
+        if second.url == first.url:
+            break
     assert second.url == first.url
-    assert not psutil.pid_exists(first.pid), "no zombie stays"
     await engine_process.end(tmp_path / "engine")
 
 
