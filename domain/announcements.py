@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.domain.doors import Question
 from relaybroker.domain.reasons import Reason
 
 
@@ -40,14 +41,15 @@ class AgentReady(_Agent, frozen=True, kw_only=True):
 
 
 class AgentBlocked(_Announcement, frozen=True, kw_only=True):
-    """A dialog is on its screen."""
+    """A dialog is on its screen, or its program asks something through its door."""
 
     name: str
     pattern: str
+    question: Question | None = None
 
 
 class AgentAnswered(_Announcement, frozen=True, kw_only=True):
-    """A person chose an option of what was on its screen."""
+    """A person chose an option of what it asks."""
 
     name: str
     question: str

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.domain.doors import Question
 from relaybroker.domain.manifest import Manifest
 
 
@@ -188,9 +189,10 @@ class ProgramReady(_HostReport, frozen=True, kw_only=True):
 
 
 class ProgramBlocked(_HostReport, frozen=True, kw_only=True):
-    """A dialog or login is on the screen."""
+    """A dialog or login is on the screen, or the program asks something through its door: then `question` says what."""
 
     pattern: str
+    question: Question | None = None
 
 
 class ProgramUnblocked(_HostReport, frozen=True, kw_only=True):
@@ -226,7 +228,7 @@ class ProgramExited(_HostReport, frozen=True, kw_only=True):
     uptime_s: float
     requested: bool
     cause: str = ""
-    """Why the host ended it: `terminal_closed`; "" = it did not."""
+    """Why the host ended it: `terminal_closed`, `no_way_in`; "" = it did not."""
 
 
 class DoorChosen(_HostReport, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import msgspec
 
+from relaybroker.domain.doors import Question
+
 PROTOCOL_VERSION = 2
 OLDEST_VERSION = max(1, PROTOCOL_VERSION - 1)
 """The version before is spoken as well, by hosts and by brokers: agents live on over an upgrade, and over the way back.
@@ -49,7 +51,7 @@ class Hello(_Message, frozen=True):
 
 
 class Start(_Message, frozen=True):
-    """Start a program in a PTY of its own. A session id that exists already is not started again (see Welcome)."""
+    """Start a program in a PTY of its own, or on pipes (`doors`). A session id that exists already is not started again (see Welcome)."""
 
     session_id: str
     name: str
@@ -65,7 +67,14 @@ class Start(_Message, frozen=True):
     idle_threshold_s: float = 30.0
     """Silence after which one `idle` report is made; 0 = never."""
     doors: tuple[str, ...] = ()
-    """By which deliveries are to enter it, in order of preference; the terminal is behind them. A host of version 1 takes the terminal."""
+    """By which deliveries are to enter it, in order of preference; the terminal is behind them. A host of version 1 takes the terminal.
+
+    One of `doors.WITHOUT_TERMINAL` stands alone: the program gets pipes and no terminal, and the door is its only way in.
+    """
+    tools: tuple[str, ...] = ()
+    """The command of the MCP server that gives the agent its tools, where the door is to tell the program of it."""
+    resumes: str = ""
+    """`place` of the door of the agent's program before, whose conversation goes on if the program can; "" = none."""
 
 
 class Inject(_Message, frozen=True):
@@ -135,6 +144,15 @@ class LookUp(_Message, frozen=True):
     place: str
 
 
+class AnswerQuestion(_Message, frozen=True):
+    """Give a program what a person chose of a question that `Blocked` had as data. Since version 2."""
+
+    request_id: str
+    session_id: str
+    question_id: str
+    option_id: str
+
+
 class Confirm(_Message, frozen=True):
     """Every report with a number <= `number` is durable at the broker; the host may forget them."""
 
@@ -159,7 +177,21 @@ class Shutdown(_Message, frozen=True):
     grace_s: float
 
 
-Request = Hello | Start | Inject | Input | Resize | Snapshot | LookUp | Stop | Confirm | Forget | Subscribe | Shutdown
+Request = (
+    Hello
+    | Start
+    | Inject
+    | Input
+    | Resize
+    | Snapshot
+    | LookUp
+    | AnswerQuestion
+    | Stop
+    | Confirm
+    | Forget
+    | Subscribe
+    | Shutdown
+)
 
 
 # --- host -> broker ---------------------------------------------------------------------------------------------------
@@ -235,6 +267,8 @@ class Blocked(_Message, frozen=True):
     """
 
     pattern: str
+    question: Question | None = None
+    """What is asked, where the program's door says it as data: answered by `AnswerQuestion`, not by keys."""
 
 
 class Unblocked(_Message, frozen=True):
@@ -288,9 +322,9 @@ class InjectFailed(_Message, frozen=True):
     attempt: int
     reason: str
     """`not_running`, `expired`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
-    Enter), `composer_unclear` (a person touched the unsubmitted text, or it was shown and
-    is gone without proof), a reason of `Occupied` (the terminal is not
-    free), `agent_released`, `worker_exited`, or `no_evidence` (the program did not show that it took it)."""
+    Enter), `blocked_by_question` (the program asks something as data), `composer_unclear` (a person touched the unsubmitted text, or it
+    was shown and is gone without proof), a reason of `Occupied` (the terminal is not free), `agent_released`, `worker_exited`, or
+    `no_evidence` (the program did not show that it took it)."""
     typed: str
 
 
@@ -318,10 +352,12 @@ class Exited(_Message, frozen=True):
     requested: bool
     """True when a Stop or Shutdown asked for it."""
     cause: str = ""
-    """`terminal_closed`: the host ended it because it closed its terminal before it was ready."""
+    """`terminal_closed`: the host ended it because it closed its terminal before it was ready. `no_way_in`: it has no terminal, and
+    its door did not open or closed; the last output says why."""
 
 
 TERMINAL_CLOSED = "terminal_closed"
+NO_WAY_IN = "no_way_in"
 
 Fact = (
     Started
@@ -359,12 +395,12 @@ class Output(_Message, frozen=True):
 
 
 class Answer(_Message, frozen=True):
-    """Outcome of Input, Resize, Snapshot or LookUp.
+    """Outcome of Input, Resize, Snapshot, LookUp or AnswerQuestion.
 
-    `error` is "" or `agent_not_found`, `worker_disappeared`, `worker_timeout`, `queue_full`, `pty_write_failed`,
-    `invalid_dimensions` or `invalid_format`. `data` of Input: `bytes_written`; of Resize: `rows`, `cols`; of Snapshot:
-    `format`, `rows`, `cols`, `cursor` (1-based row, column), `offset` (bytes of output that it shows), `modes` (private ones that are on)
-    and `screen` as in local-api.md route 9.
+    `error` is "" or `agent_not_found`, `worker_disappeared`, `worker_timeout`, `queue_full`, `pty_write_failed`, `invalid_dimensions`,
+    `invalid_format` or `question_changed` (it is not asked any more). `data` of Input: `bytes_written`; of Resize: `rows`, `cols`; of
+    Snapshot: `format`, `rows`, `cols`, `cursor` (1-based row, column), `offset` (bytes of output that it shows), `modes` (private ones
+    that are on) and `screen` as in local-api.md route 9.
     """
 
     request_id: str

@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER
+from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER, Question, QuestionOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from relaybroker.adapters.pty.piped_process import PipedProcess
+    from relaybroker.adapters.sessions.transcript import Transcript
 
 __all__ = [
     "MAX_PLACE",
@@ -26,12 +32,18 @@ __all__ = [
     "NotHandedOver",
     "Opened",
     "PassedOver",
+    "PipedDoor",
+    "Question",
+    "QuestionOption",
     "Unknowable",
     "message_id",
 ]
 
 MESSAGE_IDS = uuid.UUID("6f2b8c1e-6d0b-5b7e-9a44-3c1f0a52d90e")
 """The namespace of the ids under which programs know our deliveries. It never changes: a look-up needs nothing that was stored."""
+
+OPEN_S = 15.0
+"""A program that is ready offers its door within this time, or the door is passed over."""
 
 DoorState = Literal["idle", "busy", "blocked", "closed"]
 
@@ -100,13 +112,19 @@ class NotHandedOver(Exception):  # noqa: N818  # a state: another door may take 
 class Door(Protocol):
     """One way into one program. Every call comes from the session host's event loop; none blocks it.
 
-    A door starts no message by itself, keeps no queue, and answers no question of the program.
+    A door starts no message by itself, keeps no queue, and answers no question of the program but with what a person chose.
     """
 
     name: str
     """`claude_inbox`, `codex_app_server`, `acp`, …"""
     folds: bool
     """A message with `steer` enters the turn that runs; without, everything waits until the program is idle."""
+    interrupts: bool = False
+    """For a message with `steer` the turn that runs is ended (`interrupt`), and the message is the next one."""
+    open_s: float = OPEN_S
+    """Longest wait for `open`."""
+    proves_at_end: bool = False
+    """The program shows that it took a message only when its turn with it ends."""
 
     async def open(self) -> Opened | PassedOver:
         """Wait until the program offers the door, or say why it does not; the caller sets the bound and cancels."""
@@ -116,6 +134,26 @@ class Door(Protocol):
     def state(self) -> DoorState:
         """`idle`: takes a message now. `busy`: a turn runs. `blocked`: a person is asked something. `closed`: for good."""
         ...
+
+    @property
+    def question(self) -> Question | None:
+        """What the program asks a person now, where it says so as data; the oldest one. `state` is `blocked` then."""
+        return None
+
+    async def answer(self, question_id: str, option_id: str) -> bool:  # noqa: ARG002  # a door without questions
+        """Give the program what a person chose; False: it does not ask that, or not any more, or offers no such option.
+
+        Raises OSError: it cannot be reached.
+        """
+        return False
+
+    def watch(self, on_change: Callable[[], None]) -> None:  # noqa: ARG002  # a door that is looked at
+        """Call this whenever `state` or `question` may be another. A door that is not told of it does nothing: it is looked at."""
+        return
+
+    async def interrupt(self) -> None:
+        """End the turn that runs, as far as the program lets it; `state` says when it has ended. Raises OSError: it was not told."""
+        return
 
     async def hand_over(self, delivery_id: str, text: str, *, steer: bool) -> None:
         """Give the message to the program, at most once per call; returns when it has left us.
@@ -138,4 +176,22 @@ class Door(Protocol):
 
     async def close(self) -> None:
         """Give back sockets, files and helper processes; the program goes on. A second call does nothing."""
+        ...
+
+
+class PipedDoor(Door, Protocol):
+    """The only way into a program without terminal: it speaks on the program's standard input and output.
+
+    `state` is `closed` once the program can be spoken with no more; the program is ended then. `watch` is told of every change.
+    """
+
+    def connect(self, process: PipedProcess, transcript: Transcript) -> None:
+        """The program was started: begin to read it. Called once, before `open`. What it does and says goes into the transcript."""
+        ...
+
+    async def say(self, text: str) -> None:
+        """Give the program a prompt of a person at its transcript. Called while `state` is `idle`.
+
+        Raises OSError: it was not taken.
+        """
         ...

@@ -49,7 +49,9 @@ def _is_ready(state: State, program: Worker) -> Announcement:
 
 
 def _blocked(state: State, event: events.WorkerBlocked, recorded: Recorded) -> Announcements:
-    yield announcements.AgentBlocked(name=state.workers[subject(recorded)].name, pattern=event.pattern)
+    yield announcements.AgentBlocked(
+        name=state.workers[subject(recorded)].name, pattern=event.pattern, question=event.question
+    )
 
 
 def _question_answered(_state: State, event: events.QuestionAnswered, _recorded: Recorded) -> Announcements:

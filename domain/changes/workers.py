@@ -59,12 +59,14 @@ def _worker_announced(state: State, _event: Any, recorded: Recorded, _: Any) -> 
 def _worker_blocked(state: State, event: events.WorkerBlocked, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
     program.blocked_by, program.blocked_since, program.active_at = event.pattern, recorded.at, recorded.at
+    program.question = event.question
     program.occupied_by, program.patience_s = None, 0.0
 
 
 def _worker_unblocked(state: State, event: events.WorkerUnblocked, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
     program.blocked_by, program.blocked_since, program.active_at = "", 0.0, recorded.at
+    program.question = None
 
 
 def _worker_occupied(state: State, event: events.WorkerOccupied, recorded: Recorded, program: Worker) -> None:

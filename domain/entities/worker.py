@@ -1,4 +1,4 @@
-"""A program in a terminal."""
+"""A program in a terminal, or on pipes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import msgspec
 from relaybroker.domain import (
     worker,
 )
+from relaybroker.domain.doors import Question
 from relaybroker.domain.reasons import Reason
 
 
 class Worker(msgspec.Struct):
-    """One program in one PTY."""
+    """One program in one session of the host."""
 
     stream: str
     session_id: str
@@ -33,9 +34,13 @@ class Worker(msgspec.Struct):
     """By which deliveries enter it; "" = its terminal."""
     door_place: str = ""
     """Where it writes down what it was handed."""
+    resumes: str = ""
+    """`door_place` of the program that it takes the place of, whose conversation goes on if the program can; "" = none."""
     blocked_by: str = ""
     blocked_since: float = 0.0
     """When it began to ask what it asks; 0 = it asks nothing."""
+    question: Question | None = None
+    """What it asks, where its door says so as data."""
     occupied_by: Reason | None = None
     patience_s: float = 0.0
     """What has waited so long for a program that works is typed all the same; 0 = nothing is."""

@@ -9,6 +9,7 @@ import msgspec
 from relaybroker.domain import (
     worker,
 )
+from relaybroker.domain.doors import Question
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.reasons import Reason
 
@@ -104,12 +105,13 @@ class QuestionAnswered(Event, frozen=True, kw_only=True):
 
 
 class WorkerBlocked(_Worker, frozen=True, kw_only=True):
-    """A dialog or login is on the screen."""
+    """A dialog or login is on the screen, or the program asks something through its door: then `question` has text and options."""
 
     topic: ClassVar[str] = "worker.blocked.v1"
     trigger: ClassVar[str] = worker.Trigger.BLOCK
     report: int
     pattern: str
+    question: Question | None = None
 
 
 class WorkerUnblocked(_Worker, frozen=True, kw_only=True):

@@ -6,7 +6,15 @@ Source: design/architecture.md section 5; spec/node-protocol.md section 0.5.
 from __future__ import annotations
 
 from relaybroker.domain import events, inputs, replies
-from relaybroker.domain.doors import MAX_DOORS, MAX_PLACE
+from relaybroker.domain.doors import (
+    MAX_DOORS,
+    MAX_LABEL,
+    MAX_OPTIONS,
+    MAX_PLACE,
+    MAX_QUESTION_TEXT,
+    Question,
+    QuestionOption,
+)
 from relaybroker.domain.effects import ConfirmReports, ForgetProgram, Reply, StopProgram
 from relaybroker.domain.entities import Worker
 from relaybroker.domain.reasons import Reason
@@ -122,9 +130,22 @@ def _ready(turn: Turn, program: Worker, report: inputs.ProgramReady) -> bool:
 def _blocked(turn: Turn, program: Worker, report: inputs.ProgramBlocked) -> bool:
     if program.state not in (WorkerState.BOOTING, WorkerState.READY, WorkerState.BUSY):
         return False
-    turn.record(events.WorkerBlocked(report=report.report, pattern=report.pattern), program.stream, program.name)
+    turn.record(_blocked_by(report), program.stream, program.name)
     deliveries.reconsider(turn, program)
     return True
+
+
+def _blocked_by(report: inputs.ProgramBlocked) -> events.WorkerBlocked:
+    """With what is asked as data, within its bounds."""
+    question = report.question
+    if question is not None:
+        options = tuple(
+            QuestionOption(id=one.id, label=one.label[:MAX_LABEL], kind=one.kind)
+            for one in question.options[:MAX_OPTIONS]
+        )
+        text = question.text[:MAX_QUESTION_TEXT]
+        question = Question(id=question.id, name=question.name, text=text, options=options)
+    return events.WorkerBlocked(report=report.report, pattern=report.pattern, question=question)
 
 
 def _unblocked(turn: Turn, program: Worker, report: inputs.ProgramUnblocked) -> bool:

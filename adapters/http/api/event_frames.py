@@ -9,6 +9,7 @@ from typing import Any
 
 from relaybroker.domain import announcements as announced
 from relaybroker.domain.announcements import Announced, Announcement
+from relaybroker.domain.doors import Question
 from relaybroker.domain.instants import rfc3339
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
@@ -44,8 +45,8 @@ def _body(what: Announcement) -> Body:
         case announced.AgentReady(evidence=evidence):
             late = {"reason": "startup_timeout"} if evidence in ("unverified", "startup_timeout") else {}
             return _agent("worker_ready", what) | {"evidence": evidence} | late
-        case announced.AgentBlocked(name=name, pattern=pattern):
-            return {"kind": "agent_blocked", "name": name, "pattern": pattern}
+        case announced.AgentBlocked(name=name, pattern=pattern, question=question):
+            return {"kind": "agent_blocked", "name": name, "pattern": pattern} | _asked(question)
         case announced.AgentAnswered(name=name, question=question, option=option):
             return {"kind": "agent_answered", "name": name, "question": question, "option": option}
         case announced.AgentIdle(name=name, idle_s=idle_s, since=since):
@@ -219,3 +220,11 @@ def _about(kind: str, what: announced.AboutDelivery) -> Body:
         "event_id": what.event_id,
         "message_id": what.msg_id,
     }
+
+
+def _asked(question: Question | None) -> dict[str, Any]:
+    """Text and options of what a program asks as data; nothing of what only its screen shows."""
+    if question is None:
+        return {}
+    options = [{"key": str(key), "label": one.label, "kind": one.kind} for key, one in enumerate(question.options, 1)]
+    return {"text": question.text, "options": options}

@@ -1,9 +1,10 @@
 """What agents' programs ask, and a person's answer to it, without a terminal of one's own.
 
+What a program says as data through its door is shown as it said it, and its answer goes back the same way. Of every other question
 The screen is read, the mark of a list is moved, looked for where it was meant to go, and only then confirmed; so nothing is chosen that
 nobody named, also while the program repaints. Nothing is ever answered by itself.
 
-Source: spec/real-agents.md; ADR-0072.
+Source: spec/real-agents.md; ADR-0072, ADR-0094.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.pty import options, protocol
 from relaybroker.adapters.pty.options import Asked, Option
 from relaybroker.domain import inputs
+from relaybroker.domain.doors import Question, option_meant
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.worker import DRAFT
@@ -41,8 +43,8 @@ ENDED_S = 3.0
 """The end of a program is known within this time after its terminal is gone."""
 RECORD_WAIT_S = 5.0
 
-Look = Callable[[protocol.Snapshot], Awaitable[protocol.Answer]]
-"""Asks the PTY host for a screen. Raises InvalidRequest."""
+Look = Callable[[protocol.Snapshot | protocol.AnswerQuestion], Awaitable[protocol.Answer]]
+"""Asks the PTY host. Raises InvalidRequest."""
 
 
 class OptionView(Answer, frozen=True, kw_only=True):
@@ -84,6 +86,8 @@ class _Standing(NamedTuple):
     question: str
     """Its name; blank when nothing is asked."""
     since: float
+    asked: Question | None = None
+    """Text and options, where its door says them."""
 
 
 class _Screen(NamedTuple):
@@ -112,7 +116,7 @@ class QuestionRoutes:
 
     Args:
         access: the broker.
-        look: reads a terminal.
+        look: reads a terminal, or answers a program's door.
         write: writes to a terminal.
     """
 
@@ -159,7 +163,7 @@ class QuestionRoutes:
             raise InvalidRequest(Refusal.CONFLICT, "question_changed", text, name=registration.name)
         self._answering.add(session_id)
         try:
-            option = await self._choose(registration, standing, body)
+            label = await self._choose(registration, standing, body)
         finally:
             self._answering.discard(session_id)
         reply = await self._access.ask(
@@ -168,12 +172,12 @@ class QuestionRoutes:
                 session_id=session_id,
                 name=registration.name,
                 question=standing.question,
-                option=option.label,
+                option=label,
             ),
             RECORD_WAIT_S,
         )
         rendered(reply)
-        return Answered(success=True, name=registration.name, question=standing.question, option=option.label)
+        return Answered(success=True, name=registration.name, question=standing.question, option=label)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -182,7 +186,7 @@ class QuestionRoutes:
         program = self._access.state.workers.get(registration.session_id)
         if program is None or program.ended or program.blocked_by == DRAFT:
             return _Standing("", 0.0)
-        return _Standing(program.blocked_by, program.blocked_since)
+        return _Standing(program.blocked_by, program.blocked_since, program.question)
 
     def _asking(self, name: str) -> Registration:
         registration = self._access.state.registration_of(name)
@@ -195,6 +199,8 @@ class QuestionRoutes:
 
     async def _shown(self, registration: Registration) -> QuestionView:
         standing = self._standing(registration)
+        if standing.asked is not None:
+            return _view_of_data(registration.name, standing.question, standing.asked)
         asked = await self._read(registration.session_id)
         return QuestionView(
             name=registration.name,
@@ -214,14 +220,14 @@ class QuestionRoutes:
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
-    async def _choose(self, registration: Registration, standing: _Standing, body: AnswerBody) -> Option:
+    async def _choose(self, registration: Registration, standing: _Standing, body: AnswerBody) -> str:
+        """Answer, and wait until the question is gone; the label of what was chosen."""
+        if standing.asked is not None:
+            return await self._choose_of_data(registration, standing, standing.asked, body)
         asked = await self._read(registration.session_id)
         option = options.chosen(asked.options, body.option)
         if option is None:
-            offered = [f"{one.key} ({one.label})" for one in asked.options]
-            text = f"'{body.option[:80]}' is no option of '{registration.name}'"
-            text += f": {', '.join(offered)}" if offered else "; it wants a text or keys: attach to it"
-            raise InvalidRequest(Refusal.INVALID, "unknown_option", text, name=registration.name)
+            raise _unknown(registration.name, body.option, [(one.key, one.label) for one in asked.options])
         try:
             async with asyncio.timeout(body.timeout_ms / 1000):
                 if option.keys:
@@ -232,7 +238,29 @@ class QuestionRoutes:
                 await self._until_taken(registration, _Chosen(option, standing, asked, confirmed))
         except TimeoutError:
             raise _not_taken(registration.name) from None
-        return option
+        return option.label
+
+    async def _choose_of_data(
+        self, registration: Registration, standing: _Standing, asked: Question, body: AnswerBody
+    ) -> str:
+        option = option_meant(asked, body.option)
+        if option is None:
+            offered = [(str(key), one.label) for key, one in enumerate(asked.options, 1)]
+            raise _unknown(registration.name, body.option, offered)
+        answer = protocol.AnswerQuestion(
+            request_id=uuid.uuid4().hex,
+            session_id=registration.session_id,
+            question_id=asked.id,
+            option_id=option.id,
+        )
+        await self._look(answer)
+        try:
+            async with asyncio.timeout(body.timeout_ms / 1000):
+                while self._standing(registration) == standing:  # noqa: ASYNC110  # the core says nothing when its state changes
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise _not_taken(registration.name) from None
+        return option.label
 
     async def _confirm(self, registration: Registration, option: Option) -> int:
         """Move the mark to the option and press Enter where it stands at it; how much the program had written by then.
@@ -310,6 +338,21 @@ def _view(option: Option) -> OptionView:
 
 def _marked(asked: Asked) -> tuple[str, str] | None:
     return next(((option.key, option.label) for option in asked.options if option.is_marked), None)
+
+
+def _view_of_data(name: str, question: str, asked: Question) -> QuestionView:
+    shown = [
+        OptionView(key=str(key), label=one.label, marked=False, more=one.kind or UNSET)
+        for key, one in enumerate(asked.options, 1)
+    ]
+    return QuestionView(name=name, question=question, text=asked.text.split("\n"), options=shown)
+
+
+def _unknown(name: str, answer: str, offered: list[tuple[str, str]]) -> InvalidRequest:
+    text = f"'{answer[:80]}' is no option of '{name}'"
+    said = ", ".join(f"{key} ({label})" for key, label in offered)
+    text += f": {said}" if offered else "; it wants a text or keys: attach to it"
+    return InvalidRequest(Refusal.INVALID, "unknown_option", text, name=name)
 
 
 def _changed(name: str) -> InvalidRequest:

@@ -25,6 +25,7 @@ from relaybroker.adapters.sessions.door import (
     MAX_POINTER,
     Absent,
     Accepted,
+    Door,
     Evidence,
     NotHandedOver,
     Opened,
@@ -39,8 +40,10 @@ from tests.waiting import WAIT_S
 LAUNCH = Launch("ws_1", ("agent",), {}, "/", "default")
 
 
-class ScriptedDoor:
+class ScriptedDoor(Door):
     """A door that does what the test says."""
+
+    name, folds, state = "inbox", False, "idle"
 
     def __init__(self, name="inbox", *, opens=None, folds=False):
         self.name, self.folds, self.state = name, folds, "idle"
@@ -100,8 +103,7 @@ class Session:
         self.typed.append(inject)
 
     async def look_up(self, request):
-        door = self.route.door_for_look_up(request.door)
-        return None if door is None else await door.look_up(request.delivery_id)
+        return await self.route.look_up(request.door, request.delivery_id)
 
     def inject(self, name, **fields):
         self.route.accept(Inject(**{"session_id": "s", "delivery_id": name, "attempt": 1, "text": name} | fields))
@@ -135,7 +137,7 @@ async def turns():
 def quick(monkeypatch):
     """Bounds that a test can wait for."""
     monkeypatch.setattr(route, "EVIDENCE_S", 0.02)
-    monkeypatch.setattr(route, "OPEN_S", 0.02)
+    monkeypatch.setattr(ScriptedDoor, "open_s", 0.02)
     monkeypatch.setattr(route, "LOOK_S", 0.001)
 
 
@@ -156,7 +158,7 @@ async def test_the_first_door_that_opens_is_chosen_and_every_other_one_has_its_r
 
 
 async def test_a_question_in_front_of_a_door_takes_a_person_as_long_as_it_takes(monkeypatch):
-    monkeypatch.setattr(route, "OPEN_S", 0)  # only a program that is ready has that bound
+    monkeypatch.setattr(ScriptedDoor, "open_s", 0)  # only a program that is ready has that bound
     opening = asyncio.get_running_loop().create_future()
     session = Session(ScriptedDoor(opens=opening))
     session.ready = False
@@ -359,7 +361,7 @@ async def test_after_a_hand_over_no_other_door_gets_it_and_it_is_not_handed_over
     assert session.failures()[-1] == ("d1", "no_evidence", "unknown")
     assert (door.taken, behind.taken) == (handed_over, [])
     door.refuses = None
-    session.route.is_absent("d1")
+    assert await session.route.look_up(door.name, "d1") == Absent()
     session.inject("d1", attempt=3)
     await session.until(lambda: len(door.taken) == len(handed_over) + 1)
     await session.route.close("agent_released")
