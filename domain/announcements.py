@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from relaybroker.domain.questions import Question
 from relaybroker.domain.reasons import Reason
 
 
@@ -40,10 +41,11 @@ class AgentReady(_Agent, frozen=True, kw_only=True):
 
 
 class AgentBlocked(_Announcement, frozen=True, kw_only=True):
-    """A dialog is on its screen."""
+    """A dialog is on its screen, or its program asks as `question` says."""
 
     name: str
     pattern: str
+    question: Question | None = None
 
 
 class AgentAnswered(_Announcement, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class AgentAnswered(_Announcement, frozen=True, kw_only=True):
     name: str
     question: str
     option: str
+    by: str = ""
 
 
 class AgentIdle(_Announcement, frozen=True, kw_only=True):

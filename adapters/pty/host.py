@@ -33,6 +33,8 @@ from relaybroker.adapters.pty.protocol import (
     MIN_COLS,
     MIN_ROWS,
     Answer,
+    Answered,
+    AnswerQuestion,
     Confirm,
     DoorChosen,
     Exited,
@@ -285,7 +287,7 @@ class Host:
         for report in self._reports.since(connection.next_report):
             if isinstance(report.fact, Exited):
                 connection.flush_output()
-            if connection.version >= DOORS_SINCE or not isinstance(report.fact, DoorChosen):
+            if connection.version >= DOORS_SINCE or not isinstance(report.fact, DoorChosen | Answered):
                 connection.send(report)
             connection.next_report = report.number + 1
             if connection.unsent > REPORT_HIGH_WATER:
@@ -308,6 +310,8 @@ class Host:
                 self._ask(self._snapshot(request))
             case LookUp():
                 self._ask(self._look_up(request))
+            case AnswerQuestion():
+                self._ask(self._answer_question(request))
             case Stop(session_id=session_id, grace_s=grace_s):
                 self._stop(session_id, grace_s)
             case Confirm(number=number):
@@ -466,6 +470,11 @@ class Host:
             return
         said = await look_up(self._sessions.get(request.session_id), request)
         self._answer(Answer(request_id=request.request_id, data=said))
+
+    async def _answer_question(self, request: AnswerQuestion) -> None:
+        session = self._running(request.request_id, request.session_id)
+        if session is not None:
+            self._answer(Answer(request_id=request.request_id, error=await session.answer_question(request)))
 
     def _stop(self, session_id: str, grace_s: float) -> None:
         if (session := self._sessions.get(session_id)) is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from relaybroker.adapters.pty import harnesses, tasks
 from relaybroker.adapters.pty.access import Access
+from relaybroker.adapters.pty.blocking import Blocking
 from relaybroker.adapters.pty.foreground import Foreground
 from relaybroker.adapters.pty.foreground import look as look_at_foreground
 from relaybroker.adapters.pty.gate import CLEAN_OUTPUT_BYTES, PAINT_SLICE, Gate
@@ -27,6 +28,8 @@ from relaybroker.adapters.pty.output_ring import OutputRing
 from relaybroker.adapters.pty.process_table import Wait, waits_for_terminal
 from relaybroker.adapters.pty.protocol import (
     TERMINAL_CLOSED,
+    Answered,
+    AnswerQuestion,
     Blocked,
     DoorChosen,
     Exited,
@@ -46,7 +49,7 @@ from relaybroker.adapters.pty.screen import Terminal
 from relaybroker.adapters.pty.sequences import plain_text
 from relaybroker.adapters.pty.verification import Verifications
 from relaybroker.adapters.pty.writer import TerminalWriter
-from relaybroker.adapters.sessions.door import Absent, LookedUp
+from relaybroker.adapters.sessions.door import Absent, LookedUp, QuestionGone
 from relaybroker.adapters.sessions.route import Route
 
 if TYPE_CHECKING:
@@ -72,6 +75,8 @@ PICTURE_ROUNDS = 32
 """So often a picture is painted on while output comes; then what has come is painted at once (at most `BACKLOG_BYTES` and a read)."""
 REPAINTED_S = 0.2
 """A program notices within this time that its terminal has another size."""
+ANSWER_S = 4.0
+"""A door gives an answer to its program within this time."""
 _ATTRIBUTES = b"c"
 """The end of an answer to DA."""
 
@@ -107,6 +112,7 @@ class Session:
         """None: it was asked for no door, and everything is typed."""
         self._ready: Ready | None = None
         """The terminal is ready, and it is not yet known by which door deliveries enter."""
+        self._blocking = Blocking(self._pass_on)
         self._log = _open_log(start.log_path)
         self._born = self.last_output_at = self._loop.time()
         self._paint_due: asyncio.Handle | None = None
@@ -139,7 +145,7 @@ class Session:
     @property
     def state(self) -> str:
         """`booting`, `ready`, `blocked`, `stopping` or `exited`."""
-        return self._phase or self._gate.state
+        return self._phase or ("blocked" if self._blocking.is_told else self._gate.state)
 
     @property
     def pid(self) -> int:
@@ -175,6 +181,33 @@ class Session:
         if isinstance(outcome, Absent):
             self._route.is_absent(request.delivery_id)
         return outcome
+
+    async def answer_question(self, request: AnswerQuestion) -> str:
+        """Give a person's answer to the program, and report it; the `error` of the `Answer`."""
+        door = self._route.asking(request.question_id) if self._route is not None else None
+        question = door.question if door is not None else None
+        option = next((one for one in question.options if one.id == request.option_id), None) if question else None
+        if door is None or question is None or option is None:
+            return "question_changed"
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await door.answer(question.id, option.id)
+        except QuestionGone:
+            return "question_changed"
+        except Exception as error:  # noqa: BLE001 - whatever a door fails with, nobody knows what the program got
+            _logger.warning("door %s failed with an answer: %r", door.name, error)
+            return "answer_not_taken"
+        self.report(
+            Answered(
+                request_id=request.request_id,
+                question_id=question.id,
+                question=question.kind,
+                option_id=option.id,
+                option=option.label,
+                by=request.by,
+            )
+        )
+        return ""
 
     def keys(self, data: bytes, done: Callable[[str], None]) -> None:
         """Type a person's keys; `done` as in TerminalWriter.keys. Raises KeyboardFull."""
@@ -322,7 +355,12 @@ class Session:
         if isinstance(fact, Ready) and self._route is not None and not self._route.is_chosen:
             self._ready = fact
             self._route.notify()
-            return
+        elif isinstance(fact, Blocked | Unblocked) and self._route is not None:
+            self._blocking.screen_shows(fact if isinstance(fact, Blocked) else None)
+        else:
+            self._pass_on(fact)
+
+    def _pass_on(self, fact: Fact) -> None:
         self._on_fact(self.session_id, fact)
         if isinstance(fact, DoorChosen | Unblocked) and self._ready is not None and self._gate.state == "ready":
             ready, self._ready = self._ready, None
@@ -334,6 +372,9 @@ class Session:
     def busy_patience_s(self) -> float:
         return self.profile.busy_patience_s
 
+    def asks(self, blocked: Blocked | None) -> None:
+        self._blocking.door_tells(blocked)
+
     def type(self, inject: Inject) -> None:
         self._injector.accept(inject)
 
@@ -344,7 +385,7 @@ class Session:
         self._gate.typing(text)
 
     def draft_changed(self, *, in_composer: bool) -> None:
-        self.report(Blocked(pattern=DRAFT) if in_composer else Unblocked())
+        self._pass_on(Blocked(pattern=DRAFT) if in_composer else Unblocked())
         self._occupation.forget()
 
     # --- what the gate asks (gate.Watched) ---------------------------------------------------------------------------
@@ -550,6 +591,7 @@ class Session:
             if timer is not None:
                 timer.cancel()
         self._gate.close()
+        self._blocking.close()
         self._occupation.close()
         self._verifications.close()
         self.writer.close()

@@ -49,8 +49,22 @@ def reported(host_id: str, report: protocol.Report) -> Input:
             )
         case protocol.Ready(evidence=evidence):
             return inputs.ProgramReady(host_id=host_id, report=number, session_id=session_id, evidence=evidence)
-        case protocol.Blocked(pattern=pattern):
-            return inputs.ProgramBlocked(host_id=host_id, report=number, session_id=session_id, pattern=pattern)
+        case protocol.Blocked(pattern=pattern, question=question):
+            return inputs.ProgramBlocked(
+                host_id=host_id, report=number, session_id=session_id, pattern=pattern, question=question
+            )
+        case protocol.Answered() as answered:
+            return inputs.AnswerGiven(
+                host_id=host_id,
+                report=number,
+                session_id=session_id,
+                request_id=answered.request_id,
+                question_id=answered.question_id,
+                question=answered.question,
+                option_id=answered.option_id,
+                option=answered.option,
+                by=answered.by,
+            )
         case protocol.Unblocked():
             return inputs.ProgramUnblocked(host_id=host_id, report=number, session_id=session_id)
         case protocol.Occupied(reason=reason, detail=detail, patience_s=patience_s):

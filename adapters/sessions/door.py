@@ -9,10 +9,12 @@ Source: architecture.md 5; ADR-0093.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER
+from relaybroker.domain.questions import Question
 
 __all__ = [
     "MAX_PLACE",
@@ -26,6 +28,8 @@ __all__ = [
     "NotHandedOver",
     "Opened",
     "PassedOver",
+    "Question",
+    "QuestionGone",
     "Unknowable",
     "message_id",
 ]
@@ -97,16 +101,22 @@ class NotHandedOver(Exception):  # noqa: N818  # a state: another door may take 
     """No byte of the message left us: another door may take it. `str()` is the reason, one sentence for people."""
 
 
+class QuestionGone(Exception):  # noqa: N818  # a state: somebody else answered, or the program takes it back
+    """This question is not asked (any more). Nothing was answered."""
+
+
 class Door(Protocol):
     """One way into one program. Every call comes from the session host's event loop; none blocks it.
 
-    A door starts no message by itself, keeps no queue, and answers no question of the program.
+    A door starts no message by itself, keeps no queue, and answers no question of the program but as a person said.
     """
 
     name: str
     """`claude_inbox`, `codex_app_server`, `acp`, …"""
     folds: bool
     """A message with `steer` enters the turn that runs; without, everything waits until the program is idle."""
+    on_change: Callable[[], None] = staticmethod(lambda: None)
+    """Called, from the event loop, when `question` or `state` may have changed; whoever has the door sets it before `open`."""
 
     async def open(self) -> Opened | PassedOver:
         """Wait until the program offers the door, or say why it does not; the caller sets the bound and cancels."""
@@ -128,6 +138,19 @@ class Door(Protocol):
     async def evidence(self, delivery_id: str) -> Evidence:
         """Wait until the program shows that it took the delivery; the caller sets the bound and cancels. Never guesses."""
         ...
+
+    @property
+    def question(self) -> Question | None:
+        """What a person is asked, the oldest one; None: nothing, or only the screen tells it. While there is one, `state` is `blocked`."""
+        return None
+
+    async def answer(self, question_id: str, option_id: str) -> None:  # noqa: ARG002  # a door without questions
+        """Give a person's answer to the program; returns when it has left us. The question is gone then.
+
+        Raises:
+            QuestionGone: another one is asked by now, or none; nothing was answered. After any other exception nobody knows.
+        """
+        raise QuestionGone
 
     async def look_up(self, delivery_id: str) -> LookedUp:
         """What the program's own records say of the delivery.

@@ -30,7 +30,6 @@ from relaybroker.adapters.pty.protocol import (
     Injected,
     InjectFailed,
     Occupied,
-    Unblocked,
 )
 from relaybroker.adapters.sessions.door import MAX_PLACE, MAX_POINTER, Evidence, NotHandedOver, Opened, PassedOver
 
@@ -75,6 +74,9 @@ class Passage(Protocol):
         """What has waited so long for a program that works goes in all the same, where the door folds it into the turn."""
 
     def report(self, fact: Fact) -> None: ...
+    def asks(self, blocked: Blocked | None) -> None:
+        """What the program asks a person, as its door says; None: nothing. Told again as often as it likes."""
+
     def type(self, inject: Inject) -> None:
         """Give a delivery to the terminal."""
 
@@ -144,6 +146,11 @@ class Route:
         is_it = self._door is not None and self._door.name == name and self._door.state != "closed"
         return self._door if is_it else None
 
+    def asking(self, question_id: str) -> Door | None:
+        """The door whose program asks this now."""
+        question = self._door.question if self._door is not None else None
+        return self._door if question is not None and question.id == question_id else None
+
     def is_absent(self, delivery_id: str) -> None:
         """It is proved that the program did not take it: it may be handed over again."""
         while delivery_id in self._doubtful:
@@ -174,6 +181,12 @@ class Route:
             await self._news.until(lambda: bool(self._queue) and self._passage.may_type())
             await self._lead(self._door)
 
+    def _look_at_question(self) -> None:
+        """Tell what the door says that is asked; it is known at once, also while nothing waits to enter."""
+        question = self._door.question if self._door is not None else None
+        self._passage.asks(Blocked(pattern=question.kind, question=question) if question is not None else None)
+        self._news.notify()
+
     async def _choose(self) -> None:
         """Take the first of the doors that opens, and report it before anything enters by it."""
         self._door, self.is_chosen, opened = None, False, Opened()
@@ -189,9 +202,11 @@ class Route:
         self.is_chosen = True
         name = self._door.name if self._door is not None else ""
         self._passage.report(DoorChosen(door=name, place=opened.place[:MAX_PLACE], passed_over=dict(self._passed_over)))
+        self._look_at_question()
 
     async def _open(self, door: Door) -> Opened | PassedOver:
         """Open a door. The time that a person takes for a question in front of it does not count."""
+        door.on_change = self._look_at_question
         opening = asyncio.ensure_future(door.open())
         opening.add_done_callback(lambda _opening: self._news.notify())
         try:
@@ -221,11 +236,12 @@ class Route:
             occupied = Occupied(reason="agent_busy", detail=f"{door.name}: a turn runs", patience_s=patience_s)
             await self._wait_while(door, state, occupied, "agent_busy")
             self._passage.report(Freed())
-        else:
-            await self._wait_while(door, state, Blocked(pattern=ASKS), "blocked_by_dialog")
-            self._passage.report(Unblocked())
+        else:  # its door says no more than that, and its screen shows nothing that is known
+            self._passage.asks(Blocked(pattern=ASKS))
+            await self._wait_while(door, state, None, "blocked_by_dialog")
+            self._look_at_question()
 
-    async def _wait_while(self, door: Door, state: str, obstacle: Occupied | Blocked, reason: str) -> None:
+    async def _wait_while(self, door: Door, state: str, obstacle: Occupied | None, reason: str) -> None:
         """Wait until the program is in another state; only what goes in all the same goes in.
 
         Whoever gives us something else meanwhile does not know of the obstacle (any more), and hears of it before it comes back.
@@ -234,7 +250,8 @@ class Route:
             if self._queue and _may_go(door, self._queue[0]) and self._passage.may_type():
                 await self._hand_over(door)
             elif self._queue:
-                self._passage.report(obstacle)
+                if obstacle is not None:
+                    self._passage.report(obstacle)
                 self._return_queue(reason)
             else:
                 await self._news.next(LOOK_S)

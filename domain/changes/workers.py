@@ -59,12 +59,18 @@ def _worker_announced(state: State, _event: Any, recorded: Recorded, _: Any) -> 
 def _worker_blocked(state: State, event: events.WorkerBlocked, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
     program.blocked_by, program.blocked_since, program.active_at = event.pattern, recorded.at, recorded.at
+    program.question = event.question
     program.occupied_by, program.patience_s = None, 0.0
 
 
 def _worker_unblocked(state: State, event: events.WorkerUnblocked, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
     program.blocked_by, program.blocked_since, program.active_at = "", 0.0, recorded.at
+    program.question = None
+
+
+def _question_answered(state: State, event: events.QuestionAnswered, _recorded: Recorded, _: Any) -> None:
+    reported(state, event.report)
 
 
 def _worker_occupied(state: State, event: events.WorkerOccupied, recorded: Recorded, program: Worker) -> None:
@@ -125,6 +131,7 @@ CHANGES: Changes = {
     events.WorkerReady: _worker_ready,
     events.WorkerAnnounced: _worker_announced,
     events.WorkerBlocked: _worker_blocked,
+    events.QuestionAnswered: _question_answered,
     events.WorkerUnblocked: _worker_unblocked,
     events.WorkerOccupied: _worker_occupied,
     events.WorkerFreed: _worker_freed,

@@ -7,6 +7,7 @@ import msgspec
 from relaybroker.domain import (
     worker,
 )
+from relaybroker.domain.questions import Question
 from relaybroker.domain.reasons import Reason
 
 
@@ -34,6 +35,8 @@ class Worker(msgspec.Struct):
     door_place: str = ""
     """Where it writes down what it was handed."""
     blocked_by: str = ""
+    question: Question | None = None
+    """What it asks, as its door tells; None: it asks nothing, or only its screen shows it."""
     blocked_since: float = 0.0
     """When it began to ask what it asks; 0 = it asks nothing."""
     occupied_by: Reason | None = None

@@ -20,6 +20,7 @@ HostReport = (
     | inputs.ProgramReady
     | inputs.ProgramBlocked
     | inputs.ProgramUnblocked
+    | inputs.AnswerGiven
     | inputs.ProgramOccupied
     | inputs.ProgramFreed
     | inputs.ProgramIdle
@@ -74,6 +75,8 @@ def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:
             return _blocked(turn, program, report)
         case inputs.ProgramUnblocked():
             return _unblocked(turn, program, report)
+        case inputs.AnswerGiven():
+            turn.record(_answer_given(program, report), program.stream, program.name)
         case inputs.ProgramOccupied():
             return _occupied(turn, program, report)
         case inputs.ProgramFreed():
@@ -122,7 +125,8 @@ def _ready(turn: Turn, program: Worker, report: inputs.ProgramReady) -> bool:
 def _blocked(turn: Turn, program: Worker, report: inputs.ProgramBlocked) -> bool:
     if program.state not in (WorkerState.BOOTING, WorkerState.READY, WorkerState.BUSY):
         return False
-    turn.record(events.WorkerBlocked(report=report.report, pattern=report.pattern), program.stream, program.name)
+    blocked = events.WorkerBlocked(report=report.report, pattern=report.pattern, question=report.question)
+    turn.record(blocked, program.stream, program.name)
     deliveries.reconsider(turn, program)
     return True
 
@@ -136,6 +140,19 @@ def _unblocked(turn: Turn, program: Worker, report: inputs.ProgramUnblocked) -> 
         turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
     deliveries.reconsider(turn, program)
     return True
+
+
+def _answer_given(program: Worker, report: inputs.AnswerGiven) -> events.QuestionAnswered:
+    return events.QuestionAnswered(
+        report=report.report,
+        request_id=report.request_id,
+        name=program.name,
+        question=report.question,
+        question_id=report.question_id,
+        option=report.option,
+        option_id=report.option_id,
+        by=report.by,
+    )
 
 
 def _occupied(turn: Turn, program: Worker, report: inputs.ProgramOccupied) -> bool:
@@ -171,7 +188,7 @@ def touched(turn: Turn, touch: inputs.TerminalTyped | inputs.TerminalSized) -> N
 def question_answered(turn: Turn, answer: inputs.QuestionAnswered) -> None:
     """Keep what a person chose, also for a program that has ended by now: perhaps because of it."""
     event = events.QuestionAnswered(
-        request_id=answer.request_id, name=answer.name, question=answer.question, option=answer.option
+        request_id=answer.request_id, name=answer.name, question=answer.question, option=answer.option, by=answer.by
     )
     turn.record(event, f"worker:{answer.session_id}", answer.name)
     turn.effect(Reply(request_id=answer.request_id, answer=replies.Done(data={"option": answer.option})))

@@ -17,7 +17,6 @@ from relaybroker.adapters.pty.protocol import (
     InjectFailed,
     LookUp,
     Occupied,
-    Unblocked,
 )
 from relaybroker.adapters.sessions import known, looking_up, route
 from relaybroker.adapters.sessions.door import (
@@ -34,6 +33,7 @@ from relaybroker.adapters.sessions.door import (
 )
 from relaybroker.adapters.sessions.kinds import Launch, Prepared
 from relaybroker.adapters.sessions.route import Route
+from relaybroker.domain.questions import Option, question
 from tests.waiting import WAIT_S
 
 LAUNCH = Launch("ws_1", ("agent",), {}, "/", "default")
@@ -43,7 +43,7 @@ class ScriptedDoor:
     """A door that does what the test says."""
 
     def __init__(self, name="inbox", *, opens=None, folds=False):
-        self.name, self.folds, self.state = name, folds, "idle"
+        self.name, self.folds, self.state, self.question = name, folds, "idle", None
         self._opens = Opened(place="over there") if opens is None else opens
         self.taken: list[str] = []
         self.steered: list[str] = []
@@ -83,6 +83,7 @@ class Session:
         self.ready = True
         self.facts: list[object] = []
         self.typed: list[Inject] = []
+        self.asked: list[Blocked | None] = []
         self.failure: BaseException | None = None
         self.route = Route(self, Prepared(LAUNCH, doors, passed_over or {}))
         self.route.start(self._failed)
@@ -95,6 +96,9 @@ class Session:
 
     def report(self, fact):
         self.facts.append(fact)
+
+    def asks(self, blocked):
+        self.asked.append(blocked)
 
     def type(self, inject):
         self.typed.append(inject)
@@ -259,10 +263,40 @@ async def test_a_program_that_asks_a_person_gets_nothing(quick):
     session = Session(door)
     session.inject("d1", steer=True)
     await session.until(lambda: session.failures() == [("d1", "blocked_by_dialog", "no")])
-    assert len(session.of(Blocked)) == 1
+    assert session.asked[-1] == Blocked(pattern="question")
     door.state = "idle"
-    await session.until(lambda: session.of(Unblocked))
+    await session.until(lambda: session.asked[-1] is None)
     assert door.taken == []
+    await session.route.close("agent_released")
+
+
+async def test_what_a_door_tells_of_a_question_is_known_at_once_also_while_nothing_waits():
+    door = ScriptedDoor()
+    session = Session(door)
+    await session.until(lambda: session.of(DoorChosen))
+    asked = question("q1", "permission", ["May it?"], [Option("y", "Yes", "allow_once")])
+    door.state, door.question = "blocked", asked
+    door.on_change()
+    assert session.asked[-1] == Blocked(pattern="permission", question=asked)
+    assert session.route.asking("q1") is door
+    assert session.route.asking("q2") is None
+    door.state, door.question = "idle", None
+    door.on_change()
+    assert session.asked[-1] is None
+    assert session.route.asking("q1") is None
+    await session.route.close("agent_released")
+
+
+async def test_the_question_of_a_door_that_is_left_is_asked_no_more():
+    door = ScriptedDoor()
+    session = Session(door)
+    await session.until(lambda: session.of(DoorChosen))
+    door.question = question("q1", "permission", ["May it?"], [])
+    door.on_change()
+    door.state = "closed"
+    session.inject("d1")
+    await session.until(lambda: session.of(DoorChosen)[-1].door == "")
+    assert session.asked[-1] is None
     await session.route.close("agent_released")
 
 
