@@ -1,7 +1,7 @@
 """What Codex' server asks a client, as questions, and a person's answers as its protocol wants them. Pure.
 
-Known are the permission to run a command or to change files, and one question with options. Whatever else it asks is left to
-its terminal, which shows everything.
+Known are the permission to run a command, and one question with options. Whatever else it asks is left to its terminal, which shows
+everything: of a change of files, for example, the request says neither which nor what.
 Source: ADR-0095; held by tests/agents/test_door_facts.py against the real program.
 """
 
@@ -44,9 +44,6 @@ def request(identifier: object, method: str, values: Row) -> Request | None:
     match method:
         case "item/commandExecution/requestApproval":
             lines = ["Run this command?", *_said(values, ("$ ", "command"), ("in ", "cwd"), ("Reason: ", "reason"))]
-            kind, offered = "permission", list(_decisions(values))
-        case "item/fileChange/requestApproval":
-            lines = ["Change files?", *_said(values, ("below ", "grantRoot"), ("Reason: ", "reason"))]
             kind, offered = "permission", list(_decisions(values))
         case "item/tool/requestUserInput":
             lines, offered = _choice(values)

@@ -21,7 +21,7 @@ from relaybroker.adapters.pty.protocol import (
     Start,
 )
 from relaybroker.adapters.sessions import known, route
-from relaybroker.adapters.sessions.door import Opened
+from relaybroker.adapters.sessions.door import Door, Opened
 from tests.waiting import WAIT_S
 
 LOOK_UP = {"session_id": "gone", "delivery_id": "d1", "door": "none", "place": ""}
@@ -58,7 +58,7 @@ async def test_a_broker_of_the_version_before_hears_of_no_door_and_of_everything
     assert len(broker.facts("a1", Injected)) == 1, "what was confirmed does not come again"
 
 
-class Silent:
+class Silent(Door):
     """A door of a program that takes everything and shows nothing."""
 
     name, folds, state = "silent", False, "idle"
