@@ -160,7 +160,7 @@ async def test_a_permission_question_blocks_and_its_answer_unblocks(one: Doored,
 async def test_a_question_is_told_with_its_options_and_answered(one: Doored, tmp_path: Path) -> None:
     if one.program != "codex":
         pytest.skip("its screen tells its questions")
-    for name, answers in (("allowed", True), ("refused", True), ("typed", False)):
+    for name, answers in (("allowed", True), ("typed", False), ("refused", True)):
         marker = tmp_path / name
         await entered(one, question(one.program, marker))
         asked = await until(lambda: one.door.question, "it is told")
