@@ -29,6 +29,8 @@ class Launch:
     """For files of this session's doors alone; not made yet."""
     umask: int = 0o077
     """For the files that the program and its helpers make."""
+    resumes: str = ""
+    """`place` of the door of the program before, whose conversation goes on; "" = none."""
 
     def split(self, program: str) -> tuple[tuple[str, ...], tuple[str, ...]] | PassedOver:
         """The words up to the program's name, and those behind it, if this is how a program of this profile is started."""
