@@ -49,7 +49,7 @@ class AgentBlocked(_Announcement, frozen=True, kw_only=True):
 
 
 class AgentAnswered(_Announcement, frozen=True, kw_only=True):
-    """A person chose an option of what was on its screen."""
+    """A person chose an option of what it asks."""
 
     name: str
     question: str

@@ -69,6 +69,8 @@ HOLD_S = 30 * 86_400.0
 """30 days: how long a message may wait here in all, whatever holds it."""
 HOST_SILENT_S = 3000.0
 """50 minutes: how long the PTY host may be silent about a delivery before it is asked again (F022)."""
+TURN_SILENT_S = 90_000.0
+"""25 hours: the same of a delivery that enters a program without terminal, whose proof may be the end of the turn."""
 HOST_SILENT_AGAIN_S = 600.0
 """How long it may be silent after that."""
 LOOK_UP_S = 60.0

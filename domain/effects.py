@@ -67,7 +67,7 @@ class AttachHost(_Effect, frozen=True, kw_only=True):
 
 
 class StartProgram(_Effect, frozen=True, kw_only=True):
-    """Start a program in a PTY; starting a session id that the host has already changes nothing."""
+    """Start a program in a PTY, or on pipes; starting a session id that the host has already changes nothing."""
 
     session_id: str
     name: str
@@ -85,6 +85,8 @@ class StartProgram(_Effect, frozen=True, kw_only=True):
     idle_threshold_s: float
     doors: tuple[str, ...] = ()
     """By which deliveries are to enter it, in order of preference; the terminal is behind them."""
+    resumes: str = ""
+    """Where the program before wrote down its conversation, which goes on if the program can; "" = none."""
 
 
 class TypeText(_Effect, frozen=True, kw_only=True):

@@ -239,7 +239,7 @@ class ProgramExited(_HostReport, frozen=True, kw_only=True):
     uptime_s: float
     requested: bool
     cause: str = ""
-    """Why the host ended it: `terminal_closed`; "" = it did not."""
+    """Why the host ended it: `terminal_closed`, `no_way_in`; "" = it did not."""
 
 
 class DoorChosen(_HostReport, frozen=True, kw_only=True):

@@ -47,6 +47,11 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """Lines for people, in which nothing acts."""
     options: tuple[Option, ...]
 
+    @property
+    def listed(self) -> str:
+        """All of it, with the numbers by which a person may name the options."""
+        return "\n".join((*self.text, *(f"{number}  {one.label}" for number, one in enumerate(self.options, 1))))
+
 
 def question(identifier: str, kind: str, text: Iterable[str], options: Iterable[Option]) -> Question:
     """A question as it may be kept and shown: cut to its bounds, and harmless. Each element of `text` may have several lines."""
@@ -60,3 +65,17 @@ def question(identifier: str, kind: str, text: Iterable[str], options: Iterable[
         if len(one.id) <= MAX_ID
     )
     return Question(identifier[:MAX_ID], kind, tuple(kept), offered[:MAX_OPTIONS])
+
+
+def option_meant(asked: Question, answer: str) -> Option | None:
+    """The one option that a person means: by its number from 1, its id, its label, or the beginning of its label."""
+    wanted, options = answer.strip().casefold(), asked.options
+    for meant in (
+        [one for number, one in enumerate(options, 1) if str(number) == wanted],
+        [one for one in options if one.id.casefold() == wanted],
+        [one for one in options if one.label.casefold() == wanted],
+        [one for one in options if wanted and one.label.casefold().startswith(wanted)],
+    ):
+        if len(meant) == 1:
+            return meant[0]
+    return None

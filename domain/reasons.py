@@ -39,6 +39,7 @@ class Reason(StrEnum):
     AGENT_RESTARTING = "agent_restarting"
     NOT_READY = "not_ready"
     BLOCKED_BY_DIALOG = "blocked_by_dialog"
+    BLOCKED_BY_QUESTION = "blocked_by_question"
     WRITE_BACKOFF = "write_backoff"
     OUT_OF_TURN = "out_of_turn"
     COMPOSER_UNCLEAR = "composer_unclear"
@@ -140,6 +141,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.AGENT_RESTARTING: "The agent's program failed and is being started again; the message waits until it runs.",
     Reason.NOT_READY: "The agent's program has not shown yet that it accepts input; the message waits.",
     Reason.BLOCKED_BY_DIALOG: "The agent's screen shows a dialog or login that a person must answer (relaybroker agent answer NAME).",
+    Reason.BLOCKED_BY_QUESTION: "The agent's program asks something that a person must answer (relaybroker agent answer NAME).",
     Reason.OUT_OF_TURN: "The message before it has not been typed; this one waits to keep the order.",
     Reason.WRITE_BACKOFF: "The terminal did not accept the text; it is tried again shortly.",
     Reason.COMPOSER_UNCLEAR: "There is unsent text in the agent's input; nothing is typed on top of it.",

@@ -34,6 +34,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.AGENT_RESTARTING: "Nothing to do yet: it is typed once the program runs again (relaybroker why AGENT shows why it failed).",
         Reason.NOT_READY: "Look at the screen: relaybroker agent attach NAME.",
         Reason.BLOCKED_BY_DIALOG: "Answer the dialog: relaybroker agent answer NAME.",
+        Reason.BLOCKED_BY_QUESTION: "Answer the question: relaybroker agent answer NAME.",
         Reason.WRITE_BACKOFF: "Nothing to do yet: it is tried again. If it keeps failing, check that the program reads its input.",
         Reason.OUT_OF_TURN: "Nothing to do: it is typed after the message before it.",
         Reason.COMPOSER_UNCLEAR: "Submit or clear the unsent text: relaybroker agent attach NAME.",

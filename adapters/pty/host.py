@@ -26,6 +26,7 @@ from relaybroker.adapters.pty.injection import MAX_QUEUED, OUT_OF_TURN
 from relaybroker.adapters.pty.kin import LOOK_S, Kin, kill_all
 from relaybroker.adapters.pty.ledger import DeliveryLedger, ReportLog
 from relaybroker.adapters.pty.local_socket import BACKLOG, AlreadyServed, DirectoryGone
+from relaybroker.adapters.pty.piped_process import spawn_piped
 from relaybroker.adapters.pty.process import UNKILLABLE_S, SpawnError, spawn
 from relaybroker.adapters.pty.protocol import (
     DOORS_SINCE,
@@ -61,17 +62,20 @@ from relaybroker.adapters.pty.writer import KeyboardFull
 from relaybroker.adapters.sessions import known
 from relaybroker.adapters.sessions.kinds import Launch
 from relaybroker.adapters.sessions.looking_up import look_up
+from relaybroker.adapters.sessions.piped import PipedSession
+from relaybroker.domain.doors import is_without_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from relaybroker.adapters.pty.harnesses import Profile
     from relaybroker.adapters.pty.local_socket import Place
     from relaybroker.adapters.pty.orphans import SessionRecord
     from relaybroker.adapters.sessions.kinds import Prepared
 
 MAX_SESSIONS = 256
 """Each needs up to three descriptors, of the usual 1024."""
-_TRIED_AGAIN = ("pty_write_failed", "queue_full", "blocked_by_dialog", OUT_OF_TURN)
+_TRIED_AGAIN = ("pty_write_failed", "queue_full", "blocked_by_dialog", "blocked_by_question", OUT_OF_TURN)
 """Why an injection of which nothing was typed comes again: none behind it may be typed before."""
 FAREWELL_S = 2.0
 """After a shutdown the host waits this long for its last reports to be confirmed."""
@@ -120,7 +124,7 @@ class Host:
         self._nudged = asyncio.Event()
         self._server: asyncio.AbstractServer | None = None
         self._say_exhausted_at = 0.0
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, Session | PipedSession] = {}
         self._starting: dict[str, _Starting] = {}
         self._reports = ReportLog()
         self._ledger = DeliveryLedger()
@@ -337,14 +341,39 @@ class Host:
             self._starting[start.session_id] = _Starting(tasks.start(self._spawn(start)))
 
     async def _spawn(self, start: Start) -> None:
+        prepared = None
         try:
             profile = harnesses.profile(start.profile)
-            folder = self._doors / start.session_id
-            launch = Launch(start.session_id, start.argv, start.env, start.cwd, start.profile, folder, self._umask)
+            launch = Launch(
+                start.session_id,
+                start.argv,
+                start.env,
+                start.cwd,
+                start.profile,
+                self._doors / start.session_id,
+                self._umask,
+                start.tools,
+                start.resumes,
+            )
             prepared = await self._prepare(start.doors, launch) if start.doors else None
+            self._sessions[start.session_id] = await self._made(start, profile, prepared)
+        except KeyError:
+            self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"no profile {start.profile!r}"))
+        except SpawnError as error:
+            if prepared is not None:
+                await prepared.close()
+            self._report(start.session_id, StartFailed(reason=error.reason, detail=error.detail))
+        finally:
+            for inject in self._starting.pop(start.session_id).injects:
+                self._inject(inject)
+
+    async def _made(self, start: Start, profile: Profile, prepared: Prepared | None) -> Session | PipedSession:
+        """The session, its program started. Raises SpawnError."""
+        argv, env = (prepared.launch.argv, prepared.launch.env) if prepared is not None else (start.argv, start.env)
+        if prepared is None or not is_without_terminal(start.doors):
             process = await spawn(
-                prepared.launch.argv if prepared else start.argv,
-                env=prepared.launch.env if prepared else start.env,
+                argv,
+                env=env,
                 cwd=start.cwd,
                 rows=start.rows,
                 cols=start.cols,
@@ -352,19 +381,16 @@ class Host:
                 mark=start.session_id,
                 kin=self._kin,
             )
-        except KeyError:
-            self._report(start.session_id, StartFailed(reason="spawn_failed", detail=f"no profile {start.profile!r}"))
-        except SpawnError as error:
-            if prepared is not None:
-                await prepared.close()
-            self._report(start.session_id, StartFailed(reason=error.reason, detail=error.detail))
-        else:
-            self._sessions[start.session_id] = Session(
+            return Session(
                 start, process, profile=profile, prepared=prepared, on_fact=self._report, on_output=self._output
             )
-        finally:
-            for inject in self._starting.pop(start.session_id).injects:
-                self._inject(inject)
+        if not prepared.doors:
+            why = "; ".join(f"{name}: {reason}" for name, reason in prepared.passed_over.items())
+            raise SpawnError("spawn_failed", f"there is no way into a program without terminal: {why}")
+        piped = await spawn_piped(argv, env=env, cwd=start.cwd, umask=self._umask, mark=start.session_id, kin=self._kin)
+        return PipedSession(
+            start, piped, profile=profile, prepared=prepared, on_fact=self._report, on_output=self._output
+        )
 
     async def _prepare(self, doors: tuple[str, ...], launch: Launch) -> Prepared:
         await asyncio.to_thread(known.tidy, self._doors, {*self._sessions, *self._starting})
@@ -500,8 +526,8 @@ class Host:
             self._ledger.forget_session(session_id)
             self._fences.pop(session_id, None)
 
-    def _running(self, request_id: str, session_id: str) -> Session | None:
-        """The session, if it has a terminal; else the request is answered with why not."""
+    def _running(self, request_id: str, session_id: str) -> Session | PipedSession | None:
+        """The session, if it runs; else the request is answered with why not."""
         session = self._sessions.get(session_id)
         if session is None:
             self._answer(Answer(request_id=request_id, error="agent_not_found"))

@@ -1,4 +1,4 @@
-"""One program in a pseudo-terminal of its own: start it, see its exit, end it with everything that it started.
+"""One program of an agent, in a pseudo-terminal of its own: start it, see its exit, end it with everything that it started.
 
 The program leads a session and a process group, dies with the host (Linux: parent-death signal), and gets exactly the
 environment it was given. Nothing here blocks the event loop longer than a fork. Source: node-protocol.md 6.1, 6.9;
@@ -20,7 +20,7 @@ import termios
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ptyprocess.ptyprocess import PtyProcess
 
@@ -57,6 +57,7 @@ _IS_LINUX = sys.platform.startswith("linux")
 
 _logger = logging.getLogger(__name__)
 _libc = ctypes.CDLL(None, use_errno=True)
+P = TypeVar("P", bound="Program")
 
 
 class SpawnError(Exception):
@@ -125,6 +126,18 @@ async def spawn(
         mark: by which its descendants are known, wherever they go.
         kin: the processes of all agents; None: the program is the only one.
     """
+    kin = kin if kin is not None else Kin()
+    marked = {**env, MARK: mark} if mark else env
+
+    def start(words: list[str]) -> AgentProcess:
+        _check_terminals()
+        return AgentProcess(_fork(words, marked, cwd, rows, cols, umask), kin, mark)
+
+    return await started(argv, env, cwd, start)
+
+
+async def started(argv: Sequence[str], env: Mapping[str, str], cwd: str, start: Callable[[list[str]], P]) -> P:
+    """What `start` makes of the words of a command whose first is the program's path. Raises SpawnError as `spawn` does."""
     if not _is_absolute_directory(cwd):
         raise SpawnError("invalid_cwd", f"the working directory {cwd!r} is not an absolute path of a directory")
     if not argv or not argv[0]:
@@ -133,12 +146,10 @@ async def spawn(
     command = find_command(argv[0], env, cwd)
     if command is None:
         raise SpawnError("cli_not_found", f"{argv[0]!r} is neither in PATH nor in the usual directories")
-    kin = kin if kin is not None else Kin()
-    marked = {**env, MARK: mark} if mark else env
     for wait in (*_BUSY_RETRY_S, None):
         try:
-            _check_resources()
-            return AgentProcess(_fork([command, *argv[1:]], marked, cwd, rows, cols, umask), kin, mark)
+            descriptors.check_room(DESCRIPTORS)
+            return start([command, *argv[1:]])
         except SpawnError:
             raise
         except descriptors.DescriptorsUsedUp as error:
@@ -154,9 +165,8 @@ async def spawn(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _check_resources() -> None:
+def _check_terminals() -> None:
     """Refuse what would fail in the middle, where ptyprocess gives back nothing of what it has opened."""
-    descriptors.check_room(DESCRIPTORS)
     try:
         ends = os.openpty()
     except OSError as error:
@@ -213,21 +223,15 @@ class _Process(PtyProcess):
             os.waitpid(self.pid, 0)
 
 
-class AgentProcess:
-    """A started program. `fd` is the non-blocking master side of its terminal, closed by `close`."""
+class Program:
+    """A started program that leads a session and a process group of its own: its exit is seen, and it is ended with all that it started."""
 
-    def __init__(self, process: _Process, kin: Kin, mark: str) -> None:
-        self.pid: int = process.pid
+    def __init__(self, pid: int, kin: Kin, mark: str) -> None:
+        self.pid = pid
         self._kin = kin
-        self.fd = os.dup(process.fd)
-        os.set_blocking(self.fd, False)
-        self._terminal_path = _path_of(self.fd)
-        self.terminal_device = _device_of(self._terminal_path)
-        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
-        process.closed = True  # from here on the program and its terminal are this object's
-        process.fileobj.close()
+        self._pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
         self._poll: asyncio.TimerHandle | None = None
-        kin.add(self.pid, mark)
+        kin.add(pid, mark)
 
     def watch_exit(self, on_exit: Callable[[int | None, int | None], None]) -> None:
         """Call `on_exit(code, signal)` once, when the program is reaped; exactly one of the two is a number."""
@@ -272,6 +276,19 @@ class AgentProcess:
                 kill_all(survivors)
             await asyncio.sleep(_SURVIVOR_POLL_S)
         self._kin.remove(self.pid)
+
+
+class AgentProcess(Program):
+    """A program in a terminal. `fd` is the non-blocking master side of its terminal, closed by `close`."""
+
+    def __init__(self, process: _Process, kin: Kin, mark: str) -> None:
+        self.fd = os.dup(process.fd)
+        os.set_blocking(self.fd, False)
+        self._terminal_path = _path_of(self.fd)
+        self.terminal_device = _device_of(self._terminal_path)
+        process.closed = True  # from here on the program and its terminal are this object's
+        process.fileobj.close()
+        super().__init__(process.pid, kin, mark)
 
     # --- terminal ----------------------------------------------------------------------------------------------------
 

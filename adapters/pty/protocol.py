@@ -51,7 +51,7 @@ class Hello(_Message, frozen=True):
 
 
 class Start(_Message, frozen=True):
-    """Start a program in a PTY of its own. A session id that exists already is not started again (see Welcome)."""
+    """Start a program in a PTY of its own, or on pipes (`doors`). A session id that exists already is not started again (see Welcome)."""
 
     session_id: str
     name: str
@@ -67,7 +67,14 @@ class Start(_Message, frozen=True):
     idle_threshold_s: float = 30.0
     """Silence after which one `idle` report is made; 0 = never."""
     doors: tuple[str, ...] = ()
-    """By which deliveries are to enter it, in order of preference; the terminal is behind them. A host of version 1 takes the terminal."""
+    """By which deliveries are to enter it, in order of preference; the terminal is behind them. A host of version 1 takes the terminal.
+
+    One of `doors.WITHOUT_TERMINAL` stands alone: the program gets pipes and no terminal, and the door is its only way in.
+    """
+    tools: tuple[str, ...] = ()
+    """The command of the MCP server that gives the agent its tools, where the door is to tell the program of it."""
+    resumes: str = ""
+    """`place` of the door of the agent's program before, whose conversation goes on if the program can; "" = none."""
 
 
 class Inject(_Message, frozen=True):
@@ -318,9 +325,9 @@ class InjectFailed(_Message, frozen=True):
     attempt: int
     reason: str
     """`not_running`, `expired`, `queue_full`, `pty_write_failed`, `too_large`, `blocked_by_dialog` (it appeared between text and
-    Enter), `composer_unclear` (a person touched the unsubmitted text, or it was shown and
-    is gone without proof), a reason of `Occupied` (the terminal is not
-    free), `agent_released`, `worker_exited`, or `no_evidence` (the program did not show that it took it)."""
+    Enter), `blocked_by_question` (the program asks something as data), `composer_unclear` (a person touched the unsubmitted text, or it
+    was shown and is gone without proof), a reason of `Occupied` (the terminal is not free), `agent_released`, `worker_exited`, or
+    `no_evidence` (the program did not show that it took it)."""
     typed: str
 
 
@@ -348,10 +355,12 @@ class Exited(_Message, frozen=True):
     requested: bool
     """True when a Stop or Shutdown asked for it."""
     cause: str = ""
-    """`terminal_closed`: the host ended it because it closed its terminal before it was ready."""
+    """`terminal_closed`: the host ended it because it closed its terminal before it was ready. `no_way_in`: it has no terminal, and
+    its door did not open or closed; the last output says why."""
 
 
 TERMINAL_CLOSED = "terminal_closed"
+NO_WAY_IN = "no_way_in"
 
 Fact = (
     Started

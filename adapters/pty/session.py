@@ -9,16 +9,16 @@ read faster than it is painted. Source: architecture.md 5; node-protocol.md 6; l
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.pty import harnesses, tasks
+from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.pty.access import Access
 from relaybroker.adapters.pty.blocking import Blocking
+from relaybroker.adapters.pty.ending import Ending
 from relaybroker.adapters.pty.foreground import Foreground
 from relaybroker.adapters.pty.foreground import look as look_at_foreground
 from relaybroker.adapters.pty.gate import CLEAN_OUTPUT_BYTES, PAINT_SLICE, Gate
@@ -28,11 +28,9 @@ from relaybroker.adapters.pty.output_ring import OutputRing
 from relaybroker.adapters.pty.process_table import Wait, waits_for_terminal
 from relaybroker.adapters.pty.protocol import (
     TERMINAL_CLOSED,
-    Answered,
     AnswerQuestion,
     Blocked,
     DoorChosen,
-    Exited,
     Fact,
     Idle,
     Inject,
@@ -44,39 +42,32 @@ from relaybroker.adapters.pty.protocol import (
     Unblocked,
 )
 from relaybroker.adapters.pty.questions import is_console
-from relaybroker.adapters.pty.rotating_file import RotatingFile
 from relaybroker.adapters.pty.screen import Terminal
 from relaybroker.adapters.pty.sequences import plain_text
 from relaybroker.adapters.pty.verification import Verifications
+from relaybroker.adapters.pty.worker_log import WorkerLog
 from relaybroker.adapters.pty.writer import TerminalWriter
-from relaybroker.adapters.sessions.door import Absent, LookedUp, QuestionGone
-from relaybroker.adapters.sessions.route import Route
+from relaybroker.adapters.sessions.route import QUESTION_CHANGED, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from relaybroker.adapters.pty.harnesses import Profile
     from relaybroker.adapters.pty.process import AgentProcess
+    from relaybroker.adapters.sessions.door import LookedUp
     from relaybroker.adapters.sessions.kinds import Prepared
-
-_logger = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
 CLOSED_S = 0.1
 """A program that has had its terminal closed for so long before it was ready will never read anything."""
 REOPEN_RETRY_S = 0.5
-LAST_OUTPUT_CHARACTERS = 2000
 DRAIN_BYTES = 4 * 1024 * 1024
 """Most output read after the program's exit; a child of it that floods on does not hold the exit report back."""
-UNREQUESTED_EXIT_GRACE_S = 0.5
-"""What a program that ended by itself left behind in its session gets SIGHUP, then SIGKILL after this time."""
 DRAFT = "unsubmitted draft"
 PICTURE_ROUNDS = 32
 """So often a picture is painted on while output comes; then what has come is painted at once (at most `BACKLOG_BYTES` and a read)."""
 REPAINTED_S = 0.2
 """A program notices within this time that its terminal has another size."""
-ANSWER_S = 4.0
-"""A door gives an answer to its program within this time."""
 _ATTRIBUTES = b"c"
 """The end of an answer to DA."""
 
@@ -101,7 +92,6 @@ class Session:
         self.ring = OutputRing()
         self.terminal = Terminal(start.rows, start.cols)
         self.writer = TerminalWriter(process.fd)
-        self.exited = asyncio.Event()
         self._process = process
         self._loop = asyncio.get_running_loop()
         self._on_fact = on_fact
@@ -113,28 +103,22 @@ class Session:
         self._ready: Ready | None = None
         """The terminal is ready, and it is not yet known by which door deliveries enter."""
         self._blocking = Blocking(self._pass_on)
-        self._log = _open_log(start.log_path)
-        self._born = self.last_output_at = self._loop.time()
+        self._log = WorkerLog(start.log_path, start.name)
+        self.last_output_at = self._loop.time()
         self._paint_due: asyncio.Handle | None = None
         self._reading = False
         self._repainted: asyncio.TimerHandle | None = None
         self._idle_threshold = start.idle_threshold_s
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_screen: str | None = None
-        self._phase: str | None = None
-        """`stopping` or `exited`, once it is; before, the gate has the state."""
-        self._requested = False
         self._closed_early = False
-        self._exit: tuple[int | None, int | None] | None = None
-        self._exit_seen = asyncio.Event()
-        self._ending: asyncio.Task[None] | None = None
-        self._grace_deadline: float | None = None
+        self._ending = Ending(self, process, self.profile.stop_signals)
+        self.exited = self._ending.exited
         self.report(Started(pid=process.pid))
         self._verifications = Verifications(self.profile.verify_s, self.ring, self._painted_text, self.report)
         self._gate = Gate(self)
         self._occupation = Occupation(self)
         self._resume_reading()
-        process.watch_exit(self._process_exited)
         self._injector.start(self._broken)
         if self._route is not None:
             self._route.start(self._broken)
@@ -145,7 +129,7 @@ class Session:
     @property
     def state(self) -> str:
         """`booting`, `ready`, `blocked`, `stopping` or `exited`."""
-        return self._phase or ("blocked" if self._blocking.is_told else self._gate.state)
+        return self._ending.phase or ("blocked" if self._blocking.is_told else self._gate.state)
 
     @property
     def pid(self) -> int:
@@ -174,40 +158,11 @@ class Session:
 
     async def look_up(self, request: LookUp) -> LookedUp | None:
         """What the program's records say, as its open door sees them; None: this session has no such door."""
-        door = self._route.door_for_look_up(request.door) if self._route is not None else None
-        if self._route is None or door is None:
-            return None
-        outcome = await door.look_up(request.delivery_id)
-        if isinstance(outcome, Absent):
-            self._route.is_absent(request.delivery_id)
-        return outcome
+        return await self._route.look_up(request.door, request.delivery_id) if self._route is not None else None
 
     async def answer_question(self, request: AnswerQuestion) -> str:
-        """Give a person's answer to the program, and report it; the `error` of the `Answer`."""
-        door = self._route.asking(request.question_id) if self._route is not None else None
-        question = door.question if door is not None else None
-        option = next((one for one in question.options if one.id == request.option_id), None) if question else None
-        if door is None or question is None or option is None:
-            return "question_changed"
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                await door.answer(question.id, option.id)
-        except QuestionGone:
-            return "question_changed"
-        except Exception as error:  # noqa: BLE001 - whatever a door fails with, nobody knows what the program got
-            _logger.warning("door %s failed with an answer: %r", door.name, error)
-            return "answer_not_taken"
-        self.report(
-            Answered(
-                request_id=request.request_id,
-                question_id=question.id,
-                question=question.kind,
-                option_id=option.id,
-                option=option.label,
-                by=request.by,
-            )
-        )
-        return ""
+        """Give a person's answer to the program; the `error` of the `Answer`."""
+        return await self._route.answer(request) if self._route is not None else QUESTION_CHANGED
 
     def keys(self, data: bytes, done: Callable[[str], None]) -> None:
         """Type a person's keys; `done` as in TerminalWriter.keys. Raises KeyboardFull."""
@@ -248,45 +203,43 @@ class Session:
 
     def stop(self, grace_s: float) -> None:
         """End the program and all of its session: SIGTERM now, SIGKILL after `grace_s`. A second call only shortens."""
-        if self.state == "exited":
-            return
-        deadline = self._loop.time() + grace_s
-        self._grace_deadline = min(deadline, self._grace_deadline) if self._grace_deadline is not None else deadline
-        if self._requested:
-            return
-        self._requested = True
-        self._phase = "stopping"
-        if self._ending is None:
-            self._ending = tasks.start(self._stop())
+        self._ending.stop(grace_s)
 
-    async def _stop(self) -> None:
-        await self._hand_back("agent_released")
-        for name in self.profile.stop_signals:
-            self._process.signal_group(signal.Signals[f"SIG{name}"])
-        self._process.signal_group(signal.SIGCONT)  # a stopped program gets its signal only when it goes on
-        while not self._exit_seen.is_set():
-            assert self._grace_deadline is not None
-            left = self._grace_deadline - self._loop.time()
-            if left <= 0:
-                self._process.signal_group(signal.SIGKILL)
-                await self._exit_seen.wait()
-                break
-            try:
-                async with asyncio.timeout(left):
-                    await self._exit_seen.wait()
-            except TimeoutError:
-                continue
-        await self._end()
+    # --- what its end asks (ending.Ended) --------------------------------------------------------------------------------
 
-    async def _hand_back(self, reason: str) -> None:
-        """Everything that is on its way to the program."""
+    async def hand_back(self, reason: str) -> None:
         if self._route is not None:
             await self._route.close(reason)
         await self._injector.close(reason)
 
+    def drain(self) -> None:
+        self._pause_reading()
+        left = DRAIN_BYTES
+        while left > 0 and (count := self._read_once()):
+            left -= count
+
+    def last_output(self) -> str:
+        return plain_text(self.ring.since(self.ring.end - CLEAN_OUTPUT_BYTES))
+
+    def cause(self, number: int | None) -> str:
+        return TERMINAL_CLOSED if self._closed_early and number == signal.SIGKILL else ""
+
+    def shut(self) -> None:
+        for timer in (self._idle_timer, self._paint_due, self._repainted):
+            if timer is not None:
+                timer.cancel()
+        self._gate.close()
+        self._blocking.close()
+        self._occupation.close()
+        self._verifications.close()
+        self.writer.close()
+        self._pause_reading()
+        self._process.close()
+        self._log.close()
+
     def _broken(self, _error: BaseException) -> None:
         """A fault of ours in this session: end its program, so that the exit is reported and nobody waits for ever."""
-        self._process.signal_group(signal.SIGKILL)
+        self._ending.kill()
 
     # --- what the injector asks (injection.Line) ---------------------------------------------------------------------
 
@@ -453,9 +406,9 @@ class Session:
 
     def _end_if_closed(self) -> None:
         """End a program that closed its terminal before it was ready: nothing that is typed would ever reach it."""
-        if self._exit is None and self.state == "booting" and self._read_once() is None:
+        if self._ending.status is None and self.state == "booting" and self._read_once() is None:
             self._closed_early = True
-            self._process.signal_group(signal.SIGKILL)
+            self._ending.kill()
         self._resume_reading()
 
     def _read_once(self) -> int | None:
@@ -477,7 +430,7 @@ class Session:
         offset = self.ring.end
         self.ring.append(data)
         self.terminal.feed(data)
-        self._write_log(data)
+        self._log.write(data)
         self._on_output(self.session_id, offset, data)
         if self.terminal.query_waits:
             self._schedule_paint()
@@ -503,19 +456,6 @@ class Session:
         self.answer_queries()
         return self.terminal.plain()
 
-    def _write_log(self, data: bytes) -> None:
-        if self._log is not None:
-            try:
-                self._log.write(data)
-            except OSError as error:
-                _logger.warning("worker log of %s ends: %s", self.name, error)
-                self._close_log()
-
-    def _close_log(self) -> None:
-        if self._log is not None:
-            self._log.close()
-            self._log = None
-
     # --- silence -----------------------------------------------------------------------------------------------------
 
     def _arm_idle(self, delay: float) -> None:
@@ -537,74 +477,3 @@ class Session:
         if screen != self._idle_screen:
             self._idle_screen = screen
             self.report(Idle(idle_s=round(silence, 3)))
-
-    # --- end ---------------------------------------------------------------------------------------------------------
-
-    def _process_exited(self, code: int | None, number: int | None) -> None:
-        self._exit = (code, number)
-        self._exit_seen.set()
-        if self._ending is None:
-            self._ending = tasks.start(self._end())
-
-    async def _end(self) -> None:
-        """Everything after the program is reaped: open deliveries, survivors, last output, the report."""
-        assert self._exit is not None
-        self._drain()
-        requested = self._requested
-        await self._hand_back("agent_released" if requested else "worker_exited")
-        if not requested:
-            self._phase = "stopping"
-            self._process.signal_group(signal.SIGHUP)
-            self._grace_deadline = self._loop.time() + UNREQUESTED_EXIT_GRACE_S
-        assert self._grace_deadline is not None
-        survivors = self._process.end_survivors(self._grace_deadline)
-        if requested:
-            await survivors
-            self._drain()
-        self._close_terminal()
-        code, number = self._exit
-        self._phase = "exited"
-        self.report(
-            Exited(
-                code=code,
-                signal=number,
-                last_output=plain_text(self.ring.since(self.ring.end - CLEAN_OUTPUT_BYTES)).strip()[
-                    -LAST_OUTPUT_CHARACTERS:
-                ],
-                uptime_s=round(self._loop.time() - self._born, 3),
-                requested=requested,
-                cause=TERMINAL_CLOSED if self._closed_early and number == signal.SIGKILL else "",
-            )
-        )
-        if not requested:
-            await survivors
-        self.exited.set()
-
-    def _drain(self) -> None:
-        self._pause_reading()
-        left = DRAIN_BYTES
-        while left > 0 and (count := self._read_once()):
-            left -= count
-
-    def _close_terminal(self) -> None:
-        for timer in (self._idle_timer, self._paint_due, self._repainted):
-            if timer is not None:
-                timer.cancel()
-        self._gate.close()
-        self._blocking.close()
-        self._occupation.close()
-        self._verifications.close()
-        self.writer.close()
-        self._pause_reading()
-        self._process.close()
-        self._close_log()
-
-
-def _open_log(path: str | None) -> RotatingFile | None:
-    if path is None:
-        return None
-    try:
-        return RotatingFile(path)
-    except OSError as error:
-        _logger.warning("no worker log at %s: %s", path, error)
-        return None

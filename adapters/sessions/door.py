@@ -11,10 +11,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER
 from relaybroker.domain.questions import Question
+
+if TYPE_CHECKING:
+    from relaybroker.adapters.pty.piped_process import PipedProcess
+    from relaybroker.adapters.sessions.transcript import Transcript
 
 __all__ = [
     "MAX_PLACE",
@@ -28,6 +32,7 @@ __all__ = [
     "NotHandedOver",
     "Opened",
     "PassedOver",
+    "PipedDoor",
     "Question",
     "QuestionGone",
     "Unknowable",
@@ -36,6 +41,9 @@ __all__ = [
 
 MESSAGE_IDS = uuid.UUID("6f2b8c1e-6d0b-5b7e-9a44-3c1f0a52d90e")
 """The namespace of the ids under which programs know our deliveries. It never changes: a look-up needs nothing that was stored."""
+
+OPEN_S = 15.0
+"""A program that is ready offers its door within this time, or the door is passed over."""
 
 DoorState = Literal["idle", "busy", "blocked", "closed"]
 
@@ -117,6 +125,12 @@ class Door(Protocol):
     """A message with `steer` enters the turn that runs; without, everything waits until the program is idle."""
     on_change: Callable[[], None] = staticmethod(lambda: None)
     """Called, from the event loop, when `question` or `state` may have changed; whoever has the door sets it before `open`."""
+    interrupts: bool = False
+    """For a message with `steer` the turn that runs is ended (`interrupt`), and the message is the next one."""
+    open_s: float = OPEN_S
+    """Longest wait for `open`."""
+    proves_at_end: bool = False
+    """The program shows that it took a message only when its turn with it ends."""
 
     async def open(self) -> Opened | PassedOver:
         """Wait until the program offers the door, or say why it does not; the caller sets the bound and cancels."""
@@ -126,6 +140,10 @@ class Door(Protocol):
     def state(self) -> DoorState:
         """`idle`: takes a message now. `busy`: a turn runs. `blocked`: a person is asked something. `closed`: for good."""
         ...
+
+    async def interrupt(self) -> None:
+        """End the turn that runs, as far as the program lets it; `state` says when it has ended. Raises OSError: it was not told."""
+        return
 
     async def hand_over(self, delivery_id: str, text: str, *, steer: bool) -> None:
         """Give the message to the program, at most once per call; returns when it has left us.
@@ -161,4 +179,22 @@ class Door(Protocol):
 
     async def close(self) -> None:
         """Give back sockets, files and helper processes; the program goes on. A second call does nothing."""
+        ...
+
+
+class PipedDoor(Door, Protocol):
+    """The only way into a program without terminal: it speaks on the program's standard input and output.
+
+    `state` is `closed` once the program can be spoken with no more; the program is ended then. `on_change` is called upon every change.
+    """
+
+    def connect(self, process: PipedProcess, transcript: Transcript) -> None:
+        """The program was started: begin to read it. Called once, before `open`. What it does and says goes into the transcript."""
+        ...
+
+    async def say(self, text: str) -> None:
+        """Give the program a prompt of a person at its transcript. Called while `state` is `idle`.
+
+        Raises OSError: it was not taken.
+        """
         ...

@@ -29,6 +29,8 @@ class Launch:
     """For files of this session's doors alone; not made yet."""
     umask: int = 0o077
     """For the files that the program and its helpers make."""
+    tools: tuple[str, ...] = ()
+    """The command of the MCP server that gives the agent its tools, for a door that tells the program of it; its variables are in `env`."""
     resumes: str = ""
     """`place` of the door of the program before, whose conversation goes on; "" = none."""
 

@@ -8,10 +8,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from relaybroker.adapters.sessions.acp import AcpKind
 from relaybroker.adapters.sessions.claude_inbox import ClaudeInboxKind
 from relaybroker.adapters.sessions.codex_app_server import CodexAppServerKind
 from relaybroker.adapters.sessions.door import Door, PassedOver
 from relaybroker.adapters.sessions.kinds import Kind, Launch, Prepared
+from relaybroker.adapters.sessions.stream_json import StreamJsonKind
 from relaybroker.domain.doors import TERMINAL
 
 if TYPE_CHECKING:
@@ -22,7 +24,12 @@ KEPT_S = 86_400.0
 """What the doors of a session wrote is kept so long after the last of it; doubt lasts minutes."""
 PREPARE_S = 10.0
 """Within this time all doors of a program are prepared, or passed over: the broker waits `START_S` for the program."""
-KINDS: dict[str, Kind] = {"claude_inbox": ClaudeInboxKind(), "codex_app_server": CodexAppServerKind()}
+KINDS: dict[str, Kind] = {
+    "acp": AcpKind(),
+    "claude_inbox": ClaudeInboxKind(),
+    "codex_app_server": CodexAppServerKind(),
+    "stream_json": StreamJsonKind(),
+}
 """Every kind of door, by name. The terminal is none of them: it is behind all others."""
 
 

@@ -17,19 +17,20 @@ import shlex
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from relaybroker.adapters.pty import process_table, tasks
+from relaybroker.adapters.pty.piped_process import NotWrittenError
 from relaybroker.adapters.sessions.claude_questions import Request, request
 from relaybroker.adapters.sessions.claude_settings import has_settings, hooked
 from relaybroker.adapters.sessions.door import (
     Absent,
     Accepted,
-    Door,
     Evidence,
     NotHandedOver,
     Opened,
     PassedOver,
+    PipedDoor,
     Question,
     QuestionGone,
     Unknowable,
@@ -38,10 +39,12 @@ from relaybroker.adapters.sessions.door import (
 from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from relaybroker.adapters.sessions.door import DoorState, LookedUp
+    from relaybroker.adapters.pty.piped_process import PipedProcess
+    from relaybroker.adapters.sessions.door import Door, DoorState, LookedUp
     from relaybroker.adapters.sessions.kinds import Launch
+    from relaybroker.adapters.sessions.transcript import Style, Transcript
 
 OPEN_S = 60.0
 """It answers the first request within this time (0.5 s are usual)."""
@@ -60,27 +63,6 @@ _OTHERS = frozenset((
 """Options that say what only the door may say."""
 _OVER = ("completed", "cancelled", "discarded", "refused")
 _logger = logging.getLogger(__name__)
-
-
-class Pipes(Protocol):
-    """The program's standard input and output."""
-
-    @property
-    def pid(self) -> int: ...
-    def read(
-        self, on_line: Callable[[bytes], None], on_end: Callable[[], None], on_too_long: Callable[[], None]
-    ) -> None:
-        """Begin to read its output, line by line."""
-
-    async def write(self, line: bytes) -> None:
-        """Write a whole line. Raises OSError; its `begun` says whether any of it left us."""
-
-
-class Shown(Protocol):
-    """What people see of the session."""
-
-    def add(self, style: Any, text: str) -> None:
-        """One entry."""
 
 
 class StreamJsonKind:
@@ -132,7 +114,7 @@ def conversation(place: str) -> str:
     return StreamJson(place).written_session()
 
 
-class StreamJson(Door):
+class StreamJson(PipedDoor):
     """One Claude Code on pipes. `session`: its id; "" = for a look-up alone."""
 
     name = "stream_json"
@@ -140,14 +122,13 @@ class StreamJson(Door):
     interrupts = True
     """For a message with `steer` the turn that runs is ended first."""
     open_s = OPEN_S
-    proves_at_end = False
 
     def __init__(self, notes: str | Path, session: str = "") -> None:
         self._notes = Path(notes)
         self._session = session
         self._transcripts: dict[str, Rows] = {}
-        self._pipes: Pipes | None = None
-        self._shown: Shown | None = None
+        self._pipes: PipedProcess | None = None
+        self._shown: Transcript | None = None
         self._numbers = iter(range(1, 2**53))
         self._called: dict[str, asyncio.Future[Row]] = {}
         """Requests of ours that are not answered."""
@@ -162,7 +143,7 @@ class StreamJson(Door):
         self._is_open = False
         self._has_ended = False
 
-    def connect(self, process: Pipes, transcript: Shown) -> None:
+    def connect(self, process: PipedProcess, transcript: Transcript) -> None:
         """The program was started."""
         self._pipes, self._shown = process, transcript
         process.read(self._line, self._ended, lambda: transcript.add("note", "(a line that is too long to be read)"))
@@ -209,8 +190,8 @@ class StreamJson(Door):
         self._show("message", text)
         try:
             await self._prompt(identifier, text)
-        except OSError as error:
-            if getattr(error, "begun", True):
+        except NotWrittenError as error:
+            if error.begun:
                 raise
             raise NotHandedOver(str(error)) from error
 
@@ -352,8 +333,7 @@ class StreamJson(Door):
         else:
             self._asked[identifier] = asked
             for step in asked.steps:
-                options = "\n".join(f"{number}  {one.label}" for number, one in enumerate(step.options, 1))
-                self._show("asked", "\n".join((*step.text, options)))
+                self._show("asked", step.listed)
             self.on_change()
             return
         self._spawn(self._respond(identifier, {"subtype": "error", "error": reason}))
@@ -429,7 +409,7 @@ class StreamJson(Door):
         self._proved.set()
         self.on_change()
 
-    def _show(self, style: str, text: str) -> None:
+    def _show(self, style: Style, text: str) -> None:
         if self._shown is not None:
             self._shown.add(style, text)
 

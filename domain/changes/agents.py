@@ -185,6 +185,7 @@ def _restart_planned(
         starts_at=event.until,
         active_at=recorded.at,
         waiting=former.waiting,
+        resumes=former.door_place or former.resumes,
     )
 
 

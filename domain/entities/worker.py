@@ -1,4 +1,4 @@
-"""A program in a terminal."""
+"""A program in a terminal, or on pipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relaybroker.domain.reasons import Reason
 
 
 class Worker(msgspec.Struct):
-    """One program in one PTY."""
+    """One program in one session of the host."""
 
     stream: str
     session_id: str
@@ -34,11 +34,13 @@ class Worker(msgspec.Struct):
     """By which deliveries enter it; "" = its terminal."""
     door_place: str = ""
     """Where it writes down what it was handed."""
+    resumes: str = ""
+    """`door_place` of the program that it takes the place of, whose conversation goes on if the program can; "" = none."""
     blocked_by: str = ""
-    question: Question | None = None
-    """What it asks, as its door tells; None: it asks nothing, or only its screen shows it."""
     blocked_since: float = 0.0
     """When it began to ask what it asks; 0 = it asks nothing."""
+    question: Question | None = None
+    """What it asks, as its door tells; None: it asks nothing, or only its screen shows it."""
     occupied_by: Reason | None = None
     patience_s: float = 0.0
     """What has waited so long for a program that works is typed all the same; 0 = nothing is."""

@@ -371,6 +371,8 @@ def exited(turn: Turn, program: Worker, report: ProgramExited) -> None:
     how = f"signal {report.signal}" if report.signal else f"exit status {report.code}"
     if report.cause == "terminal_closed":
         how = "it closed its terminal before it was ready, and was ended"
+    elif report.cause == "no_way_in":
+        how = "it has no terminal, and its door did not open or closed; it was ended"
     ended(turn, program, reason, f"{how}; last output: {report.last_output[-400:]}")
 
 

@@ -17,10 +17,11 @@ from relaybroker.domain.delivery import (
     MAX_HANDOVERS,
     MAX_WAITING,
     MAX_WRITES,
+    TURN_SILENT_S,
     WRITE_RETRY_S,
     DeliveryState,
 )
-from relaybroker.domain.doors import MAX_POINTER
+from relaybroker.domain.doors import MAX_POINTER, WITHOUT_TERMINAL
 from relaybroker.domain.effects import TypeText
 from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.inputs import TextNotTyped, TextTyped, TextVerified
@@ -92,7 +93,7 @@ def _why_held(turn: Turn, target: Worker, delivery: Delivery, *, steered: bool) 
         case WorkerState.BLOCKED if target.blocked_by == DRAFT:
             return None if delivery.in_composer else Reason.COMPOSER_UNCLEAR
         case WorkerState.BLOCKED:
-            return Reason.BLOCKED_BY_DIALOG
+            return Reason.BLOCKED_BY_DIALOG if target.question is None else Reason.BLOCKED_BY_QUESTION
         case WorkerState.BUSY if not (
             target.patience_s and (steered or delivery.offered_at + target.patience_s <= turn.now)
         ):
@@ -210,7 +211,7 @@ def _inject(turn: Turn, target: Worker, delivery: Delivery) -> None:
             tries=delivery.tries + 1,
             text=composed.text,
             marker=marker,
-            until=turn.now + HOST_SILENT_S,
+            until=turn.now + (TURN_SILENT_S if target.door in WITHOUT_TERMINAL else HOST_SILENT_S),
             while_busy=target.state == WorkerState.BUSY,
             altered=composed.altered,
         ),

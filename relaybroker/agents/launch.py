@@ -15,6 +15,7 @@ from relaybroker.adapters.pty.protocol import Start
 from relaybroker.adapters.vault import agent_reference
 from relaybroker.agents import agent_environment
 from relaybroker.domain.command_line import is_protected
+from relaybroker.domain.doors import is_without_terminal
 from relaybroker.mcp.injection import tools_of, with_tools, with_variables
 from relaybroker.mcp.preflight import Preflight
 
@@ -111,6 +112,7 @@ class Launcher:
             VariablesLostError: what the caller brought along is not there any more.
         """
         cwd, argv = wish.cwd or str(self._cwd), wish.argv
+        tools: tuple[str, ...] = ()
         environment = {**self._base, "PWD": cwd}
         if origin := _ORIGINS.get(PurePath(wish.argv[0]).name.lower()) or _ORIGINS.get(wish.profile):
             environment["AGENT_RELAY_ORIGIN_ACTOR"] = f"agent-relay-cli/agent/{origin}"
@@ -134,7 +136,9 @@ class Launcher:
                     "RELAY_SKIP_BOOTSTRAP": "1",
                     "PATH": os.pathsep.join(filter(None, (environment["PATH"], str(self._commands)))),
                 }
-                if (profile := harnesses.profiles().get(wish.profile)) is not None:
+                if is_without_terminal(wish.doors):
+                    tools = self._server or (str(self._commands / "relaybroker"), "mcp")
+                elif (profile := harnesses.profiles().get(wish.profile)) is not None:
                     environment = with_variables(profile, argv, environment, server=self._server)
                     argv = with_tools(profile, argv, url=self._api_url, approved=self._approved, server=self._server)
         return Start(
@@ -149,13 +153,17 @@ class Launcher:
             log_path=str(self._worker_logs / f"{wish.name}.log"),
             idle_threshold_s=wish.idle_threshold_s,
             doors=wish.doors,
+            tools=tools,
+            resumes=wish.resumes,
         )
 
     def preflight(self, wish: StartProgram, start: Start) -> Preflight | None:
         """What must answer before this program is started; None where it gets no tools."""
         profile = harnesses.profiles().get(wish.profile)
         token = start.env.get("RELAY_AGENT_TOKEN", "")
-        if profile is None or not token or self._server or not tools_of(profile, wish.argv):
+        if not start.tools and (profile is None or not tools_of(profile, wish.argv)):
+            return None
+        if not token or self._server:
             return None
         return Preflight(self._api_url, token)
 

@@ -395,8 +395,11 @@ def _worker(own: list[Recorded]) -> Verdict:
             sentence = f"{who} is busy ({event.detail}). {SENTENCES[event.reason]}"
             return Verdict(PENDING, state, event.reason, sentence, following)
         case WorkerState.BLOCKED:
-            sentence, answer = f"{who} shows a dialog ({event.pattern}).", f"relaybroker agent answer {launched.name}"
-            return Verdict(PENDING, state, Reason.BLOCKED_BY_DIALOG, sentence, answer)
+            answer = f"relaybroker agent answer {launched.name}"
+            if event.question is not None:
+                sentence = f"{who} asks something ({event.pattern}): {event.question.text}"
+                return Verdict(PENDING, state, Reason.BLOCKED_BY_QUESTION, sentence, answer)
+            return Verdict(PENDING, state, Reason.BLOCKED_BY_DIALOG, f"{who} shows a dialog ({event.pattern}).", answer)
         case WorkerState.STOPPING:
             return Verdict(PENDING, state, "", f"{who} is being stopped.", following)
         case WorkerState.EXITED:

@@ -31,8 +31,7 @@ from relaybroker.domain import inputs
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.plain_text import plain
-from relaybroker.domain.questions import Option as GivenOption
-from relaybroker.domain.questions import Question
+from relaybroker.domain.questions import Question, option_meant
 from relaybroker.domain.worker import DRAFT
 
 LOOK_S = 0.05
@@ -201,7 +200,7 @@ class QuestionRoutes:
 
     async def _give(self, registration: Registration, asked: Question, body: AnswerBody, by: str) -> Answered:
         """Answer through the door. The host reports what was given, so that it is recorded also if this broker is killed now."""
-        chosen = _option_of(asked, body.option)
+        chosen = option_meant(asked, body.option)
         if chosen is None:
             raise _no_option(registration.name, body.option, _options_of(asked))
         await self._ask_host(
@@ -367,15 +366,6 @@ def _view(option: Option) -> OptionView:
 def _options_of(asked: Question) -> list[Option]:
     """The options of a question that a door tells, each with the number by which a person may name it."""
     return [Option(one.label, str(number)) for number, one in enumerate(asked.options, 1)]
-
-
-def _option_of(asked: Question, answer: str) -> GivenOption | None:
-    """The one that a person means by its id, its number, its label, or the beginning of its label."""
-    if by_id := [one for one in asked.options if one.id == answer.strip()]:
-        return by_id[0]
-    options_of = _options_of(asked)
-    chosen = options.chosen(options_of, answer)
-    return asked.options[options_of.index(chosen)] if chosen is not None else None
 
 
 def _no_option(name: str, answer: str, offered: Sequence[Option]) -> InvalidRequest:

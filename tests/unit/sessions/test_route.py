@@ -6,9 +6,12 @@ import asyncio
 import os
 import subprocess
 
+import msgspec
 import pytest
 
 from relaybroker.adapters.pty.protocol import (
+    Answered,
+    AnswerQuestion,
     Blocked,
     DoorChosen,
     Freed,
@@ -24,10 +27,12 @@ from relaybroker.adapters.sessions.door import (
     MAX_POINTER,
     Absent,
     Accepted,
+    Door,
     Evidence,
     NotHandedOver,
     Opened,
     PassedOver,
+    QuestionGone,
     Unknowable,
     message_id,
 )
@@ -39,11 +44,13 @@ from tests.waiting import WAIT_S
 LAUNCH = Launch("ws_1", ("agent",), {}, "/", "default")
 
 
-class ScriptedDoor:
+class ScriptedDoor(Door):
     """A door that does what the test says."""
 
+    name, folds, state = "inbox", False, "idle"
+
     def __init__(self, name="inbox", *, opens=None, folds=False):
-        self.name, self.folds, self.state, self.question = name, folds, "idle", None
+        self.name, self.folds, self.state, self.asks = name, folds, "idle", None
         self._opens = Opened(place="over there") if opens is None else opens
         self.taken: list[str] = []
         self.steered: list[str] = []
@@ -51,6 +58,10 @@ class ScriptedDoor:
         self.refuses: Exception | None = None
         self.records: object = Absent()
         self.is_closed = False
+
+    @property
+    def question(self):
+        return self.asks
 
     async def open(self):
         return await self._opens if asyncio.isfuture(self._opens) else self._opens
@@ -104,8 +115,7 @@ class Session:
         self.typed.append(inject)
 
     async def look_up(self, request):
-        door = self.route.door_for_look_up(request.door)
-        return None if door is None else await door.look_up(request.delivery_id)
+        return await self.route.look_up(request.door, request.delivery_id)
 
     def inject(self, name, **fields):
         self.route.accept(Inject(**{"session_id": "s", "delivery_id": name, "attempt": 1, "text": name} | fields))
@@ -139,7 +149,7 @@ async def turns():
 def quick(monkeypatch):
     """Bounds that a test can wait for."""
     monkeypatch.setattr(route, "EVIDENCE_S", 0.02)
-    monkeypatch.setattr(route, "OPEN_S", 0.02)
+    monkeypatch.setattr(ScriptedDoor, "open_s", 0.02)
     monkeypatch.setattr(route, "LOOK_S", 0.001)
 
 
@@ -160,7 +170,7 @@ async def test_the_first_door_that_opens_is_chosen_and_every_other_one_has_its_r
 
 
 async def test_a_question_in_front_of_a_door_takes_a_person_as_long_as_it_takes(monkeypatch):
-    monkeypatch.setattr(route, "OPEN_S", 0)  # only a program that is ready has that bound
+    monkeypatch.setattr(ScriptedDoor, "open_s", 0)  # only a program that is ready has that bound
     opening = asyncio.get_running_loop().create_future()
     session = Session(ScriptedDoor(opens=opening))
     session.ready = False
@@ -275,15 +285,19 @@ async def test_what_a_door_tells_of_a_question_is_known_at_once_also_while_nothi
     session = Session(door)
     await session.until(lambda: session.of(DoorChosen))
     asked = question("q1", "permission", ["May it?"], [Option("y", "Yes", "allow_once")])
-    door.state, door.question = "blocked", asked
+    door.state, door.asks = "blocked", asked
     door.on_change()
     assert session.asked[-1] == Blocked(pattern="permission", question=asked)
-    assert session.route.asking("q1") is door
-    assert session.route.asking("q2") is None
-    door.state, door.question = "idle", None
+    answer = AnswerQuestion(request_id="r", session_id="ws_1", question_id="q2", option_id="y", by="ann")
+    assert await session.route.answer(answer) == "question_changed"
+    answer = msgspec.structs.replace(answer, question_id="q1")
+    assert await session.route.answer(msgspec.structs.replace(answer, option_id="n")) == "question_changed"
+    assert await session.route.answer(answer) == "question_changed", "the door says that it is gone"
+    assert session.of(Answered) == []
+    door.state, door.asks = "idle", None
     door.on_change()
     assert session.asked[-1] is None
-    assert session.route.asking("q1") is None
+    assert await session.route.answer(answer) == "question_changed"
     await session.route.close("agent_released")
 
 
@@ -291,7 +305,7 @@ async def test_the_question_of_a_door_that_is_left_is_asked_no_more():
     door = ScriptedDoor()
     session = Session(door)
     await session.until(lambda: session.of(DoorChosen))
-    door.question = question("q1", "permission", ["May it?"], [])
+    door.asks = question("q1", "permission", ["May it?"], [])
     door.on_change()
     door.state = "closed"
     session.inject("d1")
@@ -393,7 +407,7 @@ async def test_after_a_hand_over_no_other_door_gets_it_and_it_is_not_handed_over
     assert session.failures()[-1] == ("d1", "no_evidence", "unknown")
     assert (door.taken, behind.taken) == (handed_over, [])
     door.refuses = None
-    session.route.is_absent("d1")
+    assert await session.route.look_up(door.name, "d1") == Absent()
     session.inject("d1", attempt=3)
     await session.until(lambda: len(door.taken) == len(handed_over) + 1)
     await session.route.close("agent_released")
@@ -564,3 +578,52 @@ def test_a_program_knows_a_delivery_by_the_same_uuid_for_ever():
     """A look-up needs nothing that was stored: this value must never change."""
     assert message_id("delivery:x@1") == message_id("delivery:x@1") != message_id("delivery:x@2")
     assert message_id("delivery:x@1") == "6aae0948-a062-5358-b473-12e2ecffc3c2"
+
+
+class Answering(ScriptedDoor):
+    """It takes answers."""
+
+    def __init__(self, fails=None):
+        super().__init__()
+        self.fails = fails
+        self.answers: list[tuple[str, str]] = []
+        self.state, self.asks = "blocked", question("q1", "permission", ["May it?"], [Option("y", "Yes")])
+
+    async def answer(self, question_id, option_id):
+        if self.fails is not None:
+            raise self.fails
+        self.answers.append((question_id, option_id))
+        self.state, self.asks = "busy", None
+        self.on_change()
+
+
+async def test_an_answer_goes_to_the_door_once_and_who_gave_it_is_reported():
+    door = Answering()
+    session = Session(door)
+    await session.until(lambda: session.asked and session.asked[-1])
+    answer = AnswerQuestion(request_id="r", session_id="ws_1", question_id="q1", option_id="y", by="ann")
+    assert await session.route.answer(answer) == ""
+    assert await session.route.answer(answer) == "question_changed"
+    assert door.answers == [("q1", "y")]
+    (told,) = session.of(Answered)
+    assert (told.question_id, told.question, told.option_id, told.option, told.by) == (
+        "q1",
+        "permission",
+        "y",
+        "Yes",
+        "ann",
+    )
+    assert session.asked[-1] is None
+    await session.route.close("agent_released")
+
+
+@pytest.mark.parametrize(
+    ("fails", "error"), [(ConnectionError("gone"), "answer_not_taken"), (QuestionGone(), "question_changed")]
+)
+async def test_an_answer_that_may_not_have_been_given_is_not_reported_as_given(fails, error):
+    session = Session(Answering(fails))
+    await session.until(lambda: session.asked and session.asked[-1])
+    answer = AnswerQuestion(request_id="r", session_id="ws_1", question_id="q1", option_id="y", by="ann")
+    assert await session.route.answer(answer) == error
+    assert session.of(Answered) == []
+    await session.route.close("agent_released")
