@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from relaybroker.domain.doors import Question
+from relaybroker.domain.questions import Question
 from relaybroker.domain.reasons import Reason
 
 
@@ -42,7 +42,7 @@ class AgentReady(_Agent, frozen=True, kw_only=True):
 
 
 class AgentBlocked(_Announcement, frozen=True, kw_only=True):
-    """A dialog is on its screen, or its program asks something through its door."""
+    """A dialog is on its screen, or its program asks as `question` says."""
 
     name: str
     pattern: str
@@ -55,6 +55,7 @@ class AgentAnswered(_Announcement, frozen=True, kw_only=True):
     name: str
     question: str
     option: str
+    by: str = ""
 
 
 class AgentIdle(_Announcement, frozen=True, kw_only=True):

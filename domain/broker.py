@@ -132,6 +132,7 @@ class Broker:
             case (
                 inputs.TextTyped()
                 | inputs.TextVerified()
+                | inputs.AnswerGiven()
                 | inputs.TextNotTyped()
                 | inputs.ProgramStarted()
                 | inputs.ProgramNotStarted()

@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import msgspec
-
 from relaybroker.domain.errors import InvalidRequest, Refusal
 
 TERMINAL = "pty_paste"
@@ -25,37 +23,7 @@ MAX_PLACE = 1024
 """Characters of where a program writes down what it was handed."""
 MAX_DOORS = 8
 """Doors that one agent may ask for."""
-MAX_QUESTION_TEXT = 4000
-"""Characters of what a program asks."""
-MAX_OPTIONS = 32
-"""Ways to answer it."""
-MAX_LABEL = 200
-"""Characters of one of them."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-
-
-class QuestionOption(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One way to answer a question."""
-
-    id: str
-    """What the program calls it."""
-    label: str
-    """What it says to a person; at most `MAX_LABEL` characters."""
-    kind: str = ""
-    """`allow_once`, `allow_always`, `reject_once` or `reject_always`, where the program says so."""
-
-
-class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a program asks a person, as it said it through its door; of a question that is read from a screen there is only the screen."""
-
-    id: str
-    """Of this asking: the same question asked again has another one."""
-    name: str
-    """`permission`, `plan`, `question`: one word."""
-    text: str
-    """Lines for a person; at most `MAX_QUESTION_TEXT` characters."""
-    options: tuple[QuestionOption, ...] = ()
-    """At most `MAX_OPTIONS`. None: it wants something that cannot be chosen."""
 
 
 def is_without_terminal(doors: Sequence[str]) -> bool:
@@ -77,17 +45,3 @@ def check_doors(names: Sequence[str]) -> None:
     """Raise InvalidRequest (`invalid_door`) unless these can be doors."""
     if fault := fault_of_doors(names):
         raise InvalidRequest(Refusal.INVALID, "invalid_door", fault, field="doors")
-
-
-def option_meant(question: Question, answer: str) -> QuestionOption | None:
-    """The one option that a person means: by its number from 1, its id, its label, or the beginning of its label."""
-    wanted, options = answer.strip().casefold(), question.options
-    for meant in (
-        [one for number, one in enumerate(options, 1) if str(number) == wanted],
-        [one for one in options if one.id.casefold() == wanted],
-        [one for one in options if one.label.casefold() == wanted],
-        [one for one in options if wanted and one.label.casefold().startswith(wanted)],
-    ):
-        if len(meant) == 1:
-            return meant[0]
-    return None

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from relaybroker.domain.doors import Question
 from relaybroker.domain.manifest import Manifest
+from relaybroker.domain.questions import Question
 
 
 class _Input(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -189,7 +189,7 @@ class ProgramReady(_HostReport, frozen=True, kw_only=True):
 
 
 class ProgramBlocked(_HostReport, frozen=True, kw_only=True):
-    """A dialog or login is on the screen, or the program asks something through its door: then `question` says what."""
+    """A dialog or login is on the screen, or its door tells what is asked."""
 
     pattern: str
     question: Question | None = None
@@ -197,6 +197,17 @@ class ProgramBlocked(_HostReport, frozen=True, kw_only=True):
 
 class ProgramUnblocked(_HostReport, frozen=True, kw_only=True):
     """The dialog is gone."""
+
+
+class AnswerGiven(_HostReport, frozen=True, kw_only=True):
+    """A person's answer was given to the program through its door. `question`: its kind; `option`: the label."""
+
+    request_id: str
+    question_id: str
+    question: str
+    option_id: str
+    option: str
+    by: str
 
 
 class ProgramOccupied(_HostReport, frozen=True, kw_only=True):
@@ -453,6 +464,8 @@ class QuestionAnswered(_Input, frozen=True, kw_only=True):
     name: str
     question: str
     option: str
+    by: str = ""
+    """Who answered; "" in older logs."""
 
 
 class ModelSwitched(_Input, frozen=True, kw_only=True):
@@ -594,6 +607,7 @@ Input = (
     | ProgramReady
     | ProgramBlocked
     | ProgramUnblocked
+    | AnswerGiven
     | ProgramOccupied
     | ProgramFreed
     | ProgramIdle

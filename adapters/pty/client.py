@@ -25,14 +25,10 @@ from relaybroker.adapters.pty.own_scope import NEEDED, scope_command
 from relaybroker.adapters.pty.protocol import (
     OLDEST_VERSION,
     Answer,
-    AnswerQuestion,
+    Asks,
     Hello,
-    Input,
-    LookUp,
     Request,
-    Resize,
     Response,
-    Snapshot,
     Violation,
     Welcome,
 )
@@ -159,7 +155,7 @@ class HostClient:
             raise HostUnavailable("not attached to a PTY host")
         self._link.send(request)
 
-    async def ask(self, request: Input | Resize | Snapshot | LookUp | AnswerQuestion, timeout_s: float = 5) -> Answer:
+    async def ask(self, request: Asks, timeout_s: float = 5) -> Answer:
         """Send and wait for the answer: `worker_timeout` after `timeout_s`, `worker_disappeared` without host.
 
         Raises HostUnavailable or HostBackpressure as `send` does.
@@ -309,7 +305,7 @@ class _Link(asyncio.Protocol):
             raise HostBackpressure("more than 16 MiB wait for the PTY host")
         self._transport.write(frame)
 
-    async def ask(self, request: Input | Resize | Snapshot | LookUp | AnswerQuestion, timeout_s: float) -> Answer:
+    async def ask(self, request: Asks, timeout_s: float) -> Answer:
         if len(self._asks) >= MAX_ASKS:
             return Answer(request_id=request.request_id, error="queue_full")
         waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

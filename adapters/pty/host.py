@@ -34,6 +34,7 @@ from relaybroker.adapters.pty.protocol import (
     MIN_COLS,
     MIN_ROWS,
     Answer,
+    Answered,
     AnswerQuestion,
     Confirm,
     DoorChosen,
@@ -290,7 +291,7 @@ class Host:
         for report in self._reports.since(connection.next_report):
             if isinstance(report.fact, Exited):
                 connection.flush_output()
-            if connection.version >= DOORS_SINCE or not isinstance(report.fact, DoorChosen):
+            if connection.version >= DOORS_SINCE or not isinstance(report.fact, DoorChosen | Answered):
                 connection.send(report)
             connection.next_report = report.number + 1
             if connection.unsent > REPORT_HIGH_WATER:
@@ -498,15 +499,8 @@ class Host:
 
     async def _answer_question(self, request: AnswerQuestion) -> None:
         session = self._running(request.request_id, request.session_id)
-        if session is None:
-            return
-        try:
-            is_taken = await session.answer(request.question_id, request.option_id)
-        except OSError as error:
-            _logger.warning("an answer did not reach the program of %s: %s", session.name, error)
-            self._answer(Answer(request_id=request.request_id, error="pty_write_failed"))
-        else:
-            self._answer(Answer(request_id=request.request_id, error="" if is_taken else "question_changed"))
+        if session is not None:
+            self._answer(Answer(request_id=request.request_id, error=await session.answer_question(request)))
 
     def _stop(self, session_id: str, grace_s: float) -> None:
         if (session := self._sessions.get(session_id)) is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relaybroker.domain.doors import Question
+from relaybroker.domain.questions import Question
 
 PROTOCOL_VERSION = 2
 OLDEST_VERSION = max(1, PROTOCOL_VERSION - 1)
@@ -22,7 +22,7 @@ A broker says hello in its own version, and in the host's if that is the one bef
 is not sent over a connection of the one before.
 """
 DOORS_SINCE = 2
-"""The version that knows doors: `LookUp` and `DoorChosen`."""
+"""The version that knows doors: `LookUp`, `AnswerQuestion`, `DoorChosen` and `Answered`."""
 MIN_ROWS = 4
 MIN_COLS = 20
 """A smaller terminal shows nothing that a program or a rule could work with; nobody gets one."""
@@ -145,12 +145,14 @@ class LookUp(_Message, frozen=True):
 
 
 class AnswerQuestion(_Message, frozen=True):
-    """Give a program what a person chose of a question that `Blocked` had as data. Since version 2."""
+    """A person's answer to what `Blocked` said that the program asks. Since version 2. What was given is reported as `Answered`."""
 
     request_id: str
     session_id: str
     question_id: str
     option_id: str
+    by: str
+    """Who answers, for the record."""
 
 
 class Confirm(_Message, frozen=True):
@@ -177,21 +179,9 @@ class Shutdown(_Message, frozen=True):
     grace_s: float
 
 
-Request = (
-    Hello
-    | Start
-    | Inject
-    | Input
-    | Resize
-    | Snapshot
-    | LookUp
-    | AnswerQuestion
-    | Stop
-    | Confirm
-    | Forget
-    | Subscribe
-    | Shutdown
-)
+Asks = Input | Resize | Snapshot | LookUp | AnswerQuestion
+"""What is answered with an `Answer`."""
+Request = Hello | Start | Inject | Asks | Stop | Confirm | Forget | Subscribe | Shutdown
 
 
 # --- host -> broker ---------------------------------------------------------------------------------------------------
@@ -268,11 +258,24 @@ class Blocked(_Message, frozen=True):
 
     pattern: str
     question: Question | None = None
-    """What is asked, where the program's door says it as data: answered by `AnswerQuestion`, not by keys."""
+    """What a door of the program tells of it, in the place of what its screen shows."""
 
 
 class Unblocked(_Message, frozen=True):
     """What blocked is gone."""
+
+
+class Answered(_Message, frozen=True):
+    """A person's answer was given to the program. Since version 2."""
+
+    request_id: str
+    question_id: str
+    question: str
+    """Its kind."""
+    option_id: str
+    option: str
+    """Its label."""
+    by: str
 
 
 class Occupied(_Message, frozen=True):
@@ -366,6 +369,7 @@ Fact = (
     | Ready
     | Blocked
     | Unblocked
+    | Answered
     | Occupied
     | Freed
     | Injected
@@ -397,10 +401,11 @@ class Output(_Message, frozen=True):
 class Answer(_Message, frozen=True):
     """Outcome of Input, Resize, Snapshot, LookUp or AnswerQuestion.
 
-    `error` is "" or `agent_not_found`, `worker_disappeared`, `worker_timeout`, `queue_full`, `pty_write_failed`, `invalid_dimensions`,
-    `invalid_format` or `question_changed` (it is not asked any more). `data` of Input: `bytes_written`; of Resize: `rows`, `cols`; of
-    Snapshot: `format`, `rows`, `cols`, `cursor` (1-based row, column), `offset` (bytes of output that it shows), `modes` (private ones
-    that are on) and `screen` as in local-api.md route 9.
+    `error` is "" or `agent_not_found`, `worker_disappeared`, `worker_timeout`, `queue_full`, `pty_write_failed`,
+    `invalid_dimensions`, `invalid_format`, `question_changed` (nothing was answered) or `answer_not_taken` (nobody knows).
+    `data` of Input: `bytes_written`; of Resize: `rows`, `cols`; of Snapshot: `format`, `rows`, `cols`, `cursor` (1-based row, column),
+    `offset` (bytes of output that it shows), `modes` (private ones that are on)
+    and `screen` as in local-api.md route 9.
     """
 
     request_id: str

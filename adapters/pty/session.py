@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.pty.access import Access
+from relaybroker.adapters.pty.blocking import Blocking
 from relaybroker.adapters.pty.ending import Ending
 from relaybroker.adapters.pty.foreground import Foreground
 from relaybroker.adapters.pty.foreground import look as look_at_foreground
@@ -27,6 +28,7 @@ from relaybroker.adapters.pty.output_ring import OutputRing
 from relaybroker.adapters.pty.process_table import Wait, waits_for_terminal
 from relaybroker.adapters.pty.protocol import (
     TERMINAL_CLOSED,
+    AnswerQuestion,
     Blocked,
     DoorChosen,
     Fact,
@@ -45,7 +47,7 @@ from relaybroker.adapters.pty.sequences import plain_text
 from relaybroker.adapters.pty.verification import Verifications
 from relaybroker.adapters.pty.worker_log import WorkerLog
 from relaybroker.adapters.pty.writer import TerminalWriter
-from relaybroker.adapters.sessions.route import Route
+from relaybroker.adapters.sessions.route import QUESTION_CHANGED, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +102,7 @@ class Session:
         """None: it was asked for no door, and everything is typed."""
         self._ready: Ready | None = None
         """The terminal is ready, and it is not yet known by which door deliveries enter."""
+        self._blocking = Blocking(self._pass_on)
         self._log = WorkerLog(start.log_path, start.name)
         self.last_output_at = self._loop.time()
         self._paint_due: asyncio.Handle | None = None
@@ -126,7 +129,7 @@ class Session:
     @property
     def state(self) -> str:
         """`booting`, `ready`, `blocked`, `stopping` or `exited`."""
-        return self._ending.phase or self._gate.state
+        return self._ending.phase or ("blocked" if self._blocking.is_told else self._gate.state)
 
     @property
     def pid(self) -> int:
@@ -157,9 +160,9 @@ class Session:
         """What the program's records say, as its open door sees them; None: this session has no such door."""
         return await self._route.look_up(request.door, request.delivery_id) if self._route is not None else None
 
-    async def answer(self, question_id: str, option_id: str) -> bool:
-        """Give the program what a person chose of a question that its door has; False: it does not ask that. Raises OSError."""
-        return self._route is not None and await self._route.answer(question_id, option_id)
+    async def answer_question(self, request: AnswerQuestion) -> str:
+        """Give a person's answer to the program; the `error` of the `Answer`."""
+        return await self._route.answer(request) if self._route is not None else QUESTION_CHANGED
 
     def keys(self, data: bytes, done: Callable[[str], None]) -> None:
         """Type a person's keys; `done` as in TerminalWriter.keys. Raises KeyboardFull."""
@@ -226,6 +229,7 @@ class Session:
             if timer is not None:
                 timer.cancel()
         self._gate.close()
+        self._blocking.close()
         self._occupation.close()
         self._verifications.close()
         self.writer.close()
@@ -304,7 +308,12 @@ class Session:
         if isinstance(fact, Ready) and self._route is not None and not self._route.is_chosen:
             self._ready = fact
             self._route.notify()
-            return
+        elif isinstance(fact, Blocked | Unblocked) and self._route is not None:
+            self._blocking.screen_shows(fact if isinstance(fact, Blocked) else None)
+        else:
+            self._pass_on(fact)
+
+    def _pass_on(self, fact: Fact) -> None:
         self._on_fact(self.session_id, fact)
         if isinstance(fact, DoorChosen | Unblocked) and self._ready is not None and self._gate.state == "ready":
             ready, self._ready = self._ready, None
@@ -316,6 +325,9 @@ class Session:
     def busy_patience_s(self) -> float:
         return self.profile.busy_patience_s
 
+    def asks(self, blocked: Blocked | None) -> None:
+        self._blocking.door_tells(blocked)
+
     def type(self, inject: Inject) -> None:
         self._injector.accept(inject)
 
@@ -326,7 +338,7 @@ class Session:
         self._gate.typing(text)
 
     def draft_changed(self, *, in_composer: bool) -> None:
-        self.report(Blocked(pattern=DRAFT) if in_composer else Unblocked())
+        self._pass_on(Blocked(pattern=DRAFT) if in_composer else Unblocked())
         self._occupation.forget()
 
     # --- what the gate asks (gate.Watched) ---------------------------------------------------------------------------

@@ -53,6 +53,18 @@ def reported(host_id: str, report: protocol.Report) -> Input:
             return inputs.ProgramBlocked(
                 host_id=host_id, report=number, session_id=session_id, pattern=pattern, question=question
             )
+        case protocol.Answered() as answered:
+            return inputs.AnswerGiven(
+                host_id=host_id,
+                report=number,
+                session_id=session_id,
+                request_id=answered.request_id,
+                question_id=answered.question_id,
+                question=answered.question,
+                option_id=answered.option_id,
+                option=answered.option,
+                by=answered.by,
+            )
         case protocol.Unblocked():
             return inputs.ProgramUnblocked(host_id=host_id, report=number, session_id=session_id)
         case protocol.Occupied(reason=reason, detail=detail, patience_s=patience_s):

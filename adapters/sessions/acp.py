@@ -30,13 +30,13 @@ from relaybroker.adapters.sessions.door import (
     PassedOver,
     PipedDoor,
     Question,
-    QuestionOption,
+    QuestionGone,
     Unknowable,
     message_id,
 )
 from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
 from relaybroker.adapters.sessions.rpc_pipes import NOT_FOUND, RefusedError, RpcPipes
-from relaybroker.domain.doors import MAX_LABEL, MAX_OPTIONS, MAX_QUESTION_TEXT
+from relaybroker.domain.questions import Option, question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,6 @@ class Acp(PipedDoor):
         self._transcript: Transcript | None = None
         self._version = 0
         self._session = ""
-        self._on_change: Callable[[], None] = lambda: None
         self._prompt: asyncio.Future[Row] | None = None
         """In flight."""
         self._runs = False
@@ -119,9 +118,6 @@ class Acp(PipedDoor):
             on_end=self._ended,
             on_junk=lambda said: transcript.add("note", said),
         )
-
-    def watch(self, on_change: Callable[[], None]) -> None:
-        self._on_change = on_change
 
     # --- opening -------------------------------------------------------------------------------------------------------
 
@@ -255,10 +251,10 @@ class Acp(PipedDoor):
             answer = await self._rpc.ask("session/prompt", sessionId=self._session, prompt=prompt)
         except BaseException:
             self._prompt = None
-            self._on_change()
+            self.on_change()
             raise
         self._prompt, self._runs = answer, self._version >= 2
-        self._on_change()
+        self.on_change()
         answer.add_done_callback(on_answer)
         answer.add_done_callback(self._turn_answered)
 
@@ -272,7 +268,7 @@ class Acp(PipedDoor):
             self._show("note", f"the turn ended: {reason}")
         if self._version == 1:
             self._end_pieces()
-        self._on_change()
+        self.on_change()
 
     def _answered(self, identifier: str, proof: asyncio.Future[Evidence], answer: asyncio.Future[Row]) -> None:
         """Note what the program said to a message: nothing that was taken is asked about twice."""
@@ -325,19 +321,18 @@ class Acp(PipedDoor):
 
     # --- questions -----------------------------------------------------------------------------------------------------
 
-    async def answer(self, question_id: str, option_id: str) -> bool:
+    async def answer(self, question_id: str, option_id: str) -> None:
         """Give the program what a person chose."""
-        _, question = self._questions.get(question_id, (None, None))
-        option = next((one for one in question.options if one.id == option_id), None) if question is not None else None
+        _, asked = self._questions.get(question_id, (None, None))
+        option = next((one for one in asked.options if one.id == option_id), None) if asked is not None else None
         if option is None:
-            return False
-        await self._respond(question_id, {"outcome": "selected", "optionId": option.id})
+            raise QuestionGone
         self._show("note", f"answered: {option.label}")
-        return True
+        await self._respond(question_id, {"outcome": "selected", "optionId": option.id})
 
     async def _respond(self, question_id: str, outcome: Row) -> None:
         number, _ = self._questions.pop(question_id)
-        self._on_change()
+        self.on_change()
         assert self._rpc is not None, "it asked"
         await self._rpc.respond(number, {"outcome": outcome})
 
@@ -347,11 +342,10 @@ class Acp(PipedDoor):
         elif len(self._questions) >= MAX_QUESTIONS or self._cancelled:
             self._send(self._cancel(number))
         else:
-            question = _question(values)
-            self._questions[question.id] = (number, question)
-            options = "\n".join(f"{key}  {one.label}" for key, one in enumerate(question.options, 1))
-            self._show("asked", f"{question.text}\n{options}")
-            self._on_change()
+            asked = _question(values)
+            self._questions[asked.id] = (number, asked)
+            self._show("asked", asked.listed)
+            self.on_change()
 
     async def _refuse(self, number: Any, method: str) -> None:
         assert self._rpc is not None, "it asked"
@@ -400,7 +394,7 @@ class Acp(PipedDoor):
             self._runs = state != "idle"
             if not self._runs:
                 self._end_pieces()
-            self._on_change()
+            self.on_change()
 
     def _tool(self, update: Row) -> None:
         identifier, title, status = (update.get(key) for key in ("toolCallId", "title", "status"))
@@ -416,7 +410,7 @@ class Acp(PipedDoor):
     def _ended(self) -> None:
         self._questions.clear()
         self._end_pieces()
-        self._on_change()
+        self.on_change()
 
     def _end_pieces(self) -> None:
         if self._transcript is not None:
@@ -460,15 +454,15 @@ def _question(values: Row) -> Question:
         path = inner(content, "path")
         said += [str(one) for one in (text, path) if one]
     options = values.get("options")
-    offered = tuple(
-        QuestionOption(
-            id=str(inner(one, "optionId")),
-            label=str(inner(one, "name") or inner(one, "optionId"))[:MAX_LABEL],
-            kind=str(inner(one, "kind") or ""),
+    offered = [
+        Option(
+            str(inner(one, "optionId")),
+            str(inner(one, "name") or inner(one, "optionId")),
+            str(inner(one, "kind") or ""),
         )
-        for one in (options if isinstance(options, list) else ())[:MAX_OPTIONS]
-    )
-    return Question(id=uuid.uuid4().hex, name="permission", text="\n".join(said)[:MAX_QUESTION_TEXT], options=offered)
+        for one in (options if isinstance(options, list) else ())
+    ]
+    return question(uuid.uuid4().hex, "permission", said, offered)
 
 
 def _ways_back(greeting: Row) -> list[str]:

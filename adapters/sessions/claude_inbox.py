@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from relaybroker.adapters.sessions.claude_settings import has_settings, hooked
 from relaybroker.adapters.sessions.door import (
     Absent,
     Accepted,
@@ -57,7 +58,6 @@ LOOK_S = 0.025
 """How often files are looked at while something is awaited."""
 _STATES: dict[object, DoorState] = {"idle": "idle", "busy": "busy", "waiting": "blocked"}
 _SOCKET = re.compile(r"(\d+)(-[0-9a-f]{8})?\.sock")
-_OPTION = "--settings"
 
 
 class ClaudeInboxKind:
@@ -81,7 +81,7 @@ class ClaudeInboxKind:
 
 def options(argv: Sequence[str], notes: Path) -> list[str] | None:
     """What is put behind the program's name; None if the command line has settings of its own."""
-    if any(word == _OPTION or word.startswith(f"{_OPTION}=") for word in argv):
+    if has_settings(argv):
         return None
     file = shlex.quote(str(notes))
     start = (
@@ -92,11 +92,7 @@ def options(argv: Sequence[str], notes: Path) -> list[str] | None:
         "SessionStart": f"umask 077; {start}",
         "UserPromptSubmit": f"""cat > /dev/null; printf '%s\\n' '{{"prompt":true}}' >> {file}""",
     }
-    settings = {
-        "crossSessionInbound": "accept",
-        "hooks": {event: [{"hooks": [{"type": "command", "command": command}]}] for event, command in hooks.items()},
-    }
-    return [_OPTION, json.dumps(settings)]
+    return hooked(hooks, crossSessionInbound="accept")
 
 
 class Pace:

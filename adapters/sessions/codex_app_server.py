@@ -3,9 +3,9 @@
 `turn/start` with our id begins a turn, or enters the one that runs. That Codex took the message is seen in the thread's rollout,
 the file from which it resumes: the user message is there with our id before the model gets it, so that what a Codex that ended has
 not written down, it never began. Codex runs the same id twice; nobody gets it twice but after a look-up that found it absent.
-`notes` has the server's socket, and each thread that the terminal showed with its rollout. We do not subscribe to threads
-(`thread/resume`): their states are told to everybody, and a subscriber is asked what only a person may answer.
-Source: ADR-0093, ADR-0091; every fact is held by tests/agents/test_door_facts.py against the real program.
+`notes` has the server's socket, and each thread that the terminal showed with its rollout. The states of threads are told to
+everybody; what one asks a person, to its subscribers. We are one (`thread/resume`) while a question stands, as the terminal is.
+Source: ADR-0093, ADR-0091, ADR-0095; every fact is held by tests/agents/test_door_facts.py against the real program.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from relaybroker.adapters.pty import process_table
 from relaybroker.adapters.pty.process import find_command
+from relaybroker.adapters.sessions.codex_questions import Request, request
 from relaybroker.adapters.sessions.door import (
     Absent,
     Accepted,
@@ -34,6 +35,8 @@ from relaybroker.adapters.sessions.door import (
     NotHandedOver,
     Opened,
     PassedOver,
+    Question,
+    QuestionGone,
     Unknowable,
     message_id,
 )
@@ -64,6 +67,8 @@ JOIN_LOOK_S = 0.25
 """How often a server is asked for its threads until the terminal shows one."""
 MAX_THREADS = 64
 """Threads of one terminal whose rollouts are watched; the notes have all of them."""
+MAX_ASKED = 32
+"""Questions that are open at the same time; more are left to the terminal."""
 MAX_SEEN = 256
 """Messages whose place in the rollout is remembered until it is asked for."""
 _REFUSED = (-32600, -32601, -32602)
@@ -206,6 +211,14 @@ class CodexAppServer(Door):
         """Ids of messages, and where a rollout has them; the newest `MAX_SEEN`."""
         self._reading = threading.Lock()
         self._statuses: dict[str, DoorState] = {}
+        self._asked: dict[str, Request] = {}
+        """Question -> what the server asks, in order."""
+        self._given: set[str] = set()
+        """Threads to whose question an answer was given, and of which the server has said nothing since."""
+        self._following: dict[str, asyncio.Task[None]] = {}
+        """Threads that ask something."""
+        self._moved: dict[str, asyncio.Event] = {}
+        """Such a thread -> the server said something of it."""
         self._shown = asyncio.Event()
         self._rpc: RpcServer | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -230,7 +243,7 @@ class CodexAppServer(Door):
             return "Codex' server was not started"
         self._shown.clear()
         try:
-            self._rpc = rpc = await RpcServer.join(socket, self._notified)
+            self._rpc = rpc = await RpcServer.join(socket, self._notified, self._requested)
             if refusal := await _greet(rpc):
                 return refusal
             while not self._shown.is_set():
@@ -249,6 +262,7 @@ class CodexAppServer(Door):
             assert self._rpc is not None
             await self._rpc.ended()
             await self._rpc.leave()
+            await self._forget_questions()
             reason = ""
             try:
                 if self.server is not None and await self.server.has_ended():
@@ -271,7 +285,26 @@ class CodexAppServer(Door):
             return "closed"
         if self._rpc is None or self._rpc.is_closed or not self._shown.is_set():
             return "busy"
-        return self._statuses[next(reversed(self._rollouts))]
+        thread = next(reversed(self._rollouts))
+        if self._asked:
+            return "blocked"
+        return "busy" if thread in self._given else self._statuses[thread]
+
+    @property
+    def question(self) -> Question | None:
+        return next((one.question for one in self._asked.values()), None)
+
+    async def answer(self, question_id: str, option_id: str) -> None:
+        """Answer the server's request. Its terminal takes the question away by itself."""
+        asked, rpc = self._asked.get(question_id), self._rpc
+        if asked is None or option_id not in asked.results or rpc is None or rpc.is_closed:
+            raise QuestionGone
+        del self._asked[question_id]
+        self._given.add(asked.thread)
+        try:
+            await rpc.respond(asked.identifier, asked.results[option_id])
+        finally:
+            self.on_change()
 
     async def hand_over(self, delivery_id: str, text: str, *, steer: bool) -> None:  # noqa: ARG002  # what runs is entered anyway
         """Begin a turn with it, or put it into the one that runs."""
@@ -347,6 +380,7 @@ class CodexAppServer(Door):
             await asyncio.wait([self._keeping])
         if self.server is not None and not is_sought:
             self.server.forget()
+        await self._forget_questions()
         rpc, self._rpc = self._rpc, None
         if rpc is not None:
             await rpc.leave()
@@ -359,8 +393,19 @@ class CodexAppServer(Door):
             self._show(values.get("thread"))
         elif method == "thread/status/changed" and isinstance(thread, str) and thread in self._rollouts:
             self._statuses[thread] = state = _state(values.get("status"))
+            self._given.discard(thread)
             if state != "idle":  # somebody works in it, so it is the one that is shown
                 self._rollouts[thread] = self._rollouts.pop(thread)
+            if (moved := self._moved.get(thread)) is not None:
+                moved.set()
+            if state == "blocked" and thread not in self._following and self._rpc is not None:
+                self._following[thread] = asyncio.create_task(self._follow(self._rpc, thread))
+            self.on_change()
+        elif method == "serverRequest/resolved":
+            for question_id, one in list(self._asked.items()):
+                if (one.thread, one.identifier) == (thread, values.get("requestId")):
+                    del self._asked[question_id]
+            self.on_change()
 
     def _show(self, thread: object) -> None:
         """The terminal shows this thread, unless it is one of the program's own (for a title, for a helper)."""
@@ -378,6 +423,41 @@ class CodexAppServer(Door):
         while len(self._rollouts) > MAX_THREADS:
             del self._rollouts[next(iter(self._rollouts))]
         self._statuses[identifier] = _state(inner(thread, "status"))
+
+    # --- what it asks --------------------------------------------------------------------------------------------------
+
+    def _requested(self, identifier: object, method: str, values: Row) -> None:
+        asked = request(identifier, method, values)
+        if asked is not None and asked.thread in self._following and len(self._asked) < MAX_ASKED:
+            self._asked[asked.question.id] = asked
+            self.on_change()
+
+    async def _follow(self, rpc: RpcServer, thread: str) -> None:
+        """Subscribe to a thread while it asks something: whoever comes is told what is open, and what becomes of it."""
+        moved = self._moved[thread] = asyncio.Event()
+        try:
+            while self._statuses.get(thread) == "blocked":
+                await rpc.call("thread/resume", threadId=thread, excludeTurns=True)
+                while self._statuses.get(thread) == "blocked":
+                    moved.clear()
+                    await moved.wait()
+                await rpc.call("thread/unsubscribe", threadId=thread)
+        except (OSError, TimeoutError, RefusedError) as error:
+            _logger.warning("what Codex asks is known only to its terminal: %s", error)
+        finally:
+            del self._following[thread], self._moved[thread]
+            self._asked = {key: one for key, one in self._asked.items() if one.thread != thread}
+            self.on_change()
+
+    async def _forget_questions(self) -> None:
+        """Nobody can be asked any more."""
+        for one in (following := list(self._following.values())):
+            one.cancel()
+        if following:
+            await asyncio.wait(following)
+        self._asked.clear()
+        self._given.clear()
+        self.on_change()
 
     # --- files ---------------------------------------------------------------------------------------------------------
 

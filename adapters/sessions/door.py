@@ -9,14 +9,14 @@ Source: architecture.md 5; ADR-0093.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER, Question, QuestionOption
+from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER
+from relaybroker.domain.questions import Question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from relaybroker.adapters.pty.piped_process import PipedProcess
     from relaybroker.adapters.sessions.transcript import Transcript
 
@@ -34,7 +34,7 @@ __all__ = [
     "PassedOver",
     "PipedDoor",
     "Question",
-    "QuestionOption",
+    "QuestionGone",
     "Unknowable",
     "message_id",
 ]
@@ -109,16 +109,22 @@ class NotHandedOver(Exception):  # noqa: N818  # a state: another door may take 
     """No byte of the message left us: another door may take it. `str()` is the reason, one sentence for people."""
 
 
+class QuestionGone(Exception):  # noqa: N818  # a state: somebody else answered, or the program takes it back
+    """This question is not asked (any more). Nothing was answered."""
+
+
 class Door(Protocol):
     """One way into one program. Every call comes from the session host's event loop; none blocks it.
 
-    A door starts no message by itself, keeps no queue, and answers no question of the program but with what a person chose.
+    A door starts no message by itself, keeps no queue, and answers no question of the program but as a person said.
     """
 
     name: str
     """`claude_inbox`, `codex_app_server`, `acp`, …"""
     folds: bool
     """A message with `steer` enters the turn that runs; without, everything waits until the program is idle."""
+    on_change: Callable[[], None] = staticmethod(lambda: None)
+    """Called, from the event loop, when `question` or `state` may have changed; whoever has the door sets it before `open`."""
     interrupts: bool = False
     """For a message with `steer` the turn that runs is ended (`interrupt`), and the message is the next one."""
     open_s: float = OPEN_S
@@ -134,22 +140,6 @@ class Door(Protocol):
     def state(self) -> DoorState:
         """`idle`: takes a message now. `busy`: a turn runs. `blocked`: a person is asked something. `closed`: for good."""
         ...
-
-    @property
-    def question(self) -> Question | None:
-        """What the program asks a person now, where it says so as data; the oldest one. `state` is `blocked` then."""
-        return None
-
-    async def answer(self, question_id: str, option_id: str) -> bool:  # noqa: ARG002  # a door without questions
-        """Give the program what a person chose; False: it does not ask that, or not any more, or offers no such option.
-
-        Raises OSError: it cannot be reached.
-        """
-        return False
-
-    def watch(self, on_change: Callable[[], None]) -> None:  # noqa: ARG002  # a door that is looked at
-        """Call this whenever `state` or `question` may be another. A door that is not told of it does nothing: it is looked at."""
-        return
 
     async def interrupt(self) -> None:
         """End the turn that runs, as far as the program lets it; `state` says when it has ended. Raises OSError: it was not told."""
@@ -167,6 +157,19 @@ class Door(Protocol):
         """Wait until the program shows that it took the delivery; the caller sets the bound and cancels. Never guesses."""
         ...
 
+    @property
+    def question(self) -> Question | None:
+        """What a person is asked, the oldest one; None: nothing, or only the screen tells it. While there is one, `state` is `blocked`."""
+        return None
+
+    async def answer(self, question_id: str, option_id: str) -> None:  # noqa: ARG002  # a door without questions
+        """Give a person's answer to the program; returns when it has left us. The question is gone then.
+
+        Raises:
+            QuestionGone: another one is asked by now, or none; nothing was answered. After any other exception nobody knows.
+        """
+        raise QuestionGone
+
     async def look_up(self, delivery_id: str) -> LookedUp:
         """What the program's own records say of the delivery.
 
@@ -182,7 +185,7 @@ class Door(Protocol):
 class PipedDoor(Door, Protocol):
     """The only way into a program without terminal: it speaks on the program's standard input and output.
 
-    `state` is `closed` once the program can be spoken with no more; the program is ended then. `watch` is told of every change.
+    `state` is `closed` once the program can be spoken with no more; the program is ended then. `on_change` is called upon every change.
     """
 
     def connect(self, process: PipedProcess, transcript: Transcript) -> None:

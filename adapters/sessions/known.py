@@ -13,6 +13,7 @@ from relaybroker.adapters.sessions.claude_inbox import ClaudeInboxKind
 from relaybroker.adapters.sessions.codex_app_server import CodexAppServerKind
 from relaybroker.adapters.sessions.door import Door, PassedOver
 from relaybroker.adapters.sessions.kinds import Kind, Launch, Prepared
+from relaybroker.adapters.sessions.stream_json import StreamJsonKind
 from relaybroker.domain.doors import TERMINAL
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ KINDS: dict[str, Kind] = {
     "acp": AcpKind(),
     "claude_inbox": ClaudeInboxKind(),
     "codex_app_server": CodexAppServerKind(),
+    "stream_json": StreamJsonKind(),
 }
 """Every kind of door, by name. The terminal is none of them: it is behind all others."""
 

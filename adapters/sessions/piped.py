@@ -13,10 +13,13 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from relaybroker.adapters.pty import harnesses, tasks
+from relaybroker.adapters.pty.blocking import Blocking
 from relaybroker.adapters.pty.ending import Ending
 from relaybroker.adapters.pty.output_ring import OutputRing
 from relaybroker.adapters.pty.protocol import (
     NO_WAY_IN,
+    AnswerQuestion,
+    Blocked,
     DoorChosen,
     Fact,
     Idle,
@@ -31,9 +34,9 @@ from relaybroker.adapters.pty.screen import Terminal
 from relaybroker.adapters.pty.sequences import plain_text
 from relaybroker.adapters.pty.worker_log import WorkerLog
 from relaybroker.adapters.sessions.line_editor import INTERRUPT, LineEditor
-from relaybroker.adapters.sessions.route import Route
+from relaybroker.adapters.sessions.route import QUESTION_CHANGED, Route
 from relaybroker.adapters.sessions.transcript import Transcript
-from relaybroker.domain.doors import option_meant
+from relaybroker.domain.questions import option_meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 
 EVIDENCE = "door"
 """Why such a session is ready."""
+AT_TRANSCRIPT = "transcript"
+"""Who answers there, for the record: whoever is attached to it."""
 DRAIN_BYTES = 4 * 1024 * 1024
 """Most output read after the program's exit."""
 LAST_OUTPUT_BYTES = 16 * 1024
@@ -82,6 +87,7 @@ class PipedSession:
         self._is_open = False
         self._editor = LineEditor()
         self._transcript = Transcript(self._output, lambda: self.terminal.columns)
+        self._blocking = Blocking(self.report)
         self._route = Route(self, prepared, on_no_way_in=self._no_way_in)
         self._ending = Ending(self, process, (profile or harnesses.profile(start.profile)).stop_signals)
         self.exited = self._ending.exited
@@ -129,9 +135,9 @@ class PipedSession:
         """What the program's records say, as its open door sees them; None: it has closed."""
         return await self._route.look_up(request.door, request.delivery_id)
 
-    async def answer(self, question_id: str, option_id: str) -> bool:
-        """Give the program what a person chose; False: it does not ask that. Raises OSError."""
-        return await self._route.answer(question_id, option_id)
+    async def answer_question(self, request: AnswerQuestion) -> str:
+        """Give a person's answer to the program; the `error` of the `Answer`."""
+        return await self._route.answer(request)
 
     def keys(self, data: bytes, done: Callable[[str], None]) -> None:
         """What a person types at the transcript; `done` gets "" or `queue_full`."""
@@ -155,11 +161,12 @@ class PipedSession:
         return True
 
     async def _choose(self, question_id: str, option_id: str) -> None:
-        try:
-            if not await self.answer(question_id, option_id):
-                self._transcript.add("note", "it asks something else by now")
-        except OSError as error:
-            self._transcript.add("failed", f"the answer did not reach the program: {error}")
+        answer = AnswerQuestion(
+            request_id="", session_id=self.session_id, question_id=question_id, option_id=option_id, by=AT_TRANSCRIPT
+        )
+        if error := await self.answer_question(answer):
+            said = "it asks something else by now" if error == QUESTION_CHANGED else "nobody knows whether it was taken"
+            self._transcript.add("note", said)
 
     async def _interrupt(self) -> None:
         try:
@@ -206,6 +213,9 @@ class PipedSession:
 
     def may_type(self) -> bool:
         return self._ending.phase is None
+
+    def asks(self, blocked: Blocked | None) -> None:
+        self._blocking.door_tells(blocked)
 
     def type(self, inject: Inject) -> None:
         raise AssertionError(f"{inject.delivery_id} was to be typed, and there is no terminal")

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from relaybroker.adapters.pty import tasks
 from relaybroker.adapters.pty.news import News
 from relaybroker.adapters.pty.protocol import (
+    Answered,
     Blocked,
     DoorChosen,
     Fact,
@@ -33,7 +34,6 @@ from relaybroker.adapters.pty.protocol import (
     Injected,
     InjectFailed,
     Occupied,
-    Unblocked,
 )
 from relaybroker.adapters.sessions.door import (
     MAX_PLACE,
@@ -43,11 +43,13 @@ from relaybroker.adapters.sessions.door import (
     NotHandedOver,
     Opened,
     PassedOver,
+    QuestionGone,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from relaybroker.adapters.pty.protocol import AnswerQuestion
     from relaybroker.adapters.sessions.door import Door, LookedUp, PipedDoor, Question
     from relaybroker.adapters.sessions.kinds import Prepared
 
@@ -74,7 +76,11 @@ INTERRUPT_S = 30.0
 """A program that is told to end its turn ends it within this time."""
 MAX_SAID = 32
 """Lines of people that wait until the program is idle."""
+ANSWER_S = 4.0
+"""A door gives an answer to its program within this time."""
 NO_EVIDENCE, OUT_OF_TURN = "no_evidence", "out_of_turn"
+QUESTION_CHANGED = "question_changed"
+"""Nothing was answered: another question stands by now, or none."""
 
 _logger = logging.getLogger(__name__)
 
@@ -90,6 +96,9 @@ class Passage(Protocol):
         """What has waited so long for a program that works goes in all the same, where the door folds it into the turn."""
 
     def report(self, fact: Fact) -> None: ...
+    def asks(self, blocked: Blocked | None) -> None:
+        """What the program asks a person, as its door says; None: nothing. Told again as often as it likes."""
+
     def type(self, inject: Inject) -> None:
         """Give a delivery to the terminal."""
 
@@ -111,8 +120,6 @@ class Route:
         """Handed over, and nothing has shown yet that it was taken."""
         self._said: deque[str] = deque()
         """What people said to a program without terminal."""
-        self._asked: Question | None = None
-        """What the program asks, as it was reported."""
         self._doubtful: deque[str] = deque(maxlen=MAX_DOUBTFUL)
         self._news = News()
         self._task: asyncio.Task[None] | None = None
@@ -179,9 +186,32 @@ class Route:
         """What the program asks now, as its door says it."""
         return self._door.question if self._door is not None else None
 
-    async def answer(self, question_id: str, option_id: str) -> bool:
-        """Give the program what a person chose; False: it does not ask that. Raises OSError."""
-        return self._door is not None and await self._door.answer(question_id, option_id)
+    async def answer(self, request: AnswerQuestion) -> str:
+        """Give a person's answer to the program, and report it; "", or the `error` of the `Answer`."""
+        door, question = self._door, self.question
+        options = question.options if question is not None and question.id == request.question_id else ()
+        option = next((one for one in options if one.id == request.option_id), None)
+        if door is None or question is None or option is None:
+            return QUESTION_CHANGED
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await door.answer(question.id, option.id)
+        except QuestionGone:
+            return QUESTION_CHANGED
+        except Exception as error:  # noqa: BLE001 - whatever a door fails with, nobody knows what the program got
+            _logger.warning("door %s failed with an answer: %r", door.name, error)
+            return "answer_not_taken"
+        self._passage.report(
+            Answered(
+                request_id=request.request_id,
+                question_id=question.id,
+                question=question.kind,
+                option_id=option.id,
+                option=option.label,
+                by=request.by,
+            )
+        )
+        return ""
 
     def say(self, text: str) -> bool:
         """Give a program without terminal what a person said, once it is idle; False: too much waits."""
@@ -220,7 +250,6 @@ class Route:
             self._passage.type(self._queue.popleft())
         while (door := self._door) is not None:
             await self._news.until(lambda door=door: self._is_wanted(door))  # type: ignore[misc]
-            self._note_question(door)
             if self._has_closed(door):
                 await self._fall_back(door, "it closed")
             elif self._said and door.state == "idle":
@@ -231,27 +260,23 @@ class Route:
     def _is_wanted(self, door: Door) -> bool:
         """Something is to be done at this door."""
         waits = (self._queue and self._passage.may_type()) or (self._said and door.state == "idle")
-        return bool(waits) or door.question != self._asked or self._has_closed(door)
+        return bool(waits) or self._has_closed(door)
 
     def _has_closed(self, door: Door) -> bool:
         """A session without terminal has lost its only way in."""
         return self._on_no_way_in is not None and door.state == "closed"
-
-    def _note_question(self, door: Door) -> None:
-        """Report what the program asks, if it is another question than before."""
-        if (question := door.question) == self._asked:
-            return
-        if self._asked is not None:
-            self._passage.report(Unblocked())
-        if question is not None:
-            self._passage.report(Blocked(pattern=question.name, question=question))
-        self._asked = question
 
     async def _give(self, door: PipedDoor, text: str) -> None:
         try:
             await door.say(text)
         except OSError as error:
             _logger.warning("what a person said was not taken through door %s: %s", door.name, error)
+
+    def _look_at_question(self) -> None:
+        """Tell what the door says that is asked; it is known at once, also while nothing waits to enter."""
+        question = self._door.question if self._door is not None else None
+        self._passage.asks(Blocked(pattern=question.kind, question=question) if question is not None else None)
+        self._news.notify()
 
     async def _choose(self) -> None:
         """Take the first of the doors that opens, and report it before anything enters by it."""
@@ -265,16 +290,17 @@ class Route:
                 await _close(door)
             else:
                 self._door, opened = door, outcome
-                door.watch(self._news.notify)
         if self._door is None and self._on_no_way_in is not None:
             self._on_no_way_in("; ".join(f"{name}: {reason}" for name, reason in self._passed_over.items()))
             return
         self.is_chosen = True
         name = self._door.name if self._door is not None else ""
         self._passage.report(DoorChosen(door=name, place=opened.place[:MAX_PLACE], passed_over=dict(self._passed_over)))
+        self._look_at_question()
 
     async def _open(self, door: Door) -> Opened | PassedOver:
         """Open a door. The time that a person takes for a question in front of it does not count."""
+        door.on_change = self._look_at_question
         opening = asyncio.ensure_future(door.open())
         opening.add_done_callback(lambda _opening: self._news.notify())
         try:
@@ -315,19 +341,22 @@ class Route:
         if door.question is not None:
             self._return_queue("blocked_by_question")
             return
-        await self._wait_while(door, "blocked", Blocked(pattern=ASKS), "blocked_by_dialog")
-        self._passage.report(Unblocked())
+        self._passage.asks(Blocked(pattern=ASKS))  # its screen shows nothing that is known
+        await self._wait_while(door, "blocked", None, "blocked_by_dialog")
+        self._look_at_question()
 
-    async def _wait_while(self, door: Door, state: str, obstacle: Occupied | Blocked, reason: str) -> None:
+    async def _wait_while(self, door: Door, state: str, obstacle: Occupied | None, reason: str) -> None:
         """Wait until the program is in another state; only what goes in all the same goes in.
 
         Whoever gives us something else meanwhile does not know of the obstacle (any more), and hears of it before it comes back.
         """
-        while self._door is door and door.state == state and door.question == self._asked:
+        asked = door.question
+        while self._door is door and door.state == state and door.question == asked:
             if self._queue and _may_go(door, self._queue[0]) and self._passage.may_type():
                 await self._hand_over(door)
             elif self._queue:
-                self._passage.report(obstacle)
+                if obstacle is not None:
+                    self._passage.report(obstacle)
                 self._return_queue(reason)
             else:
                 await self._news.next(LOOK_S)
@@ -399,7 +428,6 @@ class Route:
         try:
             while not waiting.done():
                 await self._news.next(min(EVIDENCE_S, AT_WORK_LOOK_S))
-                self._note_question(door)
                 if door.state in ("busy", "blocked"):
                     worked = loop.time()
                     held = await self._hold_behind(door) or held

@@ -38,22 +38,27 @@ class RpcServer:
         session: aiohttp.ClientSession,
         socket: aiohttp.ClientWebSocketResponse,
         on_notification: Callable[[str, Row], None],
+        on_request: Callable[[object, str, Row], None],
     ) -> None:
         self._session = session
         self._socket = socket
         self._on_notification = on_notification
+        self._on_request = on_request
         self._asked: dict[int, asyncio.Future[Row]] = {}
         self._numbers = iter(range(1, 2**53))
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def join(cls, socket: Path, on_notification: Callable[[str, Row], None]) -> RpcServer:
-        """Raises OSError (also aiohttp's)."""
+    async def join(
+        cls, socket: Path, on_notification: Callable[[str, Row], None], on_request: Callable[[object, str, Row], None]
+    ) -> RpcServer:
+        """Both get method and values; a request its id as well, for `respond`. Raises OSError (also aiohttp's)."""
         # 0.4 s and 16 MiB, for which the host has no other use
         web = await asyncio.to_thread(importlib.import_module, "aiohttp")
         session = web.ClientSession(connector=web.UnixConnector(address_of(socket)))
         try:
-            return cls(session, await session.ws_connect("ws://localhost/", max_msg_size=MAX_FRAME), on_notification)
+            connection = await session.ws_connect("ws://localhost/", max_msg_size=MAX_FRAME)
+            return cls(session, connection, on_notification, on_request)
         except web.ClientError as error:
             await session.close()
             raise OSError(str(error)) from error
@@ -90,13 +95,17 @@ class RpcServer:
         """Send what is not answered. Raises OSError."""
         await self._socket.send_str(json.dumps({"method": method}))
 
+    async def respond(self, identifier: object, result: Row) -> None:
+        """Answer a request of the server. Raises OSError."""
+        await self._socket.send_str(json.dumps({"id": identifier, "result": result}))
+
     async def leave(self) -> None:
         await self._session.close()
         self._reader.cancel()
         await asyncio.wait([self._reader])
 
     async def _read(self) -> None:
-        """Until the connection ends. Requests of the server are a person's to answer, in the terminal."""
+        """Until the connection ends."""
         try:
             async for frame in self._socket:
                 row = json.loads(frame.data)
@@ -104,8 +113,11 @@ class RpcServer:
                     continue
                 if "method" not in row:
                     self._answered(row)
-                elif "id" not in row and isinstance(values := row.get("params"), dict):
-                    self._on_notification(row["method"], values)
+                elif isinstance(values := row.get("params"), dict):
+                    if "id" in row:
+                        self._on_request(row["id"], row["method"], values)
+                    else:
+                        self._on_notification(row["method"], values)
         finally:
             for answer in self._asked.values():
                 if not answer.done():

@@ -51,13 +51,12 @@ def _is_ready(state: State, program: Worker) -> Announcement:
 
 
 def _blocked(state: State, event: events.WorkerBlocked, recorded: Recorded) -> Announcements:
-    yield announcements.AgentBlocked(
-        name=state.workers[subject(recorded)].name, pattern=event.pattern, question=event.question
-    )
+    name = state.workers[subject(recorded)].name
+    yield announcements.AgentBlocked(name=name, pattern=event.pattern, question=event.question)
 
 
 def _question_answered(_state: State, event: events.QuestionAnswered, _recorded: Recorded) -> Announcements:
-    yield announcements.AgentAnswered(name=event.name, question=event.question, option=event.option)
+    yield announcements.AgentAnswered(name=event.name, question=event.question, option=event.option, by=event.by)
 
 
 def _idle(state: State, event: events.WorkerIdle, recorded: Recorded) -> Announcements:

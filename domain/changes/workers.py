@@ -69,6 +69,10 @@ def _worker_unblocked(state: State, event: events.WorkerUnblocked, recorded: Rec
     program.question = None
 
 
+def _question_answered(state: State, event: events.QuestionAnswered, _recorded: Recorded, _: Any) -> None:
+    reported(state, event.report)
+
+
 def _worker_occupied(state: State, event: events.WorkerOccupied, recorded: Recorded, program: Worker) -> None:
     reported(state, event.report)
     program.occupied_by, program.patience_s, program.active_at = event.reason, event.patience_s, recorded.at
@@ -127,6 +131,7 @@ CHANGES: Changes = {
     events.WorkerReady: _worker_ready,
     events.WorkerAnnounced: _worker_announced,
     events.WorkerBlocked: _worker_blocked,
+    events.QuestionAnswered: _question_answered,
     events.WorkerUnblocked: _worker_unblocked,
     events.WorkerOccupied: _worker_occupied,
     events.WorkerFreed: _worker_freed,

@@ -7,7 +7,7 @@ import msgspec
 from relaybroker.domain import (
     worker,
 )
-from relaybroker.domain.doors import Question
+from relaybroker.domain.questions import Question
 from relaybroker.domain.reasons import Reason
 
 
@@ -40,7 +40,7 @@ class Worker(msgspec.Struct):
     blocked_since: float = 0.0
     """When it began to ask what it asks; 0 = it asks nothing."""
     question: Question | None = None
-    """What it asks, where its door says so as data."""
+    """What it asks, as its door tells; None: it asks nothing, or only its screen shows it."""
     occupied_by: Reason | None = None
     patience_s: float = 0.0
     """What has waited so long for a program that works is typed all the same; 0 = nothing is."""

@@ -9,8 +9,8 @@ import msgspec
 from relaybroker.domain import (
     worker,
 )
-from relaybroker.domain.doors import Question
 from relaybroker.domain.events.base import Event, Kind
+from relaybroker.domain.questions import Question
 from relaybroker.domain.reasons import Reason
 
 
@@ -102,16 +102,23 @@ class QuestionAnswered(Event, frozen=True, kw_only=True):
     name: str
     question: str
     option: str
+    by: str = ""
+    """Who answered; "" in older logs."""
+    question_id: str = ""
+    """It was given to a door of the program; "" = chosen on its screen."""
+    option_id: str = ""
+    report: int = 0
 
 
 class WorkerBlocked(_Worker, frozen=True, kw_only=True):
-    """A dialog or login is on the screen, or the program asks something through its door: then `question` has text and options."""
+    """A dialog or login is on the screen, or a door of the program tells what is asked."""
 
     topic: ClassVar[str] = "worker.blocked.v1"
     trigger: ClassVar[str] = worker.Trigger.BLOCK
     report: int
     pattern: str
     question: Question | None = None
+    """What the door tells; None = it is on the screen."""
 
 
 class WorkerUnblocked(_Worker, frozen=True, kw_only=True):

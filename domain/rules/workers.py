@@ -6,15 +6,7 @@ Source: design/architecture.md section 5; spec/node-protocol.md section 0.5.
 from __future__ import annotations
 
 from relaybroker.domain import events, inputs, replies
-from relaybroker.domain.doors import (
-    MAX_DOORS,
-    MAX_LABEL,
-    MAX_OPTIONS,
-    MAX_PLACE,
-    MAX_QUESTION_TEXT,
-    Question,
-    QuestionOption,
-)
+from relaybroker.domain.doors import MAX_DOORS, MAX_PLACE
 from relaybroker.domain.effects import ConfirmReports, ForgetProgram, Reply, StopProgram
 from relaybroker.domain.entities import Worker
 from relaybroker.domain.reasons import Reason
@@ -28,6 +20,7 @@ HostReport = (
     | inputs.ProgramReady
     | inputs.ProgramBlocked
     | inputs.ProgramUnblocked
+    | inputs.AnswerGiven
     | inputs.ProgramOccupied
     | inputs.ProgramFreed
     | inputs.ProgramIdle
@@ -82,6 +75,8 @@ def _apply(turn: Turn, program: Worker, report: HostReport) -> bool:
             return _blocked(turn, program, report)
         case inputs.ProgramUnblocked():
             return _unblocked(turn, program, report)
+        case inputs.AnswerGiven():
+            turn.record(_answer_given(program, report), program.stream, program.name)
         case inputs.ProgramOccupied():
             return _occupied(turn, program, report)
         case inputs.ProgramFreed():
@@ -130,22 +125,10 @@ def _ready(turn: Turn, program: Worker, report: inputs.ProgramReady) -> bool:
 def _blocked(turn: Turn, program: Worker, report: inputs.ProgramBlocked) -> bool:
     if program.state not in (WorkerState.BOOTING, WorkerState.READY, WorkerState.BUSY):
         return False
-    turn.record(_blocked_by(report), program.stream, program.name)
+    blocked = events.WorkerBlocked(report=report.report, pattern=report.pattern, question=report.question)
+    turn.record(blocked, program.stream, program.name)
     deliveries.reconsider(turn, program)
     return True
-
-
-def _blocked_by(report: inputs.ProgramBlocked) -> events.WorkerBlocked:
-    """With what is asked as data, within its bounds."""
-    question = report.question
-    if question is not None:
-        options = tuple(
-            QuestionOption(id=one.id, label=one.label[:MAX_LABEL], kind=one.kind)
-            for one in question.options[:MAX_OPTIONS]
-        )
-        text = question.text[:MAX_QUESTION_TEXT]
-        question = Question(id=question.id, name=question.name, text=text, options=options)
-    return events.WorkerBlocked(report=report.report, pattern=report.pattern, question=question)
 
 
 def _unblocked(turn: Turn, program: Worker, report: inputs.ProgramUnblocked) -> bool:
@@ -157,6 +140,19 @@ def _unblocked(turn: Turn, program: Worker, report: inputs.ProgramUnblocked) -> 
         turn.record(events.WorkerReady(report=0, evidence="unblocked"), program.stream, program.name)
     deliveries.reconsider(turn, program)
     return True
+
+
+def _answer_given(program: Worker, report: inputs.AnswerGiven) -> events.QuestionAnswered:
+    return events.QuestionAnswered(
+        report=report.report,
+        request_id=report.request_id,
+        name=program.name,
+        question=report.question,
+        question_id=report.question_id,
+        option=report.option,
+        option_id=report.option_id,
+        by=report.by,
+    )
 
 
 def _occupied(turn: Turn, program: Worker, report: inputs.ProgramOccupied) -> bool:
@@ -192,7 +188,7 @@ def touched(turn: Turn, touch: inputs.TerminalTyped | inputs.TerminalSized) -> N
 def question_answered(turn: Turn, answer: inputs.QuestionAnswered) -> None:
     """Keep what a person chose, also for a program that has ended by now: perhaps because of it."""
     event = events.QuestionAnswered(
-        request_id=answer.request_id, name=answer.name, question=answer.question, option=answer.option
+        request_id=answer.request_id, name=answer.name, question=answer.question, option=answer.option, by=answer.by
     )
     turn.record(event, f"worker:{answer.session_id}", answer.name)
     turn.effect(Reply(request_id=answer.request_id, answer=replies.Done(data={"option": answer.option})))

@@ -16,6 +16,7 @@ from relaybroker.cli.groups import Group
 from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
 from relaybroker.cli.tables import facts, table
+from relaybroker.config.login import login_name
 from relaybroker.config.nearest import did_you_mean
 
 
@@ -259,7 +260,7 @@ def answer(name: str, option: str | None, state_dir: str | None, as_json: bool) 
         question = client.demand("GET", f"{path}/question")
         say_json(question) if as_json else _show_question(question)
         return
-    chosen = client.demand("POST", f"{path}/answer", {"option": option})
+    chosen = client.demand("POST", f"{path}/answer", {"option": option, "by": login_name()})
     if as_json:
         say_json(chosen)
         return

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.journal import Journal
     from relaybroker.adapters.eventstore.snapshots import SnapshotFile
     from relaybroker.adapters.http.engine_calls import HttpCall
-    from relaybroker.adapters.pty.protocol import Answer, AnswerQuestion, Resize, Snapshot
-    from relaybroker.adapters.pty.protocol import Input as RawInput
+    from relaybroker.adapters.pty.protocol import Answer, Asks
     from relaybroker.config.paths import Paths
     from relaybroker.config.settings import Settings
     from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
@@ -249,7 +248,7 @@ class Assembly:
         """Give the core an input; returns when it had room."""
         await self.runtime.inbox.put(item)
 
-    async def ask_host(self, request: RawInput | Resize | Snapshot | AnswerQuestion) -> Answer:
+    async def ask_host(self, request: Asks) -> Answer:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
         return await self.host.ask(request)
 

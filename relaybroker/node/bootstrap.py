@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import getpass
 import logging
 import os
 import secrets
@@ -39,6 +38,7 @@ from relaybroker.adapters.service_notices import ServiceNotices
 from relaybroker.adapters.unix_address import address_of
 from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.config import last_words
+from relaybroker.config.login import login_name
 from relaybroker.config.paths import Paths, paths_of
 from relaybroker.config.settings import Settings, SettingsError
 from relaybroker.domain import inputs
@@ -207,7 +207,7 @@ class Bootstrap:
                 settings.other_workspaces,
             )
         base_url = settings.engine_url or await self._embedded_engine(paths, stack, lifetime)
-        workspace = await resolve(settings, base_url, paths.workspace, user=_login_name())
+        workspace = await resolve(settings, base_url, paths.workspace, user=login_name())
         node = node_of(settings, paths, workspace_id=workspace.workspace_id, base_url=base_url)
         check_destination(node, state, embedded=settings.engine_url is None)
         stack.callback(hold_node(node, paths).release)
@@ -403,14 +403,6 @@ def _remove_unused(journal: Journal, paths: Paths) -> None:
         for path in paths.state.glob(f"{paths.journal.stem}.*"):
             path.unlink(missing_ok=True)
         paths.memory.unlink(missing_ok=True)
-
-
-def _login_name() -> str:
-    """The user's name; containers run programs as a number that no name belongs to, and without USER."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid-{os.getuid()}"
 
 
 def _has_neighbours(paths: Paths) -> bool:

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from relaybroker.adapters.pty.protocol import AnswerQuestion, LookUp, Request, Resize, Response
-    from relaybroker.adapters.pty.protocol import Input as RawInput
+    from relaybroker.adapters.pty.protocol import Asks, LookUp, Request, Response
     from relaybroker.domain.inputs import Input
 
 _log = logging.getLogger(__name__)
@@ -118,7 +117,7 @@ class HostLink:
         if host_id == self._host_id:
             self.send(Confirm(number=number))
 
-    async def ask(self, request: RawInput | Resize | Snapshot | AnswerQuestion) -> Answer:
+    async def ask(self, request: Asks) -> Answer:
         """Ask the host for something that is nobody's business but the caller's. Raises as `HostClient.ask` does."""
         return await self._client.ask(request)
 

@@ -125,7 +125,7 @@ async function needs() {
 }
 
 function options(asked) {
-  const choose = (option) => () => ask("POST", `/api/spawned/${part(asked.name)}/answer`, { option: option.key, question: asked.question });
+  const choose = (option) => () => ask("POST", `/api/spawned/${part(asked.name)}/answer`, { option: option.key, question: asked.id ?? asked.question, by: "web page" });
   return el("td", {}, ...asked.options.flatMap((option) => [button(option.label, choose(option), `${asked.name}: ${option.label}`), " "]));
 }
 

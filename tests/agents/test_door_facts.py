@@ -20,6 +20,7 @@ from relaybroker.adapters.sessions.door import (
     Evidence,
     LookedUp,
     NotHandedOver,
+    QuestionGone,
     Unknowable,
     message_id,
 )
@@ -153,6 +154,35 @@ async def test_a_permission_question_blocks_and_its_answer_unblocks(one: Doored,
             await until(marker.exists, "it was allowed", 0.5)
             break
     await idle(one)
+
+
+@pytest.mark.holds("its own door: tells what it asks and takes the answer; an answer at the terminal ends it, too")
+async def test_a_question_is_told_with_its_options_and_answered(one: Doored, tmp_path: Path) -> None:
+    if one.program != "codex":
+        pytest.skip("its screen tells its questions")
+    for name, answers in (("allowed", True), ("typed", False), ("refused", True)):
+        marker = tmp_path / name
+        await entered(one, question(one.program, marker))
+        asked = await until(lambda: one.door.question, "it is told")
+        assert any(str(marker) in line for line in asked.text), asked
+        kinds = [option.kind for option in asked.options]
+        assert {"allow_once", "reject_once"} <= set(kinds), asked
+        await until(lambda: "followingcommand?" in one.terminal.screen.flat, "the terminal shows it as well")
+        if answers:
+            option = asked.options[kinds.index("allow_once" if name == "allowed" else "reject_once")]
+            await one.door.answer(asked.id, option.id)
+            await until(lambda: "followingcommand?" not in one.terminal.screen.flat, "the terminal takes it away")
+            with pytest.raises(QuestionGone):
+                await one.door.answer(asked.id, option.id)
+        else:
+            for _ in range(30):  # a key that comes with the question is not taken for its answer
+                one.terminal.keys("y")
+                with suppress(AssertionError):
+                    await until(marker.exists, "it was allowed", 0.5)
+                    break
+        await idle(one)
+        assert one.door.question is None
+        assert marker.exists() == (name != "refused")
 
 
 @pytest.mark.holds("its own door: 20 messages, each once, in order")

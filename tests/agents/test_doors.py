@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +121,71 @@ def test_a_question_holds_messages(doorway: Doorway, tmp_path: Path) -> None:
     bench.until_arrived([second], 60)
     bench.until_acked([second], 15)
     evidence(bench, second)
+
+
+def asked(bench: Bench) -> dict[str, Any]:
+    """The one question of the agent, once it has options."""
+
+    def one() -> dict[str, Any] | None:
+        questions = bench.api("GET", "/api/questions")["questions"]
+        assert len(questions) <= 1, questions
+        return questions[0] if questions and questions[0]["options"] else None
+
+    return bench.until(one, 40, "it asks")
+
+
+@pytest.mark.holds("its own door, by the broker: agent answer answers its question, one question and not two")
+@pytest.mark.parametrize("allows", [True, False], ids=["allow", "deny"])
+def test_a_question_is_answered_by_name(doorway: Doorway, tmp_path: Path, *, allows: bool) -> None:
+    bench = doorway()
+    marker = tmp_path / "allowed"
+    bench.send(question(bench.program, marker))
+    one = asked(bench)
+    assert one["origin"] == {"claude": "screen", "codex": "codex_app_server"}[bench.program], one
+    assert any(str(marker) in line for line in one["text"]), one
+    held = bench.send("behind the question")
+    bench.stays(lambda: held not in bench.acked(), HELD_S, "it is held")
+    answer(bench, "Yes" if bench.program == "claude" and allows else "1" if allows else "No")
+    if allows:
+        bench.until(marker.exists, 30, "it was allowed")
+    bench.until(lambda: not bench.agent().get("blocked_by"), 15, "it asks nothing")
+    if bench.program == "claude" and not allows:
+        bench.until_composer()
+    bench.until_acked([held], 60)
+    assert marker.exists() == allows
+    answers = bench.run("log", "grep", "--topic", "worker.question_answered.v1", "--json")
+    assert answers.count('"by"') == 1, answers
+
+
+@pytest.mark.holds("its own door, broker killed (-9) amid a question: asked on, answered, recorded once")
+def test_a_question_outlives_the_broker(doorway: Doorway, tmp_path: Path) -> None:
+    bench = doorway()
+    marker = tmp_path / "allowed"
+    bench.send(question(bench.program, marker))
+    before = asked(bench)
+    bench.kill()
+    bench.up()
+    assert asked(bench) == before
+    answer(bench, before["options"][0]["key"])
+    bench.until(marker.exists, 30, "it was allowed")
+    bench.until(lambda: not bench.agent().get("blocked_by"), 15, "it asks nothing")
+    assert bench.run("log", "grep", "--topic", "worker.question_answered.v1", "--json").count('"by"') == 1
+
+
+@pytest.mark.holds("its own door, by the broker: a choice of Codex is answered by its label")
+def test_a_choice_is_answered_by_its_label(opened: Opener) -> None:
+    bench = opened("", "--enable", "default_mode_request_user_input")
+    if bench.program != "codex":
+        pytest.skip("not Codex")
+    bench.spawn(doors=[DOORS["codex"]])
+    bench.until_composer()
+    bench.until(lambda: bench.agent()["ready"], 70, "ready")
+    options = [{"label": "Red", "description": "warm"}, {"label": "Blue", "description": "cold"}]
+    wanted = {"questions": [{"id": "c", "header": "Colour", "question": "Which colour?", "options": options}]}
+    bench.send(f"CALLTOOL request_user_input {json.dumps(wanted)}")
+    assert [one["label"] for one in asked(bench)["options"]] == ["Red (warm)", "Blue (cold)"]
+    answer(bench, "Blue")
+    bench.until(lambda: any("Blue" in str(one["results"]) for one in bench.model.requests(bench.since)), 30, "it heard")
 
 
 @pytest.mark.holds("its own door, by the broker: 20 messages, each once")

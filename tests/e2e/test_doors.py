@@ -14,6 +14,7 @@ from collections import Counter
 import aiohttp
 import pytest
 
+from relaybroker.config.login import login_name
 from tests.e2e.conftest import AGENTS, ID
 from tests.own_door import own_door
 from tests.waiting import WAIT_S
@@ -199,6 +200,118 @@ async def test_a_door_that_fails_before_a_hand_over_gives_way_to_the_terminal(ma
     await mailed.all_taken_once()
     assert [len(mailed.rows(what)) for what in ("took", "typed")] == [1, 1]
     assert (await mailed.made.status())["agents"][0]["door"] == "pty_paste"
+
+
+async def _asked(mailed):
+    """What the agent asks a person, once it does."""
+    await mailed.post("MAY I do that?")
+    return await _question(mailed)
+
+
+async def _question(mailed):
+    made = mailed.made
+    await made.until_api(lambda found: found["agents"] and found["agents"][0]["blocked_by"], "it asks")
+    status, question = await made.api("GET", "/api/spawned/ann/question")
+    assert status == 200, question
+    return question
+
+
+def _recorded(mailed):
+    lines = mailed.made.command("log", "grep", "--topic", "worker.question_answered.v1", "--json").stdout.splitlines()
+    bodies = [row["body"] for line in lines if "body" in (row := json.loads(line))]
+    return [(body["question_id"], body["option_id"], body["option"], body["by"]) for body in bodies]
+
+
+async def _is_answered(mailed, question, option="once"):
+    """It got exactly this answer, and the log says so, once."""
+    made = mailed.made
+    await made.until(lambda: mailed.rows("answered"), "the program got the answer")
+    await made.until(lambda: _recorded(mailed), "it is recorded")
+    assert [row[:2] for row in _recorded(mailed)] == [(question["id"], option)]
+    assert mailed.rows("option") == [option]
+    await made.until_api(lambda found: not found["agents"][0]["blocked_by"], "it asks nothing any more")
+    await mailed.all_taken_once()
+
+
+async def test_a_question_that_a_door_tells_is_answered_by_name_and_who_answered_is_recorded(mailed):
+    """ADR-0095: one command for what a door tells and for what a screen shows."""
+    await mailed.spawn()
+    question = await _asked(mailed)
+    assert (question["question"], question["origin"], question["text"]) == ("permission", own_door.NAME, ["May I?"])
+    assert [(one["key"], one["id"], one["label"], one["kind"]) for one in question["options"]] == [
+        ("1", "once", "Yes, once", "allow_once"), ("2", "never", "No, never", "reject_always"),
+    ]  # fmt: skip
+    held = await mailed.post("behind the question")
+    await mailed.made.until_api(lambda found: found["agents"][0]["waiting"] == 1, "it is held")
+    for body, code in (
+        ({"option": "maybe"}, "unknown_option"),
+        ({"option": "1", "question": "another"}, "question_changed"),
+    ):
+        status, refused = await mailed.made.api("POST", "/api/spawned/ann/answer", body)
+        assert refused["code"] == code, (status, refused)
+    assert mailed.rows("answered") == []
+    assert held not in mailed.taken()
+    assert "1 Yes, once | 2 No, never" in mailed.made.command("agent", "questions").stdout
+    shown = mailed.made.command("agent", "answer", "ann").stdout
+    assert "May I?" in shown
+    assert mailed.made.command("agent", "answer", "ann", "yes").stdout == "ann: chose 'Yes, once'.\n"
+    await _is_answered(mailed, question)
+    ((*_, option, by),) = _recorded(mailed)
+    assert (option, by) == ("Yes, once", login_name())
+    status, refused = await mailed.made.api("POST", "/api/spawned/ann/answer", {"option": "1"})
+    assert (status, refused["code"]) == (409, "no_question")
+    events = await mailed.made.until_events(
+        lambda known: any(one["kind"] == "agent_answered" for one in known), "local clients are told"
+    )
+    (told,) = [one for one in events if one["kind"] == "agent_blocked"]
+    assert told["question"]["id"] == question["id"]
+    assert [one["id"] for one in told["question"]["options"]] == ["once", "never"]
+    ((option, by),) = [(one["option"], one["by"]) for one in events if one["kind"] == "agent_answered"]
+    assert (option, by) == ("Yes, once", login_name())
+
+
+async def test_a_question_is_still_asked_by_a_broker_that_was_killed(mailed):
+    await mailed.spawn()
+    question = await _asked(mailed)
+    mailed.made.kill_broker()
+    await mailed.made.start()
+    assert await _question(mailed) == question
+    await mailed.made.api(
+        "POST", "/api/spawned/ann/answer", {"option": "never", "question": question["id"], "by": "me"}
+    )
+    await _is_answered(mailed, question, "never")
+    assert _recorded(mailed)[0][3] == "me"
+
+
+async def test_what_was_answered_before_a_broker_was_killed_is_recorded_once(mailed):
+    """The program takes the answer only when the broker that gave it is dead: the host keeps who answered what."""
+    await mailed.spawn()
+    question = await _asked(mailed)
+    program = mailed.rows("pid")[0]
+    os.kill(program, signal.SIGSTOP)
+    answering = asyncio.create_task(mailed.made.api("POST", "/api/spawned/ann/answer", {"option": "once"}))
+    await mailed.made.until_api(lambda found: not found["agents"][0]["blocked_by"], "the host is giving the answer")
+    mailed.made.kill_broker()
+    assert mailed.rows("answered") == []
+    os.kill(program, signal.SIGCONT)
+    with pytest.raises(aiohttp.ClientError):
+        await answering
+    await mailed.made.start()
+    await _is_answered(mailed, question)
+
+
+async def test_the_question_of_a_program_whose_host_was_killed_is_gone(mailed):
+    await mailed.spawn(restart_policy={"enabled": True, "cooldown_ms": 100})
+    await _asked(mailed)
+    await _kill_host(mailed.made)
+    await mailed.made.until(lambda: len(mailed.rows("pid")) == 2, "the next program")
+    await mailed.made.until_api(lambda found: found["agents"][0]["ready"], "it is ready")
+    status, none = await mailed.made.api("GET", "/api/questions")
+    assert (status, none) == (200, {"questions": []})
+    status, refused = await mailed.made.api("POST", "/api/spawned/ann/answer", {"option": "once"})
+    assert (status, refused["code"]) == (409, "no_question")
+    assert mailed.rows("answered") == []
+    assert _recorded(mailed) == []
 
 
 @pytest.mark.slow

@@ -11,41 +11,86 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from relaybroker.adapters.sessions.door import Absent, Accepted, Evidence, NotHandedOver, Opened, PassedOver, Unknowable
+from relaybroker.adapters.sessions.door import (
+    Absent,
+    Accepted,
+    Door,
+    Evidence,
+    NotHandedOver,
+    Opened,
+    PassedOver,
+    QuestionGone,
+    Unknowable,
+)
+from relaybroker.domain.questions import Option, question
 
 NAME = "own_door"
 OFFERED_S = 5.0
 LOOK_S = 0.005
 
 
-class OwnDoor:
-    """The program listens on a socket and writes down in its transcript what it got and what it took."""
+class OwnDoor(Door):
+    """The program listens on a socket and writes down in its transcript what it got, what it took and what it asks."""
 
     name = NAME
     folds = False
 
     def __init__(self, socket: Path, transcript: Path) -> None:
         self._socket, self._transcript = socket, transcript
-        self.state = "closed"
+        self._phase = "closed"
+        self._asked = None
+        self._given = set()
+        self._watching = None
+
+    @property
+    def state(self):
+        return "blocked" if self._asked is not None and self._phase == "idle" else self._phase
+
+    @property
+    def question(self):
+        return self._asked
+
+    async def answer(self, question_id, option_id):
+        if self._asked is None or self._asked.id != question_id:
+            raise QuestionGone
+        self._asked = None
+        self._given.add(question_id)
+        self.on_change()
+        await self._post({"answer": question_id, "option": option_id})
+
+    async def _watch(self):
+        while True:
+            rows = self._rows()
+            over = {row["answered"] for row in rows if "answered" in row} | self._given
+            row = next((row for row in rows if "asks" in row and row["asks"] not in over), None)
+            former, options = self._asked, [] if row is None else [Option(*one) for one in row["options"]]
+            self._asked = None if row is None else question(row["asks"], "permission", [row["text"]], options)
+            if self._asked != former:
+                self.on_change()
+            await asyncio.sleep(LOOK_S)
 
     async def open(self):
         for _ in range(round(OFFERED_S / LOOK_S)):
             if self._socket.exists():
-                self.state = "idle"
+                self._phase = "idle"
+                self._watching = asyncio.create_task(self._watch())
                 return Opened(place=str(self._transcript))
             await asyncio.sleep(LOOK_S)
         return PassedOver("the program does not listen")
 
     async def hand_over(self, delivery_id, text, *, steer):
+        await self._post({"id": delivery_id, "text": text})
+
+    async def _post(self, row):
         folder = os.open(self._socket.parent, os.O_DIRECTORY)
         try:  # the folders of tests are deeper than a socket's address is long
             reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/{self._socket.name}")
         except OSError as error:
-            self.state = "closed"
+            self._phase = "closed"
             raise NotHandedOver(str(error)) from error
         finally:
             os.close(folder)
-        writer.write(json.dumps({"id": delivery_id, "text": text}).encode() + b"\n")
+        writer.write(json.dumps(row).encode() + b"\n")
         writer.write_eof()
         await reader.read()
         writer.close()
@@ -65,7 +110,9 @@ class OwnDoor:
         return Absent()
 
     async def close(self):
-        self.state = "closed"
+        self._phase = "closed"
+        if self._watching is not None:
+            self._watching.cancel()
 
     def _line(self, what, delivery_id):
         numbers = (number for number, row in enumerate(self._rows(), 1) if row.get(what) == delivery_id)

@@ -26,7 +26,7 @@ from relaybroker.adapters.http.api.touches import Touches
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
-from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, AnswerQuestion, Resize, Snapshot
+from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Asks, Resize, Snapshot
 from relaybroker.adapters.pty.protocol import Answer as HostAnswer
 from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain import inputs
@@ -50,10 +50,13 @@ _HOST_ERRORS = {
     "invalid_dimensions": (Refusal.INVALID, "invalid_request"),
     "invalid_format": (Refusal.INVALID, "invalid_format"),
     "question_changed": (Refusal.CONFLICT, "question_changed"),
+    "answer_not_taken": (Refusal.CONFLICT, "answer_not_taken"),
 }
 _HOST_TEXTS = {
     "invalid_dimensions": f"invalid_dimensions: a terminal has {MIN_ROWS} to {MAX_DIMENSION} rows and {MIN_COLS} to {MAX_DIMENSION}"
-    " columns; it keeps the size that it has"
+    " columns; it keeps the size that it has",
+    "question_changed": "it asks something else by now, or nothing; nothing was chosen",
+    "answer_not_taken": "nobody knows whether it was taken: look at it before you answer once more",
 }
 _OF_AGENT = (404, 429, 503, 504)
 _SpawnValue = Annotated[JsonObject, SpawnBody]
@@ -268,7 +271,7 @@ class AgentRoutes:
         program = self._access.state.workers.get(registration.session_id)
         return registration if program is not None and not program.ended else None
 
-    async def ask_host(self, request: RawInput | Resize | Snapshot | AnswerQuestion) -> HostAnswer:
+    async def ask_host(self, request: Asks) -> HostAnswer:
         """Ask the PTY host about a terminal. Raises InvalidRequest with why it does not answer."""
         try:
             answer = await self._access.ask_host(request)

@@ -24,6 +24,7 @@ from pydantic import (
 from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy
+from relaybroker.domain.questions import MAX_BY
 
 BODY_WAIT_S = 30.0
 """How long a body may take to arrive."""
@@ -169,6 +170,7 @@ class AnswerBody(Body):
 
     option: str = Field(default="", max_length=256)
     question: str = Field(default="", max_length=256)
+    by: str = Field(default="", max_length=MAX_BY)
     timeout_ms: int = Field(default=10_000, ge=0, le=60_000, validation_alias=AliasChoices("timeout_ms", "timeoutMs"))
 
 

@@ -14,8 +14,7 @@ from typing import Any
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.gateway import Gateway
 from relaybroker.adapters.http.engine_calls import HttpCall
-from relaybroker.adapters.pty.protocol import Answer, AnswerQuestion, Resize, Snapshot
-from relaybroker.adapters.pty.protocol import Input as RawInput
+from relaybroker.adapters.pty.protocol import Answer, Asks
 from relaybroker.domain import engine_status
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -109,7 +108,7 @@ class BrokerAccess:
         if future is not None and not future.done():
             future.set_result(reply)
 
-    async def ask_host(self, request: RawInput | Resize | Snapshot | AnswerQuestion) -> Answer:
+    async def ask_host(self, request: Asks) -> Answer:
         """Ask the PTY host."""
         return await self.gateway.ask_host(request)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from relaybroker.domain import announcements as announced
 from relaybroker.domain.announcements import Announced, Announcement
-from relaybroker.domain.doors import Question
 from relaybroker.domain.instants import rfc3339
 from relaybroker.domain.message import target_type
+from relaybroker.domain.questions import Question
 from relaybroker.domain.reasons import Reason
 
 Body = dict[str, Any]
@@ -45,10 +45,11 @@ def _body(what: Announcement) -> Body:
         case announced.AgentReady(evidence=evidence):
             late = {"reason": "startup_timeout"} if evidence in ("unverified", "startup_timeout") else {}
             return _agent("worker_ready", what) | {"evidence": evidence} | late
-        case announced.AgentBlocked(name=name, pattern=pattern, question=question):
-            return {"kind": "agent_blocked", "name": name, "pattern": pattern} | _asked(question)
-        case announced.AgentAnswered(name=name, question=question, option=option):
-            return {"kind": "agent_answered", "name": name, "question": question, "option": option}
+        case announced.AgentBlocked(name=name, pattern=pattern, question=asked):
+            return {"kind": "agent_blocked", "name": name, "pattern": pattern} | (_question(asked) if asked else {})
+        case announced.AgentAnswered():
+            answered = {"question": what.question, "option": what.option, "by": what.by}
+            return {"kind": "agent_answered", "name": what.name} | answered
         case announced.AgentIdle(name=name, idle_s=idle_s, since=since):
             return {"kind": "agent_idle", "name": name, "idle_secs": round(idle_s), "since": rfc3339(since)}
         case announced.AgentReleased(name=name):
@@ -198,6 +199,11 @@ def _body(what: Announcement) -> Body:
             return moved | ({} if action_reason is None else {"reason": str(action_reason)})
 
 
+def _question(asked: Question) -> Body:
+    options = [{"id": one.id, "label": one.label, "kind": one.kind} for one in asked.options]
+    return {"question": {"id": asked.id, "kind": asked.kind, "text": list(asked.text), "options": options}}
+
+
 def _agent(kind: str, what: announced.AgentStarted | announced.AgentReady) -> Body:
     return {
         "kind": kind,
@@ -220,11 +226,3 @@ def _about(kind: str, what: announced.AboutDelivery) -> Body:
         "event_id": what.event_id,
         "message_id": what.msg_id,
     }
-
-
-def _asked(question: Question | None) -> dict[str, Any]:
-    """Text and options of what a program asks as data; nothing of what only its screen shows."""
-    if question is None:
-        return {}
-    options = [{"key": str(key), "label": one.label, "kind": one.kind} for key, one in enumerate(question.options, 1)]
-    return {"text": question.text, "options": options}

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from relaybroker.adapters.http.engine_calls import HttpCall
-from relaybroker.adapters.pty.protocol import Answer, AnswerQuestion, Resize, Snapshot
-from relaybroker.adapters.pty.protocol import Input as RawInput
+from relaybroker.adapters.pty.protocol import Answer, Asks
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
 from relaybroker.domain.state import State
 from relaybroker.domain.story import Story
@@ -81,7 +80,7 @@ class Gateway(Protocol):
     async def tell(self, item: Input) -> None:
         """Give the core an input; returns when it had room."""
 
-    async def ask_host(self, request: RawInput | Resize | Snapshot | AnswerQuestion) -> Answer:
+    async def ask_host(self, request: Asks) -> Answer:
         """Ask the PTY host; raises HostUnavailable or HostBackpressure."""
 
     def agent_of(self, token: str) -> str:

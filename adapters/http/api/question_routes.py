@@ -1,17 +1,18 @@
 """What agents' programs ask, and a person's answer to it, without a terminal of one's own.
 
-What a program says as data through its door is shown as it said it, and its answer goes back the same way. Of every other question
-The screen is read, the mark of a list is moved, looked for where it was meant to go, and only then confirmed; so nothing is chosen that
-nobody named, also while the program repaints. Nothing is ever answered by itself.
+Where a door of the program tells its question, the answer goes there. Else the screen is read, the mark of a list is moved, looked for
+where it was meant to go, and only then confirmed; so nothing is chosen that nobody named, also while the program repaints. Nothing is
+ever answered by itself.
 
-Source: spec/real-agents.md; ADR-0072, ADR-0094.
+Source: spec/real-agents.md; ADR-0072, ADR-0095.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -27,9 +28,10 @@ from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.pty import options, protocol
 from relaybroker.adapters.pty.options import Asked, Option
 from relaybroker.domain import inputs
-from relaybroker.domain.doors import Question, option_meant
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
+from relaybroker.domain.plain_text import plain
+from relaybroker.domain.questions import Question, option_meant
 from relaybroker.domain.worker import DRAFT
 
 LOOK_S = 0.05
@@ -42,25 +44,34 @@ AGAIN_S = 1.5
 ENDED_S = 3.0
 """The end of a program is known within this time after its terminal is gone."""
 RECORD_WAIT_S = 5.0
+SCREEN = "screen"
+"""Where a question comes from that no door tells."""
+UNNAMED = "local API"
+"""Who answers without a name."""
+_WANTS_TEXT = "; it wants a text or keys: attach to it"
 
-Look = Callable[[protocol.Snapshot | protocol.AnswerQuestion], Awaitable[protocol.Answer]]
+AskHost = Callable[[protocol.Snapshot | protocol.AnswerQuestion], Awaitable[protocol.Answer]]
 """Asks the PTY host. Raises InvalidRequest."""
 
 
 class OptionView(Answer, frozen=True, kw_only=True):
-    """One way to answer. `key`: its number or letter; `more`: what stands below its label."""
+    """One way to answer. `key`: its number or letter; `more`: what stands below its label. `id` and `kind`: as its program's door tells."""
 
     key: str
     label: str
     marked: bool
     more: str | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
 
 
 class QuestionView(Answer, frozen=True, kw_only=True):
-    """What a program asks. Without options it wants a text or keys: attach to it."""
+    """What a program asks. Without options it wants a text or keys: attach to it. `origin`: `screen`, or its door, which gives an `id`."""
 
     name: str
     question: str
+    origin: str
+    id: str | UnsetType = UNSET
     text: list[str]
     options: list[OptionView]
 
@@ -72,12 +83,13 @@ class Questions(Answer, frozen=True, kw_only=True):
 
 
 class Answered(Answer, frozen=True, kw_only=True):
-    """The option was chosen, and the question is gone."""
+    """The option was chosen, and the question is gone. `by`: who is recorded as having answered."""
 
     success: bool
     name: str
     question: str
     option: str
+    by: str
 
 
 class _Standing(NamedTuple):
@@ -86,8 +98,8 @@ class _Standing(NamedTuple):
     question: str
     """Its name; blank when nothing is asked."""
     since: float
-    asked: Question | None = None
-    """Text and options, where its door says them."""
+    question_of_door: Question | None = None
+    """What a door of the program tells of it; None: it is on the screen."""
 
 
 class _Screen(NamedTuple):
@@ -116,12 +128,12 @@ class QuestionRoutes:
 
     Args:
         access: the broker.
-        look: reads a terminal, or answers a program's door.
+        ask_host: reads a terminal, gives an answer to a door.
         write: writes to a terminal.
     """
 
-    def __init__(self, access: BrokerAccess, look: Look, write: Write) -> None:
-        self._access, self._look, self._write = access, look, write
+    def __init__(self, access: BrokerAccess, ask_host: AskHost, write: Write) -> None:
+        self._access, self._ask_host, self._write = access, ask_host, write
         self._answering: set[str] = set()
         """Sessions whose question is being answered: by one person at a time."""
 
@@ -156,14 +168,20 @@ class QuestionRoutes:
             raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: option", field="option")
         registration = self._asking(request.match_info["name"])
         standing, session_id = self._standing(registration), registration.session_id
-        if body.question and body.question != standing.question:
+        if body.question and body.question not in (
+            standing.question,
+            standing.question_of_door.id if standing.question_of_door else "",
+        ):
             raise _changed(registration.name)
+        by = plain(body.by.strip()) or UNNAMED
+        if standing.question_of_door is not None:
+            return await self._give(registration, standing.question_of_door, body, by)
         if session_id in self._answering:
             text = f"Somebody else is answering '{registration.name}'"
             raise InvalidRequest(Refusal.CONFLICT, "question_changed", text, name=registration.name)
         self._answering.add(session_id)
         try:
-            label = await self._choose(registration, standing, body)
+            option = await self._choose(registration, standing, body)
         finally:
             self._answering.discard(session_id)
         reply = await self._access.ask(
@@ -172,12 +190,33 @@ class QuestionRoutes:
                 session_id=session_id,
                 name=registration.name,
                 question=standing.question,
-                option=label,
+                option=option.label,
+                by=by,
             ),
             RECORD_WAIT_S,
         )
         rendered(reply)
-        return Answered(success=True, name=registration.name, question=standing.question, option=label)
+        return Answered(success=True, name=registration.name, question=standing.question, option=option.label, by=by)
+
+    async def _give(self, registration: Registration, asked: Question, body: AnswerBody, by: str) -> Answered:
+        """Answer through the door. The host reports what was given, so that it is recorded also if this broker is killed now."""
+        chosen = option_meant(asked, body.option)
+        if chosen is None:
+            raise _no_option(registration.name, body.option, _options_of(asked))
+        await self._ask_host(
+            protocol.AnswerQuestion(
+                request_id=uuid.uuid4().hex,
+                session_id=registration.session_id,
+                question_id=asked.id,
+                option_id=chosen.id,
+                by=by,
+            )
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECORD_WAIT_S):
+                while self._standing(registration).question_of_door == asked:  # noqa: ASYNC110  # the core wakes nobody
+                    await asyncio.sleep(LOOK_S)
+        return Answered(success=True, name=registration.name, question=asked.kind, option=chosen.label, by=by)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -199,18 +238,31 @@ class QuestionRoutes:
 
     async def _shown(self, registration: Registration) -> QuestionView:
         standing = self._standing(registration)
-        if standing.asked is not None:
-            return _view_of_data(registration.name, standing.question, standing.asked)
+        if standing.question_of_door is not None:
+            return QuestionView(
+                name=registration.name,
+                question=standing.question,
+                origin=self._access.state.workers[registration.session_id].door,
+                id=standing.question_of_door.id,
+                text=list(standing.question_of_door.text),
+                options=[
+                    OptionView(key=one.key, label=one.label, marked=False, id=option.id, kind=option.kind or UNSET)
+                    for one, option in zip(
+                        _options_of(standing.question_of_door), standing.question_of_door.options, strict=True
+                    )
+                ],
+            )
         asked = await self._read(registration.session_id)
         return QuestionView(
             name=registration.name,
             question=standing.question,
+            origin=SCREEN,
             text=list(asked.text),
             options=[_view(option) for option in asked.options],
         )
 
     async def _screen(self, session_id: str) -> _Screen:
-        answer = await self._look(protocol.Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
+        answer = await self._ask_host(protocol.Snapshot(request_id=uuid.uuid4().hex, session_id=session_id))
         row, _ = msgspec.convert(answer.data["cursor"], tuple[int, int])
         return _Screen(str(answer.data["screen"]).split("\n"), row - 1, msgspec.convert(answer.data["offset"], int))
 
@@ -220,14 +272,11 @@ class QuestionRoutes:
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
-    async def _choose(self, registration: Registration, standing: _Standing, body: AnswerBody) -> str:
-        """Answer, and wait until the question is gone; the label of what was chosen."""
-        if standing.asked is not None:
-            return await self._choose_of_data(registration, standing, standing.asked, body)
+    async def _choose(self, registration: Registration, standing: _Standing, body: AnswerBody) -> Option:
         asked = await self._read(registration.session_id)
         option = options.chosen(asked.options, body.option)
         if option is None:
-            raise _unknown(registration.name, body.option, [(one.key, one.label) for one in asked.options])
+            raise _no_option(registration.name, body.option, asked.options)
         try:
             async with asyncio.timeout(body.timeout_ms / 1000):
                 if option.keys:
@@ -238,29 +287,7 @@ class QuestionRoutes:
                 await self._until_taken(registration, _Chosen(option, standing, asked, confirmed))
         except TimeoutError:
             raise _not_taken(registration.name) from None
-        return option.label
-
-    async def _choose_of_data(
-        self, registration: Registration, standing: _Standing, asked: Question, body: AnswerBody
-    ) -> str:
-        option = option_meant(asked, body.option)
-        if option is None:
-            offered = [(str(key), one.label) for key, one in enumerate(asked.options, 1)]
-            raise _unknown(registration.name, body.option, offered)
-        answer = protocol.AnswerQuestion(
-            request_id=uuid.uuid4().hex,
-            session_id=registration.session_id,
-            question_id=asked.id,
-            option_id=option.id,
-        )
-        await self._look(answer)
-        try:
-            async with asyncio.timeout(body.timeout_ms / 1000):
-                while self._standing(registration) == standing:  # noqa: ASYNC110  # the core says nothing when its state changes
-                    await asyncio.sleep(LOOK_S)
-        except TimeoutError:
-            raise _not_taken(registration.name) from None
-        return option.label
+        return option
 
     async def _confirm(self, registration: Registration, option: Option) -> int:
         """Move the mark to the option and press Enter where it stands at it; how much the program had written by then.
@@ -336,23 +363,19 @@ def _view(option: Option) -> OptionView:
     return OptionView(key=option.key, label=option.label, marked=option.is_marked, more=option.more or UNSET)
 
 
+def _options_of(asked: Question) -> list[Option]:
+    """The options of a question that a door tells, each with the number by which a person may name it."""
+    return [Option(one.label, str(number)) for number, one in enumerate(asked.options, 1)]
+
+
+def _no_option(name: str, answer: str, offered: Sequence[Option]) -> InvalidRequest:
+    text = f"'{answer[:80]}' is no option of '{name}'"
+    text += f": {', '.join(f'{one.key} ({one.label})' for one in offered)}" if offered else _WANTS_TEXT
+    return InvalidRequest(Refusal.INVALID, "unknown_option", text, name=name)
+
+
 def _marked(asked: Asked) -> tuple[str, str] | None:
     return next(((option.key, option.label) for option in asked.options if option.is_marked), None)
-
-
-def _view_of_data(name: str, question: str, asked: Question) -> QuestionView:
-    shown = [
-        OptionView(key=str(key), label=one.label, marked=False, more=one.kind or UNSET)
-        for key, one in enumerate(asked.options, 1)
-    ]
-    return QuestionView(name=name, question=question, text=asked.text.split("\n"), options=shown)
-
-
-def _unknown(name: str, answer: str, offered: list[tuple[str, str]]) -> InvalidRequest:
-    text = f"'{answer[:80]}' is no option of '{name}'"
-    said = ", ".join(f"{key} ({label})" for key, label in offered)
-    text += f": {said}" if offered else "; it wants a text or keys: attach to it"
-    return InvalidRequest(Refusal.INVALID, "unknown_option", text, name=name)
 
 
 def _changed(name: str) -> InvalidRequest:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from relaybroker.adapters.pty.protocol import (
+    Answered,
     AnswerQuestion,
     Blocked,
     DoorChosen,
@@ -150,7 +151,7 @@ async def test_a_permission_is_a_question_that_a_person_answers(piped, version):
     await piped.start(version)
     piped.broker.inject("do ask", "d1")
     asked = (await piped.broker.fact("a1", Blocked)).question
-    assert (asked.name, asked.text) == ("permission", "touch a file")
+    assert (asked.kind, asked.text) == ("permission", ("touch a file",))
     assert [(one.id, one.label, one.kind) for one in asked.options] == [
         ("yes", "Allow once", "allow_once"),
         ("no", "Reject", "reject_once"),
@@ -160,7 +161,9 @@ async def test_a_permission_is_a_question_that_a_person_answers(piped, version):
     assert (failed.delivery_id, failed.reason) == ("d2", "blocked_by_question")
 
     async def answer(question_id, option_id):
-        request = AnswerQuestion(request_id="q", session_id="a1", question_id=question_id, option_id=option_id)
+        request = AnswerQuestion(
+            request_id="q", session_id="a1", question_id=question_id, option_id=option_id, by="ann"
+        )
         return (await piped.broker.client.ask(request, WAIT_S)).error
 
     assert await answer("another", "yes") == "question_changed"
@@ -168,6 +171,8 @@ async def test_a_permission_is_a_question_that_a_person_answers(piped, version):
     assert await answer(asked.id, "yes") == ""
     assert await answer(asked.id, "yes") == "question_changed", "it is answered once"
     await piped.broker.fact("a1", Unblocked)
+    given = await piped.broker.fact("a1", Answered)
+    assert (given.question_id, given.option_id, given.by) == (asked.id, "yes", "ann")
     await piped.shows('answer: {"optionId": "yes", "outcome": "selected"}')
     await piped.broker.fact("a1", Injected, delivery_id="d1")
 

@@ -8,6 +8,7 @@ import pytest
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.delivery import HOST_SILENT_AGAIN_S, HOST_SILENT_S, INJECT_WINDOW, LOOK_UP_S, MAX_HANDOVERS
 from relaybroker.domain.doors import MAX_POINTER
+from relaybroker.domain.questions import Option, question
 from tests.world import SETTINGS, World
 
 POLICIES = ("ask", "at_least_once", "at_most_once")
@@ -291,3 +292,44 @@ def test_an_agent_that_is_released_in_the_middle_loses_nothing():
     assert len(dropped) == INJECT_WINDOW
     assert {recorded.event.settled for recorded in dropped} == {False}, "the engine keeps them"
     world.assert_fold_is_live()
+
+
+ASKED = question("q1", "permission", ["May it?"], [Option("y", "Yes", "allow_once"), Option("n", "No", "reject_once")])
+
+
+def test_what_a_door_tells_of_a_question_is_in_state_and_log_until_it_is_gone_and_who_answered_stays():
+    """ADR-0095."""
+    world = world_with_door()
+    session = session_of(world)
+    world.report(inputs.ProgramBlocked, session, pattern="permission", question=ASKED)
+    world.deliver("w1", 1)
+    assert world.texts("w1") == []
+    world.crash()
+    world.start()
+    assert world.broker.state.workers[session].question == ASKED
+    given = {"question_id": "q1", "question": "permission", "option_id": "y", "option": "Yes", "by": "ann"}
+    world.report(inputs.AnswerGiven, session, request_id="r1", **given)
+    world.report(inputs.ProgramUnblocked, session)
+    assert world.broker.state.workers[session].question is None
+    (event,) = [item.event for item in world.events("worker.question_answered.v1")]
+    assert {name: getattr(event, name) for name in given} == given
+    told = [body for body in world.notified if body["kind"] in ("agent_blocked", "agent_answered")]
+    assert [body["question"] if body["kind"] == "agent_blocked" else body["by"] for body in told][-1] == "ann"
+    assert told[0]["question"]["options"][0] == {"id": "y", "label": "Yes", "kind": "allow_once"}
+    world.assert_fold_is_live()
+
+
+def test_the_same_report_of_an_answer_is_recorded_once():
+    world = world_with_door()
+    session = session_of(world)
+    world.report(inputs.ProgramBlocked, session, pattern="permission", question=ASKED)
+    given = {"question_id": "q1", "question": "permission", "option_id": "y", "option": "Yes", "by": "ann"}
+    world.report(inputs.AnswerGiven, session, request_id="r1", **given)
+    again = inputs.AnswerGiven(
+        host_id=world.host_id, report=world.reports, session_id=session, request_id="r1", **given
+    )
+    world.tell(again)
+    world.crash()
+    world.start()
+    world.tell(again)
+    assert len(world.events("worker.question_answered.v1")) == 1

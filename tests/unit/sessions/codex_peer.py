@@ -23,6 +23,10 @@ class CodexPeer:
         """Method -> the error with which it is answered."""
         self.silent: set[str] = set()
         """Methods that are not answered."""
+        self.open: dict[int, dict[str, Any]] = {}
+        """What a person is asked, by the id of the request; told to whoever subscribes."""
+        self.answered: list[tuple[int, Any]] = []
+        self.subscribers: list[web.WebSocketResponse] = []
         self.turned = asyncio.Event()
         self._clients: list[web.WebSocketResponse] = []
         self._runner: web.AppRunner | None = None
@@ -53,6 +57,31 @@ class CodexPeer:
             await self._runner.cleanup()
             self._runner = None
 
+    async def ask(self, identifier: int, method: str, thread: str = "t1", **values: Any) -> None:
+        """A thread asks a person something; its subscribers are told at once, everybody else that it waits."""
+        self.open[identifier] = {
+            "method": method,
+            "params": {"threadId": thread, "itemId": f"call_{identifier}"} | values,
+        }
+        await self.becomes("active", "waitingOnApproval", thread=thread)
+        for client in self.subscribers:
+            await client.send_json({"id": identifier} | self.open[identifier])
+
+    async def becomes(self, state: str, *flags: str, thread: str = "t1") -> None:
+        status = {"type": state} | ({"activeFlags": list(flags)} if state == "active" else {})
+        self.threads[thread]["status"] = status
+        await self.tell("thread/status/changed", threadId=thread, status=status)
+
+    async def resolve(self, identifier: int, thread: str = "t1") -> None:
+        """Somebody answered: the question is gone for everybody."""
+        del self.open[identifier]
+        for client in self.subscribers:
+            await client.send_json({
+                "method": "serverRequest/resolved", "params": {"threadId": thread, "requestId": identifier},
+            })  # fmt: skip
+        if not self.open:
+            await self.becomes("active", thread=thread)
+
     async def tell(self, method: str, **values: Any) -> None:
         for client in self._clients:
             await client.send_json({"method": method, "params": values})
@@ -67,6 +96,10 @@ class CodexPeer:
         return client
 
     async def _answer(self, client: web.WebSocketResponse, row: dict[str, Any]) -> None:
+        if "method" not in row:
+            self.answered.append((row["id"], row["result"]))
+            await self.resolve(row["id"])
+            return
         method, values = row["method"], row.get("params", {})
         self.asked.append((method, values))
         if method == "turn/start":
@@ -77,6 +110,15 @@ class CodexPeer:
             await client.send_json({"id": row["id"], "error": self.refusals[method]})
         else:
             await client.send_json({"id": row["id"], "result": self._result(method, values)})
+            await self._subscribe(method, client)
+
+    async def _subscribe(self, method: str, client: web.WebSocketResponse) -> None:
+        if method == "thread/resume":
+            self.subscribers.append(client)
+            for identifier, asked in self.open.items():
+                await client.send_json({"id": identifier} | asked)
+        elif method == "thread/unsubscribe":
+            self.subscribers.remove(client)
 
     def _result(self, method: str, values: dict[str, Any]) -> dict[str, Any]:
         match method:

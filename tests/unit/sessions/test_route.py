@@ -6,9 +6,12 @@ import asyncio
 import os
 import subprocess
 
+import msgspec
 import pytest
 
 from relaybroker.adapters.pty.protocol import (
+    Answered,
+    AnswerQuestion,
     Blocked,
     DoorChosen,
     Freed,
@@ -17,7 +20,6 @@ from relaybroker.adapters.pty.protocol import (
     InjectFailed,
     LookUp,
     Occupied,
-    Unblocked,
 )
 from relaybroker.adapters.sessions import known, looking_up, route
 from relaybroker.adapters.sessions.door import (
@@ -30,11 +32,13 @@ from relaybroker.adapters.sessions.door import (
     NotHandedOver,
     Opened,
     PassedOver,
+    QuestionGone,
     Unknowable,
     message_id,
 )
 from relaybroker.adapters.sessions.kinds import Launch, Prepared
 from relaybroker.adapters.sessions.route import Route
+from relaybroker.domain.questions import Option, question
 from tests.waiting import WAIT_S
 
 LAUNCH = Launch("ws_1", ("agent",), {}, "/", "default")
@@ -46,7 +50,7 @@ class ScriptedDoor(Door):
     name, folds, state = "inbox", False, "idle"
 
     def __init__(self, name="inbox", *, opens=None, folds=False):
-        self.name, self.folds, self.state = name, folds, "idle"
+        self.name, self.folds, self.state, self.asks = name, folds, "idle", None
         self._opens = Opened(place="over there") if opens is None else opens
         self.taken: list[str] = []
         self.steered: list[str] = []
@@ -54,6 +58,10 @@ class ScriptedDoor(Door):
         self.refuses: Exception | None = None
         self.records: object = Absent()
         self.is_closed = False
+
+    @property
+    def question(self):
+        return self.asks
 
     async def open(self):
         return await self._opens if asyncio.isfuture(self._opens) else self._opens
@@ -86,6 +94,7 @@ class Session:
         self.ready = True
         self.facts: list[object] = []
         self.typed: list[Inject] = []
+        self.asked: list[Blocked | None] = []
         self.failure: BaseException | None = None
         self.route = Route(self, Prepared(LAUNCH, doors, passed_over or {}))
         self.route.start(self._failed)
@@ -98,6 +107,9 @@ class Session:
 
     def report(self, fact):
         self.facts.append(fact)
+
+    def asks(self, blocked):
+        self.asked.append(blocked)
 
     def type(self, inject):
         self.typed.append(inject)
@@ -261,10 +273,44 @@ async def test_a_program_that_asks_a_person_gets_nothing(quick):
     session = Session(door)
     session.inject("d1", steer=True)
     await session.until(lambda: session.failures() == [("d1", "blocked_by_dialog", "no")])
-    assert len(session.of(Blocked)) == 1
+    assert session.asked[-1] == Blocked(pattern="question")
     door.state = "idle"
-    await session.until(lambda: session.of(Unblocked))
+    await session.until(lambda: session.asked[-1] is None)
     assert door.taken == []
+    await session.route.close("agent_released")
+
+
+async def test_what_a_door_tells_of_a_question_is_known_at_once_also_while_nothing_waits():
+    door = ScriptedDoor()
+    session = Session(door)
+    await session.until(lambda: session.of(DoorChosen))
+    asked = question("q1", "permission", ["May it?"], [Option("y", "Yes", "allow_once")])
+    door.state, door.asks = "blocked", asked
+    door.on_change()
+    assert session.asked[-1] == Blocked(pattern="permission", question=asked)
+    answer = AnswerQuestion(request_id="r", session_id="ws_1", question_id="q2", option_id="y", by="ann")
+    assert await session.route.answer(answer) == "question_changed"
+    answer = msgspec.structs.replace(answer, question_id="q1")
+    assert await session.route.answer(msgspec.structs.replace(answer, option_id="n")) == "question_changed"
+    assert await session.route.answer(answer) == "question_changed", "the door says that it is gone"
+    assert session.of(Answered) == []
+    door.state, door.asks = "idle", None
+    door.on_change()
+    assert session.asked[-1] is None
+    assert await session.route.answer(answer) == "question_changed"
+    await session.route.close("agent_released")
+
+
+async def test_the_question_of_a_door_that_is_left_is_asked_no_more():
+    door = ScriptedDoor()
+    session = Session(door)
+    await session.until(lambda: session.of(DoorChosen))
+    door.asks = question("q1", "permission", ["May it?"], [])
+    door.on_change()
+    door.state = "closed"
+    session.inject("d1")
+    await session.until(lambda: session.of(DoorChosen)[-1].door == "")
+    assert session.asked[-1] is None
     await session.route.close("agent_released")
 
 
@@ -532,3 +578,52 @@ def test_a_program_knows_a_delivery_by_the_same_uuid_for_ever():
     """A look-up needs nothing that was stored: this value must never change."""
     assert message_id("delivery:x@1") == message_id("delivery:x@1") != message_id("delivery:x@2")
     assert message_id("delivery:x@1") == "6aae0948-a062-5358-b473-12e2ecffc3c2"
+
+
+class Answering(ScriptedDoor):
+    """It takes answers."""
+
+    def __init__(self, fails=None):
+        super().__init__()
+        self.fails = fails
+        self.answers: list[tuple[str, str]] = []
+        self.state, self.asks = "blocked", question("q1", "permission", ["May it?"], [Option("y", "Yes")])
+
+    async def answer(self, question_id, option_id):
+        if self.fails is not None:
+            raise self.fails
+        self.answers.append((question_id, option_id))
+        self.state, self.asks = "busy", None
+        self.on_change()
+
+
+async def test_an_answer_goes_to_the_door_once_and_who_gave_it_is_reported():
+    door = Answering()
+    session = Session(door)
+    await session.until(lambda: session.asked and session.asked[-1])
+    answer = AnswerQuestion(request_id="r", session_id="ws_1", question_id="q1", option_id="y", by="ann")
+    assert await session.route.answer(answer) == ""
+    assert await session.route.answer(answer) == "question_changed"
+    assert door.answers == [("q1", "y")]
+    (told,) = session.of(Answered)
+    assert (told.question_id, told.question, told.option_id, told.option, told.by) == (
+        "q1",
+        "permission",
+        "y",
+        "Yes",
+        "ann",
+    )
+    assert session.asked[-1] is None
+    await session.route.close("agent_released")
+
+
+@pytest.mark.parametrize(
+    ("fails", "error"), [(ConnectionError("gone"), "answer_not_taken"), (QuestionGone(), "question_changed")]
+)
+async def test_an_answer_that_may_not_have_been_given_is_not_reported_as_given(fails, error):
+    session = Session(Answering(fails))
+    await session.until(lambda: session.asked and session.asked[-1])
+    answer = AnswerQuestion(request_id="r", session_id="ws_1", question_id="q1", option_id="y", by="ann")
+    assert await session.route.answer(answer) == error
+    assert session.of(Answered) == []
+    await session.route.close("agent_released")
