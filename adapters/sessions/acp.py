@@ -454,6 +454,8 @@ def _question(values: Row) -> Question:
         text = inner(content, "content", "text")
         path = inner(content, "path")
         said += [str(one) for one in (text, path) if one]
+    places = inner(call, "locations")
+    said += [str(path) for one in (places if isinstance(places, list) else ()) if (path := inner(one, "path"))]
     options = values.get("options")
     offered = [
         Option(
