@@ -143,6 +143,13 @@ async def test_what_a_killed_program_has_in_its_conversation_is_not_handed_over_
     assert "door acp" in piped.why(after)
 
 
+async def test_an_agent_for_one_task_is_released_when_its_turn_has_ended(piped):
+    await piped.spawn(task="the task reply", spawn_mode="task_exit", idle_threshold_secs=1)
+    await piped.prompted("the task")
+    await piped.made.until_api(lambda found: not found["agents"], "it is released")
+    assert "task_done" in piped.made.command("log", "grep", "--reason", "task_done").stdout
+
+
 async def test_a_known_program_is_started_headless_by_its_name_alone(piped):
     folder = piped.made.folder / "bin"
     folder.mkdir()
