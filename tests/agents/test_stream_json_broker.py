@@ -14,7 +14,6 @@ from tests.agents.conftest import Opener
 from tests.agents.terminal import processes_with
 from tests.agents.test_answers import _answer as answer
 from tests.agents.test_doors import asked, looked_up, why
-from tests.agents.test_messages import expect_once
 from tests.agents.test_people import HELD_S
 from tests.agents.test_tools import SEARCHES
 
@@ -37,6 +36,14 @@ def headless(opened: Opener) -> Headless:
     return make
 
 
+def expect_once(bench: Bench, identifier: str, limit_s: float = 60) -> None:
+    """It arrived at the model exactly once and is acknowledged on the program's word."""
+    bench.until_arrived([identifier], limit_s)
+    bench.until_acked([identifier], 30)
+    assert bench.arrivals()[identifier] == 1, bench.account()
+    proved(bench, identifier)
+
+
 def proved(bench: Bench, identifier: str) -> None:
     told = why(bench, identifier)
     assert "door stream_json, lifecycle" in told, told
@@ -47,8 +54,7 @@ def test_messages_enter_once_each(headless: Headless) -> None:
     bench = headless()
     for text in ("first words", "/quit is a word here", "two\nlines"):
         identifier = bench.send(text)
-        expect_once(bench, identifier, text)
-        proved(bench, identifier)
+        expect_once(bench, identifier)
     sent = [bench.send(f"{'DELAY 2 ' if number == 3 else ''}number {number} of twenty") for number in range(20)]
     bench.until_acked(sent, 200)
     bench.until_arrived(sent, 30)
@@ -117,7 +123,7 @@ def test_a_killed_broker_changes_nothing(headless: Headless, tmp_path: Path) -> 
 )
 def test_what_a_killed_program_never_took_is_absent_and_goes_to_the_next(headless: Headless) -> None:
     bench = headless(restart_policy=RESTARTS)
-    expect_once(bench, bench.send("before"), "before")
+    expect_once(bench, bench.send("before"))
     taker = int(bench.agent()["pid"])
     os.kill(taker, signal.SIGSTOP)
     identifier = bench.send("to a stopped program")
@@ -125,8 +131,7 @@ def test_what_a_killed_program_never_took_is_absent_and_goes_to_the_next(headles
     os.kill(taker, signal.SIGKILL)
     told = bench.until(lambda: looked_up(bench, identifier), 120, "it is looked up")
     assert "absent" in told, told
-    expect_once(bench, identifier, "to a stopped program", 90)
-    proved(bench, identifier)
+    expect_once(bench, identifier, 90)
     (transcript,) = (bench.home.home / ".claude/projects").rglob("*.jsonl")
     assert "before" in transcript.read_text(), "one conversation"
 
@@ -134,7 +139,7 @@ def test_what_a_killed_program_never_took_is_absent_and_goes_to_the_next(headles
 @pytest.mark.holds("without terminal, host killed (-9) behind a hand-over: looked up, accepted, acknowledged")
 def test_what_was_taken_while_its_host_died_is_looked_up_and_acknowledged(headless: Headless) -> None:
     bench = headless(restart_policy=RESTARTS)
-    expect_once(bench, bench.send("before"), "before")
+    expect_once(bench, bench.send("before"))
     taker, host = int(bench.agent()["pid"]), int(next(bench.state.glob("host-*.pid")).read_text())
     os.kill(taker, signal.SIGSTOP)
     identifier = bench.send("DELAY 3 while the host dies")
@@ -157,19 +162,21 @@ def test_what_was_taken_while_its_host_died_is_looked_up_and_acknowledged(headle
 def test_its_tools_are_there(headless: Headless) -> None:
     bench = headless()
     bench.meet()
-    assert SEARCHES
-    bench.send('CALLTOOL list_agents {"status": "online"}')
-    bench.until(lambda: bench.agent().get("blocked_by") or "w1" in bench.screen(), 30, "the tool is asked for")
-    if bench.agent().get("blocked_by"):
-        answer(bench, "1")
-    results = lambda: [str(one["results"]) for one in bench.model.requests(bench.since)]  # noqa: E731
-    bench.until(lambda: any("online" in one for one in results()), 30, "the tool answered")
+    expect_once(
+        bench,
+        bench.post(f'CALLTOOL {SEARCHES["claude"]} {{"query": "select:mcp__agent-relay__send_dm", "max_results": 3}}'),
+    )
+    bench.post('CALLTOOL send_dm {"to": "planner", "text": "pong"}')
+    one = asked(bench)
+    assert any("pong" in line for line in one["text"]), one
+    answer(bench, "1")
+    bench.until(lambda: any(said["text"] == "pong" for said in bench.talks()), 60, "planner has the answer")
 
 
 @pytest.mark.holds("without terminal: nothing of it outlives its agent")
 def test_nothing_of_it_outlives_its_agent(headless: Headless) -> None:
     bench = headless()
-    expect_once(bench, bench.send("the last words"), "the last words")
+    expect_once(bench, bench.send("the last words"))
     ours = set(processes_with("HOME", str(bench.home.home)))
     assert int(bench.agent()["pid"]) in ours
     bench.api("DELETE", "/api/spawned/w1")
