@@ -26,6 +26,7 @@ class _Agent(_Announcement, frozen=True, kw_only=True):
     model: str
     session: str
     pid: int
+    has_terminal: bool = True
 
 
 class AgentStarted(_Agent, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ class Spawned(_Reply, frozen=True, kw_only=True):
     channels: tuple[str, ...]
     channels_pending: tuple[str, ...]
     warning: str
+    has_terminal: bool = True
 
 
 class Released(_Reply, frozen=True, kw_only=True):

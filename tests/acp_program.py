@@ -1,4 +1,4 @@
-"""A small program that speaks the Agent Client Protocol: what a prompt's last word says, it does.
+"""A small program that speaks the Agent Client Protocol: what a prompt's last word says, or `DO:word` in it, it does.
 
     python acp_program.py [VERSION] [FILE]
 
@@ -8,6 +8,7 @@ Every request and notification that it gets is appended to `FILE.seen`, if there
 
 import json
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -53,7 +54,8 @@ class Program:
 
     def turn(self, number, session, text):
         """The whole of one prompt."""
-        word = text.split()[-1]
+        told = re.search(r"DO:(\w+)", text)
+        word = told[1] if told else text.split()[-1]
         if word == "unseen":
             os._exit(3)  # before it has taken the message
         self.keep(session, text)

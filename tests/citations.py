@@ -59,6 +59,8 @@ NOT_OURS = {
     "--randomly-seed": "pytest-randomly",
     "--strict": "mypy",
     "--yolo": "gemini",
+    "--acp": "qwen, copilot",
+    "--experimental-acp": "gemini",
     "AGENT_RELAY_TELEMETRY_DISABLED": "the reference broker",
 }
 """Paths that are not in the repository, options and variables of other programs: what it is, or whose."""

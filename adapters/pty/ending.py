@@ -62,7 +62,8 @@ class Ending:
         self.requested = False
         self.status: tuple[int | None, int | None] | None = None
         """Exit status and signal, of which one is a number."""
-        self._exit_seen = asyncio.Event()
+        self.exit_seen = asyncio.Event()
+        """The program is reaped."""
         self._task: asyncio.Task[None] | None = None
         self._deadline: float | None = None
         process.watch_exit(self._process_exited)
@@ -89,23 +90,23 @@ class Ending:
         for name in self._stop_signals:
             self._process.signal_group(signal.Signals[f"SIG{name}"])
         self._process.signal_group(signal.SIGCONT)  # a stopped program gets its signal only when it goes on
-        while not self._exit_seen.is_set():
+        while not self.exit_seen.is_set():
             assert self._deadline is not None
             left = self._deadline - self._loop.time()
             if left <= 0:
                 self._process.signal_group(signal.SIGKILL)
-                await self._exit_seen.wait()
+                await self.exit_seen.wait()
                 break
             try:
                 async with asyncio.timeout(left):
-                    await self._exit_seen.wait()
+                    await self.exit_seen.wait()
             except TimeoutError:
                 continue
         await self._end()
 
     def _process_exited(self, code: int | None, number: int | None) -> None:
         self.status = (code, number)
-        self._exit_seen.set()
+        self.exit_seen.set()
         if self._task is None:
             self._task = tasks.start(self._end())
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 READ_BYTES = 64 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line of a program is passed over: programs put files and pictures into one."""
+CLOSED_S = 0.5
+"""A program that ends has closed its output a moment before; one that has had it closed for so long lives on without."""
 WRITE_S = 10.0
 """A program that reads none of its input for so long will not take what is being written."""
 LAST_WORDS_BYTES = 16 * 1024
@@ -72,6 +74,7 @@ class PipedProcess(Program):
         self._errors: _Reader | None = None
         self._pipes = (program.stdout, program.stderr)
         self._last_words = b""
+        self._closing: asyncio.TimerHandle | None = None
         self._writing = asyncio.Lock()
         for pipe in (self._input, *self._pipes):
             os.set_blocking(pipe.fileno(), False)
@@ -84,12 +87,17 @@ class PipedProcess(Program):
 
         Args:
             on_line: takes each line of its output, without the line feed.
-            on_end: called once, when it has closed its output.
+            on_end: called once, when it has had its output closed for `CLOSED_S` and lives.
             on_too_long: called for each line that is passed over.
         """
         output, errors = self._pipes
         lines = _Lines(on_line, on_too_long)
-        self._output = _Reader(output, lines.feed, on_end)
+        loop = asyncio.get_running_loop()
+
+        def closed() -> None:
+            self._closing = loop.call_later(CLOSED_S, on_end)
+
+        self._output = _Reader(output, lines.feed, closed)
         self._errors = _Reader(errors, self._say, lambda: None)
 
     def _say(self, data: bytes) -> None:
@@ -144,6 +152,8 @@ class PipedProcess(Program):
 
     def close(self) -> None:
         """Close all pipes."""
+        if self._closing is not None:
+            self._closing.cancel()
         for reader in (self._output, self._errors):
             if reader is not None:
                 reader.close()

@@ -163,7 +163,8 @@ class Acp(PipedDoor):
         assert self._launch is not None, "only a door of a program that starts is opened"
         where = {"cwd": self._launch.cwd, "mcpServers": self._servers(self._launch)}
         former = await asyncio.to_thread(_session_in, self._launch.resumes) if self._launch.resumes else ""
-        for method in _ways_back(greeting) if former else ():
+        open_ones = bool(former) and bool(await asyncio.to_thread(_left_open, Path(self._launch.resumes)))
+        for method in _ways_back(greeting, replay=open_ones) if former else ():
             replay = self._replay = _Replay()
             try:
                 await rpc.call(method, OPEN_S, sessionId=former, **where)
@@ -453,6 +454,8 @@ def _question(values: Row) -> Question:
         text = inner(content, "content", "text")
         path = inner(content, "path")
         said += [str(one) for one in (text, path) if one]
+    places = inner(call, "locations")
+    said += [str(path) for one in (places if isinstance(places, list) else ()) if (path := inner(one, "path"))]
     options = values.get("options")
     offered = [
         Option(
@@ -465,13 +468,14 @@ def _question(values: Row) -> Question:
     return question(uuid.uuid4().hex, "permission", said, offered)
 
 
-def _ways_back(greeting: Row) -> list[str]:
-    """The requests by which the program goes on with a session, the best first."""
+def _ways_back(greeting: Row, *, replay: bool) -> list[str]:
+    """The requests by which the program goes on with a session, the best first; `replay`: one that tells what is in it."""
     can = greeting.get("agentCapabilities") or greeting.get("capabilities")
     sessions = [inner(can, "sessionCapabilities"), inner(can, "session")]
     ways = ["session/resume"] if any(inner(one, "resume") is not None for one in sessions) else []
     loads = bool(inner(can, "loadSession")) or any(inner(one, "load") is not None for one in sessions)
-    return [*ways, *(["session/load"] if loads else [])]
+    ways += ["session/load"] if loads else []
+    return sorted(ways, key="session/load".__ne__) if replay else ways
 
 
 def _said(answer: asyncio.Future[Row]) -> str:
@@ -504,12 +508,16 @@ def _session_in(notes: str) -> str:
 def _note_replayed(notes: Path, messages: list[str]) -> None:
     """Note which of the messages that the program before left open are in its conversation."""
     digests = {_digest(message) for message in messages}
+    for row in _left_open(notes):
+        if row.get("digest") in digests:
+            _keep(notes, {"taken": row["handed"], "kind": "replay", "pointer": f"replayed; {notes}"})
+
+
+def _left_open(notes: Path) -> list[Row]:
+    """The messages that were handed over and of which the notes do not tell what became."""
     rows = [row for _, row in Rows(notes).new()]
     settled = {row.get("taken") or row.get("refused") for row in rows}
-    for row in rows:
-        identifier = row.get("handed")
-        if isinstance(identifier, str) and identifier not in settled and row.get("digest") in digests:
-            _keep(notes, {"taken": identifier, "kind": "replay", "pointer": f"replayed; {notes}"})
+    return [row for row in rows if isinstance(row.get("handed"), str) and row["handed"] not in settled]
 
 
 def _noted(notes: Path, identifier: str) -> LookedUp | None:

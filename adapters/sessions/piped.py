@@ -16,6 +16,7 @@ from relaybroker.adapters.pty import harnesses, tasks
 from relaybroker.adapters.pty.blocking import Blocking
 from relaybroker.adapters.pty.ending import Ending
 from relaybroker.adapters.pty.output_ring import OutputRing
+from relaybroker.adapters.pty.piped_process import CLOSED_S
 from relaybroker.adapters.pty.protocol import (
     NO_WAY_IN,
     AnswerQuestion,
@@ -230,7 +231,14 @@ class PipedSession:
     def _no_way_in(self, reason: str) -> None:
         """The door did not open, or has closed: nobody reaches the program any more."""
         self._transcript.add("failed", reason)
-        if self._ending.status is None:
+        tasks.start(self._give_up(), self._broken)
+
+    async def _give_up(self) -> None:
+        """End the program, unless it is just ending by itself."""
+        try:
+            async with asyncio.timeout(CLOSED_S):
+                await self._ending.exit_seen.wait()
+        except TimeoutError:
             self._gave_up = True
             self._ending.kill()
 

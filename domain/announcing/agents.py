@@ -21,6 +21,7 @@ def _started(state: State, event: events.AgentLive, recorded: Recorded) -> Annou
         model=registration.spec.model,
         session=registration.session,
         pid=event.pid,
+        has_terminal=registration.has_terminal,
         source=registration.source,
     )
 
@@ -44,6 +45,7 @@ def _is_ready(state: State, program: Worker) -> Announcement:
         model=registration.spec.model,
         session=registration.session,
         pid=program.pid,
+        has_terminal=registration.has_terminal,
         evidence=program.evidence if program.ready_at else "startup_timeout",
     )
 

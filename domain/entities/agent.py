@@ -9,6 +9,7 @@ import msgspec
 from relaybroker.domain import (
     agent as agent_machine,
 )
+from relaybroker.domain.doors import is_without_terminal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import SpawnSpec
 from relaybroker.domain.replies import ActAnswer
@@ -83,6 +84,16 @@ class Registration(msgspec.Struct):
     def session(self) -> str:
         """What callers know the agent's session by: the same as long as the agent is."""
         return self.spec.session_ref or self.first_session_id or self.session_id
+
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """By which deliveries are to enter its program, in order of preference."""
+        return self.harness.doors if self.spec.doors is None else self.spec.doors
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether its program is started in a terminal, and not on pipes."""
+        return not is_without_terminal(self.doors)
 
     @property
     def is_joining(self) -> bool:

@@ -109,7 +109,7 @@ def start_program(turn: Turn, registration: Registration) -> None:
             rows=spec.rows,
             cols=spec.cols,
             idle_threshold_s=spec.idle_threshold_s,
-            doors=registration.harness.doors if spec.doors is None else spec.doors,
+            doors=registration.doors,
             resumes=turn.state.workers[registration.session_id].resumes,
         )
     )

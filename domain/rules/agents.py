@@ -298,6 +298,7 @@ def _spawned(turn: Turn, registration: Registration) -> replies.Spawned:
         channels=tuple(channels.joined(registration, turn.settings)),
         channels_pending=tuple(pending),
         warning=_spawn_warning(turn, registration, pending),
+        has_terminal=registration.has_terminal,
     )
 
 

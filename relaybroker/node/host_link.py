@@ -121,9 +121,14 @@ class HostLink:
         """Ask the host for something that is nobody's business but the caller's. Raises as `HostClient.ask` does."""
         return await self._client.ask(request)
 
+    @property
+    def has_doors(self) -> bool:
+        """Whether the host that is attached, if one is, knows doors."""
+        return not 0 < self._client.version < DOORS_SINCE
+
     async def look_up(self, request: LookUp) -> Answer | None:
         """Ask the host what a program's own records say; None: nobody answered. A host of a version without doors has none to look into."""
-        if 0 < self._client.version < DOORS_SINCE:
+        if not self.has_doors:
             detail = "the PTY host was started by an earlier version, which has no doors"
             return Answer(request_id=request.request_id, data={"outcome": "unknowable", "detail": detail})
         try:

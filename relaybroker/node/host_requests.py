@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from relaybroker.adapters.pty import protocol, translate
 from relaybroker.agents.isolation import Isolation
+from relaybroker.domain.doors import is_without_terminal
 from relaybroker.domain.inputs import ProgramWithheld
 from relaybroker.domain.reasons import Reason
 
@@ -45,6 +46,10 @@ class HostRequests:
         """Start a program, alone; where it gets tools, only once they answer."""
         if start.session_id in self._behind:
             return  # asked for again, by a host that was attached meanwhile
+        if is_without_terminal(start.doors) and not self._host.has_doors:
+            detail = "the PTY host was started by an earlier version, which gives every program a terminal; end it first: relaybroker down"
+            self._run(self.withhold(start.session_id, Reason.SPAWN_FAILED, detail), f"refusal of {start.name}")
+            return
         if preflight is None and (completed := self._isolation.completed(start)) is not None:
             self._host.send(completed)
             return

@@ -31,11 +31,37 @@ def main() -> int:
             "real-doors.md",
             DOORS,
             run["t"],
-            of_doors,
+            [*of_others((DOCS / "real-doors.md").read_text(), of_doors), *of_doors],
             "From hand-over to proof, beside typing in the same run:",
-            proofs,
+            [*figures_of_others((DOCS / "real-doors.md").read_text(), proofs), *proofs],
         )
     return 0
+
+
+def of_others(former: str, run: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a former page says of the programs of which this run says nothing."""
+    rows = [line.strip("| ").split(" | ") for line in former.splitlines() if line.startswith("| ")]
+    tried = {one["program"] for one in run}
+    outcomes = {text: outcome for outcome in _ORDER if (text := _cell(outcome)) != "–"}
+    known = []
+    for place, column in enumerate(rows[0][1:] if rows else (), 1):
+        program, _, version = column.partition(" ")
+        known += [
+            {"program": program, "version": version, "property": row[0], "outcome": outcomes[row[place]]}
+            for row in rows[1:]
+            if program not in tried and row[place] in outcomes
+        ]
+    return known
+
+
+def figures_of_others(former: str, proofs: list[str]) -> list[str]:
+    """The figures of a former page about programs of which there are no new ones."""
+    measured = {line.partition(" ")[0] for line in proofs}
+    return [
+        line
+        for line in former.splitlines()
+        if "hand-over to proof, " in line and line.partition(" ")[0] not in measured
+    ]
 
 
 AGENTS = """# Real agents
@@ -45,9 +71,9 @@ against a model server on loopback. `tests/agents/README.md` describes the metho
 
 DOORS = """# Doors of real programs
 
-What holds of the programs' own doors (`--door`, `ADR/0091-doors-of-claude-code-and-codex.md`), by the last run of
-`tests/agents/test_door_facts.py` and `tests/agents/test_doors.py`, {t}: the real programs against a model server on loopback.
-claude has `claude_inbox`, codex has `codex_app_server`."""
+What holds of the programs' own doors (`--door`, ADR-0091, ADR-0094), by the last run of each program's part of
+`tests/agents/test_door_facts.py`, `test_doors.py` and `test_acp.py`, the newest {t}: the real programs against a model server on loopback.
+claude has `claude_inbox`, codex has `codex_app_server`, the others speak the Agent Client Protocol without a terminal (`acp`)."""
 
 
 def write(name: str, opening: str, day: str, results: list[dict[str, Any]], about: str, figures: list[str]) -> None:

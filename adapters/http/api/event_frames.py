@@ -208,7 +208,7 @@ def _agent(kind: str, what: announced.AgentStarted | announced.AgentReady) -> Bo
     return {
         "kind": kind,
         "name": what.name,
-        "runtime": "pty",
+        "runtime": "pty" if what.has_terminal else "headless",
         "provider": None,
         "cli": what.cli,
         "model": what.model or None,

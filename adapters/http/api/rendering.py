@@ -123,7 +123,7 @@ def _spawned(spawned: replies.Spawned) -> answers.Spawned:
     return answers.Spawned(
         success=True,
         name=spawned.name,
-        runtime="pty",
+        runtime="pty" if spawned.has_terminal else "headless",
         model=spawned.model or None,
         session_id=spawned.session,
         pid=spawned.pid,

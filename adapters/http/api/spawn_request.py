@@ -39,6 +39,8 @@ NO_EFFECT = (
     "persona",
 )
 """Fields that clients know from elsewhere and that would change nothing here: refused by name, so that nobody relies on them."""
+HEADLESS: dict[str, tuple[tuple[str, ...], str]] = {"claude": ((), "stream_json"), "opencode": (("acp",), "acp")}
+"""Programs that `transport: headless` starts: the words behind the program's name, and the door."""
 _SPAWN_MODES = {
     "": False,
     "interactive": False,
@@ -94,7 +96,7 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
     """
     if not body.name:
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
-    _check_transport(body)
+    is_headless = _is_headless(body)
     _check_modes(body)
     if len(body.task.encode()) > MAX_BODY_BYTES:
         text = f"a task has at most {MAX_BODY_BYTES // 1024} KiB; nothing was started"
@@ -103,6 +105,9 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
     _check_harness_config(body)
     cwd = _directory(body.cwd or config.cwd)
     cli, args = (config.command, config.args) if body.harness_config else (body.cli, body.args)
+    doors = None if body.doors is None else _doors(body.doors)
+    if is_headless:
+        cli, args, doors = _without_terminal(body, cli, args)
     wanted = variables(body)
     _check_program(cli, args, cwd, wanted.get("PATH") or os.environ.get("PATH", os.defpath))
     return SpawnSpec(
@@ -123,7 +128,7 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
-        doors=None if body.doors is None else _doors(body.doors),
+        doors=doors,
         surface=None if body.surface is None else tuple(body.surface),
     )
 
@@ -166,15 +171,29 @@ def variables(body: SpawnBody) -> dict[str, str]:
     return wanted
 
 
-def _check_transport(body: SpawnBody) -> None:
+def _is_headless(body: SpawnBody) -> bool:
     transport = body.transport.strip().lower()
-    if transport == "headless":
-        raise InvalidRequest(
-            Refusal.NOT_BUILT, "not_implemented", "headless agents are not built yet", field="transport"
-        )
-    if transport != "pty":
+    if transport not in ("pty", "headless"):
         text = f"unsupported transport '{body.transport}' (expected 'pty' or 'headless')"
         raise InvalidRequest(Refusal.INVALID, "invalid_transport", text)
+    if transport == "headless" and body.harness_config is not None:
+        text = f"harnessConfig runtime '{body.harness_config.runtime}' does not match requested transport 'headless'"
+        raise InvalidRequest(Refusal.INVALID, "runtime_mismatch", text, field="harnessConfig")
+    return transport == "headless"
+
+
+def _without_terminal(body: SpawnBody, cli: str, args: list[str]) -> tuple[str, list[str], tuple[str, ...]]:
+    """Command, arguments and door of a program that is asked for without a terminal by its name alone."""
+    program, *given = command_line(cli, args)
+    words, door = HEADLESS.get(Path(program).name.lower(), ((), ""))
+    if door not in KINDS:
+        known = " or ".join(sorted(name for name, (_, one) in HEADLESS.items() if one in KINDS))
+        text = f"'{program}' is not started headless by its name alone, {known} is; for another program: doors, and its own options"
+        raise InvalidRequest(Refusal.INVALID, "invalid_transport", text, field="cli")
+    if body.doors is not None and body.doors != [door]:
+        text = f"a headless {program} has the door {door}"
+        raise InvalidRequest(Refusal.INVALID, "invalid_door", text, field="doors")
+    return program, [*words, *given], (door,)
 
 
 def _check_modes(body: SpawnBody) -> None:

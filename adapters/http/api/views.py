@@ -164,6 +164,7 @@ def agent(state: State, registration: Registration, now: float) -> answers.Agent
     blocked = program is not None and program.state == "blocked"
     return answers.AgentView(
         name=registration.name,
+        runtime="pty" if registration.has_terminal else "headless",
         cli=registration.spec.cli,
         model=registration.spec.model or None,
         session_id=registration.session,

@@ -114,6 +114,35 @@ async def test_an_agent_for_one_task_is_asked_for_by_either_field(client, given,
     assert spec_of(client).exit_after_task is exits
 
 
+async def test_an_agent_without_terminal_is_asked_for_by_transport(client, tmp_path):
+    program = tmp_path / "opencode"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    await client.spawn("w1", cli=f"{program} --pure", transport="headless", args=["--x"])
+    spec = spec_of(client)
+    assert (spec.cli, spec.args, spec.doors) == (str(program), ("acp", "--pure", "--x"), ("acp",))
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"cli": "cat"}, "invalid_transport"),
+        ({"cli": "opencode", "doors": ["pty_paste"]}, "invalid_door"),
+        ({"harness_config": {"command": "opencode"}}, "runtime_mismatch"),
+    ],
+)
+async def test_what_cannot_be_headless_is_refused(client, given, code):
+    answer = await client.refused("POST", "/api/spawn", {"name": "w1", "transport": "headless"} | given)
+    assert (answer["statusCode"], answer["code"]) == (400, code)
+    assert client.broker.offered == []
+
+
+@pytest.mark.parametrize("doors", [["acp", "claude_inbox"], ["claude_inbox", "acp"], ["acp", "acp"]])
+async def test_a_door_for_programs_without_terminal_stands_alone(client, doors):
+    answer = await client.refused("POST", "/api/spawn", {"name": "w1", "cli": "cat", "doors": doors})
+    assert (answer["statusCode"], answer["code"]) == (400, "invalid_door")
+
+
 async def test_unknown_fields_are_ignored(client):
     await client.spawn("w1", from_the_future={"a": 1})
 
@@ -125,14 +154,13 @@ async def test_unknown_fields_are_ignored(client):
         ("continue_from", "w0"),
         ("idempotency_key", "k"),
         ("permission_mode", "bypass"),
-        ("transport", "headless"),
     ],
 )
 async def test_what_is_not_built_yet_is_refused_by_name_and_never_ignored(client, field, value):
     """B15."""
     answer = await client.refused("POST", "/api/spawn", {"name": "w1", "cli": "cat", field: value})
     assert (answer["statusCode"], answer["code"]) == (501, "not_implemented")
-    assert field in answer["message"] or "headless" in answer["message"]
+    assert field in answer["message"]
     assert answer["field"] == field
     assert answer["name"] == "w1"
     assert client.broker.offered == []

@@ -15,6 +15,7 @@ from tests.peers.drivers.methods import HERE, PAGE, page, refusal_of, table
 RUN_S = 170.0
 BROKER = Path(sys.executable).with_name("agent-relay-broker")
 PROGRAMS = HERE / "programs"
+ACP_PROGRAM = Path(__file__).parents[2] / "acp_program.py"
 PRIVATE = (
     "emitAfterSpawn", "installManagedBrokerExitHandler", "notifyBrokerExit", "runBeforeSpawn", "spawnCliWithContext",
 )  # fmt: skip
@@ -29,9 +30,10 @@ async def run(command, environment, folder):
         Path(place).mkdir(mode=0o700)
     programs = folder / "programs"
     programs.mkdir()
-    claude = programs / "claude"
-    claude.write_text("#!/bin/sh\nexec cat\n")
-    claude.chmod(0o755)
+    for name, what in {"claude": "cat", "opencode": f"{sys.executable} {ACP_PROGRAM}"}.items():
+        program = programs / name
+        program.write_text(f"#!/bin/sh\nexec {what}\n")
+        program.chmod(0o755)
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         env=environment

@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Any
 
+import msgspec
 import pytest
 
 from relaybroker.adapters.pty import harnesses
@@ -98,6 +99,7 @@ def test_every_agent_has_files_of_its_own_by_which_its_programs_find_each_other(
 class Host:
     def __init__(self) -> None:
         self.sent: list[Any] = []
+        self.has_doors = True
 
     def send(self, request: Any) -> None:
         self.sent.append(request)
@@ -133,6 +135,24 @@ async def test_a_program_whose_tools_do_not_answer_is_not_started_and_the_core_h
         "nobody listens there",
     )
     assert host.sent == []
+    await requests.shut()
+
+
+async def test_a_host_that_knows_no_pipes_is_asked_for_none_and_the_core_hears_why(tmp_path):
+    """It would give the program a terminal and type messages into its protocol."""
+    host, heard = Host(), []
+    host.has_doors = False
+
+    async def tell(item: Any) -> None:
+        heard.append(item)
+
+    requests = HostRequests(host, tell)
+    requests.start(msgspec.structs.replace(start(tmp_path, "cat"), doors=("acp",)))
+    async with asyncio.timeout(WAIT_S):
+        while not heard:
+            await asyncio.sleep(0)
+    assert (heard[0].session_id, heard[0].reason, host.sent) == ("ws_1", "spawn_failed", [])
+    assert "started by an earlier version" in heard[0].detail
     await requests.shut()
 
 

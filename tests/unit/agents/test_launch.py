@@ -248,3 +248,22 @@ def test_programs_with_a_language_model_take_a_model_and_shells_do_not() -> None
     assert harness_of(("bash",)).model_flag == ""
     assert harness_of(("bash",)).comment_prefix == ""
     assert harness_of(("claude",)) == harness_of(("claude",))
+
+
+def test_a_program_without_terminal_is_told_of_its_tools_by_its_door(vault: Vault) -> None:
+    """No options and no variables of its profile: the door passes the server with the session."""
+    made = launcher(vault, {"PATH": "/bin"})
+    started = made.start(wish(argv=("opencode", "acp"), profile="opencode", doors=("acp",), resumes="/notes"))
+    assert (started.argv, started.tools, started.resumes) == (
+        ("opencode", "acp"),
+        ("/run/bin/relaybroker", "mcp"),
+        "/notes",
+    )
+    assert "OPENCODE_CONFIG_CONTENT" not in started.env
+    assert made.preflight(wish(argv=("opencode", "acp"), profile="opencode", doors=("acp",)), started) is not None
+
+
+def test_a_program_in_a_terminal_is_told_of_its_tools_as_its_profile_says(vault: Vault) -> None:
+    started = launcher(vault, {"PATH": "/bin"}).start(wish(argv=("opencode",), profile="opencode"))
+    assert started.tools == ()
+    assert "OPENCODE_CONFIG_CONTENT" in started.env
