@@ -17,6 +17,8 @@ TERMINAL = "pty_paste"
 """Typed into the terminal: what every program takes, the last resort."""
 WITHOUT_TERMINAL = ("acp", "stream_json")
 """Doors on a program's standard input and output: it gets no terminal, and there is no other way in."""
+TELLS_TOOLS = "acp"
+"""The door that tells its program of our tools itself; to every other program its command line does."""
 MAX_POINTER = 512
 """Characters of where evidence is to be seen."""
 MAX_PLACE = 1024

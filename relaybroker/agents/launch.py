@@ -15,7 +15,7 @@ from relaybroker.adapters.pty.protocol import Start
 from relaybroker.adapters.vault import agent_reference
 from relaybroker.agents import agent_environment
 from relaybroker.domain.command_line import is_protected
-from relaybroker.domain.doors import is_without_terminal
+from relaybroker.domain.doors import TELLS_TOOLS
 from relaybroker.mcp.injection import tools_of, with_tools, with_variables
 from relaybroker.mcp.preflight import Preflight
 
@@ -136,7 +136,7 @@ class Launcher:
                     "RELAY_SKIP_BOOTSTRAP": "1",
                     "PATH": os.pathsep.join(filter(None, (environment["PATH"], str(self._commands)))),
                 }
-                if is_without_terminal(wish.doors):
+                if TELLS_TOOLS in wish.doors:
                     tools = self._server or (str(self._commands / "relaybroker"), "mcp")
                 elif (profile := harnesses.profiles().get(wish.profile)) is not None:
                     environment = with_variables(profile, argv, environment, server=self._server)
