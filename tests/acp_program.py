@@ -137,7 +137,7 @@ class Program:
     def request(self, message):
         number, method, values = message["id"], message["method"], message["params"]
         if method == "initialize":
-            can = {"loadSession": KEPT is not None} if VERSION == 1 else {"session": {"resume": {}} if KEPT else {}}
+            can = {"loadSession": KEPT is not None} if VERSION == 1 else {"session": {}}
             name = "agentCapabilities" if VERSION == 1 else "capabilities"
             taken = VERSION if VERSION in (1, 2) else 7
             self.send(id=number, result={"protocolVersion": min(taken, 9), name: can})

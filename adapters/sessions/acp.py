@@ -470,11 +470,11 @@ def _question(values: Row) -> Question:
 
 def _ways_back(greeting: Row, *, replay: bool) -> list[str]:
     """The requests by which the program goes on with a session, the best first; `replay`: one that tells what is in it."""
-    can = greeting.get("agentCapabilities") or greeting.get("capabilities")
-    sessions = [inner(can, "sessionCapabilities"), inner(can, "session")]
-    ways = ["session/resume"] if any(inner(one, "resume") is not None for one in sessions) else []
-    loads = bool(inner(can, "loadSession")) or any(inner(one, "load") is not None for one in sessions)
-    ways += ["session/load"] if loads else []
+    if isinstance(inner(greeting, "capabilities", "session"), dict):
+        return ["session/resume"]  # of version 2: it is part of having sessions
+    can = greeting.get("agentCapabilities")
+    ways = ["session/resume"] if inner(can, "sessionCapabilities", "resume") is not None else []
+    ways += ["session/load"] if inner(can, "loadSession") else []
     return sorted(ways, key="session/load".__ne__) if replay else ways
 
 
