@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +135,21 @@ def test_the_log_can_be_followed_while_it_grows(shared):
     assert positions == list(range(positions[0], positions[0] + len(positions))), "nothing skipped, nothing twice"
     follower.terminate()
     follower.communicate(timeout=WAIT_S)
+
+
+def test_a_transcript_stands_in_the_place_of_a_terminal_and_a_line_is_a_prompt(shared):
+    """ADR-0094."""
+    program = [sys.executable, str(Path(__file__).parents[2] / "acp_program.py")]
+    spawned = shared.run("agent", "spawn", "piped", "--door", "acp", "--", *program)
+    assert spawned.returncode == 0, spawned.stderr
+    terminal = shared.terminal("agent", "attach", "piped")
+    terminal.until("› ".encode())
+    terminal.type(b"hello reply\r")
+    terminal.until(b"you said: hello reply")
+    terminal.type(b"please ask\r")
+    terminal.until(b"2  Reject")
+    terminal.type(b"2\r")
+    terminal.until(b'"optionId": "no"')
+    terminal.type(b"\x1d")
+    assert terminal.end() == 0
+    assert shared.run("agent", "release", "piped").returncode == 0
