@@ -166,7 +166,9 @@ async def kill(one: Piped) -> None:
     await one.process.wait()
 
 
-@pytest.mark.holds("its own door, without terminal: idle, busy, 20 messages, each once, in order, proved by its lifecycle")
+@pytest.mark.holds(
+    "its own door, without terminal: idle, busy, 20 messages, each once, in order, proved by its lifecycle"
+)
 async def test_messages_enter_once_each_and_in_order(one: Piped) -> None:
     for number in range(20):
         await entered(one, f"message number {number:02}.")
@@ -191,7 +193,9 @@ async def test_an_interrupt_makes_way(one: Piped) -> None:
     await until(lambda: one.arrivals("instead of that") == 1, "at the model")
 
 
-@pytest.mark.holds("its own door, without terminal: a permission is asked with its options, given, refused, and the turn stopped")
+@pytest.mark.holds(
+    "its own door, without terminal: a permission is asked with its options, given, refused, and the turn stopped"
+)
 @pytest.mark.parametrize(("option", "runs"), [("once", True), ("always-1", True), ("no", False), ("stop", False)])
 async def test_a_permission_is_asked_and_answered(one: Piped, tmp_path: Path, option: str, *, runs: bool) -> None:
     marker = tmp_path / "allowed"
@@ -253,7 +257,9 @@ async def test_the_id_of_another_message_is_no_evidence(one: Piped) -> None:
     assert isinstance(await looked_up(one, other), Absent)
 
 
-@pytest.mark.holds("its own door, without terminal: a look-up finds what entered, by our notes and by its transcript alone")
+@pytest.mark.holds(
+    "its own door, without terminal: a look-up finds what entered, by our notes and by its transcript alone"
+)
 async def test_what_entered_is_found_after_its_death(one: Piped) -> None:
     delivery_id = await entered(one, "to be found")
     await until(lambda: one.arrivals("to be found") == 1, "at the model")
@@ -289,7 +295,9 @@ async def test_a_look_up_never_says_absent_of_what_the_model_has_seen(starter: S
         print(f"killed {after_s} s after the hand-over: {answer}, at the model {seen} times")
 
 
-@pytest.mark.holds("its own door, without terminal: a conversation is resumed; an id that ended is not run again, here nor there")
+@pytest.mark.holds(
+    "its own door, without terminal: a conversation is resumed; an id that ended is not run again, here nor there"
+)
 async def test_a_conversation_goes_on_in_the_next_program(starter: Starter) -> None:
     async with starter() as one:
         delivery_id = await entered(one, "before the death")
