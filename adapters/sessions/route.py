@@ -135,7 +135,12 @@ class Route:
     @property
     def is_idle(self) -> bool:
         """Nothing is on its way, and the program is not at work, as far as its door says."""
-        return not self._queue and self._current is None and (self._door is None or self._door.state != "busy")
+        return (
+            not self._queue
+            and not self._said
+            and self._current is None
+            and (self._door is None or self._door.state != "busy")
+        )
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Begin. `on_failure` is called when the procedure itself fails: nothing would ever enter again."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import shlex
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from tests.e2e.conftest import ID
 from tests.waiting import WAIT_S
 
+SEED = int(os.environ.get("RELAYBROKER_KILL_SEED", "20261128"))
 PROGRAM = Path(__file__).parents[1] / "acp_program.py"
 
 
@@ -143,6 +147,13 @@ async def test_what_a_killed_program_has_in_its_conversation_is_not_handed_over_
     assert "door acp" in piped.why(after)
 
 
+async def test_an_agent_for_one_task_is_released_when_its_turn_has_ended(piped):
+    await piped.spawn(task="the task reply", spawn_mode="task_exit", idle_threshold_secs=1)
+    await piped.prompted("the task")
+    await piped.made.until_api(lambda found: not found["agents"], "it is released")
+    assert "task_done" in piped.made.command("log", "grep", "--reason", "task_done").stdout
+
+
 async def test_a_known_program_is_started_headless_by_its_name_alone(piped):
     folder = piped.made.folder / "bin"
     folder.mkdir()
@@ -161,3 +172,36 @@ async def test_a_program_that_does_not_speak_it_fails_its_spawn_and_says_why(pip
     status, answer = await piped.made.api("POST", "/api/spawn", body)
     assert status >= 400
     assert "no such option" in answer["message"]
+
+
+@pytest.mark.slow
+async def test_kills_of_broker_host_and_program_at_random_moments_lose_and_repeat_nothing(piped):
+    """LOOKED-UP, TYPED-ONCE: what nobody can know is told to be so, and nothing else is settled by policy."""
+    moments = random.Random(SEED)
+    await piped.spawn(
+        restart_policy={"enabled": True, "cooldown_ms": 100, "max_restarts": 50, "max_consecutive_failures": 50}
+    )
+    kills = ["broker"] * 5 + ["host"] * 2 + ["program"] * 3
+    moments.shuffle(kills)
+    sent = []
+    for number, whose in enumerate(kills):
+        sent += [await piped.made.post("ann", f"round {number}, message {one} reply") for one in range(4)]
+        await asyncio.sleep(moments.uniform(0.0, 0.5))  # the moment of the kill
+        if whose == "broker":
+            piped.made.kill_broker()
+            await piped.made.start()
+        elif whose == "host":
+            os.kill(piped.made.host_pid(), signal.SIGKILL)
+        else:
+            await piped.made.until_api(lambda found: found["agents"] and found["agents"][0]["pid"], "it runs")
+            os.kill((await piped.made.status())["agents"][0]["pid"], signal.SIGKILL)
+    await piped.settled()
+    prompted = Counter(found for one in piped.seen("session/prompt") for found in ID.findall(one["prompt"][0]["text"]))
+    assert set(prompted) <= set(sent)
+    assert not [one for one, times in prompted.items() if times > 1]
+    letters = json.loads(piped.made.command("dead-letters", "ls", "--json").stdout)
+    letters = letters["dead_letters"] if isinstance(letters, dict) else letters
+    in_doubt = {letter["message_id"] for letter in letters}
+    assert set(sent) - set(prompted) <= in_doubt, "what never arrived is told"
+    for one in in_doubt:
+        assert "unknowable" in piped.why(one)

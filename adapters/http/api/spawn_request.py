@@ -193,6 +193,8 @@ def _without_terminal(body: SpawnBody, cli: str, args: list[str]) -> tuple[str, 
     if body.doors is not None and body.doors != [door]:
         text = f"a headless {program} has the door {door}"
         raise InvalidRequest(Refusal.INVALID, "invalid_door", text, field="doors")
+    if door == "acp" and body.model.strip():
+        raise unbuilt("model")  # it is no option of such a program, and the door sets none
     return program, [*words, *given], (door,)
 
 

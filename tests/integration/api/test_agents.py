@@ -123,6 +123,16 @@ async def test_an_agent_without_terminal_is_asked_for_by_transport(client, tmp_p
     assert (spec.cli, spec.args, spec.doors) == (str(program), ("acp", "--pure", "--x"), ("acp",))
 
 
+async def test_a_model_of_a_headless_opencode_is_refused_and_not_ignored(client, tmp_path):
+    """B15."""
+    program = tmp_path / "opencode"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    body = {"name": "w1", "cli": str(program), "transport": "headless", "model": "m"}
+    answer = await client.refused("POST", "/api/spawn", body)
+    assert (answer["statusCode"], answer["code"], answer["field"]) == (501, "not_implemented", "model")
+
+
 @pytest.mark.parametrize(
     ("given", "code"),
     [
