@@ -445,7 +445,8 @@ class CodexAppServer(Door):
         except (OSError, TimeoutError, RefusedError) as error:
             _logger.warning("what Codex asks is known only to its terminal: %s", error)
         finally:
-            del self._following[thread], self._moved[thread]
+            self._following.pop(thread, None)
+            self._moved.pop(thread, None)
             self._asked = {key: one for key, one in self._asked.items() if one.thread != thread}
             self.on_change()
 
@@ -455,6 +456,8 @@ class CodexAppServer(Door):
             one.cancel()
         if following:
             await asyncio.wait(following)
+        self._following.clear()  # one that was cancelled before it began has not done so itself
+        self._moved.clear()
         self._asked.clear()
         self._given.clear()
         self.on_change()

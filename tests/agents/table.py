@@ -71,9 +71,10 @@ against a model server on loopback. `tests/agents/README.md` describes the metho
 
 DOORS = """# Doors of real programs
 
-What holds of the programs' own doors (`--door`, ADR-0091, ADR-0094), by the last run of each program's part of
+What holds of the programs' own doors (`--door`, ADR-0091, ADR-0094, ADR-0096), by the last run of each program's part of
 `tests/agents/test_door_facts.py`, `test_doors.py` and `test_acp.py`, the newest {t}: the real programs against a model server on loopback.
-claude has `claude_inbox`, codex has `codex_app_server`, the others speak the Agent Client Protocol without a terminal (`acp`)."""
+claude has `claude_inbox` and, without a terminal, `stream_json` (`test_stream_json.py`, `test_stream_json_broker.py`); codex has
+`codex_app_server`; the others speak the Agent Client Protocol without a terminal (`acp`)."""
 
 
 def write(name: str, opening: str, day: str, results: list[dict[str, Any]], about: str, figures: list[str]) -> None:

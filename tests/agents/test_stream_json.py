@@ -166,7 +166,9 @@ async def kill(one: Piped) -> None:
     await one.process.wait()
 
 
-@pytest.mark.holds("without terminal: idle, busy, 20 messages, each once, in order, proved by its lifecycle")
+@pytest.mark.holds(
+    "its own door, without terminal: idle, busy, 20 messages, each once, in order, proved by its lifecycle"
+)
 async def test_messages_enter_once_each_and_in_order(one: Piped) -> None:
     for number in range(20):
         await entered(one, f"message number {number:02}.")
@@ -182,7 +184,7 @@ async def test_messages_enter_once_each_and_in_order(one: Piped) -> None:
     assert ("said", "ACK") in [(style, text[:3]) for style, text in one.shown.entries]
 
 
-@pytest.mark.holds("without terminal: an interrupt ends the turn, and the next message enters")
+@pytest.mark.holds("its own door, without terminal: an interrupt ends the turn, and the next message enters")
 async def test_an_interrupt_makes_way(one: Piped) -> None:
     await entered(one, "DELAY 60 a very long thought")
     await one.door.interrupt()
@@ -191,7 +193,9 @@ async def test_an_interrupt_makes_way(one: Piped) -> None:
     await until(lambda: one.arrivals("instead of that") == 1, "at the model")
 
 
-@pytest.mark.holds("without terminal: a permission is asked with its options, given, refused, and the turn stopped")
+@pytest.mark.holds(
+    "its own door, without terminal: a permission is asked with its options, given, refused, and the turn stopped"
+)
 @pytest.mark.parametrize(("option", "runs"), [("once", True), ("always-1", True), ("no", False), ("stop", False)])
 async def test_a_permission_is_asked_and_answered(one: Piped, tmp_path: Path, option: str, *, runs: bool) -> None:
     marker = tmp_path / "allowed"
@@ -210,7 +214,7 @@ async def test_a_permission_is_asked_and_answered(one: Piped, tmp_path: Path, op
     await until(lambda: one.arrivals("and one more thing") == 1, "at the model")
 
 
-@pytest.mark.holds("without terminal: a choice is asked step by step and answered by its labels")
+@pytest.mark.holds("its own door, without terminal: a choice is asked step by step and answered by its labels")
 async def test_a_choice_is_answered(one: Piped) -> None:
     wanted = [
         {"question": text, "header": "Colour", "multiSelect": False, "options": COLOURS}
@@ -229,7 +233,7 @@ async def test_a_choice_is_answered(one: Piped) -> None:
     assert any("Which colour?" in said and "Blue" in said and "Red" in said for said in results), results
 
 
-@pytest.mark.holds("without terminal: a plan is asked for approval")
+@pytest.mark.holds("its own door, without terminal: a plan is asked for approval")
 async def test_a_plan_is_approved(starter: Starter) -> None:
     async with starter("--permission-mode", "plan") as one:
         await entered(one, 'CALLTOOL ToolSearch {"query": "select:ExitPlanMode", "max_results": 1}')
@@ -241,7 +245,7 @@ async def test_a_plan_is_approved(starter: Starter) -> None:
         await idle(one)
 
 
-@pytest.mark.holds("without terminal: another id is no evidence")
+@pytest.mark.holds("its own door, without terminal: another id is no evidence")
 async def test_the_id_of_another_message_is_no_evidence(one: Piped) -> None:
     await entered(one, "somebody else's")
     await idle(one)
@@ -253,7 +257,9 @@ async def test_the_id_of_another_message_is_no_evidence(one: Piped) -> None:
     assert isinstance(await looked_up(one, other), Absent)
 
 
-@pytest.mark.holds("without terminal: a look-up finds what entered, by our notes and by its transcript alone")
+@pytest.mark.holds(
+    "its own door, without terminal: a look-up finds what entered, by our notes and by its transcript alone"
+)
 async def test_what_entered_is_found_after_its_death(one: Piped) -> None:
     delivery_id = await entered(one, "to be found")
     await until(lambda: one.arrivals("to be found") == 1, "at the model")
@@ -269,7 +275,7 @@ async def test_what_entered_is_found_after_its_death(one: Piped) -> None:
     assert message_id(delivery_id) in Path(path).read_text().splitlines()[int(line) - 1]
 
 
-@pytest.mark.holds("without terminal: killed between hand-over and proof, the look-up is right")
+@pytest.mark.holds("its own door, without terminal: killed between hand-over and proof, the look-up is right")
 @pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4])
 async def test_a_look_up_never_says_absent_of_what_the_model_has_seen(starter: Starter, after_s: float) -> None:
     async with starter() as one:
@@ -289,7 +295,9 @@ async def test_a_look_up_never_says_absent_of_what_the_model_has_seen(starter: S
         print(f"killed {after_s} s after the hand-over: {answer}, at the model {seen} times")
 
 
-@pytest.mark.holds("without terminal: a conversation is resumed; an id that ended is not run again, here nor there")
+@pytest.mark.holds(
+    "its own door, without terminal: a conversation is resumed; an id that ended is not run again, here nor there"
+)
 async def test_a_conversation_goes_on_in_the_next_program(starter: Starter) -> None:
     async with starter() as one:
         delivery_id = await entered(one, "before the death")

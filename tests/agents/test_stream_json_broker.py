@@ -49,7 +49,9 @@ def proved(bench: Bench, identifier: str) -> None:
     assert "door stream_json, lifecycle" in told, told
 
 
-@pytest.mark.holds("without terminal, by the broker: idle, busy, 20 messages, each once, acknowledged on its word")
+@pytest.mark.holds(
+    "its own door, without terminal, by the broker: idle, busy, 20 messages, each once, acknowledged on its word"
+)
 def test_messages_enter_once_each(headless: Headless) -> None:
     bench = headless()
     for text in ("first words", "/quit is a word here", "two\nlines"):
@@ -64,7 +66,7 @@ def test_messages_enter_once_each(headless: Headless) -> None:
     assert "ACK" in bench.screen(), "its transcript shows what it said"
 
 
-@pytest.mark.holds("without terminal, by the broker, steer: ends the turn that runs and enters")
+@pytest.mark.holds("its own door, without terminal, by the broker, steer: ends the turn that runs and enters")
 def test_a_message_that_steers_does_not_wait(headless: Headless) -> None:
     bench = headless()
     first = bench.send("DELAY 60 a very long thought")
@@ -76,7 +78,9 @@ def test_a_message_that_steers_does_not_wait(headless: Headless) -> None:
     bench.until_arrived([second], 30)
 
 
-@pytest.mark.holds("without terminal, by the broker: agent answer answers a permission, and who answered is recorded")
+@pytest.mark.holds(
+    "its own door, without terminal, by the broker: agent answer answers a permission, and who answered is recorded"
+)
 @pytest.mark.parametrize("allows", [True, False], ids=["allow", "deny"])
 def test_a_permission_is_answered_by_name(headless: Headless, tmp_path: Path, *, allows: bool) -> None:
     bench = headless()
@@ -95,7 +99,9 @@ def test_a_permission_is_answered_by_name(headless: Headless, tmp_path: Path, *,
     assert bench.run("log", "grep", "--topic", "worker.question_answered.v1", "--json").count('"by"') == 1
 
 
-@pytest.mark.holds("without terminal, broker killed (-9) amid messages and a question: each once; asked on, answered")
+@pytest.mark.holds(
+    "its own door, without terminal, broker killed (-9) amid messages and a question: each once; asked on, answered"
+)
 def test_a_killed_broker_changes_nothing(headless: Headless, tmp_path: Path) -> None:
     bench = headless()
     bench.meet()
@@ -119,7 +125,7 @@ def test_a_killed_broker_changes_nothing(headless: Headless, tmp_path: Path) -> 
 
 
 @pytest.mark.holds(
-    "without terminal, program killed (-9) before it took what it was handed: looked up; the conversation goes on"
+    "its own door, without terminal, program killed (-9) before it took what it was handed: looked up; the conversation goes on"
 )
 def test_what_a_killed_program_never_took_is_absent_and_goes_to_the_next(headless: Headless) -> None:
     bench = headless(restart_policy=RESTARTS)
@@ -136,7 +142,9 @@ def test_what_a_killed_program_never_took_is_absent_and_goes_to_the_next(headles
     assert "before" in transcript.read_text(), "one conversation"
 
 
-@pytest.mark.holds("without terminal, host killed (-9) behind a hand-over: looked up, accepted, acknowledged")
+@pytest.mark.holds(
+    "its own door, without terminal, host killed (-9) behind a hand-over: looked up, accepted, acknowledged"
+)
 def test_what_was_taken_while_its_host_died_is_looked_up_and_acknowledged(headless: Headless) -> None:
     bench = headless(restart_policy=RESTARTS)
     expect_once(bench, bench.send("before"))
@@ -158,7 +166,18 @@ def test_what_was_taken_while_its_host_died_is_looked_up_and_acknowledged(headle
     assert bench.arrivals()[identifier] == 1, bench.account()
 
 
-@pytest.mark.holds("without terminal: the agent's tools are there")
+@pytest.mark.holds("its own door, without terminal: transport headless of the local API starts it by its name")
+def test_a_headless_spawn_starts_it_by_its_name(opened: Opener) -> None:
+    bench = opened()
+    if bench.program != "claude":
+        pytest.skip("not Claude Code")
+    bench.spawn(transport="headless")
+    bench.until(lambda: bench.agent()["ready"], 70, "ready")
+    assert bench.agent()["door"] == "stream_json"
+    expect_once(bench, bench.send("to a headless one"))
+
+
+@pytest.mark.holds("its own door, without terminal: the agent's tools are there")
 def test_its_tools_are_there(headless: Headless) -> None:
     bench = headless()
     bench.meet()
@@ -173,7 +192,7 @@ def test_its_tools_are_there(headless: Headless) -> None:
     bench.until(lambda: any(said["text"] == "pong" for said in bench.talks()), 60, "planner has the answer")
 
 
-@pytest.mark.holds("without terminal: nothing of it outlives its agent")
+@pytest.mark.holds("its own door, without terminal: nothing of it outlives its agent")
 def test_nothing_of_it_outlives_its_agent(headless: Headless) -> None:
     bench = headless()
     expect_once(bench, bench.send("the last words"))

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from relaybroker.config.login import login_name
+
 ASKS = Path(__file__).parent / "agents" / "asks.py"
 
 
@@ -109,12 +111,10 @@ async def test_lists_letters_and_words_are_answered_and_nothing_else_is_chosen(d
         ("list", "Yes, I trust it"), ("list", "No"), ("letters", "n"), ("words", "yes"),
     ]  # fmt: skip
     facts = await command(deployment, "log", "grep", "--topic", "worker.question_answered.v1", "--json")
-    assert [json.loads(line)["body"]["option"] for line in facts.stdout.splitlines()] == [
-        "Yes, I trust it",
-        "No",
-        "n",
-        "yes",
-    ]
+    answers = [json.loads(line)["body"] for line in facts.stdout.splitlines()]
+    assert [(one["option"], one["by"]) for one in answers] == [
+        ("Yes, I trust it", login_name()), ("No", "local API"), ("n", "local API"), ("yes", "local API"),
+    ]  # fmt: skip
 
 
 async def test_one_answer_is_given_once_and_what_was_not_taken_is_said(deployment, tmp_path):

@@ -20,6 +20,7 @@ import msgspec
 
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain import effects, inputs
+from relaybroker.domain.questions import Option, Question
 from relaybroker.domain.worker import DRAFT
 from relaybroker.testing.simulation.timeline import Pipe, Timeline
 
@@ -84,6 +85,8 @@ class Traits:
 LATE_S = 8.0
 EVIDENCE_S = 15.0
 """So long evidence is waited for."""
+ASKED = Question("q", "permission", ("May it?",), (Option("yes", "Yes", "allow_once"),))
+"""What a program with a door asks; the same again and again."""
 DOOR = "inbox"
 
 
@@ -277,7 +280,8 @@ class Host:
         """A dialog or login comes up."""
         if self._lives(session) and session.state in ("booting", "ready") and not session.draft:
             session.state, session.dialog, session.is_reported = "blocked", True, False
-            self._tell(inputs.ProgramBlocked, session.session_id, pattern="permission")
+            asked = ASKED if session.door else None  # a program with a door tells what it asks
+            self._tell(inputs.ProgramBlocked, session.session_id, pattern="permission", question=asked)
             if session.entered:
                 pass  # what it holds is seen when the dialog is gone
             elif session.begun:
@@ -297,6 +301,9 @@ class Host:
         elif self._lives(session) and (session.dialog or session.draft):
             if session.draft:
                 session.spoiled[session.draft] = None
+            if session.dialog and session.door:
+                given = {"question_id": ASKED.id, "question": ASKED.kind, "option_id": "yes", "option": "Yes"}
+                self._tell(inputs.AnswerGiven, session.session_id, request_id="", by="a person", **given)
             session.dialog, session.draft = False, ""
             self._unblock(session)
             if not session.was_ready:

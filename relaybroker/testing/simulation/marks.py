@@ -42,6 +42,7 @@ REQUIRED = (
     "held: agent_restarting",
     "held: not_ready",
     "held: blocked_by_dialog",
+    "held: blocked_by_question",
     "held: agent_busy",
     "held: human_driving",
     "held: agent_suspended",
