@@ -137,6 +137,9 @@ class Program:
     def request(self, message):
         number, method, values = message["id"], message["method"], message["params"]
         if method == "initialize":
+            if os.environ.get("ACP_STRICT") and values["protocolVersion"] != VERSION:
+                self.send(id=number, error={"code": -32602, "message": "Invalid params"})
+                return
             can = {"loadSession": KEPT is not None} if VERSION == 1 else {"session": {}}
             name = "agentCapabilities" if VERSION == 1 else "capabilities"
             taken = VERSION if VERSION in (1, 2) else 7

@@ -57,11 +57,8 @@ def of_others(former: str, run: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def figures_of_others(former: str, proofs: list[str]) -> list[str]:
     """The figures of a former page about programs of which there are no new ones."""
     measured = {line.partition(" ")[0] for line in proofs}
-    return [
-        line
-        for line in former.splitlines()
-        if "hand-over to proof, " in line and line.partition(" ")[0] not in measured
-    ]
+    figures = [line for line in former.splitlines() if ": hand-over to proof, " in line and not line.startswith("|")]
+    return [line for line in figures if line.partition(" ")[0] not in measured]
 
 
 AGENTS = """# Real agents

@@ -14,6 +14,7 @@ import pytest
 
 from tests.agents.bench import Bench
 from tests.agents.conftest import Opener
+from tests.agents.test_tools import SEARCHES
 
 OPTIONS = {
     "opencode": ("acp",),
@@ -232,8 +233,10 @@ def test_a_frozen_program_proves_nothing(piped: Piped) -> None:
 @pytest.mark.holds("its own door: the agent's tools are there")
 def test_the_agents_tools_are_there(piped: Piped) -> None:
     bench = piped()
+    if bench.program in SEARCHES:
+        pytest.skip("it shows its model a tool only after it was searched for")
     known = [str(name) for one in _requests_after(bench, bench.send("hello")) for name in one.get("tools", ())]
-    assert any("send_dm" in name for name in known) or bench.program == "qwen", known
+    assert any("send_dm" in name for name in known), known
 
 
 def _requests_after(bench: Bench, identifier: str) -> list[dict[str, Any]]:

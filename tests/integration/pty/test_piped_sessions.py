@@ -102,6 +102,12 @@ async def test_a_program_that_wants_a_login_has_no_way_in_and_is_ended(piped):
     assert "wants a login, which a person does with the program itself: Authentication required" in exited.last_output
 
 
+async def test_a_program_that_refuses_the_newer_version_is_asked_for_the_older_one(piped):
+    await piped.start(1, env={"ACP_STRICT": "1"})
+    assert [one["protocolVersion"] for one in piped.seen("initialize")] == [2, 1]
+    assert (await piped.broker.type_text("hello reply")).evidence == "turn"
+
+
 async def test_a_version_that_nobody_knows_is_passed_over(piped):
     await piped.start(7, wait=Exited)
     assert "speaks version 7 of the Agent Client Protocol" in piped.broker.facts("a1", Exited)[0].last_output
