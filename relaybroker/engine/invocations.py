@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Collection
 from typing import Any
 
-from relaybroker.engine import agents, deliveries, ids, nodes, placement, quotas
+from relaybroker.engine import agents, deliveries, events, ids, nodes, placement, quotas
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
@@ -335,6 +335,5 @@ def _finish(tx: Tx, engine: Engine, row: sqlite3.Row, *, output: Any, error: str
             msg_id=row["id"],
             data=data,
         )
-    workspace_id = row["workspace_id"]
     shown = data | {"output": output if isinstance(output, dict) else None}
-    tx.after(lambda: engine.hub.publish(workspace_id, {"type": f"action.{status}"} | shown))
+    events.publish(tx, engine, row["workspace_id"], {"type": f"action.{status}"} | shown)

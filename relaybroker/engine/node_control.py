@@ -9,7 +9,7 @@ import json
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import actions, agents, deliveries, invocations
+from relaybroker.engine import actions, agents, deliveries, files, invocations, subscriptions
 from relaybroker.engine.context import IDEMPOTENCY_S, Engine
 from relaybroker.engine.errors import EngineError
 from relaybroker.engine.nodes import by_id, is_live, view
@@ -161,4 +161,6 @@ def sweep(tx: Tx, engine: Engine) -> None:
     deliveries.expire(tx, engine)
     deliveries.push_deferred(tx, engine)
     invocations.redispatch(tx, engine)
+    files.sweep(tx)
+    subscriptions.sweep(tx)
     tx.run("DELETE FROM idempotency WHERE created_at < ?", tx.now - IDEMPOTENCY_S)

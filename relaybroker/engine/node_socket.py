@@ -73,25 +73,26 @@ class _Frames:
         try:
             frame = parse(text)
         except FrameError as error:
-            self._refuse(self._engine.ids.next(), "invalid_message", str(error))
+            self._refuse(self._engine.ids.next(), EngineError(400, "invalid_message", str(error)), "frame")
             return
         request_id = frame.get("id") or self._engine.ids.next()
 
         def settle(_result: None, error: Exception | None) -> None:
             self._room.release()
             if isinstance(error, EngineError):
-                self._refuse(request_id, error.code, error.message)
+                self._refuse(request_id, error, frame["type"])
             elif error is not None:
                 log.error("frame %s failed", frame["type"], exc_info=error)
-                self._refuse(request_id, "node_control_failed", "The frame could not be carried out")
+                failure = EngineError(500, "node_control_failed", "The frame could not be carried out")
+                self._refuse(request_id, failure, frame["type"])
 
         await self._room.acquire()
         self._engine.store.submit(lambda tx: self._carry_out(tx, frame, request_id), settle)
 
-    def _refuse(self, request_id: str, code: str, message: str) -> None:
-        self._outbox.put(
-            encode({"v": 1, "id": request_id, "type": "error", "ok": False, "code": code, "message": message})
-        )
+    def _refuse(self, request_id: str, error: EngineError, kind: str) -> None:
+        self._engine.refusals.note(self._engine.store, self._caller, kind, error)
+        frame = {"v": 1, "id": request_id, "type": "error", "ok": False, "code": error.code, "message": error.message}
+        self._outbox.put(encode(frame))
 
     def _carry_out(self, tx: Tx, frame: dict[str, Any], request_id: str) -> None:
         engine, node_id = self._engine, self._caller.id

@@ -387,8 +387,8 @@ def engine_authority() -> str:
         parts.append(f"| `{route}` | {operator} | {rule.agent.says if rule.agent else '401'} | {_scope(rule)} |")
     parts.append("\n| open to everyone on the machine | purpose |\n|---|---|")
     parts += [f"| `{route}` | {use} |" for route, use in OPEN.items()]
-    parts.append("\n| known to SDKs and not built: 501 `not_implemented` | |\n|---|---|")
-    parts += [f"| `/v1/{part}` | {name} |" for part, name in ABSENT.items()]
+    parts.append("\n| known to SDKs and not built: 501 `not_implemented` | | why not |\n|---|---|---|")
+    parts += [f"| `/v1/{part}` | {absent.what} | {absent.why} |" for part, absent in ABSENT.items()]
     return "\n".join(parts) + "\n"
 
 

@@ -214,4 +214,4 @@ async def test_what_the_engine_does_not_have_says_so_and_is_named(world, part):
     for path in (f"/v1/{part}", f"/v1/{part}/x/y"):
         answer = await world.post(path, {})
         assert (answer.status, answer.code) == (501, "not_implemented")
-        assert ABSENT[part] in answer.body["error"]["message"]
+        assert ABSENT[part].what in answer.body["error"]["message"]
