@@ -43,15 +43,7 @@ async def run(engine: Engine) -> None:
     try:
         while True:
             engine.posts_wait.clear()
-            room = AT_ONCE - len(under_way)
-            busy = set(under_way)
-            try:
-                ready, pause = await engine.store.run(
-                    lambda tx, room=room, busy=busy: subscriptions.due(tx, room, busy)
-                )  # type: ignore[misc]
-            except sqlite3.Error:
-                log.exception("the posts of subscriptions cannot be read")
-                ready, pause = [], DATABASE_S
+            ready, pause = await _due(engine, AT_ONCE - len(under_way), set(under_way))
             for post in ready:
                 task = asyncio.create_task(_carry_out(engine, post))
                 under_way[post.subscription_id] = task
@@ -65,6 +57,14 @@ async def run(engine: Engine) -> None:
         for task in under_way.values():
             task.cancel()
         await asyncio.gather(*under_way.values(), return_exceptions=True)
+
+
+async def _due(engine: Engine, room: int, but: set[str]) -> tuple[list[subscriptions.Post], float | None]:
+    try:
+        return await engine.store.run(lambda tx: subscriptions.due(tx, room, but))
+    except sqlite3.Error:
+        log.exception("the posts of subscriptions cannot be read")
+        return [], DATABASE_S
 
 
 def _done(engine: Engine, under_way: dict[str, asyncio.Task[None]], subscription_id: str) -> None:
@@ -126,13 +126,13 @@ async def _exchange(engine: Engine, post: subscriptions.Post, target: addresses.
 async def _checked_address(engine: Engine, target: addresses.Target) -> str:
     """The first address of the host, if all of them are allowed."""
     entries = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    found = [str(entry[4][0]) for entry in entries]
-    for text in found:
+    hosts = [str(entry[4][0]) for entry in entries]
+    for text in hosts:
         if not addresses.is_allowed(ipaddress.ip_address(text.partition("%")[0]), target, engine.networks):
             raise _NotTakenError(f"{text} is not public, or not reached by https (see {addresses.NETWORKS})")
-    if not found:
+    if not hosts:
         raise _NotTakenError("the host has no address")
-    return found[0]
+    return hosts[0]
 
 
 def _request(post: subscriptions.Post, target: addresses.Target) -> bytes:

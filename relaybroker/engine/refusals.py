@@ -72,7 +72,7 @@ class Refusals:
             oldest = next(iter(self._open))
             self._write(store, self._open.pop(oldest))
         row = self._open[what] = _Row(self._clock())
-        log.warning("refused %s %s: %s: %d %s", *what[1:])
+        log.warning("refused %s: %s: %d %s", f"{what.kind} {what.name}".strip(), *what[3:])
         if what.workspace_id:
             message = error.message[:MESSAGE_MAX]
             store.submit(lambda tx: _insert(tx, what, message), lambda row_id, _error: _opened(row, row_id))

@@ -67,7 +67,7 @@ async def test_malformed_requests_and_strangers_leave_no_row_and_other_workspace
         await world.get("/v1/nothing", token="")
     assert await rows(world) == []
     assert [record.getMessage() for record in caplog.records] == [
-        "refused nobody : GET /v1/agent: 401 agent_token_invalid"
+        "refused nobody: GET /v1/agent: 401 agent_token_invalid"
     ], "a stranger with a token is a line, once"
     await world.get("/v1/messages/1", token=ada.token)
     await world.workspace("others")
