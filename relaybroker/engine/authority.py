@@ -8,8 +8,8 @@ Rules:
 * An observer's token reads what its scopes name, in no other workspace, and changes nothing.
 * The content of a file is sent and fetched by a ticket in its URL, which is for this file, one purpose and a limited time.
 * A webhook's token speaks in the channel of that webhook, and does nothing else.
-* A node's token opens the node's socket (`/v1/node/ws`) and no route of this table. The implicit direct node of an agent serves that
-  agent and no other one.
+* A node's token opens the node's socket (`/v1/node/ws`), and speaks in channels: as an agent that is on the node, or under a name that
+  no agent has. The implicit direct node of an agent serves that agent and no other one.
 * What belongs to another workspace does not exist.
 * A message that the caller may not read does not exist for it (404), whichever route asks.
 
@@ -55,6 +55,7 @@ class Rule:
     agent: Reach | None = None
     observer: Sight | None = None
     webhook: bool = False
+    node: bool = False
     workspace: bool = True
     workspace_is_told: bool = False
 
@@ -66,6 +67,7 @@ class Rule:
             + ("A" if self.agent else "")
             + ("O" if self.observer else "")
             + ("H" if self.webhook else "")
+            + ("N" if self.node else "")
         )
 
 
@@ -201,7 +203,7 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "POST /v1/channels/{name}/invite": _agent(IN_CHANNEL, workspace_is_told=True),
         "GET /v1/channels/{name}/read-status": Rule(IN_CHANNEL),
         "GET /v1/channels/{name}/messages": _seen(Rule(IN_CHANNEL), "messages:read"),
-        "POST /v1/channels/{name}/messages": _agent(ANY_CHANNEL, workspace_is_told=True),
+        "POST /v1/channels/{name}/messages": replace(_agent(ANY_CHANNEL, workspace_is_told=True), node=True),
         "GET /v1/messages/{id}": _seen(Rule(MEMBER_READS), "messages:read", _reads_message),
         "GET /v1/messages/{id}/replies": _seen(Rule(MEMBER_READS), "threads:read", _reads_message),
         "GET /v1/messages/{id}/reactions": _seen(Rule(MEMBER_READS), "reactions:read", _reads_message),

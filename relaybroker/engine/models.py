@@ -256,6 +256,12 @@ class MessageBody(Body):
     mode: Literal["wait", "steer"] | None = None
 
 
+class ChannelMessageBody(MessageBody):
+    """POST /v1/channels/:name/messages; a node says who speaks."""
+
+    sender: AgentName | None = Field(default=None, validation_alias="from")
+
+
 class DmBody(Body):
     """POST /v1/dm."""
 

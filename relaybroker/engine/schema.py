@@ -122,6 +122,7 @@ COLUMNS = (
     ("deliveries", "available_at", "REAL"),
     ("deliveries", "retryable", "INTEGER"),
     ("messages", "attachments", "TEXT NOT NULL DEFAULT '[]'"),
+    ("actions", "provider", "TEXT NOT NULL DEFAULT ''"),
 )
 """Table, column and type of what was added to tables that databases have from before."""
 

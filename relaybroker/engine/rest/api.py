@@ -143,7 +143,7 @@ async def as_caller(request: web.Request, work: Work) -> Any:
         elif caller.kind == "webhook":
             if path["id"] != caller.id:
                 raise not_found("webhook_not_found", "Webhook not found")
-        elif not rule.workspace:
+        elif caller.kind == "workspace" and not rule.workspace:
             raise EngineError(403, "agent_token_required", "Agent token required")
         return work(tx, caller)
 

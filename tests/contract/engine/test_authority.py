@@ -71,6 +71,8 @@ async def test_no_route_answers_without_a_token_that_it_takes(room):
     """Nobody, a token that is none, and a node's token."""
     for route in AUTHORITY:
         for token in ("", "garbage", "rk_live_" + "0" * 32, "at_live_" + "0" * 32, "at_live_\xff\xfe", room.node_token):
+            if AUTHORITY[route].node and token == room.node_token:
+                continue
             answer = await _ask(room, route, token)
             assert answer.status == 401, (route, token, answer.body)
 
