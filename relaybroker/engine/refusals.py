@@ -99,13 +99,15 @@ def _opened(row: _Row, row_id: Any) -> None:
     row.id = row_id
 
 
-def _insert(tx: Tx, what: _What, message: str) -> int:
+def _insert(tx: Tx, what: _What, message: str) -> int | None:
     workspace_id = what.workspace_id
-    row = tx.the(
+    row = tx.one(
         "INSERT INTO refusals (workspace_id, kind, name, request, status, code, message, times, first_at, last_at)"
-        " VALUES (?,?,?,?,?,?,?,1,?,?) RETURNING id",
-        *what, message, tx.now, tx.now,
+        " SELECT ?,?,?,?,?,?,?,1,?,? WHERE EXISTS (SELECT 1 FROM workspaces WHERE id = ?) RETURNING id",
+        *what, message, tx.now, tx.now, workspace_id,
     )  # fmt: skip
+    if row is None:
+        return None  # the workspace was deleted meanwhile
     tx.run(
         "DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE workspace_id = ? ORDER BY id DESC LIMIT -1 OFFSET ?)",
         workspace_id, KEPT,

@@ -118,6 +118,10 @@ async def test_no_request_to_any_route_is_an_internal_error(world, route):
             "{agent}": "ada",
         },
     )
+    if path.endswith("/content"):
+        ada_s = await world.announce(ada) if method == "PUT" else await world.file(ada)
+        usual = URL(ada_s["upload_url" if method == "PUT" else "download_url"]).raw_path_qs
+        requests += [(usual, None, {})]
     if method != "GET":
         requests += [(usual, raw, {}) for raw in RAW] + [(usual, b"{}", headers) for headers in HEADERS]
         requests += [(usual, json.dumps(body).encode(), {}) for body in bodies(PLAUSIBLE.get(route, {"x": 1}))]
