@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 5
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: audit chaos failing-io fuzz help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-shells test-agents record-screens bench lock docs site clean
+.PHONY: audit chaos failing-io fuzz help demo test test-loaded nightly check fmt lint types contracts unit simulate explore day record-sessions test-shells test-agents record-screens bench lock docs site clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -65,6 +65,10 @@ simulate: $(VENV)/.installed  ## the core in a simulated world: SEEDS=300 the fi
 day: SEEDS = 1,
 day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nightly
 	$(BIN)/python -m relaybroker.testing.simulation $(SEEDS) --day
+
+EXPLORE_S ?= 120
+explore: $(VENV)/.installed  ## small worlds of the core, every schedule of them, as deep as EXPLORE_S=120 seconds for each allow; nightly
+	$(BIN)/python -m tests.simulation.exploration --seconds $(EXPLORE_S)
 
 CHAOS_S ?= 1200
 chaos: $(VENV)/.installed  ## nightly: a nemesis over real processes under load, a checker over the whole history (CHAOS_S=1200, CHAOS_SEED=7)
