@@ -79,7 +79,7 @@ def is_allowed(address: Address, target: Target, networks: tuple[Network, ...]) 
     plain = _unwrapped(address)
     if any(plain in network for network in networks if network.version == plain.version):
         return True
-    return target.is_secure and plain.is_global and not plain.is_multicast
+    return target.is_secure and plain.is_global and not (plain.is_multicast or plain.is_reserved)
 
 
 def _unwrapped(address: Address) -> Address:

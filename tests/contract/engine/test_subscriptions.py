@@ -392,7 +392,8 @@ async def test_subscriptions_are_bounded(world, monkeypatch):
     "url",
     [
         "http://127.0.0.1/", "https://127.0.0.1/", "https://10.0.0.1/", "https://192.168.1.1/", "https://169.254.169.254/latest",
-        "https://[::1]/", "https://[fe80::1]/", "https://[fd00::1]/", "https://[::ffff:127.0.0.1]/", "https://[64:ff9b::7f00:1]/",
+        "https://[::1]/", "https://[fe80::1]/", "https://[fd00::1]/", "https://[::ffff:127.0.0.1]/", "https://[::7f00:1]/",
+        "https://[64:ff9b::7f00:1]/", "https://[64:ff9b:1::7f00:1]/",
         "https://[2002:7f00:1::]/", "https://0.0.0.0/", "https://224.0.0.1/", "https://100.64.0.1/", "http://example.com/", "http://8.8.8.8/",
         "ftp://example.com/", "https://user:pw@example.com/", "https://example.com/#x",
         "https://", "https:///x", "nonsense", "https://a b/",
