@@ -75,7 +75,7 @@ chaos: $(VENV)/.installed  ## nightly: a nemesis over real processes under load,
 	CHAOS_S=$(CHAOS_S) $(BIN)/python -m tests.chaos
 
 IO_FAULTS ?= 100
-failing-io: $(VENV)/.installed  ## nightly: the N-th open, read, write, fsync, rename or large allocation of the broker fails (IO_FAULTS=100 of them, IO_SEED=7)
+failing-io: $(VENV)/.installed  ## nightly: the N-th open, read, write, fsync, rename or large allocation of the broker fails (IO_FAULTS=100 of them, all, all-fsync; IO_SEED=7)
 	IO_FAULTS=$(IO_FAULTS) IO_SEED=$${IO_SEED:-$$(date +%s)} $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/e2e/test_failing_io.py
 
 mutate: $(VENV)/.installed  ## nightly: small changes to the core that a test must notice (MUTATE=200 of them besides the held modules, MUTATE_S=3600, MUTATE_SEED=7)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_EVENTS = 1000
 """Events in one answer."""
+MAX_MESSAGES = 100
+"""Messages in one answer, each with its text and its marks."""
 
 _Word = Annotated[str, Field(max_length=1024)]
 
@@ -110,6 +112,49 @@ class Deliveries(Answer, frozen=True, kw_only=True):
     before: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class MessagesQuery(Query):
+    """The query of GET /api/messages: every filter that is given must fit; times are seconds since 1970."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent: _Word = ""
+    channel: _Word = ""
+    thread: _Word = ""
+    text: _Word = ""
+    state: _Word = ""
+    since: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    until: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 50
+
+
+class MarkView(Answer, frozen=True, kw_only=True):
+    """What became of a message for one agent here: typed, acknowledged, read, waits or not delivered, and why."""
+
+    agent: str
+    mark: str
+    reason: str
+    why: str
+
+
+class MessageView(Answer, frozen=True, kw_only=True):
+    """One message that went through this broker. `at` is seconds since 1970; `message_id` is "" until the engine has it."""
+
+    message_id: str
+    event_id: str
+    at: float
+    sender: str
+    to: str
+    thread_id: str
+    text: str
+    marks: list[MarkView]
+
+
+class Messages(Answer, frozen=True, kw_only=True):
+    """The newest messages that fit, oldest first, each with a mark for every recipient here."""
+
+    messages: list[MessageView]
+
+
 class StateCount(Answer, frozen=True, kw_only=True):
     """A state of a machine, and how many of its kind are in it now."""
 
@@ -167,6 +212,12 @@ class AuditRoutes:
         records = await self._log.deliveries(**query.model_dump())
         rows = [msgspec.convert(row, DeliveryRow) for row in records]
         return Deliveries(deliveries=rows, before=rows[-1].position if len(rows) == query.limit else 0)
+
+    @route("GET /api/messages", "List the newest messages, with what became of each for its recipients here.")
+    async def messages(self, _request: web.Request, query: MessagesQuery) -> Messages:
+        """GET /api/messages."""
+        rows = await self._log.messages(**query.model_dump())
+        return Messages(messages=[msgspec.convert(row, MessageView) for row in rows])
 
     @route("GET /api/log", "Search the events of the log.")
     async def search(self, _request: web.Request, query: LogQuery) -> LogEvents:
