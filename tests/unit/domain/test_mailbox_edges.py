@@ -112,10 +112,10 @@ def test_the_oldest_late_numbers_are_forgotten_together_and_count_as_come():
 
 def test_an_engine_that_advances_the_base_settles_all_below_it_and_nothing_above(box):
     admitted(box, 1, 2, 3, 4, 5)
-    settled(box, 2, 3, 5)
-    box.give_back(1, 1, doubtful="")
-    box.give_back(4, 1, doubtful="")
-    assert (box.floor, box.settled) == (0, {2, 3, 5})
+    settled(box, 2, 5)
+    for seq in (1, 3, 4):
+        box.give_back(seq, 1, doubtful="")
+    assert (box.floor, box.settled) == (0, {2, 5})
     box.start_at(3, adopted=False)
     assert (box.floor, box.settled, box.returned) == (3, {5}, {4: 1})
 
@@ -126,6 +126,12 @@ def test_a_base_at_the_floor_changes_nothing(box):
     box.settle(1)
     box.start_at(1, adopted=False)
     assert (box.floor, box.settled, box.returned) == (1, set(), {2: 1})
+    late = Mailbox("a1")
+    late.start_at(5, adopted=True)
+    admitted(late, 3)
+    late.give_back(3, 1, doubtful="")
+    late.start_at(5, adopted=True)
+    assert late.returned == {3: 1}, "a late number is below the floor, and still to come"
 
 
 def test_what_waited_below_a_new_base_waits_no_longer(box):
