@@ -12,6 +12,7 @@ The work is done in build/mutation, on a copy of what git knows. MUTATE_S ends i
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -113,12 +114,14 @@ def sample(seed: int, count: int) -> list[tuple[str, str]]:
     from mutmut.mutation.file_mutation import mutate_file_contents
     from mutmut.utils.format_utils import get_mutant_name
 
-    names = [
-        (module, get_mutant_name(Path(CORE + module), name))
-        for module in modules()
-        if module not in HELD
-        for name in mutate_file_contents(module, (ROOT / "domain" / module).read_text()).mutant_names
-    ]
+    (COPY / "pyproject.toml").write_text(_settings([], []))
+    with contextlib.chdir(COPY):  # from where mutmut reads its settings
+        names = [
+            (module, get_mutant_name(Path(CORE + module), name))
+            for module in modules()
+            if module not in HELD
+            for name in mutate_file_contents(module, (ROOT / "domain" / module).read_text()).mutant_names
+        ]
     sys.stdout.write(f"{len(names)} changes of {len({module for module, _ in names})} modules\n")
     return random.Random(seed).sample(names, min(count, len(names)))
 
