@@ -335,6 +335,8 @@ class SpawnRequested(_Input, frozen=True, kw_only=True):
     source: str = "http_api"
     """`http_api` or `sidecar`."""
     invocation_id: str = ""
+    key: str = ""
+    """The caller's own; "" = none."""
 
 
 class ReleaseRequested(_Input, frozen=True, kw_only=True):

@@ -42,6 +42,8 @@ class Spawned(_Reply, frozen=True, kw_only=True):
     channels: tuple[str, ...]
     channels_pending: tuple[str, ...]
     warning: str
+    repeated: bool = False
+    """It is the answer that the same key had before."""
 
 
 class Released(_Reply, frozen=True, kw_only=True):
@@ -173,6 +175,7 @@ class OfferWithdrawn(_Reply, frozen=True):
     """A sidecar offers nothing any more."""
 
 
+SpawnAnswer = Spawned | Refused
 SendAnswer = Sent | Refused
 ActAnswer = Done | Refused
 Answer = (

@@ -51,6 +51,8 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.ReleaseAsked,
         events.AgentRetired,
         events.SpawnAnswered,
+        events.SpawnKeyAnswered,
+        events.SpawnRepeated,
         events.CallUnmatched,
         events.DeadLettersAsked,
         events.BrokerLeft,

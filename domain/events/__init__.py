@@ -53,6 +53,8 @@ from relaybroker.domain.events.agent import (
     ReleaseAsked,
     ResultSubmitted,
     SpawnAnswered,
+    SpawnKeyAnswered,
+    SpawnRepeated,
 )
 from relaybroker.domain.events.base import (
     Earlier,
@@ -315,6 +317,8 @@ __all__ = [
     "SidecarServing",
     "SidecarStarting",
     "SpawnAnswered",
+    "SpawnKeyAnswered",
+    "SpawnRepeated",
     "StrangerMet",
     "SupervisionChanged",
     "SupervisionEnded",

@@ -5,10 +5,13 @@ Source: spec/local-api.md section 5.3; ADR-0005.
 
 from __future__ import annotations
 
+import msgspec
+
 from relaybroker.adapters.pty import harnesses
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.names import nearest_names
+from relaybroker.domain.sessions import SessionOptions
 from relaybroker.mcp.injection import tools_of
 
 _MODEL_FLAG = "--model"
@@ -28,7 +31,16 @@ def harness_of(argv: tuple[str, ...], name: str = "") -> Harness:
         tools=tools_of(profile, argv),
         doors=profile.doors,
         surface=profile.surface,
+        session=_session(profile, argv),
     )
+
+
+def _session(profile: harnesses.Profile, argv: tuple[str, ...]) -> SessionOptions | None:
+    if profile.session is None:
+        return None
+    is_in_sight = harnesses.profile_for(argv).name == profile.name  # not so inside a shell's script
+    words = harnesses.words_of_program(profile, argv) if is_in_sight else None
+    return SessionOptions(at=len(words or ()), **msgspec.structs.asdict(profile.session))
 
 
 def _named(name: str) -> harnesses.Profile:

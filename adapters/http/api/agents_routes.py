@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +22,8 @@ from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.resizers import Resizers
 from relaybroker.adapters.http.api.result_route import wanted
 from relaybroker.adapters.http.api.routing import route
-from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
+from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
+from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, variables
 from relaybroker.adapters.http.api.touches import Touches
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty import harnesses
@@ -125,16 +127,18 @@ class AgentRoutes:
     @route("POST /api/spawn", "Start an agent.", errors=(404, 409, 429, 501, 502, 504), about="name")
     async def spawn(self, request: web.Request, body: _SpawnValue) -> Spawned:
         """POST /api/spawn."""
-        if "Idempotency-Key" in request.headers:
-            raise unbuilt("Idempotency-Key")
-        return await self.spawn_as(body)
+        return await self.spawn_as(body, keys=request.headers.getall(KEY_HEADER, []))
 
-    async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Spawned:
-        """Spawn an agent from a request's value."""
+    async def spawn_as(
+        self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "", keys: Sequence[str] = ()
+    ) -> Spawned:
+        """Spawn an agent from a request's value. `keys`: what came beside it, as a header."""
         if self._spawning >= MAX_SPAWNS:
             raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are already open; try again")
         refuse_unbuilt(value)
         body = parse(SpawnBody, value)
+        in_body = [] if body.idempotency_key is None else [body.idempotency_key]
+        key = one_key([*keys, *in_body])
         self._spawning += 1
         try:
             spec = await asyncio.to_thread(spawn_spec, body)
@@ -149,13 +153,13 @@ class AgentRoutes:
                 spec = msgspec.structs.replace(spec, env_ref=reference)
             reply = await self._access.ask(
                 lambda request_id: inputs.SpawnRequested(
-                    request_id=request_id, spec=spec, source=source, invocation_id=invocation_id
+                    request_id=request_id, spec=spec, source=source, invocation_id=invocation_id, key=key
                 ),
                 SPAWN_WAIT_S,
             )
         finally:
             self._spawning -= 1
-        if spec.env_ref and isinstance(reply.answer, Refused):
+        if spec.env_ref and (isinstance(reply.answer, Refused) or getattr(reply.answer, "repeated", False)):
             await asyncio.to_thread(self._access.gateway.forget_variables, spec.env_ref)
         return answered(reply, Spawned)
 

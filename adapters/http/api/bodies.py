@@ -96,8 +96,9 @@ class SpawnBody(Body):
     surface: list[Literal["reaction", "receipt"]] | None = None
     doors: list[Text] | None = None
     env: dict[str, Text] = {}
-    harness_config: HarnessConfig | None = _alias("harness_config", "harnessConfig")
+    harness_config: HarnessConfig | None = _alias("harness_config", "harnessConfig", "harness_plan", "harnessPlan")
     agent_token: SecretStr = _alias("agent_token", "agentToken", default=SecretStr(""))
+    idempotency_key: str | None = _alias("idempotency_key", "idempotencyKey")
 
 
 class SendBody(Body):

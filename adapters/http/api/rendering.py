@@ -132,6 +132,7 @@ def _spawned(spawned: replies.Spawned) -> answers.Spawned:
         agent_id=spawned.agent_id,
         channels=list(spawned.channels),
         channels_pending=list(spawned.channels_pending) or UNSET,
+        replayed=spawned.repeated or UNSET,
     )
 
 

@@ -20,11 +20,7 @@ from relaybroker.domain.doors import TERMINAL
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy, SpawnSpec
 
-NOT_BUILT = (
-    ("continue_from", "continueFrom"),
-    ("harness_plan", "harnessPlan"),
-    ("idempotency_key", "idempotencyKey"),
-)
+NOT_BUILT = (("continue_from", "continueFrom"),)
 """Documented spawn fields without an implementation yet: refused with 501, by name."""
 NO_EFFECT = (
     "metadata",
