@@ -51,6 +51,8 @@ NOT_OURS = {
     "--flag": "an example",
     "--model": "claude, codex and others",
     "--settings": "claude",
+    "--session-id": "claude",
+    "--continue": "claude",
     "--messaging-socket-path": "claude",
     "--listen": "codex",
     "--enable": "codex",

@@ -25,6 +25,7 @@ _COMMANDS = {
     "status": ("relaybroker.cli.broker_commands", "status", "Show the state of the broker, its link and its agents."),
     "engine": ("relaybroker.cli.broker_commands", "engine", "Run the embedded engine alone."),
     "agent": ("relaybroker.cli.agent_commands", "agent", "Spawn, list, show, release and attach to agents."),
+    "wrap": ("relaybroker.cli.wrap", "wrap", "Run one program in this terminal as an agent."),
     "dump-pty": ("relaybroker.cli.dump_pty", "dump_pty", "Print an agent's current screen."),
     "node": ("relaybroker.cli.node_commands", "node", "Enrol this node with its engine."),
     "message": ("relaybroker.cli.message_commands", "message", "Send, answer and read messages."),

@@ -119,6 +119,8 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
+        rows=body.rows,
+        cols=body.cols,
         doors=None if body.doors is None else _doors(body.doors),
         surface=None if body.surface is None else tuple(body.surface),
     )
