@@ -293,6 +293,10 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str = ""
     """Absolute; "" means the broker's own."""
     task: str = ""
+    preface: str = ""
+    """What is typed in front of the task: what the agent that it continues left."""
+    continue_from: str = ""
+    """The name of that agent."""
     channels: tuple[str, ...] = ()
     model: str = ""
     team: str = ""
@@ -325,6 +329,11 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     """By what the token is known with which it hands that in; "" = it is asked for none."""
     supplied_token: str = ""
     """Fingerprint of the agent's token that a local caller brought along; the vault has it as `supplied:<fingerprint>`."""
+
+    @property
+    def opening(self) -> str:
+        """What is typed first: the task, and what stands in front of it."""
+        return f"{self.preface}{self.task}"
 
 
 class SpawnRequested(_Input, frozen=True, kw_only=True):
@@ -389,6 +398,14 @@ class ResultRequested(_Input, frozen=True, kw_only=True):
     data: Any
     final: bool = True
     metadata: Any = None
+
+
+class SummaryGiven(_Input, frozen=True, kw_only=True):
+    """An agent, known by its own token, leaves a summary for whoever goes on with its work."""
+
+    request_id: str
+    agent_id: str
+    summary: str
 
 
 class FetchRequested(_Input, frozen=True, kw_only=True):
@@ -608,6 +625,7 @@ Input = (
     | SendRequested
     | ActRequested
     | ResultRequested
+    | SummaryGiven
     | FetchRequested
     | FetchEnded
     | DeliveryModeRequested

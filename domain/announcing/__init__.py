@@ -53,6 +53,7 @@ SILENT: frozenset[type[Event]] = frozenset(
         events.SpawnAnswered,
         events.SpawnKeyAnswered,
         events.SpawnRepeated,
+        events.SummarySaved,
         events.CallUnmatched,
         events.DeadLettersAsked,
         events.BrokerLeft,

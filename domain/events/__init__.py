@@ -55,6 +55,7 @@ from relaybroker.domain.events.agent import (
     SpawnAnswered,
     SpawnKeyAnswered,
     SpawnRepeated,
+    SummarySaved,
 )
 from relaybroker.domain.events.base import (
     Earlier,
@@ -320,6 +321,7 @@ __all__ = [
     "SpawnKeyAnswered",
     "SpawnRepeated",
     "StrangerMet",
+    "SummarySaved",
     "SupervisionChanged",
     "SupervisionEnded",
     "TerminalSized",

@@ -376,6 +376,15 @@ class ActRepeated(Event, frozen=True, kw_only=True):
     request_id: str
 
 
+class SummarySaved(_Agent, frozen=True, kw_only=True):
+    """The agent left a summary of its work for whoever goes on with it; the newest one counts."""
+
+    topic: ClassVar[str] = "agent.summary_saved.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    summary: str
+
+
 class ResultSubmitted(_Agent, frozen=True, kw_only=True):
     """The agent submitted a result of its work. `final`: it is the last one."""
 

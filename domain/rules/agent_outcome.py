@@ -63,7 +63,7 @@ def open_agent(turn: Turn, registration: Registration, *, ack_seq: int | None) -
         registration.name,
     )
     start_program(turn, registration)
-    if compose_task(registration.spec.task).text:
+    if compose_task(registration.spec.opening).text:
         deliveries.task_offered(turn, registration)
 
 

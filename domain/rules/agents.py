@@ -5,7 +5,6 @@ Source: spec/node-protocol.md section 3; spec/local-api.md sections 5.1, 5.6, 11
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import msgspec
@@ -29,6 +28,7 @@ from relaybroker.domain.inputs import (
     SpawnSpec,
 )
 from relaybroker.domain.link import LinkState
+from relaybroker.domain.names import is_agent_name
 from relaybroker.domain.reasons import SENTENCES, Reason
 from relaybroker.domain.rules import (
     action_results,
@@ -45,7 +45,6 @@ from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import Sequel, WorkerState
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
 SIDECAR = "sidecar"
 CHANNELS_S = 5.0
@@ -167,7 +166,7 @@ def check_name(turn: Turn, name: str) -> None:
     if not name:
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     own = {turn.settings.broker_name.lower(), turn.state.own.name.lower()}
-    if not NAME_PATTERN.fullmatch(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
+    if not is_agent_name(name) or name.lower() in RESERVED_NAMES | own:
         raise InvalidRequest(Refusal.INVALID, "invalid_name", f"'{name[:140]}' is not an allowed agent name")
     holder = turn.state.registration_of(name)
     if holder is not None and holder.state != AgentState.DEREGISTERING:

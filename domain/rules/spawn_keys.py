@@ -27,7 +27,7 @@ from relaybroker.domain.turn import Turn
 
 def fingerprint(request: SpawnRequested) -> str:
     """Of everything that is asked for; two requests with one key must have the same."""
-    asked = msgspec.structs.replace(request.spec, env_ref="", result_digest="")
+    asked = msgspec.structs.replace(request.spec, env_ref="", result_digest="", preface="")
     return hashlib.blake2b(msgspec.json.encode(asked, order="deterministic"), digest_size=16).hexdigest()
 
 

@@ -35,7 +35,7 @@ def check_values(spec: SpawnSpec) -> None:
 def _check_one_task(spec: SpawnSpec) -> None:
     """An agent for one task has a task, can be seen to be idle, and is not started again without it."""
     why = ""
-    if not spec.task.strip():
+    if not spec.opening.strip():
         why = "there is no task"
     elif spec.idle_threshold_s <= 0:
         why = "with idle_threshold_secs 0 nobody sees that its program is idle"

@@ -63,6 +63,7 @@ def _common(command: Any) -> Any:
 @click.option(
     "--restart", is_flag=True, help="Start the program again when it fails: after 2 s, 4 s, …, at most 5 times."
 )
+@click.option("--continue-from", "former", default="", metavar="NAME", help="Go on with what agent NAME left.")
 @click.option("--resume", default="", metavar="SESSION", help="Go on with this session of the program's own.")
 @_common
 def spawn(
@@ -76,6 +77,7 @@ def spawn(
     surface: tuple[str, ...],
     variables: tuple[str, ...],
     restart: bool,
+    former: str,
     resume: str,
     state_dir: str | None,
     as_json: bool,
@@ -88,6 +90,7 @@ def spawn(
         "harness": harness,
         "surface": list(surface),
         "session_id": resume,
+        "continue_from": former,
     }
     given["doors"] = list(doors)
     given["env"] = _environment(variables)

@@ -32,8 +32,12 @@ from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS,
 from relaybroker.adapters.pty.protocol import Answer as HostAnswer
 from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain import inputs
+from relaybroker.domain.continuity import GO_ON, preface
+from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
+from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.names import is_agent_name
 from relaybroker.domain.replies import Refused
 
 SPAWN_WAIT_S = 24.0
@@ -141,7 +145,7 @@ class AgentRoutes:
         key = one_key([*keys, *in_body])
         self._spawning += 1
         try:
-            spec = await asyncio.to_thread(spawn_spec, body)
+            spec = await self._continuing(await asyncio.to_thread(spawn_spec, body), body.continue_from.strip())
             if token := body.agent_token.get_secret_value().strip():
                 spec = msgspec.structs.replace(spec, supplied_token=self._access.gateway.keep_supplied_token(token))
             result = wanted(value)
@@ -162,6 +166,25 @@ class AgentRoutes:
         if spec.env_ref and (isinstance(reply.answer, Refused) or getattr(reply.answer, "repeated", False)):
             await asyncio.to_thread(self._access.gateway.forget_variables, spec.env_ref)
         return answered(reply, Spawned)
+
+    async def _continuing(self, spec: SpawnSpec, former: str) -> SpawnSpec:
+        """The spec with what a former agent left in front of its task; as it is, if it continues none."""
+        if not former:
+            return spec
+        if not is_agent_name(former):
+            text = f"'{former[:140]}' is not an allowed agent name"
+            raise InvalidRequest(Refusal.INVALID, "invalid_name", text, field="continue_from")
+        left = await self._access.gateway.audit.continuity(former)
+        if left is None:
+            text = f"no agent called '{former}' left anything to go on with"
+            raise InvalidRequest(Refusal.ABSENT, "continuity_not_found", text, field="continue_from")
+        task = spec.task or GO_ON
+        room = MAX_BODY_BYTES - len(task.encode())
+        text = preface(left, room)
+        if len(text.encode()) > room:
+            text = f"task and what it continues have at most {MAX_BODY_BYTES // 1024} KiB together; nothing was started"
+            raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="task")
+        return msgspec.structs.replace(spec, task=task, preface=text, continue_from=former)
 
     async def _keep(self, values: dict[str, str]) -> str:
         try:

@@ -76,6 +76,7 @@ class SpawnBody(Body):
     model: str = ""
     args: list[Text] = []
     task: str = ""
+    continue_from: str = _alias("continue_from", "continueFrom", default="")
     channels: list[Text] = []
     cwd: Text = ""
     team: str = ""

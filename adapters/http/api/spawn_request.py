@@ -20,8 +20,6 @@ from relaybroker.domain.doors import TERMINAL
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy, SpawnSpec
 
-NOT_BUILT = (("continue_from", "continueFrom"),)
-"""Documented spawn fields without an implementation yet: refused with 501, by name."""
 NO_EFFECT = (
     "metadata",
     "resume",
@@ -67,10 +65,6 @@ def refuse_unbuilt(value: Mapping[str, object]) -> None:
             "harness_id_unsupported",
             "harnessId is not supported by the broker API; send harnessConfig",
         )
-    for names in NOT_BUILT:
-        for name in names:
-            if value.get(name) is not None:
-                raise unbuilt(name)
     for name in NO_EFFECT:
         if value.get(name) is not None:
             text = f"'{name}' has no effect here; omit it"

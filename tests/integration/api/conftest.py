@@ -53,7 +53,7 @@ class SmallBroker:
         recorders.create_sqlite(journal)
         self._recorder = recorders.open_sqlite(journal)
         self._mapper, self._chain = Mapper(REGISTRY), GENESIS
-        self.audit = Questions(LogReader(self._recorder, self._mapper, journal))
+        self.audit = Questions(LogReader(self._recorder, self._mapper, journal), journal.parent)
         session = SessionOptions(resume=("--resume", "{id}"), at=1)
         self.core = Broker(lambda _argv, _name: Harness(profile="default", model_flag="--model", session=session))
         self.workspace_key = WORKSPACE_KEY

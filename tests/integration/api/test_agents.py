@@ -121,7 +121,6 @@ async def test_unknown_fields_are_ignored(client):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("continue_from", "w0"),
         ("permission_mode", "bypass"),
         ("transport", "headless"),
     ],
