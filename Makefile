@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 5
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: audit chaos failing-io fuzz help demo test test-loaded nightly check fmt lint types contracts unit simulate day record-sessions test-shells test-agents record-screens bench lock docs site clean
+.PHONY: audit chaos failing-io fuzz help demo test test-loaded nightly check fmt lint types contracts unit simulate explore day record-sessions test-shells test-agents record-screens bench lock docs site clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -66,12 +66,16 @@ day: SEEDS = 1,
 day: $(VENV)/.installed  ## the same for 24 simulated hours with 50 agents; nightly
 	$(BIN)/python -m relaybroker.testing.simulation $(SEEDS) --day
 
+EXPLORE_S ?= 120
+explore: $(VENV)/.installed  ## small worlds of the core, every schedule of them, as deep as EXPLORE_S=120 seconds for each allow; nightly
+	$(BIN)/python -m tests.simulation.exploration --seconds $(EXPLORE_S)
+
 CHAOS_S ?= 1200
 chaos: $(VENV)/.installed  ## nightly: a nemesis over real processes under load, a checker over the whole history (CHAOS_S=1200, CHAOS_SEED=7)
 	CHAOS_S=$(CHAOS_S) $(BIN)/python -m tests.chaos
 
 IO_FAULTS ?= 100
-failing-io: $(VENV)/.installed  ## nightly: the N-th open, read, write, fsync, rename or large allocation of the broker fails (IO_FAULTS=100 of them, IO_SEED=7)
+failing-io: $(VENV)/.installed  ## nightly: the N-th open, read, write, fsync, rename or large allocation of the broker fails (IO_FAULTS=100 of them, all, all-fsync; IO_SEED=7)
 	IO_FAULTS=$(IO_FAULTS) IO_SEED=$${IO_SEED:-$$(date +%s)} $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/e2e/test_failing_io.py
 
 FUZZ ?= 2000

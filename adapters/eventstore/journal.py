@@ -101,7 +101,7 @@ class Journal:
         self._queue_limit = queue_limit
 
         if isinstance(recorder, recorders.JournalRecorder):
-            recorder.sync()  # what a killed broker wrote is about to be relied on
+            _rely_on_what_is_written(recorder)
         self._position = self._written_upto = self._log.position
         chain = self._log.chain_at(self._position)
         if chain is None:
@@ -287,11 +287,7 @@ class Journal:
         if self._presence is not None and self._presence.missing():
             self._put_back(self._presence, self._recorder)
             return
-        try:
-            self._recorder.checkpoint()
-        except (PersistenceError, sqlite3.Error) as error:
-            # Everything is durable in the WAL; the next start reads it from there.
-            _LOG.warning("the journal's WAL stays for the next start: %s", error)
+        _empty_wal(self._recorder)
         self._recorder.close()
 
     def _put_back(self, presence: Presence, recorder: recorders.JournalRecorder) -> None:
@@ -474,3 +470,20 @@ class Journal:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _rely_on_what_is_written(recorder: recorders.JournalRecorder) -> None:
+    """Get to the disk what a killed broker wrote.
+
+    A kernel says once that a write-back failed; the next fsync of the same pages succeeds and writes nothing. So the WAL is synced, and
+    then moved: what is read from it is written again, into the database.
+    """
+    recorder.sync()
+    _empty_wal(recorder)
+
+
+def _empty_wal(recorder: recorders.JournalRecorder) -> None:
+    try:
+        recorder.checkpoint()
+    except (PersistenceError, sqlite3.Error) as error:
+        _LOG.warning("the journal's WAL stays as it is: %s", error)

@@ -6,14 +6,15 @@ Every command imports what it needs when it runs, so that `--help` is quick.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Any
 
 from relaybroker.cli.standard_streams import fill
 
 NO_MEMORY = (
-    "relaybroker: there is not enough memory. See `ulimit -v`, `ulimit -u` and the limits of the container;"
-    " a broker needs 200 MB of address space."
+    b"relaybroker: there is not enough memory. See `ulimit -v`, `ulimit -u` and the limits of the container;"
+    b" a broker needs 200 MB of address space.\n"
 )
 
 
@@ -31,7 +32,8 @@ def main(args: list[str] | None = None) -> Any:
     except (MemoryError, OSError, RuntimeError, ImportError) as error:
         if not _is_shortage(error):
             raise
-        sys.exit(NO_MEMORY)
+        os.write(2, NO_MEMORY)
+        os._exit(1)  # without memory, the interpreter does not end by itself without complaint
 
 
 def _is_shortage(error: Exception) -> bool:

@@ -113,8 +113,10 @@ class Soak:
         self._settle([asked, *later], 180)
 
     def _dialogs(self) -> list[tuple[str, Dialog]]:
+        """Those that one message brings up, in the program as it was started."""
         dialogs = DIALOGS[self.bench.program].items()
-        return [(k, v) for k, v in dialogs if v.setup is None and not v.prompt.startswith("/") and "\f" not in v.prompt]
+        is_plain = {k: not (v.setup or v.before or v.prompt.startswith("/") or "\f" in v.prompt) for k, v in dialogs}
+        return [(k, v) for k, v in dialogs if is_plain[k]]
 
     def _resize(self) -> None:
         rows, columns = self.random.choice(_SIZES)

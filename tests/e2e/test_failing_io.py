@@ -2,7 +2,8 @@
 refuses with a reason or goes on. (Without memory, Python itself may end; then nothing is said, and nothing is lost either.)
 
 Whatever happened, the next broker on the same files starts, and everything that the engine took is typed exactly once.
-`IO_FAULTS=200 IO_SEED=7 pytest tests/e2e/test_failing_io.py` runs so many of them, chosen by the seed; without it a few.
+`IO_FAULTS=200 IO_SEED=7 pytest tests/e2e/test_failing_io.py` runs so many of them, chosen by the seed; `IO_FAULTS=all` every one,
+`all-fsync` every one of a kind; without it a few.
 """
 
 from __future__ import annotations
@@ -33,16 +34,26 @@ KINDS = {
 }
 MOST = {"open": 150, "read": 400, "write": 60, "fsync": 30, "rename": 12, "memory": 200}
 """About as many calls as a start and three messages make."""
-COUNT = int(os.environ.get("IO_FAULTS", "2"))
+COUNT = os.environ.get("IO_FAULTS", "2")
 SEED = int(os.environ.get("IO_SEED", "1"))
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="without gcc nothing can be made to fail")
 
 
 def _cases():
+    every, _, only = COUNT.partition("-")
+    if every == "all":
+        yield from (
+            (kind, at, ever)
+            for kind in MOST
+            if only in ("", kind)
+            for at in range(1, MOST[kind] + 1)
+            for ever in (False, True)
+        )
+        return
     chance = random.Random(SEED)
     kinds = list(KINDS)
-    for number in range(COUNT):
+    for number in range(int(COUNT)):
         kind = kinds[(number + SEED) % len(kinds)]
         yield kind, chance.randint(1, MOST[kind]), chance.random() < 0.5
 

@@ -54,7 +54,7 @@ def run(
 def run_world(world: World, *, trace: Callable[[str], None] | None = None) -> Outcome:
     """Run a prepared world to its end."""
     if trace is not None:
-        _trace(world, trace)
+        trace_world(world, trace)
     violation = ""
     try:
         live(world)
@@ -200,8 +200,8 @@ def _is_awaited(world: World, delivery: Delivery) -> bool:
     return world.state is not None and delivery.agent_id in world.state.agents and bool(offered.rows)
 
 
-def _trace(world: World, trace: Callable[[str], None]) -> None:
-    """Say everything that happens."""
+def trace_world(world: World, trace: Callable[[str], None]) -> None:
+    """From now on, say everything that happens."""
     world.trace = trace
     promises: Any = world.promises
     written, leaving, cut = promises.written, promises.leaving, promises.cut

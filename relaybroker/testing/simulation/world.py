@@ -185,12 +185,13 @@ class World:
         make: Callable[[State], Broker] = lambda state: Broker(plain_harness, state),
         promises: Promises | None = None,
         trace: Callable[[str], None] | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
         self.plan = plan
         self.random = Random(plan.seed)  # noqa: S311 - reproducible on purpose
         self.promises = promises or Promises(Marks())
         self.marks = self.promises.marks
-        self.timeline = Timeline()
+        self.timeline = timeline or Timeline()
         self.trace = trace
         self.disk = Disk(self.timeline, self._fsync_s, snapshot_every=plan.snapshot_every, keeps_all=plan.keeps_all)
         self.slow_disk_until = 0.0

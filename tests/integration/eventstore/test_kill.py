@@ -78,6 +78,16 @@ async def test_a_torn_tail_is_recognised_and_all_before_it_is_intact(tmp_path, k
         journal.close()
 
 
+async def test_what_a_killed_broker_wrote_is_written_again_by_the_next(killed, open_journal):
+    """ADR-0082: an fsync that failed is reported once, and the next one succeeds without writing; so a start does not rely on it alone."""
+    home, sizes = killed
+    assert (home / "journal.db-wal").stat().st_size == sizes[-1] > 0
+    journal = open_journal(home / "journal.db")
+    assert (home / "journal.db-wal").stat().st_size == 0
+    assert len([*journal.read()]) == 8
+    journal.close()
+
+
 async def test_a_wal_that_lost_durable_records_is_refused_and_kept(tmp_path, killed, open_journal, open_reader):
     """F134, B12: SQLite alone would silently forget everything behind a damaged frame."""
     home, sizes = killed
