@@ -27,7 +27,7 @@ _COMMANDS = {
     "agent": ("relaybroker.cli.agent_commands", "agent", "Spawn, list, show, release and attach to agents."),
     "wrap": ("relaybroker.cli.wrap", "wrap", "Run one program in this terminal as an agent."),
     "dump-pty": ("relaybroker.cli.dump_pty", "dump_pty", "Print an agent's current screen."),
-    "node": ("relaybroker.cli.node_commands", "node", "Enrol this node with its engine."),
+    "node": ("relaybroker.cli.node_commands", "node", "Enrol this node with its engine; show what is delivered to it."),
     "message": ("relaybroker.cli.message_commands", "message", "Send, answer and read messages."),
     "mcp": ("relaybroker.cli.mcp_commands", "mcp", "Serve this terminal's agent its tools over stdio."),
     "mcp-args": ("relaybroker.cli.mcp_commands", "mcp_args", "Print the arguments that give a program its tools."),
