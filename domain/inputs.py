@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: tuple[str, ...] = ()
     """Harnesses offered for placement, as `spawn:<cli>`."""
     remote_args: bool = False
+    permission_mode: str = "explicit"
+    """Who may have programs bypass their permissions: `never`, `explicit`, `local`, `all`."""
     """Whether spawn actions may bring `args` and `cwd`."""
     max_agents: int = 0
     """How many agents this node takes; 0 = as many as come."""
@@ -318,6 +320,8 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     idle_threshold_s: float = 30.0
     restart: RestartPolicy | None = None
     """When its program is started again after a failure; None = never."""
+    permission_mode: str = ""
+    """`ask`, `bypass`; "" = the caller does not say."""
     exit_after_task: bool = False
     """It is released once its program was typed the task and is idle after that."""
     skip_relay_prompt: bool = False

@@ -105,6 +105,8 @@ class Sent(_Reply, frozen=True, kw_only=True):
     target: str = ""
     """The local agent that it is for; "" = none."""
     target_lives: bool = False
+    held: bool = False
+    """That agent's messages wait for a person."""
     workspace_id: str
     sent_as: str
     threaded: bool

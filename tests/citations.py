@@ -52,6 +52,7 @@ NOT_OURS = {
     "--model": "claude, codex and others",
     "--settings": "claude",
     "--session-id": "claude",
+    "--yes-to-all": "an example",
     "--continue": "claude",
     "--messaging-socket-path": "claude",
     "--listen": "codex",

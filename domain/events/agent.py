@@ -11,6 +11,7 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.permissions import BypassOptions
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.replies import ActAnswer, SpawnAnswer
 from relaybroker.domain.sessions import SessionOptions
@@ -34,6 +35,8 @@ class Harness(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent is told of its own messages, where its spawn does not say: `reaction`, `receipt`."""
     session: SessionOptions | None = None
     """How the program is told which of its sessions it has; None = it has none."""
+    bypass: BypassOptions | None = None
+    """How the program is told to ask for no permission; None = it cannot be."""
 
 
 class _Agent(Event, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from relaybroker.domain import agent as agent_machine
-from relaybroker.domain import couplings, events, frames, replies, sessions, worker
+from relaybroker.domain import couplings, events, frames, permissions, replies, sessions, worker
 from relaybroker.domain.agent import PRESENT, UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line, with_model
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
@@ -46,7 +46,7 @@ from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import Sequel, WorkerState
 
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
-SIDECAR = "sidecar"
+SIDECAR, REMOTE = "sidecar", "relaycast_ws"
 CHANNELS_S = 5.0
 """How long the answer to a spawn waits for the channels of an agent that is live."""
 SPAWN_ANSWER_S = 24.0
@@ -117,13 +117,21 @@ def reserve(
 
     Raises:
         InvalidRequest: the name is not allowed or taken, a value is not allowed, the command cannot be read, its harness is unknown, the
-            session cannot be resumed, or the broker is stopping. Nothing changed.
+            session cannot be resumed, its permissions may not be bypassed, or the broker is stopping. Nothing changed.
     """
     check_name(turn, spec.name)
     check_values(spec)
     argv = command_line(spec.cli, spec.args)
     harness = harness_of(argv, spec.harness)
     check_variables(spec.env_names)
+    argv = permissions.permitted(
+        argv,
+        harness.bypass,
+        wanted=spec.permission_mode,
+        mode=turn.settings.permission_mode,
+        is_remote=source == REMOTE,
+        offered=0 if turn.settings.remote_args else len(command_line(spec.cli, ())),
+    )
     chosen = sessions.choose(argv, harness.session, wanted=spec.session_ref, fresh=turn.fresh("own_session"))
     argv, spec = chosen.argv, msgspec.structs.replace(spec, session_ref=chosen.ref)
     if spec.model:

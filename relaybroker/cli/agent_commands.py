@@ -63,6 +63,11 @@ def _common(command: Any) -> Any:
 @click.option(
     "--restart", is_flag=True, help="Start the program again when it fails: after 2 s, 4 s, …, at most 5 times."
 )
+@click.option(
+    "--bypass",
+    is_flag=True,
+    help="Have the program ask for no permission, if it has such a mode and the operator allows it.",
+)
 @click.option("--continue-from", "former", default="", metavar="NAME", help="Go on with what agent NAME left.")
 @click.option("--resume", default="", metavar="SESSION", help="Go on with this session of the program's own.")
 @_common
@@ -77,6 +82,7 @@ def spawn(
     surface: tuple[str, ...],
     variables: tuple[str, ...],
     restart: bool,
+    bypass: bool,
     former: str,
     resume: str,
     state_dir: str | None,
@@ -91,6 +97,7 @@ def spawn(
         "surface": list(surface),
         "session_id": resume,
         "continue_from": former,
+        "permission_mode": "bypass" if bypass else "",
     }
     given["doors"] = list(doors)
     given["env"] = _environment(variables)

@@ -23,7 +23,7 @@ from relaybroker.adapters.http.api.resizers import Resizers
 from relaybroker.adapters.http.api.result_route import wanted
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
-from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, variables
+from relaybroker.adapters.http.api.spawn_request import refuse_ineffective, spawn_spec, variables
 from relaybroker.adapters.http.api.touches import Touches
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty import harnesses
@@ -139,7 +139,7 @@ class AgentRoutes:
         """Spawn an agent from a request's value. `keys`: what came beside it, as a header."""
         if self._spawning >= MAX_SPAWNS:
             raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are already open; try again")
-        refuse_unbuilt(value)
+        refuse_ineffective(value)
         body = parse(SpawnBody, value)
         in_body = [] if body.idempotency_key is None else [body.idempotency_key]
         key = one_key([*keys, *in_body])

@@ -171,7 +171,7 @@ def _sent(sent: replies.Sent) -> answers.Sent:
         message_id=sent.message_id or None,
         recipient_live=sent.target_lives if is_local else None,
         targets=[sent.target] if is_local else [],
-        queued=0,
+        queued=int(sent.held),
         rejected=[],
         workspace_id=sent.workspace_id,
         workspace_alias=None,

@@ -160,6 +160,19 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("resume says how a session is gone on with")
 
 
+class Bypass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the program is told to ask for no permission. Given only where a caller and the operator want it."""
+
+    add: tuple[str, ...]
+    """The words, behind its name."""
+    given: tuple[str, ...] = ()
+    """Further words of a caller's own that say so, or something as far."""
+
+    def __post_init__(self) -> None:
+        if not self.add:
+            raise ValueError("add says which words bypass permissions")
+
+
 class ByHand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person writes once into the program's own configuration, for a program that takes MCP servers from there only.
 
@@ -231,6 +244,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     alone: Alone = Alone()
     session: Sessions | None = None
     """None: it keeps no sessions that can be resumed by their id."""
+    bypass: Bypass | None = None
+    """None: it has no mode that asks for no permission."""
     mcp: Mcp | None = None
     """None: it gets no tools, and `no_mcp` says why; the hint names the command."""
     no_mcp: str = ""
@@ -456,7 +471,7 @@ def _said(text: str) -> str:
 def _did_you_mean(key: str) -> str:
     known = {
         field
-        for kind in (Profile, Dialog, Sign, Script, Alone, Sessions, Mcp, ByHand, ComposerRule)
+        for kind in (Profile, Dialog, Sign, Script, Alone, Sessions, Bypass, Mcp, ByHand, ComposerRule)
         for field in kind.__struct_fields__
     }
     near = nearest_names(key, known)

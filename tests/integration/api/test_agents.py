@@ -44,6 +44,8 @@ async def test_every_field_of_a_spawn_reaches_the_core(client, tmp_path):
         skipRelayPrompt=True,
         sessionId="s-1",
         permissionMode="ask",
+        rows=30,
+        cols=100,
     )
     assert spec_of(client) == inputs.SpawnSpec(
         name="w1",
@@ -57,6 +59,9 @@ async def test_every_field_of_a_spawn_reaches_the_core(client, tmp_path):
         session_ref="s-1",
         idle_threshold_s=7.0,
         skip_relay_prompt=True,
+        permission_mode="ask",
+        rows=30,
+        cols=100,
     )
 
 
@@ -121,7 +126,6 @@ async def test_unknown_fields_are_ignored(client):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("permission_mode", "bypass"),
         ("transport", "headless"),
     ],
 )
