@@ -1,5 +1,6 @@
 // The page of a broker. Everything that others wrote is put in as text; nothing is ever read as HTML.
 
+const MARKS = { acknowledged: "ok", read: "ok", typed: "ok", "not delivered": "bad" };
 const EVERY_MS = 2000;      // between two looks at what is live
 const PAGE = 100;           // rows that are asked for at once
 const SAID_MS = 6000;
@@ -134,6 +135,27 @@ function answer(name) {
   return el("td", {}, field, " ", button("type it", () => ask("POST", `/api/input/${part(name)}`, { data: `${field.value}\r` }), `typed to ${name}`));
 }
 
+// What people and agents said, oldest first, each with a mark for every recipient here.
+async function talk(query) {
+  const names = ["agent", "channel", "thread", "text"];
+  const asked = new URLSearchParams({ limit: PAGE });
+  for (const name of [...names, "until"]) if (query.get(name)) asked.set(name, query.get(name));
+  const found = (await ask("GET", `/api/messages?${asked}`)).messages;
+  const rows = found.map((row) => [
+    moment(row.at), row.sender, row.to.startsWith("#") ? link(`#/talk?channel=${part(row.to.slice(1))}`, row.to) : row.to,
+    el("td", { class: "text" }, el("div", { class: "said", tabindex: row.text.length > 600 ? 0 : null }, row.text)),
+    el("td", {}, row.marks.length ? el("ul", { class: "marks" }, ...row.marks.map((one) => el("li", { class: MARKS[one.mark] ?? "warn" }, `${one.agent}: ${one.mark}${one.why ? `. ${one.why}` : ""}`))) : "no recipient here"),
+    el("td", {}, story(row.message_id || row.event_id, "story"), " ", link(`#/talk?thread=${part(row.thread_id || row.message_id || row.event_id)}`, "thread")),
+  ]);
+  const older = new URLSearchParams(query);
+  if (found.length) older.set("until", found[0].at - 0.001);
+  return [
+    filter("talk", [["agent", "From or to"], ["channel", "Channel"], ["thread", "Thread"], ["text", "Text"]], query),
+    table(`Messages (${rows.length})`, ["At", "From", "To", "Text", "What became of it", ""], rows),
+    el("p", {}, query.get("until") ? link("#/talk", "newest") : "", " ", found.length === PAGE ? link(`#/talk?${older}`, "older") : ""),
+  ];
+}
+
 async function messages(query) {
   const filters = { agent: query.get("agent") ?? "", state: query.get("state") ?? "", before: query.get("before") ?? "" };
   const asked = new URLSearchParams({ limit: PAGE, ...Object.fromEntries(Object.entries(filters).filter(([, value]) => value)) });
@@ -145,7 +167,7 @@ async function messages(query) {
   const older = found.before ? link(`#/messages?${new URLSearchParams({ ...filters, before: found.before })}`, "older") : "";
   return [
     filter("messages", [["agent", "Agent"], ["state", "State"]], query),
-    table(`Messages (${rows.length})`, ["Offered", "Message", "Agent", "Seq", "From", "State", "How"], rows),
+    table(`Deliveries (${rows.length})`, ["Offered", "Message", "Agent", "Seq", "From", "State", "How"], rows),
     el("p", {}, filters.before ? link("#/messages", "newest") : "", " ", older),
   ];
 }
@@ -247,7 +269,7 @@ async function terminal(query, name) {
 
 // --- the frame ---------------------------------------------------------------------------------------------------------
 
-const VIEWS = { fleet, needs, messages, log, machines, story: told, terminal };
+const VIEWS = { fleet, needs, talk, messages, log, machines, story: told, terminal };
 const LIVE = new Set(["fleet", "needs", "machines", "terminal"]);
 
 function head(found, letters = found.dead_letter_count) {
@@ -291,7 +313,7 @@ async function refresh() {
 window.addEventListener("hashchange", () => { main.focus({ preventScroll: true }); refresh(); });
 document.addEventListener("keydown", (event) => {
   if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) return;
-  const view = { f: "fleet", n: "needs", m: "messages", l: "log", s: "machines" }[event.key];
+  const view = { f: "fleet", n: "needs", c: "talk", m: "messages", l: "log", s: "machines" }[event.key];
   if (view) location.hash = `#/${view}`;
   if (event.key === "/") { event.preventDefault(); main.querySelector("form input")?.focus(); }
 });

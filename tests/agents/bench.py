@@ -112,6 +112,7 @@ class Bench:
         self.program = home.program
         self.state = folder / "state"
         self.mark = uuid.uuid4().hex
+        self._announced: list[dict[str, Any]] = []
         self.taps: dict[str, Tap] = {}
         self.since = len(model.requests())
         self._connection: dict[str, Any] = {}
@@ -264,15 +265,13 @@ class Bench:
         return [one["last_message"] for one in conversations if one["last_message"]]
 
     def events(self, kind: str = "") -> list[dict[str, Any]]:
-        """What the broker announced."""
-        events: list[dict[str, Any]] = []
+        """What the broker announced; it keeps the newest 2,048, so that what was seen is kept here."""
         while True:
-            since = events[-1]["seq"] if events else 0
+            since = self._announced[-1]["seq"] if self._announced else 0
             more = self.api("GET", f"/api/events/replay?sinceSeq={since}")["events"]
             if not more:
-                break
-            events += more
-        return [one for one in events if not kind or one["kind"] == kind]
+                return [one for one in self._announced if not kind or one["kind"] == kind]
+            self._announced += more
 
     def acked(self) -> set[str]:
         """Ids of the messages that were acknowledged."""

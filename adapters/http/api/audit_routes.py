@@ -30,6 +30,8 @@ MAX_EVENTS = 1000
 """Events in one answer."""
 SHOWN = 100
 """Numbers of a sequence in one list; the others of its kind are not shown."""
+MAX_MESSAGES = 100
+"""Messages in one answer, each with its text and its marks."""
 
 _Word = Annotated[str, Field(max_length=1024)]
 
@@ -153,6 +155,49 @@ class NodeDelivery(Answer, frozen=True, kw_only=True):
     deliveries: list[DeliveryRow]
 
 
+class MessagesQuery(Query):
+    """The query of GET /api/messages: every filter that is given must fit; times are seconds since 1970."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent: _Word = ""
+    channel: _Word = ""
+    thread: _Word = ""
+    text: _Word = ""
+    state: _Word = ""
+    since: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    until: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 50
+
+
+class MarkView(Answer, frozen=True, kw_only=True):
+    """What became of a message for one agent here: typed, acknowledged, read, waits or not delivered, and why."""
+
+    agent: str
+    mark: str
+    reason: str
+    why: str
+
+
+class MessageView(Answer, frozen=True, kw_only=True):
+    """One message that went through this broker. `at` is seconds since 1970; `message_id` is "" until the engine has it."""
+
+    message_id: str
+    event_id: str
+    at: float
+    sender: str
+    to: str
+    thread_id: str
+    text: str
+    marks: list[MarkView]
+
+
+class Messages(Answer, frozen=True, kw_only=True):
+    """The newest messages that fit, oldest first, each with a mark for every recipient here."""
+
+    messages: list[MessageView]
+
+
 class StateCount(Answer, frozen=True, kw_only=True):
     """A state of a machine, and how many of its kind are in it now."""
 
@@ -221,6 +266,12 @@ class AuditRoutes:
             cursors=[cursor(state, box) for box in state.mailboxes.values() if query.agent in ("", box.name)],
             deliveries=[msgspec.convert(row, DeliveryRow) for row in records],
         )
+
+    @route("GET /api/messages", "List the newest messages, with what became of each for its recipients here.")
+    async def messages(self, _request: web.Request, query: MessagesQuery) -> Messages:
+        """GET /api/messages."""
+        rows = await self._log.messages(**query.model_dump())
+        return Messages(messages=[msgspec.convert(row, MessageView) for row in rows])
 
     @route("GET /api/log", "Search the events of the log.")
     async def search(self, _request: web.Request, query: LogQuery) -> LogEvents:

@@ -65,6 +65,7 @@ PAGE_ROUTES = frozenset(
         "POST /api/dead-letters/redeliver",
         "POST /api/dead-letters/purge",
         "GET /api/deliveries",
+        "GET /api/messages",
         "GET /api/machines",
         "GET /api/why/{id}",
         "GET /api/log",

@@ -57,6 +57,20 @@ async def test_the_log_is_read_page_by_page(client):
     assert newest["last"] >= whole["last"]
 
 
+async def test_messages_are_listed_with_what_became_of_them(client):
+    await client.spawn("w1")
+    status, sent = await client.ask("POST", "/api/send", {"to": "w1", "text": "look at this"})
+    assert status == 200, sent
+    for query in ("", "?agent=w1&limit=1", "?text=LOOK"):
+        _, answer = await client.ask("GET", f"/api/messages{query}")
+        (message,) = answer["messages"]
+        assert (message["to"], message["text"]) == ("w1", "look at this"), query
+    _, none = await client.ask("GET", "/api/messages?text=elsewhere")
+    assert none["messages"] == []
+    for query in ("agent=nobody", "limit=101", "since=never", "colour=blue"):
+        assert (await client.refused("GET", f"/api/messages?{query}"))["code"] == "invalid_field", query
+
+
 @pytest.mark.parametrize(
     "query",
     ["machine=toaster", "topic=x.*", "reason=because", "limit=0", "limit=many", "after=-1", "since=nan", "colour=red"],

@@ -126,7 +126,7 @@ def test_the_fleet_is_that_of_the_broker_and_follows_it(page, desk):
 
 @needs_browser
 def test_a_story_says_what_why_says_and_is_saved_without_what_people_wrote(page, desk, tmp_path):
-    page.get_by_role("link", name="Messages").click()
+    page.get_by_role("link", name="Deliveries").click()
     page.get_by_role("link", name=desk.typed).first.click()
     verdict = page.locator(".verdict").inner_text()
     story = json.loads(desk.run("why", desk.typed, "--json").stdout)[0]
@@ -147,6 +147,27 @@ def test_a_story_says_what_why_says_and_is_saved_without_what_people_wrote(page,
     assert story["verdict"].split(" ", 3)[0] in saved
     assert "onerror" not in saved
     assert "<script" not in saved
+
+
+@needs_browser
+def test_a_conversation_has_a_mark_for_every_recipient_and_leads_to_its_stories(page, desk):
+    page.get_by_role("link", name="Conversation").click()
+    rows = page.locator("tbody tr")
+    typed = rows.filter(has_text="onerror")
+    typed.wait_for()
+    assert "ann: acknowledged" in typed.inner_text()
+    assert page.title() != "owned"
+    said = json.loads(desk.run("message", "ls", "--json").stdout)
+    marks = {mark["agent"]: mark["mark"] for one in said for mark in one["marks"] if one["text"] == "for later"}
+    assert f"bob: {marks['bob']}" in rows.filter(has_text="for later").inner_text()
+    assert "not delivered" in rows.filter(has_text="xxxxx").inner_text()
+    _picture(page, "conversation")
+    page.get_by_label("Text").fill("later")
+    page.get_by_role("button", name="Search").click()
+    typed.wait_for(state="detached")
+    assert rows.count() == 1
+    page.get_by_role("link", name="story").click()
+    page.get_by_role("heading", name="delivery:").wait_for()
 
 
 @needs_browser
