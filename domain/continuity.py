@@ -6,7 +6,7 @@ Rules:
 * It is in the log, so nothing needs to be kept beside it; `<state>/continuity/<agent>.json` is a copy for others.
 * Who goes on is told it in front of its own task, as text of a message would be: no line of it acts as a key or a header.
 
-Source: spec/local-api.md sections 5.1 and 5.5.
+Source: spec/local-api.md sections 5.1 and 5.5; ADR-0101.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Rules:
 * A program that is started again goes on with its session. One that never became ready is given the id the other way: nobody but
   the program knows whether it had begun to write that session down.
 
-Source: spec/local-api.md section 5.3; F114.
+Source: spec/local-api.md section 5.3; F114; ADR-0101.
 """
 
 from __future__ import annotations
