@@ -348,15 +348,28 @@ class CodexAppServer(Door):
         if socket is None:
             return Unknowable("the notes of Codex' server are gone")
         # Asked before the rollouts are read: what is dead by then writes no more.
-        # Its socket may be gone before it: a door that closes takes it away.
-        server = await asyncio.to_thread(self._newest_that_has, identifier)
-        may_have_it = server is not None and (await listens(socket) or _runs(server))
+        may_have_it = await self._may_be_had(identifier, socket)
         await asyncio.to_thread(afresh._read_on)
         if (pointer := afresh._seen.get(identifier)) is not None:
             return Accepted(Evidence("item", pointer))
         if may_have_it:
             return Unknowable("Codex' server still runs and may have the message in its queue")
         return Absent()
+
+    async def _may_be_had(self, identifier: str, socket: Path) -> bool:
+        """Whether the server that was handed it goes on. One that was killed loses its connections a moment before it is gone.
+
+        Its socket may be gone before it: a door that closes takes it away.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ENDED_S
+        while (server := await asyncio.to_thread(self._newest_that_has, identifier)) is not None:
+            if not await listens(socket) and not _runs(server):
+                return False
+            if loop.time() >= deadline:
+                return True
+            await asyncio.sleep(LOOK_S)
+        return False
 
     def _newest_that_has(self, identifier: str) -> int | None:
         """Process id (0: not noted) of the server that was started last; None if that was not handed it."""

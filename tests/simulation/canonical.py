@@ -67,7 +67,8 @@ def canonical(world: World, budget: Mapping[str, int]) -> bytes:
     form.add(world.engine)
     form.add(world.host)
     form.add(world.promises)
-    for appointment, when in under_way(world.timeline):
+    what_and_whose = sorted(under_way(world.timeline), key=lambda one: (one[0].what.__qualname__, str(owner(one[0]))))
+    for appointment, when in what_and_whose:
         form.add((appointment.what.__qualname__, when - world.timeline.now))
         form.add(owner(appointment))
         form.add(appointment.arguments)

@@ -48,6 +48,8 @@ from relaybroker.testing.simulation.timeline import Appointment, Pipe, Timeline
 from relaybroker.testing.simulation.world import Plan, World
 from tests.simulation.canonical import FIRST_POSITION, canonical, owner, under_way
 
+ANY = 1 << 30
+"""Exceptions from the usual order that are not counted."""
 SOON_S = 0.25
 """What takes less than this takes no time here; what is due later is a timer, and lets time pass."""
 TIMERS = ("Node._woken",)
@@ -228,16 +230,22 @@ SCENARIOS: Mapping[str, Scenario] = {one.name: one for one in _ALL}
 class Explored:
     """A world, and what may still happen to it."""
 
-    def __init__(self, scenario: Scenario, make: Make | None = None) -> None:
+    def __init__(self, scenario: Scenario, make: Make | None = None, exceptions: int = ANY) -> None:
         self.scenario = scenario
         self.world = _world(scenario, make or (lambda state: Broker(plain_harness, state)))
         self.begin = state.encode(_core_of(self.world).state)
         """The core's state where the exploration begins."""
-        self.budget = dict(scenario.acts) | {"faults": scenario.faults, "timers": scenario.timers}
+        self._has_begun = False
+        """Whether anything has happened but acts."""
+        self.budget = dict(scenario.acts) | {
+            "faults": scenario.faults,
+            "timers": scenario.timers,
+            "exceptions": exceptions,
+        }
 
     def choices(self) -> dict[str, Callable[[], None]]:
-        """What may happen next, by a name that is the same in every run."""
-        world, timeline = self.world, self._timeline
+        """What may happen next, by a name that is the same in every run; first what is due first."""
+        timeline = self._timeline
         possible: dict[str, Callable[[], None]] = {}
         held_up = set()
         for appointment, when in under_way(timeline):
@@ -250,11 +258,24 @@ class Explored:
             if is_timer and not self.budget["timers"]:
                 continue
             name = _named(possible, _label(appointment))
-            possible[name] = lambda appointment=appointment, is_timer=is_timer: self._keep(appointment, is_timer)
+            possible[name] = functools.partial(self._keep, appointment, is_timer=is_timer, is_exception=bool(possible))
+            if not self.budget["exceptions"]:
+                break
         for name in self.scenario.acts:
-            if self.budget[name] and (name in ACTS or self.budget["faults"]) and (name in ACTS or world.node.is_up):
-                possible[name] = lambda name=name: self._act(name)
+            if self._may_act(name):
+                possible[name] = functools.partial(self._act, name)
         return possible
+
+    def _may_act(self, name: str) -> bool:
+        if not self.budget[name]:
+            return False
+        if name in FAULTS:
+            return self.budget["faults"] > 0 and self.world.node.is_up
+        return self.budget["exceptions"] > 0 or not self._has_begun
+
+    def is_decided(self) -> bool:
+        """Whether nothing more can happen but what is due, in its order: so it does when the world is healed."""
+        return not self.budget["exceptions"] and not any(self._may_act(name) for name in self.scenario.acts)
 
     def key(self) -> bytes:
         """The world's canonical form, and what may still happen."""
@@ -265,16 +286,23 @@ class Explored:
         assert isinstance(self.world.timeline, Unordered)
         return self.world.timeline
 
-    def _keep(self, appointment: Appointment, is_timer: bool) -> None:
+    def _keep(self, appointment: Appointment, *, is_timer: bool, is_exception: bool) -> None:
+        self._has_begun = True
         self.budget["timers"] -= is_timer
+        self._except(is_exception)
         self._timeline.keep(appointment)
         self._settle()
 
     def _act(self, name: str) -> None:
         self.budget[name] -= 1
         self.budget["faults"] -= name in FAULTS
+        self._except(name in ACTS and self._has_begun)
         (ACTS.get(name) or FAULTS[name])(self.world)
         self._settle()
+
+    def _except(self, is_exception: bool) -> None:
+        if is_exception and self.budget["exceptions"] < ANY:
+            self.budget["exceptions"] -= 1
 
     def _settle(self) -> None:
         """Let happen what happens at once."""
@@ -398,17 +426,29 @@ class Result:
 
 
 class Search:
-    """One depth-first search over the schedules of a scenario, each of at most `depth` steps."""
+    """One depth-first search over the schedules of a scenario, each of at most `depth` steps.
 
-    def __init__(self, scenario: Scenario, depth: int, *, make: Make | None = None, seconds: float = math.inf) -> None:
-        self._scenario, self._depth, self._make = scenario, depth, make
+    `exceptions`: how often something else may happen next than what is due next, or an act that is no fault later than at the beginning
+    (delay-bounded scheduling). With few exceptions a search reaches the end of what was begun.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        depth: int,
+        *,
+        exceptions: int = ANY,
+        make: Make | None = None,
+        seconds: float = math.inf,
+    ) -> None:
+        self._scenario, self._depth, self._exceptions, self._make = scenario, depth, exceptions, make
         self._seen = Seen()
         self._counts = mmap.mmap(-1, 8 * len(_Count))
         self._until = time.monotonic() + seconds
 
     def run(self) -> Result:
         """Search, and shorten what was found."""
-        explored = Explored(self._scenario, self._make)
+        explored = Explored(self._scenario, self._make, self._exceptions)
         gc.collect()
         gc.freeze()
         with tempfile.TemporaryFile() as self._broken:
@@ -427,7 +467,7 @@ class Search:
         if not self._seen.enter(explored.key(), left):
             return
         self._add(_Count.WORLDS)
-        choices = explored.choices() if left else {}
+        choices = explored.choices() if left and not explored.is_decided() else {}
         for number, (name, do) in enumerate(choices.items(), 1):
             step = functools.partial(self._step, explored, do, (*path, name))
             if number == len(choices):
@@ -539,21 +579,27 @@ def _said(error: Exception) -> str:
 # --- the command ----------------------------------------------------------------------------------------------------------------------
 
 
-def deepest(scenario: Scenario, seconds: float, *, most: int = 99) -> tuple[int, Result]:
-    """Search deeper and deeper as long as there is time: the depth to which every schedule was tried, and what was found."""
-    until, whole = time.monotonic() + seconds, 0
+def furthest(scenario: Scenario, seconds: float, *, by_depth: bool, most: int = 99) -> tuple[int, Result]:
+    """Search deeper and deeper, or with more and more exceptions, while there is time: how far all was tried, and the last result.
+
+    Behind `LONG` steps two messages have gone their way, whatever came between.
+    """
+    until, tried = time.monotonic() + seconds, -1
     while True:
-        result = Search(scenario, whole + 1, seconds=until - time.monotonic()).run()
-        if not result.is_whole or result.violation or whole + 1 >= most:
-            return (whole + 1 if result.is_whole else whole), result
-        whole += 1
+        left = until - time.monotonic()
+        depth, exceptions = (tried + 1, ANY) if by_depth else (LONG, tried + 1)
+        result = Search(scenario, depth, exceptions=exceptions, seconds=left).run()
+        if not result.is_whole:
+            return tried, result
+        tried += 1
+        if tried >= most:
+            return tried, result
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.exploration", description=__doc__)
     parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="default: all")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each scenario (60)")
-    parser.add_argument("--depth", type=int, default=99, help="not deeper than this")
     parser.add_argument("--play", metavar="SCHEDULE", help="one schedule of one scenario, with everything that happens")
     parser.add_argument("--session", type=argparse.FileType("wb"), help="with --play: write its log as a session")
     given = parser.parse_args()
@@ -566,15 +612,19 @@ def main() -> int:
         return bool(violation)
     broken = 0
     for scenario in chosen:
-        depth, result = deepest(scenario, given.seconds, most=given.depth)
-        print(f"{scenario.name}: {scenario.says}: every schedule of {depth} steps; at the last depth {result.worlds} worlds,"
-              f" {result.steps} steps, {result.ends} healed", flush=True)  # fmt: skip
-        if result.violation:
-            broken += 1
-            print(f"  BROKEN: {result.violation}\n  {SEPARATOR.join(result.schedule)!r}", flush=True)
+        print(f"{scenario.name}: {scenario.says}", flush=True)
+        for by_depth, what in ((True, "steps"), (False, "exceptions from the usual order")):
+            reached, result = furthest(scenario, given.seconds / 2, by_depth=by_depth)
+            print(
+                f"  every schedule of {reached} {what}; then {result.worlds} worlds, {result.ends} healed", flush=True
+            )
+            if result.violation:
+                broken += 1
+                print(f"  BROKEN: {result.violation}\n  {SEPARATOR.join(result.schedule)!r}", flush=True)
     return bool(broken)
 
 
+LONG = 60
 SEPARATOR = " | "
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from relaybroker.testing.sessions import replay_session
 from tests.simulation import test_mutations as broken
-from tests.simulation.exploration import SCENARIOS, SEPARATOR, Explored, Search, deepest, play, write_session
+from tests.simulation.exploration import LONG, SCENARIOS, SEPARATOR, Explored, Search, furthest, play, write_session
 
 
 @pytest.mark.slow
@@ -17,6 +17,15 @@ def test_no_schedule_of_a_small_world_breaks_a_promise(scenario, depth):
     assert not result.violation, f"{result.violation}\n{SEPARATOR.join(result.schedule)}"
     assert result.is_whole
     assert result.worlds > depth
+
+
+@pytest.mark.slow
+def test_no_two_faults_on_the_whole_way_of_two_messages_break_a_promise():
+    """The broker is killed, the host dies, anywhere and in either order; everything else happens as usual."""
+    result = Search(SCENARIOS["at most once"], LONG, exceptions=0).run()
+    assert not result.violation, f"{result.violation}\n{SEPARATOR.join(result.schedule)}"
+    assert result.is_whole
+    assert result.ends > 100
 
 
 BROKEN = [
@@ -76,7 +85,7 @@ def test_worlds_that_differ_are_told_apart():
 
 def test_without_time_a_search_says_that_it_is_not_whole():
     assert not Search(SCENARIOS["order"], 9, seconds=0.0).run().is_whole
-    assert deepest(SCENARIOS["order"], 0.0)[0] == 0
+    assert furthest(SCENARIOS["order"], 0.0, by_depth=True)[0] == 0
 
 
 def test_a_schedule_is_replayed_as_a_session(tmp_path):

@@ -418,3 +418,15 @@ async def test_a_look_up_leaves_the_socket_to_the_session(door, peer, notes):
 
 async def test_without_our_notes_nothing_is_proved(tmp_path):
     assert isinstance(await looked_up(tmp_path / "none"), Unknowable)
+
+
+async def test_a_server_that_is_being_killed_is_waited_for(tmp_path):
+    """Its connections end a moment before its process does: then it still seemed to have the message."""
+    ends = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+    notes = tmp_path / "notes.jsonl"
+    append(notes, {"socket": str(tmp_path / "gone.sock"), "pid": ends.pid})
+    append(notes, {"handed": OURS})
+    looking = asyncio.create_task(CodexAppServer(notes).look_up("del_1"))
+    await asyncio.sleep(0)
+    await ends.communicate(b"\n")
+    assert isinstance(await asyncio.wait_for(looking, WAIT_S), Absent)
