@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 5
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: audit chaos failing-io fuzz help demo test test-loaded nightly check fmt lint types contracts unit simulate explore day record-sessions test-shells test-agents record-screens bench lock docs site clean
+.PHONY: audit chaos failing-io fuzz mutate help demo test test-loaded nightly check fmt lint types contracts unit simulate explore day record-sessions test-shells test-agents record-screens bench lock docs site clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -77,6 +77,9 @@ chaos: $(VENV)/.installed  ## nightly: a nemesis over real processes under load,
 IO_FAULTS ?= 100
 failing-io: $(VENV)/.installed  ## nightly: the N-th open, read, write, fsync, rename or large allocation of the broker fails (IO_FAULTS=100 of them, all, all-fsync; IO_SEED=7)
 	IO_FAULTS=$(IO_FAULTS) IO_SEED=$${IO_SEED:-$$(date +%s)} $(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --timeout 7200 tests/e2e/test_failing_io.py
+
+mutate: $(VENV)/.installed  ## nightly: small changes to the core that a test must notice (MUTATE=200 of them besides the held modules, MUTATE_S=3600, MUTATE_SEED=7)
+	$(BIN)/python -m tests.mutation
 
 FUZZ ?= 2000
 fuzz: $(VENV)/.installed  ## hostile requests to every route, random values for every member: FUZZ=2000 each, FUZZ_SEED=7 repeats

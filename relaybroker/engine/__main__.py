@@ -70,7 +70,7 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(_run(options))
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             sys.exit(f"relaybroker engine: cannot serve {options.db} on port {options.port}: {error}")
 
 

@@ -18,20 +18,35 @@ from relaybroker.engine.names import is_agent_name
 from relaybroker.engine.store import Tx
 
 
-def materialise(tx: Tx, engine: Engine, workspace_id: str, node_id: str, names: Iterable[str]) -> None:
-    """Capabilities other than spawns and releases become actions; the first owner keeps them."""
+def materialise(
+    tx: Tx, engine: Engine, workspace_id: str, node_id: str, names: Iterable[str], provider: str = ""
+) -> None:
+    """Capabilities of a provider of a node, other than spawns and releases, become actions; the first owner keeps them."""
     for name in names:
-        if _is_built_in(name):
+        if is_built_in(name):
             continue
         tx.run(
-            "INSERT INTO actions (id, workspace_id, name, description, handler_node_id, created_at) VALUES (?,?,?,?,?,?)"
-            " ON CONFLICT (workspace_id, name) DO UPDATE SET handler_node_id = excluded.handler_node_id"
+            "INSERT INTO actions (id, workspace_id, name, description, handler_node_id, provider, created_at) VALUES (?,?,?,?,?,?,?)"
+            " ON CONFLICT (workspace_id, name) DO UPDATE SET handler_node_id = excluded.handler_node_id, provider = excluded.provider"
             " WHERE handler_agent_id IS NULL AND handler_node_id IS NULL",
-            f"act_{engine.ids.next()}", workspace_id, name, f"Node handler {name}", node_id, tx.now,
+            f"act_{engine.ids.next()}", workspace_id, name, f"Node handler {name}", node_id, provider, tx.now,
         )  # fmt: skip
 
 
-def _is_built_in(name: str) -> bool:
+def is_of(tx: Tx, node_id: str, provider: str, name: str) -> bool:
+    """Whether this provider of this node handles the action."""
+    return (
+        tx.one("SELECT 1 FROM actions WHERE handler_node_id = ? AND provider = ? AND name = ?", node_id, provider, name)
+        is not None
+    )
+
+
+def withdraw(tx: Tx, node_id: str, provider: str, name: str) -> None:
+    """The provider handles the action no longer, and nobody else does."""
+    tx.run("DELETE FROM actions WHERE handler_node_id = ? AND provider = ? AND name = ?", node_id, provider, name)
+
+
+def is_built_in(name: str) -> bool:
     """Spawns and releases are the engine's; `relay:` names are what newer peers can do, not what they offer."""
     return name in ("spawn", "release") or name.startswith(("spawn:", "relay:"))
 
@@ -56,13 +71,14 @@ def register(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> di
         if caller.kind == "agent":
             raise EngineError(403, "forbidden", "An agent can only register itself as handler")
         node = nodes.find(tx, caller.workspace_id, node_name or "")
-        if body["name"] not in nodes.capability_names(node):
+        if body["name"] not in nodes.capability_names(engine, node):
             raise EngineError(409, "capability_mismatch", "The node does not have this capability")
         node_id = node["id"]
     tx.run(
         "INSERT INTO actions (id, workspace_id, name, description, handler_agent_id, handler_node_id, input_schema, output_schema,"
         " available_to, created_at) VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (workspace_id, name) DO UPDATE SET"
         " description = excluded.description, handler_agent_id = excluded.handler_agent_id, handler_node_id = excluded.handler_node_id,"
+        " provider = CASE WHEN handler_node_id IS excluded.handler_node_id THEN provider ELSE excluded.provider END,"
         " input_schema = excluded.input_schema, output_schema = excluded.output_schema, available_to = excluded.available_to",
         f"act_{engine.ids.next()}", caller.workspace_id, body["name"], body["description"], agent_id, node_id,
         json.dumps(body.get("input_schema")), json.dumps(body.get("output_schema")), json.dumps(body.get("available_to") or []), tx.now,
@@ -71,7 +87,7 @@ def register(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> di
 
 
 def _require_own_name(tx: Tx, caller: Caller, name: str) -> None:
-    if _is_built_in(name):
+    if is_built_in(name):
         raise EngineError(403, "forbidden", "This name is the engine's own")
     known = tx.one("SELECT * FROM actions WHERE workspace_id = ? AND name = ?", caller.workspace_id, name)
     if known is not None and known["handler_agent_id"] != caller.id:

@@ -9,7 +9,7 @@ import json
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import channels, ids
+from relaybroker.engine import channels, events, ids
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
 from relaybroker.engine.store import Tx
@@ -212,14 +212,14 @@ def announce(tx: Tx, engine: Engine, agent: sqlite3.Row, status: str) -> None:
         "agent_ids": [agent["id"]],
         "data": {"agent_name": agent["name"], "status": status},
     }
-    workspace_id, name = agent["workspace_id"], agent["name"]
 
     def tell() -> None:
         for node_id in connected:
             engine.hub.send(node_id, frame)
-        engine.hub.publish(workspace_id, {"type": event, "agent": {"name": name}, "status": status})
 
     tx.after(tell)
+    said = {"type": event, "agent": {"name": agent["name"]}, "status": status}
+    events.publish(tx, engine, agent["workspace_id"], said)
 
 
 def delete(tx: Tx, engine: Engine, agent: sqlite3.Row) -> None:

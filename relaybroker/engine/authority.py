@@ -6,9 +6,10 @@ Rules:
 * An agent's token reaches what is the agent's own, what is said where it is a member, and what a workspace shares: who is there, which
   channels, nodes and actions exist. `Reach` names how far; its check runs before the route does anything.
 * An observer's token reads what its scopes name, in no other workspace, and changes nothing.
+* The content of a file is sent and fetched by a ticket in its URL, which is for this file, one purpose and a limited time.
 * A webhook's token speaks in the channel of that webhook, and does nothing else.
-* A node's token opens the node's socket (`/v1/node/ws`) and no route of this table. The implicit direct node of an agent serves that
-  agent and no other one.
+* A node's token opens the node's socket (`/v1/node/ws`), and speaks in channels: as an agent that is on the node, or under a name that
+  no agent has. The implicit direct node of an agent serves that agent and no other one.
 * What belongs to another workspace does not exist.
 * A message that the caller may not read does not exist for it (404), whichever route asks.
 
@@ -20,8 +21,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
-from relaybroker.engine import actions, channels, invocations, messages
+from relaybroker.engine import actions, channels, files, invocations, messages
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.errors import EngineError, not_found
 from relaybroker.engine.store import Tx
@@ -53,6 +55,7 @@ class Rule:
     agent: Reach | None = None
     observer: Sight | None = None
     webhook: bool = False
+    node: bool = False
     workspace: bool = True
     workspace_is_told: bool = False
 
@@ -64,6 +67,7 @@ class Rule:
             + ("A" if self.agent else "")
             + ("O" if self.observer else "")
             + ("H" if self.webhook else "")
+            + ("N" if self.node else "")
         )
 
 
@@ -73,6 +77,14 @@ def _reads_message(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
 
 def _speaks_about_message(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
     messages.answerable(tx, caller, path["id"])
+
+
+def _reads_file(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    files.readable(tx, caller, path["id"])
+
+
+def _owns_file(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
+    files.owned(tx, caller, path["id"])
 
 
 def _in_channel(tx: Tx, caller: Caller, path: Mapping[str, str]) -> None:
@@ -110,6 +122,8 @@ ITSELF = Reach("itself")
 MEMBER_READS = Reach("where it is a member, and its own messages", _reads_message)
 MEMBER_FINDS = Reach("where it is a member, and its own messages")
 MEMBER_ANSWERS = Reach("in its own conversations and in every channel", _speaks_about_message)
+READS_FILES = Reach("its own files, and those of messages that it may read", _reads_file)
+FINDS_FILES = Reach("its own files, and those of messages that it may read")
 IN_CHANNEL = Reach("where it is a member", _in_channel)
 IN_CONVERSATION = Reach("its own conversations")
 ANY_CHANNEL = Reach("every channel, without becoming a member")
@@ -142,6 +156,12 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "GET /v1/webhooks": _OPERATOR,
         "DELETE /v1/webhooks/{id}": _OPERATOR,
         "POST /v1/hooks/{id}": Rule(webhook=True, workspace=False),
+        "POST /v1/subscriptions": _OPERATOR,
+        "GET /v1/subscriptions": _OPERATOR,
+        "GET /v1/subscriptions/{id}": _OPERATOR,
+        "DELETE /v1/subscriptions/{id}": _OPERATOR,
+        "GET /v1/subscriptions/{id}/posts": _OPERATOR,
+        "GET /v1/refusals": _OPERATOR,
         "POST /v1/observer-tokens": _OPERATOR,
         "GET /v1/observer-tokens": _OPERATOR,
         "GET /v1/observer-tokens/{id}": _OPERATOR,
@@ -183,7 +203,7 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "POST /v1/channels/{name}/invite": _agent(IN_CHANNEL, workspace_is_told=True),
         "GET /v1/channels/{name}/read-status": Rule(IN_CHANNEL),
         "GET /v1/channels/{name}/messages": _seen(Rule(IN_CHANNEL), "messages:read"),
-        "POST /v1/channels/{name}/messages": _agent(ANY_CHANNEL, workspace_is_told=True),
+        "POST /v1/channels/{name}/messages": replace(_agent(ANY_CHANNEL, workspace_is_told=True), node=True),
         "GET /v1/messages/{id}": _seen(Rule(MEMBER_READS), "messages:read", _reads_message),
         "GET /v1/messages/{id}/replies": _seen(Rule(MEMBER_READS), "threads:read", _reads_message),
         "GET /v1/messages/{id}/reactions": _seen(Rule(MEMBER_READS), "reactions:read", _reads_message),
@@ -202,6 +222,11 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
         "POST /v1/dm/{conversation}/messages": _agent(IN_CONVERSATION),
         "POST /v1/dm/{conversation}/participants": _agent(Reach("its own groups, and every agent of the workspace")),
         "DELETE /v1/dm/{conversation}/participants/{agent}": _agent(Reach("its own groups, and only itself")),
+        "POST /v1/files/upload": _AGENT,
+        "POST /v1/files/{id}/complete": _agent(Reach("its own files", _owns_file)),
+        "GET /v1/files": _seen(Rule(FINDS_FILES), "files:read"),
+        "GET /v1/files/{id}": _seen(Rule(READS_FILES), "files:read", _reads_file),
+        "DELETE /v1/files/{id}": Rule(Reach("its own files", _owns_file)),
         "GET /v1/deliveries": _AGENT,
         "POST /v1/deliveries/{id}/ack": _AGENT,
         "POST /v1/deliveries/{id}/fail": _AGENT,
@@ -220,18 +245,27 @@ AUTHORITY: Mapping[str, Rule] = MappingProxyType(
 )
 """Route -> who may use it."""
 
-ABSENT: Mapping[str, str] = MappingProxyType(
+
+class Absent(NamedTuple):
+    """What SDKs ask for and this engine does not have, and why not."""
+
+    what: str
+    why: str
+
+
+_FOREIGN = "the engine of one machine has no agents outside of it"
+_HOSTED = "an offer of the hosted service to its customers"
+
+ABSENT: Mapping[str, Absent] = MappingProxyType(
     {
-        "a2a": "agents of other protocols",
-        "certify": "certification",
-        "console": "the console",
-        "directory": "the directory",
-        "files": "files",
-        "route": "semantic routing",
-        "routing": "semantic routing",
-        "skills": "skills",
-        "subscriptions": "subscriptions",
-        "triggers": "triggers",
+        "a2a": Absent("agents of other protocols", _FOREIGN),
+        "certify": Absent("certification", _HOSTED),
+        "console": Absent("the console", _HOSTED),
+        "directory": Absent("the directory", _FOREIGN),
+        "route": Absent("semantic routing", "it needs a language model of its own"),
+        "routing": Absent("semantic routing", "it needs a language model of its own"),
+        "skills": Absent("skills", _FOREIGN),
+        "triggers": Absent("triggers", "a subscription posts the same messages to a program, which invokes the action"),
     }
 )
 """First part of a path below `/v1` -> what SDKs ask for there. The engine answers 501 `not_implemented` and names it."""
@@ -241,6 +275,8 @@ OPEN: Mapping[str, str] = MappingProxyType(
         "GET /health": "whether the engine answers",
         "POST /v1/workspaces": "create a workspace, up to a limit; open an existing one only with its own key",
         "GET /v1/workspaces/by-name/{name}": "look up a workspace id by name",
+        "PUT /v1/files/{id}/content": "send the content of a file, with the ticket in its `upload_url`",
+        "GET /v1/files/{id}/content": "fetch the content of a file, with the ticket in its `download_url`",
     }
 )
 """Route -> what anybody on this machine may do without a token. Web pages may not: their Origin is refused."""

@@ -10,7 +10,7 @@ import re
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import ids, quotas
+from relaybroker.engine import events, ids, quotas
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
 from relaybroker.engine.store import Tx
@@ -54,9 +54,8 @@ def create(
     row = find(tx, workspace_id, name)
     if creator_id:
         add_member(tx, row["id"], creator_id, "owner")
-    tx.after(
-        lambda: engine.hub.publish(workspace_id, {"type": "channel.created", "channel": {"name": name, "topic": topic}})
-    )
+    event = {"type": "channel.created", "channel": {"name": name, "topic": topic}}
+    events.publish(tx, engine, workspace_id, event)
     return row
 
 
@@ -67,7 +66,7 @@ def update(tx: Tx, engine: Engine, channel: sqlite3.Row, sent: dict[str, Any]) -
     metadata = channel["metadata"] if sent.get("metadata") is None else json.dumps(sent["metadata"])
     tx.run("UPDATE channels SET topic = ?, metadata = ? WHERE id = ?", topic, metadata, channel["id"])
     event = {"type": "channel.updated", "channel": {"name": channel["name"], "topic": topic}}
-    tx.after(lambda: engine.hub.publish(channel["workspace_id"], event))
+    events.publish(tx, engine, channel["workspace_id"], event)
     return find(tx, channel["workspace_id"], channel["name"])
 
 
@@ -78,7 +77,7 @@ def archive(tx: Tx, engine: Engine, channel: sqlite3.Row) -> None:
     require_open(channel)
     tx.run("UPDATE channels SET is_archived = 1 WHERE id = ?", channel["id"])
     event = {"type": "channel.archived", "channel": {"name": channel["name"]}}
-    tx.after(lambda: engine.hub.publish(channel["workspace_id"], event))
+    events.publish(tx, engine, channel["workspace_id"], event)
 
 
 def require_open(channel: sqlite3.Row) -> None:
@@ -135,8 +134,8 @@ def mute(tx: Tx, engine: Engine, channel: sqlite3.Row, agent_id: str, agent_name
 
 
 def _tell(tx: Tx, engine: Engine, channel: sqlite3.Row, event: str, agent_name: str) -> None:
-    workspace_id, name = channel["workspace_id"], channel["name"]
-    tx.after(lambda: engine.hub.publish(workspace_id, {"type": event, "channel": name, "agent_name": agent_name}))
+    said = {"type": event, "channel": channel["name"], "agent_name": agent_name}
+    events.publish(tx, engine, channel["workspace_id"], said)
 
 
 def members(tx: Tx, channel_id: str) -> list[dict[str, Any]]:

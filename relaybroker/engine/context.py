@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
+from relaybroker.engine.addresses import Network
 from relaybroker.engine.hub import Hub
 from relaybroker.engine.ids import Snowflakes
+from relaybroker.engine.refusals import Refusals
 from relaybroker.engine.store import Store
 
 IDEMPOTENCY_S = 24 * 3600.0
@@ -60,5 +63,8 @@ class Engine:
     limits: Limits
     ids: Snowflakes = field(default_factory=Snowflakes)
     hub: Hub = field(default_factory=Hub)
-    told_of: dict[str, float] = field(default_factory=dict)
-    """Senders -> when a refusal of one was last in the log (monotonic seconds); only the store's thread uses it."""
+    networks: tuple[Network, ...] = ()
+    """Networks besides the public ones that it posts to."""
+    posts_wait: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something may have to be posted."""
+    refusals: Refusals = field(default_factory=Refusals)

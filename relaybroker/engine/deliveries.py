@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from relaybroker.engine import ids, push
+from relaybroker.engine import events, ids, push
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, invalid, not_found
 from relaybroker.engine.hub import encode
@@ -201,14 +201,9 @@ def _tell_failed(
         "agent_ids": [sender_id],
         "data": data,
     }
-    node_id, workspace_id = sender["location_node_id"], sender["workspace_id"]
-
-    def tell() -> None:
-        if node_id:
-            engine.hub.send(node_id, frame)
-        engine.hub.publish(workspace_id, {"type": "delivery.failed"} | data)
-
-    tx.after(tell)
+    if sender["location_node_id"]:
+        tx.after(functools.partial(engine.hub.send, sender["location_node_id"], frame))
+    events.publish(tx, engine, sender["workspace_id"], {"type": "delivery.failed"} | data)
 
 
 def find(tx: Tx, agent_id: str, delivery_id: str) -> sqlite3.Row:
@@ -266,7 +261,7 @@ def defer(
         "available_at": ids.iso(available_at),
         "reason": reason,
     }
-    tx.after(lambda: engine.hub.publish(row["workspace_id"], event))
+    events.publish(tx, engine, row["workspace_id"], event)
     return view(find(tx, agent_id, delivery_id))
 
 

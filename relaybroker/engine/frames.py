@@ -104,6 +104,13 @@ class NodeDeregister(_Frame):
     provider: _Provider | None = None
 
 
+class NodeSpawn(_Frame):
+    """A provider asks its node to start an agent."""
+
+    type: Literal["node.spawn"]
+    input: dict[str, Any]
+
+
 class AgentRegister(_Frame):
     """An agent on this node."""
 
@@ -169,6 +176,7 @@ _Any = Annotated[
     NodeRegister
     | NodeHeartbeat
     | NodeDeregister
+    | NodeSpawn
     | AgentRegister
     | AgentDeregister
     | DeliveryAck

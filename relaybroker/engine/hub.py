@@ -21,7 +21,8 @@ class NodeConnection:
     """One socket of one node.
 
     `behind` holds the agents whose open rows have to be read from the database before new ones are pushed, each with the number
-    to go on from (`push.py`).
+    to go on from (`push.py`). `provider` is the name by which it serves its node: "" hosts the node's agents, any other one only
+    carries out the actions of its `capabilities`, beside that one (`providers.py`).
     """
 
     def __init__(self, node_id: str, workspace_id: str, socket: web.WebSocketResponse) -> None:
@@ -31,6 +32,8 @@ class NodeConnection:
         self.outbox: Outbox
         self.behind: dict[str, int] = {}
         self.is_reading = False
+        self.provider = ""
+        self.capabilities: tuple[dict[str, Any], ...] = ()
 
 
 class Watcher(NamedTuple):
@@ -60,35 +63,53 @@ _FAMILIES = {
 
 
 class Hub:
-    """Every open socket of this engine. `is_connected` may be asked from any thread."""
+    """Every open socket of this engine. `is_connected` and `beside` may be asked from any thread."""
 
     def __init__(self) -> None:
+        self._open: dict[NodeConnection, None] = {}
         self._nodes: dict[str, NodeConnection] = {}
+        self._beside: dict[str, dict[str, NodeConnection]] = {}
         self._observers: dict[Outbox, Watcher] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def connect(self, connection: NodeConnection) -> NodeConnection | None:
-        """Make this the node's socket; the one it replaces is returned."""
+    def opened(self, connection: NodeConnection) -> None:
+        """A socket of a node is open; what it serves is not known before its first frame."""
+        self._open[connection] = None
+
+    def attach(self, connection: NodeConnection, provider: str) -> NodeConnection | None:
+        """Make this the node's socket of this provider; the one it replaces is returned."""
+        connection.provider = provider
+        if provider:
+            beside = self._beside.get(connection.node_id, {})
+            self._beside[connection.node_id] = beside | {provider: connection}  # made anew: other threads read it
+            return beside.get(provider)
         former = self._nodes.get(connection.node_id)
         self._nodes[connection.node_id] = connection
         return former
 
-    def disconnect(self, connection: NodeConnection) -> bool:
-        """Forget the socket; False if it was superseded before."""
-        if self._nodes.get(connection.node_id) is not connection:
+    def closed(self, connection: NodeConnection) -> bool:
+        """Forget the socket; False if it was superseded, or never served anything."""
+        del self._open[connection]
+        node_id, provider = connection.node_id, connection.provider
+        if self.node(node_id, provider) is not connection:
             return False
-        del self._nodes[connection.node_id]
+        if not provider:
+            del self._nodes[node_id]
+        else:
+            self._beside[node_id] = {name: other for name, other in self._beside[node_id].items() if name != provider}
+            if not self._beside[node_id]:
+                del self._beside[node_id]
         return True
 
     def disconnect_by_force(self, node_id: str) -> None:
-        """The node is gone: its socket is closed with 1000 `force-disconnect`."""
-        connection = self._nodes.get(node_id)
-        if connection is not None:
-            self.close_later(connection.socket, b"force-disconnect")
+        """The node is gone: its sockets are closed with 1000 `force-disconnect`."""
+        for connection in self._open:
+            if connection.node_id == node_id:
+                self.close_later(connection.socket, b"force-disconnect")
 
     def close_workspace(self, workspace_id: str) -> None:
         """The workspace is gone: its sockets are closed with 1000 `workspace-deleted`."""
-        sockets = [item.socket for item in self._nodes.values() if item.workspace_id == workspace_id]
+        sockets = [item.socket for item in self._open if item.workspace_id == workspace_id]
         sockets += [item.socket for item in self._observers.values() if item.workspace_id == workspace_id]
         for socket in sockets:
             self.close_later(socket, b"workspace-deleted")
@@ -99,17 +120,21 @@ class Hub:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def node(self, node_id: str) -> NodeConnection | None:
-        """The node's socket."""
-        return self._nodes.get(node_id)
+    def node(self, node_id: str, provider: str = "") -> NodeConnection | None:
+        """The node's socket of this provider; "" is the one that hosts its agents."""
+        return self._beside.get(node_id, {}).get(provider) if provider else self._nodes.get(node_id)
 
-    def is_connected(self, node_id: str) -> bool:
-        """Whether the node has a socket."""
-        return node_id in self._nodes
+    def beside(self, node_id: str) -> list[NodeConnection]:
+        """The node's sockets of providers beside the one that hosts its agents."""
+        return list(self._beside.get(node_id, {}).values())
 
-    def send(self, node_id: str, frame: dict[str, Any]) -> None:
-        """Push one frame to a node, if it has a socket."""
-        connection = self._nodes.get(node_id)
+    def is_connected(self, node_id: str, provider: str = "") -> bool:
+        """Whether the node has a socket of this provider."""
+        return self.node(node_id, provider) is not None
+
+    def send(self, node_id: str, frame: dict[str, Any], provider: str = "") -> None:
+        """Push one frame to a node, if it has a socket of this provider."""
+        connection = self.node(node_id, provider)
         if connection is not None:
             connection.outbox.put(encode(frame))
 
@@ -144,13 +169,13 @@ class Hub:
 
     async def close_all(self) -> None:
         """Close every open socket with 1001; peers that do not answer are left behind after `CLOSE_S`."""
-        sockets = [item.socket for item in self._nodes.values()] + [item.socket for item in self._observers.values()]
+        sockets = [item.socket for item in self._open] + [item.socket for item in self._observers.values()]
         closing = [close(socket, WSCloseCode.GOING_AWAY, b"engine stopping") for socket in sockets]
         await asyncio.gather(*closing, *self._closing)
 
     def cut_off_stalled(self) -> None:
         """End the sockets whose peers do not read."""
-        for outbox in [*(item.outbox for item in self._nodes.values()), *self._observers]:
+        for outbox in [*(item.outbox for item in self._open), *self._observers]:
             outbox.cut_off_if_stalled(STALLED_AFTER_S)
 
 

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Collection
 from typing import Any
 
-from relaybroker.engine import agents, deliveries, ids, nodes, placement, quotas
+from relaybroker.engine import agents, deliveries, events, ids, nodes, placement, quotas
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
@@ -137,7 +137,8 @@ def view(row: sqlite3.Row) -> dict[str, Any]:
 
 def _dispatch(tx: Tx, engine: Engine, row: sqlite3.Row, node_id: str) -> None:
     """Send the invocation to a node that has a socket; else it waits for the node to be back."""
-    connected = engine.hub.is_connected(node_id)
+    provider = _provider(tx, engine, row, node_id)
+    connected = engine.hub.is_connected(node_id, provider)
     tried = [*json.loads(row["tried"])]
     if node_id not in tried:
         tried.append(node_id)
@@ -157,7 +158,21 @@ def _dispatch(tx: Tx, engine: Engine, row: sqlite3.Row, node_id: str) -> None:
     if row["handler_agent_id"]:
         agent = tx.one("SELECT name FROM agents WHERE id = ?", row["handler_agent_id"])
         frame |= {"agent_id": row["handler_agent_id"], "agent_name": agent["name"] if agent else ""}
-    tx.after(functools.partial(engine.hub.send, node_id, frame))
+    tx.after(functools.partial(engine.hub.send, node_id, frame, provider))
+
+
+def _provider(tx: Tx, engine: Engine, row: sqlite3.Row, node_id: str) -> str:
+    """Which of the node's providers gets it; "" is its broker. A spawn that a provider hands on (`node.spawn`) is for the broker."""
+    if row["kind"] == "node":
+        action = tx.one(
+            "SELECT provider FROM actions WHERE workspace_id = ? AND name = ?", row["workspace_id"], row["action_name"]
+        )
+        return "" if action is None else str(action["provider"])
+    if row["kind"] == "spawn" and row["caller_id"] != node_id:
+        for other in engine.hub.beside(node_id):
+            if any(item["name"] == row["frame_action"] for item in other.capabilities):
+                return other.provider
+    return ""
 
 
 def drain(tx: Tx, engine: Engine, node: sqlite3.Row) -> None:
@@ -191,15 +206,27 @@ def open_on(tx: Tx, node_id: str) -> list[str]:
 
 def reschedule_node(tx: Tx, engine: Engine, node_id: str, keep: Collection[str] = ()) -> list[str]:
     """The node will not answer what it was sent: it goes to another node, or waits for this one. The ids that were moved."""
-    moved = [invocation_id for invocation_id in open_on(tx, node_id) if invocation_id not in keep]
-    for invocation_id in moved:
-        row = _row(tx, invocation_id)
+    rows = [_row(tx, invocation_id) for invocation_id in open_on(tx, node_id) if invocation_id not in keep]
+    moved = [row for row in rows if not _is_beside(engine, node_id, _provider(tx, engine, row, node_id))]
+    for row in moved:
         other = placement.elsewhere(tx, engine, row)
         if other is not None:
             _dispatch(tx, engine, row, other)
         else:
             _wait(tx, row, until=tx.now)
-    return moved
+    return [row["id"] for row in moved]
+
+
+def _is_beside(engine: Engine, node_id: str, provider: str) -> bool:
+    return provider != "" and engine.hub.is_connected(node_id, provider)
+
+
+def await_provider(tx: Tx, engine: Engine, node_id: str, provider: str) -> None:
+    """The provider has no socket: what it was sent waits for it."""
+    for invocation_id in open_on(tx, node_id):
+        row = _row(tx, invocation_id)
+        if _provider(tx, engine, row, node_id) == provider:
+            _wait(tx, row, until=tx.now)
 
 
 def after_restart(tx: Tx) -> None:
@@ -227,7 +254,7 @@ def redispatch(tx: Tx, engine: Engine) -> None:
         other = placement.elsewhere(tx, engine, row)
         if other is not None:
             _dispatch(tx, engine, row, other)
-        elif engine.hub.is_connected(row["dispatched_node_id"]):
+        elif engine.hub.is_connected(row["dispatched_node_id"]) or engine.hub.beside(row["dispatched_node_id"]):
             _send_if_room(tx, engine, row, nodes.by_id(tx, row["dispatched_node_id"]))
 
 
@@ -250,12 +277,12 @@ def _wait(tx: Tx, row: sqlite3.Row, *, until: float) -> None:
 # --- results ----------------------------------------------------------------------------------------------------------------
 
 
-def result(tx: Tx, engine: Engine, node_id: str, frame: dict[str, Any]) -> None:
-    """`action.result` from a node; ignored unless the invocation is open and was sent there last."""
+def result(tx: Tx, engine: Engine, node_id: str, frame: dict[str, Any], provider: str = "") -> None:
+    """`action.result` from a provider of a node; ignored unless the invocation is open and was sent there last."""
     row = tx.one(f"SELECT * FROM invocations WHERE id = ? AND {_OPEN}", frame["invocation_id"])
     if row is None or row["dispatched_node_id"] != node_id:
         return
-    if frame.get("error") == "handler_unavailable":
+    if frame.get("error") == "handler_unavailable" and not provider:
         tx.run("UPDATE nodes SET handlers_live = 0 WHERE id = ?", node_id)
         other = placement.elsewhere(tx, engine, row)
         if other is not None:
@@ -335,6 +362,5 @@ def _finish(tx: Tx, engine: Engine, row: sqlite3.Row, *, output: Any, error: str
             msg_id=row["id"],
             data=data,
         )
-    workspace_id = row["workspace_id"]
     shown = data | {"output": output if isinstance(output, dict) else None}
-    tx.after(lambda: engine.hub.publish(workspace_id, {"type": f"action.{status}"} | shown))
+    events.publish(tx, engine, row["workspace_id"], {"type": f"action.{status}"} | shown)

@@ -10,7 +10,7 @@ import re
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import channels, deliveries, ids, quotas
+from relaybroker.engine import channels, deliveries, events, files, ids, quotas
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, not_found
@@ -19,7 +19,7 @@ from relaybroker.engine.json_text import whole
 from relaybroker.engine.store import Tx
 
 MESSAGE_MAX = 512 * 1024
-"""Characters of a message with its data, blocks and mentions: each recipient gets them all."""
+"""Characters of a message with its data, blocks, mentions and what it says of its files: each recipient gets them all."""
 _MENTION = re.compile(r"@(\w+)")
 
 
@@ -35,22 +35,22 @@ def insert(
     """Store a message; its recipients get it from `deliver`.
 
     Raises:
-        EngineError: 413 `body_too_large`; 501 `not_implemented` for attachments: there are no files, and none is dropped silently.
+        EngineError: 413 `body_too_large`; for attachments 404 `file_not_found`, 409 `file_not_complete`.
     """
-    if body.get("attachments"):
-        raise EngineError(501, "not_implemented", "This engine keeps no files: send the message without attachments")
+    attachments = files.attachable(tx, caller, body.get("attachments") or [])
     message_id = int(engine.ids.next())
     mentions = json.dumps(list(dict.fromkeys(_MENTION.findall(body["text"]))))
     blocks = None if body.get("blocks") is None else json.dumps(body["blocks"])
-    data = json.dumps(body.get("data") or {})
-    if len(body["text"]) + len(mentions) + len(blocks or "") + len(data) > MESSAGE_MAX:
+    data, carried = json.dumps(body.get("data") or {}), json.dumps(attachments)
+    if len(body["text"]) + len(mentions) + len(blocks or "") + len(data) + len(carried) > MESSAGE_MAX:
         raise EngineError(413, "body_too_large", f"A message has at most {MESSAGE_MAX // 1024} Ki characters in all")
     tx.run(
         "INSERT INTO messages (id, workspace_id, channel_id, agent_id, agent_name, text, blocks, metadata, thread_id, mode, mentions,"
-        " created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        " attachments, created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
         message_id, caller.workspace_id, channel_id, caller.id, caller.name, body["text"],
-        blocks, data, None if thread_id is None else int(thread_id), body.get("mode") or "wait", mentions, tx.now,
+        blocks, data, None if thread_id is None else int(thread_id), body.get("mode") or "wait", mentions, carried, tx.now,
     )  # fmt: skip
+    files.attach(tx, message_id, attachments)
     return tx.the("SELECT * FROM messages WHERE id = ?", message_id)
 
 
@@ -64,20 +64,20 @@ def view(row: sqlite3.Row) -> dict[str, Any]:
         "text": row["text"],
         "blocks": None if row["blocks"] is None else json.loads(row["blocks"]),
         "metadata": json.loads(row["metadata"]),
-        "has_attachments": False,
+        "has_attachments": row["attachments"] != "[]",
         "thread_id": None if row["thread_id"] is None else str(row["thread_id"]),
         "created_at": ids.iso(row["created_at"]),
         "mentions": json.loads(row["mentions"]),
-        "attachments": [],
+        "attachments": json.loads(row["attachments"]),
         "injection_mode": row["mode"],
     }
 
 
 def reply_view(tx: Tx, row: sqlite3.Row) -> dict[str, Any]:
-    """A thread reply."""
+    """A thread reply; it names its attachments only if it has some."""
     full = view(row)
     channel = tx.the("SELECT name FROM channels WHERE id = ?", row["channel_id"])
-    return {
+    reply = {
         "id": full["id"],
         "channel_id": full["channel_id"],
         "channel_name": channel["name"],
@@ -90,6 +90,7 @@ def reply_view(tx: Tx, row: sqlite3.Row) -> dict[str, Any]:
         "has_attachments": full["has_attachments"],
         "created_at": full["created_at"],
     }
+    return reply | {"attachments": full["attachments"]} if full["has_attachments"] else reply
 
 
 def find(tx: Tx, workspace_id: str, message_id: str) -> sqlite3.Row:
@@ -144,7 +145,7 @@ def brief(row: sqlite3.Row) -> dict[str, Any]:
         "agent_name": row["agent_name"],
         "text": row["text"],
         "injection_mode": row["mode"],
-        "attachments": [],
+        "attachments": json.loads(row["attachments"]),
     }
 
 
@@ -225,8 +226,7 @@ def deliver(
 def observe(tx: Tx, engine: Engine, workspace_id: str, row: sqlite3.Row, event: dict[str, Any]) -> None:
     """Show the observers of the workspace an event about a message, with an id that is always the same for that message."""
     full = {"id": ids.stable_uuid(f"message:{row['id']}")} | event
-    is_private = in_conversation(tx, row)
-    tx.after(lambda: engine.hub.publish(workspace_id, full, is_private=is_private))
+    events.publish(tx, engine, workspace_id, full, is_private=in_conversation(tx, row))
 
 
 def in_conversation(tx: Tx, row: sqlite3.Row) -> bool:

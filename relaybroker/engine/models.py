@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from relaybroker.engine.errors import EngineError, invalid
 from relaybroker.engine.json_text import strict_json
-from relaybroker.engine.names import LABEL_MAX, AgentName, Label
+from relaybroker.engine.names import LABEL_MAX, AgentName, FileName, Label
 
 BODY_WAIT_S = 30.0
 """How long a body may take to arrive."""
@@ -38,6 +39,23 @@ Scope = Literal[
 _TIME = "a time is written like 2026-01-31T12:00:00.000Z"
 PROMPT_MAX = 64 * 1024
 """Characters of the system prompt of a workspace, and of the persona of an agent."""
+FILE_MAX = 8 * 1024 * 1024
+"""Bytes of a file."""
+ATTACHMENTS_MAX = 16
+"""Files of a message."""
+CONTENT_TYPE_MAX = 127
+"""Characters of the type of a file."""
+_CONTENT_TYPE = (
+    r"^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(; ?[A-Za-z0-9_.-]+=[A-Za-z0-9_.-]+)?$"
+)
+HEADERS_MAX = 16
+"""Headers of a subscription's own."""
+SECRET_MAX = 256
+"""Characters of the secret of a subscription."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
+_OWN_HEADERS = frozenset(
+    {"host", "connection", "content-length", "content-type", "transfer-encoding", "upgrade", "te", "trailer", "expect"}
+)
 _Json = TypeVar("_Json", dict[str, Any], list[Any])
 
 
@@ -50,6 +68,20 @@ def _small(value: _Json) -> _Json:
 
 _Small = Annotated[dict[str, Any], AfterValidator(_small)]
 _SmallList = Annotated[list[Any], AfterValidator(_small)]
+
+
+_Attachments = Annotated[list[str], Field(max_length=ATTACHMENTS_MAX)]
+
+
+def _headers(value: dict[str, str]) -> dict[str, str]:
+    if len(value) > HEADERS_MAX:
+        raise ValueError(f"may have {HEADERS_MAX} headers")
+    for name, content in value.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
+            raise ValueError("has a header that may not be set")
+        if len(content) > DESCRIPTION_MAX or not (content.isascii() and content.isprintable()):
+            raise ValueError(f"has a value that is not {DESCRIPTION_MAX} visible ASCII characters at most")
+    return value
 
 
 class Body(BaseModel):
@@ -205,15 +237,29 @@ class InviteBody(Body):
     agent_name: str = Field(min_length=1)
 
 
+class UploadBody(Body):
+    """POST /v1/files/upload. The PyPI client calls the size `size`."""
+
+    filename: FileName
+    content_type: str = Field(min_length=1, max_length=CONTENT_TYPE_MAX, pattern=_CONTENT_TYPE)
+    size_bytes: int = Field(ge=1, le=FILE_MAX, validation_alias=AliasChoices("size_bytes", "size"))
+
+
 class MessageBody(Body):
     """A channel message, reply or conversation message."""
 
     text: str = Field(min_length=1, max_length=TEXT_MAX)
     blocks: list[Any] | None = None
-    attachments: list[str] | None = None
+    attachments: _Attachments | None = None
     data: dict[str, Any] | None = None
     content_type: str | None = None
     mode: Literal["wait", "steer"] | None = None
+
+
+class ChannelMessageBody(MessageBody):
+    """POST /v1/channels/:name/messages; a node says who speaks."""
+
+    sender: AgentName | None = Field(default=None, validation_alias="from")
 
 
 class DmBody(Body):
@@ -221,7 +267,7 @@ class DmBody(Body):
 
     to: str = Field(min_length=1)
     text: str = Field(min_length=1, max_length=TEXT_MAX)
-    attachments: list[str] | None = None
+    attachments: _Attachments | None = None
     mode: Literal["wait", "steer"] | None = None
 
 
@@ -237,6 +283,23 @@ class WebhookBody(Body):
 
     name: Label | None = None
     channel: str = Field(min_length=1)
+
+
+class SubscriptionFilter(Body):
+    """Which of the events a subscription wants."""
+
+    channel: str | None = Field(default=None, max_length=LABEL_MAX)
+    mentions: str | None = Field(default=None, max_length=LABEL_MAX)
+
+
+class SubscriptionBody(Body):
+    """POST /v1/subscriptions."""
+
+    events: list[str] = Field(min_length=1, max_length=64)
+    filter: SubscriptionFilter | None = None
+    url: str = Field(min_length=1)
+    headers: Annotated[dict[str, str], AfterValidator(_headers)] | None = None
+    secret: str | None = Field(default=None, min_length=1, max_length=SECRET_MAX)
 
 
 class HookBody(Body):

@@ -17,6 +17,9 @@ AGENT_NAME_MAX = 128
 LABEL_MAX = 200
 """Characters of any other name."""
 
+FILE_NAME_MAX = 255
+"""Characters of the name of a file."""
+
 _AGENT_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{AGENT_NAME_MAX - 1}}}")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories of what is not shown, or shown as something else."""
@@ -44,7 +47,15 @@ def _label(text: str) -> str:
     return text
 
 
+def _file_name(text: str) -> str:
+    if text in (".", "..") or "/" in text or "\\" in text:
+        raise ValueError("must be the name of a file, without a folder")
+    return _label(text)
+
+
 AgentName = Annotated[str, Field(min_length=1), AfterValidator(_agent_name)]
 """The name of an agent."""
 Label = Annotated[str, Field(min_length=1, max_length=LABEL_MAX), AfterValidator(_label)]
 """The name of a node, a workspace, an action, a capability, a group."""
+FileName = Annotated[str, Field(min_length=1, max_length=FILE_NAME_MAX), AfterValidator(_file_name)]
+"""The name of a file: no path."""

@@ -9,10 +9,10 @@ import json
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import actions, agents, deliveries, invocations
+from relaybroker.engine import actions, agents, deliveries, files, invocations, providers, subscriptions
 from relaybroker.engine.context import IDEMPOTENCY_S, Engine
 from relaybroker.engine.errors import EngineError
-from relaybroker.engine.nodes import by_id, is_live, view
+from relaybroker.engine.nodes import by_id, is_live, manifest, view
 from relaybroker.engine.store import Tx
 
 
@@ -36,7 +36,7 @@ def register(tx: Tx, engine: Engine, node_id: str, frame: dict[str, Any]) -> dic
             frame["name"], json.dumps(frame["tags"]), frame["version"], tx.now, node_id,
         )  # fmt: skip
     else:
-        capabilities = _capabilities(frame["capabilities"])
+        capabilities = manifest(frame)
         tx.run(
             "UPDATE nodes SET name = ?, tags = ?, version = ?, status = 'online', handlers_live = ?, capabilities = ?, max_agents = ?,"
             " last_heartbeat_at = ? WHERE id = ?",
@@ -44,11 +44,8 @@ def register(tx: Tx, engine: Engine, node_id: str, frame: dict[str, Any]) -> dic
             frame["max_agents"], tx.now, node_id,
         )  # fmt: skip
         actions.materialise(tx, engine, node["workspace_id"], node_id, [item["name"] for item in capabilities])
-    return view(tx, engine, by_id(tx, node_id))
-
-
-def _capabilities(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: item[key] for key in ("name", "kind", "metadata") if key in item} for item in items]
+    shown = view(tx, engine, by_id(tx, node_id))
+    return shown | providers.acceptance(tx, node_id, "", frame) if "provider" in frame else shown
 
 
 def heartbeat(tx: Tx, engine: Engine, node_id: str, frame: dict[str, Any]) -> None:
@@ -64,7 +61,7 @@ def heartbeat(tx: Tx, engine: Engine, node_id: str, frame: dict[str, Any]) -> No
             "UPDATE nodes SET status = 'online', active_agents = 1, last_heartbeat_at = ? WHERE id = ?", tx.now, node_id
         )
     else:
-        capabilities = json.dumps(_capabilities(frame["capabilities"])) if "capabilities" in frame else None
+        capabilities = json.dumps(manifest(frame)) if "capabilities" in frame else None
         tx.run(
             "UPDATE nodes SET status = 'online', load = ?, active_agents = ?, handlers_live = ?, last_heartbeat_at = ?,"
             " version = COALESCE(?, version), max_agents = COALESCE(?, max_agents), capabilities = COALESCE(?, capabilities)"
@@ -161,4 +158,6 @@ def sweep(tx: Tx, engine: Engine) -> None:
     deliveries.expire(tx, engine)
     deliveries.push_deferred(tx, engine)
     invocations.redispatch(tx, engine)
+    files.sweep(tx)
+    subscriptions.sweep(tx)
     tx.run("DELETE FROM idempotency WHERE created_at < ?", tx.now - IDEMPOTENCY_S)

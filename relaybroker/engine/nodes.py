@@ -39,9 +39,19 @@ def is_live(tx: Tx, engine: Engine, row: sqlite3.Row) -> bool:
     return row["status"] == "online" and heard is not None and tx.now - heard <= engine.limits.node_timeout_s
 
 
-def capability_names(row: sqlite3.Row) -> set[str]:
-    """What the node said it can do."""
-    return {item["name"] for item in json.loads(row["capabilities"])}
+def capability_names(engine: Engine, row: sqlite3.Row) -> set[str]:
+    """What the node said it can do, and the providers beside its broker that are connected."""
+    return {item["name"] for item in _capabilities(engine, row)}
+
+
+def _capabilities(engine: Engine, row: sqlite3.Row) -> list[dict[str, Any]]:
+    by_name = {item["name"]: item for other in engine.hub.beside(row["id"]) for item in other.capabilities}
+    return list((by_name | {item["name"]: item for item in json.loads(row["capabilities"])}).values())
+
+
+def manifest(frame: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is kept of the capabilities in a frame."""
+    return [{key: item[key] for key in ("name", "kind", "metadata") if key in item} for item in frame["capabilities"]]
 
 
 def enrol(tx: Tx, engine: Engine, workspace_id: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +152,9 @@ def binding_view(tx: Tx, row: sqlite3.Row, node: sqlite3.Row) -> dict[str, Any]:
 
 def view(tx: Tx, engine: Engine, row: sqlite3.Row) -> dict[str, Any]:
     """The public node."""
-    live = is_live(tx, engine, row)
+    is_beside = bool(engine.hub.beside(row["id"]))
+    hosts = is_live(tx, engine, row)
+    live = hosts or is_beside
     delivery = None if row["delivery"] is None else _redacted(json.loads(row["delivery"]))
     return {
         "id": row["id"],
@@ -151,12 +163,12 @@ def view(tx: Tx, engine: Engine, row: sqlite3.Row) -> dict[str, Any]:
         "role": row["role"],
         "delivery_adapter": row["delivery_adapter"],
         "delivery": delivery,
-        "capabilities": json.loads(row["capabilities"]),
+        "capabilities": _capabilities(engine, row),
         "tags": json.loads(row["tags"]),
         "version": row["version"],
         "status": "online" if live else "offline",
         "live": live,
-        "handlers_live": live and bool(row["handlers_live"]),
+        "handlers_live": (hosts and bool(row["handlers_live"])) or is_beside,
         "load": int(row["load"]) if row["load"] == int(row["load"]) else row["load"],
         "active_agents": row["active_agents"],
         "max_agents": row["max_agents"],

@@ -46,7 +46,7 @@ def choose(tx: Tx, engine: Engine, caller: Caller, body: dict[str, Any]) -> str:
     capability, target = capability_of(body), target_of(body)
     if target:
         node = nodes.find(tx, caller.workspace_id, target) if target != "self" else _own_node(tx, caller)
-        if capability not in nodes.capability_names(node):
+        if capability not in nodes.capability_names(engine, node):
             raise EngineError(409, "capability_mismatch", f"The node does not offer {capability}")
         if not has_room(tx, node):
             raise unavailable()
@@ -65,7 +65,7 @@ def least_loaded(tx: Tx, engine: Engine, workspace_id: str, capability: str, tri
         workspace_id, tx.now - engine.limits.node_timeout_s,
     )  # fmt: skip
     for row in rows:
-        if row["id"] not in tried and capability in nodes.capability_names(row) and has_room(tx, row):
+        if row["id"] not in tried and capability in nodes.capability_names(engine, row) and has_room(tx, row):
             return str(row["id"])
     return None
 

@@ -8,9 +8,7 @@ Source: spec/engine-contract.md section 7.2.
 
 from __future__ import annotations
 
-import logging
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError
@@ -22,11 +20,6 @@ if TYPE_CHECKING:
 SENDER_QUOTA = "sender_quota"
 CHANNELS_MAX = 4096
 """Channels of a workspace, the archived ones among them."""
-TOLD_EVERY_S = 60.0
-"""Between two lines of the log about one sender."""
-TOLD_MAX = 1024
-"""Senders of which it is remembered when they were last in the log."""
-log = logging.getLogger(__name__)
 
 
 def require_room(tx: Tx, engine: Engine, caller: Caller, rows: int, size: int) -> None:
@@ -43,7 +36,7 @@ def require_room(tx: Tx, engine: Engine, caller: Caller, rows: int, size: int) -
     if not open_rows["rows"]:
         return
     if open_rows["rows"] + rows > limits.sender_open or open_rows["size"] + rows * size > limits.sender_open_size:
-        _refuse(engine, caller, f"{open_rows['rows']} deliveries of {open_rows['size']} characters")
+        _refuse(caller, f"{open_rows['rows']} deliveries of {open_rows['size']} characters")
 
 
 def require_room_for_invocation(tx: Tx, engine: Engine, caller: Caller) -> None:
@@ -54,7 +47,7 @@ def require_room_for_invocation(tx: Tx, engine: Engine, caller: Caller) -> None:
         "SELECT COUNT(*) FROM invocations WHERE caller_id = ? AND status IN ('pending', 'dispatched')", caller.id
     )
     if open_now >= engine.limits.sender_invocations:
-        _refuse(engine, caller, f"{open_now} invocations")
+        _refuse(caller, f"{open_now} invocations")
 
 
 def require_room_for_channel(tx: Tx, engine: Engine, workspace_id: str, creator_id: str | None) -> None:
@@ -73,13 +66,5 @@ def require_room_for_channel(tx: Tx, engine: Engine, workspace_id: str, creator_
         raise EngineError(403, "channel_limit", f"A workspace has at most {CHANNELS_MAX} channels")
 
 
-def _refuse(engine: Engine, caller: Caller, has: str) -> None:
-    said = f"{caller.name} has {has} open, and may have no more until some are settled"
-    last, now = engine.told_of.get(caller.id), time.monotonic()
-    if last is None or now - last >= TOLD_EVERY_S:
-        engine.told_of.pop(caller.id, None)
-        engine.told_of[caller.id] = now
-        while len(engine.told_of) > TOLD_MAX:
-            del engine.told_of[next(iter(engine.told_of))]
-        log.warning("refused with %s: %s", SENDER_QUOTA, said)
-    raise EngineError(429, SENDER_QUOTA, said)
+def _refuse(caller: Caller, has: str) -> NoReturn:
+    raise EngineError(429, SENDER_QUOTA, f"{caller.name} has {has} open, and may have no more until some are settled")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import channels, deliveries, ids, messages
+from relaybroker.engine import channels, deliveries, events, ids, messages
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import invalid, not_found
@@ -76,8 +76,7 @@ def _tell_reaction(tx: Tx, engine: Engine, caller: Caller, row: sqlite3.Row, key
         tx, engine, agent_ids=_audience(tx, row), event="message.reacted", key=key, msg_id=str(row["id"]), data=data
     )
     event = {"type": "message.reacted"} | {key: data[key] for key in ("message_id", "emoji", "agent_name", "action")}
-    is_private = messages.in_conversation(tx, row)
-    tx.after(lambda: engine.hub.publish(caller.workspace_id, event, is_private=is_private))
+    events.publish(tx, engine, caller.workspace_id, event, is_private=messages.in_conversation(tx, row))
 
 
 def grouped(tx: Tx, message_id: int) -> list[dict[str, Any]]:
@@ -116,8 +115,7 @@ def read(tx: Tx, engine: Engine, caller: Caller, message_id: str) -> dict[str, A
             data=data,
         )
         event = {"type": "message.read", "message_id": message_id, "agent_name": caller.name, "read_at": read_at}
-        is_private = messages.in_conversation(tx, row)
-        tx.after(lambda: engine.hub.publish(caller.workspace_id, event, is_private=is_private))
+        events.publish(tx, engine, caller.workspace_id, event, is_private=messages.in_conversation(tx, row))
     return {"message_id": message_id, "agent_id": caller.id, "read_at": read_at}
 
 

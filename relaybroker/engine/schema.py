@@ -83,13 +83,47 @@ CREATE TABLE IF NOT EXISTS webhooks (
   id TEXT PRIMARY KEY, workspace_id TEXT NOT NULL, name TEXT NOT NULL, channel_id TEXT NOT NULL, token_hash TEXT NOT NULL UNIQUE,
   created_at REAL NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS files (
+  id TEXT PRIMARY KEY, workspace_id TEXT NOT NULL, agent_id TEXT NOT NULL, agent_name TEXT NOT NULL, filename TEXT NOT NULL,
+  content_type TEXT NOT NULL, size INTEGER NOT NULL, received INTEGER NOT NULL DEFAULT 0, upload INTEGER NOT NULL DEFAULT 0,
+  status TEXT NOT NULL, expires_at REAL NOT NULL, created_at REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS files_workspace ON files (workspace_id, agent_id, size);
+CREATE TABLE IF NOT EXISTS file_parts (
+  id INTEGER PRIMARY KEY, file_id TEXT NOT NULL, number INTEGER NOT NULL, content BLOB NOT NULL, UNIQUE (file_id, number)
+) STRICT;
+CREATE TABLE IF NOT EXISTS attachments (
+  file_id TEXT NOT NULL, message_id INTEGER NOT NULL, PRIMARY KEY (file_id, message_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ticket_key (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS subscriptions (
+  id TEXT PRIMARY KEY, workspace_id TEXT NOT NULL, events TEXT NOT NULL, channel TEXT, mentions TEXT, url TEXT NOT NULL, headers TEXT NOT NULL,
+  secret TEXT NOT NULL, failures INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL DEFAULT 0, delivered INTEGER NOT NULL DEFAULT 0,
+  dead INTEGER NOT NULL DEFAULT 0, last_error TEXT, last_delivered_at REAL, created_at REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS subscriptions_workspace ON subscriptions (workspace_id);
+CREATE TABLE IF NOT EXISTS posts (
+  id INTEGER PRIMARY KEY, subscription_id TEXT NOT NULL, workspace_id TEXT NOT NULL, event TEXT NOT NULL, body TEXT NOT NULL, status TEXT NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0, error TEXT, created_at REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS posts_of ON posts (subscription_id, status, id);
+CREATE TABLE IF NOT EXISTS refusals (
+  id INTEGER PRIMARY KEY, workspace_id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, request TEXT NOT NULL, status INTEGER NOT NULL,
+  code TEXT NOT NULL, message TEXT NOT NULL, times INTEGER NOT NULL, first_at REAL NOT NULL, last_at REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS refusals_workspace ON refusals (workspace_id, id);
 CREATE TABLE IF NOT EXISTS idempotency (
   workspace_id TEXT NOT NULL, actor_id TEXT NOT NULL, scope TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, status INTEGER NOT NULL,
   body TEXT NOT NULL, created_at REAL NOT NULL, PRIMARY KEY (workspace_id, actor_id, scope, key)
 ) STRICT, WITHOUT ROWID;
 """
 
-COLUMNS = (("deliveries", "available_at", "REAL"), ("deliveries", "retryable", "INTEGER"))
+COLUMNS = (
+    ("deliveries", "available_at", "REAL"),
+    ("deliveries", "retryable", "INTEGER"),
+    ("messages", "attachments", "TEXT NOT NULL DEFAULT '[]'"),
+    ("actions", "provider", "TEXT NOT NULL DEFAULT ''"),
+)
 """Table, column and type of what was added to tables that databases have from before."""
 
 LATER = """

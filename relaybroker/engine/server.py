@@ -16,7 +16,7 @@ from typing import Self
 
 from aiohttp import web
 
-from relaybroker.engine import invocations, node_control
+from relaybroker.engine import addresses, invocations, node_control, posting
 from relaybroker.engine.context import DEFAULT_LIMITS, Engine, Limits
 from relaybroker.engine.hub import Hub
 from relaybroker.engine.rest import routes
@@ -70,6 +70,7 @@ class EmbeddedEngine:
     Raises:
         sqlite3.Error: the file is no usable database, or another engine has it open.
         OSError: the address or the file cannot be used.
+        ValueError: `RELAYBROKER_HOOK_NETWORKS` lists something that is no network.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class EmbeddedEngine:
             store = await Store.open(self._db_path, self._clock)
             opening.push_async_callback(store.close)
             self.store = store
-            engine = Engine(store, self._limits, hub=self.hub)
+            engine = Engine(store, self._limits, hub=self.hub, networks=addresses.networks_of_environment())
             engine.ids.start_after(await store.run(_newest_id))
             await store.run(_nobody_is_connected)
             app = web.Application(middlewares=[self.connections.middleware, envelope], client_max_size=MAX_BODY_BYTES)
@@ -116,6 +117,7 @@ class EmbeddedEngine:
                 await _listen_privately(runner, Path(self._socket))
             sweeper = asyncio.create_task(_sweep(engine))
             opening.push_async_callback(_cancel, sweeper)
+            opening.push_async_callback(_cancel, asyncio.create_task(posting.run(engine)))
             self._open = opening.pop_all()
         return self
 
@@ -162,6 +164,7 @@ async def _sweep(engine: Engine) -> None:
     while True:
         await asyncio.sleep(engine.limits.sweep_every_s)
         engine.hub.cut_off_stalled()
+        engine.refusals.sweep(engine.store)
         engine.store.submit(lambda tx: node_control.sweep(tx, engine))
 
 
@@ -172,6 +175,8 @@ def _newest_id(tx: Tx) -> str | None:
             ("id", "messages"),
             ("CAST(id AS INTEGER)", "agents"),
             ("CAST(substr(id, 5) AS INTEGER)", "invocations"),
+            ("CAST(substr(id, 6) AS INTEGER)", "files"),
+            ("CAST(substr(id, 5) AS INTEGER)", "subscriptions"),
         )
     ]
     newest = max((row["newest"] or 0 for row in ids if row is not None), default=0)

@@ -44,6 +44,9 @@ _LEAPS = (
     "UPDATE deliveries SET expires_at = expires_at + ? WHERE status IN ('queued', 'delivered')",
     "UPDATE deliveries SET available_at = available_at + ? WHERE available_at IS NOT NULL",
     "UPDATE idempotency SET created_at = created_at + ?",
+    "UPDATE files SET expires_at = expires_at + ? WHERE status != 'complete'",
+    "UPDATE subscriptions SET next_at = next_at + ?",
+    "UPDATE posts SET created_at = created_at + ? WHERE status = 'waiting'",
 )
 """What has time left has as much of it afterwards."""
 

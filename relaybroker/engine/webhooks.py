@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from relaybroker.engine import channels, ids, messages
+from relaybroker.engine import channels, events, ids, messages
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.context import Engine
 from relaybroker.engine.errors import EngineError, invalid, not_found
@@ -86,5 +86,5 @@ def receive(tx: Tx, engine: Engine, caller: Caller, given: dict[str, Any]) -> di
         "channel": channel,
         "message": {"id": said["id"], "text": text, **claims},
     }
-    tx.after(lambda: engine.hub.publish(caller.workspace_id, event))
+    events.publish(tx, engine, caller.workspace_id, event)
     return {"message_id": said["id"], "channel": channel, "text": text, **claims, "created_at": said["created_at"]}

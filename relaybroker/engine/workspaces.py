@@ -31,6 +31,12 @@ _PARTS = (
     "DELETE FROM agents WHERE workspace_id = ?",
     "DELETE FROM observer_tokens WHERE workspace_id = ?",
     "DELETE FROM webhooks WHERE workspace_id = ?",
+    "DELETE FROM file_parts WHERE file_id IN (SELECT id FROM files WHERE workspace_id = ?)",
+    "DELETE FROM attachments WHERE file_id IN (SELECT id FROM files WHERE workspace_id = ?)",
+    "DELETE FROM files WHERE workspace_id = ?",
+    "DELETE FROM posts WHERE workspace_id = ?",
+    "DELETE FROM subscriptions WHERE workspace_id = ?",
+    "DELETE FROM refusals WHERE workspace_id = ?",
     "DELETE FROM idempotency WHERE workspace_id = ?",
     "DELETE FROM workspaces WHERE id = ?",
 )

@@ -387,8 +387,8 @@ def engine_authority() -> str:
         parts.append(f"| `{route}` | {operator} | {rule.agent.says if rule.agent else '401'} | {_scope(rule)} |")
     parts.append("\n| open to everyone on the machine | purpose |\n|---|---|")
     parts += [f"| `{route}` | {use} |" for route, use in OPEN.items()]
-    parts.append("\n| known to SDKs and not built: 501 `not_implemented` | |\n|---|---|")
-    parts += [f"| `/v1/{part}` | {name} |" for part, name in ABSENT.items()]
+    parts.append("\n| known to SDKs and not built: 501 `not_implemented` | | why not |\n|---|---|---|")
+    parts += [f"| `/v1/{part}` | {absent.what} | {absent.why} |" for part, absent in ABSENT.items()]
     return "\n".join(parts) + "\n"
 
 
@@ -397,7 +397,8 @@ def _scope(rule: Rule) -> str:
 
 
 _AUTHORITY = """\
-A node token opens only the node socket, `/v1/node/ws`. The workspace key opens the observer socket, `/v1/ws`, and so does an
+A node token opens the node socket, `/v1/node/ws`, and posts to `POST /v1/channels/{name}/messages`, as an agent that is on the node or
+under a name that no agent has. The workspace key opens the observer socket, `/v1/ws`, and so does an
 observer's token with the scope `stream:read`; it is shown what its other scopes name. Observers change nothing: `dms:read` is needed for
 whatever was said in a conversation, `threads:read` for replies, whichever route asks. Anything in
 another workspace, and any message that the caller may not read, answers 404 as if it did not exist. Other requests beyond the

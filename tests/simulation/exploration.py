@@ -1,13 +1,14 @@
 """Every interleaving of a small world, up to a depth: the real core, with every promise checked at every step (ADR-0097).
 
-    make explore                                           every scenario, to its nightly depth
-    python -m tests.simulation.exploration pair --depth 9  one scenario, so deep
-    python -m tests.simulation.exploration pair --play 'post | Node._step | kill'    one schedule again, with what happens
+    make explore EXPLORE_S=120                                 every scenario, each as far as it gets in that time
+    python -m tests.simulation.exploration kills --seconds 60  one scenario
+    python -m tests.simulation.exploration kills --play 'post | Engine.push | kill'    one schedule again, with what happens
 
 The seeds of the simulation draw long histories at random; here nothing is left to chance. The world is the same (`World`), but time does
 not order what happens: of everything that may happen next, each is tried. A frame, a report, a commit, an fsync, a timer may come before
 or after any other that is under way (frames of one connection keep their order), and messages and faults may come at any point, each as
-often as the scenario allows. Behind the last step the world is healed, and must come to rest.
+often as the scenario allows. Or everything happens in its usual order but so many times (`exceptions`), with faults at any point. Behind
+the last step the world is healed, and must come to rest.
 
 Two schedules that lead to the same world are continued once: a world is known by its canonical form (`tests.simulation.canonical`).
 

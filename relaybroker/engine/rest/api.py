@@ -18,6 +18,7 @@ from relaybroker.engine.errors import EngineError, invalid, not_found
 from relaybroker.engine.hub import encode
 from relaybroker.engine.idempotency import checked, once
 from relaybroker.engine.json_text import MAX_WHOLE, whole
+from relaybroker.engine.refusals import STATUSES
 from relaybroker.engine.rest.origin import OriginCheck
 from relaybroker.engine.store import Tx
 from relaybroker.serving.connections import Connections
@@ -28,6 +29,7 @@ CONNECTIONS: web.AppKey[Connections] = web.AppKey("connections", Connections)
 ORIGIN: web.AppKey[OriginCheck] = web.AppKey("origin", OriginCheck)
 RETRY_AFTER_S = 5
 """What 429 says about when to come again."""
+_CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 SOCKET_PATHS = ("/v1/node/ws", "/v1/ws")
 
 Work = Callable[[Tx, Caller], Any]
@@ -36,6 +38,11 @@ Work = Callable[[Tx, Caller], Any]
 def engine_of(request: web.Request) -> Engine:
     """The engine that serves this request."""
     return request.app[ENGINE]
+
+
+def base_of(request: web.Request) -> str:
+    """Where the engine was reached."""
+    return f"{request.scheme}://{request.host}"
 
 
 def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -66,6 +73,7 @@ async def envelope(
     except EngineError as error:
         refused = await _refused_caller(request) if error.status == 400 else None
         error = refused or error
+        _note(request, error)
         return _refusal(error.status, error.code, error.message)
     except web.RequestPayloadError:
         return _refusal(400, "invalid_request", "The body cannot be read")
@@ -76,6 +84,16 @@ async def envelope(
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return _refusal(500, "internal_error", "Internal error")
+
+
+def _note(request: web.Request, error: EngineError) -> None:
+    """For the operator. A stranger that asks for what is not there is of no interest."""
+    caller: Caller | None = request.get(_CALLER)
+    if error.status in STATUSES and (caller is not None or error.status in (401, 403)):
+        is_route = request.match_info.route.resource is not None
+        engine_of(request).refusals.note(
+            engine_of(request).store, caller, route_of(request) if is_route else request.method, error
+        )
 
 
 async def _refused_caller(request: web.Request) -> EngineError | None:
@@ -93,9 +111,9 @@ async def _refused_caller(request: web.Request) -> EngineError | None:
 async def unknown(request: web.Request) -> web.Response:
     """501 `not_implemented` for what SDKs know and this engine does not do, 404 `not_found` for everything else that is no route."""
     root, _, rest = request.path.removeprefix("/").partition("/")
-    name = ABSENT.get(rest.partition("/")[0]) if root == "v1" else None
-    if name is not None:
-        raise EngineError(501, "not_implemented", f"This engine does not have {name}")
+    absent = ABSENT.get(rest.partition("/")[0]) if root == "v1" else None
+    if absent is not None:
+        raise EngineError(501, "not_implemented", f"This engine does not have {absent.what}")
     raise not_found("not_found", "Not found")
 
 
@@ -112,7 +130,7 @@ async def as_caller(request: web.Request, work: Work) -> Any:
     token = bearer(request.headers.get("Authorization"))
 
     def carry_out(tx: Tx) -> Any:
-        caller = authenticate(tx, engine, token, rule.letters)
+        caller = request[_CALLER] = authenticate(tx, engine, token, rule.letters)
         if caller.kind == "agent":
             assert rule.agent is not None, "authentication lets no agent through here"
             if rule.agent.check is not None:
@@ -125,7 +143,7 @@ async def as_caller(request: web.Request, work: Work) -> Any:
         elif caller.kind == "webhook":
             if path["id"] != caller.id:
                 raise not_found("webhook_not_found", "Webhook not found")
-        elif not rule.workspace:
+        elif caller.kind == "workspace" and not rule.workspace:
             raise EngineError(403, "agent_token_required", "Agent token required")
         return work(tx, caller)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
-from relaybroker.engine import channels, messages, reactions
+from relaybroker.engine import channels, messages, providers, reactions
 from relaybroker.engine.auth import Caller
-from relaybroker.engine.models import MessageBody, ReactionBody, read_body
+from relaybroker.engine.models import ChannelMessageBody, MessageBody, ReactionBody, read_body
 from relaybroker.engine.rest.api import as_caller, between, engine_of, limit_of, ok, page_of, post_once
 from relaybroker.engine.store import Tx
 
@@ -21,10 +21,12 @@ routes = web.RouteTableDef()
 @routes.post("/v1/channels/{name}/messages")
 async def _post_message(request: web.Request) -> web.Response:
     engine, name = engine_of(request), request.match_info["name"]
-    given = (await read_body(request, MessageBody)).model_dump(exclude_none=True)
-    return await post_once(
-        request, f"channel:{name}", given, lambda tx, caller: messages.post(tx, engine, caller, name, given)
-    )
+    given = (await read_body(request, ChannelMessageBody)).model_dump(exclude_none=True)
+
+    def work(tx: Tx, caller: Caller) -> dict[str, Any]:
+        return messages.post(tx, engine, providers.speaker(tx, caller, given.get("sender")), name, given)
+
+    return await post_once(request, f"channel:{name}", given, work)
 
 
 @routes.get("/v1/channels/{name}/messages")

@@ -11,16 +11,22 @@ from relaybroker.engine.rest import (
     channels,
     deliveries,
     dms,
+    files,
     messages,
     nodes,
     observer_tokens,
+    refusals,
     search,
+    subscriptions,
     webhooks,
     workspaces,
 )
 from relaybroker.engine.rest.api import engine_of, json_answer, unknown
 
-PARTS = (workspaces, agents, nodes, channels, messages, dms, deliveries, actions, search, observer_tokens, webhooks)
+PARTS = (
+    workspaces, agents, nodes, channels, messages, dms, files, deliveries, actions, search, observer_tokens, webhooks,
+    subscriptions, refusals,
+)  # fmt: skip
 
 
 async def _health(_request: web.Request) -> web.Response:

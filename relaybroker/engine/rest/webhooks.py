@@ -10,19 +10,15 @@ from aiohttp import web
 from relaybroker.engine import webhooks
 from relaybroker.engine.auth import Caller
 from relaybroker.engine.models import HookBody, WebhookBody, read_body
-from relaybroker.engine.rest.api import as_caller, engine_of, ok, post_once
+from relaybroker.engine.rest.api import as_caller, base_of, engine_of, ok, post_once
 from relaybroker.engine.store import Tx
 
 routes = web.RouteTableDef()
 
 
-def _base(request: web.Request) -> str:
-    return f"{request.scheme}://{request.host}"
-
-
 @routes.post("/v1/webhooks")
 async def _create(request: web.Request) -> web.Response:
-    engine, base = engine_of(request), _base(request)
+    engine, base = engine_of(request), base_of(request)
     given = (await read_body(request, WebhookBody)).model_dump()
     return ok(
         await as_caller(request, lambda tx, caller: webhooks.create(tx, engine, caller.workspace_id, given, base)), 201
@@ -31,7 +27,7 @@ async def _create(request: web.Request) -> web.Response:
 
 @routes.get("/v1/webhooks")
 async def _list(request: web.Request) -> web.Response:
-    base = _base(request)
+    base = base_of(request)
     return ok(await as_caller(request, lambda tx, caller: webhooks.listing(tx, caller.workspace_id, base)))
 
 

@@ -214,6 +214,27 @@ class World:
     async def say(self, sender, text="hi", channel="general", **more):
         return (await self.post(f"/v1/channels/{channel}/messages", {"text": text} | more, token=sender.token)).data
 
+    async def announce(self, agent, content=b"content", filename="notes.txt", content_type="text/plain"):
+        """A file that waits for its content."""
+        body = {"filename": filename, "content_type": content_type, "size_bytes": len(content)}
+        return (await self.post("/v1/files/upload", body, token=agent.token)).data
+
+    async def send(self, url, content):
+        """Send a content to the URL that was given for it."""
+        async with self.session.put(url, data=content) as answer:
+            return Answer(answer.status, await answer.json(), dict(answer.headers))
+
+    async def fetch(self, url):
+        """Status, content and headers of what a URL leads to."""
+        async with self.session.get(url) as answer:
+            return answer.status, await answer.read(), answer.headers
+
+    async def file(self, agent, content=b"content", **named):
+        """A file that is complete."""
+        made = await self.announce(agent, content, **named)
+        assert (await self.send(made["upload_url"], content)).status == 200
+        return (await self.post(f"/v1/files/{made['id']}/complete", token=agent.token)).data
+
     async def status(self, agent):
         return (await self.get(f"/v1/agents/{agent.name}")).data["status"]
 

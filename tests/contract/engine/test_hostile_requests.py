@@ -13,6 +13,10 @@ from tests.hostile import HEADERS, RAW, SEED, WORDS, bodies
 PLAUSIBLE = {
     "POST /v1/workspaces": {"name": "n"},
     "POST /v1/webhooks": {"name": "n", "channel": "general"},
+    "POST /v1/files/upload": {"filename": "f", "content_type": "text/plain", "size_bytes": 1, "size": 1},
+    "PUT /v1/files/{id}/content": {"a": 1},
+    "POST /v1/subscriptions": {"events": ["message.created"], "url": "https://example.com/", "headers": {"a": "b"}, "secret": "s",
+        "filter": {"channel": "general", "mentions": "ada"}},
     "POST /v1/hooks/{id}": {"text": "t", "message": "t", "blocks": [], "source": "", "author": "", "payload": {}},
     "POST /v1/observer-tokens": {"name": "n", "scopes": ["search:read"], "description": "", "filters": {}, "expires_at": None},
     "PATCH /v1/observer-tokens/{id}": {"name": "n", "scopes": ["search:read"], "description": "", "filters": {}, "expires_at": None},
@@ -57,6 +61,8 @@ QUERIES = (
     "channel",
     "from",
     "type",
+    "ticket",
+    "uploaded_by",
 )
 
 
@@ -95,6 +101,8 @@ async def test_no_request_to_any_route_is_an_internal_error(world, route):
     method, _, path = route.partition(" ")
     rule = AUTHORITY.get(route)
     token = ada.token if rule is not None and rule.agent is not None and not rule.workspace else world.key
+    if "/files/" in path:
+        said = (await world.announce(ada))["id"]
     if rule is not None and rule.webhook:
         hook = (await world.post("/v1/webhooks", {"channel": "general"})).data
         said, token = hook["webhook_id"], hook["token"]
@@ -110,6 +118,10 @@ async def test_no_request_to_any_route_is_an_internal_error(world, route):
             "{agent}": "ada",
         },
     )
+    if path.endswith("/content"):
+        ada_s = await world.announce(ada) if method == "PUT" else await world.file(ada)
+        usual = URL(ada_s["upload_url" if method == "PUT" else "download_url"]).raw_path_qs
+        requests += [(usual, None, {})]
     if method != "GET":
         requests += [(usual, raw, {}) for raw in RAW] + [(usual, b"{}", headers) for headers in HEADERS]
         requests += [(usual, json.dumps(body).encode(), {}) for body in bodies(PLAUSIBLE.get(route, {"x": 1}))]

@@ -22,7 +22,8 @@ async def mint(world, *scopes, name="eye", **more):
 async def room(world):
     """ada and bob talk in general, in a thread and in private."""
     world.ada, world.bob = await world.agent("ada"), await world.agent("bob")
-    world.said = await world.say(world.ada, "apple")
+    world.file = (await world.file(world.ada))["id"]
+    world.said = await world.say(world.ada, "apple", attachments=[world.file])
     world.reply = (
         await world.post(f"/v1/messages/{world.said['id']}/replies", {"text": "apple reply"}, token=world.bob.token)
     ).data
@@ -34,7 +35,7 @@ def _path(world, route):
     path = route.partition(" ")[2]
     values = {
         "{name}": "general" if "/channels/" in path else "ada" if "/agents/" in path else f"direct-{world.ada.id}",
-        "{id}": world.said["id"],
+        "{id}": world.file if "/files/" in path else world.said["id"],
         "{conversation}": world.direct["conversation_id"],
     }
     for mark, value in values.items():

@@ -183,7 +183,23 @@ async def test_a_workspace_that_is_deleted_leaves_nothing_and_nobody_in_it(open_
     await world.post("/v1/actions/dig/invoke", {}, token=ada.token)
     await world.post("/v1/agents/ada/events", {"type": "x"})
     await world.post("/v1/dm", {"to": "bob", "text": "x"}, token=ada.token, Idempotency_Key="k")
+    await world.post("/v1/subscriptions", {"url": "https://10.0.0.1.invalid/", "events": ["message.created"]})
+    await world.say(ada, attachments=[(await world.file(ada))["id"]])
+    await world.post("/v1/webhooks", {"channel": "general"})
+    await world.post("/v1/observer-tokens", {"name": "eye", "scopes": ["search:read"]})
+    assert (await world.get("/v1/messages/1", token=ada.token)).status == 404
     watching = await world.session.ws_connect(f"{world.engine.base_url}/v1/ws?token={world.key}")
+    before = await world.engine.store.run(_filled)
+    assert before >= {
+        "files",
+        "file_parts",
+        "attachments",
+        "subscriptions",
+        "posts",
+        "refusals",
+        "webhooks",
+        "observer_tokens",
+    }
     gone = world.key
     assert (await world.call("DELETE", "/v1/workspace")).status == 204
     assert await node.closed() == 1000
@@ -198,7 +214,13 @@ async def test_a_workspace_that_is_deleted_leaves_nothing_and_nobody_in_it(open_
         left = {name: database.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in tables}
     assert len(left) > 15
     kept = {name: number for name, number in left.items() if number and not name.startswith("messages_text")}
-    assert kept == {"workspaces": 1, "channels": 1}
+    assert kept == {"workspaces": 1, "channels": 1, "ticket_key": 1}
+
+
+def _filled(tx):
+    """The tables in which something is."""
+    names = [row["name"] for row in tx.all("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {name for name in names if tx.count(f"SELECT COUNT(*) FROM {name}")}
 
 
 async def test_the_stream_is_on_and_stays_on(world):
@@ -214,4 +236,4 @@ async def test_what_the_engine_does_not_have_says_so_and_is_named(world, part):
     for path in (f"/v1/{part}", f"/v1/{part}/x/y"):
         answer = await world.post(path, {})
         assert (answer.status, answer.code) == (501, "not_implemented")
-        assert ABSENT[part] in answer.body["error"]["message"]
+        assert ABSENT[part].what in answer.body["error"]["message"]

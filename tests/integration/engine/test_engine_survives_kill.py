@@ -3,13 +3,19 @@
 import asyncio
 import contextlib
 import os
+import ssl
 import stat
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from tests.integration.engine.conftest import Client
 from tests.waiting import WAIT_S
+
+SELF_SIGNED = Path(__file__).parent.parent / "websocket" / "self_signed.pem"
 
 
 async def test_it_says_where_it_listens_and_ends_on_sigterm(engine, client):
@@ -174,3 +180,74 @@ async def test_the_log_holds_no_token_and_no_text(engine, client):
     log = engine.log.read_text()
     for word in ("_live_", "secret"):
         assert word not in log
+
+
+async def test_what_is_to_be_posted_is_posted_after_a_kill(engine, tmp_path, monkeypatch):
+    """engine-contract.md section 2.13, over TLS: the engine's own aiohttp has none."""
+    monkeypatch.setenv("RELAYBROKER_HOOK_NETWORKS", "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
+    taken, answers, came = [], [500], asyncio.Event()
+
+    async def take(request):
+        taken.append((request.headers["webhook-id"], (await request.json())["data"]["message"]["text"]))
+        came.set()
+        return web.Response(status=answers.pop(0) if answers else 204)
+
+    app = web.Application()
+    app.router.add_post("/", take)
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trust.load_cert_chain(SELF_SIGNED)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=trust)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]
+    await engine.start()
+    async with aiohttp.ClientSession() as session:
+        client = Client(engine, session)
+        await client.workspace()
+        ada = await client.post("/v1/agents", {"name": "ada"})
+        body = {"url": f"https://127.0.0.1:{port}/", "events": ["message.created"]}
+        made = await client.post("/v1/subscriptions", body)
+        for text in ("first", "second"):
+            await client.post("/v1/channels/general/messages", {"text": text}, token=ada["token"])
+        async with asyncio.timeout(WAIT_S):
+            await came.wait()
+        await engine.kill()
+        await engine.start()
+        async with asyncio.timeout(WAIT_S):
+            while (await client.get(f"/v1/subscriptions/{made['id']}"))["waiting"]:
+                await asyncio.sleep(0.01)
+    await runner.cleanup()
+    assert [text for _, text in taken if text == "first"][:2] == ["first", "first"], "refused once, and posted again"
+    assert taken[-1][1] == "second"
+    assert len({post_id for post_id, _ in taken}) == 2
+
+
+async def test_a_file_that_was_sent_is_there_after_a_kill_and_half_a_one_can_be_sent_again(engine, client):
+    ada = await client.post("/v1/agents", {"name": "ada"})
+    content = os.urandom(600_000)
+
+    async def announce():
+        body = {"filename": "f", "content_type": "a/b", "size_bytes": len(content)}
+        return await client.post("/v1/files/upload", body, token=ada["token"])
+
+    whole, half = await announce(), await announce()
+    async with client.session.put(whole["upload_url"], data=content) as answer:
+        assert answer.status == 200
+
+    async def until_dead():
+        yield content[:300_000]
+        await engine.kill()
+        yield content[300_000:]
+
+    with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+        async with client.session.put(half["upload_url"], data=until_dead()):
+            pass
+    await engine.start()
+    async with client.session.put(half["upload_url"], data=content) as answer:
+        assert answer.status == 200
+    for made in (whole, half):
+        done = await client.post(f"/v1/files/{made['id']}/complete", token=ada["token"])
+        async with client.session.get(done["download_url"]) as answer:
+            assert await answer.read() == content

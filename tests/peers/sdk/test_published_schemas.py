@@ -75,6 +75,15 @@ async def everything(recorder):
     message = await call("POST", "/v1/channels/general/messages", {"text": "hi @ada", "blocks": [{"a": 1}]}, **bobs)
     await call("POST", "/v1/dm", {"to": "ada", "text": "direct", "mode": "steer"}, **bobs)
     await call("POST", f"/v1/messages/{message['id']}/replies", {"text": "reply"}, **bobs)
+    about = {"filename": "f", "content_type": "a/b", "size_bytes": 1}
+    file = await call("POST", "/v1/files/upload", about, **bobs)
+    async with recorder.session.put(file["upload_url"], data=b"x") as answer:
+        assert answer.status == 200
+    await call("POST", f"/v1/files/{file['id']}/complete", **bobs)
+    carried = {"text": "with a file", "attachments": [file["id"]]}
+    await call("POST", "/v1/channels/general/messages", carried, **bobs)
+    await call("POST", "/v1/dm", carried | {"to": "ada"}, **bobs)
+    await call("POST", f"/v1/messages/{message['id']}/replies", carried, **bobs)
     group = await call("POST", "/v1/dm/group", {"participants": ["ada"]}, **bobs)
     await call("POST", f"/v1/dm/{group['id']}/messages", {"text": "group"}, **bobs)
     for number in range(MAILBOX_DEPTH):

@@ -1,4 +1,6 @@
 // What the npm SDK asks beyond messages: everything it gets is printed as one JSON object.
+import { createHmac } from 'node:crypto';
+import { createServer } from 'node:http';
 import { RelayCast, RelaycastSetup } from '@relaycast/sdk';
 
 const baseUrl = process.env.ENGINE_URL;
@@ -55,6 +57,53 @@ seen.hooked = (await relay.webhooks.trigger(hook.webhookId, { text: 'built', aut
 seen.webhooks = (await relay.webhooks.list()).map((item) => item.name);
 seen.said = (await relay.messages.list('general', { limit: 1 })).map((item) => [item.agentName, item.text]);
 await relay.webhooks.delete(hook.webhookId);
+
+// files
+const content = new TextEncoder().encode('the content');
+const upload = await asBob.files.upload({ filename: 'plan.txt', contentType: 'text/plain', sizeBytes: content.length });
+seen.sent = (await fetch(upload.uploadUrl, { method: 'PUT', body: content })).status;
+const file = await asBob.files.complete(upload.id);
+const carried = await asBob.send('#general', 'see the plan', { attachments: [file.id] });
+seen.carried = carried.attachments.map((item) => [item.fileId === file.id, item.filename, item.sizeBytes]);
+seen.fetched = await (await fetch((await asAda.files.get(file.id)).downloadUrl)).text();
+seen.files = (await asAda.files.list({ uploadedBy: 'bob', limit: 5 })).map((item) => item.filename);
+seen.notMine = await asAda.files.delete(file.id).catch((error) => error.statusCode);
+await asBob.files.delete(file.id);
+seen.noFile = await asAda.files.get(file.id).catch((error) => error.statusCode);
+
+// subscriptions
+const posted = [];
+const receiver = createServer((request, response) => {
+  let body = '';
+  request.on('data', (part) => (body += part));
+  request.on('end', () => {
+    const id = `${request.headers['webhook-id']}.${request.headers['webhook-timestamp']}.${body}`;
+    const signature = `v1,${createHmac('sha256', 'shared').update(id).digest('base64')}`;
+    posted.push([JSON.parse(body).data.message.text, signature === request.headers['webhook-signature'], request.headers['x-mine']]);
+    response.writeHead(204).end();
+    receiver.emit('posted');
+  });
+});
+await new Promise((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+const arrived = new Promise((resolve) => receiver.once('posted', resolve));
+const subscription = await relay.subscriptions.create({
+  events: ['message.created'],
+  filter: { channel: 'general', mentions: 'ada' },
+  url: `http://127.0.0.1:${receiver.address().port}/`,
+  headers: { 'x-mine': 'yes' },
+  secret: 'shared',
+});
+await asBob.send('#general', 'for nobody');
+await asBob.send('#general', 'for @ada');
+await arrived;
+seen.posted = posted;
+seen.subscription = [(await relay.subscriptions.get(subscription.id)).events, (await relay.subscriptions.list()).length];
+seen.unsafe = await relay.subscriptions
+  .create({ events: ['message.created'], url: 'http://169.254.169.254/' })
+  .catch((error) => error.statusCode);
+await relay.subscriptions.delete(subscription.id);
+seen.subscriptions = (await relay.subscriptions.list()).length;
+receiver.close();
 
 // observer tokens
 const minted = await relay.observerTokens.create({ name: 'eye', scopes: ['search:read', 'stream:read'] });

@@ -41,6 +41,16 @@ with Relay(api_key=made["api_key"], base_url=URL) as relay:
     failed = as_ada.fail_delivery(waiting.id, FailDeliveryRequest(error="no disk"))
     seen["delivery"] = [deferred.status, failed.status, failed.error]
 
+    content = b"the content"
+    upload = as_bob.files.upload("plan.txt", "text/plain", len(content))
+    sent = httpx.put(upload.upload_url, content=content).status_code
+    done = as_bob.files.complete(upload.file_id)
+    as_bob.send("#general", "see the plan", attachments=[done.file_id])
+    shown = as_ada.files.get(done.file_id)
+    seen["file"] = [sent, shown.filename, shown.size, shown.uploaded_by, httpx.get(shown.url).text]
+    seen["files"] = [item.filename for item in as_ada.files.list(uploaded_by="bob")]
+    as_bob.files.delete(done.file_id)
+
     minted = relay.observer_tokens.create(CreateObserverTokenRequest(name="eye", scopes=["search:read"]))
     changed = relay.observer_tokens.update(minted.id, UpdateObserverTokenRequest(description="d"))
     rotated = relay.observer_tokens.rotate(minted.id)
