@@ -40,6 +40,7 @@ from relaybroker.domain.rules import (
     results,
     settling,
     sidecars,
+    summaries,
     undelivered,
     workers,
 )
@@ -156,6 +157,8 @@ class Broker:
                 acts.requested(turn, item)
             case inputs.ResultRequested():
                 results.requested(turn, item)
+            case inputs.SummaryGiven():
+                summaries.given(turn, item)
             case inputs.FetchRequested():
                 fetches.requested(turn, item)
             case inputs.FetchEnded():

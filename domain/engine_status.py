@@ -13,6 +13,8 @@ UNANSWERED_CHANNEL = 503
 """The same in `agent.channel_answered.v1`, of which logs are full."""
 
 _PASSING = (408, 425, 429)
+_NOT_BUILT = 501
+"""The engine does not have what was asked for, and does not get it while somebody waits."""
 _REFUSALS = {
     400: Refusal.INVALID,
     403: Refusal.FORBIDDEN,
@@ -55,7 +57,7 @@ def is_ill(status: int) -> bool:
 
 def may_pass(status: int) -> bool:
     """The same call may succeed later."""
-    return is_ill(status) or status in _PASSING
+    return (is_ill(status) and status != _NOT_BUILT) or status in _PASSING
 
 
 def is_final(status: int) -> bool:

@@ -74,6 +74,11 @@ class Refusal(StrEnum):
 _PASSING = (Refusal.FULL, Refusal.FAILED, Refusal.ENGINE, Refusal.UNAVAILABLE, Refusal.NO_ANSWER)
 
 
+def may_pass(kind: Refusal) -> bool:
+    """Whether what is refused so may work later."""
+    return kind in _PASSING
+
+
 class InvalidRequest(RelayBrokerError):  # noqa: N818 - the clients' term
     """A request cannot be accepted; `code` is stable (local-api.md section 1.1), `extra` says what it is about."""
 
@@ -87,7 +92,7 @@ class InvalidRequest(RelayBrokerError):  # noqa: N818 - the clients' term
     @property
     def is_retryable(self) -> bool:
         """Whether the same request may work later."""
-        return self.kind in _PASSING
+        return may_pass(self.kind)
 
 
 class CorruptLog(RelayBrokerError):  # noqa: N818 - says what was found

@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: tuple[str, ...] = ()
     """Harnesses offered for placement, as `spawn:<cli>`."""
     remote_args: bool = False
+    permission_mode: str = "explicit"
+    """Who may have programs bypass their permissions: `never`, `explicit`, `local`, `all`."""
     """Whether spawn actions may bring `args` and `cwd`."""
     max_agents: int = 0
     """How many agents this node takes; 0 = as many as come."""
@@ -306,6 +308,10 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str = ""
     """Absolute; "" means the broker's own."""
     task: str = ""
+    preface: str = ""
+    """What is typed in front of the task: what the agent that it continues left."""
+    continue_from: str = ""
+    """The name of that agent."""
     channels: tuple[str, ...] = ()
     model: str = ""
     team: str = ""
@@ -327,6 +333,8 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     idle_threshold_s: float = 30.0
     restart: RestartPolicy | None = None
     """When its program is started again after a failure; None = never."""
+    permission_mode: str = ""
+    """`ask`, `bypass`; "" = the caller does not say."""
     exit_after_task: bool = False
     """It is released once its program was typed the task and is idle after that."""
     skip_relay_prompt: bool = False
@@ -339,6 +347,11 @@ class SpawnSpec(msgspec.Struct, frozen=True, kw_only=True):
     supplied_token: str = ""
     """Fingerprint of the agent's token that a local caller brought along; the vault has it as `supplied:<fingerprint>`."""
 
+    @property
+    def opening(self) -> str:
+        """What is typed first: the task, and what stands in front of it."""
+        return f"{self.preface}{self.task}"
+
 
 class SpawnRequested(_Input, frozen=True, kw_only=True):
     """A person or program asks for an agent through the local API, or a sidecar does, perhaps for an invocation."""
@@ -348,6 +361,8 @@ class SpawnRequested(_Input, frozen=True, kw_only=True):
     source: str = "http_api"
     """`http_api` or `sidecar`."""
     invocation_id: str = ""
+    key: str = ""
+    """The caller's own; "" = none."""
 
 
 class ReleaseRequested(_Input, frozen=True, kw_only=True):
@@ -400,6 +415,14 @@ class ResultRequested(_Input, frozen=True, kw_only=True):
     data: Any
     final: bool = True
     metadata: Any = None
+
+
+class SummaryGiven(_Input, frozen=True, kw_only=True):
+    """An agent, known by its own token, leaves a summary for whoever goes on with its work."""
+
+    request_id: str
+    agent_id: str
+    summary: str
 
 
 class FetchRequested(_Input, frozen=True, kw_only=True):
@@ -622,6 +645,7 @@ Input = (
     | SendRequested
     | ActRequested
     | ResultRequested
+    | SummaryGiven
     | FetchRequested
     | FetchEnded
     | DeliveryModeRequested

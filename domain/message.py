@@ -4,7 +4,7 @@ Rules:
 
 * The message is durable before it is published. It is published as its true sender, with one idempotency key for all attempts.
 * After a transport failure or a 5xx it waits and is retried with the same key. A definite refusal by the engine ends it with the
-  engine's code.
+  engine's code; so does 501, what the engine does not have.
 * It is retried until it is published or `KEEP_S` old; then it is `refused` with `expired`, never silently.
 * Messages from one sender to one target form a line, and the first holds it. One that was given to the engine keeps its place. Behind it
   the most urgent goes first, then the oldest. One that the engine itself has turned away `HOLDS_LINE_TRIES` times (5xx, 429) no longer

@@ -94,6 +94,7 @@ class Reason(StrEnum):
     REGISTRATION_TIMEOUT = "registration_timeout"
     CLI_NOT_FOUND = "cli_not_found"
     CLI_NOT_ALLOWED = "cli_not_allowed"
+    BYPASS_NOT_ALLOWED = "bypass_not_allowed"
     INVALID_CWD = "invalid_cwd"
     MCP_INJECTION_FAILED = "mcp_injection_failed"
     INVALID_SPAWN_MODE = "invalid_spawn_mode"
@@ -189,6 +190,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.REGISTRATION_REFUSED: "The engine refused to register the agent.",
     Reason.REGISTRATION_TIMEOUT: "The engine did not answer the registration in time.",
     Reason.CLI_NOT_FOUND: "The command does not exist on this machine.",
+    Reason.BYPASS_NOT_ALLOWED: "The operator does not allow this caller to have a program bypass its permissions.",
     Reason.CLI_NOT_ALLOWED: "Remote callers may start only programs that the node offers, without arguments of their own.",
     Reason.MCP_INJECTION_FAILED: "The agent's tools did not accept its token, so its program was not started.",
     Reason.INVALID_CWD: "The working directory does not exist.",

@@ -82,6 +82,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.REGISTRATION_REFUSED: "Do what the engine's message asks for.",
         Reason.REGISTRATION_TIMEOUT: "Check that the engine answers: relaybroker why node.",
         Reason.CLI_NOT_FOUND: "Install the command, or give its full path.",
+        Reason.BYPASS_NOT_ALLOWED: "RELAYBROKER_PERMISSION_MODE says who may: never, explicit, local, all.",
         Reason.CLI_NOT_ALLOWED: "Offer the program with RELAYBROKER_CAPABILITIES; RELAYBROKER_REMOTE_ARGS allows arguments.",
         Reason.MCP_INJECTION_FAILED: "Make the local API reachable for agents at RELAYBROKER_URL (--api-bind), then spawn again.",
         Reason.INVALID_CWD: "Name a directory that exists on this machine.",

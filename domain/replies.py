@@ -43,6 +43,8 @@ class Spawned(_Reply, frozen=True, kw_only=True):
     channels_pending: tuple[str, ...]
     warning: str
     has_terminal: bool = True
+    repeated: bool = False
+    """It is the answer that the same key had before."""
 
 
 class Released(_Reply, frozen=True, kw_only=True):
@@ -104,6 +106,8 @@ class Sent(_Reply, frozen=True, kw_only=True):
     target: str = ""
     """The local agent that it is for; "" = none."""
     target_lives: bool = False
+    held: bool = False
+    """That agent's messages wait for a person."""
     workspace_id: str
     sent_as: str
     threaded: bool
@@ -174,6 +178,7 @@ class OfferWithdrawn(_Reply, frozen=True):
     """A sidecar offers nothing any more."""
 
 
+SpawnAnswer = Spawned | Refused
 SendAnswer = Sent | Refused
 ActAnswer = Done | Refused
 Answer = (

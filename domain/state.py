@@ -42,6 +42,7 @@ from relaybroker.domain.entities import (
     Send,
     Sent,
     Sidecar,
+    SpawnKey,
     Stranger,
     Supervised,
     Worker,
@@ -81,7 +82,7 @@ PAIRS_KEPT = 4096
 """Messages between two agents here of which it is remembered between whom, and as what the engine knows them."""
 NOTICED_KEPT = 4096
 """Notices that are remembered, so that none is made twice."""
-SNAPSHOT_FORMAT = 11
+SNAPSHOT_FORMAT = 12
 
 
 class State(msgspec.Struct):
@@ -143,6 +144,8 @@ class State(msgspec.Struct):
     """Line -> streams of its open messages, in the order in which they are published."""
     sends: dict[str, Send] = msgspec.field(default_factory=dict)
     """By the callers' keys, oldest first."""
+    spawn_keys: dict[str, SpawnKey] = msgspec.field(default_factory=dict)
+    """Those of spawns, oldest first."""
     announced: dict[str, str] = msgspec.field(default_factory=dict)
     """Message ids that local clients were told of, oldest first -> the stream with which they were."""
     posted: dict[str, str] = msgspec.field(default_factory=dict)
@@ -224,6 +227,14 @@ class State(msgspec.Struct):
             if known.at > now - message_machine.KEY_S:
                 return
             if known.stream not in self.messages:
+                yield key
+
+    def spent_spawn_keys(self, now: float) -> Iterator[str]:
+        """Those of spawns, likewise."""
+        for key, known in self.spawn_keys.items():
+            if known.at > now - message_machine.KEY_S:
+                return
+            if known.answer is not None:
                 yield key
 
     def announce(self, message_id: str, stream: str) -> None:

@@ -13,13 +13,17 @@ from relaybroker.domain import (
 from relaybroker.domain import (
     engine_status,
     events,
+    message,
+    sessions,
     worker,
 )
 from relaybroker.domain.changes.link import abandon, load_changed
 from relaybroker.domain.changes.signature import Changes
 from relaybroker.domain.command_line import switched_model
-from relaybroker.domain.entities import MARK_READ, Act, Acted, Membership, Pending, Registration, Worker
+from relaybroker.domain.entities import MARK_READ, Act, Acted, Membership, Pending, Registration, SpawnKey, Worker
+from relaybroker.domain.errors import may_pass
 from relaybroker.domain.events import Recorded
+from relaybroker.domain.replies import Refused
 from relaybroker.domain.state import GENERATIONS_KEPT, MEMBERSHIP_ACTS, MEMBERSHIPS_KEPT, State
 
 
@@ -38,13 +42,40 @@ def _name_reserved(state: State, event: events.NameReserved, recorded: Recorded,
         reserved_at=recorded.at,
         invocation_id=event.invocation_id,
         request_id=event.request_id,
+        key=event.key,
+        begins_session=sessions.is_new(event.argv, event.harness.session, event.spec.session_ref),
     )
+    if event.key:
+        _forget_keys(state, recorded.at)
+        state.spawn_keys[event.key] = SpawnKey(event.fingerprint, recorded.stream, recorded.at)
     name = event.name.lower()
     state.counters.names += name not in state.generations
     state.names[name] = recorded.stream
     state.generations.pop(name, None)
     state.generations[name] = event.generation
     _forget_generations(state)
+
+
+def _forget_keys(state: State, now: float) -> None:
+    """Make room for one more, and forget what is too old."""
+    for key in list(state.spent_spawn_keys(now)):
+        is_old = state.spawn_keys[key].at <= now - message.KEY_MAX_S
+        if not is_old and len(state.spawn_keys) < message.KEYS_KEPT:
+            return
+        del state.spawn_keys[key]
+
+
+def _spawn_repeated(state: State, event: events.SpawnRepeated, _recorded: Recorded, _: Any) -> None:
+    known = state.spawn_keys[event.key]
+    if known.answer is None:
+        known.joined.append(event.request_id)
+
+
+def _spawn_key_answered(state: State, event: events.SpawnKeyAnswered, _recorded: Recorded, _: Any) -> None:
+    known = state.spawn_keys[event.key]
+    known.joined, known.answer = [], event.answer
+    if isinstance(event.answer, Refused) and may_pass(event.answer.kind):
+        del state.spawn_keys[event.key]
 
 
 def _forget_generations(state: State) -> None:
@@ -172,6 +203,7 @@ def _restart_planned(
         event.restarts,
         event.failures,
     )
+    registration.argv = event.argv or registration.argv
     registration.hinted, registration.stale_token = False, False  # the next program gets the newest token, and the hint
     state.workers[event.session_id] = Worker(
         stream=f"worker:{event.session_id}",
@@ -317,4 +349,6 @@ CHANGES: Changes = {
     events.ChannelAsked: _channel_asked,
     events.ChannelAnswered: _channel_answered,
     events.SpawnAnswered: _spawn_answered,
+    events.SpawnRepeated: _spawn_repeated,
+    events.SpawnKeyAnswered: _spawn_key_answered,
 }

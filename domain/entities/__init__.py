@@ -1,7 +1,7 @@
 """What the state is made of: one kind of thing each, plain data, changed only by the fold (`relaybroker.domain.changes`)."""
 
 from relaybroker.domain.entities.action import Action
-from relaybroker.domain.entities.agent import MARK_READ, Act, Acted, Membership, Registration
+from relaybroker.domain.entities.agent import MARK_READ, Act, Acted, Membership, Registration, SpawnKey
 from relaybroker.domain.entities.broker import Counters, OwnIdentity
 from relaybroker.domain.entities.delivery import Delivery, FlushHold, Sent
 from relaybroker.domain.entities.host import Host
@@ -34,6 +34,7 @@ __all__ = [
     "Send",
     "Sent",
     "Sidecar",
+    "SpawnKey",
     "Stranger",
     "Supervised",
     "Worker",

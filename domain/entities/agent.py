@@ -12,7 +12,7 @@ from relaybroker.domain import (
 from relaybroker.domain.doors import is_without_terminal
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import SpawnSpec
-from relaybroker.domain.replies import ActAnswer
+from relaybroker.domain.replies import ActAnswer, SpawnAnswer
 
 
 class Membership(msgspec.Struct):
@@ -49,9 +49,13 @@ class Registration(msgspec.Struct):
     agent_id: str = ""
     invocation_id: str = ""
     request_id: str = ""
+    key: str = ""
+    """The caller's own; "" = none."""
     release_requests: list[str] = msgspec.field(default_factory=list)
     release_invocations: list[str] = msgspec.field(default_factory=list)
     live_at: float = 0.0
+    begins_session: bool = False
+    """Its first program began the session that `spec.session_ref` names, and found none."""
     first_session_id: str = ""
     """Of the first program, once another one has taken its place."""
     restarts: int = 0
@@ -104,6 +108,19 @@ class Registration(msgspec.Struct):
     def waits_for_link(self) -> bool:
         """Reserved, and `agent.register` has not been sent."""
         return self.state == agent_machine.AgentState.RESERVED
+
+
+class SpawnKey(msgspec.Struct):
+    """What is remembered of the key of a spawn."""
+
+    fingerprint: str
+    stream: str
+    """Of the registration."""
+    at: float
+    joined: list[str] = msgspec.field(default_factory=list)
+    """Local requests that wait for the answer of the first one."""
+    answer: SpawnAnswer | None = None
+    """None = nobody was answered yet."""
 
 
 MARK_READ = "mark_message_read"

@@ -53,6 +53,9 @@ from relaybroker.domain.events.agent import (
     ReleaseAsked,
     ResultSubmitted,
     SpawnAnswered,
+    SpawnKeyAnswered,
+    SpawnRepeated,
+    SummarySaved,
 )
 from relaybroker.domain.events.base import (
     Earlier,
@@ -315,7 +318,10 @@ __all__ = [
     "SidecarServing",
     "SidecarStarting",
     "SpawnAnswered",
+    "SpawnKeyAnswered",
+    "SpawnRepeated",
     "StrangerMet",
+    "SummarySaved",
     "SupervisionChanged",
     "SupervisionEnded",
     "TerminalSized",

@@ -11,8 +11,10 @@ from relaybroker.domain import (
 )
 from relaybroker.domain.events.base import Event, Kind
 from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.permissions import BypassOptions
 from relaybroker.domain.reasons import Reason
-from relaybroker.domain.replies import ActAnswer
+from relaybroker.domain.replies import ActAnswer, SpawnAnswer
+from relaybroker.domain.sessions import SessionOptions
 
 
 class Harness(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,10 @@ class Harness(msgspec.Struct, frozen=True, kw_only=True):
     """By which deliveries enter it, where its spawn does not say: the first that opens, the terminal behind them."""
     surface: tuple[str, ...] = ()
     """What the agent is told of its own messages, where its spawn does not say: `reaction`, `receipt`."""
+    session: SessionOptions | None = None
+    """How the program is told which of its sessions it has; None = it has none."""
+    bypass: BypassOptions | None = None
+    """How the program is told to ask for no permission; None = it cannot be."""
 
 
 class _Agent(Event, frozen=True, kw_only=True):
@@ -55,6 +61,10 @@ class NameReserved(_Agent, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     until: float
     """The spawn must have an outcome by then."""
+    key: str = ""
+    """The caller's own; "" = none."""
+    fingerprint: str = ""
+    """Of everything that the caller asked for with that key."""
 
 
 class RegistrationAsked(_Agent, frozen=True, kw_only=True):
@@ -184,7 +194,8 @@ class AgentLive(_Agent, frozen=True, kw_only=True):
 class AgentRestartPlanned(_Agent, frozen=True, kw_only=True):
     """The program failed and is started again at `until`, in a session of its own. What waits for the agent waits for that.
 
-    `restarts`: which start again of this agent it is; `failures`: how often in a row its program failed.
+    `restarts`: which start again of this agent it is; `failures`: how often in a row its program failed; `argv`: the command line, with
+    the session of its own that it goes on with.
     """
 
     topic: ClassVar[str] = "agent.restart_planned.v1"
@@ -197,6 +208,8 @@ class AgentRestartPlanned(_Agent, frozen=True, kw_only=True):
     signal: int | None
     reason: Reason
     detail: str
+    argv: tuple[str, ...] = ()
+    """() = as before."""
 
 
 class AgentRestarted(_Agent, frozen=True, kw_only=True):
@@ -339,6 +352,24 @@ class SpawnAnswered(_Agent, frozen=True, kw_only=True):
     topic: ClassVar[str] = "agent.spawn_answered.v1"
 
 
+class SpawnRepeated(Event, frozen=True, kw_only=True):
+    """The key of a spawn was repeated: nothing is started; the caller gets the stored answer, or waits for the first one's."""
+
+    topic: ClassVar[str] = "broker.spawn_repeated.v1"
+    machine: ClassVar[str] = "broker"
+    key: str
+    request_id: str
+
+
+class SpawnKeyAnswered(Event, frozen=True, kw_only=True):
+    """The answer that callers with this key get from now on; a refusal that may pass frees the key."""
+
+    topic: ClassVar[str] = "broker.spawn_key_answered.v1"
+    machine: ClassVar[str] = "broker"
+    key: str
+    answer: SpawnAnswer
+
+
 class ActRepeated(Event, frozen=True, kw_only=True):
     """A key was repeated: the caller got the stored answer, and nothing was done."""
 
@@ -346,6 +377,15 @@ class ActRepeated(Event, frozen=True, kw_only=True):
     machine: ClassVar[str] = "broker"
     key: str
     request_id: str
+
+
+class SummarySaved(_Agent, frozen=True, kw_only=True):
+    """The agent left a summary of its work for whoever goes on with it; the newest one counts."""
+
+    topic: ClassVar[str] = "agent.summary_saved.v1"
+    kind: ClassVar[Kind] = "fact"
+    request_id: str
+    summary: str
 
 
 class ResultSubmitted(_Agent, frozen=True, kw_only=True):

@@ -168,7 +168,7 @@ def _spawn(turn: Turn, received: Action, harness_of: agents.HarnessOf) -> None:
     )
     try:
         agents.reserve(
-            turn, spec, harness_of, source="relaycast_ws", request_id="", invocation_id=received.invocation_id
+            turn, spec, harness_of, source=agents.REMOTE, request_id="", invocation_id=received.invocation_id
         )
     except InvalidRequest as error:
         reason = Reason(error.code) if error.code in list(Reason) else Reason.SPAWN_FAILED

@@ -14,7 +14,7 @@ from relaybroker.domain.effects import Reply, StartProgram
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import Refusal
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import action_results, channels, deliveries, link, mailboxes, settling
+from relaybroker.domain.rules import action_results, channels, deliveries, link, mailboxes, settling, spawn_keys
 from relaybroker.domain.turn import Turn
 
 _FAILURES = {
@@ -63,7 +63,7 @@ def open_agent(turn: Turn, registration: Registration, *, ack_seq: int | None) -
         registration.name,
     )
     start_program(turn, registration)
-    if compose_task(registration.spec.task).text:
+    if compose_task(registration.spec.opening).text:
         deliveries.task_offered(turn, registration)
 
 
@@ -139,18 +139,20 @@ def fail(turn: Turn, registration: Registration, reason: Reason, code: str, deta
             deregister(turn, registration)
     else:
         turn.record(events.RegistrationFailed(reason=reason, code=code, detail=detail[:500]), registration.stream, name)
-    answer_failure(turn, request_id, invocation_id, name, reason, said)
+    answer_failure(turn, registration, request_id, invocation_id, reason, said)
     answer_releases(turn, name, *releases)
     mailboxes.early(turn, kept)
 
 
-def answer_failure(turn: Turn, request_id: str, invocation_id: str, name: str, reason: Reason, detail: str) -> None:
+def answer_failure(
+    turn: Turn, registration: Registration, request_id: str, invocation_id: str, reason: Reason, detail: str
+) -> None:
     """Tell whoever waits for the spawn why it failed."""
     kind, code = _FAILURES.get(reason, (Refusal.FAILED, "spawn_failed"))
-    if request_id:
-        message = f"agent '{name}' was not started: {SENTENCES[reason]} {detail}".strip()
-        refused = replies.Refused(kind=kind, code=code, message=message, about={"name": name})
-        turn.effect(Reply(request_id=request_id, answer=refused))
+    name = registration.name
+    message = f"agent '{name}' was not started: {SENTENCES[reason]} {detail}".strip()
+    refused = replies.Refused(kind=kind, code=code, message=message, about={"name": name})
+    spawn_keys.tell(turn, registration, request_id, refused)
     if invocation_id:
         action_results.spawn_ended(turn, invocation_id, name, reason, detail)
 

@@ -5,13 +5,15 @@ Source: spec/node-protocol.md section 3; spec/local-api.md sections 5.1, 5.6, 11
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
+import msgspec
+
 from relaybroker.domain import agent as agent_machine
-from relaybroker.domain import couplings, events, frames, replies, worker
+from relaybroker.domain import couplings, events, frames, permissions, replies, sessions, worker
 from relaybroker.domain.agent import PRESENT, UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line, with_model
+from relaybroker.domain.doors import is_without_terminal
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
 from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -27,16 +29,25 @@ from relaybroker.domain.inputs import (
     SpawnSpec,
 )
 from relaybroker.domain.link import LinkState
+from relaybroker.domain.names import is_agent_name
 from relaybroker.domain.reasons import SENTENCES, Reason
-from relaybroker.domain.rules import action_results, agent_outcome, channels, fallback, link, restarts, settling
+from relaybroker.domain.rules import (
+    action_results,
+    agent_outcome,
+    channels,
+    fallback,
+    link,
+    restarts,
+    settling,
+    spawn_keys,
+)
 from relaybroker.domain.rules.spawn_values import check_values
 from relaybroker.domain.state import State as BrokerState
 from relaybroker.domain.turn import Turn
 from relaybroker.domain.worker import Sequel, WorkerState
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED_NAMES = frozenset({"broker", "dashboard", "relaycast", "system"})
-SIDECAR = "sidecar"
+SIDECAR, REMOTE = "sidecar", "relaycast_ws"
 CHANNELS_S = 5.0
 """How long the answer to a spawn waits for the channels of an agent that is live."""
 SPAWN_ANSWER_S = 24.0
@@ -73,6 +84,10 @@ def over(agent_id: str) -> InvalidRequest:
 def spawn_requested(turn: Turn, request: SpawnRequested, harness_of: HarnessOf) -> None:
     """A local caller wants an agent."""
     try:
+        if request.key and (known := turn.state.spawn_keys.get(request.key)) is not None:
+            spawn_keys.again(turn, request, known)
+            return
+        spawn_keys.check_room(turn, request.key)
         reserve(
             turn,
             request.spec,
@@ -80,6 +95,8 @@ def spawn_requested(turn: Turn, request: SpawnRequested, harness_of: HarnessOf) 
             source=request.source,
             request_id=request.request_id,
             invocation_id=request.invocation_id,
+            key=request.key,
+            fingerprint=spawn_keys.fingerprint(request) if request.key else "",
         )
     except InvalidRequest as error:
         error.extra.setdefault("name", request.spec.name)
@@ -94,18 +111,32 @@ def reserve(
     source: str,
     request_id: str,
     invocation_id: str,
+    key: str = "",
+    fingerprint: str = "",
 ) -> Registration:
     """Take the name, before anything remote happens, and start the registration if the link is online.
 
     Raises:
-        InvalidRequest: the name is not allowed or taken, a value is not allowed, the command cannot be read, its harness is unknown, or
-            the broker is stopping. Nothing changed.
+        InvalidRequest: the name is not allowed or taken, a value is not allowed, the command cannot be read, its harness is unknown, the
+            session cannot be resumed, its permissions may not be bypassed, or the broker is stopping. Nothing changed.
     """
     check_name(turn, spec.name)
     check_values(spec)
     argv = command_line(spec.cli, spec.args)
     harness = harness_of(argv, spec.harness)
+    if is_without_terminal(harness.doors if spec.doors is None else spec.doors):
+        harness = msgspec.structs.replace(harness, session=None)  # its door goes on with its conversation
     check_variables(spec.env_names)
+    argv = permissions.permitted(
+        argv,
+        harness.bypass,
+        wanted=spec.permission_mode,
+        mode=turn.settings.permission_mode,
+        is_remote=source == REMOTE,
+        offered=0 if turn.settings.remote_args else len(command_line(spec.cli, ())),
+    )
+    chosen = sessions.choose(argv, harness.session, wanted=spec.session_ref, fresh=turn.fresh("own_session"))
+    argv, spec = chosen.argv, msgspec.structs.replace(spec, session_ref=chosen.ref)
     if spec.model:
         if not harness.model_flag:
             raise InvalidRequest(
@@ -127,6 +158,8 @@ def reserve(
             harness=harness,
             argv=argv,
             until=turn.now + seconds,
+            key=key,
+            fingerprint=fingerprint,
         ),
         stream,
         spec.name,
@@ -144,7 +177,7 @@ def check_name(turn: Turn, name: str) -> None:
     if not name:
         raise InvalidRequest(Refusal.INVALID, "missing_field", "Missing required field: name", field="name")
     own = {turn.settings.broker_name.lower(), turn.state.own.name.lower()}
-    if not NAME_PATTERN.fullmatch(name) or ".." in name or name.lower() in RESERVED_NAMES | own:
+    if not is_agent_name(name) or name.lower() in RESERVED_NAMES | own:
         raise InvalidRequest(Refusal.INVALID, "invalid_name", f"'{name[:140]}' is not an allowed agent name")
     holder = turn.state.registration_of(name)
     if holder is not None and holder.state != AgentState.DEREGISTERING:
@@ -264,8 +297,7 @@ def survived(turn: Turn, registration: Registration, program: Worker) -> None:
 
 
 def _answer_spawn(turn: Turn, registration: Registration, request_id: str, invocation_id: str) -> None:
-    if request_id:
-        turn.effect(Reply(request_id=request_id, answer=_spawned(turn, registration)))
+    spawn_keys.tell(turn, registration, request_id, _spawned(turn, registration))
     if invocation_id:
         action_results.spawn_ended(turn, invocation_id, registration.name, None, "")
 
@@ -404,7 +436,7 @@ def ended(turn: Turn, program: Worker, reason: Reason, detail: str, *, may_live:
     releases = (list(registration.release_requests), list(registration.release_invocations))
     turn.record(events.AgentLeaving(reason=reason, detail=detail[:500]), registration.stream, registration.name)
     agent_outcome.answer_failure(
-        turn, request_id, invocation_id, registration.name, agent_outcome.spawn_reason(reason), detail
+        turn, registration, request_id, invocation_id, agent_outcome.spawn_reason(reason), detail
     )
     request_ids, invocation_ids = releases
     agent_outcome.answer_releases(

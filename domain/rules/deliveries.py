@@ -49,7 +49,7 @@ def task_offered(turn: Turn, registration: Registration) -> None:
             source="task",
             sender=registration.source,
             target=registration.name,
-            body=registration.spec.task,
+            body=registration.spec.opening,
             workspace_id=turn.settings.workspace_id,
         ),
         stream,

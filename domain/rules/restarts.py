@@ -3,13 +3,14 @@
 The agent stays registered, under its name and id. What waits for it waits on, in order, for the next program; what may have been in the
 terminal of the one that failed is settled as at every end. A failure is an exit with a status other than 0, a signal that nobody asked
 for, the loss of the PTY host, or a start again that did not succeed. A spawn that fails in its first moments fails: it is not repeated.
+A program with sessions of its own goes on with the one that it had (domain/sessions.py).
 
 Source: spec/local-api.md sections 5.6 and 5.7; F108, F111.
 """
 
 from __future__ import annotations
 
-from relaybroker.domain import agent, couplings, events, worker
+from relaybroker.domain import agent, couplings, events, sessions, worker
 from relaybroker.domain.agent import AgentState
 from relaybroker.domain.effects import ForgetProgram
 from relaybroker.domain.entities import Registration, Worker
@@ -63,6 +64,7 @@ def plan(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
             signal=program.signal,
             reason=reason,
             detail=detail[:500],
+            argv=_argv(registration, program),
         ),
         registration.stream,
         registration.name,
@@ -72,6 +74,17 @@ def plan(turn: Turn, program: Worker, reason: Reason, detail: str) -> None:
     box = turn.state.mailboxes.get(registration.agent_id)
     if settled and box is not None and box.returned and link.is_online(turn):
         settling.ask_resync(turn, box, box.resyncs)  # what the in-doubt policy gave back is offered to the next program
+
+
+def _argv(registration: Registration, program: Worker) -> tuple[str, ...]:
+    """With what it is started again; () = with the same."""
+    options, ref = registration.harness.session, registration.spec.session_ref
+    if options is None or not registration.begins_session:
+        return ()
+    was_new = sessions.is_new(registration.argv, options, ref)
+    resume = program.last_typed_at > 0 or not was_new if program.ready_at else was_new
+    argv = sessions.again(registration.argv, options, ref, resume=resume)
+    return () if argv == registration.argv else argv
 
 
 def _pause_s(turn: Turn, policy: RestartPolicy, failures: int) -> float:

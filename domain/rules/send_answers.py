@@ -105,6 +105,7 @@ def _sent(turn: Turn, message: Message, *, published: bool, message_id: str = ""
         message_id=message_id,
         target=target.name if target is not None else "",
         target_lives=program is not None and not program.ended,
+        held=target is not None and turn.state.is_flushed_by_hand(target.name),
         workspace_id=turn.settings.workspace_id,
         sent_as=message.sender if message.author_id else turn.state.own.name,
         threaded=threaded,

@@ -11,9 +11,9 @@ import re
 from relaybroker.domain.doors import check_doors
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.sessions import SESSION
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]{0,127}")
-_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -24,7 +24,7 @@ def check_values(spec: SpawnSpec) -> None:
         InvalidRequest: `invalid_model`, `invalid_door`, or `invalid_field` with the field.
     """
     _check(_MODEL, spec.model, "model", "invalid_model")
-    _check(_SESSION, spec.session_ref, "session_id", "invalid_field")
+    _check(SESSION, spec.session_ref, "session_id", "invalid_field")
     check_doors(spec.doors or ())
     if spec.exit_after_task:
         _check_one_task(spec)
@@ -35,7 +35,7 @@ def check_values(spec: SpawnSpec) -> None:
 def _check_one_task(spec: SpawnSpec) -> None:
     """An agent for one task has a task, can be seen to be idle, and is not started again without it."""
     why = ""
-    if not spec.task.strip():
+    if not spec.opening.strip():
         why = "there is no task"
     elif spec.idle_threshold_s <= 0:
         why = "with idle_threshold_secs 0 nobody sees that its program is idle"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from relaybroker.audit import messages as conversations
+from relaybroker.audit.continuity import left_by
 from relaybroker.audit.deliveries import newest
 from relaybroker.audit.finding import AmbiguousError, NotFoundError
 from relaybroker.audit.search import BadSearchError, Search, check_agent, exported, search
@@ -20,7 +21,10 @@ from relaybroker.audit.story import tell
 from relaybroker.domain.errors import InvalidRequest, Refusal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from relaybroker.adapters.eventstore.reader import LogReader
+    from relaybroker.domain.continuity import Continuity
     from relaybroker.domain.story import Story
 
 AT_ONCE = 2
@@ -32,10 +36,11 @@ class Questions:
 
     Args:
         log: the journal's reader.
+        state: the broker's state directory.
     """
 
-    def __init__(self, log: LogReader) -> None:
-        self._log = log
+    def __init__(self, log: LogReader, state: Path) -> None:
+        self._log, self._state = log, state
         self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def why(self, identifier: str) -> list[Story]:
@@ -80,6 +85,11 @@ class Questions:
         async with self._turn:
             marks_by_id = await asyncio.to_thread(conversations.marks, self._log, message_ids)
         return {message_id: [msgspec.to_builtins(mark) for mark in marks] for message_id, marks in marks_by_id.items()}
+
+    async def continuity(self, name: str) -> Continuity | None:
+        """What the newest agent of this name left to whoever goes on with its work; None if nobody knows one."""
+        async with self._turn:
+            return await asyncio.to_thread(left_by, self._log, self._state, name)
 
     async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
         """The newest deliveries that fit, newest first, as `relaybroker delivery ls` has them."""

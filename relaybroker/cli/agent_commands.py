@@ -32,6 +32,7 @@ def _common(command: Any) -> Any:
 @examples(
     "relaybroker agent spawn w1 -- bash",
     "relaybroker agent spawn w2 --env ANTHROPIC_API_KEY --task 'Say hello in #general.' -- claude --model opus",
+    "relaybroker agent spawn w2 --resume 5e0c0d2a-8f1e-4b57-9d53-0c1f6a7b8c9d -- claude",
 )
 @agent.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
@@ -63,6 +64,13 @@ def _common(command: Any) -> Any:
 @click.option(
     "--restart", is_flag=True, help="Start the program again when it fails: after 2 s, 4 s, …, at most 5 times."
 )
+@click.option(
+    "--bypass",
+    is_flag=True,
+    help="Have the program ask for no permission, if it has such a mode and the operator allows it.",
+)
+@click.option("--continue-from", "former", default="", metavar="NAME", help="Go on with what agent NAME left.")
+@click.option("--resume", default="", metavar="SESSION", help="Go on with this session of the program's own.")
 @_common
 def spawn(
     name: str,
@@ -75,12 +83,23 @@ def spawn(
     surface: tuple[str, ...],
     variables: tuple[str, ...],
     restart: bool,
+    bypass: bool,
+    former: str,
+    resume: str,
     state_dir: str | None,
     as_json: bool,
 ) -> None:
     """Start COMMAND as agent NAME in its own terminal. Put `--` before a COMMAND with options."""
     body: dict[str, Any] = {"name": name, "cli": shlex.join(command), "channels": list(channels)}
-    given: dict[str, Any] = {"task": task, "cwd": cwd, "harness": harness, "surface": list(surface)}
+    given: dict[str, Any] = {
+        "task": task,
+        "cwd": cwd,
+        "harness": harness,
+        "surface": list(surface),
+        "session_id": resume,
+        "continue_from": former,
+        "permission_mode": "bypass" if bypass else "",
+    }
     given["doors"] = list(doors)
     given["env"] = _environment(variables)
     given["restart_policy"] = {"enabled": True} if restart else None

@@ -183,7 +183,11 @@ def up(
     )
 
 
-def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
+def start_in_background(folder: Path, *words: str, show: bool = True) -> list[str]:
+    """Start a broker in this state directory that outlives the terminal, and wait until it answers; what it said of the fleet.
+
+    `words`: the command, `up` or `init`, and its options. `show`: how far it is. Ends this command if the start fails.
+    """
     from relaybroker.adapters.service_notices import NoticeListener, environment_for
 
     try:
@@ -191,7 +195,7 @@ def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
     except OSError as error:
         fail(Exit.FAILED, f"{folder} cannot be the state directory: {error}")
     log = folder / "broker.out"
-    command = own_program("relaybroker", "up", "--state-dir", str(folder), *words)
+    command = own_program("relaybroker", *words, "--state-dir", str(folder))
     with NoticeListener() as listener:
         with private_files.open_log(log) as output:
             before = output.tell()  # a broker that runs already writes into the same file
@@ -203,7 +207,11 @@ def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
                 start_new_session=True,
                 env=environment_for(listener),
             )
-        fleet = _wait_until_ready(process, listener, log, before)
+        return _wait_until_ready(process, listener, log, before, show=show)
+
+
+def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
+    fleet = start_in_background(folder, "up", *words)
     connection = _connection(folder / "connection.json")
     if connection is None:
         fail(Exit.FAILED, f"the broker is ready, but {folder}/connection.json cannot be read. See: relaybroker status")
@@ -219,14 +227,16 @@ def _detach(folder: Path, words: list[str], *, as_json: bool) -> None:
         raise SystemExit(int(Exit.REFUSED))
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], listener: NoticeListener, log: Path, before: int) -> list[str]:
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], listener: NoticeListener, log: Path, before: int, *, show: bool
+) -> list[str]:
     """Wait for as long as the start goes on, showing how far it is; what it said of the fleet.
 
     Ends the command if the start fails or says nothing any more.
     """
     heard = time.monotonic()
     fleet: list[str] = []
-    with watching("starting") as watch:
+    with watching("starting") if show else contextlib.nullcontext() as watch:
         while True:
             notice = listener.next(LOOK_S)
             if notice:

@@ -1,17 +1,20 @@
-"""Commands about the node's place at its engine: enrol."""
+"""Commands about the node at its engine: enrol, delivery."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
+from relaybroker.cli import completion
 from relaybroker.cli.client import BrokerClient
 from relaybroker.cli.exits import Exit, fail
 from relaybroker.cli.groups import Group
 from relaybroker.cli.options import examples, json_option, state_option
 from relaybroker.cli.output import say, say_json
+from relaybroker.cli.tables import table
 
 SETTLES_S = 30.0
 """How long an enrolment is waited for."""
@@ -21,7 +24,7 @@ _UNDER_WAY = ("offline", "minting", "connecting", "registering")
 
 @click.group(cls=Group)
 def node() -> None:
-    """Enrol this node with its engine."""
+    """Enrol this node with its engine; show what is delivered to it."""
 
 
 @examples("relaybroker node enrol")
@@ -39,6 +42,46 @@ def enrol(state_dir: str | None, as_json: bool) -> None:
         fail(Exit.REFUSED if link["state"] == "refused" else Exit.FAILED, refusal(link))
     if not as_json:
         say("The node is enrolled and online." if begun else "The node was already online.")
+
+
+@examples("relaybroker node delivery", "relaybroker node delivery w1")
+@node.command()
+@click.argument("agent", required=False, default="", shell_complete=completion.agents)
+@click.option("-n", "--limit", type=click.IntRange(0, 1000), default=20, show_default=True, help="Newest deliveries.")
+@state_option
+@json_option
+def delivery(agent: str, limit: int, state_dir: str | None, as_json: bool) -> None:
+    """Show what the engine delivers to this node: how far each agent is, and what became of the newest deliveries."""
+    query = urlencode({"agent": agent, "limit": limit})
+    report = BrokerClient.find(state_dir).demand("GET", f"/api/node-delivery?{query}")
+    if as_json:
+        say_json(report)
+        return
+    say(f"link: {report['link']['state']}")
+    rows = [
+        (
+            one["agent"],
+            one["received"],
+            one["settled"],
+            "-" if one["acknowledged"] is None else one["acknowledged"],
+            _numbers(one["open"]),
+            _numbers(one["holes"]),
+            one["waits_for"] or "",
+        )
+        for one in report["cursors"]
+    ]
+    table(("AGENT", "RECEIVED", "SETTLED", "ACKED", "OPEN", "HOLES", "WAITS FOR"), rows, empty="Nothing was delivered.")
+    if report["deliveries"]:
+        say()
+        shown = [
+            (one["agent"], "-" if one["seq"] is None else one["seq"], one["msg_id"], one["state"], one["reason"])
+            for one in report["deliveries"]
+        ]
+        table(("AGENT", "SEQ", "MESSAGE", "STATE", "REASON"), shown, empty="")
+
+
+def _numbers(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
 
 
 def _settled(client: BrokerClient) -> dict[str, Any]:

@@ -100,6 +100,11 @@ class Chosen(BaseSettings):
         0, "Maximum number of agents on the node; 0: no limit.", "RELAYBROKER_MAX_AGENTS", ge=0, lt=2**32
     )
     remote_args: bool = _setting(False, "Whether spawn actions may set arguments and `cwd`.", "RELAYBROKER_REMOTE_ARGS")
+    permission_mode: Literal["never", "explicit", "local", "all"] = _setting(
+        "explicit",
+        "Who may have a program bypass permissions: never, explicit (local callers that ask), local (all of them), all (remote ones too).",
+        "RELAYBROKER_PERMISSION_MODE",
+    )
     in_doubt: Literal["ask", "at_least_once", "at_most_once"] = _setting(
         "ask", "What to do with a message that may or may not have been typed.", "RELAYBROKER_IN_DOUBT"
     )

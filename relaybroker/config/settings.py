@@ -94,6 +94,7 @@ class Settings(BaseModel):
     local_first: bool = True
     """Whether agents here are given each other's messages from here while the engine cannot be reached."""
     remote_args: bool = False
+    permission_mode: Literal["never", "explicit", "local", "all"] = "explicit"
     auto_answer: tuple[str, ...] = ()
     """Which questions of programs the operator has answered in advance; see `relaybroker.config.chosen.AUTO_ANSWERS`."""
     mcp_command: tuple[str, ...] = ()
@@ -167,6 +168,7 @@ def take_settings(flags: Flags, environ: MutableMapping[str, str], cwd: Path) ->
         "in_doubt": chosen.in_doubt,
         "local_first": chosen.local_first,
         "remote_args": chosen.remote_args,
+        "permission_mode": chosen.permission_mode,
         "auto_answer": chosen.auto_answer,
         "mcp_command": tuple(chosen.mcp_command.split()),
         "agent_may": chosen.agent_may,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from relaybroker.domain.continuity import MAX_SUMMARY
 from relaybroker.domain.delivery import MAX_BODY_BYTES
 
 MAX_SEARCHED = 20
@@ -224,6 +225,23 @@ class SubmitResult(Arguments, frozen=True, kw_only=True):
     metadata: Any = None
 
 
+class SaveContinuity(Arguments, frozen=True, kw_only=True):
+    """Leave a summary of your work for whoever goes on with it, under your name or another. The newest one counts."""
+
+    summary: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_SUMMARY,
+            description="What is done, what is not, and what to know. At most 8 KiB.",
+        ),
+    ]
+
+
+class LoadContinuity(Arguments, frozen=True, kw_only=True):
+    """What was left under your name to go on with: the task, the summary, the last messages."""
+
+
 class ListActions(Arguments, frozen=True, kw_only=True):
     """The actions offered by the workspace."""
 
@@ -292,6 +310,8 @@ AnyArguments = (
     | Spawn
     | RemoveAgent
     | SubmitResult
+    | SaveContinuity
+    | LoadContinuity
     | MyStatus
     | WhyMessage
     | ShowMessage

@@ -25,7 +25,7 @@ from relaybroker.adapters.http.api.bodies import ReleaseBody
 from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.domain.errors import InvalidRequest, Refusal
-from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, ResultRequested, SendRequested
+from relaybroker.domain.inputs import ActRequested, FetchRequested, Input, ResultRequested, SendRequested, SummaryGiven
 from relaybroker.domain.message import THREAD, is_local_id, target_type
 from relaybroker.domain.names import nearest_names
 from relaybroker.domain.reasons import Reason
@@ -75,6 +75,14 @@ class Conversation:
                 return await self._send_group(caller, wanted, key)
             case arguments.SubmitResult():
                 return await self._submit(caller, wanted)
+            case arguments.SaveContinuity(summary=summary):
+                reply = await self._ask(
+                    lambda request_id: SummaryGiven(request_id=request_id, agent_id=caller.agent_id, summary=summary)
+                )
+                return dict(reply["data"])
+            case arguments.LoadContinuity():
+                left = await self._access.gateway.audit.continuity(caller.name)
+                return {"continuity": None if left is None else msgspec.to_builtins(left)}
             case arguments.Spawn():
                 return await self._spawn(caller, wanted)
             case arguments.RemoveAgent(name=name, reason=reason):

@@ -50,6 +50,8 @@ _CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
         arguments.Spawn: "adds",
         arguments.RemoveAgent: "takes away",
         arguments.SubmitResult: "adds",
+        arguments.SaveContinuity: "adds once",
+        arguments.LoadContinuity: "nothing",
         arguments.MyStatus: "nothing",
         arguments.WhyMessage: "nothing",
         arguments.ShowMessage: "nothing",
@@ -60,7 +62,15 @@ _CHANGES: Mapping[type[AnyArguments], _Changes] = MappingProxyType(
 
 
 FOR_AGENTS = frozenset(
-    {arguments.MyStatus, arguments.Spawn, arguments.RemoveAgent, arguments.SubmitResult, arguments.InvokeAction}
+    {
+        arguments.MyStatus,
+        arguments.Spawn,
+        arguments.RemoveAgent,
+        arguments.SubmitResult,
+        arguments.SaveContinuity,
+        arguments.LoadContinuity,
+        arguments.InvokeAction,
+    }
 )
 """What only an agent asks; the operator has other ways."""
 ALLOWED: Mapping[type[AnyArguments], str] = MappingProxyType(

@@ -23,6 +23,7 @@ from relaybroker.agents.harness import harness_of
 from relaybroker.agents.launch import Launcher
 from relaybroker.agents.retired_spawns import RetiredSpawns, remove_own_files
 from relaybroker.agents.retired_tokens import RetiredTokens
+from relaybroker.audit.continuity import ContinuityFiles
 from relaybroker.audit.questions import Questions
 from relaybroker.config.settings import LEASE_S
 from relaybroker.domain import inputs
@@ -162,7 +163,8 @@ class Assembly:
             deliver=deliver,
             on_output=surface.output,
         )
-        self.audit = Questions(journal.reader)
+        self.audit = Questions(journal.reader, paths.state)
+        self._continuity = ContinuityFiles(journal.reader, paths.state)
         self._tokens = RetiredTokens(vault, state)
         self._spawns = RetiredSpawns(environments, paths.own_files, state)
         launcher = Launcher(
@@ -193,7 +195,7 @@ class Assembly:
             vault=vault,
             leave=self.runtime.end,
             deliver=deliver,
-            watchers=(self.metrics,),
+            watchers=(self.metrics, self._continuity),
         )
 
     async def _deliver_frame(self, item: Input) -> None:
@@ -308,6 +310,7 @@ class Assembly:
             self._tokens.settle(),
             self._spawns.settle(),
             self.dispatcher.shut(),
+            self._continuity.shut(),
             return_exceptions=True,
         )
         await asyncio.wait({closing}, timeout=limit_s)

@@ -333,6 +333,7 @@ class Bootstrap:
                 default_channels=settings.default_channels,
                 capabilities=settings.capabilities,
                 remote_args=settings.remote_args,
+                permission_mode=settings.permission_mode,
                 agent_may=settings.agent_may,
                 max_agents=settings.max_agents,
                 persist=settings.persist,

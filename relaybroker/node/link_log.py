@@ -1,8 +1,9 @@
 """What the operator's log says about the node link: every error of the engine, every end of a session, each with its cause.
 
-The journal has all of it too; this is for the person who reads the log file. No text here holds a token: events hold none.
+And which programs ask for no permission. The journal has all of it too: this is for the person who reads the log file. No text here
+holds a token: events hold none.
 
-Source: spec/node-protocol.md sections 2.9 and 2.13; F043, F044, F052, F059.
+Source: spec/node-protocol.md sections 2.9 and 2.13; spec/local-api.md section 11.2; F043, F044, F052, F059.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from relaybroker.domain import events
 from relaybroker.domain.extraction import Class, classify
+from relaybroker.domain.permissions import is_bypassed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +50,8 @@ class LinkLog:
                 _log.info("the link is online")
                 for capability in not_accepted:
                     _log.warning("the engine did not accept capability %s", capability)
+            case events.NameReserved(name=name, source=source) if is_bypassed(event.argv, event.harness.bypass):
+                _log.warning("the program of %s (asked for by %s) asks for no permission", name, source)
             case events.StrangerMet(name=name, reason=reason, keeps=keeps):
                 kept = "they are kept as dead letters" if keeps else "they are left to the engine"
                 _log.warning(

@@ -147,3 +147,36 @@ async def test_a_person_holds_flushes_and_looks_through_dead_letters(deployment)
     assert run("dead-letters", "ls") == "No dead letters.\n"
     why = deployment.command("why", big)
     assert "left the list: A person removed the dead letter" in why.stdout
+
+
+async def test_what_is_delivered_to_the_node_is_shown_with_the_cursor_of_each_agent(deployment):
+    await deployment.spawn("ann")
+    await deployment.spawn("bob")
+    message_id = await deployment.post("ann", "first")
+    await deployment.until(lambda: message_id in deployment.received("ann"), "it is typed")
+    await deployment.api("PUT", "/api/spawned/bob/delivery-mode", {"mode": "manual_flush"})
+    held = await deployment.post("bob", "second")
+
+    async def report():
+        return (await deployment.api("GET", "/api/node-delivery"))[1]
+
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        shown = await report()
+        cursors = {one["agent"]: one for one in shown["cursors"]}
+        if cursors["ann"]["acknowledged"] == 1 and cursors["bob"]["open"] == [1]:
+            break
+        assert time.monotonic() < deadline, shown
+        await asyncio.sleep(0.05)
+    assert [cursors["ann"][key] for key in ("received", "settled", "open", "live")] == [1, 1, [], True]
+    assert [cursors["bob"][key] for key in ("received", "settled", "acknowledged", "waits_for")] == [
+        1,
+        0,
+        None,
+        "manual_flush",
+    ]
+    assert {one["msg_id"]: one["state"] for one in shown["deliveries"]} == {message_id: "acked", held: "held"}
+    assert shown["link"]["state"] == "online"
+    said = deployment.command("node", "delivery", "bob").stdout
+    assert held in said
+    assert message_id not in said

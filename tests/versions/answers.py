@@ -210,7 +210,7 @@ async def _http(path: Path, known: list[str]) -> list[Any]:
     recorder = recorders.open_reader(path)
     answers: list[Any] = []
     with closing(LogReader(recorder, Mapper(REGISTRY), path)) as log:
-        questions = Questions(log)
+        questions = Questions(log, Path())
         for one in known:
             try:
                 answers.append(msgspec.to_builtins(await questions.why(one)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +22,8 @@ from relaybroker.adapters.http.api.rendering import answered
 from relaybroker.adapters.http.api.resizers import Resizers
 from relaybroker.adapters.http.api.result_route import wanted
 from relaybroker.adapters.http.api.routing import route
-from relaybroker.adapters.http.api.spawn_request import refuse_unbuilt, spawn_spec, unbuilt, variables
+from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
+from relaybroker.adapters.http.api.spawn_request import refuse_ineffective, spawn_spec, variables
 from relaybroker.adapters.http.api.touches import Touches
 from relaybroker.adapters.http.api.viewers import Viewers
 from relaybroker.adapters.pty import harnesses
@@ -30,8 +32,12 @@ from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS,
 from relaybroker.adapters.pty.protocol import Answer as HostAnswer
 from relaybroker.adapters.pty.protocol import Input as RawInput
 from relaybroker.domain import inputs
+from relaybroker.domain.continuity import GO_ON, preface
+from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal
+from relaybroker.domain.inputs import SpawnSpec
+from relaybroker.domain.names import is_agent_name
 from relaybroker.domain.replies import Refused
 
 SPAWN_WAIT_S = 24.0
@@ -129,19 +135,21 @@ class AgentRoutes:
     @route("POST /api/spawn", "Start an agent.", errors=(404, 409, 429, 501, 502, 504), about="name")
     async def spawn(self, request: web.Request, body: _SpawnValue) -> Spawned:
         """POST /api/spawn."""
-        if "Idempotency-Key" in request.headers:
-            raise unbuilt("Idempotency-Key")
-        return await self.spawn_as(body)
+        return await self.spawn_as(body, keys=request.headers.getall(KEY_HEADER, []))
 
-    async def spawn_as(self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "") -> Spawned:
-        """Spawn an agent from a request's value."""
+    async def spawn_as(
+        self, value: dict[str, Any], *, source: str = "http_api", invocation_id: str = "", keys: Sequence[str] = ()
+    ) -> Spawned:
+        """Spawn an agent from a request's value. `keys`: what came beside it, as a header."""
         if self._spawning >= MAX_SPAWNS:
             raise InvalidRequest(Refusal.FULL, "queue_full", f"{MAX_SPAWNS} spawns are already open; try again")
-        refuse_unbuilt(value)
+        refuse_ineffective(value)
         body = parse(SpawnBody, value)
+        in_body = [] if body.idempotency_key is None else [body.idempotency_key]
+        key = one_key([*keys, *in_body])
         self._spawning += 1
         try:
-            spec = await asyncio.to_thread(spawn_spec, body)
+            spec = await self._continuing(await asyncio.to_thread(spawn_spec, body), body.continue_from.strip())
             if token := body.agent_token.get_secret_value().strip():
                 spec = msgspec.structs.replace(spec, supplied_token=self._access.gateway.keep_supplied_token(token))
             result = wanted(value)
@@ -153,15 +161,34 @@ class AgentRoutes:
                 spec = msgspec.structs.replace(spec, env_ref=reference)
             reply = await self._access.ask(
                 lambda request_id: inputs.SpawnRequested(
-                    request_id=request_id, spec=spec, source=source, invocation_id=invocation_id
+                    request_id=request_id, spec=spec, source=source, invocation_id=invocation_id, key=key
                 ),
                 SPAWN_WAIT_S,
             )
         finally:
             self._spawning -= 1
-        if spec.env_ref and isinstance(reply.answer, Refused):
+        if spec.env_ref and (isinstance(reply.answer, Refused) or getattr(reply.answer, "repeated", False)):
             await asyncio.to_thread(self._access.gateway.forget_variables, spec.env_ref)
         return answered(reply, Spawned)
+
+    async def _continuing(self, spec: SpawnSpec, former: str) -> SpawnSpec:
+        """The spec with what a former agent left in front of its task; as it is, if it continues none."""
+        if not former:
+            return spec
+        if not is_agent_name(former):
+            text = f"'{former[:140]}' is not an allowed agent name"
+            raise InvalidRequest(Refusal.INVALID, "invalid_name", text, field="continue_from")
+        left = await self._access.gateway.audit.continuity(former)
+        if left is None:
+            text = f"no agent called '{former}' left anything to go on with"
+            raise InvalidRequest(Refusal.ABSENT, "continuity_not_found", text, field="continue_from")
+        task = spec.task or GO_ON
+        room = MAX_BODY_BYTES - len(task.encode())
+        text = preface(left, room)
+        if len(text.encode()) > room:
+            text = f"task and what it continues have at most {MAX_BODY_BYTES // 1024} KiB together; nothing was started"
+            raise InvalidRequest(Refusal.TOO_LARGE, "body_too_large", text, field="task")
+        return msgspec.structs.replace(spec, task=task, preface=text, continue_from=former)
 
     async def _keep(self, values: dict[str, str]) -> str:
         try:

@@ -373,7 +373,7 @@ class BrokerMetrics(Answer, frozen=True, kw_only=True):
 
 
 class Spawned(Answer, frozen=True, kw_only=True):
-    """The agent is live. `warning` says what is otherwise than the caller may think."""
+    """The agent is live. `warning`: what is otherwise than the caller may think; `replayed`: the answer that the same key had before."""
 
     success: bool
     name: str
@@ -386,6 +386,7 @@ class Spawned(Answer, frozen=True, kw_only=True):
     agent_id: str
     channels: list[str]
     channels_pending: list[str] | UnsetType = UNSET
+    replayed: bool | UnsetType = UNSET
 
 
 class Released(Answer, frozen=True, kw_only=True):

@@ -5,13 +5,15 @@ Source: spec/architecture.md section 8.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
-from relaybroker.adapters.http.api.answers import Answer, JsonObject
+from relaybroker.adapters.http.api import views
+from relaybroker.adapters.http.api.answers import Answer, JsonObject, Link
 from relaybroker.adapters.http.api.bodies import Query
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.domain.machines import MACHINES
@@ -20,11 +22,14 @@ from relaybroker.domain.story import Story
 if TYPE_CHECKING:
     from relaybroker.adapters.http.api.broker_access import BrokerAccess
     from relaybroker.adapters.http.api.gateway import AuditLog
+    from relaybroker.domain.mailbox import Mailbox
     from relaybroker.domain.state import State
     from relaybroker.domain.state_machine import Table
 
 MAX_EVENTS = 1000
 """Events in one answer."""
+SHOWN = 100
+"""Numbers of a sequence in one list; the others of its kind are not shown."""
 MAX_MESSAGES = 100
 """Messages in one answer, each with its text and its marks."""
 
@@ -110,6 +115,44 @@ class Deliveries(Answer, frozen=True, kw_only=True):
 
     deliveries: list[DeliveryRow]
     before: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class NodeDeliveryQuery(Query):
+    """The query of GET /api/node-delivery: of one agent; so many of the newest deliveries."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent: _Word = ""
+    limit: Annotated[int, Field(ge=0, le=MAX_EVENTS)] = 100
+
+
+class Cursor(Answer, frozen=True, kw_only=True):
+    """How far an agent's sequence is.
+
+    `base`: what lies at or below it was settled before (null = not known yet). `received`: up to there every number came. `settled`: up to
+    there every one is, which is what may be acknowledged; `acknowledged`: what was (null = nothing). `open`: came and is not settled;
+    `holes`: did not come although later ones did; `returned`: given back to the engine. `waits_for`: why the first open one is not typed.
+    """
+
+    agent: str
+    agent_id: str
+    live: bool
+    base: int | None
+    received: int
+    settled: int
+    acknowledged: int | None
+    open: list[int]
+    holes: list[int]
+    returned: list[int]
+    waits_for: str | None
+
+
+class NodeDelivery(Answer, frozen=True, kw_only=True):
+    """What the engine delivers to this node: the link, the agents' cursors, and the newest deliveries with what became of each."""
+
+    link: Link
+    cursors: list[Cursor]
+    deliveries: list[DeliveryRow]
 
 
 class MessagesQuery(Query):
@@ -213,6 +256,17 @@ class AuditRoutes:
         rows = [msgspec.convert(row, DeliveryRow) for row in records]
         return Deliveries(deliveries=rows, before=rows[-1].position if len(rows) == query.limit else 0)
 
+    @route("GET /api/node-delivery", "Show what the engine delivers to this node, and how far each agent is.")
+    async def node_delivery(self, _request: web.Request, query: NodeDeliveryQuery) -> NodeDelivery:
+        """GET /api/node-delivery: the cursors are looked at as they are, also while the core waits for its log."""
+        state = self._access.state
+        records = await self._log.deliveries(agent=query.agent, limit=query.limit) if query.limit else []
+        return NodeDelivery(
+            link=views.link(state, self._access.now()),
+            cursors=[cursor(state, box) for box in state.mailboxes.values() if query.agent in ("", box.name)],
+            deliveries=[msgspec.convert(row, DeliveryRow) for row in records],
+        )
+
     @route("GET /api/messages", "List the newest messages, with what became of each for its recipients here.")
     async def messages(self, _request: web.Request, query: MessagesQuery) -> Messages:
         """GET /api/messages."""
@@ -225,6 +279,25 @@ class AuditRoutes:
         matches = await self._log.search(**query.model_dump())
         events = [msgspec.convert(row, LogEvent) for row in matches]
         return LogEvents(events=events, last=events[-1].position if events else query.after)
+
+
+def cursor(state: State, box: Mailbox) -> Cursor:
+    """How far the sequence of this mailbox is."""
+    first = state.deliveries.get(next(iter(box.open.values()), ""))
+    ahead = range(box.recv + 1, max(box.buffer, default=box.recv))
+    return Cursor(
+        agent=box.name,
+        agent_id=box.agent_id,
+        live=state.acting(box.agent_id) is not None,
+        base=box.base,
+        received=box.recv,
+        settled=box.floor,
+        acknowledged=None if box.sent_ack < 0 else box.sent_ack,
+        open=list(box.open)[:SHOWN],
+        holes=list(itertools.islice((number for number in ahead if number not in box.buffer), SHOWN)),
+        returned=list(box.returned)[:SHOWN],
+        waits_for=None if first is None or first.reason is None else str(first.reason),
+    )
 
 
 def machine_view(table: Table, states: list[str]) -> MachineView:

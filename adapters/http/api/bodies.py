@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
 )
 
+from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS
 from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy
@@ -76,6 +77,7 @@ class SpawnBody(Body):
     model: str = ""
     args: list[Text] = []
     task: str = ""
+    continue_from: str = _alias("continue_from", "continueFrom", default="")
     channels: list[Text] = []
     cwd: Text = ""
     team: str = ""
@@ -94,11 +96,14 @@ class SpawnBody(Body):
     session_id: str = _alias("session_id", "sessionId", default="")
     permission_mode: str = _alias("permission_mode", "permissionMode", default="")
     harness: Text = ""
+    rows: int = Field(default=24, ge=MIN_ROWS, le=MAX_DIMENSION)
+    cols: int = Field(default=80, ge=MIN_COLS, le=MAX_DIMENSION)
     surface: list[Literal["reaction", "receipt"]] | None = None
     doors: list[Text] | None = None
     env: dict[str, Text] = {}
-    harness_config: HarnessConfig | None = _alias("harness_config", "harnessConfig")
+    harness_config: HarnessConfig | None = _alias("harness_config", "harnessConfig", "harness_plan", "harnessPlan")
     agent_token: SecretStr = _alias("agent_token", "agentToken", default=SecretStr(""))
+    idempotency_key: str | None = _alias("idempotency_key", "idempotencyKey")
 
 
 class SendBody(Body):

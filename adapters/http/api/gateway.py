@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.adapters.pty.protocol import Answer, Asks
+from relaybroker.domain.continuity import Continuity
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
 from relaybroker.domain.state import State
 from relaybroker.domain.story import Story
@@ -39,6 +40,9 @@ class AuditLog(Protocol):
 
     async def marks(self, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
         """What became of these messages, for each agent here that was to get one."""
+
+    async def continuity(self, name: str) -> Continuity | None:
+        """What the newest agent of this name left to whoever goes on with its work; None if nobody knows one."""
 
     async def deliveries(self, **wanted: Any) -> list[dict[str, Any]]:
         """The newest deliveries that fit the fields of `DeliveriesQuery`, newest first."""

@@ -22,7 +22,7 @@ from relaybroker.domain.command_line import command_line
 from relaybroker.domain.entities import Crash, SeenMessage
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.instants import rfc3339
-from relaybroker.domain.rules.agents import NAME_PATTERN
+from relaybroker.domain.names import is_agent_name
 
 PREVIEW_BYTES = 200
 CRASHES_SHOWN = 20
@@ -149,7 +149,7 @@ class HistoryRoutes:
         """POST /api/preflight. Nothing is warmed up: a registration is made when its agent is."""
         missing = []
         for agent in body.agents:
-            if not NAME_PATTERN.match(agent.name):
+            if not is_agent_name(agent.name):
                 text = f"'{agent.name[:140]}' is not an allowed agent name"
                 raise InvalidRequest(Refusal.INVALID, "invalid_name", text, field="name")
             word = command_line(agent.cli, ())[0]

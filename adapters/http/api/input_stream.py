@@ -99,10 +99,15 @@ class InputStreams:
                 return
             try:
                 keys = _keys_of(message.data)
+                written = await self._write(session_id, keys)
             except ValueError as error:
                 await _say(socket, type="pty_input_error", **_error(str(error)))
                 continue
-            written = await self._write(session_id, keys)
+            except InvalidRequest as error:
+                if error.kind is not Refusal.FULL:
+                    raise
+                await _refuse(socket, error)  # F125: these keys are lost, the next ones may be taken
+                continue
             await _say(socket, type="pty_input_ack", name=name, bytes_written=written)
 
     def ended(self, name: str) -> None:

@@ -132,6 +132,7 @@ def _spawned(spawned: replies.Spawned) -> answers.Spawned:
         agent_id=spawned.agent_id,
         channels=list(spawned.channels),
         channels_pending=list(spawned.channels_pending) or UNSET,
+        replayed=spawned.repeated or UNSET,
     )
 
 
@@ -170,7 +171,7 @@ def _sent(sent: replies.Sent) -> answers.Sent:
         message_id=sent.message_id or None,
         recipient_live=sent.target_lives if is_local else None,
         targets=[sent.target] if is_local else [],
-        queued=0,
+        queued=int(sent.held),
         rejected=[],
         workspace_id=sent.workspace_id,
         workspace_alias=None,

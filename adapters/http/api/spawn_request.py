@@ -19,13 +19,8 @@ from relaybroker.domain.delivery import MAX_BODY_BYTES
 from relaybroker.domain.doors import TERMINAL
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy, SpawnSpec
+from relaybroker.domain.permissions import ASK, BYPASS
 
-NOT_BUILT = (
-    ("continue_from", "continueFrom"),
-    ("harness_plan", "harnessPlan"),
-    ("idempotency_key", "idempotencyKey"),
-)
-"""Documented spawn fields without an implementation yet: refused with 501, by name."""
 NO_EFFECT = (
     "metadata",
     "resume",
@@ -65,27 +60,18 @@ MAX_VARIABLES_BYTES = 64 * 1024
 """Of names and values together."""
 
 
-def refuse_unbuilt(value: Mapping[str, object]) -> None:
-    """Raise InvalidRequest for a field that is documented and not built yet: `not_implemented`, the key in `field`."""
+def refuse_ineffective(value: Mapping[str, object]) -> None:
+    """Raise InvalidRequest for a field that would change nothing: `invalid_field`, the key in `field`."""
     if value.get("harness_id") is not None or value.get("harnessId") is not None:
         raise InvalidRequest(
             Refusal.INVALID,
             "harness_id_unsupported",
             "harnessId is not supported by the broker API; send harnessConfig",
         )
-    for names in NOT_BUILT:
-        for name in names:
-            if value.get(name) is not None:
-                raise unbuilt(name)
     for name in NO_EFFECT:
         if value.get(name) is not None:
             text = f"'{name}' has no effect here; omit it"
             raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field=name)
-
-
-def unbuilt(field: str) -> InvalidRequest:
-    """The refusal of a field that is documented and not built yet."""
-    return InvalidRequest(Refusal.NOT_BUILT, "not_implemented", f"'{field}' is not built yet", field=field)
 
 
 def spawn_spec(body: SpawnBody) -> SpawnSpec:
@@ -129,6 +115,9 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
         doors=doors,
+        rows=body.rows,
+        cols=body.cols,
+        permission_mode=body.permission_mode.strip().lower(),
         surface=None if body.surface is None else tuple(body.surface),
     )
 
@@ -204,9 +193,7 @@ def _check_modes(body: SpawnBody) -> None:
         text = f"unsupported spawnMode '{body.spawn_mode}' (expected 'interactive' or 'task_exit')"
         raise InvalidRequest(Refusal.INVALID, "invalid_spawn_mode", text)
     permission = body.permission_mode.strip().lower()
-    if permission == "bypass":
-        raise unbuilt("permission_mode")
-    if permission not in ("", "ask"):
+    if permission not in ("", ASK, BYPASS):
         text = f"unsupported permission_mode '{body.permission_mode}' (expected 'ask' or 'bypass')"
         raise InvalidRequest(Refusal.INVALID, "invalid_field", text, field="permission_mode")
 

@@ -140,6 +140,39 @@ class Mcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 raise ValueError("what env and command_env hold is a JSON object")  # noqa: TRY004 - msgspec places it
 
 
+class Sessions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the program is told which of its own sessions it has. The words stand behind its name; `{id}` stands for the id."""
+
+    resume: tuple[str, ...]
+    """Go on with this session."""
+    begin: tuple[str, ...] = ()
+    """Begin one with this id, a UUID. Without it the program makes its ids itself, and nobody is told them."""
+    given: tuple[str, ...] = ()
+    """Words of a caller's own behind which the id of a session stands."""
+    unnamed: tuple[str, ...] = ()
+    """Words of a caller's own that choose a session without saying its id."""
+
+    def __post_init__(self) -> None:
+        for name, words in (("resume", self.resume), ("begin", self.begin)):
+            if words and not any("{id}" in word for word in words):
+                raise ValueError(f"{name} must hold {{id}}")
+        if not self.resume:
+            raise ValueError("resume says how a session is gone on with")
+
+
+class Bypass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the program is told to ask for no permission. Given only where a caller and the operator want it."""
+
+    add: tuple[str, ...]
+    """The words, behind its name."""
+    given: tuple[str, ...] = ()
+    """Further words of a caller's own that say so, or something as far."""
+
+    def __post_init__(self) -> None:
+        if not self.add:
+            raise ValueError("add says which words bypass permissions")
+
+
 class ByHand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person writes once into the program's own configuration, for a program that takes MCP servers from there only.
 
@@ -209,6 +242,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     surface: tuple[Literal["reaction", "receipt"], ...] = ()
     """What others do with its agent's messages, and is told to it in one line each: reactions, read marks."""
     alone: Alone = Alone()
+    session: Sessions | None = None
+    """None: it keeps no sessions that can be resumed by their id."""
+    bypass: Bypass | None = None
+    """None: it has no mode that asks for no permission."""
     mcp: Mcp | None = None
     """None: it gets no tools, and `no_mcp` says why; the hint names the command."""
     no_mcp: str = ""
@@ -434,7 +471,7 @@ def _said(text: str) -> str:
 def _did_you_mean(key: str) -> str:
     known = {
         field
-        for kind in (Profile, Dialog, Sign, Script, Alone, Mcp, ByHand, ComposerRule)
+        for kind in (Profile, Dialog, Sign, Script, Alone, Sessions, Bypass, Mcp, ByHand, ComposerRule)
         for field in kind.__struct_fields__
     }
     near = nearest_names(key, known)

@@ -24,6 +24,7 @@ from relaybroker.audit.questions import Questions
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.events import REGISTRY, Harness, Recorded
+from relaybroker.domain.sessions import SessionOptions
 from relaybroker.mcp.toolbox import AgentToolbox
 from relaybroker.metrics.collected import Depths, Metrics
 from relaybroker.node.disk import Room
@@ -52,8 +53,9 @@ class SmallBroker:
         recorders.create_sqlite(journal)
         self._recorder = recorders.open_sqlite(journal)
         self._mapper, self._chain = Mapper(REGISTRY), GENESIS
-        self.audit = Questions(LogReader(self._recorder, self._mapper, journal))
-        self.core = Broker(lambda _argv, _name: Harness(profile="default", model_flag="--model"))
+        self.audit = Questions(LogReader(self._recorder, self._mapper, journal), journal.parent)
+        session = SessionOptions(resume=("--resume", "{id}"), at=1)
+        self.core = Broker(lambda _argv, _name: Harness(profile="default", model_flag="--model", session=session))
         self.workspace_key = WORKSPACE_KEY
         self.sends_refused = False
         self.engine_registers = True

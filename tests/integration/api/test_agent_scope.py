@@ -181,6 +181,8 @@ GOOD = {
     "set_channel_topic": {"channel": "lab", "topic": "what it is for"},
     "invoke_action": {"name": "echo", "input": {"text": "hi"}},
     "submit_result": {"data": {"done": [1, 2]}},
+    "save_continuity": {"summary": "half done"},
+    "load_continuity": {},
     "my_status": {},
     "show_message": {"message_id": "77"},
     "read_thread": {"message_id": "77"},
@@ -210,7 +212,9 @@ async def test_every_tool_works_and_changes_what_it_says_it_changes(client, tool
         assert (sent.to, sent.agent_id) == ("dm_group_9", agent.agent_id)
     else:
         (one,) = asked
-        assert isinstance(one, inputs.SendRequested | inputs.ActRequested | inputs.ResultRequested)
+        assert isinstance(
+            one, inputs.SendRequested | inputs.ActRequested | inputs.ResultRequested | inputs.SummaryGiven
+        )
         assert one.agent_id == agent.agent_id
         assert looked == len(client.broker.looked)
     assert {call.auth for call in client.broker.looked} <= {f"agent:{agent.agent_id}"}

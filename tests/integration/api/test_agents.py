@@ -44,6 +44,8 @@ async def test_every_field_of_a_spawn_reaches_the_core(client, tmp_path):
         skipRelayPrompt=True,
         sessionId="s-1",
         permissionMode="ask",
+        rows=30,
+        cols=100,
     )
     assert spec_of(client) == inputs.SpawnSpec(
         name="w1",
@@ -57,6 +59,9 @@ async def test_every_field_of_a_spawn_reaches_the_core(client, tmp_path):
         session_ref="s-1",
         idle_threshold_s=7.0,
         skip_relay_prompt=True,
+        permission_mode="ask",
+        rows=30,
+        cols=100,
     )
 
 
@@ -157,28 +162,22 @@ async def test_unknown_fields_are_ignored(client):
     await client.spawn("w1", from_the_future={"a": 1})
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("harnessPlan", {}),
-        ("continue_from", "w0"),
-        ("idempotency_key", "k"),
-        ("permission_mode", "bypass"),
-    ],
-)
-async def test_what_is_not_built_yet_is_refused_by_name_and_never_ignored(client, field, value):
-    """B15."""
-    answer = await client.refused("POST", "/api/spawn", {"name": "w1", "cli": "cat", field: value})
-    assert (answer["statusCode"], answer["code"]) == (501, "not_implemented")
-    assert field in answer["message"]
-    assert answer["field"] == field
-    assert answer["name"] == "w1"
-    assert client.broker.offered == []
+@pytest.mark.parametrize("field", ["idempotency_key", "idempotencyKey"])
+async def test_the_same_key_again_starts_nothing_wherever_it_stands(client, field):
+    """local-api 1.1: header or body; another body under the same key is a conflict; U10."""
+    body = {"name": "w1", "cli": "cat", "env": {"A": "b"}}
+    first = await client.ask("POST", "/api/spawn", body | {field: "k-1"})
+    again = await client.ask("POST", "/api/spawn", body, Idempotency_Key="k-1")
+    assert (again[0], again[1]) == (200, first[1] | {"replayed": True})
+    assert list(client.broker.variables) == [spec_of(client).env_ref], "what was kept for the second one is gone"
+    answer = await client.refused("POST", "/api/spawn", {"name": "w2", "cli": "cat"}, Idempotency_Key="k-1")
+    assert (answer["statusCode"], answer["code"], answer["name"]) == (409, "idempotency_conflict", "w2")
 
 
-async def test_an_idempotency_key_header_is_refused_until_it_works(client):
-    answer = await client.refused("POST", "/api/spawn", {"name": "w1", "cli": "cat"}, Idempotency_Key="k")
-    assert answer["code"] == "not_implemented"
+@pytest.mark.parametrize("name", ["harness_config", "harnessConfig", "harness_plan", "harnessPlan"])
+async def test_a_harness_configuration_goes_by_four_names(client, name):
+    await client.spawn("w1", **{name: {"command": "cat", "args": ["-u"]}})
+    assert (spec_of(client).cli, spec_of(client).args) == ("cat", ("-u",))
 
 
 @pytest.mark.parametrize(

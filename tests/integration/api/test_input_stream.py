@@ -66,11 +66,23 @@ async def test_the_end_of_the_agent_ends_the_stream(client, keyboard):
 
 
 async def test_a_terminal_that_refuses_ends_the_stream(client, keyboard):
-    client.broker.host_error = "queue_full"
+    client.broker.host_error = "worker_timeout"
     await keyboard.send_str("x")
     refused = await said(keyboard)
-    assert (refused["code"], refused["statusCode"]) == ("queue_full", 429)
+    assert (refused["code"], refused["statusCode"]) == ("worker_timeout", 504)
     assert await said(keyboard) is aiohttp.WSMsgType.CLOSE
+
+
+async def test_keys_for_which_there_is_no_room_are_refused_alone_and_the_stream_goes_on(client, keyboard):
+    """F125."""
+    client.broker.host_error = "queue_full"
+    await keyboard.send_str("lost")
+    refused = await said(keyboard)
+    assert (refused["type"], refused["code"], refused["statusCode"]) == ("pty_input_error", "queue_full", 429)
+    client.broker.host_error = ""
+    await keyboard.send_str("taken")
+    assert await said(keyboard) == {"type": "pty_input_ack", "name": "w1", "bytes_written": 5}
+    assert client.broker.typed_raw == [b"taken"]
 
 
 async def test_without_the_key_or_an_upgrade_there_is_no_stream(client):

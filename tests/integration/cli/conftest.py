@@ -97,10 +97,9 @@ class Desk:
             cwd=self.folder,
         )
 
-    def terminal(self, *words: str) -> Terminal:
-        return Terminal(
-            ptyprocess.PtyProcess.spawn(self._argv(words), env=self.environment, cwd=str(self.folder), echo=False)
-        )
+    def terminal(self, *words: str, **environment: str) -> Terminal:
+        variables = self.environment | environment
+        return Terminal(ptyprocess.PtyProcess.spawn(self._argv(words), env=variables, cwd=str(self.folder), echo=False))
 
     @property
     def connection(self) -> dict[str, Any]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import select
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import ptyprocess
 import pytest
@@ -71,7 +74,34 @@ def leave(terminal: ptyprocess.PtyProcess) -> None:
                 terminal.wait()
 
 
-async def test_up_new_attach_release_and_down(npm_package, plain_environment, tmp_path):
+def ask(connection: Path, path: str) -> dict[str, Any]:
+    """What the local API answers."""
+    known = json.loads(connection.read_text())
+    request = Request(known["url"] + path, headers={"X-API-Key": known["api_key"]})
+    with urlopen(request, timeout=WAIT_S) as answer:
+        return json.load(answer)
+
+
+def pending(connection: Path, count: int) -> None:
+    """Wait until so many messages are held for w1."""
+    deadline = time.monotonic() + STEP_S
+    while len(ask(connection, "/api/spawned/w1/pending")["pending"]) != count:
+        assert time.monotonic() < deadline, "they are not held"
+        select.select([], [], [], 0.05)
+
+
+async def send(desk: Desk, connection: Path, text: str) -> None:
+    """A message to w1, sent with the command by an agent that it registers."""
+    engine = json.loads((connection.parent / "engine" / "ready.json").read_text())["url"]
+    key = ask(connection, "/api/session")["workspace_key"]
+    place = ("--workspace-key", key, "--base-url", engine)
+    registered = await desk.run("agent", "register", f"a{hash(text) & 0xFFFF}", *place)
+    token = re.search(r"at_live_\w+", registered)
+    assert token, registered
+    await desk.run("message", "dm", "send", "w1", text, "--token", token.group(), *place)
+
+
+async def test_up_new_attach_send_release_and_down(npm_package, plain_environment, tmp_path):
     """Checklist 15: `drive` holds messages while a person types, and the mode is restored when it leaves."""
     project = await asyncio.to_thread(npm_package, "agent-relay", "9.1.6")
     desk = Desk(tmp_path, project / "node_modules" / "agent-relay" / "dist" / "cli" / "index.js", plain_environment)
@@ -94,6 +124,15 @@ async def test_up_new_attach_release_and_down(npm_package, plain_environment, tm
     until(passing, b"delivery=auto_inject")
     passing.write(b"and once more\r")
     until(passing, b"and once more\r\r\n")
+
+    await send(desk, connection, "sent by the command")
+    until(passing, b"sent by the command")
+    await desk.run("local", "agent", "message", "hold", "w1")
+    await send(desk, connection, "held by the command")
+    pending(connection, 1)
+    await desk.run("local", "agent", "message", "flush", "w1")
+    until(passing, b"held by the command")
+    await desk.run("local", "agent", "message", "auto", "w1")
 
     viewing = desk.terminal("local", "agent", "attach", "w1", "--mode", "view")
     until(viewing, b"and once more")

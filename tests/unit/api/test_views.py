@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from relaybroker.adapters.http.api import views
+from relaybroker.adapters.http.api.audit_routes import cursor
 from relaybroker.domain.entities import Delivery, Registration, Worker
 from relaybroker.domain.events import Harness
 from relaybroker.domain.inputs import Settings, SpawnSpec
@@ -254,3 +255,10 @@ def test_a_state_before_the_first_input_has_every_view():
     assert views.health(empty, NOW, known=True).status == "degraded"
     assert views.status(empty, NOW).agents == []
     assert views.broker_metrics(empty, NOW).active_agents == 0
+
+
+def test_a_cursor_names_what_is_open_what_is_missing_and_what_was_given_back():
+    box = Mailbox("101", name="w1", base=0, recv=2, floor=1)
+    box.open, box.returned, box.buffer = {2: "delivery:x"}, {2: 1}, {5: {}, 7: {}}
+    shown = cursor(State(), box)
+    assert (shown.open, shown.holes, shown.returned, shown.acknowledged) == ([2], [3, 4, 6], [2], None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from relaybroker.agents.harness import harness_of
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.manifest import Manifest
 from tests.world import SETTINGS
@@ -75,13 +76,14 @@ def test_what_remote_callers_may_not_set_is_named_and_not_read(world):
 
 
 def test_the_operator_may_allow_args_and_cwd(make_world):
-    world = make_world(msgspec.structs.replace(SETTINGS, remote_args=True, capabilities=("spawn:cat", "spawn:dog")))
+    world = make_world(msgspec.structs.replace(SETTINGS, remote_args=True, capabilities=("spawn:cat", "spawn:pi")))
+    world.broker._harness_of = harness_of
     world.start()
     world.online()
-    config = {"command": "dog", "args": ["-v"], "sessionId": "s-1"}
+    config = {"command": "pi", "args": ["-v"], "sessionId": "s-1"}
     invoke(world, action="spawn:cat", given={"name": "w1", "cwd": "/tmp", "agent": {"harnessConfig": config}})
     spec = world.broker.state.registration_of("w1").spec
-    assert (spec.cli, spec.args, spec.cwd, spec.session_ref) == ("dog", ("-v",), "/tmp", "s-1")
+    assert (spec.cli, spec.args, spec.cwd, spec.session_ref) == ("pi", ("-v",), "/tmp", "s-1")
     assert world.sent("agent.register")[-1]["session_ref"] == "s-1"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relaybroker.adapters.http.api import answers, views
+from relaybroker.adapters.http.engine_calls import HttpCall
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.delivery import HOLD_S, MAX_FLUSH_HOLDS, MAX_FLUSHABLE
 from relaybroker.domain.state import decode, encode
@@ -503,3 +504,14 @@ def test_a_dialog_ends_what_occupied_the_terminal(busy):
     busy.auto_type = True
     busy.report(inputs.ProgramUnblocked, session)
     assert words(busy) == ["first"]
+
+
+def test_a_message_to_an_agent_whose_messages_are_held_is_answered_as_queued(ready):
+    """local-api 1.3 route 17: `queued` counts what a person holds."""
+    for mode, queued in (("manual_flush", 1), ("auto_inject", 0)):
+        set_mode(ready, mode)
+        request_id = f"send_{mode}"
+        ready.tell(inputs.SendRequested(request_id=request_id, to="w1", text="hello"))
+        call = next(one for one in reversed(ready.effects) if isinstance(one, HttpCall) and one.idempotency_key)
+        ready.tell(inputs.EngineAnswered(call_id=call.call_id, status=201, data={"id": f"7{queued}"}))
+        assert ready.replies[request_id].body["queued"] == queued

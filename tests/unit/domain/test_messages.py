@@ -251,3 +251,12 @@ def test_a_text_that_no_terminal_may_get_is_refused_before_it_is_sent(world):
     assert (world.replies["s1"].status, world.replies["s1"].body["code"]) == (413, "body_too_large")
     send(world, "s2", text="x" * 16384)
     assert len(publishes(world)) == 1
+
+
+def test_what_the_engine_does_not_have_is_refused_and_holds_up_nothing(world):
+    """501 is not an engine that is ill: nobody waits for it to be built."""
+    send(world, to="w1", attachments=("f1",))
+    answer(world, publishes(world)[0], 501, code="not_implemented", message="This engine keeps no files")
+    assert (world.replies["s1"].status, world.replies["s1"].body["code"]) == (502, "engine_error")
+    send(world, "s2", to="w1")
+    assert len(publishes(world)) == 2

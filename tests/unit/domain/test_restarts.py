@@ -350,3 +350,30 @@ def test_a_remote_spawn_cannot_set_a_policy_and_the_log_says_that_it_was_not_rea
     world.frame(type="action.invoke", invocation_id="inv_1", action="spawn:cat", input=wanted)
     assert world.broker.state.registration_of("w1").spec.restart is None
     assert world.events("action.running.v1")[0].event.unread == ("restart_policy",)
+
+
+def test_what_may_have_been_typed_waits_for_the_host_when_the_broker_is_back_before_it(world: World):
+    """F031: no dead letter by time; the host's answer settles it, whatever then becomes of the program."""
+    world.spawn("w1", restart=POLICY)
+    world.auto_type = False
+    world.deliver("w1", 1, text="half")
+    world.crash()
+    carry_out, attaches = world._carry_out, []
+
+    def without_host(effect: Any) -> None:
+        (attaches.append if isinstance(effect, effects.AttachHost) else carry_out)(effect)
+
+    world._carry_out = without_host  # type: ignore[method-assign]
+    world.start()
+    world.online()
+    world.advance(20)
+    (waiting,) = world.broker.state.deliveries.values()
+    assert (waiting.ended, world.broker.state.dead_letters, world.acks("w1")) == (False, {}, [])
+    world._carry_out = carry_out  # type: ignore[method-assign]
+    carry_out(attaches[0])
+    world.type_next()
+    dies(world, "w1")
+    world.advance(10)
+    assert (state_of(world, "w1"), world.broker.state.dead_letters) == ("live", {})
+    assert len(world.typed) == 1
+    assert world.acks("w1")[-1] == 1

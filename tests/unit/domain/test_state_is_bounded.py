@@ -96,6 +96,7 @@ BOUNDS = {
     # messages from here
     "lines": MAX_OPEN,
     "sends": KEYS_KEPT,
+    "spawn_keys": KEYS_KEPT,
     "announced": ANNOUNCED_KEPT,
     "posted": POSTED_KEPT,
     "acted": ACTED_KEPT,
