@@ -63,7 +63,6 @@ NOT_OURS = {
     "--permission-prompt-tool": "claude",
     "--replay-user-messages": "claude",
     "--resume": "claude",
-    "--session-id": "claude",
     "--verbose": "claude",
     "--remote": "codex",
     "--randomly-seed": "pytest-randomly",

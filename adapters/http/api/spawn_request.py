@@ -183,7 +183,8 @@ def _without_terminal(body: SpawnBody, cli: str, args: list[str]) -> tuple[str, 
         text = f"a headless {program} has the door {door}"
         raise InvalidRequest(Refusal.INVALID, "invalid_door", text, field="doors")
     if door == "acp" and body.model.strip():
-        raise unbuilt("model")  # it is no option of such a program, and the door sets none
+        text = f"the model of a headless {program} is not set from here; its own configuration says it"
+        raise InvalidRequest(Refusal.NOT_BUILT, "not_implemented", text, field="model")
     return program, [*words, *given], (door,)
 
 
