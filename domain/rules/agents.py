@@ -13,6 +13,7 @@ from relaybroker.domain import agent as agent_machine
 from relaybroker.domain import couplings, events, frames, permissions, replies, sessions, worker
 from relaybroker.domain.agent import PRESENT, UNREGISTERED, AgentState
 from relaybroker.domain.command_line import check_variables, command_line, with_model
+from relaybroker.domain.doors import is_without_terminal
 from relaybroker.domain.effects import ForgetProgram, Reply, StopProgram
 from relaybroker.domain.entities import Registration, Worker
 from relaybroker.domain.errors import InvalidRequest, Refusal
@@ -123,6 +124,8 @@ def reserve(
     check_values(spec)
     argv = command_line(spec.cli, spec.args)
     harness = harness_of(argv, spec.harness)
+    if is_without_terminal(harness.doors if spec.doors is None else spec.doors):
+        harness = msgspec.structs.replace(harness, session=None)  # its door goes on with its conversation
     check_variables(spec.env_names)
     argv = permissions.permitted(
         argv,

@@ -178,10 +178,13 @@ def test_a_killed_broker_changes_nothing(piped: Piped) -> None:
 def test_a_crash_amid_a_turn_repeats_nothing(piped: Piped, whose: str) -> None:
     """The look-up finds it in the loaded conversation, or says that nobody can know: never is it handed over again unasked."""
     bench = piped(restart_policy={"enabled": True, "cooldown_ms": 200})
+    begun = time.time() // 60
     before = bench.send("before the crash")
     expect_once(bench, before)
-    identifier = bench.send("DELAY 30 amid the crash")
+    identifier = bench.send("DELAY 100 amid the crash")
     bench.until_arrived([identifier], 40)
+    if bench.program == "gemini":  # it writes over a session that is loaded in the minute in which it began (0.61.0)
+        bench.until(lambda: time.time() // 60 > begun, 61, "another minute")
     pid = int(bench.agent()["pid"])
     victim = pid if whose == "program" else int(next(bench.state.glob("host-*.pid")).read_text())
     os.kill(victim, signal.SIGKILL)
@@ -235,13 +238,13 @@ def test_the_agents_tools_are_there(piped: Piped) -> None:
     bench = piped()
     if bench.program in SEARCHES:
         pytest.skip("it shows its model a tool only after it was searched for")
-    known = [str(name) for one in _requests_after(bench, bench.send("hello")) for name in one.get("tools", ())]
+    known: set[str] = set()
+    for _ in range(5):  # some programs begin before their servers have answered
+        expect_once(bench, bench.send("hello"))
+        known |= {
+            str(name) for one in bench.model.requests(bench.since) if one["main"] for name in one.get("tools", ())
+        }
     assert any("send_dm" in name for name in known), known
-
-
-def _requests_after(bench: Bench, identifier: str) -> list[dict[str, Any]]:
-    expect_once(bench, identifier)
-    return [one for one in bench.model.requests(bench.since) if one["main"]]
 
 
 @pytest.mark.holds("its own door: nothing of it outlives its agent")

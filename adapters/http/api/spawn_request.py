@@ -114,10 +114,10 @@ def spawn_spec(body: SpawnBody) -> SpawnSpec:
         skip_relay_prompt=body.skip_relay_prompt,
         env_names=tuple(sorted(wanted)),
         harness=body.harness.strip(),
+        doors=doors,
         rows=body.rows,
         cols=body.cols,
         permission_mode=body.permission_mode.strip().lower(),
-        doors=doors,
         surface=None if body.surface is None else tuple(body.surface),
     )
 
@@ -183,7 +183,7 @@ def _without_terminal(body: SpawnBody, cli: str, args: list[str]) -> tuple[str, 
         text = f"a headless {program} has the door {door}"
         raise InvalidRequest(Refusal.INVALID, "invalid_door", text, field="doors")
     if door == "acp" and body.model.strip():
-        text = "'model' is not built yet for a program without terminal that speaks the Agent Client Protocol"
+        text = f"the model of a headless {program} is not set from here; its own configuration says it"
         raise InvalidRequest(Refusal.NOT_BUILT, "not_implemented", text, field="model")
     return program, [*words, *given], (door,)
 
