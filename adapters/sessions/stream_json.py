@@ -17,7 +17,7 @@ import shlex
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from relaybroker.adapters.pty import process_table, tasks
 from relaybroker.adapters.pty.piped_process import NotWrittenError
@@ -58,9 +58,11 @@ MAX_PROOFS = 256
 _OURS = ("-p", "--print", "--verbose", "--replay-user-messages")
 """Options that are given in any case."""
 _OTHERS = frozenset((
-    "--input-format", "--output-format", "--session-id", "--resume", "-r", "--continue", "-c", "--permission-prompt-tool",
+    "--input-format", "--output-format", "--continue", "-c", "--fork-session", "--permission-prompt-tool",
 ))  # fmt: skip
 """Options that say what only the door may say."""
+_SESSION = ("--session-id", "--resume", "-r")
+"""Options that name a session: a new one, or one to go on with."""
 _OVER = ("completed", "cancelled", "discarded", "refused")
 _logger = logging.getLogger(__name__)
 
@@ -77,11 +79,12 @@ class StreamJsonKind:
             return PassedOver(reason)
         await asyncio.to_thread(launch.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         notes = launch.folder / f"stream_json-{uuid.uuid4().hex}.jsonl"  # a session that is restarted has others
+        named = named_session(given)
         former = await asyncio.to_thread(conversation, launch.resumes)
-        session = former or str(uuid.uuid4())
+        session = former or named.session or str(uuid.uuid4())
         await asyncio.to_thread(append, notes, {"session": session})
-        added = options(notes, session, resumes=bool(former))
-        argv = (*words, *added, *(word for word in given if word not in _OURS))
+        added = options(notes, session, resumes=bool(former) or (named.is_earlier and not launch.resumes))
+        argv = (*words, *added, *(word for word in named.rest if word not in _OURS))
         return replace(launch, argv=argv), StreamJson(notes, session)
 
     def at(self, place: str) -> Door:
@@ -94,6 +97,31 @@ def unfit(given: Sequence[str]) -> str:
         return "the command line has --settings of its own, beside which Claude Code takes no others"
     other = next((word for word in given if word.split("=")[0] in _OTHERS), None)
     return f"the command line has {other}, which the door says itself" if other else ""
+
+
+class Named(NamedTuple):
+    """The session that a command line names."""
+
+    session: str
+    """"" = none."""
+    is_earlier: bool
+    """It is to be gone on with."""
+    rest: tuple[str, ...]
+    """The other words."""
+
+
+def named_session(given: Sequence[str]) -> Named:
+    """What the command line says of the session, which it may name by an option with a value."""
+    session, is_earlier = "", False
+    rest: list[str] = []
+    words = iter(given)
+    for word in words:
+        option, has_value, value = word.partition("=")
+        if option not in _SESSION:
+            rest.append(word)
+        else:
+            session, is_earlier = value if has_value else next(words, ""), option != _SESSION[0]
+    return Named(session, is_earlier, tuple(rest))
 
 
 def options(notes: Path, session: str, *, resumes: bool) -> list[str]:

@@ -137,10 +137,36 @@ async def test_the_conversation_of_the_program_before_goes_on_if_it_was_written_
 
 
 @pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        (("--session-id", SESSION), "--session-id"),
+        (("--resume", SESSION), "--resume"),
+        ((f"--resume={SESSION}",), "--resume"),
+        (("-r", SESSION), "--resume"),
+    ],
+)
+async def test_the_session_that_the_command_line_names_is_taken(tmp_path, given, option):
+    launch = Launch("ws_1", ("claude", *given, "--model", "m"), {}, "/", "claude", tmp_path / "door")
+    launch, _ = await StreamJsonKind().prepare(launch)
+    words = list(launch.argv)
+    assert words[words.index(option) + 1] == SESSION
+    assert sum(SESSION in word for word in words) == 1
+    assert words[-2:] == ["--model", "m"]
+
+
+async def test_an_earlier_session_of_which_the_program_before_wrote_nothing_is_begun_anew(tmp_path, notes):
+    argv = ("claude", "--resume", SESSION)
+    launch = Launch("ws_1", argv, {}, "/", "claude", tmp_path / "door", resumes=str(notes))
+    launch, _ = await StreamJsonKind().prepare(launch)
+    words = list(launch.argv)
+    assert words[words.index("--session-id") + 1] == SESSION
+    assert "--resume" not in words
+
+
+@pytest.mark.parametrize(
     ("argv", "profile"),
     [
         (("claude", "--settings", "{}"), "claude"),
-        (("claude", "--resume=x"), "claude"),
         (("claude", "-c"), "claude"),
         (("claude", "--output-format", "text"), "claude"),
         (("codex",), "codex"),
