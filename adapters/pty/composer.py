@@ -41,6 +41,8 @@ class ComposerRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`rules`: what the program draws, dim, in its empty composer and nowhere else."""
     rest: str = "  "
     """`open`: matches the beginning of the rows that continue the text."""
+    repeats: bool = False
+    """`open`: the prompt stands before every row of the text, also of one that goes on in the next row."""
     blank_rows: bool = False
     """`open`: the text may have empty rows."""
     above: str = ""
@@ -128,13 +130,15 @@ def _open(rule: ComposerRule, view: View) -> Composer | None:
         return None
     if view.column < first.end() and not (view.row > row and view.wraps(view.row - 1)):
         return None
+    while rule.repeats and row > 0 and (above := prompt.match(view.rows[row - 1])) is not None:
+        row, first = row - 1, above
     if rule.above and not any(_compiled(rule.above).match(line) for line in view.rows[max(0, row - ABOVE_ROWS) : row]):
         return None
     bottom = row
     while bottom + 1 < len(view.rows) and not view.is_blank(bottom + 1) and rest.match(view.rows[bottom + 1]):
         bottom += 1
     bottom = max(bottom, view.row)
-    composer = _composer(view, row, bottom, first.end())
+    composer = _composer(view, row, bottom, first.end(), before=prompt if rule.repeats else None)
     is_shown = not rule.below or any(_compiled(rule.below).match(line) for line in view.rows[bottom + 1 :])
     return composer if is_shown or not composer.is_empty else None
 
@@ -155,8 +159,13 @@ def _behind_bar(rule: ComposerRule, view: View) -> Composer | None:
     return None
 
 
-def _composer(view: View, top: int, bottom: int, start: int, indent: int = 0) -> Composer:
+def _composer(
+    view: View, top: int, bottom: int, start: int, indent: int = 0, before: re.Pattern[str] | None = None
+) -> Composer:
+    """What these rows hold behind `start`, further ones behind `indent`, or behind what matches `before`."""
     rows = [view.rows[top][start:], *(row[indent:] for row in view.rows[top + 1 : bottom + 1])]
+    if before is not None:
+        rows = [row[match.end() :] if (match := before.match(row)) else row for row in view.rows[top : bottom + 1]]
     text = "\n".join(row.rstrip() for row in rows).strip()
     is_first = all(not row.strip() for row in rows[: view.row - top])
     if text and is_first and view.column == start and view.is_dim(view.row, start + 1):

@@ -69,6 +69,9 @@ def test_an_empty_composer_that_has_the_cursor_is_found(profile, seen):
         ("opencode", view("  ┃", "  ┃  one▮", "  ┃", "  ┃  Build · Mock", "  ╹" + "▀" * 70), "one"),
         ("aider", view("> one▮"), "one"),
         ("aider", view("> " + "x" * 78, "and on▮"), "x" * 78 + "\nand on"),
+        ("aider", view("> " + "x" * 78, "> and on▮"), "x" * 78 + "\nand on"),
+        ("aider", view(RULE, "diff> " + "x" * 74, "diff> ▮"), "x" * 74),
+        ("aider", view(*["diff> one", "diff> "] * 11, "diff> ▮"), "\n\n".join(["one"] * 11)),
     ],
 )
 def test_what_stands_in_a_composer_is_its_text(profile, seen, text):
