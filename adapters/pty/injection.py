@@ -393,12 +393,14 @@ class Injector:
             await self._news.next(watch.patience(loop.time()))
             seen = await self._line.access(access.foreground) if watch.needs_screen else None
             evidence = watch.look(seen, self._line, loop.time())
-            if evidence:
+            if (evidence or watch.takes_long(loop.time())) and self._line.is_unpainted(access.foreground):
+                watch.disturbed()
+            elif evidence:
                 self._pace.note(access.foreground, watch.enters, answered=watch.answered)
                 self._end_draft()
                 self._tell(draft, evidence)
                 return
-            if watch.wants_enter(loop.time()) and watch.enters < MAX_ENTERS:
+            elif watch.wants_enter(loop.time()) and watch.enters < MAX_ENTERS:
                 await self._enter_again(watch, draft)
             elif watch.has_vanished(loop.time()):
                 self._give_back_vanished(draft)

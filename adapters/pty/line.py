@@ -29,6 +29,9 @@ class Line(Protocol):
     async def access(self, known: Foreground | None = None) -> Access:
         """Look at the settled terminal: who has it, what it shows, and (of an unknown program) what keeps text out."""
 
+    def is_unpainted(self, foreground: Foreground) -> bool:
+        """Whether the screen may be one that the program has not painted since it was stopped or resized."""
+
     def occupied_by(self, occupant: Occupant | None) -> None:
         """Report who has the terminal, and watch it until it is free."""
 

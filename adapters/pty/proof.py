@@ -37,6 +37,10 @@ LATE_S = 8.0
 """A text that stands for so long is reported."""
 VANISHED_S = 5.0
 """A program that is free and has shown an empty composer for so long holds the text nowhere."""
+LONG_S = 0.1
+"""A proof that takes longer asks at each look whether the program is stopped."""
+STILL_S = 0.05
+"""A composer that is empty for so long is no screen in the middle of a repaint."""
 GONE_S = 1.0
 """A composer that is nowhere on the screen so long after Enter, without the text, took it."""
 _FIRST_LOOK_S, _LAST_LOOK_S, _LATE_LOOK_S = 0.001, 0.05, 0.5
@@ -127,6 +131,8 @@ class Proof:
         self._consumed_at: float | None = None
         self._empty_since: float | None = None
         """The program is free, with an empty composer in which nobody saw the text, and without it on the screen."""
+        self._gone_since: float | None = None
+        """The composer is empty, and the text is nowhere on the screen."""
         self._last_output = now
         self._reacted = False
         self._look_s = _FIRST_LOOK_S
@@ -163,15 +169,20 @@ class Proof:
 
     def _of_composer(self, seen: Access, now: float) -> str:
         """A text that was never seen in the composer must be seen elsewhere: an empty composer alone says nothing of it."""
-        match standing(seen):
+        stands = standing(seen)
+        is_on = stands is Standing.GONE and self._is_on(seen)
+        is_gone = stands is Standing.GONE and not is_on
+        self._gone_since = (self._gone_since or now) if is_gone else None
+        match stands:
             case Standing.TEXT:
                 self._stood = True
                 self._is_still_there = self._is_ours(seen)
                 return ""
             case Standing.GONE:
-                if self._stood:
-                    return "composer"
-                return "transcript" if self._is_on(seen) else ""
+                if not self._stood:
+                    return "transcript" if is_on else ""
+                is_sure = is_on or seen.sight.works or now - (self._gone_since or now) >= STILL_S
+                return "composer" if is_sure else ""
             case Standing.UNKNOWN if seen.question is not None:
                 # It may hide the composer, text and all: only the text above it says that it was taken.
                 return "transcript" if self._reacted and self._has_moved(seen) else ""
@@ -224,6 +235,15 @@ class Proof:
         if ends_at_cursor(seen, self._needle):
             return True
         return self._shown.tail is not None and seen.view.ends_with(self._needle + self._shown.tail)
+
+    def disturbed(self) -> None:
+        """What the screen shows may be unfinished: it is looked at anew."""
+        self._is_still_there = False
+        self._empty_since = self._gone_since = None
+
+    def takes_long(self, now: float) -> bool:
+        """Whether the proof takes so long that it is worth while to ask what keeps the program."""
+        return now - self._entered >= LONG_S
 
     # --- what stands -------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from relaybroker.adapters.pty.gate import CLEAN_OUTPUT_BYTES, PAINT_SLICE, Gate
 from relaybroker.adapters.pty.injection import Injector
 from relaybroker.adapters.pty.occupation import Occupant, Occupation, Seen, occupant
 from relaybroker.adapters.pty.output_ring import OutputRing
-from relaybroker.adapters.pty.process_table import Wait, waits_for_terminal
+from relaybroker.adapters.pty.process_table import Wait, status, waits_for_terminal
 from relaybroker.adapters.pty.protocol import (
     TERMINAL_CLOSED,
     AnswerQuestion,
@@ -66,6 +66,8 @@ DRAIN_BYTES = 4 * 1024 * 1024
 DRAFT = "unsubmitted draft"
 PICTURE_ROUNDS = 32
 """So often a picture is painted on while output comes; then what has come is painted at once (at most `BACKLOG_BYTES` and a read)."""
+PAINTED_S = 1.0
+"""A program has painted its screen anew so long after it was stopped or resized."""
 REPAINTED_S = 0.2
 """A program notices within this time that its terminal has another size."""
 _ATTRIBUTES = b"c"
@@ -108,6 +110,8 @@ class Session:
         self._paint_due: asyncio.Handle | None = None
         self._reading = False
         self._repainted: asyncio.TimerHandle | None = None
+        self._disturbed_at = -PAINTED_S
+        """When the program was last stopped or resized."""
         self._idle_threshold = start.idle_threshold_s
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_screen: str | None = None
@@ -176,6 +180,7 @@ class Session:
         self.writer.keys(data, typed)
 
     def resize(self, rows: int, cols: int) -> None:
+        self._disturbed_at = self._loop.time()
         self._process.resize(rows, cols)
         self.terminal.resize(rows, cols)
 
@@ -289,6 +294,12 @@ class Session:
         if self._gate.is_unverified:
             return None
         return waits_for_terminal(self._process.foreground_group(), self._process.terminal_device)
+
+    def is_unpainted(self, foreground: Foreground) -> bool:
+        now = self._loop.time()
+        if (here := status(foreground.pid)) is not None and here.state in ("T", "t"):
+            self._disturbed_at = now
+        return now < self._disturbed_at + PAINTED_S
 
     def occupied_by(self, occupant: Occupant | None) -> None:
         self._occupation.note(occupant)

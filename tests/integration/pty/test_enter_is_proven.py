@@ -92,6 +92,20 @@ async def test_a_program_that_is_stopped_gets_nothing_and_its_messages_when_it_g
     assert await log.wait(1) == ["the message"]
 
 
+async def test_a_screen_that_a_stopped_program_has_not_finished_proves_nothing(broker):
+    """PROOF: stopped amid a repaint, with the Enter read and not acted upon, it shows an empty composer; then the text stands again."""
+    log = await reluctant(broker, "repaints")
+    pid = await broker.pid()
+    broker.inject("the message", "d1")
+    await is_stopped(broker, pid)
+    await asyncio.sleep(1.5)  # what would be claimed by time is claimed by then
+    assert broker.facts("a1", Injected) == []
+    os.kill(pid, signal.SIGCONT)
+    await broker.fact("a1", Injected, delivery_id="d1")
+    assert [text.rstrip() for text in await log.wait(1)] == ["the message"]
+    assert len(broker.facts("a1", Injected)) == 1
+
+
 @pytest.mark.parametrize("script", ["line_reader", "prompt_toolkit_reader"])
 async def test_what_a_program_has_not_read_is_not_reported_as_typed(broker, script):
     """PROOF: stopped between text and Enter or right behind it, the echo of the kernel proves nothing."""

@@ -18,6 +18,7 @@ import tty
 
 import drawn
 
+REPAINT_S = 0.3
 CONTROL = dict.fromkeys(range(32))
 
 
@@ -51,6 +52,12 @@ class Composer:
             self.text += "\n"
         elif self.habit == "completes" and self.text.split(" ")[-1].startswith("@"):
             self.text += "-completed "
+        elif self.habit == "repaints" and not self.swallowed:
+            self.swallowed = True
+            self.text += "\n"
+            drawn.composer("")
+            os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(REPAINT_S)
         else:
             return self.habit != "keeps" or os.path.exists(self.go)
         return False
