@@ -35,7 +35,7 @@ cli = "sh"
 task = "echo started"
 """
 STAYS = ("journal-stranger.", ".gitignore", "workspace.json", "memory-stranger.json", "fleet-stranger.json", "broker.out",
-         "host-stranger.log", "host-stranger.sock.lock", "broker-stranger.lock", "engine", "team")  # fmt: skip
+         "host-stranger.log", "host-stranger.sock.lock", "broker-stranger.lock", "engine", "team", "continuity")  # fmt: skip
 """What a stopped broker leaves in its state directory: the log, what it goes on from, and what was said."""
 
 

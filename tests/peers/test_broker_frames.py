@@ -43,7 +43,7 @@ def _frames_of_a_broker() -> list[frames.Frame]:
     world = World()
     world.start()
     world.online()
-    world.spawn("w1", session_ref="sess-1")
+    world.spawn("w1", cli="claude", session_ref="7d9f1c1e-6a0b-4f6e-9a52-0d9c1f2e3a4b")
     world.deliver("w1", 1)
     world.frame(type="action.invoke", invocation_id="inv_1", action="spawn:cat", input={"name": "w2"})
     world.accept("w2")
