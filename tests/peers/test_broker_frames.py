@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from relaybroker.agents.harness import harness_of
 from relaybroker.domain import frames, inputs
 from tests.waiting import WAIT_S
 from tests.world import World
@@ -41,6 +42,7 @@ async def test_every_frame_of_a_busy_session_parses(npm_package, tmp_path):
 def _frames_of_a_broker() -> list[frames.Frame]:
     """Everything a broker says in a session with spawns, deliveries, actions, a reconnect and a stop."""
     world = World()
+    world.broker._harness_of = harness_of
     world.start()
     world.online()
     world.spawn("w1", cli="claude", session_ref="7d9f1c1e-6a0b-4f6e-9a52-0d9c1f2e3a4b")
