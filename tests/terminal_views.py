@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from relaybroker.adapters.pty.screen import Terminal
-from relaybroker.adapters.pty.view import View
+from relaybroker.adapters.sessions.terminal.screen import Terminal
+from relaybroker.adapters.sessions.terminal.view import View
 
 CURSOR = "▮"
 

@@ -18,9 +18,6 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relaybroker.adapters.pty import tasks
-from relaybroker.adapters.pty.piped_process import NotWrittenError
-from relaybroker.adapters.pty.process import find_command
 from relaybroker.adapters.sessions.door import (
     Absent,
     Accepted,
@@ -34,6 +31,9 @@ from relaybroker.adapters.sessions.door import (
     Unknowable,
     message_id,
 )
+from relaybroker.adapters.sessions.host import tasks
+from relaybroker.adapters.sessions.host.piped_process import NotWrittenError
+from relaybroker.adapters.sessions.host.process import find_command
 from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
 from relaybroker.adapters.sessions.rpc_pipes import NOT_FOUND, RefusedError, RpcPipes
 from relaybroker.domain.questions import Option, question
@@ -41,8 +41,8 @@ from relaybroker.domain.questions import Option, question
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relaybroker.adapters.pty.piped_process import PipedProcess
     from relaybroker.adapters.sessions.door import Door, DoorState, LookedUp
+    from relaybroker.adapters.sessions.host.piped_process import PipedProcess
     from relaybroker.adapters.sessions.kinds import Launch
     from relaybroker.adapters.sessions.transcript import Transcript
 

@@ -24,8 +24,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.pty import process_table
-from relaybroker.adapters.pty.process import find_command
 from relaybroker.adapters.sessions.codex_questions import Request, request
 from relaybroker.adapters.sessions.door import (
     Absent,
@@ -41,6 +39,8 @@ from relaybroker.adapters.sessions.door import (
     message_id,
 )
 from relaybroker.adapters.sessions.helper_process import HelperProcess
+from relaybroker.adapters.sessions.host import process_table
+from relaybroker.adapters.sessions.host.process import find_command
 from relaybroker.adapters.sessions.rows import Row, Rows, append, inner, pauses
 from relaybroker.adapters.sessions.rpc_server import RefusedError, RpcServer
 from relaybroker.adapters.unix_address import MAX_SUN_PATH, address_of

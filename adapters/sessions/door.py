@@ -17,7 +17,7 @@ from relaybroker.domain.doors import MAX_PLACE, MAX_POINTER
 from relaybroker.domain.questions import Question
 
 if TYPE_CHECKING:
-    from relaybroker.adapters.pty.piped_process import PipedProcess
+    from relaybroker.adapters.sessions.host.piped_process import PipedProcess
     from relaybroker.adapters.sessions.transcript import Transcript
 
 __all__ = [

@@ -1,7 +1,7 @@
 """A process that a door needs beside its program, such as its server: it lives as long as the program, like all that the program starts.
 
-It leads a session of its own without a terminal, and is otherwise started as the program is (`adapters.pty.process.child_setup`).
-It carries the agent's mark: whoever ends the agent ends it, too (`adapters.pty.kin`), which also takes its exit status.
+It leads a session of its own without a terminal, and is otherwise started as the program is (`adapters.sessions.host.process.child_setup`).
+It carries the agent's mark: whoever ends the agent ends it, too (`adapters.sessions.host.kin`), which also takes its exit status.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.pty.kin import MARK
-from relaybroker.adapters.pty.process import child_setup
+from relaybroker.adapters.sessions.host.kin import MARK
+from relaybroker.adapters.sessions.host.process import child_setup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

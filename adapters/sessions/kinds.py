@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.sessions.door import Door, PassedOver
+from relaybroker.adapters.sessions.terminal import harnesses
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from relaybroker.adapters.sessions.door import MAX_POINTER, Absent, Accepted, Lo
 from relaybroker.adapters.sessions.known import KINDS
 
 if TYPE_CHECKING:
-    from relaybroker.adapters.pty.protocol import LookUp
+    from relaybroker.adapters.sessions.host.protocol import LookUp
 
 LOOK_UP_S = 40.0
 """Within this time a door tells what the records say; the broker waits longer (`relaybroker.domain.delivery.LOOK_UP_S`)."""

@@ -12,12 +12,11 @@ import signal
 import time
 from typing import TYPE_CHECKING, cast
 
-from relaybroker.adapters.pty import harnesses, tasks
-from relaybroker.adapters.pty.blocking import Blocking
-from relaybroker.adapters.pty.ending import Ending
-from relaybroker.adapters.pty.output_ring import OutputRing
-from relaybroker.adapters.pty.piped_process import CLOSED_S
-from relaybroker.adapters.pty.protocol import (
+from relaybroker.adapters.sessions.host import tasks
+from relaybroker.adapters.sessions.host.ending import Ending
+from relaybroker.adapters.sessions.host.output_ring import OutputRing
+from relaybroker.adapters.sessions.host.piped_process import CLOSED_S
+from relaybroker.adapters.sessions.host.protocol import (
     NO_WAY_IN,
     AnswerQuestion,
     Blocked,
@@ -31,21 +30,23 @@ from relaybroker.adapters.pty.protocol import (
     Start,
     Started,
 )
-from relaybroker.adapters.pty.screen import Terminal
-from relaybroker.adapters.pty.sequences import plain_text
-from relaybroker.adapters.pty.worker_log import WorkerLog
+from relaybroker.adapters.sessions.host.worker_log import WorkerLog
 from relaybroker.adapters.sessions.line_editor import INTERRUPT, LineEditor
 from relaybroker.adapters.sessions.route import QUESTION_CHANGED, Route
+from relaybroker.adapters.sessions.terminal import harnesses
+from relaybroker.adapters.sessions.terminal.blocking import Blocking
+from relaybroker.adapters.sessions.terminal.screen import Terminal
+from relaybroker.adapters.sessions.terminal.sequences import plain_text
 from relaybroker.adapters.sessions.transcript import Transcript
 from relaybroker.domain.questions import option_meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relaybroker.adapters.pty.harnesses import Profile
-    from relaybroker.adapters.pty.piped_process import PipedProcess
     from relaybroker.adapters.sessions.door import LookedUp, PipedDoor
+    from relaybroker.adapters.sessions.host.piped_process import PipedProcess
     from relaybroker.adapters.sessions.kinds import Prepared
+    from relaybroker.adapters.sessions.terminal.harnesses import Profile
 
 EVIDENCE = "door"
 """Why such a session is ready."""

@@ -22,19 +22,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
 
-from relaybroker.adapters.pty import tasks
-from relaybroker.adapters.pty.news import News
-from relaybroker.adapters.pty.protocol import (
-    Answered,
-    Blocked,
-    DoorChosen,
-    Fact,
-    Freed,
-    Inject,
-    Injected,
-    InjectFailed,
-    Occupied,
-)
 from relaybroker.adapters.sessions.door import (
     MAX_PLACE,
     MAX_POINTER,
@@ -45,12 +32,25 @@ from relaybroker.adapters.sessions.door import (
     PassedOver,
     QuestionGone,
 )
+from relaybroker.adapters.sessions.host import tasks
+from relaybroker.adapters.sessions.host.news import News
+from relaybroker.adapters.sessions.host.protocol import (
+    Answered,
+    Blocked,
+    DoorChosen,
+    Fact,
+    Freed,
+    Inject,
+    Injected,
+    InjectFailed,
+    Occupied,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relaybroker.adapters.pty.protocol import AnswerQuestion
     from relaybroker.adapters.sessions.door import Door, LookedUp, PipedDoor, Question
+    from relaybroker.adapters.sessions.host.protocol import AnswerQuestion
     from relaybroker.adapters.sessions.kinds import Prepared
 
 MAX_QUEUED = 256

@@ -11,7 +11,7 @@ from relaybroker.adapters.sessions.rows import Row, inner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relaybroker.adapters.pty.piped_process import PipedProcess
+    from relaybroker.adapters.sessions.host.piped_process import PipedProcess
 
 NOT_FOUND = -32601
 """The method is none of ours."""

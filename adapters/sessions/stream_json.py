@@ -19,8 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from relaybroker.adapters.pty import process_table, tasks
-from relaybroker.adapters.pty.piped_process import NotWrittenError
 from relaybroker.adapters.sessions.claude_questions import Request, request
 from relaybroker.adapters.sessions.claude_settings import has_settings, hooked
 from relaybroker.adapters.sessions.door import (
@@ -36,13 +34,15 @@ from relaybroker.adapters.sessions.door import (
     Unknowable,
     message_id,
 )
+from relaybroker.adapters.sessions.host import process_table, tasks
+from relaybroker.adapters.sessions.host.piped_process import NotWrittenError
 from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from relaybroker.adapters.pty.piped_process import PipedProcess
     from relaybroker.adapters.sessions.door import Door, DoorState, LookedUp
+    from relaybroker.adapters.sessions.host.piped_process import PipedProcess
     from relaybroker.adapters.sessions.kinds import Launch
     from relaybroker.adapters.sessions.transcript import Style, Transcript
 

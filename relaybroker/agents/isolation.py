@@ -1,9 +1,9 @@
 """An agent never acts under another one's name through a daemon of its program.
 
 Some programs share one daemon per person: whoever comes second has its commands and tools run in the environment, and with the name and
-the token, of whoever started it. The profile says how a program is kept alone (`relaybroker.adapters.pty.harnesses.Alone`): by an option,
-given if the program's own `--help` names it (older versions have neither the option nor the daemon), or by a file of its own where its
-kind finds each other. What the program says is asked once per version of its file.
+the token, of whoever started it. The profile says how a program is kept alone (`relaybroker.adapters.sessions.terminal.harnesses.Alone`):
+by an option, given if the program's own `--help` names it (older versions have neither the option nor the daemon), or by a file of its
+own where its kind finds each other. What the program says is asked once per version of its file.
 
 Source: ADR-0038; real-agents.md.
 """
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.process import find_command
+from relaybroker.adapters.sessions.host.process import find_command
+from relaybroker.adapters.sessions.terminal import harnesses
 
 if TYPE_CHECKING:
-    from relaybroker.adapters.pty.protocol import Start
+    from relaybroker.adapters.sessions.host.protocol import Start
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import os
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.kin import MARK
-from relaybroker.adapters.pty.protocol import Start
+from relaybroker.adapters.sessions.host.kin import MARK
+from relaybroker.adapters.sessions.host.protocol import Start
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.adapters.vault import agent_reference
 from relaybroker.agents import agent_environment
 from relaybroker.domain.command_line import is_protected

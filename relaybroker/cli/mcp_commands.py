@@ -42,7 +42,7 @@ def mcp_args(command: str, name: str, existing_args: str, state_dir: str | None)
     a token (`agentToken`): arguments and files name RELAY_AGENT_TOKEN, which an agent has in its environment. `byHand`: what a person
     writes once into the file of a program that takes servers from there only. `reason`: why the program gets no tools.
     """
-    from relaybroker.adapters.pty import harnesses
+    from relaybroker.adapters.sessions.terminal import harnesses
     from relaybroker.cli.client import BrokerClient
     from relaybroker.config.chosen import choose
     from relaybroker.config.finding import config_file

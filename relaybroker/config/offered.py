@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 
 NOTHING = ("spawn:none",)
 """What the operator says who offers nothing."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.config.chosen import Choice, Retention, SettingsError, choose, listed
 from relaybroker.config.finding import HARNESSES, STATE, user_directory
 from relaybroker.config.fleet_file import Agent
@@ -104,7 +104,7 @@ class Settings(BaseModel):
     agent_environment: tuple[str, ...] = ()
     """Names and patterns of further variables that agents take over from the broker's environment."""
     harnesses: dict[str, str] = Field(default_factory=dict)
-    """The operator's profiles: file -> its text, each readable by `adapters.pty.harnesses.read`."""
+    """The operator's profiles: file -> its text, each readable by `adapters.sessions.terminal.harnesses.read`."""
     max_agents: int = Field(default=0, ge=0, lt=2**32)
     """How many agents the node takes; 0 = as many as come."""
     startup_debug: bool = False

@@ -18,7 +18,7 @@ from relaybroker.adapters.eventstore.errors import StateCorrupt, StateLocked
 from relaybroker.adapters.eventstore.lock import StateLock
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.adapters.http.proof import proves
-from relaybroker.adapters.pty import living_hosts
+from relaybroker.adapters.sessions.host import living_hosts
 from relaybroker.audit.log import NoLog, journals_of
 from relaybroker.audit.times import length
 from relaybroker.config.connection_file import Connection

@@ -16,8 +16,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.harnesses import Profile
+from relaybroker.adapters.sessions.terminal import harnesses
+from relaybroker.adapters.sessions.terminal.harnesses import Profile
 
 SERVER = "agent-relay"
 

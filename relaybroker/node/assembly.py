@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from relaybroker.adapters.eventstore.journal import Journal
     from relaybroker.adapters.eventstore.snapshots import SnapshotFile
     from relaybroker.adapters.http.engine_calls import HttpCall
-    from relaybroker.adapters.pty.protocol import Answer, Asks
+    from relaybroker.adapters.sessions.host.protocol import Answer, Asks
     from relaybroker.config.paths import Paths
     from relaybroker.config.settings import Settings
     from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input

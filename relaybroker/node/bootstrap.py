@@ -33,8 +33,8 @@ from relaybroker.adapters.eventstore.snapshots import SnapshotFile
 from relaybroker.adapters.machine_boot import machine_boot
 from relaybroker.adapters.machine_seed import MachineSeedError
 from relaybroker.adapters.private_files import make_private_directory
-from relaybroker.adapters.pty import harnesses
 from relaybroker.adapters.service_notices import ServiceNotices
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.adapters.unix_address import address_of
 from relaybroker.adapters.vault import NODE, Vault
 from relaybroker.config import last_words

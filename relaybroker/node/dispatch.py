@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 import msgspec
 
 from relaybroker.adapters.http.engine_calls import http_call
-from relaybroker.adapters.pty import protocol
+from relaybroker.adapters.sessions.host import protocol
 from relaybroker.adapters.vault import MAX_WITHHELD
 from relaybroker.agents.launch import VariablesLostError
 from relaybroker.domain import effects

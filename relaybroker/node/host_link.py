@@ -21,9 +21,9 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.pty import translate
-from relaybroker.adapters.pty.client import HostBackpressure, HostClient, HostUnavailable
-from relaybroker.adapters.pty.protocol import (
+from relaybroker.adapters.sessions.host import translate
+from relaybroker.adapters.sessions.host.client import HostBackpressure, HostClient, HostUnavailable
+from relaybroker.adapters.sessions.host.protocol import (
     DOORS_SINCE,
     PROTOCOL_VERSION,
     Answer,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from relaybroker.adapters.pty.protocol import Asks, LookUp, Request, Response
+    from relaybroker.adapters.sessions.host.protocol import Asks, LookUp, Request, Response
     from relaybroker.domain.inputs import Input
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
-from relaybroker.adapters.pty import protocol, translate
+from relaybroker.adapters.sessions.host import protocol, translate
 from relaybroker.agents.isolation import Isolation
 from relaybroker.domain.doors import is_without_terminal
 from relaybroker.domain.inputs import ProgramWithheld
@@ -15,7 +15,7 @@ from relaybroker.domain.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from relaybroker.adapters.pty.protocol import Forget, Inject, Start, Stop
+    from relaybroker.adapters.sessions.host.protocol import Forget, Inject, Start, Stop
     from relaybroker.domain.effects import LookUp
     from relaybroker.domain.inputs import Input
     from relaybroker.mcp.preflight import Preflight

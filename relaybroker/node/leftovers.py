@@ -14,8 +14,8 @@ import psutil
 from relaybroker.adapters.eventstore.errors import StateLocked
 from relaybroker.adapters.eventstore.lock import StateLock
 from relaybroker.adapters.private_files import read_plain
-from relaybroker.adapters.pty import living_hosts
-from relaybroker.adapters.pty.orphans import SessionRecord
+from relaybroker.adapters.sessions.host import living_hosts
+from relaybroker.adapters.sessions.host.orphans import SessionRecord
 from relaybroker.enrolment import engine_process
 
 GRACE_S = 5.0

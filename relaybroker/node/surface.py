@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from relaybroker.adapters.http.api.gateway import Gateway
-    from relaybroker.adapters.pty.protocol import Output
+    from relaybroker.adapters.sessions.host.protocol import Output
     from relaybroker.config.settings import Settings
     from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 

@@ -23,7 +23,7 @@ import click
 
 from relaybroker.adapters.eventstore import earlier_events, lookup
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, NOT_BUILT, ROUTES
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.agents import agent_environment
 from relaybroker.api.openapi import document
 from relaybroker.config.chosen import SECRETS, Chosen, Retention, flag_of, variables_of

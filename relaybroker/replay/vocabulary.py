@@ -15,12 +15,12 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from types import CodeType
 
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 
 _PACKAGES = (
     "relaybroker.domain",
     "relaybroker.adapters.websocket",
-    "relaybroker.adapters.pty",
+    "relaybroker.adapters.sessions",
     "relaybroker.adapters.http",
 )
 _LONGEST = 64

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 from tests.agents import homes
 from tests.agents.bench import Bench
 from tests.agents.conftest import Installed, new_folder

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from acp import schema
 
-from relaybroker.adapters.pty.piped_process import PipedProcess, spawn_piped
 from relaybroker.adapters.sessions.acp import AcpKind
 from relaybroker.adapters.sessions.door import Opened
+from relaybroker.adapters.sessions.host.piped_process import PipedProcess, spawn_piped
 from relaybroker.adapters.sessions.kinds import Launch
 from relaybroker.adapters.sessions.transcript import Transcript
 from tests.waiting import WAIT_S

@@ -16,7 +16,7 @@ from tests.waiting import WAIT_S
 
 ROOT = Path(__file__).parents[2]
 SESSION = ROOT / "fixtures" / "sessions" / "gap-and-hole.jsonl"
-THEIRS = ("click.py", "adapters/__init__.py", "adapters/pty.py")
+THEIRS = ("click.py", "adapters/__init__.py", "adapters/sessions.py")
 TEST = """
     from domain import events
 
@@ -62,7 +62,10 @@ def test_the_wheel_has_one_root_and_its_types(wheel):
         names = archive.namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"relaybroker"}
     assert "relaybroker/py.typed" in names
-    assert any(name.startswith("relaybroker/adapters/pty/harnesses/") and name.endswith(".toml") for name in names)
+    assert any(
+        name.startswith("relaybroker/adapters/sessions/terminal/harnesses/") and name.endswith(".toml")
+        for name in names
+    )
 
 
 def test_nothing_of_a_project_runs_in_it(project, installed, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from relaybroker.adapters.pty.protocol import PROTOCOL_VERSION
+from relaybroker.adapters.sessions.host.protocol import PROTOCOL_VERSION
 from tests.waiting import WAIT_S
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def newer(tmp_path):
     for name in ("domain", "adapters", "relaybroker"):
         leaves_out = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=leaves_out)
-    protocol = tree / "adapters" / "pty" / "protocol.py"
+    protocol = tree / "adapters" / "sessions" / "host" / "protocol.py"
     text, changed = re.subn(
         r"^PROTOCOL_VERSION = \d+$",
         f"PROTOCOL_VERSION = {PROTOCOL_VERSION + 1}",
@@ -33,7 +33,7 @@ def newer(tmp_path):
     )
     assert changed == 1
     protocol.write_text(text)
-    asked = "from relaybroker.adapters.pty import protocol as p; print(p.PROTOCOL_VERSION, p.OLDEST_VERSION)"
+    asked = "from relaybroker.adapters.sessions.host import protocol as p; print(p.PROTOCOL_VERSION, p.OLDEST_VERSION)"
     told = subprocess.run(
         [sys.executable, "-P", "-c", asked], env={"PYTHONPATH": str(tree)}, capture_output=True, text=True, check=True
     )

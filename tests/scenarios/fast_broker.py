@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from relaybroker.adapters.eventstore.recorders import JournalRecorder
-from relaybroker.adapters.pty import protocol
+from relaybroker.adapters.sessions.host import protocol
 from relaybroker.domain import inputs
 from relaybroker.node.host_link import HostLink
 from tests.scenarios.pace import STEP_S, read_pulse

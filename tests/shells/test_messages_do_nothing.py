@@ -16,10 +16,10 @@ from random import Random
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.process import spawn
-from relaybroker.adapters.pty.protocol import Blocked, Inject, Injected, InjectFailed, Occupied, Ready, Start
-from relaybroker.adapters.pty.session import Session
+from relaybroker.adapters.sessions.host.process import spawn
+from relaybroker.adapters.sessions.host.protocol import Blocked, Inject, Injected, InjectFailed, Occupied, Ready, Start
+from relaybroker.adapters.sessions.terminal import harnesses
+from relaybroker.adapters.sessions.terminal.session import Session
 from tests.shells.bodies import MARK, TRACE, body
 from tests.shells.kinds import FRESH, SHELLS
 from tests.waiting import WAIT_S

@@ -26,11 +26,11 @@ from relaybroker.adapters.http.api.send_route import KEY_HEADER, one_key
 from relaybroker.adapters.http.api.spawn_request import refuse_ineffective, spawn_spec, variables
 from relaybroker.adapters.http.api.touches import Touches
 from relaybroker.adapters.http.api.viewers import Viewers
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
-from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Asks, Resize, Snapshot
-from relaybroker.adapters.pty.protocol import Answer as HostAnswer
-from relaybroker.adapters.pty.protocol import Input as RawInput
+from relaybroker.adapters.sessions.host.client import HostBackpressure, HostUnavailable
+from relaybroker.adapters.sessions.host.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Asks, Resize, Snapshot
+from relaybroker.adapters.sessions.host.protocol import Answer as HostAnswer
+from relaybroker.adapters.sessions.host.protocol import Input as RawInput
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.domain import inputs
 from relaybroker.domain.continuity import GO_ON, preface
 from relaybroker.domain.delivery import MAX_BODY_BYTES

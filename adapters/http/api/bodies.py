@@ -21,7 +21,7 @@ from pydantic import (
     field_validator,
 )
 
-from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS
+from relaybroker.adapters.sessions.host.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS
 from relaybroker.domain.decoding import MAX_DEPTH, NOT_READABLE, is_too_deep
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import RestartPolicy

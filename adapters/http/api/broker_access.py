@@ -14,7 +14,7 @@ from typing import Any
 from relaybroker.adapters.http.api.agent_scope import AgentCaller
 from relaybroker.adapters.http.api.gateway import Gateway
 from relaybroker.adapters.http.engine_calls import HttpCall
-from relaybroker.adapters.pty.protocol import Answer, Asks
+from relaybroker.adapters.sessions.host.protocol import Answer, Asks
 from relaybroker.domain import engine_status
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal

@@ -20,7 +20,7 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.event_stream import EventStream, gap, stored
 from relaybroker.adapters.http.api.routing import route
 from relaybroker.adapters.http.api.viewers import Viewers
-from relaybroker.adapters.pty.protocol import Output
+from relaybroker.adapters.sessions.host.protocol import Output
 from relaybroker.domain.errors import InvalidRequest, Refusal
 
 _Count = Annotated[int, Field(ge=0, lt=10**20)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from relaybroker.adapters.http.engine_calls import HttpCall
-from relaybroker.adapters.pty.protocol import Answer, Asks
+from relaybroker.adapters.sessions.host.protocol import Answer, Asks
 from relaybroker.domain.continuity import Continuity
 from relaybroker.domain.inputs import EngineAnswered, EngineUnanswered, Input
 from relaybroker.domain.state import State

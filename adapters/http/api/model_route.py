@@ -18,7 +18,7 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.input_stream import Write
 from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.adapters.http.api.routing import route
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.domain import inputs
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal

@@ -25,8 +25,9 @@ from relaybroker.adapters.http.api.broker_access import BrokerAccess
 from relaybroker.adapters.http.api.input_stream import Write
 from relaybroker.adapters.http.api.rendering import rendered
 from relaybroker.adapters.http.api.routing import route
-from relaybroker.adapters.pty import options, protocol
-from relaybroker.adapters.pty.options import Asked, Option
+from relaybroker.adapters.sessions.host import protocol
+from relaybroker.adapters.sessions.terminal import options
+from relaybroker.adapters.sessions.terminal.options import Asked, Option
 from relaybroker.domain import inputs
 from relaybroker.domain.entities import Registration
 from relaybroker.domain.errors import InvalidRequest, Refusal

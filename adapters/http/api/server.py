@@ -36,7 +36,7 @@ from relaybroker.adapters.http.api.routing import Route, served
 from relaybroker.adapters.http.api.send_route import SendRoute
 from relaybroker.adapters.http.api.table import AGENT_ROUTES, GROUPS, NOT_BUILT, OPEN_PATHS, TABLE
 from relaybroker.adapters.http.api.viewers import Viewers
-from relaybroker.adapters.pty.protocol import Output
+from relaybroker.adapters.sessions.host.protocol import Output
 from relaybroker.domain.announcements import AgentExited, AgentReleased
 from relaybroker.domain.effects import Announce, InvokeHandler, Reply
 from relaybroker.domain.errors import InvalidRequest, Refusal

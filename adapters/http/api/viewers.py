@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from relaybroker.adapters.pty.client import HostBackpressure, HostUnavailable
-from relaybroker.adapters.pty.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
+from relaybroker.adapters.sessions.host.client import HostBackpressure, HostUnavailable
+from relaybroker.adapters.sessions.host.protocol import MAX_DIMENSION, MIN_COLS, MIN_ROWS, Answer, Resize, Snapshot
 from relaybroker.domain.decoding import NOT_READABLE
 
 _log = logging.getLogger(__name__)

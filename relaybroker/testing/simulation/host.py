@@ -5,7 +5,7 @@ late, and the text stands meanwhile for a person to see. A program with a door o
 late or unseen, and what it took stays in its records when it is gone. What a program was really given is kept here as the truth that
 nobody in the broker sees.
 
-Source: spec/node-protocol.md sections 0.5 and 6; `relaybroker.adapters.pty`.
+Source: spec/node-protocol.md sections 0.5 and 6; `relaybroker.adapters.sessions`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.questions import Option, Question
 from relaybroker.domain.worker import DRAFT
@@ -115,7 +115,7 @@ class Session:
     """Delivery whose half-typed text stands in the composer."""
     dialog: bool = False
     occupied: str = ""
-    """Who has the terminal (a reason of `relaybroker.adapters.pty.protocol.Occupied`): what is to be typed is handed back."""
+    """Who has the terminal (a reason of `relaybroker.adapters.sessions.host.protocol.Occupied`): what is to be typed is handed back."""
     patience_s: float = 0.0
     is_reported: bool = False
     """The broker knows that it is occupied."""

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, Protocol
 
 from relaybroker.adapters.http.engine_calls import HttpCall, http_call
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.domain import effects, inputs
 from relaybroker.domain.broker import Broker
 from relaybroker.domain.effects import Effect, Grade

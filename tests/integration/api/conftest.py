@@ -17,8 +17,8 @@ from relaybroker.adapters.eventstore.mapper import GENESIS, Mapper
 from relaybroker.adapters.eventstore.reader import LogReader
 from relaybroker.adapters.http.api.server import LocalApi
 from relaybroker.adapters.http.engine_calls import HttpCall, http_call
-from relaybroker.adapters.pty import protocol
-from relaybroker.adapters.pty.client import HostUnavailable
+from relaybroker.adapters.sessions.host import protocol
+from relaybroker.adapters.sessions.host.client import HostUnavailable
 from relaybroker.api.openapi import document
 from relaybroker.audit.questions import Questions
 from relaybroker.domain import effects, inputs

@@ -12,7 +12,7 @@ import pytest
 
 from relaybroker.adapters.http.api import event_stream
 from relaybroker.adapters.http.api.event_stream import QUEUE_BYTES, QUEUE_FRAMES, EventStream
-from relaybroker.adapters.pty.protocol import Output
+from relaybroker.adapters.sessions.host.protocol import Output
 from relaybroker.domain.announcements import AgentBlocked, Announced
 from relaybroker.domain.effects import Announce
 from relaybroker.domain.state import ANNOUNCEMENTS_KEPT

@@ -98,7 +98,13 @@ def test_down_ends_every_broker_of_the_directory(running):
 def test_down_waits_for_a_broker_that_is_starting_instead_of_ending_its_host(desk):
     """A broker holds its lock before it has a connection.json."""
     desk.state.mkdir(mode=0o700)
-    host = [sys.executable, "-c", "import time; time.sleep(60)", "relaybroker.adapters.pty.host_main", str(desk.state)]
+    host = [
+        sys.executable,
+        "-c",
+        "import time; time.sleep(60)",
+        "relaybroker.adapters.sessions.host.host_main",
+        str(desk.state),
+    ]
     lock = StateLock(desk.state / "broker-desk.lock")
     with subprocess.Popen(host) as stand_in:
         (desk.state / "host-desk.pid").write_text(str(stand_in.pid))

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from relaybroker.adapters.pty.protocol import DOORS_SINCE, Inject, LookUp, Output, Start, Stop
+from relaybroker.adapters.sessions.host.protocol import DOORS_SINCE, Inject, LookUp, Output, Start, Stop
 from relaybroker.domain.inputs import HostAttached, HostLost, Input, ProgramExited, ProgramStarted
 from relaybroker.node import host_link
 from relaybroker.node.host_link import HostLink

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty.client import HostClient
-from relaybroker.adapters.pty.harnesses import profile_for
-from relaybroker.adapters.pty.protocol import (
+from relaybroker.adapters.sessions.host.client import HostClient
+from relaybroker.adapters.sessions.host.protocol import (
     PROTOCOL_VERSION,
     Confirm,
     Exited,
@@ -38,6 +37,7 @@ from relaybroker.adapters.pty.protocol import (
     Stop,
     Subscribe,
 )
+from relaybroker.adapters.sessions.terminal.harnesses import profile_for
 from tests.waiting import WAIT_S
 
 AGENTS = Path(__file__).parent / "agents"

@@ -14,9 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from relaybroker.adapters.pty.client import HostClient
-from relaybroker.adapters.pty.harnesses import profile_for
-from relaybroker.adapters.pty.protocol import (
+from relaybroker.adapters.sessions.host.client import HostClient
+from relaybroker.adapters.sessions.host.protocol import (
     PROTOCOL_VERSION,
     Confirm,
     Hello,
@@ -29,7 +28,8 @@ from relaybroker.adapters.pty.protocol import (
     Start,
     Subscribe,
 )
-from relaybroker.adapters.pty.screen import Terminal
+from relaybroker.adapters.sessions.terminal.harnesses import profile_for
+from relaybroker.adapters.sessions.terminal.screen import Terminal
 
 TEXT = "Relay message from w2 [evt_{:06d}]: please look at the failing test in the parser and tell me what you think"
 AGENTS = Path(__file__).parent / "agents"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ptyprocess import PtyProcess
 
-from relaybroker.adapters.pty import harnesses, sight
-from relaybroker.adapters.pty.screen import Terminal
+from relaybroker.adapters.sessions.terminal import harnesses, sight
+from relaybroker.adapters.sessions.terminal.screen import Terminal
 
 SCREENS = Path(__file__).parents[3] / "fixtures" / "terminals"
 PAUSE_S = 0.6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 
-from relaybroker.adapters.pty.screen import Terminal
+from relaybroker.adapters.sessions.terminal.screen import Terminal
 
 BURST = """
 import os, time

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaybroker.adapters.pty.protocol import Blocked, Injected, InjectFailed, Unblocked
+from relaybroker.adapters.sessions.host.protocol import Blocked, Injected, InjectFailed, Unblocked
 
 
 async def working(broker, profile="claude"):

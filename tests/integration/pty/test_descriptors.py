@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty.process import DESCRIPTORS
-from relaybroker.adapters.pty.protocol import Injected, Started, StartFailed
+from relaybroker.adapters.sessions.host.process import DESCRIPTORS
+from relaybroker.adapters.sessions.host.protocol import Injected, Started, StartFailed
 
 DEADLINE_S = 60.0
 

@@ -7,8 +7,10 @@ import os
 
 import pytest
 
-from relaybroker.adapters.pty.host import Host
-from relaybroker.adapters.pty.protocol import (
+from relaybroker.adapters.sessions import known, route
+from relaybroker.adapters.sessions.door import Door, Opened
+from relaybroker.adapters.sessions.host.host import Host
+from relaybroker.adapters.sessions.host.protocol import (
     DOORS_SINCE,
     Confirm,
     DoorChosen,
@@ -20,8 +22,6 @@ from relaybroker.adapters.pty.protocol import (
     Ready,
     Start,
 )
-from relaybroker.adapters.sessions import known, route
-from relaybroker.adapters.sessions.door import Door, Opened
 from tests.waiting import WAIT_S
 
 LOOK_UP = {"session_id": "gone", "delivery_id": "d1", "door": "none", "place": ""}

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty.protocol import Blocked, Exited, Freed, Injected, InjectFailed, Occupied, Unblocked
+from relaybroker.adapters.sessions.host.protocol import (
+    Blocked,
+    Exited,
+    Freed,
+    Injected,
+    InjectFailed,
+    Occupied,
+    Unblocked,
+)
 
 
 async def reluctant(broker, habit, profile="claude"):

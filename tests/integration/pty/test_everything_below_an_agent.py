@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psutil
 
-from relaybroker.adapters.pty import kin as kin_module
-from relaybroker.adapters.pty.kin import Kin
-from relaybroker.adapters.pty.orphans import SessionRecord
-from relaybroker.adapters.pty.process_table import Listed
-from relaybroker.adapters.pty.protocol import Exited, Started, Stop
+from relaybroker.adapters.sessions.host import kin as kin_module
+from relaybroker.adapters.sessions.host.kin import Kin
+from relaybroker.adapters.sessions.host.orphans import SessionRecord
+from relaybroker.adapters.sessions.host.process_table import Listed
+from relaybroker.adapters.sessions.host.protocol import Exited, Started, Stop
 
 DEADLINE_S = 60.0
 

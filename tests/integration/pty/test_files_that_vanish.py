@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty.client import HostClient
-from relaybroker.adapters.pty.protocol import PROTOCOL_VERSION, Hello, Started
+from relaybroker.adapters.sessions.host.client import HostClient
+from relaybroker.adapters.sessions.host.protocol import PROTOCOL_VERSION, Hello, Started
 
 DEADLINE_S = 60.0
 FILES = ("", ".lock", ".pid", ".sessions")

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.foreground import look
-from relaybroker.adapters.pty.process import spawn
+from relaybroker.adapters.sessions.host.process import spawn
+from relaybroker.adapters.sessions.terminal import harnesses
+from relaybroker.adapters.sessions.terminal.foreground import look
 from tests.waiting import WAIT_S
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells who has a terminal")

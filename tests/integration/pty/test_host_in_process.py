@@ -11,13 +11,12 @@ import time
 import msgspec
 import pytest
 
-from relaybroker.adapters.pty import harnesses, injection, proof
-from relaybroker.adapters.pty import host as host_module
-from relaybroker.adapters.pty.host import Host
-from relaybroker.adapters.pty.ledger import ReportLog
-from relaybroker.adapters.pty.local_socket import Place
-from relaybroker.adapters.pty.process import spawn
-from relaybroker.adapters.pty.protocol import (
+from relaybroker.adapters.sessions.host import host as host_module
+from relaybroker.adapters.sessions.host.host import Host
+from relaybroker.adapters.sessions.host.ledger import ReportLog
+from relaybroker.adapters.sessions.host.local_socket import Place
+from relaybroker.adapters.sessions.host.process import spawn
+from relaybroker.adapters.sessions.host.protocol import (
     Blocked,
     Confirm,
     Exited,
@@ -30,7 +29,8 @@ from relaybroker.adapters.pty.protocol import (
     StartFailed,
     Unblocked,
 )
-from relaybroker.adapters.pty.session import Session
+from relaybroker.adapters.sessions.terminal import harnesses, injection, proof
+from relaybroker.adapters.sessions.terminal.session import Session
 from tests.integration.pty.conftest import AGENTS
 from tests.waiting import WAIT_S
 

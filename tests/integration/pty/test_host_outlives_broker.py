@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty.client import HostClient, HostUnavailable
-from relaybroker.adapters.pty.framing import encode, response_decoder
-from relaybroker.adapters.pty.protocol import (
+from relaybroker.adapters.sessions.host.client import HostClient, HostUnavailable
+from relaybroker.adapters.sessions.host.framing import encode, response_decoder
+from relaybroker.adapters.sessions.host.protocol import (
     PROTOCOL_VERSION,
     Confirm,
     Exited,
@@ -96,8 +96,8 @@ async def test_a_killed_broker_process_leaves_host_and_agent_alive(broker, is_al
     directory.mkdir(mode=0o700)
     script = (
         "import asyncio, os, sys\n"
-        "from relaybroker.adapters.pty.client import HostClient\n"
-        "from relaybroker.adapters.pty.protocol import *\n"
+        "from relaybroker.adapters.sessions.host.client import HostClient\n"
+        "from relaybroker.adapters.sessions.host.protocol import *\n"
         "async def main(path):\n"
         "    news = asyncio.Event()\n"
         "    def take(response):\n"

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty.protocol import Exited, Injected, InjectFailed, Ready, Started, StartFailed, Stop
+from relaybroker.adapters.sessions.host.protocol import (
+    Exited,
+    Injected,
+    InjectFailed,
+    Ready,
+    Started,
+    StartFailed,
+    Stop,
+)
 
 
 async def test_a_command_that_does_not_exist_is_refused_with_the_cause(broker):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty.protocol import Freed, Injected, InjectFailed, Occupied
+from relaybroker.adapters.sessions.host.protocol import Freed, Injected, InjectFailed, Occupied
 
 
 async def handed_back(broker, delivery_id, attempt=1):

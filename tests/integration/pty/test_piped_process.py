@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from relaybroker.adapters.pty import piped_process
-from relaybroker.adapters.pty.kin import MARK
-from relaybroker.adapters.pty.piped_process import NotWrittenError, spawn_piped
-from relaybroker.adapters.pty.process import SpawnError
+from relaybroker.adapters.sessions.host import piped_process
+from relaybroker.adapters.sessions.host.kin import MARK
+from relaybroker.adapters.sessions.host.piped_process import NotWrittenError, spawn_piped
+from relaybroker.adapters.sessions.host.process import SpawnError
 from tests.waiting import WAIT_S
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty.protocol import (
+from relaybroker.adapters.sessions.host.protocol import (
     Answered,
     AnswerQuestion,
     Blocked,

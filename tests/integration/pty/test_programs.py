@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from relaybroker.adapters.pty.protocol import Injected, Ready, Verified
+from relaybroker.adapters.sessions.host.protocol import Injected, Ready, Verified
 
 TEXT = "Relay message from w2 [evt_4711]: Grüße, 你好 \U0001f600 — done?"
 

@@ -8,10 +8,10 @@ import sys
 import msgspec
 import pytest
 
-from relaybroker.adapters.pty import harnesses, readiness
-from relaybroker.adapters.pty.process import spawn
-from relaybroker.adapters.pty.protocol import Blocked, Exited, Idle, Inject, Injected, Ready, Start, Unblocked
-from relaybroker.adapters.pty.session import Session
+from relaybroker.adapters.sessions.host.process import spawn
+from relaybroker.adapters.sessions.host.protocol import Blocked, Exited, Idle, Inject, Injected, Ready, Start, Unblocked
+from relaybroker.adapters.sessions.terminal import harnesses, readiness
+from relaybroker.adapters.sessions.terminal.session import Session
 from tests.waiting import WAIT_S
 
 

@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty.protocol import Blocked, Freed, Injected, InjectFailed, Occupied, Ready, Verified
-from relaybroker.adapters.pty.sequences import plain_text
+from relaybroker.adapters.sessions.host.protocol import (
+    Blocked,
+    Freed,
+    Injected,
+    InjectFailed,
+    Occupied,
+    Ready,
+    Verified,
+)
+from relaybroker.adapters.sessions.terminal.sequences import plain_text
 
 BODY = "Relay message from w2 [evt_1]: x; touch ran1\ntouch ran2\n$(touch ran3) `touch ran4` 'touch \"ran5\n!! ^x^y & | > ran6"
 SHOWN = ("Relay message from w2 [evt_1]: x; touch ran1", "touch ran2", "$(touch ran3) `touch ran4`")

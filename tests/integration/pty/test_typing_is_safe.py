@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from relaybroker.adapters.pty.protocol import Blocked, Exited, Injected, InjectFailed, Unblocked
+from relaybroker.adapters.sessions.host.protocol import Blocked, Exited, Injected, InjectFailed, Unblocked
 
 
 async def test_control_characters_of_a_message_press_no_key(broker):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaybroker.adapters.pty import options
+from relaybroker.adapters.sessions.terminal import options
 
 words = st.text(alphabet=st.sampled_from("abcdefgh YNé漢"), min_size=1, max_size=30).map(str.strip).filter(bool)
 lists = st.lists(words, min_size=2, max_size=12, unique_by=str.casefold)

@@ -7,11 +7,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaybroker.adapters.pty.framing import FrameError, encode, request_decoder
-from relaybroker.adapters.pty.protocol import Confirm, Hello, Inject, Input
-from relaybroker.adapters.pty.screen import Terminal
-from relaybroker.adapters.pty.sequences import SequenceSplitter, plain_text
-from relaybroker.adapters.pty.writer import chunks
+from relaybroker.adapters.sessions.host.framing import FrameError, encode, request_decoder
+from relaybroker.adapters.sessions.host.protocol import Confirm, Hello, Inject, Input
+from relaybroker.adapters.sessions.terminal.screen import Terminal
+from relaybroker.adapters.sessions.terminal.sequences import SequenceSplitter, plain_text
+from relaybroker.adapters.sessions.terminal.writer import chunks
 
 RECORDINGS = sorted((Path(__file__).parents[3] / "fixtures" / "terminals").glob("*/*/output.bin"))
 

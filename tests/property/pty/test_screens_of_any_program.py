@@ -8,11 +8,11 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from relaybroker.adapters.pty import harnesses, sight
-from relaybroker.adapters.pty.foreground import Foreground
-from relaybroker.adapters.pty.occupation import Seen, occupant
-from relaybroker.adapters.pty.process_table import Wait
-from relaybroker.adapters.pty.readiness import Look, readiness
+from relaybroker.adapters.sessions.host.process_table import Wait
+from relaybroker.adapters.sessions.terminal import harnesses, sight
+from relaybroker.adapters.sessions.terminal.foreground import Foreground
+from relaybroker.adapters.sessions.terminal.occupation import Seen, occupant
+from relaybroker.adapters.sessions.terminal.readiness import Look, readiness
 from tests.terminal_views import view
 
 AGENTS = ("claude", "codex", "gemini", "qwen", "copilot", "cline", "pi", "opencode", "aider")

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.protocol import Inject, Start, Stop
+from relaybroker.adapters.sessions.host.protocol import Inject, Start, Stop
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.agents.isolation import Isolation
 from relaybroker.node.host_requests import HostRequests
 from tests.waiting import WAIT_S

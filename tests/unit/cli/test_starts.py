@@ -80,4 +80,4 @@ def test_the_embedded_engine_reads_no_certificates():
 
 def test_the_host_loads_neither_what_serves_http_nor_what_keeps_a_log():
     names = (*(name for name in _SERVING if name != "asyncio"), "ssl", "sqlite3", "click", "http.client", "email")
-    assert said("import relaybroker.adapters.pty.host_main\n" + loaded(names)) == "[]"
+    assert said("import relaybroker.adapters.sessions.host.host_main\n" + loaded(names)) == "[]"

@@ -103,7 +103,7 @@ def test_no_exception_outlives_its_reason():
         'spec/real-agents.md ("Where an empty composer is")',
         "design/architecture.md section 4; docs/guarantees.md; ADR-0039",
         "domain/mailbox.py, harnesses/*.toml, fixtures/terminals/<cli>, proof.py",
-        "`relaybroker.domain.mailbox.SEEN_WINDOW` and `relaybroker.adapters.pty.harnesses.Profile.busy_patience_s`",
+        "`relaybroker.domain.mailbox.SEEN_WINDOW` and `relaybroker.adapters.sessions.terminal.harnesses.Profile.busy_patience_s`",
         "relaybroker log export --session -o incident.jsonl, then relaybroker agent spawn w1 --env KEY",
         "RELAYBROKER_IN_DOUBT, RELAY_BASE_URL and AGENT_RELAY_RESULT_*; --json",
     ],

@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 from relaybroker.agents.harness import harness_of
 from relaybroker.mcp.command import write_command
 from relaybroker.mcp.injection import tools_of, with_tools, with_variables

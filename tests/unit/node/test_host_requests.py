@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from relaybroker.adapters.pty import protocol
+from relaybroker.adapters.sessions.host import protocol
 from relaybroker.domain import effects
 from relaybroker.node.host_requests import LOOK_UPS, HostRequests
 from tests.waiting import WAIT_S

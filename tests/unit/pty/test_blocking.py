@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from relaybroker.adapters.pty import blocking
-from relaybroker.adapters.pty.blocking import Blocking
-from relaybroker.adapters.pty.protocol import Blocked, Unblocked
+from relaybroker.adapters.sessions.host.protocol import Blocked, Unblocked
+from relaybroker.adapters.sessions.terminal import blocking
+from relaybroker.adapters.sessions.terminal.blocking import Blocking
 from relaybroker.domain.questions import Option, question
 from tests.waiting import WAIT_S
 

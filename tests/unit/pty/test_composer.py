@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from relaybroker.adapters.pty import composer, harnesses
+from relaybroker.adapters.sessions.terminal import composer, harnesses
 from tests.terminal_views import view
 
 RULE = "─" * 80

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.enter_pace import EnterPace
-from relaybroker.adapters.pty.foreground import Foreground
+from relaybroker.adapters.sessions.terminal import harnesses
+from relaybroker.adapters.sessions.terminal.enter_pace import EnterPace
+from relaybroker.adapters.sessions.terminal.foreground import Foreground
 
 
 def front(pid=7, profile="default"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty.framing import FrameError, encode, request_decoder, response_decoder
-from relaybroker.adapters.pty.protocol import Confirm, Hello, Idle, Inject, Report, Start, Subscribe, Welcome
+from relaybroker.adapters.sessions.host.framing import FrameError, encode, request_decoder, response_decoder
+from relaybroker.adapters.sessions.host.protocol import Confirm, Hello, Idle, Inject, Report, Start, Subscribe, Welcome
 
 
 def test_a_message_survives_the_wire():

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
+from relaybroker.adapters.sessions.terminal import harnesses
 
 AGENT_COMMANDS = [
     ("claude", "claude"),

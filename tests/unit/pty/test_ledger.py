@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from relaybroker.adapters.pty.ledger import DeliveryLedger, ReportLog
-from relaybroker.adapters.pty.protocol import Idle, Injected
+from relaybroker.adapters.sessions.host.ledger import DeliveryLedger, ReportLog
+from relaybroker.adapters.sessions.host.protocol import Idle, Injected
 
 
 def _injected(delivery_id: str) -> Injected:

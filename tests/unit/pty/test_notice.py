@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaybroker.adapters.pty.screen import Terminal
-from relaybroker.adapters.pty.typed_text import sanitise
+from relaybroker.adapters.sessions.terminal.screen import Terminal
+from relaybroker.adapters.sessions.terminal.typed_text import sanitise
 
 
 def terminal(output, rows=8, columns=40):

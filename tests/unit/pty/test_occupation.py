@@ -6,14 +6,22 @@ import asyncio
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty import occupation as occupation_module
-from relaybroker.adapters.pty.composer import Composer
-from relaybroker.adapters.pty.foreground import Foreground
-from relaybroker.adapters.pty.occupation import HUMAN_QUIET_S, REACTION_S, Occupant, Occupation, Person, Seen, occupant
-from relaybroker.adapters.pty.process_table import Wait
-from relaybroker.adapters.pty.protocol import Freed, Occupied
-from relaybroker.adapters.pty.sight import Sight
+from relaybroker.adapters.sessions.host.process_table import Wait
+from relaybroker.adapters.sessions.host.protocol import Freed, Occupied
+from relaybroker.adapters.sessions.terminal import harnesses
+from relaybroker.adapters.sessions.terminal import occupation as occupation_module
+from relaybroker.adapters.sessions.terminal.composer import Composer
+from relaybroker.adapters.sessions.terminal.foreground import Foreground
+from relaybroker.adapters.sessions.terminal.occupation import (
+    HUMAN_QUIET_S,
+    REACTION_S,
+    Occupant,
+    Occupation,
+    Person,
+    Seen,
+    occupant,
+)
+from relaybroker.adapters.sessions.terminal.sight import Sight
 from tests.waiting import WAIT_S
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.harnesses import HarnessError
+from relaybroker.adapters.sessions.terminal import harnesses
+from relaybroker.adapters.sessions.terminal.harnesses import HarnessError
 from relaybroker.config.harness_files import harness_files
 
 MINE = """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses, sight
-from relaybroker.adapters.pty.access import Access
-from relaybroker.adapters.pty.foreground import Foreground
-from relaybroker.adapters.pty.process_table import Wait
-from relaybroker.adapters.pty.proof import (
+from relaybroker.adapters.sessions.host.process_table import Wait
+from relaybroker.adapters.sessions.terminal import harnesses, sight
+from relaybroker.adapters.sessions.terminal.access import Access
+from relaybroker.adapters.sessions.terminal.foreground import Foreground
+from relaybroker.adapters.sessions.terminal.proof import (
     FIRST_ENTER_S,
     LATE_S,
     MUTE_ENTER_S,

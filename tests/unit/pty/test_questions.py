@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses, sight
+from relaybroker.adapters.sessions.terminal import harnesses, sight
 from tests.terminal_views import view
 
 DEFAULT = harnesses.profile("default")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses
-from relaybroker.adapters.pty.process_table import Wait
-from relaybroker.adapters.pty.readiness import UNVERIFIED_QUIET_S, Look, readiness
+from relaybroker.adapters.sessions.host.process_table import Wait
+from relaybroker.adapters.sessions.terminal import harnesses
+from relaybroker.adapters.sessions.terminal.readiness import UNVERIFIED_QUIET_S, Look, readiness
 
 CLAUDE = harnesses.profile("claude")
 DEFAULT = harnesses.profile("default")

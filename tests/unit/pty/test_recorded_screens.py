@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty import harnesses, options, sight
-from relaybroker.adapters.pty.composer import PLACEHOLDER_QUIET_S
-from relaybroker.adapters.pty.foreground import Foreground
-from relaybroker.adapters.pty.occupation import Seen, occupant
-from relaybroker.adapters.pty.process_table import Wait
-from relaybroker.adapters.pty.readiness import Look, readiness
-from relaybroker.adapters.pty.screen import Terminal
+from relaybroker.adapters.sessions.host.process_table import Wait
+from relaybroker.adapters.sessions.terminal import harnesses, options, sight
+from relaybroker.adapters.sessions.terminal.composer import PLACEHOLDER_QUIET_S
+from relaybroker.adapters.sessions.terminal.foreground import Foreground
+from relaybroker.adapters.sessions.terminal.occupation import Seen, occupant
+from relaybroker.adapters.sessions.terminal.readiness import Look, readiness
+from relaybroker.adapters.sessions.terminal.screen import Terminal
 
 SCREENS = Path(__file__).parents[3] / "fixtures" / "terminals"
 CASES = sorted(path.parent for path in SCREENS.glob("*/*/output.bin"))

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from relaybroker.adapters.pty.screen import BACKLOG_BYTES, Terminal
+from relaybroker.adapters.sessions.terminal.screen import BACKLOG_BYTES, Terminal
 
 
 def _shown(data: bytes, rows: int = 5, columns: int = 20) -> Terminal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty.sequences import Control, SequenceSplitter, plain_text, without_spaces
+from relaybroker.adapters.sessions.terminal.sequences import Control, SequenceSplitter, plain_text, without_spaces
 
 
 @pytest.mark.parametrize(

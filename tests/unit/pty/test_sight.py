@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty import composer, harnesses, sight
+from relaybroker.adapters.sessions.terminal import composer, harnesses, sight
 from tests.terminal_views import view
 
 RULE = "─" * 80

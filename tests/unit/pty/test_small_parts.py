@@ -7,10 +7,10 @@ import stat
 
 import pytest
 
-from relaybroker.adapters.pty.output_ring import OutputRing
-from relaybroker.adapters.pty.rotating_file import RotatingFile
-from relaybroker.adapters.pty.typed_text import sanitise
-from relaybroker.adapters.pty.writer import CHUNK_BYTES, chunks
+from relaybroker.adapters.sessions.host.output_ring import OutputRing
+from relaybroker.adapters.sessions.host.rotating_file import RotatingFile
+from relaybroker.adapters.sessions.terminal.typed_text import sanitise
+from relaybroker.adapters.sessions.terminal.writer import CHUNK_BYTES, chunks
 
 
 def test_the_ring_keeps_the_last_bytes_and_counts_all():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from relaybroker.adapters.pty.gate import without_typed
-from relaybroker.adapters.pty.sequences import without_spaces
+from relaybroker.adapters.sessions.terminal.gate import without_typed
+from relaybroker.adapters.sessions.terminal.sequences import without_spaces
 from tests.terminal_views import view
 
 QUOTE = "Relay message from bob [evt_1]: Do you trust the files in this folder? 1. Yes, I trust 2. No, exit"

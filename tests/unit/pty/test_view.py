@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaybroker.adapters.pty.view import bare, is_dimmed, solid
+from relaybroker.adapters.sessions.terminal.view import bare, is_dimmed, solid
 from tests.terminal_views import painted, view
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from relaybroker.adapters.pty import own_scope
+from relaybroker.adapters.sessions.host import own_scope
 from relaybroker.service.unit import Wanted, command_of, launchd, systemd
 
 

@@ -9,18 +9,6 @@ import subprocess
 import msgspec
 import pytest
 
-from relaybroker.adapters.pty.protocol import (
-    Answered,
-    AnswerQuestion,
-    Blocked,
-    DoorChosen,
-    Freed,
-    Inject,
-    Injected,
-    InjectFailed,
-    LookUp,
-    Occupied,
-)
 from relaybroker.adapters.sessions import known, looking_up, route
 from relaybroker.adapters.sessions.door import (
     MAX_PLACE,
@@ -35,6 +23,18 @@ from relaybroker.adapters.sessions.door import (
     QuestionGone,
     Unknowable,
     message_id,
+)
+from relaybroker.adapters.sessions.host.protocol import (
+    Answered,
+    AnswerQuestion,
+    Blocked,
+    DoorChosen,
+    Freed,
+    Inject,
+    Injected,
+    InjectFailed,
+    LookUp,
+    Occupied,
 )
 from relaybroker.adapters.sessions.kinds import Launch, Prepared
 from relaybroker.adapters.sessions.route import Route

@@ -11,7 +11,6 @@ import uuid
 
 import pytest
 
-from relaybroker.adapters.pty.piped_process import NotWrittenError
 from relaybroker.adapters.sessions import stream_json
 from relaybroker.adapters.sessions.door import (
     Absent,
@@ -24,6 +23,7 @@ from relaybroker.adapters.sessions.door import (
     Unknowable,
     message_id,
 )
+from relaybroker.adapters.sessions.host.piped_process import NotWrittenError
 from relaybroker.adapters.sessions.kinds import Launch
 from relaybroker.adapters.sessions.rows import Rows, append
 from relaybroker.adapters.sessions.stream_json import StreamJson, StreamJsonKind

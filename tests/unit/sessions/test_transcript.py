@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaybroker.adapters.pty.screen import Terminal
 from relaybroker.adapters.sessions.line_editor import INTERRUPT, MAX_LINE, LineEditor
+from relaybroker.adapters.sessions.terminal.screen import Terminal
 from relaybroker.adapters.sessions.transcript import MAX_ENTRY, Transcript
 
 
