@@ -169,11 +169,11 @@ class Proof:
 
     def _of_composer(self, seen: Access, now: float) -> str:
         """A text that was never seen in the composer must be seen elsewhere: an empty composer alone says nothing of it."""
-        stands = standing(seen)
-        is_on = stands is Standing.GONE and self._is_on(seen)
-        is_gone = stands is Standing.GONE and not is_on
-        self._gone_since = (self._gone_since or now) if is_gone else None
-        match stands:
+        held = standing(seen)
+        is_on = held is Standing.GONE and self._is_on(seen)
+        is_nowhere = held is Standing.GONE and not is_on
+        self._gone_since = (self._gone_since or now) if is_nowhere else None
+        match held:
             case Standing.TEXT:
                 self._stood = True
                 self._is_still_there = self._is_ours(seen)

@@ -12,6 +12,7 @@ from relaybroker.adapters.sessions.terminal.proof import (
     FIRST_ENTER_S,
     LATE_S,
     MUTE_ENTER_S,
+    STILL_S,
     Before,
     Proof,
     Standing,
@@ -81,7 +82,25 @@ def test_of_a_program_with_a_composer_only_its_being_empty_is_proof(after, evide
     """PROOF, F084."""
     line = Line()
     line.output(0.01)
-    assert proof(CLAUDE, composer(TEXT)).look(access(CLAUDE, after), line, 0.02) == evidence
+    watch = proof(CLAUDE, composer(TEXT))
+    watch.look(access(CLAUDE, after), line, 0.02)
+    assert watch.look(access(CLAUDE, after), line, 0.02 + STILL_S) == evidence
+
+
+def test_an_empty_composer_counts_at_once_beside_the_text_or_a_turn_and_else_when_it_stays():
+    """PROOF: a screen amid a repaint shows an empty composer, too."""
+    line = Line()
+    line.output(0.01)
+    said = view("❯ before", f"❯ {TEXT}", RULE, "❯ ▮", RULE)
+    assert proof(CLAUDE, composer(TEXT)).look(access(CLAUDE, said), line, 0.02) == "composer"
+    assert proof(CLAUDE, composer(TEXT)).look(access(CLAUDE, composer(works=True)), line, 0.02) == "composer"
+    watch = proof(CLAUDE, composer(TEXT))
+    assert watch.look(access(CLAUDE, composer()), line, 0.02) == ""
+    assert watch.look(access(CLAUDE, composer(TEXT)), line, 0.04) == ""
+    assert watch.look(access(CLAUDE, composer()), line, 0.06) == ""
+    watch.disturbed()
+    assert watch.look(access(CLAUDE, composer()), line, 1.0) == ""
+    assert watch.look(access(CLAUDE, composer()), line, 1.0 + STILL_S) == "composer"
 
 
 def test_what_was_not_read_is_not_proven_whatever_the_screen_shows():
@@ -125,7 +144,8 @@ def test_an_empty_composer_proves_nothing_of_a_text_that_was_never_in_it():
     )
     seen_late = proof(CLAUDE, composer())
     assert seen_late.look(access(CLAUDE, composer(TEXT)), line, 0.1) == ""
-    assert seen_late.look(access(CLAUDE, composer()), line, 0.2) == "composer"
+    assert seen_late.look(access(CLAUDE, composer()), line, 0.2) == ""
+    assert seen_late.look(access(CLAUDE, composer()), line, 0.2 + 2 * STILL_S) == "composer"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +241,8 @@ def test_a_text_that_stands_gets_enter_again_after_waits_that_double():
         watch.entered(line.end, at)
         line.output(at + 0.01)
         assert watch.enters == enters + 1
-    assert watch.look(access(CLAUDE, composer()), line, at + 0.1) == "composer"
+    watch.look(access(CLAUDE, composer()), line, at + 0.1)
+    assert watch.look(access(CLAUDE, composer()), line, at + 0.2) == "composer"
 
 
 def test_a_program_that_still_moves_or_showed_no_reaction_is_given_more_time():
