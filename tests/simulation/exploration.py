@@ -450,13 +450,10 @@ class Search:
     def run(self) -> Result:
         """Search, and shorten what was found."""
         explored = Explored(self._scenario, self._make, self._exceptions)
-        gc.collect()
-        gc.freeze()
         with tempfile.TemporaryFile() as self._broken:
             self._fork(lambda: self._visit(explored, ()))
             self._broken.seek(0)
             lines = self._broken.read().decode().splitlines()
-        gc.unfreeze()
         worlds, steps, ends, stopped = map(self._count, _Count)
         result = Result(worlds, steps, ends, is_whole=not stopped)
         if lines:
@@ -503,6 +500,7 @@ class Search:
         pid = os.fork()
         if not pid:
             code = 1
+            gc.disable()  # it would touch every page that is shared
             try:
                 do()
                 code = 0
