@@ -16,16 +16,21 @@ for number in range(4000):
     lines.append(f"\\x1b[{colour}m{number:05} \\u6f22\\u5b57 \\x1b[1;4mline\\x1b[0m{erase}{title}\\r\\n")
 whole = ("".join(lines) + "the end").encode()
 for start in range(0, len(whole), 61):
+    if start == 61 * 1500:
+        os.read(0, 1)
     os.write(1, whole[start : start + 61])
 time.sleep(600)
 """
-PICTURES = 40
+PICTURES = 20
 
 
 async def test_a_picture_taken_amid_a_burst_joins_the_stream_at_its_offset(broker):
     broker.subscribe()
     await broker.start(sys.executable, "-c", BURST, wait=None)
+    await broker.until(lambda: broker.outputs, "the burst has begun")
     pictures = [await broker.screen(form="ansi") for _ in range(PICTURES)]
+    await broker.keys(b"\r")  # it has waited for this in the middle
+    pictures += [await broker.screen(form="ansi") for _ in range(PICTURES)]
 
     def whole():
         return b"".join(output.data for output in broker.outputs)
