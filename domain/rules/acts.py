@@ -27,7 +27,7 @@ from relaybroker.domain.entities import MARK_READ, Act, Acted
 from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import ActRequested, EngineAnswered, EngineUnanswered
 from relaybroker.domain.replies import ActAnswer
-from relaybroker.domain.rules import agents, channels, reads
+from relaybroker.domain.rules import agents, channels, keys, reads
 from relaybroker.domain.state import MEMBERSHIP_ACTS
 from relaybroker.domain.turn import Turn
 
@@ -108,21 +108,11 @@ def _again(turn: Turn, request: ActRequested, known: Acted) -> None:
     Raises:
         InvalidRequest: the key was used for something else, the engine has not answered yet, or nobody knows whether it did it.
     """
-    if (known.act, known.arguments) != (request.act, dict(request.arguments)):
-        raise InvalidRequest(
-            Refusal.CONFLICT, "idempotency_conflict", "this idempotency key was used for something else"
-        )
+    keys.check_same((known.act, known.arguments), (request.act, dict(request.arguments)), "something else")
     if known.answer is None:
         raise InvalidRequest(Refusal.CONFLICT, "idempotency_in_progress", "the engine is being asked; ask again")
     turn.record(events.ActRepeated(key=_key_of(request), request_id=request.request_id), turn.broker)
-    turn.effect(Reply(request_id=request.request_id, answer=_repeated(known.answer)))
-
-
-def _repeated(answer: ActAnswer) -> ActAnswer:
-    """The answer that was given before, said once more."""
-    if isinstance(answer, replies.Done):
-        return msgspec.structs.replace(answer, repeated=True)
-    return msgspec.structs.replace(answer, about=answer.about | {"replayed": True})
+    turn.effect(Reply(request_id=request.request_id, answer=keys.repeated(known.answer)))
 
 
 def _checked(turn: Turn, request: ActRequested) -> EngineRequest:

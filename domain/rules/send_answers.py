@@ -5,33 +5,30 @@ Source: spec/local-api.md sections 1.1 (idempotency) and 1.3 route 17; scenarios
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
 from relaybroker.domain import events, replies
 from relaybroker.domain import message as message_machine
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.entities import Message, Send
-from relaybroker.domain.errors import InvalidRequest, Refusal
+from relaybroker.domain.errors import Refusal
 from relaybroker.domain.inputs import SendRequested
 from relaybroker.domain.message import target_type
 from relaybroker.domain.reasons import Reason
 from relaybroker.domain.replies import SendAnswer
+from relaybroker.domain.rules import keys
 from relaybroker.domain.turn import Turn
 
 
 def fingerprint(request: SendRequested) -> str:
-    """Of everything that is asked for; two requests with one key must have the same."""
-    asked = msgspec.structs.replace(request, request_id="", key="")
-    return hashlib.blake2b(msgspec.json.encode(asked, order="deterministic"), digest_size=16).hexdigest()
+    """Of everything that is asked for."""
+    return keys.fingerprint(msgspec.structs.replace(request, request_id="", key=""))
 
 
 def check_room(turn: Turn, key: str) -> None:
-    """Raise InvalidRequest if one more key could only be remembered at the cost of one that must not be forgotten yet."""
-    state = turn.state
-    if key and len(state.sends) >= message_machine.KEYS_KEPT and next(state.spent_keys(turn.now), None) is None:
-        raise InvalidRequest(Refusal.FULL, "queue_full", "too many idempotency keys are in use; send again later")
+    """Raise InvalidRequest if there is no room for one more key."""
+    if key:
+        keys.check_room(turn.state.sends, turn.state.spent_keys(turn.now), "send")
 
 
 def again(turn: Turn, request: SendRequested, known: Send) -> None:
@@ -40,24 +37,14 @@ def again(turn: Turn, request: SendRequested, known: Send) -> None:
     Raises:
         InvalidRequest: `idempotency_conflict`, it came with something else.
     """
-    if known.fingerprint != fingerprint(request):
-        raise InvalidRequest(
-            Refusal.CONFLICT, "idempotency_conflict", "this idempotency key was used for another message"
-        )
+    keys.check_same(known.fingerprint, fingerprint(request), "another message")
     message = turn.state.messages.get(known.stream)
     if message is not None and message.answer_by:
         turn.record(events.MessageJoined(request_id=request.request_id), message.stream, message.event_id)
         return
     turn.record(events.SendRepeated(key=request.key, request_id=request.request_id), turn.broker)
     if known.answer is not None:
-        turn.effect(Reply(request_id=request.request_id, answer=_repeated(known.answer)))
-
-
-def _repeated(answer: SendAnswer) -> SendAnswer:
-    """The answer that was given before, said once more."""
-    if isinstance(answer, replies.Sent):
-        return msgspec.structs.replace(answer, repeated=True)
-    return msgspec.structs.replace(answer, about=answer.about | {"replayed": True})
+        turn.effect(Reply(request_id=request.request_id, answer=keys.repeated(known.answer)))
 
 
 def published(turn: Turn, message: Message, message_id: str) -> None:
@@ -92,7 +79,7 @@ def _tell(turn: Turn, message: Message, answer: SendAnswer) -> None:
     if message.key:
         turn.record(events.MessageReplyKept(answer=answer), message.stream, message.event_id)
     for number, request_id in enumerate(waiting):
-        turn.effect(Reply(request_id=request_id, answer=_repeated(answer) if number else answer))
+        turn.effect(Reply(request_id=request_id, answer=keys.repeated(answer) if number else answer))
 
 
 def _sent(turn: Turn, message: Message, *, published: bool, message_id: str = "") -> replies.Sent:

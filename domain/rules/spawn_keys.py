@@ -12,30 +12,26 @@ Source: spec/local-api.md section 1.1; U10.
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
-from relaybroker.domain import events, message, replies
+from relaybroker.domain import events
 from relaybroker.domain.effects import Reply
 from relaybroker.domain.entities import Registration, SpawnKey
-from relaybroker.domain.errors import InvalidRequest, Refusal
 from relaybroker.domain.inputs import SpawnRequested
 from relaybroker.domain.replies import SpawnAnswer
+from relaybroker.domain.rules import keys
 from relaybroker.domain.turn import Turn
 
 
 def fingerprint(request: SpawnRequested) -> str:
-    """Of everything that is asked for; two requests with one key must have the same."""
-    asked = msgspec.structs.replace(request.spec, env_ref="", result_digest="", preface="")
-    return hashlib.blake2b(msgspec.json.encode(asked, order="deterministic"), digest_size=16).hexdigest()
+    """Of everything that is asked for."""
+    return keys.fingerprint(msgspec.structs.replace(request.spec, env_ref="", result_digest="", preface=""))
 
 
 def check_room(turn: Turn, key: str) -> None:
-    """Raise InvalidRequest if one more key could only be remembered at the cost of one that must not be forgotten yet."""
-    state = turn.state
-    if key and len(state.spawn_keys) >= message.KEYS_KEPT and next(state.spent_spawn_keys(turn.now), None) is None:
-        raise InvalidRequest(Refusal.FULL, "queue_full", "too many idempotency keys are in use; spawn again later")
+    """Raise InvalidRequest if there is no room for one more key."""
+    if key:
+        keys.check_room(turn.state.spawn_keys, turn.state.spent_spawn_keys(turn.now), "spawn")
 
 
 def again(turn: Turn, request: SpawnRequested, known: SpawnKey) -> None:
@@ -44,13 +40,10 @@ def again(turn: Turn, request: SpawnRequested, known: SpawnKey) -> None:
     Raises:
         InvalidRequest: `idempotency_conflict`, it came with something else.
     """
-    if known.fingerprint != fingerprint(request):
-        raise InvalidRequest(
-            Refusal.CONFLICT, "idempotency_conflict", "this idempotency key was used for another spawn"
-        )
+    keys.check_same(known.fingerprint, fingerprint(request), "another spawn")
     turn.record(events.SpawnRepeated(key=request.key, request_id=request.request_id), turn.broker)
     if known.answer is not None:
-        turn.effect(Reply(request_id=request.request_id, answer=_repeated(known.answer)))
+        turn.effect(Reply(request_id=request.request_id, answer=keys.repeated(known.answer)))
 
 
 def tell(turn: Turn, registration: Registration, request_id: str, answer: SpawnAnswer) -> None:
@@ -63,11 +56,4 @@ def tell(turn: Turn, registration: Registration, request_id: str, answer: SpawnA
     joined = list(known.joined)
     turn.record(events.SpawnKeyAnswered(key=registration.key, answer=answer), turn.broker)
     for other in joined:
-        turn.effect(Reply(request_id=other, answer=_repeated(answer)))
-
-
-def _repeated(answer: SpawnAnswer) -> SpawnAnswer:
-    """The answer that was given before, said once more."""
-    if isinstance(answer, replies.Spawned):
-        return msgspec.structs.replace(answer, repeated=True)
-    return msgspec.structs.replace(answer, about=answer.about | {"replayed": True})
+        turn.effect(Reply(request_id=other, answer=keys.repeated(answer)))
