@@ -33,7 +33,7 @@ from relaybroker.adapters.sessions.door import (
     Unknowable,
     message_id,
 )
-from relaybroker.adapters.sessions.rows import Row, Rows, append, inner, pauses
+from relaybroker.adapters.sessions.rows import Row, Rows, append, inner, pauses, read_row
 from relaybroker.adapters.unix_address import address_of
 
 if TYPE_CHECKING:
@@ -304,12 +304,12 @@ class _Start:
     def registered(self) -> Row | None:
         """What the program says of itself in its registry, a file of 1 KB; None when it is gone."""
         try:
-            row = json.loads(self._registry.read_bytes()) if self._registry else None
+            written = self._registry.read_bytes() if self._registry else b""
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
-            return {}  # it is being written
-        return row if isinstance(row, dict) else {}
+        except OSError:
+            return {}
+        return read_row(written) or {}  # it may be in the middle of being written
 
 
 def _taken(row: Row) -> object:

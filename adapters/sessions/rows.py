@@ -11,9 +11,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relaybroker.domain.decoding import NOT_READABLE, is_too_deep
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MAX_JUNK = 200
+"""Bytes that are shown of a line that is no row."""
 MAX_ROW = 16 * 1024 * 1024
 """Bytes of a line that is read; programs put pictures into their lines."""
 LONGEST_PAUSE_S = 0.5
@@ -48,7 +52,7 @@ class Rows:
                     return
                 self._offset = file.tell()
                 self._line += 1
-                if whole and (not texts or any(text in raw for text in texts)) and (row := _row(raw)) is not None:
+                if whole and (not texts or any(text in raw for text in texts)) and (row := read_row(raw)) is not None:
                     yield self._line, row
 
 
@@ -60,12 +64,13 @@ def _skip_line(file: Any) -> bool:
     return False
 
 
-def _row(raw: bytes) -> Row | None:
+def read_row(written: bytes | str) -> Row | None:
+    """The JSON object that a program has written; None for whatever else it is, also for one of more than `MAX_DEPTH` levels."""
     try:
-        row = json.loads(raw)
-    except ValueError:
+        row = json.loads(written)
+    except NOT_READABLE:
         return None
-    return row if isinstance(row, dict) else None
+    return row if isinstance(row, dict) and not is_too_deep(row) else None
 
 
 def inner(row: object, *keys: str) -> object:

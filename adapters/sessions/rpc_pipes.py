@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from relaybroker.adapters.sessions.rows import Row, inner
+from relaybroker.adapters.sessions.rows import MAX_JUNK, Row, inner, read_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 NOT_FOUND = -32601
 """The method is none of ours."""
-MAX_JUNK = 200
-"""Bytes of a line that is no message that are told."""
 MAX_OPEN = 64
 """Requests of ours that wait for an answer."""
 
@@ -112,11 +110,8 @@ class RpcPipes:
     def _line(self, line: bytes) -> None:
         if not line.strip():
             return
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict):
+        message = read_row(line)
+        if message is None:
             self._on_junk(line[:MAX_JUNK].decode("utf-8", "replace"))
             return
         method, values = message.get("method"), message.get("params")

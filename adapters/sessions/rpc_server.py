@@ -7,7 +7,7 @@ import importlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from relaybroker.adapters.sessions.rows import Row, inner
+from relaybroker.adapters.sessions.rows import Row, inner, read_row
 from relaybroker.adapters.unix_address import address_of
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class RpcServer:
         """Until the connection ends."""
         try:
             async for frame in self._socket:
-                row = json.loads(frame.data)
-                if not isinstance(row, dict):
+                row = read_row(frame.data)
+                if row is None:
                     continue
                 if "method" not in row:
                     self._answered(row)

@@ -36,7 +36,7 @@ from relaybroker.adapters.sessions.door import (
 )
 from relaybroker.adapters.sessions.host import process_table, tasks
 from relaybroker.adapters.sessions.host.piped_process import NotWrittenError
-from relaybroker.adapters.sessions.rows import Row, Rows, append, inner
+from relaybroker.adapters.sessions.rows import MAX_JUNK, Row, Rows, append, inner, read_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -369,12 +369,9 @@ class StreamJson(PipedDoor):
     # --- lines ---------------------------------------------------------------------------------------------------------
 
     def _line(self, line: bytes) -> None:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            self._show("note", line.decode("utf-8", "replace"))
-            return
-        if not isinstance(row, dict):
+        row = read_row(line)
+        if row is None:
+            self._show("note", line[:MAX_JUNK].decode("utf-8", "replace"))
             return
         match row.get("type"):
             case "command_lifecycle":

@@ -278,9 +278,20 @@ async def test_what_it_says_and_does_is_shown_and_junk_does_no_harm(program, doo
     program._line(b"[1]")
     program._line(b"\xff not json")
     assert program.entries == [
-        ("thought", "hm"), ("said", "hello"), ("did", 'Bash {"command": "ls"}'), ("failed", "no credit"), ("note", "\ufffd not json"),
+        ("thought", "hm"), ("said", "hello"), ("did", 'Bash {"command": "ls"}'), ("failed", "no credit"), ("note", "[1]"),
+        ("note", "\ufffd not json"),
     ]  # fmt: skip
     assert door.state == "idle"
+
+
+async def test_a_line_nested_deeper_than_the_stack_costs_nothing_that_comes_behind_it(program, door):
+    """A model calls a tool with such an input; the program passes it on."""
+    await door.hand_over("del_1", "hello", steer=False)
+    for depth in (3_000, 100_000):
+        deep = '{"a":' * depth + "1" + "}" * depth
+        program._line(f'{{"type":"assistant","message":{{"content":[{{"type":"tool_use","input":{deep}}}]}}}}'.encode())
+    program.lifecycle("started", OURS)
+    assert (await door.evidence("del_1")).kind == "lifecycle"
 
 
 async def test_no_more_proofs_than_a_bound_are_kept(program, door, monkeypatch):
