@@ -6,7 +6,8 @@ import pytest
 
 from relaybroker.testing.sessions import replay_session
 from tests.simulation import test_mutations as broken
-from tests.simulation.exploration import LONG, SCENARIOS, SEPARATOR, Explored, Search, furthest, play, write_session
+from tests.simulation.exploration import LONG, SEPARATOR, Search, furthest, play, write_session
+from tests.simulation.small_worlds import SCENARIOS, Explored
 
 
 @pytest.mark.slow
